@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from jobfac.errors import JobfacError, Kind, Unreachable
+from jobfac.errors import JobfacError, Kind, Unreachable, Way
 
 Object = dict[str, Any]
 """A JSON object."""
@@ -19,7 +19,7 @@ RETRY_FOR = 15.0
 
 
 class ProblemError(JobfacError):
-    """The API refused a request. ``str()`` is its sentence.
+    """The API refused a request. ``str()`` is its sentence, with a remedy as a command; ``over_http`` has the call.
 
     Attributes:
         status: the HTTP status.
@@ -29,7 +29,9 @@ class ProblemError(JobfacError):
     kind = Kind.INVALID
 
     def __init__(self, sentence: str, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(sentence)
+        advice = problem.get("advice")
+        way = Way(advice["command"], advice["http"]) if advice else None
+        super().__init__(sentence if way is None else sentence.replace(way.http, "{way}"), way)
         self.status = status
         self.problem = problem
 

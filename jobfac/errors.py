@@ -1,11 +1,11 @@
-"""Errors that a caller is told about, and the one table of what each edge makes of them.
+"""Errors that callers see, and the one table of their exit codes and HTTP statuses.
 
 Each error is one sentence that names the thing and the remedy. Its class has a ``Kind``, a row of the table: the exit
 code of the command line, the HTTP status and the problem type of the API.
 """
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
 """Exit codes: done; the run did not succeed; wrong usage or invalid definition; not found; refused; no database."""
@@ -45,10 +45,51 @@ class Kind(Enum):
         return next((kind for kind in Kind if kind.status == status), None)
 
 
+class Way(NamedTuple):
+    """A remedy in the words of each edge: the command, or an option of it, and what a client of HTTP sends instead."""
+
+    command: str
+    http: str
+
+
+LIST_RUNS = Way("`jobfac runs list`", "`GET /v1/runs`")
+LIST_JOBS = Way("`jobfac jobs list`", "`GET /v1/jobs`")
+LIST_WORKERS = Way("`jobfac workers list`", "`GET /v1/workers`")
+LIST_SCHEDULES = Way("`jobfac schedule list`", "`GET /v1/schedules`")
+LIST_HOLDS = Way("`jobfac holds`", "`GET /v1/holds`")
+LIST_KEYS = Way("`jobfac keys list`", "`GET /v1/keys`")
+FROM_FAILED = Way("--from-failed", "from_failed")
+
+
 class JobfacError(Exception):
-    """The base of every error that a caller is told about; ``str()`` is the sentence."""
+    """The base of every error that callers see; ``str()`` is the sentence.
+
+    Attributes:
+        way: the remedy, where it has other words over HTTP. It stands for ``{way}`` in the sentence.
+        over_http: the sentence for a client of HTTP.
+        fact: the sentence without the remedy.
+    """
 
     kind: ClassVar[Kind] = Kind.FAILED
+
+    def __init__(self, sentence: str = "", way: Way | None = None) -> None:
+        self._sentence = sentence
+        self.way = way
+        super().__init__(sentence if way is None else sentence.replace("{way}", way.command))
+
+    @property
+    def over_http(self) -> str:
+        """The sentence with the remedy that a client of HTTP has."""
+        return str(self) if self.way is None else self._sentence.replace("{way}", self.way.http)
+
+    @property
+    def fact(self) -> str:
+        """The sentence without a remedy that differs between the edges."""
+        return str(self) if self.way is None else self._sentence.partition(";")[0] + "."
+
+    def with_more(self, text: str) -> "JobfacError":
+        """The same error with a further sentence."""
+        return type(self)(f"{self._sentence} {text}", self.way)
 
     @property
     def exit_code(self) -> int:
@@ -109,12 +150,12 @@ def no_schema() -> WrongSchema:
 
 def no_run(run_id: int) -> NotFound:
     """The error for a run that does not exist."""
-    return NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+    return NotFound(f"There is no run {run_id}; {{way}} shows what there is.", LIST_RUNS)
 
 
 def no_job(job_id: str) -> NotFound:
     """The error for a job that does not exist."""
-    return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
+    return NotFound(f"There is no job '{job_id}'; {{way}} shows what there is.", LIST_JOBS)
 
 
 def gone_worker(worker_id: int, name: str, died: bool) -> NotFound:
@@ -125,4 +166,4 @@ def gone_worker(worker_id: int, name: str, died: bool) -> NotFound:
 
 def no_worker(worker_id: int) -> NotFound:
     """The error for a worker that does not exist."""
-    return NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
+    return NotFound(f"There is no live worker {worker_id}; {{way}} shows the fleet.", LIST_WORKERS)

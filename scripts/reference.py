@@ -55,7 +55,7 @@ PLACES = {
 """The heading of each model's chapter: the key that contains the model."""
 
 INTRODUCTION = """\
-# Reference: every key of a definition
+# Reference: look up a key of a definition
 
 You write a definition and need the exact name, form and default of a key. A file has `jobs`, a mapping of job ids to
 definitions, and may have `defaults`, a mapping of categories. A definition with `command` or `sql` is a job; one with
@@ -68,7 +68,7 @@ This page is generated: `make reference` writes it.
 """
 
 SETTINGS = """\
-# Settings: every setting, its variable and its default
+# Settings: look up a setting, its variable and its default
 
 You want to change how jobfac works on a machine. Each setting has an environment variable and a key in `jobfac.toml`,
 which is read from the current directory or from the path in `JOBFAC_CONFIG`. The environment wins over the file, and an

@@ -1,7 +1,9 @@
 """The engines under test, a fresh database for each test, and jobfac's commands."""
 
 import itertools
+import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,35 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "alone" or not collection_path.name.startswith("test_"):
         return None
     return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run each test through one of the drivers, chosen by its name, where both would send the same statements.
+
+    Tests of what the drivers do differently (values, errors, outages) have the mark ``each_driver``, and
+    ``JOBFAC_TEST_DRIVERS=each`` runs every test through each of them.
+    """
+    if os.environ.get("JOBFAC_TEST_DRIVERS") == "each":
+        return
+    drivers_of: dict[str, list[str]] = {}
+    of_item = {}
+    for item in items:
+        driver = (
+            item.callspec.params.get("url") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        )
+        if driver in DRIVERS and item.get_closest_marker("each_driver") is None:
+            name = item.nodeid.replace(str(driver), "")
+            of_item[item] = (name, driver)
+            drivers_of.setdefault(name, []).append(str(driver))
+    left_out = [
+        item
+        for item, (name, driver) in of_item.items()
+        if driver != drivers_of[name][zlib.crc32(name.encode()) % len(drivers_of[name])]
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session", autouse=True)

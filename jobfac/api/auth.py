@@ -105,7 +105,9 @@ class Authenticator:
         if person is not None:
             return person
         if (cookie := request.cookies.get(cookie_name(request))) is None:
-            raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
+            raise _unauthorized(
+                "Send a key: `Authorization: Bearer KEY`; `POST /v1/keys` with an admin's key makes one."
+            )
         caller = self._of_session(cookie)
         if caller is None:
             raise SessionOver
@@ -141,7 +143,7 @@ class Authenticator:
             which = f"with the prefix '{prefix}'" if prefix else "that do not have the form of a key"
             detail = f"Too many failed logins with keys {which}; wait {seconds} s, or send a valid key."
             return Problem(429, detail, {"Retry-After": str(seconds)})
-        return _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the keys.")
+        return _unauthorized("This key is unknown, revoked or expired; `GET /v1/keys` with an admin's shows all.")
 
     def new_link(self, name: str) -> str:
         """Create a token that logs one browser in as administrator ``name``, once, within ``LINK_LIFETIME`` seconds."""

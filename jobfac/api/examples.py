@@ -217,7 +217,6 @@ EXAMPLES: dict[str, Any] = {
         ],
         "next_from": None,
     },
-    "backfill": {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "at_most": 2, "dry_run": True},
     "ManyRuns": {
         "dry_run": False,
         "items": [
@@ -232,6 +231,13 @@ EXAMPLES: dict[str, Any] = {
     "call_job": {"ref": "refs/heads/main"},
     "Called": {"id": 57, "job": "deploy", "state": "queued", "reason": None},
     "RevokedUrls": {"revoked": [3]},
+    "backfill": {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "dry_run": True},
+    "apply_definitions": {
+        "files": [{"name": "jobs.yaml", "text": "jobs: {hello: {command: [echo, hello]}}"}],
+        "dry_run": True,
+    },
+    "create_key": {"role": "viewer", "name": "wallboard", "lifetime": "90d"},
+    "requeue_notifications": {"ids": [12]},
     "hold": {"pool": "etl", "reason": "the database moves", "until": "2027-02-01T06:00:00Z"},
     "add_note": {"text": "the share was full", "acknowledge": True},
     "start": {"arguments": ["--full"], "priority": 10},

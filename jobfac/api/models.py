@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
-from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.jobs import ChangeView, JobView, OverdueView, VersionView
 from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
@@ -80,8 +79,19 @@ class FieldError(Shown):
     message: str
 
 
+class Advice(Shown):
+    """What to do, over HTTP and as a command."""
+
+    http: str
+    command: str
+
+
 class ProblemDocument(Shown):
-    """RFC 9457. ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409)."""
+    """RFC 9457.
+
+    ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409). ``advice``: the remedy in
+    ``detail`` as HTTP says it, and as a command of jobfac.
+    """
 
     model_config = ConfigDict(title="Problem")
 
@@ -91,6 +101,7 @@ class ProblemDocument(Shown):
     detail: str
     errors: list[FieldError] = []
     run_id: int | None = None
+    advice: Advice | None = None
 
 
 Run = model_of("Run", RunView, waits_for=WAITS_FOR)
@@ -259,31 +270,6 @@ class NewKey(Shown):
 
 StartUrl = model_of("StartUrl", StartUrlView)
 StartUrls = _page("StartUrls", StartUrl)
-
-
-class NewStartUrl(Shown):
-    """``url``: a POST to it starts the job; it cannot be shown again."""
-
-    id: int
-    job: str
-    name: str
-    url: str
-
-
-class RevokedUrls(Shown):
-    """The ids of the URLs that were not revoked before."""
-
-    revoked: list[int]
-
-
-class Called(Shown):
-    """The run that a call has started. ``id`` null: none, for the ``reason``."""
-
-    id: int | None
-    job: str
-    state: RunState | None
-    reason: str | None
-
 
 Notification = model_of("Notification", NotificationView)
 Notifications = _page("Notifications", Notification)

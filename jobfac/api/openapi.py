@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from jobfac.api import curl
 from jobfac.api.definition_schema import DEFINITION_SCHEMA, Definition, definition_schemas
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
@@ -29,9 +30,10 @@ HEADERS = {
 }
 
 INTRODUCTION = """\
-Start, stop and watch background jobs. Send a key with each request, `Authorization: Bearer KEY`; `jobfac keys create` \
-creates one. Each operation names the role that it needs: a viewer reads, an operator also starts and stops, an admin \
-also changes definitions. Errors are RFC 9457 problem documents. 429 and 503 come with `Retry-After`."""
+Start, stop and watch background jobs. Send a key with each request, `Authorization: Bearer KEY`; `POST /v1/keys` \
+creates one, and `jobfac keys create` on the server the first one. Each operation names the role that it needs: a \
+viewer reads, an operator also starts and stops, an admin also changes definitions. Errors are RFC 9457 problem \
+documents. 429 and 503 come with `Retry-After`."""
 
 
 def document(table: Iterable[Endpoint]) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             for status in sorted({*endpoint.responses, *([200] * bool(endpoint.media_types))})
         }
         | {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors(endpoint)},
+        "x-codeSamples": curl.samples(endpoint),
     }
     if endpoint.body is not None:
         content: dict[str, Any] = {"schema": _schema(endpoint.body)}

@@ -193,7 +193,7 @@ class RunFields(BaseModel):
     sequence_run_id: RunNumber | None = Field(None, description="Only runs of this sequence run.")
     key: Word | None = Field(None, description="Only runs that were started with this key.")
     text: Word | None = Field(
-        None, description="Only runs with this text in the job, the reason, a message or the key, in any case."
+        None, description="Only runs with this text in the job, the reason, a message or the key, ignoring case."
     )
 
     parameter: list[Pair] = Field(
@@ -215,7 +215,7 @@ class RunFilter(Parameters, RunFields):
 
 
 class OutputSearchQuery(Parameters):
-    text: Word = Field(description="The text, in any case, which a line contains.")
+    text: Word = Field(description="The text that a line contains, ignoring case.")
     job: Word | None = Field(None, description="Only output of this job's runs.")
     since: Moment | None = Field(None, description="Only output of runs that were created at this time or later.")
     until: Moment | None = Field(None, description="Only output of runs that were created before this time.")
@@ -244,7 +244,7 @@ class EventsQuery(Parameters):
 
 
 class WorkersQuery(Parameters):
-    all: bool = Field(False, description="Include workers that have left or died.")
+    all: bool = Field(False, description="Include workers that have exited or died.")
 
 
 class SchedulesQuery(Parameters):

@@ -94,7 +94,8 @@ async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, JobfacError)
     if error.kind.status == Kind.BUG.status:
         raise error  # a bug: its text belongs in the log only
-    return response(Problem(error.kind.status, str(error)))
+    advice = {} if error.way is None else {"advice": error.way._asdict()}
+    return response(Problem(error.kind.status, error.over_http, **advice))
 
 
 async def _definition(request: Request, error: Exception) -> Response:

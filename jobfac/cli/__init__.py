@@ -37,7 +37,7 @@ COMMANDS = {
     "try": ("dry_run:command", "Run a program as a worker would, without a database."),
     "jobs": ("jobs:app", "List, show, enable, delete, compare and roll back jobs."),
     "runs": ("runs:app", "List and show runs."),
-    "workers": ("workers:app", "List and drain workers, or take a drain back."),
+    "workers": ("workers:app", "List and drain workers, or cancel a drain."),
     "schedule": ("schedules:app", "List, preview, pause and resume schedules."),
     "sequence": ("sequences:app", "Simulate and draw sequences."),
     "import": ("importing:app", "Convert foreign schedules to definitions, on standard output."),

@@ -184,7 +184,7 @@ def is_terminal() -> bool:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask a person before something is taken away. ``yes``: it was answered on the command line. A script is not asked.
+    """Ask a person before something is removed. ``yes``: the command line answered. Does not ask in a script.
 
     Raises:
         typer.Abort: the answer is no.

@@ -1,7 +1,8 @@
 """The top-level group of commands. The module of a command is imported when the command is used."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -99,4 +100,24 @@ class Listed(TyperCommand):
         if not isinstance(found, TyperCommand | TyperGroup):
             raise TypeError(f"{self._target} is not a command.")
         examples.attach(found, self.name or "")
+        _name_values(found)
         return found
+
+
+VALUES = {
+    "<int>": "N", "<int range>": "N", "<list[int]>": "N", "<float>": "NUMBER", "<float range>": "NUMBER",
+    "<str>": "TEXT", "<list[str]>": "TEXT", "<path>": "PATH", "<file>": "FILE", "<list[Path]>": "PATH",
+}  # fmt: skip
+"""What the help calls a value of a type that typer names by its Python type."""
+
+
+def _name_values(command: TyperCommand | TyperGroup) -> None:
+    """Let the help of a command, or of each command of a group, name values in plain words."""
+    for below in command.commands.values() if isinstance(command, TyperGroup) else [command]:
+        for parameter in below.params:
+            if (typed := getattr(parameter, "display_type", None)) is not None:
+                setattr(parameter, "display_type", partial(_named, typed))  # noqa: B010 - replaces a method
+
+
+def _named(typed: Callable[[Any], str], context: Any) -> str:
+    return VALUES.get(typed(context), typed(context))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
+from jobfac.database.upgrading import refuse_while_workers_live
 from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings.passwords import without_password
 
@@ -251,6 +252,7 @@ class Database:
 
         Raises:
             WrongSchema: the schema belongs to a newer program.
+            Refused: the schema is older, and workers of its version are alive.
             Unreachable: the database cannot be reached, or the user may not change its schema.
         """
         from alembic import command
@@ -264,6 +266,8 @@ class Database:
             )
         try:
             with self._writing.connect() as conn:
+                if found is not None and found != (needed := self.head()):
+                    refuse_while_workers_live(conn, found, needed)
                 self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long
                 config = _config(self.dialect.name)
                 config.attributes["connection"] = conn

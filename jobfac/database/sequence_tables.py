@@ -7,7 +7,7 @@ from jobfac.database.types import BigId, Instant, Long, Name, Word, identity, in
 from jobfac.states import StepResult, StepStart
 
 WAKES = "wake_at IS NOT NULL AND result IS NULL"
-"""Visits whose waiting ends by itself: the condition of their filtered index, word for word."""
+"""Visits that wait for a time: the condition of their filtered index, exactly as written there."""
 
 visit = sa.Table(
     "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id

@@ -260,7 +260,8 @@ category = sa.Table(
 )
 
 outbox_event = sa.Table(
-    "news",  # the outbox: events with a subscription; the scheduler deletes a row when it has made its notifications
+    "news",  # the outbox: events with a subscription, deleted when their notifications are made. It keeps its old name,
+    # because a worker of the former version that still runs writes to it in the transaction that ends a run
     metadata,
     identity(),
     sa.Column("run_id", BigId),  # NULL: an event without a run, such as a missed due time

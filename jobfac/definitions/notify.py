@@ -159,7 +159,7 @@ class Recipient(Model):
     body: Literal["status", "none"] = Field(default="status", description="Webhook: post the run as JSON, or nothing.")
     secret: Reference | None = Field(
         default=None,
-        description="Webhook: the place of the key that signs the body (HMAC).",
+        description="Webhook: a reference to the key that signs the body (HMAC).",
         examples=["env:HOOK_SECRET"],
     )
 

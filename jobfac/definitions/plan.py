@@ -55,7 +55,7 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]
 
 
 def losses(plan: Plan) -> list[str]:
-    """What a plan takes away, each as a clause: jobs that it removes or disables, and schedules likewise."""
+    """Return what a plan removes or disables, jobs and schedules, each as a clause."""
     found = [f"removes '{job}'" for job in plan.remove]
     for job, changes in plan.change.items():
         for one in changes:

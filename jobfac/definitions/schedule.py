@@ -181,7 +181,7 @@ class Schedule(Model):
     )
     within: PositiveDuration | None = Field(
         default=None,
-        description="With after: ignore ends that are older; with all, those that ended so long before the last one.",
+        description="With after: ignore ends that are older; with all, those that ended this long before the last one.",
         examples=["6h"],
     )
     timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])

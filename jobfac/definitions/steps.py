@@ -95,7 +95,7 @@ class Approve(Model):
         default="fail", description="What the step does when nobody has decided in time."
     )
     not_by_starter: Flag = Field(default=False, description="Nobody approves a run that they started.")
-    message: Text | None = Field(default=None, description="What is to be decided.", examples=["Publish the prices?"])
+    message: Text | None = Field(default=None, description="The question to decide.", examples=["Publish the prices?"])
     parameters: Declared = Field(
         default={},
         description="Values that the approver gives. Later steps refer to them as ${steps.STEP.outputs.NAME}.",
@@ -160,7 +160,7 @@ class Step(Model):
         examples=[{"region": ["eu", "us"]}],
     )
     at_most: Annotated[int, whole(1, 10_000)] | None = Field(
-        default=None, description="With for_each: so many of these runs at a time.", examples=[4]
+        default=None, description="With for_each: the maximum number of these runs at a time.", examples=[4]
     )
     stop_on_failure: Flag = Field(
         default=False, description="With for_each: after a failure stop the other runs and start no more."

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import notification, outbox_event, run, schedule
-from jobfac.database.types import Instant
+from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import expectations
@@ -64,8 +64,9 @@ class Health(NamedTuple):
 
 def trouble(conn: sa.Connection) -> list[Finding]:
     """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
-    query = sa.select(_HEALTH).where(_HEALTH.c.problem.not_in(ELSEWHERE)).order_by(_HEALTH.c.problem, _HEALTH.c.since)
-    return judge_trouble([Health(*row) for row in conn.execute(query.limit(MAX_ROWS))], now(conn))
+    query = sa.select(_HEALTH).where(sa.text(f"problem NOT IN ({sql_literals(ELSEWHERE)})"))
+    query = query.order_by(_HEALTH.c.problem, _HEALTH.c.since).limit(MAX_ROWS)
+    return judge_trouble([Health(*row) for row in conn.execute(query)], now(conn))
 
 
 def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
@@ -141,7 +142,7 @@ def holds(conn: sa.Connection) -> Iterator[Finding]:
         yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
     for late in expectations.overdue(conn)[:MAX_NAMES]:
         found = f"job '{late.job}' is overdue: it should have succeeded by {late.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows what became of it.")
+        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:

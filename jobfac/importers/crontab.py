@@ -1,7 +1,7 @@
 """Read crontabs, those of users and those in /etc/cron.d and /etc/crontab, with python-crontab.
 
 python-crontab reads the tables of users, tells entries from comments and disabled lines, and finds the user of a line
-of a system table. The syntax is cron's. The rules that python-crontab lacks or handles differently are followed here:
+of a system table. The syntax is cron's. Rules that python-crontab lacks or handles differently are implemented here:
 
 - The command is the rest of the line, including ``#``.
 - The first unescaped ``%`` ends the command and begins its standard input; each further one is a line end.
@@ -41,7 +41,7 @@ class _Variables:
 
 
 class Entry(NamedTuple):
-    """A line that is neither blank nor a remark. ``item``: what python-crontab made of it."""
+    """A line that is neither blank nor a comment. ``item``: the line as python-crontab parsed it."""
 
     number: int
     line: str
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 
 class CrontabError(JobfacError):
-    """A table that cannot be read."""
+    """A crontab cannot be read."""
 
 
 class Table(CronTab):  # type: ignore[misc]  # python-crontab has no types
@@ -62,7 +62,7 @@ class Table(CronTab):  # type: ignore[misc]  # python-crontab has no types
         super().__init__(**source)
 
     def append(self, item: CronItem, line: str = "", read: bool = False, before: Any = None) -> None:
-        """Take a line that was read. (Adding variables to items, as python-crontab does, would lose some.)"""
+        """Add a line. (python-crontab attaches variables to items, which would lose some.)"""
         if not read:
             super().append(item, line, read, before)
             return
@@ -73,7 +73,7 @@ class Table(CronTab):  # type: ignore[misc]  # python-crontab has no types
 
 
 def user_table(user: str) -> Table:
-    """The crontab of a user of this machine; only root may read that of another one.
+    """Return the crontab of a user of this machine. Only root may read those of other users.
 
     Raises:
         CrontabError: it cannot be read.
@@ -102,7 +102,7 @@ def from_crontab(
 
 
 def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """As ``from_crontab``, of a table that was read."""
+    """As ``from_crontab``, for a parsed table."""
     variables = _Variables(timezone)
     jobs: list[dict[str, Any]] = []
     warnings: list[str] = []

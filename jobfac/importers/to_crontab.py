@@ -1,4 +1,4 @@
-"""Writes jobs with simple schedules as a crontab, with python-crontab, for those who leave."""
+"""Write jobs with simple schedules as a crontab, with python-crontab."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ from jobfac.definitions import AnyJob, Job, Schedule
 from jobfac.definitions.schedule import Times
 
 PLAIN = ("calendar", "blackout", "starts", "ends", "jitter", "payload", "arguments")
-"""Keys of a schedule that a line of cron has no room for."""
+"""Keys of a schedule that cron cannot express."""
 
 ALWAYS = "*"
 
 
 class NotSimple(ValueError):
-    """What a crontab cannot say, as a clause."""
+    """A schedule cannot be written as a crontab. The message is a clause that says why."""
 
 
 class Written(NamedTuple):
@@ -27,8 +27,10 @@ class Written(NamedTuple):
 
 
 def to_crontab(jobs: Mapping[str, AnyJob]) -> Written:
-    """The crontab of a user. Lines of one time zone stand together below their CRON_TZ, which cronie and newer crons
-    know; those that are switched off are remarks."""
+    """Return the crontab of a user.
+
+    Lines are grouped by time zone below CRON_TZ, which cronie and newer crons support. Disabled ones are comments.
+    """
     zones: dict[str, CronTab] = {}
     left_out = []
     for name, job in jobs.items():
@@ -49,7 +51,7 @@ def to_crontab(jobs: Mapping[str, AnyJob]) -> Written:
 
 
 def _command(job: AnyJob) -> str:
-    """The command as cron's shell takes it; python-crontab escapes its percent signs."""
+    """Return the command for cron's shell. python-crontab escapes its percent signs."""
     if not isinstance(job, Job) or job.sql is not None:
         raise NotSimple("a sequence has no command" if not isinstance(job, Job) else "a script has no command")
     if job.user:
@@ -69,7 +71,7 @@ def _command(job: AnyJob) -> str:
 
 
 def _expressions(schedule: Schedule) -> Iterator[str]:
-    """The lines' times: several for times that have different minutes."""
+    """Yield the time fields of the lines: several lines if the times have different minutes."""
     if key := next((key for key in PLAIN if getattr(schedule, key)), None):
         raise NotSimple(f"cron has nothing like {key}")
     if schedule.cron_fields is not None:
@@ -84,7 +86,7 @@ def _expressions(schedule: Schedule) -> Iterator[str]:
 
 
 def _check_ranges(fields: str) -> None:
-    """python-crontab writes a range over everything as ``*``, which cron treats differently, and knows no L and #."""
+    """Refuse L, # and ranges over all values, which python-crontab writes as ``*``. Cron treats that differently."""
     if any(letter in fields.upper() for letter in "L#W?") or {"0-59", "0-23", "1-31", "0-6", "0-7"} & set(
         fields.split()
     ):
@@ -110,7 +112,7 @@ def _days(schedule: Schedule) -> str:
 
 
 def _times(times: Times, zone: str) -> Iterator[tuple[str, str]]:
-    """The fields of minute and hour."""
+    """Yield the fields of minute and hour."""
     if times.between:
         raise NotSimple("cron has nothing like between")
     if times.at:
@@ -125,7 +127,7 @@ def _times(times: Times, zone: str) -> Iterator[tuple[str, str]]:
 
 
 def _interval(seconds: int, zone: str) -> tuple[str, str]:
-    """Hours are counted from midnight, and cron reads the clock: the same where the clocks never change."""
+    """Return the fields of an interval. Cron counts from midnight by the clock, so intervals of hours need UTC."""
     minutes, rest = divmod(seconds, 60)
     hours = minutes // 60
     if not rest and minutes < 60 and 60 % minutes == 0:

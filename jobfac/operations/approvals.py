@@ -41,7 +41,7 @@ def approve(
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
         if waiting.wanted.not_by_starter and waiting.started_by == by.name:
-            raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody else than its starter.")
+            raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:
             after = ": ".join(filter(None, (reason, done.parameters))) or None

@@ -37,7 +37,7 @@ class Caller:
         categories: the only categories whose jobs and runs the caller may access; None: all.
         retry_for: seconds for which an operation is repeated after a transient error.
         traces: where the spans of started runs go.
-        role: what the caller may do. Whoever can use the database is an admin.
+        role: what the caller may do. A user with access to the database is an admin.
         traceparent: the W3C trace context that the request came with.
     """
 

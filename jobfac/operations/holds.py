@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs
 from jobfac.store.holds import moving, placing, reading
@@ -22,7 +22,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
     call places a hold, so the caller must not repeat it.
 
     Args:
-        until: when the hold ends by itself; None: when it is released.
+        until: when the hold ends automatically; None: only when it is released.
 
     Raises:
         NotFound: there is no such job, category or pool, or the caller may not see it.
@@ -30,9 +30,9 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
         Refused: there is no reason, there is more than one scope, or ``until`` has passed.
     """
     if sum(one is not None for one in scope) > 1:
-        raise Refused("A hold is of one pool, of one category or of one job; place several holds for more.")
+        raise Refused("A hold applies to one pool, one category or one job; place several holds for more.")
     if not reason.strip():
-        raise Refused("A hold needs a reason, which everybody sees who waits for it; give one.")
+        raise Refused("A hold needs a reason, which is shown to everybody who waits; give one.")
 
     def work(conn: sa.Connection) -> HoldView:
         _check(conn, by, scope)
@@ -48,7 +48,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
 
 
 def _check(conn: sa.Connection, by: Caller, scope: Scope) -> None:
-    """Check that what is to be held exists, and that the caller may hold it."""
+    """Check that the scope of the hold exists, and that the caller may hold it."""
     if by.categories is not None and scope.job is None and scope.category is None:
         raise Forbidden(f"The key '{by.name}' may only hold jobs of {', '.join(by.categories)}.")
     if scope.job is not None:
@@ -56,11 +56,11 @@ def _check(conn: sa.Connection, by: Caller, scope: Scope) -> None:
     elif scope.category is not None and not (
         by.sees(scope.category) and reading.is_known(conn, "category", scope.category)
     ):
-        raise NotFound(f"No job has the category '{scope.category}'; `jobfac jobs list` shows what there is.")
+        raise NotFound(f"No job has the category '{scope.category}'; {{way}} shows what there is.", LIST_JOBS)
     elif scope.pool is not None and (
         scope.pool == jobs.SEQUENCE_QUEUE or not reading.is_known(conn, "pool", scope.pool)
     ):
-        raise NotFound(f"No job has the pool '{scope.pool}'; `jobfac jobs list` shows what there is.")
+        raise NotFound(f"No job has the pool '{scope.pool}'; {{way}} shows what there is.", LIST_JOBS)
 
 
 def release(db: Database, by: Caller, hold_id: int) -> HoldView:

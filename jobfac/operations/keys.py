@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import NotFound
+from jobfac.errors import LIST_KEYS, NotFound
 from jobfac.operations.caller import Caller, transact
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Created, Role
@@ -40,6 +40,6 @@ def revoke(db: Database, by: Caller, key_id: int) -> None:
 
     def work(conn: sa.Connection) -> None:
         if not api_keys.revoke(conn, key_id, by.name):
-            raise NotFound(f"There is no active key {key_id}; `jobfac keys list` shows the keys.")
+            raise NotFound(f"There is no active key {key_id}; {{way}} shows the keys.", LIST_KEYS)
 
     transact(db, by, work)

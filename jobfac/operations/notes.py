@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import Refused
+from jobfac.errors import Refused, Way
 from jobfac.operations.caller import Caller, transact, visible_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import notes
@@ -56,4 +56,5 @@ def acknowledge(db: Database, by: Caller, run_ids: Sequence[int]) -> list[RunVie
 
 def _check(run: RunView) -> None:
     if run.state not in TO_ACKNOWLEDGE:
-        raise Refused(f"Run {run.id} is {run.state}, so there is no failure to acknowledge; `jobfac note` notes it.")
+        note = Way("`jobfac note`", f"`POST /v1/runs/{run.id}/notes`")
+        raise Refused(f"Run {run.id} is {run.state}, so there is no failure to acknowledge; {{way}} notes it.", note)

@@ -29,9 +29,9 @@ def start(
     """Start a job. Returns the run. Check its state: it may be ``denied``.
 
     If the job has ``each_worker``, it returns one run for each live worker that fits, and ``for_worker`` names it.
-    May be repeated by the caller if the request has a key: the same key of the same job gives the same runs, whichever
-    workers are alive then. Without a key each call starts runs. ``if_new`` is called in the transaction that starts
-    runs, not in a repetition; what it raises undoes the start.
+    May be repeated by the caller if the request has a key: the same key of the same job gives the same runs, even if
+    other workers are alive then. Without a key each call starts runs. ``if_new`` is called in the
+    transaction that starts runs, not in a repetition; what it raises undoes the start.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -84,7 +84,7 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
             if not ids:
                 raise
             rest = f"{len(ids)} of {count} runs were started; the key '{key}' with the same count starts the others."
-            raise type(error)(f"{error} {rest}") from error
+            raise error.with_more(rest) from error
         if len(ids) < count:
             time.sleep(db.dialect.pause_between_writes)
     _trace(db, by, ids, since)

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.definitions.plan import differences
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.errors import Forbidden, NotFound, Refused, Way
 from jobfac.operations.caller import Caller, Limits, transact, visible_job
 from jobfac.store import audit, jobs, schedules
 from jobfac.views.jobs import ChangeView, VersionView
@@ -76,4 +76,5 @@ def _checked(conn: sa.Connection, wanted: VersionView, enabled: bool) -> d.AnyJo
 
 def no_version(job_id: str, version: int) -> NotFound:
     """Return the error for a version that does not exist."""
-    return NotFound(f"Job '{job_id}' has no version {version}; `jobfac jobs history {job_id}` shows its versions.")
+    history = Way(f"`jobfac jobs history {job_id}`", f"`GET /v1/jobs/{job_id}/versions`")
+    return NotFound(f"Job '{job_id}' has no version {version}; {{way}} shows its versions.", history)

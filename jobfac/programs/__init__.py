@@ -1,6 +1,6 @@
 """Runs job programs: starts and watches them, stops their process trees, and captures their output.
 
-It uses no SQL. It is made for Linux; docstrings say what other systems lack.
+It contains no SQL. It is made for Linux; docstrings say what is missing on other systems.
 """
 
 from jobfac.programs.cgroup import Limits

@@ -22,7 +22,7 @@ PREFIX = "jobfac-run-"
 CONTROLLERS = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
 """By limit, the controller that it needs."""
 
-REFUSED = "this worker cannot keep the job's limits: {why}; {remedy}, or remove limits from the job"
+REFUSED = "this worker cannot enforce the job's limits: {why}; {remedy}, or remove limits from the job"
 DELEGATE = "set Delegate=yes in the [Service] section of the worker's systemd unit and restart it"
 PERIOD = 100_000  # microseconds in which a program may use its share of CPU time
 REMOVE_FOR = 0.2  # seconds to wait until the kernel has removed the last process
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
 
 
 OPTIONAL = ("memory.swap.max", "memory.oom.group")
-"""Control files that some kernels lack: without swap accounting, and before 4.19."""
+"""Control files that are missing in some kernels: those without swap accounting, and those before 4.19."""
 
 
 class Group:
@@ -58,7 +58,7 @@ class Group:
         self._folder = folder
 
     def enter(self, pid: int) -> None:
-        """Move a process into the group. What it starts from now on is in the group, too. Raises OSError."""
+        """Move a process into the group. Processes that it starts later are in the group, too. Raises OSError."""
         (self._folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
     def usage(self, known: Usage) -> Usage:
@@ -201,7 +201,7 @@ def own_folder(mounts: str, membership: str) -> Path | None:
 def is_delegated(folder: Path) -> bool:
     """Whether this process may divide a cgroup.
 
-    Root may write to every cgroup. Under systemd only the mark of ``Delegate=yes`` tells that it may use this one.
+    Root may write to every cgroup. Under systemd only the mark of ``Delegate=yes`` shows that it may use this one.
     """
     writable = (os.access(folder / name, os.W_OK) for name in (".", "cgroup.procs", "cgroup.subtree_control"))
     if not all(writable) or not (folder / "cgroup.type").exists():  # the root of the tree has no such file

@@ -1,4 +1,4 @@
-"""Whether a job has the success that is expected of it. Pure: the clock and the successes are arguments."""
+"""Whether a job has succeeded by its expected time. Pure: the clock and the successes are arguments."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,15 +8,15 @@ from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence.due import next_due
 
 FAR = timedelta(days=36525)
-"""Later than anything that a person waits for."""
+"""A time later than any expectation."""
 
 
 class Expectation(NamedTuple):
-    """What is expected of a job at present.
+    """The current expectation of a job.
 
     Attributes:
         since: only a success that ends later than this counts.
-        due_at: when it must have happened. While the job is overdue: when to look again at the latest.
+        due_at: when it must have happened. While the job is overdue: when to check again at the latest.
         overdue_at: since when the job is known to be overdue; None: it is not.
         missed_at: the time that passed without a success; None: the job is not overdue.
     """
@@ -42,9 +42,9 @@ def begin(expect: Expect, since: datetime) -> Expectation:
 def advance(
     expect: Expect, before: Expectation, now: datetime, successes: Sequence[datetime], is_enabled: bool = True
 ) -> tuple[Expectation, Event | None]:
-    """Return what is expected at ``now``, and the event that this brings.
+    """Return the expectation at ``now``, and the event that this causes.
 
-    A job that was late and has succeeded since brings no event if nobody has looked in between.
+    A job that was late and has succeeded since causes no event if it was not checked in between.
 
     Args:
         successes: when the latest successes ended, in order.

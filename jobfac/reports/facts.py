@@ -11,7 +11,7 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.errors import NotFound
+from jobfac.errors import LIST_JOBS, NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.history import totals as by_day
@@ -25,7 +25,7 @@ JobFilter = Callable[[str], bool]
 NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]
 
 TRIES = 10
-"""How often the statistics are read at most, if a scheduler adds to them meanwhile."""
+"""The maximum number of times that the statistics are read because a scheduler is adding to them."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def facts(conn: sa.Connection, when: Period, job_id: str | None = None, category
     """
     categories = _categories(conn)
     if category is not None and category not in categories.values():
-        raise NotFound(f"No job is of the category '{category}'; `jobfac jobs list` shows the categories.")
+        raise NotFound(f"No job is of the category '{category}'; {{way}} shows the categories.", LIST_JOBS)
 
     def is_included(name: str) -> bool:
         return job_id in (None, name) and category in (None, categories.get(name))
 
     totals, work = _statistics(conn, when, is_included)
     if job_id is not None and job_id not in categories and not totals:
-        raise NotFound(f"There is no job '{job_id}', and none of that name ran; `jobfac jobs list` shows the jobs.")
+        raise NotFound(f"There is no job '{job_id}', and none of that name ran; {{way}} shows the jobs.", LIST_JOBS)
     return Facts(
         period=when,
         jobs={name: of_job for name, of_job in categories.items() if is_included(name)},
@@ -139,9 +139,10 @@ def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[
     """Return the stored statistics by day and job, from the beginning of the preceding period."""
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
     totals = {}
+    words = [state.value for state in sorted(FINAL)]
     for row in conn.execute(query).mappings():
         if is_included(row["job"]):
-            states = {state.value: row[state.value] for state in sorted(FINAL)}
+            states = {word: row[word] for word in words}
             known = {name: row[name] for name in NUMBERS if row[name] is not None}
             totals[row["day"], row["job"]] = DailyTotals(states, **known)
     return totals

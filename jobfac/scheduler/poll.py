@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import (
+    UNCOUNTED,
     expectation,
     notification,
     outbox_event,
@@ -33,7 +34,7 @@ class Poll(NamedTuple):
         ready_at: when the next scheduled run may be queued.
         lease_until: when the next lease expires unless it is renewed.
         deliver_at: when the next notification is due.
-        hold_until: when the next hold ends by itself.
+        hold_until: when the next hold ends automatically.
         expected_at: when the next success is expected at the latest.
         orphaned: runs are held by workers that have ended.
         blocked: runs wait for a concurrency limit.
@@ -46,6 +47,7 @@ class Poll(NamedTuple):
         alive_until: when the last of the valid leases expires unless it is renewed.
         ends: runs have ended after which others start.
         wake_at: when the next step of a sequence has waited long enough.
+        uncounted: ended runs are not in the daily statistics yet.
     """
 
     now: datetime
@@ -66,6 +68,7 @@ class Poll(NamedTuple):
     alive_until: datetime | None
     ends: bool
     wake_at: datetime | None
+    uncounted: bool
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -144,4 +147,5 @@ POLL = sa.select(
     .label("alive_until"),
     _exists(schedules.WAITING).label("ends"),
     _least(visit.c.wake_at, WAKES).label("wake_at"),
+    _any(UNCOUNTED).label("uncounted"),
 )

@@ -89,6 +89,7 @@ class Scheduler:
         self._purging: Iterator[int] | None = None
         self._purged = 0
         self._log = log.bind(scheduler=name)
+        self._uncounted = True
         self._inserted = 0
         self._expired = 0
         self._empty_expiries = 0  # expiries in a row that expired nothing
@@ -150,6 +151,7 @@ class Scheduler:
         except Unreachable as error:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
+        self._uncounted = poll.uncounted
         pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
@@ -278,6 +280,8 @@ class Scheduler:
         return schedulers.INTERVAL
 
     def _count(self) -> float:
+        if not self._uncounted:
+            return COUNT_INTERVAL
         return STEP_PAUSE if self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH else COUNT_INTERVAL
 
     def _purge(self) -> float:

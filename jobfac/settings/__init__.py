@@ -131,7 +131,7 @@ class Settings:
         metadata={"help": "seconds a finished run is kept where its job has no retention", "above": 0, "most": CENTURY},
     )
     retention_count: int = field(
-        default=0, metadata={"help": "finished runs kept of a job without retention; 0: any number", "least": 0}
+        default=0, metadata={"help": "finished runs kept for a job without retention; 0: no limit", "least": 0}
     )
     statistics_retention: float = field(
         default=1095 * 86400.0, metadata={"help": "seconds the daily statistics are kept", "above": 0, "most": CENTURY}
@@ -156,7 +156,7 @@ class Settings:
     smtp_user: str = field(default="", metadata={"help": "user name at the mail server, if it needs one"})
     smtp_password: str = field(
         default="",
-        metadata={"help": "password at the mail server, or its place: env:, file: or keyring:", "secret": True},
+        metadata={"help": "password at the mail server, or a reference to it: env:, file: or keyring:", "secret": True},
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(

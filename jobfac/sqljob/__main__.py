@@ -11,7 +11,7 @@ from jobfac.sqljob.runner import Runner, say
 from jobfac.sqljob.scripts import ScriptError
 
 LOOK = 0.2
-"""Seconds between two attempts to cancel, and the longest time by which a batch passes its timeout unnoticed."""
+"""Seconds between two attempts to cancel, and between two checks of a batch's timeout."""
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def _stop(runner: Runner) -> None:
 
 
 def say_ended(runner: Runner) -> None:
-    """Report the result and end the process, whatever the driver's own threads still do."""
+    """Report the result and end the process, even if threads of the driver still run."""
     ended = runner.ended
     _leave(0 if ended.succeeded else 1, ended.message)
 

@@ -12,10 +12,10 @@ from jobfac.sqljob.scripts import ScriptError
 
 @contextmanager
 def connect(request: Request) -> Iterator[tuple[Any, sa.Dialect]]:
-    """The connection of the driver, and SQLAlchemy's dialect for it.
+    """Return the driver's connection and its SQLAlchemy dialect.
 
     Raises:
-        ScriptError: there is no such driver or database, or it lets nobody in.
+        ScriptError: there is no such driver or database, or the login is refused.
     """
     url = request.url
     in_url = request.database is not None and "odbc_connect" not in url.query

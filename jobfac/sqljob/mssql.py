@@ -1,8 +1,8 @@
 """SQL Server: with pyodbc, whose cursors can cancel (an attention to the server), or with mssql-python.
 
-Neither driver tells the line and the procedure of an error, and mssql-python not even its number. So a batch is sent
-inside of TRY ... CATCH, whose handler sends these as a message and throws the error on. Where the server does not
-accept that, because a statement must stand alone, the batch is sent as it is: nothing of it has been executed then.
+Neither driver reports the line and the procedure of an error, and mssql-python does not report its number. So a batch
+is sent inside TRY ... CATCH, whose handler sends these as a message and rethrows the error. If the server refuses that,
+because a statement must stand alone, the batch is sent unchanged: nothing of it has been executed then.
 """
 
 import re
@@ -14,7 +14,7 @@ from jobfac.sqljob.scripts import Batch
 from jobfac.sqljob.servers import Failure, Say, Server
 
 MARK = "jobfac-error"
-"""Begins the message of the handler, which is not for readers."""
+"""The prefix of the handler's message, which is not shown."""
 
 HANDLER = f"""
 END TRY
@@ -50,9 +50,9 @@ class SqlServer(Server):
             self.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
     def wrap(self, text: str, batch: Batch) -> str:
-        """The batch inside of TRY ... CATCH, its lines where they were.
+        """Return the batch inside TRY ... CATCH. The numbers of its lines do not change.
 
-        BACKUP, RESTORE and DBCC report several errors, of which CATCH would keep the last one alone, the least telling.
+        BACKUP, RESTORE and DBCC report several errors, of which CATCH keeps only the last and least informative one.
         """
         self._mark = None
         defines = bool(batch.words) and batch.words[0] in ("CREATE", "ALTER") and bool(_ALONE & set(batch.words[1:4]))

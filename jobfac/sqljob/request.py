@@ -1,4 +1,4 @@
-"""What the worker asks for: read from the file and the environment that it hands over."""
+"""The request of the worker, read from its file and the environment."""
 
 import json
 import os
@@ -24,13 +24,13 @@ class Request:
     result: str = "rows"
 
     def hide(self, text: str) -> str:
-        """The text without the password."""
+        """Return the text with the password masked."""
         password = self.url.password
         return text.replace(str(password), "***") if password else text
 
 
 def read_request() -> Request:
-    """The request of the worker that started this process.
+    """Return the request of the worker that started this process.
 
     Raises:
         ScriptError: it is not complete, or the script cannot be read.
@@ -49,7 +49,7 @@ def read_request() -> Request:
 
 
 def read_parameters() -> dict[str, Any]:
-    """The parameters of the run by name; none if it has none."""
+    """Return the parameters of the run by name."""
     path = os.environ.get("JOBFAC_PARAMETERS_FILE")
     if path is None:
         return {}

@@ -9,17 +9,17 @@ from typing import Any
 from uuid import UUID
 
 CELL = 1000
-"""Maximum characters of a cell in aligned text; a longer one is cut, and its length is said."""
+"""The maximum number of characters of a cell in aligned text. A longer cell is cut and shows its length."""
 
 OUTPUT = 4000
-"""Maximum characters of a value that becomes an output of the run."""
+"""The maximum number of characters of a value that becomes an output of the run."""
 
 OUTPUTS = 100_000
-"""Maximum characters of all outputs together. What reads the report takes no more than a few times this."""
+"""The maximum number of characters of all outputs together. The worker reads reports of a few times this size."""
 
 
 def column_names(names: Sequence[str | None]) -> list[str]:
-    """The names of a result set's columns; a column without one is named by its position, a repeated one numbered."""
+    """Return the names of a result set's columns. Unnamed ones are named by position, repeated names are numbered."""
     found: list[str] = []
     for position, name in enumerate(names, start=1):
         plain = unique = name or f"column{position}"
@@ -32,7 +32,7 @@ def column_names(names: Sequence[str | None]) -> list[str]:
 
 
 def json_value(value: Any) -> Any:
-    """A value of a database as JSON has it. Decimals are text, so that no digit is lost; bytes are 0x and digits."""
+    """Return a database value as a JSON value. Decimals are text, so no digit is lost; bytes are 0x and hex digits."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -57,7 +57,7 @@ def json_line(names: Sequence[str], row: Sequence[Any]) -> str:
 
 
 class Table:
-    """A result set as aligned text. The widths are those of the first rows; a longer cell moves what follows it."""
+    """A result set as aligned text. The first rows determine the widths. A longer cell shifts the rest of its line."""
 
     def __init__(self, names: Sequence[str], first: Sequence[Sequence[Any]]) -> None:
         self._cells = [[cell(value) for value in row] for row in first]
@@ -69,13 +69,13 @@ class Table:
         self._names = list(names)
 
     def head(self) -> str:
-        """The names, a line, and the first rows."""
+        """Return the header, a line, and the first rows."""
         line = "  ".join("-" * length for length in self._widths)
         rows = "".join(map(self._line, self._cells))
         return f"{self._line(self._names)}{line}\n{rows}"
 
     def rows(self, rows: Sequence[Sequence[Any]]) -> str:
-        """Further rows."""
+        """Return the lines of further rows."""
         return "".join(self._line([cell(value) for value in row]) for row in rows)
 
     def _line(self, cells: Sequence[str]) -> str:
@@ -87,7 +87,7 @@ class Table:
 
 
 def cell(value: Any) -> str:
-    """A value on one line, cut where it is very long."""
+    """Return a value on one line. Very long values are cut."""
     if value is None:
         return "NULL"
     if isinstance(value, bytes | bytearray | memoryview):
@@ -101,14 +101,14 @@ def cell(value: Any) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """Return how many columns of a terminal the text takes."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
 
 
 def outputs(names: Sequence[str], row: Sequence[Any]) -> tuple[dict[str, Any], list[str]]:
-    """The row as outputs of the run, and a sentence for each value that is too long for one."""
+    """Return the row as outputs of the run, and a sentence for each value that is too long."""
     found, left_out = {}, []
     total = 0
     for name, value in zip(names, map(json_value, row), strict=True):

@@ -1,4 +1,4 @@
-"""Runs the batches of a script on one connection, and reports what came of them."""
+"""Runs the batches of a script on one connection, and reports their results."""
 
 import re
 import sys
@@ -19,20 +19,20 @@ from jobfac.sqljob.servers import Failure, Server, server
 T = TypeVar("T")
 
 FIRST_ROWS = 100
-"""Rows that are read before the first one is written, to know the widths of the columns."""
+"""The number of rows that are read before the first is written. They determine the widths of the columns."""
 
 PIECE = 256 * 1024
-"""About how many bytes of rows are read at once: a row may have one cell of megabytes."""
+"""The approximate size of the rows that are read at once, in bytes. One cell may have megabytes."""
 
 REPORT_EVERY = 1.0
 """Seconds between two reports of progress."""
 
 PROGRESS = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)\s*%")
-"""A message that begins so reports progress: "40 % done"."""
+"""A message with this beginning reports progress: "40 % done"."""
 
 
 class Ended(NamedTuple):
-    """How a script ended: whether it succeeded, and in a sentence why not, or what was done."""
+    """The result of a script: whether it succeeded, and a sentence with the error or with what was done."""
 
     succeeded: bool
     message: str
@@ -67,17 +67,16 @@ class Runner:
 
     @property
     def can_cancel(self) -> bool:
-        """Whether a statement can be cancelled: before there is a connection, nothing runs."""
+        """Whether a statement can be cancelled. Without a connection no statement runs."""
         return self._server is None or self._server.cancels
 
     def stop(self) -> None:
-        """Cancel the statement in the server, and run no further one. Repeat it until ``done``: a statement may only
-        just have begun."""
+        """Cancel the statement in the server and run no more. Repeat until ``done``: it may have only just begun."""
         self.stopping = True
         self._cancel()
 
     def cancel_late(self) -> bool:
-        """Cancel the batch that runs now if it has passed its deadline; whether it has. Repeat it."""
+        """Cancel the current batch if its deadline has passed. Returns whether it has. Call it repeatedly."""
         deadline = self.deadline
         if deadline is None or time.monotonic() < deadline:
             return False
@@ -148,7 +147,7 @@ class Runner:
         self._close_transaction(self._server, "the script")
 
     def _close_transaction(self, at: Server, who: str) -> bool:
-        """Roll back what is still open; whether nothing was."""
+        """Roll back an open transaction. Returns whether there was none."""
         if not at.open_transaction():
             return True
         at.rollback()
@@ -156,7 +155,7 @@ class Runner:
         return False
 
     def _run_batch(self, at: Server, batch: Batch) -> bool:
-        """Run a batch once; whether it succeeded. A lost connection is raised."""
+        """Run a batch once. Returns whether it succeeded. Raises the error if the connection is lost."""
         self.late = False
         self.deadline = None if self.request.timeout is None else time.monotonic() + self.request.timeout
         try:
@@ -202,15 +201,15 @@ class Runner:
             raise
         finally:
             at.cursor = None
-            at.settle()
+            at.wait_for_cancel()
             cursor.close()
 
     def _call(self, at: Server, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the driver. Another thread may cancel meanwhile; it has finished when this returns."""
+        """Call the driver. Another thread may cancel the call. It has finished when this method returns."""
         try:
             return function(*arguments)
         finally:
-            at.settle()
+            at.wait_for_cancel()
 
     def _rows(self, at: Server, cursor: Any) -> None:
         names = column_names([column[0] for column in cursor.description])
@@ -236,14 +235,14 @@ class Runner:
     # What is said
 
     def _message(self, text: str) -> None:
-        """A message of the server."""
+        """Write a message of the server, and report its progress."""
         plain = self.request.hide(text.rstrip())
         say(plain)
         if (found := PROGRESS.match(plain)) is not None and float(found[1]) <= 100:
             self._progress(float(found[1]) / 100, plain.strip()[:200])
 
     def _progress(self, fraction: float, message: str) -> None:
-        """Report progress, at most once a second: a script that talks much must not fill the report."""
+        """Report progress, at most once a second, so many messages do not fill the report."""
         now = time.monotonic()
         if fraction == 1 or now >= self._next_report:
             self._next_report = now + REPORT_EVERY
@@ -304,7 +303,7 @@ class Runner:
 
 
 def write(text: str) -> None:
-    """Write to standard output, at once."""
+    """Write to standard output and flush it."""
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
     sys.stdout.buffer.flush()
 
@@ -317,5 +316,5 @@ def say(text: str, error: bool = False) -> None:
 
 
 def _bytes(rows: Any) -> int:
-    """About how much memory rows take."""
+    """Return the approximate size of the rows in memory, in bytes."""
     return sum(len(value) if isinstance(value, str | bytes | bytearray) else 8 for row in rows for value in row)

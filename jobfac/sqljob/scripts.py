@@ -1,7 +1,7 @@
 """Splits a script into batches and finds the parameters in it. Pure.
 
-T-SQL is split at GO, which may have a count; a script for another database at semicolons. What stands in texts, quoted
-names and comments neither separates nor is a parameter.
+T-SQL is split at GO, which may have a count; a script for another database at semicolons. Texts,
+quoted names and comments contain no separators and no parameters.
 """
 
 import re
@@ -16,7 +16,7 @@ MOST_REPEATS = 100_000
 
 
 class ScriptError(JobfacError):
-    """A script that cannot be run as it is written."""
+    """The script cannot be run. The message is a clause that says why."""
 
 
 class Placeholder(NamedTuple):
@@ -31,8 +31,8 @@ class Placeholder(NamedTuple):
 class Batch:
     """A part of a script that is sent to the server at once.
 
-    ``line``: where it begins in the script, from 1. ``repeats``: how often it runs, as GO says. ``words``: the first
-    words of its code, in upper case.
+    ``line``: its first line in the script, from 1. ``repeats``: how often it runs (the count after GO). ``words``: the
+    first words of its code, in upper case.
     """
 
     text: str
@@ -56,7 +56,7 @@ _WORD = re.compile(r"[^\W\d]\w*")
 _EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 NESTING = ("mssql", "postgresql")
-"""Dialects whose comments nest."""
+"""Dialects with nested comments."""
 
 
 class _Piece(NamedTuple):
@@ -66,11 +66,10 @@ class _Piece(NamedTuple):
 
 
 def split(text: str, dialect: str) -> list[Batch]:
-    """The batches of a script that have any code.
+    """Return the batches of a script that contain code.
 
     Raises:
-        ScriptError: a parameter stands inside of quotes, something else than a parameter is to be bound, or a count
-            after GO is too large.
+        ScriptError: a parameter is inside quotes, a placeholder is not a parameter, or a count after GO is too large.
     """
     text = text.replace("\r\n", "\n")
     pieces = list(_pieces(text, dialect))
@@ -132,7 +131,7 @@ def _ends_body(statement: str) -> bool:
 
 
 def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) -> Batch | None:
-    """The batch from ``start``, which is the first thing that is not space; None: it has no code."""
+    """Return the batch from ``start``, its first character that is not space; None: it has no code."""
     placeholders: list[Placeholder] = []
     words: list[str] = []
     coded = False
@@ -161,7 +160,7 @@ def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) ->
 
 
 def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
-    """What is to be told apart, in order; the code in between is left out but for words and signs."""
+    """Yield the tokens that matter, in order: texts, comments, words and signs."""
     token = re.compile(
         rf"(?P<space>\s++)|(?P<comment>--[^\n]*+)|(?P<block>/\*)|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
         r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",

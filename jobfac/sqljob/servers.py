@@ -57,13 +57,13 @@ class Server:
             self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
     def execute(self, text: str) -> None:
-        """Run a statement of our own."""
+        """Run a statement that is not part of the script."""
         cursor = self.connection.cursor()
         cursor.execute(text)
         cursor.close()
 
     def wrap(self, text: str, batch: Batch) -> str:
-        """The batch as it is sent."""
+        """Return the batch in the form that is sent."""
         return text
 
     def misread(self, error: Exception) -> bool:
@@ -71,43 +71,43 @@ class Server:
         return False
 
     def messages(self, cursor: Any) -> bool:
-        """Say what the server has sent besides rows; whether there was anything."""
+        """Write the messages of the server. Returns whether there were any."""
         return False
 
     def cancel(self) -> None:
-        """Cancel the statement that runs now, if any."""
+        """Cancel the current statement, if any."""
         with self._cancelling:
             if self.cursor is not None:
                 self._cancel()
 
-    def settle(self) -> None:
-        """Wait until nobody is cancelling. Call it whenever a call of the cursor has returned."""
+    def wait_for_cancel(self) -> None:
+        """Wait until no thread is cancelling. Call it after each call of the cursor."""
         with self._cancelling:
             pass
 
     def _cancel(self) -> None:
-        """Cancel what ``cursor`` executes."""
+        """Cancel the statement of ``cursor``."""
 
     def open_transaction(self) -> bool:
-        """Whether a transaction is open that a batch has begun."""
+        """Return whether a transaction of the script is open."""
         return False
 
     def rollback(self) -> None:
-        """Roll back what is open."""
+        """Roll back the open transaction."""
         self.connection.rollback()
 
     def explain(self, error: Exception, batch: Batch) -> Failure:
-        """The error in words."""
+        """Return the error as a sentence, with its line and procedure."""
         return Failure(" ".join(str(error).split()))
 
     def is_lost(self, error: Exception) -> bool:
-        """Whether the connection is gone."""
+        """Return whether the connection is lost."""
         base = self.dialect.loaded_dbapi.Error
         return isinstance(error, base) and self.dialect.is_disconnect(error, self.connection, self.cursor)
 
 
 class Sqlite(Server):
-    """SQLite."""
+    """A connection to SQLite."""
 
     cancels = True
 
@@ -126,7 +126,7 @@ class Sqlite(Server):
 
 
 class Postgres(Server):
-    """PostgreSQL with psycopg."""
+    """A connection to PostgreSQL with psycopg."""
 
     cancels = True
 
@@ -162,7 +162,7 @@ class Postgres(Server):
 
 
 def server(connection: Any, dialect: sa.Dialect, say: Say) -> Server:
-    """The server at the other end of a DB-API connection."""
+    """Return the ``Server`` of a DB-API connection."""
     from jobfac.sqljob.mssql import SqlServer
 
     known: dict[str, type[Server]] = {"sqlite": Sqlite, "postgresql+psycopg": Postgres, "mssql": SqlServer}

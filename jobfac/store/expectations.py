@@ -1,4 +1,4 @@
-"""Expectations: a row for each job that says what success is expected of it. ``watching`` looks at these rows."""
+"""Expectations: a row for each job that says what success is expected of it. ``watching`` checks these rows."""
 
 import json
 from functools import lru_cache
@@ -9,7 +9,7 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import expectation
 from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
-from jobfac.views.expectations import OverdueView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import columns, from_row
 
 _SAID = {"due_at": expectation.c.overdue_due_at.label("due_at")}

@@ -18,8 +18,8 @@ from jobfac.states import HELD, RunState
 from jobfac.store import expectations, notes, workers
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView, first_over
+from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row, from_rows
 

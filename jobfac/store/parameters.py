@@ -27,7 +27,7 @@ from jobfac.states import RunState
 
 
 class Start(NamedTuple):
-    """What a start says that has to do with parameters; see ``StartRequest``."""
+    """The parts of a start that concern parameters; see ``StartRequest``."""
 
     job: str
     parameters: Mapping[str, Any]

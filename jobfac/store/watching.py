@@ -11,7 +11,7 @@ from jobfac.recurrence.expected import Expectation
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
 from jobfac.store.outbox import OutboxEvent
-from jobfac.views.expectations import OverdueView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
 BATCH = 100

@@ -57,7 +57,7 @@ class Exporter:
     """Serves the metrics of the roles in this process from a separate thread. Use it in a ``with`` statement.
 
     It serves one client at a time, each for at most ``READ_TIMEOUT``. So it never uses more than one thread and two
-    file descriptors, whatever its clients do.
+    file descriptors, no matter what its clients do.
     """
 
     def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:

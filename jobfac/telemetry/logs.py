@@ -107,9 +107,11 @@ class _Text(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
-    """Return the fields of a record. Records of libraries get the action ``library``."""
+    """Return the fields of a record, its action first. Records of libraries get the action ``library``."""
     fields: Mapping[str, Any] | None = getattr(record, "fields", None)
-    return {"action": "library", "library": record.name} if fields is None else fields
+    if fields is None:
+        return {"action": "library", "library": record.name}
+    return {"action": fields["action"], **fields} if "action" in fields else fields
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -27,6 +27,8 @@ def short_duration(seconds: float) -> str:
 
 def spaced_duration(seconds: float) -> str:
     """Return the same with spaces: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    if 0 <= seconds < 10:  # most of the thousands on a page
+        return f"{seconds:.1f} s"
     pairs = [pair for pair in _units(seconds) if pair is not None]
     return " ".join(f"{number} {'min' if unit == 'm' else unit}" for number, unit in pairs)
 

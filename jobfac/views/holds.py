@@ -7,7 +7,7 @@ from typing import NamedTuple
 class HoldView(NamedTuple):
     """A hold: nothing new starts in its ``pool``, in its ``category`` or of its ``job``; all null: nothing at all.
 
-    ``until``: when it ends by itself; null: when it is released. ``released_at``: when it ended.
+    ``until``: when it ends automatically; null: only when it is released. ``released_at``: when it ended.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""The view of a job."""
+"""The views of a job, its versions and changes, and of an overdue job."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -35,3 +35,12 @@ class ChangeView(NamedTuple):
     path: str
     before: Any
     after: Any
+
+
+class OverdueView(NamedTuple):
+    """A job that has not succeeded in time. ``due_at``: when it should have; ``since``: its success had to be later."""
+
+    job: str
+    due_at: datetime
+    overdue_at: datetime
+    since: datetime

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from jobfac.states import JobKind, RunState
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.workers import WorkerView
 
 

@@ -1,4 +1,4 @@
-"""The view of a worker, without the token that marks its processes."""
+"""The views of a worker, without the token that marks its processes, and of a scheduler."""
 
 from datetime import datetime
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The pages: HTML made on the server, one module a page. They call operations and read the store, as the API does."""
+"""The pages: HTML made on the server, one module for each page. They use operations and the store, as the API does."""
 
 from jobfac.web.site import site
 

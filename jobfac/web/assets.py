@@ -15,13 +15,13 @@ from jobfac.api.problems import Problem
 MEDIA = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 LEAST = 1000
-"""Bytes from which an answer is worth compressing."""
+"""The minimum size of a response that is compressed, in bytes."""
 
 YEAR = 365 * 86400
 
 
 class Asset(NamedTuple):
-    """A file as it is sent."""
+    """A file, with its headers and its compressed form."""
 
     content: bytes
     compressed: bytes
@@ -47,7 +47,7 @@ def address(name: str) -> str:
 
 
 def takes_gzip(request: Request) -> bool:
-    """Whether the client accepts a compressed answer."""
+    """Whether the client accepts a compressed response."""
     return "gzip" in request.headers.get("accept-encoding", "")
 
 

@@ -1,4 +1,4 @@
-"""Values that cost seconds to compute and may be some minutes old: computed by one thread at a time, and kept."""
+"""A cache of values that take seconds to compute and may be some minutes old. One thread at a time computes."""
 
 import threading
 import time
@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MOST = 20
-"""Values that are kept at most."""
+"""The maximum number of cached values."""
 
 
 class Kept(Generic[T]):
-    """Values by key, for ``age`` seconds each. Thread-safe."""
+    """Cached values by key, each for ``age`` seconds. Thread-safe."""
 
     def __init__(self, age: float) -> None:
         self._age = age
@@ -20,7 +20,7 @@ class Kept(Generic[T]):
         self._found: dict[Hashable, tuple[float, T]] = {}
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Return the value of a key, computed now if there is none or if it is too old."""
+        """Return the value of a key. Computes it if it is missing or too old."""
         with self._lock:
             known = self._found.get(key)
             if known is None or known[0] < time.monotonic():

@@ -1,4 +1,4 @@
-"""`/live`: tells open pages that something changed. One look at the database serves all of them."""
+"""`/live`: tells open pages that something changed. One poll of the database serves all of them."""
 
 import asyncio
 import random
@@ -19,14 +19,14 @@ from jobfac.telemetry.logs import logger
 log = logger("jobfac.web")
 
 INTERVAL = 2.2
-"""Seconds between two looks while a page is open: with their BEGIN 55 statements a minute, however many pages."""
+"""Seconds between two polls while a page is open: 55 statements a minute with their BEGIN, for any number of pages."""
 
 QUIET = 10
-"""Looks without a change after which the connection is used, so that no proxy takes it for dead."""
+"""The number of polls without a change after which a comment is sent, so proxies keep the connection open."""
 
 
 class Changes:
-    """Looks while somebody listens, and not at all while nobody does. Used in the event loop alone."""
+    """Polls while at least one page listens. Used in the event loop only."""
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Queue[bool]] = set()
@@ -34,7 +34,7 @@ class Changes:
         self._seen: tuple[Any, ...] | None = None
 
     async def serve(self, request: Request) -> Response:
-        """Follow changes: an event `changed` whenever a page may have become old, without saying which."""
+        """Stream changes: an event `changed` whenever any page may be out of date."""
         service: Service = request.app.state.service
         try:
             caller = await run_in_threadpool(service.authenticator.caller, request)
@@ -64,7 +64,7 @@ class Changes:
             try:
                 found = await run_in_threadpool(service.db.query, counts.fingerprint, retry_for=0)
             except JobfacError as error:
-                log.warning("cannot look for changes", action="look_failed", reason=str(error))
+                log.warning("cannot poll for changes, retrying", action="poll_failed", reason=str(error))
                 found = self._seen
             changed = self._seen is not None and found != self._seen
             self._seen = found

@@ -1,4 +1,4 @@
-"""Where the output of a run is, in words: a viewer that stays empty has a reason."""
+"""Where the output of a run is, in words. It explains an empty viewer."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from jobfac.views.runs import AttemptView, RunView
 
 
 class Place(NamedTuple):
-    """Where a stream goes. ``in_database``: the viewer shows it."""
+    """The destination of a stream. ``in_database``: the viewer shows it."""
 
     stream: str
     in_database: bool
@@ -17,7 +17,7 @@ class Place(NamedTuple):
 
 
 def places(definition: AnyJob | None, run: RunView, attempts: Sequence[AttemptView], number: int) -> list[Place]:
-    """Return where the streams of an attempt go; empty for a sequence, which writes nothing itself."""
+    """Return where the streams of an attempt go; empty for a sequence, which has no output."""
     if not isinstance(definition, Job):
         return []
     attempt = next((one for one in attempts if one.number == number), None)
@@ -29,7 +29,7 @@ def places(definition: AnyJob | None, run: RunView, attempts: Sequence[AttemptVi
             continue
         path = None if attempt is None else getattr(attempt, f"{stream}_path")
         where = f"in the file {path} on worker {attempt.worker}" if path and attempt else ""
-        planned = "kept nowhere, as the definition says" if wanted.kind == "none" else f"written to {wanted.path}"
+        planned = "discarded, as the definition says" if wanted.kind == "none" else f"written to {wanted.path}"
         found.append(Place(stream, False, f"{stream} is {where or planned}."))
     if run.state in WAITING and not attempts:
         return [one._replace(words=f"{one.stream} will come when the run has started.") for one in found]

@@ -1,4 +1,4 @@
-"""An entry of the route table: one ``Page`` says the method, the path, the role and what makes the answer."""
+"""An entry of the route table: a ``Page`` has a method, a path, a role and a handler."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Page(NamedTuple):
     """A method of a path.
 
     Attributes:
-        handler: makes the answer; runs in a thread.
-        role: whom it takes; None: everybody, logged in or not.
-        everywhere: not for callers that are limited to categories.
+        handler: makes the response; runs in a thread.
+        role: the role that it needs; None: no login is needed.
+        everywhere: callers that are limited to categories are refused.
     """
 
     method: str
@@ -28,12 +28,12 @@ class Page(NamedTuple):
 def get(
     path: str, handler: Callable[[Visit], Response], role: Role | None = Role.VIEWER, *, everywhere: bool = False
 ) -> Page:
-    """A page."""
+    """Declare a page."""
     return Page("GET", path, handler, role, everywhere)
 
 
 def act(
     path: str, handler: Callable[[Visit], Response], role: Role | None = Role.OPERATOR, *, everywhere: bool = False
 ) -> Page:
-    """What a button does."""
+    """Declare the action of a form."""
     return Page("POST", path, handler, role, everywhere)

@@ -1,4 +1,4 @@
-"""The site: the routes of the pages, who is admitted to them, and what becomes of errors."""
+"""The site: the routes of the pages, access to them, and error pages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def site() -> Site:
-    """The pages."""
+    """The pages as a Starlette application."""
     changes = live.Changes()
     routes = [
         Route("/static/{name}", assets.serve),
@@ -76,7 +76,7 @@ def _answer(page: Page, request: Request, form: Form) -> Response:
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
         log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
-        return failed(request, 503, "The database cannot be reached right now. This page tries again by itself.")
+        return failed(request, 503, "The database cannot be reached right now. This page retries automatically.")
     except DefinitionError as error:
         return _refused(request, caller, form, 422, str(error))
     except JobfacError as error:
@@ -100,7 +100,7 @@ def _to_login(request: Request) -> Response:
 
 
 def _refused(request: Request, caller: Caller | None, form: Form, status: int, sentence: str) -> Response:
-    """A form that was refused leads back to its page, which says why; anything else is a page of its own."""
+    """Redirect a refused form to its page, which shows the reason. Other errors have a page of their own."""
     visit = Visit(request, request.app.state.service, caller, form)
     if request.method == "POST" and caller is not None and visit.came_from():
         return visit.back(Notice(sentence, bad=True))
@@ -108,7 +108,7 @@ def _refused(request: Request, caller: Caller | None, form: Form, status: int, s
 
 
 def failed(request: Request, status: int, sentence: str, caller: Caller | None = None) -> Response:
-    """Return the page that says what went wrong."""
+    """Return a page that explains an error."""
     visit = Visit(request, request.app.state.service, caller, {})
     title = HTTPStatus(status).phrase
     answer = visit.render("failed.html", status, status=status, title=title, sentence=sentence)

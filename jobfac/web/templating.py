@@ -1,4 +1,4 @@
-"""The templates, and how values are written in them. Everything is escaped unless it is ``Markup``."""
+"""The templates and their filters. Everything is escaped unless it is ``Markup``."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ GLYPHS = {
     "denied": "⊘", "running": "▶", "stopping": "◼", "queued": "◔", "blocked": "‖", "scheduled": "◷", "active": "●",
     "draining": "◌", "dead": "✕", "waiting": "◔", "delivered": "✓",
 }  # fmt: skip
-"""A sign for each state, so that the colour is not all that tells them apart."""
+"""A symbol for each state, so states do not differ in colour only."""
 
 PAGES = (
     ("/", "Now", "now"),
@@ -60,17 +60,17 @@ def environment() -> jinja2.Environment:
 
 
 def count(number: float) -> str:
-    """Such as 12,345."""
+    """Format a number, such as 12,345."""
     return f"{number:,.0f}"
 
 
 def span(seconds: float | None) -> str:
-    """Such as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h; nothing for None."""
+    """Format seconds as ``spaced_duration`` does; None: empty."""
     return "" if seconds is None else spaced_duration(seconds)
 
 
 def memory(size: int | None) -> str:
-    """Such as 512 MiB or 3.2 GiB; nothing for None."""
+    """Format a number of bytes, such as 512 MiB or 3.2 GiB; None: empty."""
     if size is None:
         return ""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
@@ -86,7 +86,7 @@ def _stamp(moment: datetime) -> str:
 
 @pass_context
 def when(context: Context, moment: datetime | None) -> Markup:
-    """A time: the clock's if it is of today, else with the date, in the visitor's zone; UTC on hover."""
+    """Format a time in the visitor's zone, with the date unless it is today. The tooltip is in UTC."""
     if moment is None:
         return Markup("")
     local = moment.astimezone(context["visit"].zone)
@@ -97,23 +97,30 @@ def when(context: Context, moment: datetime | None) -> Markup:
 
 @pass_context
 def clock(context: Context, moment: datetime) -> str:
-    """A time of day, such as 06:30, in the visitor's zone."""
+    """Format a time of day in the visitor's zone, such as 06:30."""
     return f"{moment.astimezone(context['visit'].zone):%H:%M}"
+
+
+def rough(seconds: float) -> str:
+    """Such as 12 s, 3 min, 2 h 10 min: how long ago something was, without seconds after the first minute."""
+    if seconds < 3600:
+        return f"{int(seconds)} s" if seconds < 60 else f"{int(seconds) // 60} min"
+    return spaced_duration(seconds)
 
 
 @pass_context
 def ago(context: Context, moment: datetime | None) -> Markup:
-    """How long ago, or until when; a script keeps it up to date."""
+    """Format a time relative to now. A script keeps it up to date."""
     if moment is None:
         return Markup("")
     left = (datetime.now(UTC) - moment).total_seconds()
-    words = f"{spaced_duration(left)} ago" if left >= 0 else f"in {spaced_duration(-left)}"
+    words = f"{rough(left)} ago" if left >= 0 else f"in {rough(-left)}"
     title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
     return Markup(f'<time datetime="{_stamp(moment)}" title="{title}" data-ago>{words}</time>')
 
 
 def took(row: Timed) -> Markup:
-    """How long a run took from its first start to its end, or has taken so far."""
+    """Format the duration of a run, from its first start to its end or to now."""
     if row.started_at is None:
         return Markup("")
     if row.ended_at is not None:
@@ -123,7 +130,7 @@ def took(row: Timed) -> Markup:
 
 
 def state(word: object) -> Markup:
-    """A state as a badge."""
+    """Format a state as a badge."""
     return _badge(str(word))
 
 

@@ -1,4 +1,4 @@
-"""A visit: one request for a page, by somebody who is logged in, and the answers to it."""
+"""A visit: one request for a page, and its response."""
 
 import gzip
 import json
@@ -36,13 +36,13 @@ HEADERS = {
 }
 
 NOTICE_AGE = 60
-"""Seconds for which a notice waits for the page that shows it."""
+"""The lifetime of the cookie of a notice, in seconds."""
 
 Form = Mapping[str, Sequence[str]]
 
 
 class Query(dict[str, str]):
-    """The parameters of a URL; one that is not there is an empty text."""
+    """The parameters of a URL. A missing one is an empty text."""
 
     def __missing__(self, name: str) -> str:
         return ""
@@ -50,7 +50,7 @@ class Query(dict[str, str]):
 
 @dataclass(frozen=True)
 class Notice:
-    """What the page says about the act that came before it. ``command``: what does the same in a shell."""
+    """A message about the previous action. ``command``: the command line that does the same."""
 
     text: str
     command: str = ""
@@ -59,7 +59,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Visit:
-    """One request. ``caller`` None: nobody is logged in, which only the pages of login allow."""
+    """One request. ``caller`` None: nobody is logged in. Only the login pages allow that."""
 
     request: Request
     service: Service
@@ -68,20 +68,20 @@ class Visit:
 
     @property
     def caller(self) -> Caller:
-        """Who is logged in."""
+        """The user who is logged in."""
         assert self.who is not None
         return self.who
 
     @property
     def by(self) -> operations.Caller:
-        """The caller as the operations know it."""
+        """The caller in the form that operations take."""
         return operations.Caller(
             self.caller.name, self.caller.categories, RETRY_FOR, self.service.traces, None, self.caller.role
         )
 
     @cached_property
     def zone(self) -> ZoneInfo:
-        """The time zone of the browser, UTC if it has not said it."""
+        """The time zone of the browser; UTC if it is unknown."""
         name = self.request.cookies.get("jobfac-zone", "")
         try:
             return ZoneInfo(name.replace("%2F", "/")) if name else ZoneInfo("UTC")
@@ -90,7 +90,7 @@ class Visit:
 
     @property
     def theme(self) -> str:
-        """``light``, ``dark``, or empty: as the system says."""
+        """``light``, ``dark``, or empty: the theme of the system."""
         word = self.request.cookies.get("jobfac-theme", "")
         return word if word in ("light", "dark") else ""
 
@@ -100,11 +100,11 @@ class Visit:
         return Query({name: value.strip() for name, value in self.request.query_params.items() if value.strip()})
 
     def path(self, name: str) -> Any:
-        """A part of the URL's path."""
+        """Return a parameter of the path."""
         return self.request.path_params[name]
 
     def field(self, name: str) -> str:
-        """A field of the form, empty if it was not sent."""
+        """Return a field of the form; empty if it is missing."""
         values = self.body.get(name)
         return values[-1] if values else ""
 
@@ -117,7 +117,7 @@ class Visit:
         return self.service.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
 
     def together(self, work: Callable[[sa.Connection], T]) -> tuple[Counts, T]:
-        """Read what a page shows, and the numbers of its head, on one connection."""
+        """Read the content of a page and the numbers in its header on one connection."""
 
         def both(conn: sa.Connection) -> tuple[Counts, T]:
             return counts.read(conn, self.caller.categories), work(conn)
@@ -152,7 +152,7 @@ class Visit:
         return self.go(local_path(self.field("back")) or self.came_from() or otherwise, notice)
 
     def came_from(self) -> str:
-        """The path of the page of this site that led here, empty if none did."""
+        """The path of the referring page of this site; empty: none."""
         before = urlsplit(self.request.headers.get("referer", ""))
         if before.netloc != self.request.headers.get("host", "") or not before.path:
             return ""
@@ -180,7 +180,7 @@ def local_path(text: str) -> str:
 
 
 def login_path(visit_or_request: Request) -> str:
-    """Return the path of the login page, which leads back to where the request went."""
+    """Return the path of the login page, which leads back to the requested page."""
     url = visit_or_request.url
     here = url.path + (f"?{url.query}" if url.query else "")
     return "/login" if here == "/" else f"/login?next={quote(here, safe='')}"
@@ -190,6 +190,6 @@ def read_form(body: bytes) -> Form:
     """Return the fields of a form that a browser sent.
 
     Raises:
-        ValueError: it is no form in UTF-8, or has too many fields.
+        ValueError: it is not a form in UTF-8, or has too many fields.
     """
     return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000, errors="strict")

@@ -96,7 +96,7 @@ class Health:
         if self.is_unhealthy:
             return
         self._log.error(
-            "a program cannot be started; nothing is claimed until the machine is well",
+            "a program cannot be started; nothing is claimed until the machine has recovered",
             action="worker_unhealthy",
             reason=self._message,
             seconds=self._pause,
@@ -110,7 +110,7 @@ class Health:
         if overload and not self._overload:
             self._log.warning(overload, action="worker_overloaded")
         elif self._overload and not overload:
-            self._log.info("the machine has room again", action="worker_relieved")
+            self._log.info("the machine has free resources again", action="worker_relieved")
         self._overload = overload and (self._overload or overload)
 
     def started(self) -> None:
@@ -127,7 +127,7 @@ class Health:
             self.retry_at = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:
-            self._log.info("the machine is well again", action="worker_healthy")
+            self._log.info("the machine has recovered", action="worker_healthy")
             self._machine.move(Condition.PROBATION)
             self._message, self.retry_at = "", None
 

@@ -155,7 +155,7 @@ class Lease:
         stalled = age > self._settings.lease / 2
         if stalled and not self._stalled:
             self._log.error(
-                "the worker's loop does not turn; its lease is no longer renewed and its runs will go to other workers",
+                "the worker's loop is stuck; its lease is no longer renewed and its runs will go to other workers",
                 action="loop_stalled", seconds=round(age, 1),
             )  # fmt: skip
         self._stalled = stalled

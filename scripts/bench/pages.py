@@ -7,6 +7,7 @@ requested 50 times. The exit code is 1 if a page is slower than the limit, or an
 """
 
 import argparse
+import gc
 import json
 import re
 import statistics
@@ -117,6 +118,7 @@ def served(url: str) -> Iterator[tuple[Database, httpx.Client]]:
     db = Database(url)
     server = Server(db, Settings(api_port=0), site=site())
     thread = threading.Thread(target=server.run, daemon=True)
+    gc.freeze()  # as `jobfac api` does
     thread.start()
     key = db.transact(api_keys.create, "bench", Role.ADMIN, "bench").key
     headers = {"Authorization": f"Bearer {key}", "Accept": "text/html"}

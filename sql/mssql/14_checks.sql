@@ -135,7 +135,7 @@ BEGIN
     DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
         + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
     IF @scopes > 1
-        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+        THROW 50007, N'A hold applies to one pool, one category or one job; place several holds for more.', 1;
     IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
         THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
     IF @until <= SYSUTCDATETIME()

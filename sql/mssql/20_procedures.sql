@@ -466,7 +466,7 @@ BEGIN
         WHERE JSON_VALUE(s.[value], '$.name') = @step;
         SET @sentence = CASE
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
-                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody other than ', @starter, N'.')
             WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
         END;

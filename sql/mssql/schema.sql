@@ -1861,7 +1861,7 @@ BEGIN
     DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
         + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
     IF @scopes > 1
-        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+        THROW 50007, N'A hold applies to one pool, one category or one job; place several holds for more.', 1;
     IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
         THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
     IF @until <= SYSUTCDATETIME()
@@ -2788,7 +2788,7 @@ BEGIN
         WHERE JSON_VALUE(s.[value], '$.name') = @step;
         SET @sentence = CASE
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
-                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody other than ', @starter, N'.')
             WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
         END;

@@ -82,6 +82,9 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
     streams: tuple[str | Path, ...] = (os.devnull, out, err)
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)
+    # The streams of the process that was copied remember whether their files could seek.
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

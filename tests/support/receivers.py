@@ -83,7 +83,7 @@ class Receiver:
 
 
 class Mailbox:
-    """An SMTP server on loopback. ``answer`` may refuse a recipient."""
+    """An SMTP server on loopback. ``answer`` may refuse a recipient; ``settings`` let jobfac send to it."""
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
@@ -94,6 +94,9 @@ class Mailbox:
         listener = self._controller.server
         assert isinstance(listener, asyncio.Server)
         self.port: int = listener.sockets[0].getsockname()[1]
+        self.settings = {
+            "JOBFAC_SMTP_HOST": "127.0.0.1", "JOBFAC_SMTP_PORT": str(self.port), "JOBFAC_SMTP_TLS": "none"
+        }  # fmt: skip
         self._thread = threading.Thread(target=self._loop.run_forever, name="smtp", daemon=True)
         self._thread.start()
 

@@ -32,7 +32,7 @@ def add_note(request: ApiRequest, run: int, body: parameters.NoteBody) -> ApiRes
 def acknowledge(request: ApiRequest, run: int) -> ApiResponse:
     """Acknowledge a failure.
 
-    The first acknowledgement stays. A later success of the job acknowledges by itself.
+    The first acknowledgement stays. A later success of the job acknowledges automatically.
     """
     (acknowledged,) = operations.acknowledge(request.db, request.by, [run])
     return ApiResponse(as_json(acknowledged))

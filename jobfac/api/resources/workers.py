@@ -1,4 +1,4 @@
-"""`/v1/workers`: list workers, drain one and take a drain back."""
+"""`/v1/workers`: list workers, drain one and cancel a drain."""
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR

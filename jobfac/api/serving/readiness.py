@@ -1,4 +1,4 @@
-"""Readiness: the database is asked at most once a second, however often anybody asks the API."""
+"""Readiness: the database is checked at most once a second, no matter how often clients ask."""
 
 import threading
 import time

@@ -83,7 +83,7 @@ class Administration(Protocol):
         """Requeue dead notifications; None: all. Returns the ids of those that were dead."""
 
     def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
-        """Make reports. ``spans``: `trend` has one row for each job, over so many spans of days."""
+        """Make reports. ``spans``: `trend` has one row for each job, with this number of spans of days."""
 
     def report_page(self, wanted: ReportRequest) -> str:
         """Make all reports as an HTML page."""
@@ -123,10 +123,10 @@ class Backend(Administration, Protocol):
         """Return up to ``limit`` runs that match the filter, newest first."""
 
     def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        """Return the runs that a retry of all that match the filter would be of. Changes nothing."""
+        """Return the runs that a retry with this filter would affect. Changes nothing."""
 
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        """Return the runs that a stop of all that match the filter would be of. Changes nothing."""
+        """Return the runs that a stop with this filter would affect. Changes nothing."""
 
     def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the failures that match the filter and that nobody has acknowledged. Changes nothing."""
@@ -144,7 +144,7 @@ class Backend(Administration, Protocol):
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
-        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
+        """Start a new run like a finished run, with changed parameters. Returns the new run."""
 
     def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
         """Decide about a step that waits for a person, with values for which it asks. Returns the decision."""
@@ -195,7 +195,7 @@ class Backend(Administration, Protocol):
         """Return how full the coming days are."""
 
     def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
-        """Let nothing new start there."""
+        """Hold this scope: start nothing new."""
 
     def release(self, hold_id: int) -> "HoldView":
         """End a hold."""

@@ -54,7 +54,7 @@ def script(
     since: Annotated[
         str | None, typer.Option("--from", metavar="VERSION", help="Upgrade from this version; default: from nothing.")
     ] = None,
-    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print what removes jobfac from SQL Server.")] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print the SQL that removes jobfac.")] = False,
 ) -> None:
     """Print the SQL that creates or upgrades the schema.
 
@@ -118,7 +118,12 @@ def config(as_json: Json = False) -> None:
     if as_json:
         print_json([row._asdict() for row in rows])
         return
-    print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+    if sys.stdout.isatty():
+        print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+        return
+    # In a pipe nothing is cut, and one long value must not make every line as long.
+    for row in [ShownSetting("SETTING", "VALUE", "FROM", "WHAT"), *rows]:
+        typer.echo(f"{row.name:<22} {'' if row.value is None else row.value!s:<24} {row.origin:<12} {row.help}")
 
 
 def purge() -> None:

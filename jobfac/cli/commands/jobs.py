@@ -54,7 +54,7 @@ def apply(
 
 
 def _ask(applied: AppliedView) -> None:
-    """Show the plan and ask, if it takes anything away."""
+    """Show the plan and ask, if it removes or disables anything."""
     if applied.losses:
         for one in applied.losses:
             note(f"this {one}")
@@ -267,7 +267,7 @@ def rollback(
     if as_json:
         print_json(serialization.as_json(found))
     else:
-        typer.echo(f"job '{job}' is as in version {version} again; this is version {found.version}")
+        typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
 
 
 @app.command()

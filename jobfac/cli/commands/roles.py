@@ -1,7 +1,8 @@
 """The roles: `worker`, `scheduler` and `api`, and `up`, which runs all of them."""
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,12 +36,15 @@ Metrics = Annotated[
 Pressure = Annotated[
     float | None,
     typer.Option(
-        min=0, max=100, metavar="PERCENT", help="Claim nothing while work waits for a processor longer; default: any."
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="Claim nothing above this CPU pressure; default: no limit.",
     ),
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Claim nothing while less memory is free, such as 2GiB; default: any."),
+    typer.Option(metavar="SIZE", help="Claim nothing below this much free memory, such as 2GiB; default: no limit."),
 ]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -95,6 +99,8 @@ def api(
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         on_signal(lambda first: server.stop())
+        # What was imported lives as long as the process, so a full collection, which delays a page, skips it.
+        gc.freeze()
         server.run()
 
 
@@ -136,8 +142,7 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
-        for thread in threads:
-            thread.start()
+        _begin(threads)
         note(f"The factory is up: {roles[1].link(caller())}")
         try:
             worker_role.run()
@@ -148,6 +153,12 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
+
+
+def _begin(threads: Sequence[threading.Thread]) -> None:
+    gc.freeze()  # as in ``api``
+    for thread in threads:
+        thread.start()
 
 
 def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], None]:
@@ -190,9 +201,9 @@ def _announce(sentence: str, loaded: "Settings") -> None:
     from datetime import UTC, datetime
 
     if (loaded.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         sentence = json.dumps(
-            {"event": sentence, "action": "stop_requested", "level": "info", "timestamp": now}, ensure_ascii=False
+            {"timestamp": now, "level": "info", "event": sentence, "action": "stop_requested"}, ensure_ascii=False
         )
     with suppress(OSError):  # the reader has closed the pipe
         os.write(2, f"{sentence}\n".encode())

@@ -85,7 +85,7 @@ def preview(
     }
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
-    empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    empty = f"job '{job}' is {'never due by the clock' if begin is None else f'not due by the clock after {begin}'}"
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
     print_list(candidates, {**columns, "WHY": "reason"}, empty, as_json)
@@ -124,7 +124,8 @@ def backfill(
     schedule: Annotated[str | None, typer.Option(help="Only this schedule of the job.")] = None,
     at_most: Annotated[int, typer.Option(min=1, max=1000, help="How many of the runs may run at a time.")] = 1,
     priority: Annotated[
-        int | None, typer.Option(min=-1000, max=1000, help="Of the runs; default: 100 below that of the job.")
+        int | None,
+        typer.Option(min=-1000, max=1000, help="Their priority; default: 100 below that of the job."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the due times.")] = False,
     as_json: Json = False,

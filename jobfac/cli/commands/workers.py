@@ -11,12 +11,12 @@ from jobfac.cli.rendering.printing import Columns, print_list
 from jobfac.cli.rendering.text import cell, memory_text
 from jobfac.views.workers import WorkerView
 
-app = group("List and drain workers, or take a drain back.")
+app = group("List and drain workers, or cancel a drain.")
 
 
 @app.command("list")
 def list_workers(
-    include_gone: Annotated[bool, typer.Option("--all", help="Include workers that have left or died.")] = False,
+    include_gone: Annotated[bool, typer.Option("--all", help="Include workers that have exited or died.")] = False,
     as_json: Json = False,
 ) -> None:
     """List workers, newest first."""

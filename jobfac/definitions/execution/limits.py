@@ -27,10 +27,10 @@ class Limits(Model):
     them does not start the program."""
 
     memory: Memory | None = Field(
-        default=None, description="The run is killed beyond it and ends as failed.", examples=["2GiB"]
+        default=None, description="A run that exceeds the limit is killed and ends as failed.", examples=["2GiB"]
     )
     cpu: Annotated[float, decimal(0.01, 1024)] | None = Field(
-        default=None, description="How many processors it may use; it is slowed down beyond it.", examples=[1.5]
+        default=None, description="How many processors it may use; at the limit it is slowed down.", examples=[1.5]
     )
     processes: Annotated[int, whole(1, 4_194_304)] | None = Field(
         default=None, description="How many processes and threads it may have; others do not start.", examples=[200]

@@ -1,4 +1,4 @@
-"""When a run is tried again, how many run at once, and how long ended runs are kept."""
+"""When a run is retried, how many run at once, and how long ended runs are kept."""
 
 from typing import Annotated, Any, Literal, Self
 

@@ -10,14 +10,14 @@ from jobfac.definitions.values import Model, PositiveDuration, Word
 Isolation = Literal["read uncommitted", "read committed", "repeatable read", "snapshot", "serializable"]
 
 ONLY_FOR_COMMANDS = ("shell", "arguments", "success_codes", "warning_codes", "encoding", "aware")
-"""Keys of a job that say how a program is started or judged, which a script has no use for."""
+"""Keys about starting and judging a program. A script must not have them."""
 
 
 class Sql(Model):
     """A script, as ``text`` or in a ``file``, for a database that SQLAlchemy reaches."""
 
     connection: Secret = Field(
-        description="Where the database's URL is kept; the URL itself is stored nowhere.",
+        description="A reference to the database's URL; the URL itself is not stored.",
         examples=[{"secret": "env:DW_URL"}],
     )
     database: Word | None = Field(

@@ -1,4 +1,4 @@
-"""What a job is watched for: the success that is expected of it, and how long it usually takes."""
+"""Monitoring of a job: the expected success, and the usual duration."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -72,14 +72,14 @@ class Expect(Model):
 
 
 class Usual(Model):
-    """A duration that follows from what the job usually takes: the median of its last 30 successes."""
+    """A duration relative to the job's usual duration, which is the median of its last 30 successes."""
 
-    usual: Annotated[float, decimal(1, 1000)] = Field(description="So many times the usual duration.", examples=[1.5])
-    least: Duration = Field(default=0.0, description="But not less than this.", examples=["10m"])
+    usual: Annotated[float, decimal(1, 1000)] = Field(description="The multiple of the usual duration.", examples=[1.5])
+    least: Duration = Field(default=0.0, description="The minimum, if the multiple is shorter.", examples=["10m"])
 
 
 WarnAfter = Annotated[
     Annotated[PositiveDuration, Tag("duration")] | Annotated[Usual, Tag("usual")],
     Discriminator(lambda value: "usual" if isinstance(value, dict | Usual) else "duration"),
 ]
-"""Seconds, or so many times the usual duration."""
+"""Seconds, or a multiple of the usual duration."""

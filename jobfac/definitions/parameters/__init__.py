@@ -1,6 +1,6 @@
 """Typed parameters of jobs and sequences, and the placeholders that stand for their values.
 
-``read_parameters`` is the one check, at every door. ``fill`` puts values into the texts of a definition: a value stays
+``read_parameters`` is the one check of every start. ``fill`` puts values into the texts of a definition: a value stays
 inside its own argument and is never text of a program. ``bind`` gives a SQL text with bound parameters.
 """
 

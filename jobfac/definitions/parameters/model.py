@@ -74,26 +74,28 @@ class Parameter(Model):
     """A value that a start may give, checked before the run exists."""
 
     type: Kind = Field(
-        default="text", description="What it is. A datetime has an offset, a duration is written as 1h30m."
+        default="text", description="The type of the value. A datetime has an offset, a duration is written as 1h30m."
     )
     many: Flag = Field(default=False, description="The value is a list of these.")
     required: Flag = Field(default=False, description="A start must give it. Without it and a default it may be empty.")
     default: Given | None = Field(
         default=None,
-        description="The value without another. It may hold ${due.date}, ${due.at}, ${run.id}, "
+        description="The value if none is given. It may contain ${due.date}, ${due.at}, ${run.id}, "
         "${previous.success.date}, ${trigger.path} or ${trigger.run.id}; times take an offset, as in ${due.date - 1d}.",
         examples=["${due.date}"],
     )
     description: Text | None = Field(default=None, description="What it is for.", examples=["The day to load"])
     choices: Many[Text] = Field(default=(), description="Of a choice: its words.", examples=[["eu", "us"]])
     pattern: Pattern | None = Field(
-        default=None, description="Of a text: a regular expression for all of it.", examples=["[A-Z]{3}"]
+        default=None,
+        description="For text: a regular expression for the whole value.",
+        examples=["[A-Z]{3}"],
     )
     most: Annotated[int, whole(1, 1_000_000)] | None = Field(
         default=None, description="Of a text: its characters at most.", examples=[200]
     )
-    minimum: Number | None = Field(default=None, description="Of an integer or a number: the least.", examples=[1])
-    maximum: Number | None = Field(default=None, description="Of an integer or a number: the greatest.")
+    minimum: Number | None = Field(default=None, description="For integer and number: the minimum.", examples=[1])
+    maximum: Number | None = Field(default=None, description="For integer and number: the maximum.")
     sensitive: Flag = Field(
         default=False, description="Masked in output; shown to operators alone, and not stored where views read."
     )

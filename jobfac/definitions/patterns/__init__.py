@@ -35,7 +35,7 @@ class Dates(Model):
     )
     every: DayInterval | None = Field(
         default=None,
-        description="Every so many days, weeks or months, counted from since. A week is the seven days from since; "
+        description="An interval of days, weeks or months, counted from since. A week is the seven days from since; "
         "other keys say which of its days, or which days of the month.",
         examples=["2 weeks"],
     )

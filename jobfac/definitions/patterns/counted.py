@@ -20,7 +20,7 @@ _INTERVAL = re.compile(r"(\d{1,5})\s*(day|week|month)s?", re.ASCII)
 
 
 class Interval(NamedTuple):
-    """So many days, weeks or months."""
+    """A number of days, weeks or months."""
 
     number: int
     unit: Unit

@@ -1,6 +1,6 @@
 """Reads the calls of stored procedures in a script, and the variables that they use. Nothing is executed.
 
-Control flow is passed over: every call counts, whatever IF it stands under. A variable keeps its value to the end of
+Control flow is ignored: every call counts, even inside IF. A variable keeps its value to the end of
 its batch. It is known where it is set to texts and numbers, to their concatenation, or to a job that is looked up by
 its name.
 """
@@ -20,15 +20,15 @@ RESERVED = frozenset(
         "union", "update", "use", "waitfor", "where", "while", "with",
     }
 )  # fmt: skip
-"""Words that begin or continue a statement, so they are no argument."""
+"""Words that begin or continue a statement, so they cannot be an argument."""
 
 
 DEEPEST = 50
-"""Parentheses inside each other that an expression may have."""
+"""The maximum depth of parentheses in an expression."""
 
 
 class Unknown(NamedTuple):
-    """A value that only the server could know. ``what``: how the script writes it."""
+    """A value that only the server knows. ``what``: its text in the script."""
 
     what: str
 
@@ -65,7 +65,10 @@ class Call:
 
 
 class Script:
-    """The calls of one script, in order. What a call returns is told with ``returns`` before the next one is read."""
+    """The calls of one script, in order.
+
+    The reader of a call must report its result with ``returns`` before the next call is read.
+    """
 
     def __init__(self, text: str) -> None:
         self._tokens: list[Token] = []
@@ -80,12 +83,12 @@ class Script:
             self.broken = error
 
     def returns(self, call: Call, parameter: str, value: Value) -> None:
-        """Give the variable that a call passed for this parameter its value."""
+        """Set the variable that a call passed for this output parameter."""
         if parameter in call.outputs:
             self._variables[call.outputs[parameter]] = value
 
     def calls(self) -> Iterator[Call]:
-        """The calls of stored procedures."""
+        """Yield the calls of stored procedures."""
         while (token := self._take()) is not None:
             word = token.value.lower() if token.kind == "word" else ""
             if token.kind == "go":
@@ -269,7 +272,7 @@ class Script:
         return None
 
     def _parentheses(self) -> None:
-        """Pass over what stands in parentheses here, if anything."""
+        """Skip a group in parentheses, if there is one."""
         if not self._is("("):
             return
         depth = 0

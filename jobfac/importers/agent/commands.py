@@ -23,7 +23,7 @@ TOKENS = {
     "STRTTM": "a program finds the due time in JOBFAC_DUE_AT",
     "TIME": "in T-SQL write CONVERT(char(8), GETDATE(), 108)",
 }
-"""Agent's tokens whose value is only known when a step runs, with what to write instead."""
+"""Agent's tokens whose value is known only when a step runs, each with its replacement."""
 
 _NAMES = "|".join([*TOKENS, "JOBNAME", "STEPNAME", "STEPID"])
 _TOKEN = re.compile(
@@ -34,14 +34,14 @@ _ESCAPES = {"ESCAPE_SQUOTE": "'", "ESCAPE_DQUOTE": '"', "ESCAPE_RBRACKET": "]"}
 
 
 class Expanded(NamedTuple):
-    """A text with the tokens that are known replaced, and what to do about those that are not, by token."""
+    """A text with the known tokens replaced, and advice about the others, by token."""
 
     text: str
     unknown: dict[str, str]
 
 
 def expand(text: str, job: str, step: str, step_id: int) -> Expanded:
-    """Replace JOBNAME, STEPNAME and STEPID, which do not change; find the other tokens."""
+    """Replace JOBNAME, STEPNAME and STEPID, which are constant, and find the other tokens."""
     known = {"JOBNAME": job, "STEPNAME": step, "STEPID": str(step_id)}
     unknown: dict[str, str] = {}
 
@@ -64,12 +64,14 @@ POWERSHELL = {
     "STRTTM": "$(Get-Date -Format HHmmss)",
     "MACH": "$([Environment]::MachineName)",
 }
-"""What PowerShell, outside of single quotes, puts in place of a token."""
+"""The PowerShell expressions for tokens, outside single quotes."""
 
 
 def for_powershell(expanded: Expanded) -> Expanded:
-    """Replace the tokens that have a counterpart in PowerShell. Text in single quotes stays: nothing is expanded there,
-    so its tokens stay unknown."""
+    """Replace the tokens that have a counterpart in PowerShell.
+
+    PowerShell expands nothing in single quotes, so tokens there remain.
+    """
     unknown: dict[str, str] = {}
 
     def replace(found: re.Match[str]) -> str:
@@ -84,10 +86,10 @@ def for_powershell(expanded: Expanded) -> Expanded:
 
 
 def split(line: str) -> list[str]:
-    """A command line as Windows programs split it (CommandLineToArgvW).
+    """Split a command line as Windows programs do (CommandLineToArgvW).
 
     Space separates arguments, double quotes hold them together, ``""`` inside quotes is a quote. Backslashes are
-    themselves, but before a quote two of them are one, and one makes the quote a letter.
+    literal, except before a quote: two stand for one, and a single one escapes the quote.
     """
     rest = line.strip(" \t\r\n")
     if not rest:
@@ -102,7 +104,7 @@ def split(line: str) -> list[str]:
 
 
 def arguments(text: str) -> list[str]:
-    """The arguments of a command line, without the program's name before them."""
+    """Return the arguments of a command line without the program's name."""
     found: list[str] = []
     word: list[str] | None = None
     quoted = False

@@ -17,15 +17,14 @@ LEVELS = {1: ["succeeded"], 2: FAILURES, 3: ["finished"]}
 
 EMPTY_DESCRIPTIONS = ("", "no description available.")
 UNCATEGORIZED = re.compile(r"\[uncategorized.*\]", re.IGNORECASE)
-SPELLED = str.maketrans({"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
-"""Letters that do not come apart into a letter and an accent."""
+TRANSLITERATED = str.maketrans({"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
+"""Letters that Unicode does not decompose into a letter and an accent."""
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class Defined(NamedTuple):
-    """An Agent job here: the id of the job or sequence, all definitions that it became, by id, and the Agent schedules
-    that became those of ``id``, in order."""
+    """A converted Agent job: the id of the job or sequence, its definitions by id, and its Agent schedules in order."""
 
     source: Job
     id: str
@@ -35,7 +34,7 @@ class Defined(NamedTuple):
 
 @dataclass
 class Converter:
-    """Converts the jobs of one import. Ids stay the same as long as the jobs and their order do."""
+    """Converts the jobs of one import. The same jobs in the same order get the same ids."""
 
     agent: Agent
     options: Options
@@ -43,7 +42,7 @@ class Converter:
     _taken: set[str] = field(default_factory=set)
 
     def convert(self) -> list[Defined]:
-        """All jobs, in order. ``remarks`` has what was lost."""
+        """Convert all jobs, in order. Adds to ``remarks`` what could not be converted."""
         self.remarks += self.agent.remarks
         return [defined for job in self.agent.jobs if (defined := self._job(job)) is not None]
 
@@ -88,7 +87,7 @@ class Converter:
         return steps.convert(job, step, self.options, lambda message: self._remark(job, message, step))
 
     def _common(self, job: Job, scheduled: list[tuple[Schedule, dict[str, Any]]]) -> dict[str, Any]:
-        """What holds for the job as a whole, whether it becomes a job or a sequence."""
+        """Return the keys that jobs and sequences share."""
         body: dict[str, Any] = {"name": job.name[:128], "already_running": "deny"}
         if job.description.strip().lower() not in EMPTY_DESCRIPTIONS:
             body["description"] = job.description.replace("\0", "")
@@ -103,7 +102,7 @@ class Converter:
         return body
 
     def _schedules(self, job: Job) -> Iterator[tuple[Schedule, dict[str, Any]]]:
-        """Agent's schedules of a job that have a counterpart, with it."""
+        """Return the convertible schedules of a job, each with its definition."""
         for schedule in job.schedules:
             notes: list[str] = []
             body = schedules.convert(schedule, self.options.timezone, notes.append)
@@ -152,14 +151,14 @@ class Converter:
 
 
 def _slug(text: str) -> str:
-    """The text as an id: letters with accents without them, everything else that no id may have as a hyphen."""
-    letters = unicodedata.normalize("NFKD", text.translate(SPELLED))
+    """Return the text as an id: without accents, and with hyphens in place of invalid characters."""
+    letters = unicodedata.normalize("NFKD", text.translate(TRANSLITERATED))
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-.")[:120]
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """The name, or the name with the first number that is free; names that differ only in case are the same."""
+    """Return the name, or the name with the first free number. Names that differ only in case are equal."""
     found, number = name, 1
     while found.lower() in taken:
         number += 1

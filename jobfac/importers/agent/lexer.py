@@ -26,7 +26,7 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 class Broken(ValueError):
-    """A script that ends inside of a text, a name or a comment. ``line``: where that begins, from 1."""
+    """The script ends inside a text, a name or a comment. ``line``: where that begins, from 1."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(f"{what} that begins here has no end")
@@ -42,10 +42,10 @@ class Token(NamedTuple):
 
 
 def tokens(script: str) -> Iterator[Token]:
-    """The tokens of a script whose lines end with a line feed, without comments.
+    """Yield the tokens of a script without comments. Its lines must end with a line feed.
 
     Raises:
-        Broken: at the place from which the script cannot be read.
+        Broken: the rest of the script cannot be read.
     """
     at, line = 0, 1
     fresh = True  # nothing but space stands before this place in its line
@@ -81,7 +81,7 @@ def _token(kind: str, text: str, line: int) -> Token:
 
 
 def _comment_end(script: str, at: int, line: int) -> int:
-    """Where a comment ends; comments nest."""
+    """Return the end of a comment. Comments nest."""
     depth = 0
     for edge in _COMMENT_EDGE.finditer(script, at):
         depth += 1 if edge[0] == "/*" else -1

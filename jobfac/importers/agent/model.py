@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where something was read: a file and a line from 1, or a database and no line."""
+    """The source of a value: a file and a line (from 1), or a database without a line."""
 
     source: str
     line: int | None = None
@@ -15,7 +15,7 @@ class Place(NamedTuple):
 
 
 class Remark(NamedTuple):
-    """Something that the import could not take over, as a clause that ends with what to do."""
+    """Something that could not be imported, as a clause that ends with what to do."""
 
     place: Place
     message: str
@@ -104,7 +104,7 @@ class Job:
 
 @dataclass
 class Operator:
-    """Who is notified. Addresses may be several, with semicolons between them."""
+    """A recipient of notifications. Several addresses are separated by semicolons."""
 
     name: str
     email_address: str = ""
@@ -113,7 +113,7 @@ class Operator:
 
 @dataclass
 class Agent:
-    """Everything that was read."""
+    """All jobs, schedules and operators that were read."""
 
     jobs: list[Job] = field(default_factory=list)
     operators: dict[str, Operator] = field(default_factory=dict)

@@ -42,7 +42,7 @@ OPERATORS = sa.text("SELECT name, email_address, pager_address FROM msdb.dbo.sys
 
 
 def read_msdb(conn: sa.Connection) -> Agent:
-    """Everything that the login may see, in the order of the jobs' names."""
+    """Return everything that the login may see, ordered by the jobs' names."""
     jobs = {row["job_id"]: _job(row) for row in _rows(conn, JOBS)}
     for row in _rows(conn, STEPS):
         if (job := jobs.get(row.pop("job_id"))) is not None:
@@ -66,12 +66,12 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """The columns that are not null: the others keep the model's defaults."""
+    """Return the columns that are not null. The others keep the model's defaults."""
     return {name: value for name, value in row.items() if value is not None}
 
 
 def _moment(day: int, clock: int) -> str | None:
-    """Agent's date and time, numbers yyyymmdd and hhmmss, as text; None: none is set."""
+    """Return Agent's date and time (the numbers yyyymmdd and hhmmss) as text; None: not set."""
     if not day:
         return None
     date, time = f"{day:08}", f"{clock:06}"

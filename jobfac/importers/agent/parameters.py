@@ -62,11 +62,11 @@ SILENT = frozenset(
         "schedule_uid", "owner_login_name", "additional_parameters", "proxy_id", "step_uid", "job_username",
     }
 )  # fmt: skip
-"""Parameters that say nothing about what a job does, or that are read apart."""
+"""Parameters that are irrelevant to definitions, or that are read elsewhere."""
 
 
 def name_positional(call: Call) -> str | None:
-    """Give the arguments without a name the names of their positions; returns what is wrong with them, if anything."""
+    """Name the positional arguments. Returns a description of the mistake, if there is one."""
     order = ORDER[call.procedure]
     if len(call.positional) > len(order):
         return f"{call.procedure} has more arguments than parameters; the call was left out, so correct it"

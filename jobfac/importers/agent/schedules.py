@@ -1,7 +1,7 @@
 """From Agent's schedules to those of definitions.
 
-What Agent's documentation leaves open is read so: every n days, weeks or months counts from the start date, a week
-from its Sunday; a daily window that ends before it starts belongs to the day on which it starts.
+Where Agent's documentation is ambiguous, the import assumes: every n days, weeks or months counts from the start date,
+a week from its Sunday; a daily window that ends before it starts belongs to the day on which it starts.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ UNSCHEDULED = {
     64: "is due when Agent starts, which has no counterpart; start the job from a service of that machine",
     128: "is due when the processor is idle, which has no counterpart; give the job one such as {every: 1h}",
 }
-"""By freq_type, why there is no counterpart and what to do."""
+"""By freq_type, the reason why there is no counterpart, and what to do."""
 
 NO_END = 99991231
 DAY = 86_400
@@ -28,7 +28,7 @@ Warn = Callable[[str], None]
 
 
 def convert(schedule: Schedule, timezone: str, warn: Warn) -> dict[str, Any] | None:
-    """The schedule as a definition has it, without its name; None with a warning if there is no counterpart."""
+    """Return the schedule of a definition, without its name; None, after a warning: there is no counterpart."""
     if schedule.freq_type in UNSCHEDULED:
         warn(f"the schedule '{schedule.name}' {UNSCHEDULED[schedule.freq_type]}")
         return None

@@ -1,4 +1,4 @@
-"""From the calls in scripts to Agent's jobs: what sp_add_job, sp_add_jobstep, sp_add_schedule and the others say."""
+"""Read Agent's jobs from the calls in scripts: sp_add_job, sp_add_jobstep, sp_add_schedule and others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -14,7 +14,7 @@ IGNORED = frozenset(
         "sp_revoke_login_from_proxy", "sp_update_category", "sp_help_job", "sp_addrolemember", "sp_addmessage",
     }
 )  # fmt: skip
-"""Procedures that say nothing about a job that its own calls do not say."""
+"""Procedures that add nothing to the definition of a job."""
 
 REMEDIES = {
     "sp_add_alert": "jobfac has no alerts; let what finds the condition start the job",
@@ -23,11 +23,14 @@ REMEDIES = {
     "sp_start_job": "an import starts nothing; use jobfac start",
     "sp_stop_job": "an import stops nothing; use jobfac stop",
 }
-"""Procedures that are known to have no counterpart, with what to do instead."""
+"""Procedures without a counterpart, each with what to do instead."""
 
 
 def decode(data: bytes) -> tuple[str, str | None]:
-    """The text of a script as SSMS and others save it, with line feeds, and what is doubtful about its encoding."""
+    """Decode a script as SSMS and other tools save it.
+
+    Returns the text with line feeds, and a warning about its encoding.
+    """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             return _lines(data.decode(encoding, errors="replace")), None
@@ -216,7 +219,7 @@ class ScriptReader:
         return value if isinstance(value, str) else None
 
     def _set(self, target: Job | Step | Schedule, call: Call, names: dict[str, str], job: str | None) -> None:
-        """Set the fields of a model to the arguments; ``names``: the field of each parameter."""
+        """Set the fields of a model from the arguments. ``names``: the field of each parameter."""
         kinds = {one.name: one.type for one in fields(target)}
         wrong = []
         for parameter, value in call.arguments.items():
@@ -238,7 +241,7 @@ class ScriptReader:
 
 
 def read_scripts(scripts: Iterator[tuple[str, bytes]]) -> Agent:
-    """Agent's jobs in scripts, each given with its name in warnings."""
+    """Read Agent's jobs from scripts, by their names in warnings."""
     reader = ScriptReader()
     for source, data in scripts:
         reader.read(source, data)
@@ -251,7 +254,7 @@ def _name(job: Job | None) -> str | None:
 
 
 def _read(value: Value, number: bool) -> int | str | Unknown | None:
-    """The value as the field needs it; None: the field keeps its default."""
+    """Return the value in the type of the field; None: the field keeps its default."""
     if isinstance(value, Handle | JobName):
         return Unknown("a job or schedule")
     if value is None or isinstance(value, Unknown):

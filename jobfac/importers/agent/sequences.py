@@ -13,12 +13,12 @@ Warn = Callable[[str], None]
 
 
 def is_single(job: Job) -> bool:
-    """Whether the job is one step that ends as it ends: a job of its own here."""
+    """Whether the job has one step and ends as the step does. It then becomes a single job."""
     return len(job.steps) == 1 and job.steps[0].on_success_action in (SUCCEED, NEXT)
 
 
 def convert(job: Job, names: Mapping[int, str], jobs: Mapping[int, str], warn: Warn) -> list[dict[str, Any]]:
-    """The steps, the start step first.
+    """Return the steps, the start step first.
 
     Args:
         names: by step id, the name of the step here.
@@ -46,7 +46,7 @@ def convert(job: Job, names: Mapping[int, str], jobs: Mapping[int, str], warn: W
 
 
 def _order(job: Job, warn: Warn) -> list[Step]:
-    """The steps with the start step first; the order of the others stays."""
+    """Return the steps with the start step first. The others keep their order."""
     start = next((place for place, step in enumerate(job.steps) if step.step_id == job.start_step_id), None)
     if start is None:
         warn(f"its start step {job.start_step_id} does not exist; it starts with the first one")
@@ -80,7 +80,7 @@ def _ways(step: Step, steps: Sequence[Step], names: Mapping[int, str], warn: War
 def _break_circles(
     order: Sequence[Step], ways: dict[int, tuple[Target, Target]], names: Mapping[int, str], warn: Warn
 ) -> None:
-    """Give steps that lead to no end one: a sequence must have a way to its end."""
+    """End the sequence after steps that lead to no end, because every step needs a way to an end."""
     ids = {name: step_id for step_id, name in names.items()}
     while True:
         ending = {step_id for step_id, both in ways.items() if any(isinstance(target, str) for target in both)}
@@ -101,7 +101,7 @@ def _break_circles(
 
 
 def _short(target: Target, following: Step | None, names: Mapping[int, str]) -> Target:
-    """The target in the words of a definition: "next" where it is the step below, or the end after the last one."""
+    """Return the target as a definition has it: "next" for the following step, or for the end after the last one."""
     if following is None:
         return "next" if target == "end" else target
     return "next" if target == {"step": names[following.step_id]} else target

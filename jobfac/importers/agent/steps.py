@@ -20,14 +20,14 @@ _SHELL = re.compile(r"[|<>&]|%[^%\s]+%")
 
 
 class Options(NamedTuple):
-    """What the import is told: the time zone of the schedules, and where the connection of T-SQL steps is kept."""
+    """Options of the import: the time zone of the schedules, and the reference to the connection of T-SQL steps."""
 
     timezone: str
     connection: str
 
 
 def convert(job: Job, step: Step, options: Options, warn: Warn) -> dict[str, Any]:
-    """The body of a definition for this step, disabled."""
+    """Return the body of a disabled definition for this step."""
     expanded = _expand(job, step, step.command)
     if step.subsystem.lower() == "powershell":
         expanded = for_powershell(expanded)
@@ -75,7 +75,7 @@ def _runs(step: Step, text: str, options: Options, warn: Warn) -> dict[str, Any]
 
 
 def _sql(step: Step, text: str, options: Options) -> dict[str, Any]:
-    """The script with the settings that Agent gives it: its own QUOTED_IDENTIFIER, where that matters, and its user."""
+    """Return the script with Agent's settings: QUOTED_IDENTIFIER, where that matters, and the user."""
     if '"' in _QUOTED.sub("", text):
         text = f"SET QUOTED_IDENTIFIER OFF;\nGO\n{text}"
     if step.database_user_name:  # as Agent itself does it
@@ -94,7 +94,7 @@ def _command(text: str, warn: Warn) -> list[str]:
         warn("its command has several lines, which are taken as one command line; use a script instead")
     words = split(" ".join(lines))
     if not words[0].lower().removesuffix(".exe").endswith("cmd") and (signs := _SHELL.findall(" ".join(words))):
-        warn(f"{signs[0]} is handed to the program as it is, not to a shell; use shell: true for redirections")
+        warn(f"{signs[0]} is passed to the program unchanged, not to a shell; use shell: true for redirections")
     if re.match(r"[A-Za-z]:[\\/]|\\\\", words[0]) or words[0].lower().endswith((".exe", ".bat", ".cmd", ".vbs")):
         warn(f"the program {words[0]} is one of Windows; name the worker's program")
     return words

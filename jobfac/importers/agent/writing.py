@@ -7,7 +7,7 @@ from jobfac.importers.agent.definitions import Defined
 
 
 def write(found: Iterable[Defined]) -> str:
-    """The YAML of the jobs; the same jobs give the same text.
+    """Return the YAML of the jobs. The same jobs give the same text.
 
     Raises:
         DefinitionError: the definitions cannot be used together.
@@ -28,5 +28,5 @@ def _owner(one: Defined) -> str:
 
 
 def _line(text: str) -> str:
-    """The text in quotes, on one line, without characters that a comment may not have."""
+    """Return the text in quotes, on one line, without characters that are invalid in a comment."""
     return "'" + "".join(letter if letter.isprintable() else " " for letter in text) + "'"

@@ -26,7 +26,7 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
         Refused: the filter says nothing but states, or a state that the operation cannot be of.
     """
     if not any(wanted._replace(states=(), unacknowledged=False, below=None)):
-        raise Refused("Say which runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
+        raise Refused("Select runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
     if wrong := sorted(set(wanted.states) - states):
         raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")
     wanted = wanted._replace(states=wanted.states or sorted(RETRIED & states or states), categories=by.categories)
@@ -92,7 +92,7 @@ def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retrie
     try:
         new = starting.retry(db, by, run.id, key=key)
     except (NotFound, Refused) as error:
-        return _line(run, Result.REFUSED, str(error))
+        return _line(run, Result.REFUSED, error.fact)
     if new.state == RunState.DENIED:
         return _line(run, Result.REFUSED, new.reason, new.id)
     return _line(run, Result.DONE, new_run=new.id)
@@ -121,7 +121,7 @@ def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:
     try:
         stopped = stopping.stop(db, by, run.id, now=now)
     except NotFound as error:
-        return _line(run, Result.REFUSED, str(error))
+        return _line(run, Result.REFUSED, error.fact)
     if stopped.before == stopped.after:
         word = "it had ended" if stopped.before in FINAL else "it is being stopped"
         return _line(run, Result.SKIPPED, f"{word}: {stopped.before}")

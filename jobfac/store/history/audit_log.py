@@ -12,7 +12,7 @@ from jobfac.database.types import contains
 from jobfac.views.serialization import columns, from_row
 
 SCAN = 5000
-"""Entries that one search reads at most."""
+"""The maximum number of entries that one search reads."""
 
 
 class AuditView(NamedTuple):

@@ -1,4 +1,4 @@
-"""Numbers for the head of every page, and one value that changes whenever a page would."""
+"""Numbers for the header of every page, and a value that changes whenever a page would change."""
 
 import functools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jobfac.views.runs import RunRow
 from jobfac.views.serialization import columns, from_row
 
 DAY = 86400.0
-"""Seconds for which a failure counts in the head of the pages."""
+"""Seconds for which the header of the pages counts a failure."""
 
 _SEEN = run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(sa.select(lists.names("p_categories").c.value))))
 _FAILED = (
@@ -31,11 +31,11 @@ _IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Counts:
     """Return the numbers; ``categories`` limits the runs to jobs of these categories."""
-    row = conn.execute(_counts(categories is not None), _given(categories)).mappings().one()
+    row = conn.execute(_counts(categories is not None), _category_parameter(categories)).mappings().one()
     return from_row(Counts, row)
 
 
-def _given(categories: Sequence[str] | None) -> dict[str, Any]:
+def _category_parameter(categories: Sequence[str] | None) -> dict[str, Any]:
     return {} if categories is None else {"p_categories": lists.as_list(categories)}
 
 
@@ -78,7 +78,7 @@ def failures(conn: sa.Connection, limit: int, categories: Sequence[str] | None =
         .order_by(run.c.ended_at.desc())
         .limit(limit)
     )
-    return [from_row(RunRow, row) for row in conn.execute(query, _given(categories)).mappings()]
+    return [from_row(RunRow, row) for row in conn.execute(query, _category_parameter(categories)).mappings()]
 
 
 _HELD = sa.text(f"run.state IN ({sql_literals(HELD)})")

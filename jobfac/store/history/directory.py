@@ -13,7 +13,7 @@ from jobfac.states import FAILED, JobKind
 from jobfac.views.serialization import columns, from_row
 
 NAMES = 500
-"""Names of jobs that a field suggests at most."""
+"""The maximum number of job names that a field suggests."""
 
 
 class JobRow(NamedTuple):

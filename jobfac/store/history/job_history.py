@@ -1,4 +1,4 @@
-"""The history of one job: its versions, and what became of its runs by day."""
+"""The history of one job: its versions, and the outcomes of its runs by day."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jobfac.store.statistics import COLUMNS
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
-"""Runs of the job that are not in the daily statistics yet and are read at most."""
+"""The maximum number of the job's runs that are read because the daily statistics do not include them yet."""
 
 
 class VersionRow(NamedTuple):

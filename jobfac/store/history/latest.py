@@ -17,7 +17,7 @@ JOBS = 16
 """The maximum number of jobs in one statement."""
 
 LATER = 5
-"""Runs of a job that are looked at for a success after a failure."""
+"""The number of a job's runs that are searched for a success after a failure."""
 
 _COLUMNS = [run.c[name] for name in columns(PastRun)]
 

@@ -1,4 +1,4 @@
-"""Search the output of many runs. The text is looked for in any case, in whole lines, wherever their pieces end."""
+"""Search the output of many runs. The search ignores case and matches whole lines, across the borders of pieces."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -15,7 +15,7 @@ RUNS = 200
 """The maximum number of runs whose output one call reads."""
 
 BYTES = 64 * 1024 * 1024
-"""After so many bytes of output a call reads no further run."""
+"""The number of bytes of output after which a call reads no further run."""
 
 LINES = 100
 """The maximum number of lines of one run in a result."""

@@ -1,6 +1,6 @@
-"""Search runs by everything that a person may remember of one.
+"""Search runs by any property that a person may remember.
 
-A search without a fitting index reads a bounded number of runs, newest first, and says how far it came.
+A search without a suitable index reads a limited number of runs, newest first, and returns how far it got.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
 SCAN = 20_000
-"""Runs that one statement of a search reads at most."""
+"""The maximum number of runs that one statement of a search reads."""
 
 SLACK = timedelta(minutes=1)
 """By how much the order of ids and that of ``created_at`` may differ: a clock that is set back, or a long statement."""
@@ -35,7 +35,7 @@ class Filter(NamedTuple):
         since: only runs that were created at this time or later.
         until: only runs that were created before this time.
         key: the key with which the run was started.
-        text: a part of the job, the reason, a message or the key, in any case.
+        text: a part of the job, the reason, a message or the key, ignoring case.
         parameters: names and values, as texts.
         unacknowledged: only failures that nobody has acknowledged.
         categories: the categories that the caller may see.

@@ -1,5 +1,6 @@
 """Runs and due times within a span of time, for the timeline."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
@@ -52,7 +53,8 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int]) -> list[PastRun]:
     given = rows_table(conn.dialect.name, id=BigId)
     shown = (run.c[name] for name in columns(PastRun))
     query = sa.select(*shown).with_hint(run, PASS, "mssql").join(given, given.c.id == run.c.id).order_by(run.c.id)
-    return from_rows(PastRun, conn.execute(query, rows_parameter({"id": run_id} for run_id in run_ids)))
+    # As ``rows_parameter``, which is slower because it converts the values of each row.
+    return from_rows(PastRun, conn.execute(query, {"rows": json.dumps([{"id": run_id} for run_id in run_ids])}))
 
 
 def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:

@@ -38,11 +38,15 @@ class Execution(NamedTuple):
     slots: int | None
 
 
+WORDS = tuple(state.value for state in sorted(FINAL))
+"""The final states as words."""
+
+
 @dataclass
 class DailyTotals:
     """Totals of some runs. Times are in milliseconds, from the first start to the end; None: no run has the value."""
 
-    states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
+    states: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 0))
     attempts: int = 0
     retries: int = 0
     ran: int = 0  # runs with at least one execution
@@ -62,8 +66,14 @@ class DailyTotals:
         """Add the totals of ``other``."""
         for state, number in other.states.items():
             self.states[state] += number
-        for name in SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.attempts += other.attempts  # written out, because a report adds hundreds of thousands
+        self.retries += other.retries
+        self.ran += other.ran
+        self.run_ms += other.run_ms
+        self.waited += other.waited
+        self.wait_ms += other.wait_ms
+        self.late += other.late
+        self.cpu_ms += other.cpu_ms
         if other.shortest_ms is not None and (self.shortest_ms is None or other.shortest_ms < self.shortest_ms):
             self.shortest_ms = other.shortest_ms
         if other.longest_ms is not None and (self.longest_ms is None or other.longest_ms > self.longest_ms):

@@ -18,10 +18,10 @@ from jobfac.views.serialization import columns, from_row
 from jobfac.views.waiting import Holder, Needed, Serving, WaitingRun, waits_for
 
 HOLDERS = 200
-"""Runs that are read as the holders of limits at most."""
+"""The maximum number of runs that are read as holders of limits."""
 
 BATCH = 500
-"""Runs in one statement at most."""
+"""The maximum number of runs in one statement."""
 
 
 def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:

@@ -117,6 +117,6 @@ def forget(conn: sa.Connection, age: float) -> bool:
 
 
 def _wake_schedules(conn: sa.Connection) -> None:
-    """Let schedulers look at once at the schedules that holds have put off; those still held are put off again."""
+    """Make the schedules that holds postponed due at once. The scheduler postpones those that are still held again."""
     is_put_off = (schedule.c.next_due_at <= schedule.c.resumed_at, schedule.c.fire_at > utcnow())
     conn.execute(schedule.update().where(*is_put_off).values(fire_at=schedule.c.next_due_at))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import job, queue, start_hold
-from jobfac.errors import NotFound
+from jobfac.errors import LIST_HOLDS, NotFound
 from jobfac.states import RunState
 from jobfac.store import jobs
 from jobfac.store.holds.conditions import is_active
@@ -48,7 +48,7 @@ def get(conn: sa.Connection, hold_id: int) -> HoldView:
 
 def no_hold(hold_id: int) -> NotFound:
     """Return the error for a hold that does not exist."""
-    return NotFound(f"There is no hold {hold_id}; `jobfac holds` shows what there is.")
+    return NotFound(f"There is no hold {hold_id}; {{way}} shows what there is.", LIST_HOLDS)
 
 
 def over_jobs(conn: sa.Connection, job_ids: Collection[str]) -> Mapping[str, HoldView]:

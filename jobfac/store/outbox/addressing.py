@@ -124,7 +124,7 @@ def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
     """
     digest = hashlib.sha256(recipient.encode()).hexdigest()[:12]
     if item.run_id is None:
-        return f"news{item.id}.{item.event}.{digest}"
+        return f"event{item.id}.{item.event}.{digest}"
     once = entry.once and item.event == "running_long"
     return f"{item.run_id}.{'' if once else item.attempt}.{item.event}.{digest}"
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequence, read_notify
 from jobfac.definitions.values import suggestion
-from jobfac.errors import Refused, no_job
+from jobfac.errors import Refused, Way, no_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
@@ -171,7 +171,8 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
         raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
     job = stored.definition
     if not stored.enabled:
-        raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
+        enable = Way(f"`jobfac jobs enable {request.job}`", f"`POST /v1/jobs/{request.job}/enable`")
+        raise Refused(f"Job '{request.job}' is disabled; {{way}} allows it again.", enable)
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
     arguments = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")

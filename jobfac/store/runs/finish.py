@@ -145,7 +145,7 @@ def _close_attempts(engine: str) -> sa.Update:
 
 
 def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
-    """End or requeue runs, and close their attempts: three statements at most, whatever the number of runs."""
+    """End or requeue runs, and close their attempts: three statements at most, for any number of runs."""
     if not ends:
         return
     engine, parameter = conn.dialect.name, rows.rows_parameter(ends)

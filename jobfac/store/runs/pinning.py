@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import DIRTY, LOCKED_BY_KEY, PASS, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
-from jobfac.errors import Refused
+from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
 from jobfac.store.runs.finish import Finished, end
@@ -64,8 +64,8 @@ def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any
     if not names:
         which = f"no live worker takes runs of the queue '{waits_in.name}'"
         if wanted != EACH:
-            which = f"the worker '{wanted}' is not alive or does not take its runs any more"
-        raise Refused(f"Job '{values['job']}' runs on each worker, but {which}; `jobfac workers list` shows them.")
+            which = f"the worker '{wanted}' is not alive or no longer takes its runs"
+        raise Refused(f"Job '{values['job']}' runs on each worker, but {which}; {{way}} shows them.", LIST_WORKERS)
     rows = [{**values, "queue": queue_of_worker(name), "for_worker": name} for name in names]
     for number, row in enumerate(rows[1:], start=2):
         row |= {"schedule_id": None, "start_key": None}

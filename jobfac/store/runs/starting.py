@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import FOUND_BY_KEY, lists, utcnow
+from jobfac.database.dialects import rows as row_lists
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.errors import NotFound, Refused, no_run
@@ -16,11 +17,14 @@ from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs, parameters
 from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
-from jobfac.store.runs.insertion import insert
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
+
+ALL = 2**31 - 1
 
 StartError = NotFound | Refused | DefinitionError
 """Why a job was not started."""
@@ -187,7 +191,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
         if position not in free:
             answers[position] = _insert_apart(conn, requests[position], its)[0]
     together = [(position, row) for position, its in free.items() for row in its]
-    ids = insert(conn, [row for _, row in together], RunState.QUEUED) if together else []
+    ids = _write(conn, [row for _, row in together], RunState.QUEUED) if together else []
     for (position, _), run_id in zip(together, ids, strict=True):
         answers.setdefault(position, run_id)
     return [answers[position] for position in range(len(requests))]
@@ -272,4 +276,49 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
     ready_at = None
     if later:
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at
-    return insert(conn, rows, state, ready_at)
+    return _write(conn, rows, state, ready_at)
+
+
+def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
+    """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order.
+
+    ``rows``: values by column, of the same columns in each.
+    """
+    if len(rows) == 1:
+        statement = _ONE[state] if ready_at is None else _one(state, ready_at=ready_at)
+        ids = [int(conn.execute(statement, {**rows[0], "state": state}).scalar_one())]
+    else:
+        given = row_lists.rows_parameter({**_plain(row), "place": place} for place, row in enumerate(rows))
+        statement = _several(conn.dialect.name, tuple(rows[0]), state, ready_at)
+        ids = sorted(int(found) for found in conn.execute(statement, given).scalars())
+    pairs = zip(ids, rows, strict=True)
+    record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
+    return ids
+
+
+def _one(state: RunState, **more: Any) -> sa.Executable:
+    """Return the statement that inserts a run in this state."""
+    return run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more}).returning(run.c.id)
+
+
+_ONE = {state: _one(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
+
+
+def _several(engine: str, names: Sequence[str], state: RunState, ready_at: Any) -> sa.Executable:
+    """Return the statement that inserts runs, with ids in the order of the rows."""
+    table = row_lists.rows_table(engine, **{name: run.c[name].type for name in names}, place=sa.Integer())
+    values: dict[str, Any] = {name: table.c[name] for name in names}
+    values |= {"state": sa.literal_column(f"'{state}'"), "created_at": utcnow(), **admission.on_entry(state)}
+    if ready_at is not None:
+        values["ready_at"] = ready_at
+    chosen: list[Any] = [
+        sa.literal(value, run.c[name].type) if not isinstance(value, sa.ClauseElement) else value
+        for name, value in values.items()
+    ]
+    # SQL Server respects ORDER BY in an INSERT only together with a limit.
+    select = sa.select(*chosen).order_by(table.c.place).limit(ALL)
+    return run.insert().from_select(list(values), select, include_defaults=False).returning(run.c.id)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import job, schedule
 from jobfac.definitions import DefinitionError, Schedule
-from jobfac.errors import NotFound, Refused, no_job
+from jobfac.errors import LIST_SCHEDULES, NotFound, Refused, no_job
 from jobfac.recurrence import explain
 from jobfac.store import audit, jobs, runs
 from jobfac.store.holds import reading as holds
@@ -51,7 +51,7 @@ def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
     """
     row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
     if row is None:
-        raise NotFound(f"There is no schedule {schedule_id}; `jobfac schedule list` shows what there is.")
+        raise NotFound(f"There is no schedule {schedule_id}; {{way}} shows what there is.", LIST_SCHEDULES)
     return _with_holds(conn, [from_row(ScheduleView, row)])[0]
 
 
@@ -106,7 +106,7 @@ def _switch(
 def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound:
     """Return the error for a schedule that the job does not have."""
     if not names:
-        return NotFound(f"Job '{job_id}' has no schedules; `jobfac schedule list` shows what there is.")
+        return NotFound(f"Job '{job_id}' has no schedules; {{way}} shows what there is.", LIST_SCHEDULES)
     return NotFound(f"Job '{job_id}' has no schedule '{name}'; its schedules are: {', '.join(names)}.")
 
 

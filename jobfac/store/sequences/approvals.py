@@ -52,7 +52,7 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
     if row is None:
         raise errors.no_run(run_id)
     if row.kind != JobKind.SEQUENCE:
-        raise Refused(f"Run {run_id} of job '{row.job}' is no sequence, so it has no step to approve.")
+        raise Refused(f"Run {run_id} of job '{row.job}' is not a sequence, so it has no step to approve.")
     definition = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(definition, Definition)
     wanted = {one.name: one.approve for one in definition.steps if one.approve is not None}

@@ -102,8 +102,8 @@ class Box(NamedTuple):
     height: int
 
 
-class Course(NamedTuple):
-    """The course of an edge as an SVG path, and the place of its label."""
+class DrawnEdge(NamedTuple):
+    """An edge as an SVG path, and the position of its label."""
 
     edge: Edge
     path: str
@@ -116,7 +116,7 @@ class Layout(NamedTuple):
     """Where everything is drawn, in pixels. ``boxes``: by node number; all begin at ``left`` and are ``wide``."""
 
     boxes: dict[int, Box]
-    courses: list[Course]
+    drawn_edges: list[DrawnEdge]
     left: int
     wide: int
     width: int
@@ -136,11 +136,11 @@ def layout(sequence: Definition) -> Layout:
     wide = int(max(len(line) for box in boxes.values() for line in box.lines) * LETTER) + 4 * PADDING
     width = left + wide + int(LANE * len(ahead) + longest) + PADDING * 2
     height = max(box.top + box.height for box in boxes.values()) + PADDING * 2
-    courses: list[Course] = []
+    drawn_edges: list[DrawnEdge] = []
     for edge in straight:
         source, target, x = boxes[edge.source], boxes[edge.target], left + wide // 2
         start, end = source.top + source.height, target.top
-        courses.append(Course(edge, f"M{x},{start} V{end - 1}", x + 6, (start + end) // 2 + 4, "start"))
+        drawn_edges.append(DrawnEdge(edge, f"M{x},{start} V{end - 1}", x + 6, (start + end) // 2 + 4, "start"))
     for side, group in ((1, ahead), (-1, back)):
         x = left + wide if side > 0 else left
         group = sorted(group, key=lambda way: abs(order[way.target] - order[way.source]))
@@ -149,16 +149,16 @@ def layout(sequence: Definition) -> Layout:
             start, end = heights[lane, True], heights[lane, False]
             far = x + side * LANE * (lane + 1)
             path, anchor = f"M{x},{start} H{far} V{end} H{x + side}", "start" if side > 0 else "end"
-            courses.append(Course(edge, path, far + 5 * side, start + (end - start) // 3, anchor))
-    return Layout(boxes, courses, left, wide, width, height)
+            drawn_edges.append(DrawnEdge(edge, path, far + 5 * side, start + (end - start) // 3, anchor))
+    return Layout(boxes, drawn_edges, left, wide, width, height)
 
 
 def svg(title: str, sequence: Definition) -> str:
     """Return the sequence as an SVG document."""
     found = layout(sequence)
     nodes = [_node(box, found.left, found.wide, number < len(sequence.steps)) for number, box in found.boxes.items()]
-    lines = [_line(course.edge, course.path) for course in found.courses]
-    labels = [_label(course.edge, course.x, course.y, course.anchor) for course in found.courses]
+    lines = [_line(drawn.edge, drawn.path) for drawn in found.drawn_edges]
+    labels = [_label(drawn.edge, drawn.x, drawn.y, drawn.anchor) for drawn in found.drawn_edges]
     marks = "".join(
         f'<marker id="{result}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0,0 L8,4 L0,8 z" fill="{colour}"/></marker>'
@@ -212,9 +212,9 @@ def _node(box: Box, left: int, wide: int, is_step: bool) -> str:
     return shape + "".join(texts)
 
 
-def _line(edge: Edge, course: str) -> str:
+def _line(edge: Edge, path: str) -> str:
     first = edge.results[0]
-    return f'<path d="{course}" fill="none" stroke="{COLOURS[first]}" stroke-width="1.5" marker-end="url(#{first})"/>'
+    return f'<path d="{path}" fill="none" stroke="{COLOURS[first]}" stroke-width="1.5" marker-end="url(#{first})"/>'
 
 
 def _label(edge: Edge, x: int, y: int, anchor: str) -> str:

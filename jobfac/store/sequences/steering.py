@@ -10,7 +10,7 @@ from jobfac.database.dialects import lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
-from jobfac.errors import Refused
+from jobfac.errors import FROM_FAILED, Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
@@ -109,14 +109,16 @@ def retry(
     if row is None:
         raise errors.no_run(run_id)
     if row.kind != JobKind.SEQUENCE:
-        raise Refused(f"Run {run_id} is not of a sequence; retry it without --from-failed.")
+        raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, visits.all_of(conn, run_id))
     if step is None:
-        raise Refused(f"No step of run {run_id} failed; retry it without --from-failed to run all of it.")
+        raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
     stored = jobs.load(conn, row.job)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
-        raise Refused(f"The step '{step}', which failed in run {run_id}, is gone; retry it without --from-failed.")
+        raise Refused(
+            f"The step '{step}', which failed in run {run_id}, is gone; retry it without {{way}}.", FROM_FAILED
+        )
     return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key, changes=changes)

@@ -61,7 +61,7 @@ def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad =
     """
     row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000), *load)
     if row is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
+        raise LeaseLost(f"worker {worker_id} no longer has a lease")
     return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
 
 
@@ -132,5 +132,5 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     """
     found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice)).first()
     if found is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
+        raise LeaseLost(f"worker {worker_id} no longer has a lease")
     return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned), bool(found.held))

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from html import escape
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from jobfac.reports.charts import ticks
 from jobfac.views.durations import spaced_duration
@@ -13,10 +14,10 @@ from jobfac.views.runs import AttemptView, PastRun
 from jobfac.web.drawing.strip import seconds
 
 LANE = 30
-"""Pixels: the height of a lane."""
+"""The height of a lane, in pixels."""
 
 NARROW = 0.35
-"""Per cent of the width that a bar has at least."""
+"""The minimum width of a bar, in per cent of the chart."""
 
 
 class Lane(NamedTuple):
@@ -27,7 +28,7 @@ class Lane(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar: from when to when, its state, what is said of it, where it leads."""
+    """A bar: its start and end, its state, its label, and the target of its link."""
 
     begin: datetime
     end: datetime
@@ -71,17 +72,17 @@ def attempts(found: Sequence[AttemptView], now: datetime) -> list[Lane]:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the value below which this share of the values lies (nearest rank); None of nothing."""
+    """Return the percentile of the values by nearest rank, ``share`` from 0 to 1; None without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 CHART = 170
-"""Pixels: the height of a chart of durations."""
+"""The height of a chart of durations, in pixels."""
 
 
 def durations(runs: Sequence[PastRun]) -> Markup | None:
-    """Return a column for each of the runs, oldest first, with lines at p50 and p95; None: none took any time."""
+    """Return a column for each of the runs, oldest first, with lines at p50 and p95; None: no run has a duration."""
     taken = [(run, value) for run in runs if (value := seconds(run)) is not None]
     if not taken:
         return None

@@ -7,19 +7,19 @@ from markupsafe import Markup, escape
 
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE
-from jobfac.store.sequences.graph import LINE, PADDING, Box, Course, layout
+from jobfac.store.sequences.graph import LINE, PADDING, Box, DrawnEdge, layout
 from jobfac.views.sequences import StepRunView, StepVisitView
 
 
 class Progress(NamedTuple):
-    """How a step stands. ``word``: a result, or running or waiting; ``link``: the step's most telling run."""
+    """The progress of a step. ``word``: a result, or running or waiting; ``link``: the run to open."""
 
     word: str
     link: str
 
 
 def progress(visits: Sequence[StepVisitView]) -> dict[str, Progress]:
-    """Return how each visited step stands, by its last visit."""
+    """Return the progress of each visited step, by its last visit."""
     found = {}
     for visit in visits:
         active = any(run.state in ACTIVE for run in visit.runs)
@@ -29,14 +29,14 @@ def progress(visits: Sequence[StepVisitView]) -> dict[str, Progress]:
 
 
 def _telling(runs: Sequence[StepRunView]) -> str:
-    """Return the path of the run to look at first: one that did not succeed, else the first."""
+    """Return the path of the run to open: one that did not succeed, else the first."""
     known = [run for run in runs if run.id is not None]
     bad = [run for run in known if run.state not in ("succeeded", *ACTIVE)]
     return f"/runs/{(bad or known)[0].id}" if known else ""
 
 
 def taken(visits: Sequence[StepVisitView]) -> set[tuple[str, str]]:
-    """Return the ways that were gone, as pairs of a step and what came next."""
+    """Return the edges that the run took, as pairs of a step and its successor."""
     return {(visit.step, visit.next) for visit in visits if visit.next is not None}
 
 
@@ -47,7 +47,7 @@ def graph(
     gone: set[tuple[str, str]],
     job_link: Callable[[str], str] | None = None,
 ) -> Markup:
-    """Return the graph. ``job_link``: where a step leads that has no run."""
+    """Return the graph. ``job_link``: the link of a step without a run."""
     found = layout(sequence)
     steps = [step.name for step in sequence.steps]
     nodes = []
@@ -56,10 +56,10 @@ def graph(
         its = stands.get(name, Progress("waiting" if name else "goal", ""))
         link = its.link or (job_link(sequence.steps[number].jobs[0]) if name and job_link else "")
         nodes.append(_node(box, found.left, found.wide, its.word, link, bool(name)))
-    lines = [_line(course, steps, gone) for course in found.courses]
+    lines = [_line(drawn, steps, gone) for drawn in found.drawn_edges]
     labels = [
         f'<text class="label" x="{one.x}" y="{one.y}" text-anchor="{one.anchor}">{escape(one.edge.label)}</text>'
-        for one in found.courses
+        for one in found.drawn_edges
     ]
     mark = (
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
@@ -84,9 +84,9 @@ def _node(box: Box, left: int, wide: int, word: str, link: str, is_step: bool) -
     return f'<a href="{escape(link)}">{node}</a>' if link else node
 
 
-def _line(course: Course, steps: Sequence[str], gone: set[tuple[str, str]]) -> str:
+def _line(drawn: DrawnEdge, steps: Sequence[str], gone: set[tuple[str, str]]) -> str:
     ends = {len(steps): "end", len(steps) + 1: "end_failed"}
-    target = course.edge.target
-    way = (steps[course.edge.source], steps[target] if target < len(steps) else ends[target])
+    target = drawn.edge.target
+    way = (steps[drawn.edge.source], steps[target] if target < len(steps) else ends[target])
     is_taken = way in gone
-    return f'<path class="edge{" taken" if is_taken else ""}" d="{course.path}" marker-end="url(#arrow)"/>'
+    return f'<path class="edge{" taken" if is_taken else ""}" d="{drawn.path}" marker-end="url(#arrow)"/>'

@@ -1,4 +1,4 @@
-"""The hours of a day as squares: the fuller the hour, the stronger the colour."""
+"""The hours of a day as squares. A fuller hour has a stronger colour."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from jobfac.views.durations import spaced_duration
 from jobfac.views.results.load import HourLoad
 
 HEIGHT = 26
-"""Pixels."""
+"""The size of a square, in pixels."""
 
 
 def level(hour: HourLoad) -> str:
-    """Return the CSS class of an hour: from ``h0``, nothing is due, to ``h4``; ``full``: its runs will wait."""
+    """Return the CSS class of an hour: ``h0`` (nothing is due) to ``h4``, or ``full``: its runs will wait."""
     if hour.runs == 0:
         return "h0"
     if hour.busy_percent is None or hour.wait_seconds >= 1:
@@ -21,7 +21,7 @@ def level(hour: HourLoad) -> str:
 
 
 def day_of_hours(title: str, hours: Sequence[HourLoad | None]) -> Markup:
-    """Return the 24 hours of a day; None: no part of the span."""
+    """Return the 24 hours of a day; None: the hour is outside the span."""
     part = 100 / max(1, len(hours))
     rects = []
     for place, hour in enumerate(hours):

@@ -10,14 +10,14 @@ from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import PastRun
 
 RUNS = 30
-"""Runs in a strip."""
+"""The number of runs in a strip."""
 
 WIDTH, HEIGHT, LEAST = 6, 26, 5
-"""Pixels: of a run, of the strip, and of the column of the shortest run."""
+"""Pixels: the widths of a run and heights of the strip and of the shortest run. The style sheet repeats the width."""
 
 
 def seconds(run: PastRun) -> float | None:
-    """Return how long the run took from its first start to its end; None: it did not."""
+    """Return how long the run took from its first start to its end; None: it did not start."""
     if run.started_at is None or run.ended_at is None:
         return None
     return max(0.0, (run.ended_at - run.started_at).total_seconds())
@@ -31,11 +31,11 @@ def strip(runs: Sequence[PastRun]) -> Markup:
     rects = []
     left = (RUNS - len(shown)) * WIDTH
     for run, taken in zip(shown, durations, strict=True):
-        height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
+        height = HEIGHT if taken is None else int(LEAST + (HEIGHT - LEAST) * taken / longest)
         title = f"run {run.id}: {words(run.state)}{'' if taken is None else f', {spaced_duration(taken)}'}"
         rects.append(
-            f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
-            f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'
+            f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height}" height="{height}">'
+            f"<title>{title}</title></rect>"
         )
         left += WIDTH
     width = RUNS * WIDTH
@@ -52,7 +52,7 @@ def words(state: str) -> str:
 
 
 def summary(runs: Sequence[PastRun]) -> str:
-    """Return the strip in words."""
+    """Return a description of the strip for screen readers."""
     if not runs:
         return "No runs yet"
     counted = Counter(words(run.state) for run in runs)

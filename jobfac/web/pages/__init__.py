@@ -38,4 +38,4 @@ ALL = (
     *operating.PAGES,
     *login.PAGES,
 )
-"""Every page and every act of a button, in one table."""
+"""All pages and form actions."""

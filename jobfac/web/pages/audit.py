@@ -10,7 +10,7 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 LIMIT = 100
-"""Entries on one page."""
+"""The number of entries on one page."""
 
 
 def audit(visit: Visit) -> Response:
@@ -29,7 +29,7 @@ def audit(visit: Visit) -> Response:
 
 
 def laid_out(text: str | None) -> str:
-    """Return the state before or after; JSON on several lines."""
+    """Return the state before or after as text. JSON is indented."""
     if not text or not text.startswith("{"):
         return text or ""
     try:

@@ -48,10 +48,10 @@ def undrain(visit: Visit) -> Response:
 
 
 def drain(visit: Visit) -> Response:
-    """Ask a worker to leave when its runs have ended."""
+    """Ask a worker to claim no more runs and to exit when its runs have ended."""
     worker_id = visit.path("worker")
     operations.drain(visit.service.db, visit.by, worker_id)
-    text = f"Worker {worker_id} claims nothing more and leaves when its runs have ended."
+    text = f"Worker {worker_id} claims no more runs and exits when its runs have ended."
     return visit.back(Notice(text, commands.line("workers", "drain", worker_id)), "/fleet")
 
 

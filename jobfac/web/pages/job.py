@@ -13,6 +13,7 @@ from jobfac import definitions as d
 from jobfac.definitions.document import write_document
 from jobfac.operations import schedules as steering
 from jobfac.operations.caller import visible_job
+from jobfac.recurrence.wording import in_words
 from jobfac.states import Role
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, counts, job_history, latest
@@ -27,11 +28,11 @@ from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
 RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
-"""Runs of the chart, days of the rates, due times of each schedule, versions and changes that are shown."""
+"""How many runs, days, due times of each schedule, versions and changes the page shows."""
 
 
 class Facts(NamedTuple):
-    """What the database says of a job. ``urls``: its start URLs, for an administrator."""
+    """What the page shows of a job. ``urls``: its start URLs, for an administrator."""
 
     stored: jobs.Stored
     runs: list[PastRun]
@@ -91,6 +92,7 @@ def show(visit: Visit) -> Response:
         ended=good + bad,
         schedules=facts.schedules,
         due=facts.due,
+        in_words=in_words,
         drawing=drawing,
         versions=facts.versions,
         chosen=chosen,

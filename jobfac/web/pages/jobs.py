@@ -14,7 +14,7 @@ from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
 LIMIT = 50
-"""Jobs on one page."""
+"""The number of jobs on one page."""
 
 STATES = (
     ("", "All"), ("failing", "Last run failed"), ("enabled", "Enabled"), ("disabled", "Disabled"),
@@ -23,7 +23,7 @@ STATES = (
 
 
 class Line(NamedTuple):
-    """A job as the list shows it; times in seconds."""
+    """A job in the list. Times are in seconds."""
 
     job: directory.JobRow
     runs: list[PastRun]

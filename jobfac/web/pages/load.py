@@ -15,13 +15,13 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 DAYS = (1, 7, 14)
-"""Days that can be chosen."""
+"""The selectable numbers of days."""
 
 AGE = 300.0
-"""Seconds for which a load is shown again; the page says of when it is."""
+"""Seconds for which a load is cached. The page shows its time."""
 
 MOVES, NAMED = 50, 10
-"""Moves and jobs that the page names at most."""
+"""The maximum number of moves and jobs that the page names."""
 
 _KEPT: Kept[LoadView] = Kept(AGE)
 
@@ -57,7 +57,7 @@ def _days(visit: Visit, pool: PoolLoad) -> list[Day]:
 
 
 def _whole(hours: Sequence[tuple[int, HourLoad]]) -> list[HourLoad | None]:
-    """Return 24 hours; None: not in the span. Of an hour that a clock change repeats, the busier one counts."""
+    """Return 24 hours; None: outside the span. If a clock change repeats an hour, the busier one is returned."""
     found: list[HourLoad | None] = [None] * 24
     for place, hour in hours:
         before = found[place]

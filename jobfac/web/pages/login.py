@@ -62,7 +62,7 @@ def leave(visit: Visit) -> Response:
 
 
 def theme(visit: Visit) -> Response:
-    """Keep the theme that the browser's user chose."""
+    """Store the chosen theme in a cookie."""
     answer = visit.back()
     answer.set_cookie("jobfac-theme", visit.field("theme"), max_age=365 * 86400, samesite="lax")
     return answer

@@ -1,4 +1,4 @@
-"""`/notifications`: the outbox, what was not delivered and why."""
+"""`/notifications`: the notifications, which were not delivered, and why."""
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
 LIMIT = 50
-"""Notifications on one page."""
+"""The number of notifications on one page."""
 
 
 def notifications(visit: Visit) -> Response:

@@ -11,15 +11,15 @@ from jobfac.operations import holds
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
 from jobfac.store.history import waiting
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, RunLine
 from jobfac.views.runs import RunRow
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 FAILURES, RUNNING, QUEUE = 20, 50, 15
-"""Rows of each list at most."""
+"""The maximum number of rows in each list."""
 
 LATE = timedelta(seconds=60)
 SOON = timedelta(hours=1)
@@ -29,6 +29,7 @@ class Situation(NamedTuple):
     """What the page shows."""
 
     failures: list[RunLine]
+    open: int
     holds: list[HoldView]
     overdue: list[OverdueView]
     running: list[RunLine]
@@ -52,6 +53,7 @@ def now(visit: Visit) -> Response:
         active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
         return Situation(
             seen.failures[:FAILURES],
+            len(seen.failures),
             holds.list_holds(conn, visit.by),
             seen.overdue,
             seen.running[:RUNNING],
@@ -64,7 +66,7 @@ def now(visit: Visit) -> Response:
         )
 
     numbers, found = visit.together(read)
-    return visit.render("now.html", active="now", counts=numbers, **found._asdict())
+    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, **found._asdict())
 
 
 def _due(due: Sequence[DueSchedule], moment: datetime) -> tuple[list[DueSchedule], list[DueSchedule]]:

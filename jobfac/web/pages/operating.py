@@ -1,4 +1,4 @@
-"""What the night shift does about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
+"""What people on duty do about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def acknowledge(visit: Visit) -> Response:
 
 
 def note(visit: Visit) -> Response:
-    """Write a note about a run, and acknowledge its failure if that was ticked."""
+    """Write a note about a run, and acknowledge its failure if that box was ticked."""
     run_id, text, ack = visit.path("run"), visit.field("text").strip(), bool(visit.field("acknowledge"))
     notes.add(visit.service.db, visit.by, run_id, text, acknowledge=ack)
     words = commands.line("note", run_id, text, *(["--ack"] if ack else []))
@@ -40,12 +40,12 @@ def hold(visit: Visit) -> Response:
     """Hold a pool, a category, a job, or everything."""
     scope, name = visit.field("scope"), visit.field("name").strip()
     if scope not in ("everything", *Scope._fields) or (scope != "everything" and not name):
-        raise Invalid("A hold is of a pool, a category, a job or of everything; say which.")
+        raise Invalid("A hold applies to a pool, a category, a job or everything; choose one.")
     reason, lasts = visit.field("reason"), visit.field("lasts").strip()
     try:
         until = datetime.now(UTC) + timedelta(seconds=float(read_duration(lasts))) if lasts else None
     except (ValueError, OverflowError):
-        raise Invalid(f"'{lasts}' is no duration: write 2h, or leave it empty.") from None
+        raise Invalid(f"'{lasts}' is not a duration: write 2h, or leave it empty.") from None
     limited = Scope() if scope == "everything" else Scope(**{scope: name})
     placed = holds.hold(visit.service.db, visit.by, limited, reason, until)
     words = [] if scope == "everything" else [f"--{scope}", name]
@@ -83,9 +83,9 @@ def rollback(visit: Visit) -> Response:
     """Make an earlier version of a job the current one again."""
     job_id, version = visit.path("job"), visit.field("version")
     if not version.isdecimal() or len(version) > 9:
-        raise Invalid(f"'{version}' is no version; choose one of the list.")
+        raise Invalid(f"'{version}' is not a version; choose one of the list.")
     stored = versions.rollback(visit.service.db, visit.by, job_id, int(version))
-    text = f"Version {version} of {job_id} is in force again, as version {stored.version}."
+    text = f"Version {version} of {job_id} is current again, as version {stored.version}."
     return visit.go(f"/jobs/{stored.id}", Notice(text, commands.line("jobs", "rollback", job_id, version)))
 
 

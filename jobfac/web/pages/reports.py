@@ -21,13 +21,13 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import HEADERS, Visit
 
 PERIODS = (1, 7, 30, 90)
-"""Days that can be chosen."""
+"""The selectable numbers of days."""
 
 ROWS = 50
-"""Rows of a table on the page; the CSV has all."""
+"""The maximum number of rows of a table on the page. The CSV has all rows."""
 
 AGE = 120.0
-"""Seconds for which shaped reports are shown again; the page says of when they are."""
+"""Seconds for which reports are cached. The page shows their time."""
 
 
 class Shaped(NamedTuple):

@@ -22,19 +22,19 @@ from jobfac.web.visit import Visit
 
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 RUNS, LANES = 1500, 40
-"""Runs and lanes that are drawn at most."""
+"""The maximum numbers of runs and lanes that are drawn."""
 
 REPEATS = 200
 """Due times of one schedule that are drawn at most."""
 
 AHEAD = 0.25
-"""The share of the span that lies in the future, unless a time is chosen."""
+"""The part of the span that is in the future, if no time is chosen."""
 
 NO_WORKER = "no worker"
 """The name of the lane of runs that no worker executes."""
 
 MARKS = 6
-"""Times that are written below the lanes."""
+"""The number of time labels below the lanes."""
 
 
 class Shown(NamedTuple):

@@ -16,12 +16,17 @@ function span(seconds) {
   return minutes ? `${minutes} min ${Math.floor(seconds) % 60} s` : `${Math.floor(seconds)} s`;
 }
 
+function rough(seconds) { // how long ago: without seconds after the first minute
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : span(seconds);
+}
+
 const offset = Date.parse(document.body.dataset.now) - Date.now(); // the server's clock counts
 function tick() {
   const now = Date.now() + offset;
   for (const time of all("time[data-ago], time[data-since]")) {
     const age = (now - Date.parse(time.dateTime)) / 1000;
-    const words = "since" in time.dataset ? span(age) : age >= 0 ? `${span(age)} ago` : `in ${span(-age)}`;
+    const words = "since" in time.dataset ? span(age) : age >= 0 ? `${rough(age)} ago` : `in ${rough(-age)}`;
     if (time.textContent !== words) time.textContent = words;
   }
 }
@@ -128,6 +133,16 @@ document.addEventListener("click", async (event) => {
     target.setAttribute("aria-expanded", target.getAttribute("aria-expanded") !== "true");
   }
 });
+
+// One question for all rows: it is filled with the row's job before it opens.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-fill]");
+  if (!button) return;
+  for (const one of all("[data-of]", document.getElementById(button.getAttribute("popovertarget")))) {
+    if (one.matches("form")) one.action = one.dataset.of.replace("JOB", encodeURIComponent(button.dataset.fill));
+    else one.textContent = one.dataset.of.replace("JOB", () => button.dataset.fill);
+  }
+}, true);
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-all]")) all("input[name=run]", event.target.form).forEach((one) => { one.checked = event.target.checked; });

@@ -144,6 +144,13 @@
     log.scrollTop = line.offsetTop - log.clientHeight / 3;
   }
   search.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); next(event.shiftKey ? -1 : 1); } });
+  part("line").addEventListener("keydown", (event) => {
+    const wanted = Math.min(number, parseInt(event.target.value, 10) || 0);
+    if (event.key !== "Enter" || wanted < 1) return;
+    event.preventDefault();
+    if (location.hash === `#L${wanted}`) jump();
+    else location.hash = `#L${wanted}`;
+  });
   part("wrap").addEventListener("change", (event) => log.classList.toggle("wrap", event.target.checked));
 
   const source = new EventSource(log.dataset.output);

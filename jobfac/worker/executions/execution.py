@@ -38,7 +38,7 @@ class Execution:
         pending: output read from the spool but not stored yet; written by the holder of ``shipping``.
         report: read by the holder of ``shipping``.
         process_stored: the process is stored in the database; written by the shipping thread.
-        ended_in_time: the execution ended by itself before the lease was lost, but its outcome was not gathered.
+        ended_in_time: the execution ended on its own before the lease was lost, but its outcome was not gathered.
             Written by the thread that detects the loss, before it reports the loss to the loop.
     """
 

@@ -79,7 +79,7 @@ class Lifecycle:
     """The state machine of one execution. Only the worker's loop uses it. All times are monotonic seconds.
 
     Attributes:
-        cause: why the worker ends the program; None: the program ends by itself.
+        cause: why the worker ends the program; None: the program ended on its own.
     """
 
     def __init__(self, timeout: float | None, grace: float, warn_after: float | None, now: float) -> None:
@@ -111,7 +111,7 @@ class Lifecycle:
 
         Args:
             requeue: requeue the run.
-            ended: the program has ended by itself. Its own result counts, and only its leftover processes are ended.
+            ended: the program has ended on its own. Its result counts, and only its leftover processes are ended.
         """
         if self.stage == Stage.OVER or (self.cause is not None and self.cause.is_now):
             return ()

@@ -6,11 +6,11 @@ SHARE = 20
 """A silence is measured in so many steps, so it is detected at most this share of it too late."""
 
 SHORTEST, LONGEST = 0.05, 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class Silence:
-    """Compares what a program has written from look to look. All times are monotonic seconds."""
+    """Detects that a program writes nothing. All times are monotonic seconds."""
 
     def __init__(self, limit: float) -> None:
         """``limit``: seconds of silence after which the program is ended."""
@@ -21,12 +21,12 @@ class Silence:
         self._look_at = 0.0
 
     def is_too_long(self, now: float, written: Hashable) -> bool:
-        """Look. ``written``: a value that changes whenever the program writes."""
+        """Check. ``written``: a value that changes whenever the program writes."""
         if self._since is None or written != self._written:
             self._since, self._written = now, written
         self._look_at = now + self._step
         return now >= self._since + self._limit
 
     def next_time(self) -> float:
-        """When to look again."""
+        """When to check again."""
         return self._look_at

@@ -108,7 +108,7 @@ def test_a_retry_is_for_the_same_worker(db: Database, fleet: list[Hand]) -> None
         hand.end(claimed, RunState.FAILED)
     assert starting.retry(db, ME, second.id).for_worker == "w2"
     db.transact(workers.deregister, fleet[0].id)
-    with pytest.raises(Refused, match="but the worker 'w1' is not alive or does not take its runs any more"):
+    with pytest.raises(Refused, match="but the worker 'w1' is not alive or no longer takes its runs"):
         starting.retry(db, ME, first.id)
 
 

@@ -314,6 +314,8 @@ import sys
 from jobfac.store import audit
 from jobfac.store.history import search
 from jobfac.database.engine import Database
+
+pytestmark = pytest.mark.each_driver
 db = Database(sys.argv[1])
 for number in range(150):
     db.transact(audit.note, sys.argv[2], "write", str(number))

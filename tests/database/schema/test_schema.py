@@ -13,7 +13,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobfac import definitions
 from jobfac.database import tables
+from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database, _config
+from jobfac.errors import Refused
 from jobfac.operations import holds, notes
 from jobfac.operations.caller import Caller
 from jobfac.store import jobs, runs, workers
@@ -154,6 +156,41 @@ def test_an_upgrade_from_the_landed_schema_keeps_runs_and_they_can_be_held_and_a
     assert landed.query(runs.get, found["queued"].id).state == "queued"
     notes.add(landed, me, found["failed"].id, "seen", acknowledge=True)
     assert landed.query(runs.get, found["failed"].id).acknowledged_by == "me"
+
+
+def test_an_upgrade_is_refused_while_a_worker_of_the_old_schema_is_alive(landed: Database) -> None:
+    with landed.begin() as conn:
+        row = {"name": "batch-1", "host": "h", "pid": 1, "token": "t", "version": "0", "slots": 1, "pools": "[]"}
+        more = {"labels": "{}", "state": "active", "started_at": utcnow()}
+        conn.execute(tables.worker.insert().values({**row, **more}))
+        worker_id = conn.execute(sa.select(tables.worker.c.id)).scalar_one()
+        lease = {"worker_id": worker_id, "seen_at": utcnow(), "lease_until": lease_now(60_000)}
+        conn.execute(tables.worker_lease.insert().values(lease))
+    with pytest.raises(Refused, match=r"version 0003 and is to become .* alive and use the old one: batch-1; drain"):
+        landed.upgrade()
+    assert landed.version() == LANDED
+    with landed.begin() as conn:
+        conn.execute(tables.worker_lease.update().values(lease_until=lease_now(-1)))
+    landed.upgrade()
+    assert landed.version() == landed.head()
+
+
+def test_a_lease_in_the_first_schema_holds_up_an_upgrade(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'first.db'}")
+    db.dialect.create()
+    _upgrade_to(db, "0001")
+    with db.begin() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO worker (name, host, pid, token, version, slots, pools, labels, state, started_at, seen_at,"
+            " lease_until) VALUES ('old', 'h', 1, 't', '0', 1, '[]', '{}', 'active', '2026-01-01 00:00:00.000',"
+            " '2026-01-01 00:00:00.000', strftime('%Y-%m-%d %H:%M:%f', 'now', '+1 minute'))"
+        )
+    with pytest.raises(Refused, match="version 0001 and is to become"):
+        db.upgrade()
+    with db.begin() as conn:
+        conn.exec_driver_sql("UPDATE worker SET state = 'stopped'")
+    db.upgrade()
+    db.close()
 
 
 def test_an_upgrade_creates_every_table_and_index(db: Database) -> None:

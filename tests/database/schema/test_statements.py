@@ -23,6 +23,8 @@ from jobfac.store.runs import Outcome, StartRequest
 from tests.support.database import Hand, define, make_due, start
 from tests.support.engines import ENGINES
 
+pytestmark = pytest.mark.each_driver
+
 ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
 INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
 

@@ -23,7 +23,7 @@ from tests.support.database import Hand, define, start
 from tests.support.engines import ENGINES
 
 MSSQL = [engine for engine in ENGINES if engine != "sqlite"]
-pytestmark = [pytest.mark.mssql, pytest.mark.parametrize("url", MSSQL, indirect=True)]
+pytestmark = [pytest.mark.mssql, pytest.mark.each_driver, pytest.mark.parametrize("url", MSSQL, indirect=True)]
 ME = Caller("me")
 
 

@@ -125,7 +125,7 @@ def test_who_may_approve(db: Database) -> None:
     _, run_id = waiting(db, by="admin", not_by_starter=True)
     with pytest.raises(Forbidden, match="needs the role admin"):
         approvals.approve(db, ANN, run_id, "release")
-    with pytest.raises(Forbidden, match="by somebody else than its starter"):
+    with pytest.raises(Forbidden, match="by somebody other than its starter"):
         approvals.approve(db, Caller("tester"), run_id, "release")
     with pytest.raises(NotFound, match="no step 'check' that waits for an approval; such steps: release"):
         approvals.approve(db, ANN, run_id, "check")

@@ -9,6 +9,7 @@ import pytest
 from jobfac import definitions as d
 from jobfac.database import sql_files
 from jobfac.database.engine import Database
+from jobfac.guide import page
 from jobfac.states import RunState
 from jobfac.store import schedules
 from tests.support.database import Hand, start
@@ -54,3 +55,15 @@ def test_every_sample_shows_the_columns_of_its_statements(db: Database) -> None:
     for text, sample in SHOWN:
         runnable = re.sub(r"\b(1591|1595|1599)\b", lambda number: str(ids[number[0]]), text)
         assert results(db, runnable) == headings(sample), text
+
+
+@pytest.mark.parametrize("url", DRIVERS[:1], indirect=True)
+def test_the_statements_of_the_page_for_tsql_work(db: Database) -> None:
+    jobs = {"orders-export": {"command": ["true"]}}
+    for job, definition in d.from_data({"jobs": jobs}).jobs.items():
+        db.transact(schedules.put, job, definition, "tester")
+    start_and_look, health_and_failures = re.findall(r"```sql\n(.*?)```", page("tsql"), re.DOTALL)
+    assert results(db, start_and_look)[-1] == ["state", "exit_code", "reason"]
+    assert results(db, health_and_failures) == [
+        ["problem", "subject", "since", "remedy"], ["id", "job", "state", "reason"],
+    ]  # fmt: skip

@@ -18,8 +18,8 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules
 from jobfac.store.api_keys import Role
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView

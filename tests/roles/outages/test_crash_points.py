@@ -6,6 +6,8 @@ from jobfac.worker.failpoints import POINTS
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
+pytestmark = pytest.mark.each_driver
+
 SHORTER = {"JOBFAC_LEASE": "1.5", "JOBFAC_LEASE_MARGIN": "0.5"}
 
 

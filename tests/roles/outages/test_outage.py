@@ -16,6 +16,8 @@ from tests.support.factory import SHORT, wait_for
 from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
 
+pytestmark = pytest.mark.each_driver
+
 LEASE = float(SHORT["JOBFAC_LEASE"])
 TRUST = LEASE - float(SHORT["JOBFAC_LEASE_MARGIN"])
 PATIENT = {"JOBFAC_LEASE": "6", "JOBFAC_LEASE_MARGIN": "1"}

@@ -157,7 +157,7 @@ def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
     place.define("export", command=["python3", "export.py"])
     admin = Browser(place, place.keys[Role.ADMIN])
     assert "Roll back to version 1" in admin.get("/jobs/export?version=1")
-    assert "Version 1 of export is in force again, as version 3." in admin.act("/jobs/export/rollback", version="1")
+    assert "Version 1 of export is current again, as version 3." in admin.act("/jobs/export/rollback", version="1")
     assert "Roll back" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export?version=1")
 
 

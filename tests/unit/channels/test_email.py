@@ -130,7 +130,7 @@ def test_there_is_a_sentence_for_every_event_but_finished() -> None:
 
 def test_a_missed_time_has_a_sentence() -> None:
     body = {"job": "nightly", "schedule": "1", "since": "a", "until": "b", "event": "missed", "detail": "why"}
-    text = render.text(Message("news1.missed.x", "missed", body), "")
+    text = render.text(Message("event1.missed.x", "missed", body), "")
     assert text.startswith("nightly missed its time: why\n\njob nightly\n")
 
 

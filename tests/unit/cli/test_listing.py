@@ -1,9 +1,12 @@
 """The list of commands is fast, because nothing is imported for it, and it agrees with the commands."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from jobfac.cli import COMMANDS, app
 from jobfac.cli.listing import Listed
@@ -28,3 +31,14 @@ def test_a_line_of_the_list_agrees_with_the_command(name: str) -> None:
     listed = app.commands[name]
     assert isinstance(listed, Listed)
     assert (listed.load().help or "").startswith(COMMANDS[name][1].rstrip("."))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_values_in_plain_words(name: str) -> None:
+    """No value is called by its type in Python, such as `<int range>`."""
+    listed = app.commands[name]
+    assert isinstance(listed, Listed)
+    command = listed.load()
+    for below in command.commands.values() if isinstance(command, TyperGroup) else [command]:
+        context = typer.Context(below, info_name=name)
+        assert re.findall(r"<(?:int|str|float|list|path|file)[^>]*>", below.get_help(context)) == []

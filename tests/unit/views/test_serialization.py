@@ -9,9 +9,8 @@ import pytest
 from jobfac.api import models
 from jobfac.database import tables
 from jobfac.states import Delivery, JobKind, Role, RunState, StepStart, WorkerState
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
-from jobfac.views.jobs import JobView
+from jobfac.views.jobs import JobView, OverdueView
 from jobfac.views.keys import KeyView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns

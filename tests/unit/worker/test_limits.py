@@ -70,13 +70,13 @@ def test_the_group_is_removed_with_the_files_of_the_execution(tmp_path: Path, gr
 
 def test_limits_that_cannot_be_kept_refuse_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
-        raise StartError("this worker cannot keep the job's limits: why; remedy, or remove limits from the job")
+        raise StartError("this worker cannot enforce the job's limits: why; remedy, or remove limits from the job")
 
     monkeypatch.setattr(gate, "delegation", none)
     execution = ended(tmp_path, "true")
     outcome = execution.outcome(0.5)
     assert (outcome.state, outcome.pid) == (RunState.START_FAILED, None)
-    assert (outcome.reason or "").startswith("this worker cannot keep the job's limits")
+    assert (outcome.reason or "").startswith("this worker cannot enforce the job's limits")
 
 
 def test_amounts_of_memory_are_written_as_in_the_definition() -> None:

@@ -31,7 +31,9 @@ class ReportQuery(parameters.Parameters):
     until: Day | None = Field(None, description="The last day; default: today.")
     job: parameters.Word | None = Field(None, description="Only this job.")
     category: parameters.Word | None = Field(None, description="Only jobs of this category.")
-    spans: int | None = Field(None, ge=1, le=100, description="For `trend`: one row for each job, over so many spans.")
+    spans: int | None = Field(
+        None, ge=1, le=100, description="For `trend`: one row for each job, with this many spans."
+    )
 
 
 def get_report(request: ApiRequest, report: str, query: ReportQuery) -> ApiResponse:

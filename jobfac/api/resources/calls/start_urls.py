@@ -11,6 +11,7 @@ from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
 from jobfac.api.resources.calls import signatures
+from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.api.validation import RawBody
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
@@ -173,7 +174,7 @@ ENDPOINTS = (
         handler=create_url,
         role=Role.ADMIN,
         body_required=False,
-        responses={201: models.NewStartUrl},
+        responses={201: NewStartUrl},
         errors=(404, 409),
     ),
     Endpoint(
@@ -181,7 +182,7 @@ ENDPOINTS = (
         path="/v1/jobs/{job}/urls",
         handler=revoke_urls,
         role=Role.ADMIN,
-        responses={200: models.RevokedUrls},
+        responses={200: RevokedUrls},
         errors=(404,),
     ),
     Endpoint(
@@ -198,7 +199,7 @@ ENDPOINTS = (
         handler=call_job,
         role=None,
         body_required=False,
-        responses={200: models.Called, 202: models.Called},
+        responses={200: Called, 202: Called},
         errors=(401, 404, 409, 429, 503),
     ),
 )

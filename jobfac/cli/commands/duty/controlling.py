@@ -28,21 +28,19 @@ OneRun = Annotated[
         min=1,
         max=MAX_ID,
         metavar="[RUN]",
-        help="The run's id; or say which runs by options.",
+        help="The run's id; or select runs with options.",
         autocompletion=completion.runs,
     ),
 ]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs that the options choose.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the runs that the options choose.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of selected runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the selected runs.")]
 
 
 def stop(
     run: OneRun = None,
     now: Annotated[bool, typer.Option("--now", help="Kill the program, without its grace period.")] = False,
     wait_for: Annotated[float, typer.Option("--patience", help="Seconds to wait for the end of one run.")] = 60.0,
-    all_active: Annotated[
-        bool, typer.Option("--all", help="All runs that have not ended and that the options choose.")
-    ] = False,
+    all_active: Annotated[bool, typer.Option("--all", help="Stop all selected runs that have not ended.")] = False,
     job: s.Job = None,
     states: s.States = None,
     category: s.Category = None,
@@ -68,7 +66,7 @@ def stop(
             _stop_one(factory, run, now, wait_for, as_json)
             return
         if not (all_active or states or dry_run):
-            fail(USAGE, "Say which runs to stop: --all for all that have not ended, or --state.")
+            fail(USAGE, "Select the runs to stop: --all for all that have not ended, or --state.")
         shown = factory.choose_to_stop(wanted, limit)
         _act(shown, "stop", dry_run, yes, as_json, lambda ids: factory.stop_many(ids, now))
 
@@ -160,9 +158,9 @@ def _is_many(run: int | None, wanted: "Filter", more: bool) -> bool:
     """Whether the options choose the runs. One run and options exclude each other."""
     by_options = more or any(wanted)
     if run is None and not by_options:
-        fail(USAGE, "Give the id of a run, or options that say which runs, such as --job.")
+        fail(USAGE, "Give the id of a run, or options that select runs, such as --job.")
     if run is not None and by_options:
-        fail(USAGE, "The id of a run and options that say which runs exclude each other; give one of them.")
+        fail(USAGE, "The id of a run and options that select runs exclude each other; give one of them.")
     return run is None
 
 

@@ -19,12 +19,13 @@ HoldId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The hold's id, a
 
 
 def hold(
-    reason: Annotated[str, typer.Option(help="Why; everybody sees it who waits.")],
+    reason: Annotated[str, typer.Option(help="The reason, shown to everybody who waits.")],
     pool: Annotated[str | None, typer.Option(help="Only runs of this pool.")] = None,
     category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When it ends by itself: a time, or so long from now (2h).")
+        str | None,
+        typer.Option(metavar="TIME", help="When it ends automatically: a time or a duration (2h)."),
     ] = None,
     json: Json = False,
 ) -> None:

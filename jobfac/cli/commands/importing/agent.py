@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Compared(NamedTuple):
-    """The next run of a schedule, as Agent has it and here; None: none."""
+    """The next run of a schedule in Agent and in jobfac; None: there is none."""
 
     job: str
     schedule: str
@@ -60,7 +60,7 @@ def agent(
     for remark in dict.fromkeys(map(str, converter.remarks)):
         note(f"warning: {remark}")
     if not defined:
-        fail(USAGE, "There is no job of SQL Server Agent in it that can be taken over.")
+        fail(USAGE, "It contains no job of SQL Server Agent that can be imported.")
     if compare:
         _compare(defined)
         return

@@ -85,7 +85,7 @@ def _text(file: Path) -> str:
 
 
 def _free(name: str, taken: dict[str, Any]) -> str:
-    """The name, or the name with the first number that no other job has."""
+    """Return the name, or the name with the first free number."""
     lower = {one.lower() for one in taken}
     found, number = name, 1
     while found.lower() in lower:

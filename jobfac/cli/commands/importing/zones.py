@@ -13,7 +13,7 @@ Zone = Annotated[
 
 
 def zone_of(given: str | None) -> str:
-    """The zone that is given, or the one that schedulers on this machine go by."""
+    """Return the given zone, or the zone of this machine's schedulers."""
     link = os.path.realpath("/etc/localtime")
     zone = given or os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")
     from jobfac.definitions.patterns.moments import read_zone

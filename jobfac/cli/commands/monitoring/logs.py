@@ -35,7 +35,7 @@ def logs(
     stream: Annotated[str | None, typer.Option(metavar="stdout|stderr", help="Only this stream.")] = None,
     attempt: Annotated[int | None, typer.Option(help="The attempt; default: the latest.")] = None,
     search: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Search the output of many runs for this text, in any case.")
+        str | None, typer.Option(metavar="TEXT", help="Search the output of many runs for this text, ignoring case.")
     ] = None,
     job: s.Job = None,
     since: s.Since = None,

@@ -38,7 +38,7 @@ LATE = 3.0
 def top(
     interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two updates.")] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one frame and exit; always so without a terminal.")
+        bool, typer.Option("--once", help="Print one frame and exit. This is the default without a terminal.")
     ] = False,
 ) -> None:
     """Watch the fleet, the queue and the runs. Arrows or j and k choose a run, Enter opens its output, q quits."""

@@ -1,1 +1,1 @@
-"""Pages to read: the guide, and the calls of the HTTP API."""
+"""The documentation: the guide, and the calls of the HTTP API."""

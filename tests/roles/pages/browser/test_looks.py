@@ -8,7 +8,8 @@ from tests.roles.pages.stage import Stage
 from tests.support.api_stage import Served
 
 PATHS = (
-    "/", "/runs", "/runs/{failed}", "/runs/{sequence}", "/jobs", "/jobs/export", "/jobs/export/start",
+    "/", "/runs", "/runs?q=exit", "/runs/all?do=retry&q=exit",
+    "/runs/{failed}", "/runs/{sequence}", "/jobs", "/jobs/export", "/jobs/export/start",
     "/jobs/month-end", "/timeline", "/timeline/load",
     "/fleet", "/reports", "/notifications", "/audit", "/guide/sequences",
     "/guide?q=lease", "/docs", "/login", "/nowhere",
