@@ -227,6 +227,7 @@ EXAMPLES: dict[str, Any] = {
     "retry_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}, "dry_run": True},
     "stop_runs": {"filter": {"job": "orders-export"}},
     "rollback": {"version": 2},
+    "acknowledge_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}},
     "create_url": {"name": "github"},
     "call_job": {"ref": "refs/heads/main"},
     "Called": {"id": 57, "job": "deploy", "state": "queued", "reason": None},
