@@ -30,7 +30,7 @@ def test_a_step_is_approved_by_http(served: Served) -> None:
         wait_for(lambda: served.viewer.get(path).json()["items"], "the step waits")
         assert served.viewer.post(call).status_code == 403
         mine = served.admin.post(call)
-        assert (mine.status_code, "somebody else than its starter" in mine.json()["detail"]) == (403, True)
+        assert (mine.status_code, "somebody other than its starter" in mine.json()["detail"]) == (403, True)
         assert served.operator.post(f"/v1/runs/{run}/steps/nothing/approve").status_code == 404
         wrong = served.operator.post(call, json={"parameters": {"percent": "x"}})
         assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "parameters.percent")
