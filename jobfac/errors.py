@@ -27,7 +27,7 @@ class Kind(Enum):
     NOT_JSON = (USAGE, 415, "not-json", "The body must be JSON")
     WRONG_HOST = (USAGE, 421, "wrong-host", "This server does not answer for that host")
     INVALID = (USAGE, 422, "invalid", "The request is not valid")
-    TOO_MANY_FAILURES = (REFUSED, 429, "too-many-failures", "Too many failed logins")
+    TOO_MANY_FAILURES = (REFUSED, 429, "too-many-failures", "Too many requests or failed logins")
     BUG = (UNREACHABLE, 500, "bug", "Something unexpected went wrong")
     MISCONFIGURED = (USAGE, 500, "misconfigured", "A setting cannot be used")
     FAILED = (UNSUCCESSFUL, 500, "unsuccessful", "It did not succeed")

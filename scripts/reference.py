@@ -38,6 +38,8 @@ PLACES = {
     "Approve": "`approve`",
     "Wait": "`wait`",
     "StartIf": "`start_if`",
+    "Call": "`call`",
+    "Signature": "`signature`",
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",
     "Retention": "`retention`",

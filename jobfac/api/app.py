@@ -22,6 +22,7 @@ from jobfac.api.resources import (
     admin,
     approvals,
     backfill,
+    calls,
     events,
     holds,
     jobs,
@@ -48,6 +49,7 @@ TABLE = (
     *jobs.ENDPOINTS,
     *backfill.ENDPOINTS,
     *versions.ENDPOINTS,
+    *calls.ENDPOINTS,
     *runs.ENDPOINTS,
     *many.ENDPOINTS,
     *notes.ENDPOINTS,
@@ -84,6 +86,7 @@ def create_app(
     connections: int = MAX_CONNECTIONS,
     site: Site | None = None,
     single_sign_on: SingleSignOn | None = None,
+    public_url: str = "",
 ) -> Starlette:
     """Create the application.
 
@@ -92,6 +95,7 @@ def create_app(
         hops: how many trusted proxies a request passes.
         connections: the maximum number of open connections. Event streams may use half of them.
         site: the pages; None: the API alone.
+        public_url: the URL of new start URLs begins so; empty: as the request's.
         single_sign_on: how a trusted proxy names a person; None: no proxy does.
     """
     site = site or Site()
@@ -117,7 +121,9 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema))
+    app.state.service = Service(
+        db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema), public_url
+    )
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

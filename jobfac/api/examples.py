@@ -173,6 +173,8 @@ PATH_EXAMPLES = {
     "worker": WORKER["id"],
     "schedule": SCHEDULE["id"],
     "step": "release",
+    "url": 3,
+    "token": "ju_0123456789ab_sJ5u2mV7f0mWc1kq8b3zq6c4x9t0y7p2r5d8w1h6n3g",
 }
 
 EXAMPLES: dict[str, Any] = {
@@ -226,6 +228,10 @@ EXAMPLES: dict[str, Any] = {
     "stop_runs": {"filter": {"job": "orders-export"}},
     "acknowledge_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}},
     "rollback": {"version": 2},
+    "create_url": {"name": "github"},
+    "call_job": {"ref": "refs/heads/main"},
+    "Called": {"id": 57, "job": "deploy", "state": "queued", "reason": None},
+    "RevokedUrls": {"revoked": [3]},
     "backfill": {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "dry_run": True},
     "apply_definitions": {
         "files": [{"name": "jobs.yaml", "text": "jobs: {hello: {command: [echo, hello]}}"}],

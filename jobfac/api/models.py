@@ -9,7 +9,7 @@ from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, OverdueView, VersionView
-from jobfac.views.keys import KeyView
+from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
@@ -267,6 +267,9 @@ class NewKey(Shown):
     role: Role
     key: str
 
+
+StartUrl = model_of("StartUrl", StartUrlView)
+StartUrls = _page("StartUrls", StartUrl)
 
 Notification = model_of("Notification", NotificationView)
 Notifications = _page("Notifications", Notification)

@@ -17,7 +17,7 @@ from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
 from jobfac.api.routing import PATH_PARAMETER, Endpoint
-from jobfac.api.validation import NoParameters
+from jobfac.api.validation import NoParameters, RawBody
 from jobfac.errors import Kind
 
 REF = "#/components/schemas/{model}"
@@ -209,6 +209,8 @@ def _problem(kind: Kind) -> dict[str, Any]:
 
 
 def _schema(model: Any) -> dict[str, Any]:
+    if model is RawBody:
+        return {"description": "Any JSON. What the job takes from it is up to its definition."}
     if model is Definition:
         return DEFINITION_SCHEMA
     if isinstance(model, type) and issubclass(model, BaseModel):

@@ -139,9 +139,11 @@ class StopBody(Body):
 
 
 class ApproveBody(Body):
-    """``approved``: false rejects, and the step fails. ``reason`` is shown with the run."""
+    """``approved``: false rejects, and the step fails. ``reason`` is shown with the run. ``parameters``: values for
+    which the step asks."""
 
     approved: bool = True
+    parameters: dict[str, ParameterValue] | None = None
     reason: Annotated[Plain, Field(max_length=1000)] | None = None
 
 

@@ -22,6 +22,9 @@ _throttle = LogThrottle()
 RETRY_AFTER = 5
 """Seconds after which a client may retry when the database was unreachable or too many streams were open."""
 
+CALL = "/v1/call/"
+"""The beginning of the paths that end with the token of a start URL."""
+
 MAX_PATH = 200
 """The maximum number of characters of a path in an error."""
 
@@ -61,6 +64,14 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return message if error["field"] in {"", *named} else f"{error['field']}: {message}"
 
 
+def shown_path(request: Request) -> str:
+    """Return the path for a message or the log: truncated, and without the token of a start URL."""
+    path = request.url.path
+    if path.startswith(CALL):
+        return f"{CALL}..."
+    return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "..."
+
+
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return response(error)
@@ -68,7 +79,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path if len(request.url.path) <= MAX_PATH else request.url.path[:MAX_PATH] + "..."
+    path = shown_path(request)
     detail = f"{request.method} {path}: {error.detail}."
     if error.status_code == 404:
         detail = f"There is nothing at {path}; /openapi.json lists all paths."
@@ -95,7 +106,7 @@ async def _definition(request: Request, error: Exception) -> Response:
 async def _unreachable(request: Request, error: Exception) -> Response:
     # The error names the database server, which a client without a key must not learn.
     if (left_out := _throttle.due("unreachable")) is not None:
-        path = request.url.path
+        path = shown_path(request)
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     detail = "The database cannot be reached or used right now; the server's log says more. Try again."
     return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))

@@ -53,13 +53,14 @@ register_url_convertor("id", Id())
 
 @dataclass(frozen=True)
 class Service:
-    """The shared objects of one API process."""
+    """The shared objects of one API process. ``public_url``: where people and callers reach it; empty: not known."""
 
     db: Database
     authenticator: Authenticator
     live: LiveFeed
     traces: Traces
     readiness: Readiness
+    public_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,30 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
         raise invalid(_field_errors(error)) from None
 
 
+class RawBody:
+    """A body that its handler reads when it knows that it wants it."""
+
+    def __init__(self, http: Request) -> None:
+        self._http = http
+
+    async def read(self, limit: int) -> bytes:
+        """Return the body as it was sent.
+
+        Raises:
+            Problem: 408 (too slow), 413 (more than ``limit`` bytes).
+        """
+        return await _read(self._http, limit)
+
+
 async def body(kind: Any, required: bool, http: Request) -> Any:
     """Read the body and return it as an instance of ``kind``; an empty body that is not ``required`` is ``kind()``.
 
     Raises:
         Problem: 400 (no JSON), 408 (too slow), 413 (too large), 415 (another media type), 422 (invalid).
     """
-    text = await _read(http)
+    if kind is RawBody:
+        return RawBody(http)
+    text = await _read(http, BODY_LIMIT)
     if not text and not required:
         return kind()
     media_type = http.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -75,16 +92,16 @@ async def body(kind: Any, required: bool, http: Request) -> Any:
     return await run_in_threadpool(_parsed, kind, text)
 
 
-async def _read(http: Request) -> bytes:
+async def _read(http: Request, limit: int) -> bytes:
     text = bytearray()
     chunks = http.stream()
     try:
         while (chunk := await asyncio.wait_for(anext(chunks, None), BODY_TIMEOUT)) is not None:
             text += chunk
-            if len(text) > BODY_LIMIT:
+            if len(text) > limit:
                 # The connection stays open, and the server discards the rest: a client whose connection is closed
                 # while it still sends would see a broken connection instead of this response.
-                raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
+                raise Problem(413, f"A body may have {limit:,} bytes at most.")
     except TimeoutError:
         detail = f"No more of the body came within {BODY_TIMEOUT:g} s; send the request again."
         raise Problem(408, detail, {"Connection": "close"}) from None

@@ -25,7 +25,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "note": ('jobfac note 17 "the share was full" --ack',),
     "ack": ("jobfac ack 17 18", "jobfac ack --job report --since 12h --dry-run"),
     "retry": ("jobfac retry 17", "jobfac retry 17 --set limit=5", "jobfac retry --state failed --since 2h"),
-    "approve": ("jobfac approve 17 release", "jobfac approve 17 release --reject --reason 'totals differ'"),
+    "approve": (
+        "jobfac approve 17 release",
+        "jobfac approve 17 release --set percent=20",
+        "jobfac approve 17 release --reject --reason 'totals differ'",
+    ),
     "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs --search 'out of memory' --since 1d"),
     "top": ("jobfac top", "jobfac top --interval 5", "jobfac top --once"),
     "doctor": ("jobfac doctor", "jobfac doctor --json"),
@@ -41,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "jobs history": ("jobfac jobs history report",),
     "jobs diff": ("jobfac jobs diff report", "jobfac jobs diff report 3 5"),
     "jobs rollback": ("jobfac jobs rollback report 3",),
+    "jobs url": (
+        "jobfac jobs url report --name github",
+        "jobfac jobs url report --list",
+        "jobfac jobs url report --revoke --id 3",
+    ),
     "runs list": (
         "jobfac runs list",
         "jobfac runs list --job report --state failed --since 1d",

@@ -41,6 +41,7 @@ visit = sa.Table(
     sa.Column("awaits", Long),  # JSON object: the file or the address that it waits for, and how often to look
     sa.Column("pool", Name),  # the pool whose workers look for the file
     sa.Column("look_at", Instant),  # when a scheduler asks the address next
+    sa.Column("parameters", Long),  # JSON: what the person gave who approved
     one_of("start", StepStart, "start"),
     one_of("result", StepResult, "result"),
     index("ix_visit_run", "run_id", "id"),

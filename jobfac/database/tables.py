@@ -9,7 +9,7 @@ from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.operating_tables import api_key, audit, expectation, note, session_end, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
-from jobfac.database.trigger_tables import arrived_file, upstream, upstream_end
+from jobfac.database.trigger_tables import arrived_file, start_url, upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import scheduler, worker, worker_lease
 from jobfac.states import (
@@ -49,6 +49,7 @@ __all__ = [
     "session_end",
     "session_key",
     "start_hold",
+    "start_url",
     "upstream",
     "upstream_end",
     "visit",

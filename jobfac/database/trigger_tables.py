@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from jobfac.database.metadata import metadata
-from jobfac.database.types import BigId, Instant, Name, Word
+from jobfac.database.types import BigId, Instant, Long, Name, Word, identity, index
 
 upstream = sa.Table(
     "upstream",  # which ends of which job a schedule with `after` waits for; one row for each state
@@ -32,4 +32,25 @@ arrived_file = sa.Table(
     sa.Column("run_id", BigId, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),  # when a worker saw it last, to within hours
     sa.Index("ix_arrived_file_seen", "seen_at"),
+)
+
+start_url = sa.Table(
+    "start_url",  # an address that starts one job; the token in it is stored as a hash only
+    metadata,
+    identity(),
+    sa.Column("job", Name, nullable=False),
+    sa.Column("name", Name, nullable=False),
+    sa.Column("categories", Long),  # JSON array: those of the key that made it; NULL: all
+    sa.Column("prefix", sa.String(16), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", Name, nullable=False),
+    sa.Column("revoked_at", Instant),
+    sa.Column("revoked_by", Name),
+    sa.Column("used_at", Instant),  # the last start
+    sa.Column("window_at", Instant),  # when the minute began whose starts are counted
+    sa.Column("starts", sa.Integer, nullable=False, server_default=sa.text("0")),  # in that minute
+    index("ix_start_url_prefix", "prefix", unique=True),
+    index("ix_start_url_job", "job"),
+    sqlite_autoincrement=True,
 )

@@ -22,10 +22,11 @@ from jobfac.definitions.execution.policies import Concurrency, Retention, Retry,
 from jobfac.definitions.execution.sql import ONLY_FOR_COMMANDS, Sql
 from jobfac.definitions.execution.watching import Expect, Usual, WarnAfter
 from jobfac.definitions.notify import Notify, TextOrSecret
-from jobfac.definitions.parameters import Declared, Parameter
+from jobfac.definitions.parameters import Declared
 from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
+from jobfac.definitions.triggers.call import Call
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -122,18 +123,19 @@ class Definition(Model):
         description="Values that a start may give, by name: typed, checked, and shown with the run.",
         examples=[{"day": {"type": "date", "default": "${due.date}"}}],
     )
+    call: Call | None = Field(
+        default=None,
+        description="What a start URL of the job takes from a request (`jobfac jobs url`).",
+        examples=[{"signature": {"github": {"secret": "env:GITHUB_HOOK_KEY"}}, "parameters": {"ref": "${body.ref}"}}],
+    )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
 
-    @field_validator("parameters")
-    @classmethod
-    def _parameters(cls, declared: dict[str, Parameter]) -> dict[str, Parameter]:
-        known: dict[str, str] = {}
-        for name in declared:
-            twin = known.setdefault(name.upper(), name)
-            if twin != name:
-                raise ValueError(f"has '{name}' and '{twin}', which differ only in case; rename one of them")
-        return declared
+    @model_validator(mode="after")
+    def _may_be_called(self) -> Self:
+        if self.call is not None and not self.on_demand:
+            raise ValueError("has call and on_demand: false, which refuses every start by a URL; remove one of them")
+        return self
 
     def schedule_names(self) -> list[str]:
         """Return the names of ``schedules``, in order. The name of an unnamed schedule is its position, from 1."""

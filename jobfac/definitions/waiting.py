@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, model_validator
 
 from jobfac.definitions.notify import Url
+from jobfac.definitions.parameters.model import Declared
 from jobfac.definitions.parameters.placeholders import has_placeholder
 from jobfac.definitions.patterns.moments import Clock, Zone
 from jobfac.definitions.triggers.arrival import STABLE, Pattern, StableFor
@@ -25,7 +26,27 @@ class Approve(Model):
     )
     otherwise: Otherwise = Field(default="fail", description="What the step does when nobody has decided in time.")
     not_by_starter: Flag = Field(default=False, description="Nobody approves a run that they started.")
-    message: Text | None = Field(default=None, description="What is to be decided.", examples=["Publish the prices?"])
+    message: Text | None = Field(default=None, description="The question to decide.", examples=["Publish the prices?"])
+    parameters: Declared = Field(
+        default={},
+        description="Values that the approver gives. Later steps refer to them as ${steps.STEP.outputs.NAME}.",
+        examples=[{"percent": {"type": "integer", "minimum": 1, "maximum": 100, "required": True}}],
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, parameter in self.parameters.items():
+            if parameter.sensitive:
+                raise ValueError(
+                    f"asks for the sensitive parameter '{name}', but later steps and their logs would show it; "
+                    "let their jobs refer to a secret"
+                )
+            if parameter.required and self.timeout is not None and self.otherwise == "succeed":
+                raise ValueError(
+                    f"succeeds when nobody decides in time, but then nobody gives '{name}', which is required; "
+                    "give it a default"
+                )
+        return self
 
 
 def _at_least_a_second(seconds: float) -> float:

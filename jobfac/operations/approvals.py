@@ -1,5 +1,8 @@
 """Approve or reject a step of a sequence that waits for a person."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
@@ -11,15 +14,24 @@ from jobfac.store.sequences.approvals import Approval
 
 
 def approve(
-    db: Database, by: Caller, run_id: int, step: str, *, approved: bool = True, reason: str | None = None
+    db: Database,
+    by: Caller,
+    run_id: int,
+    step: str,
+    *,
+    approved: bool = True,
+    reason: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Approval:
     """Decide about the step of a sequence run that waits for a person, and let the sequence go on.
 
-    May be repeated: the same decision by the same caller changes nothing more.
+    May be repeated: the same decision by the same caller changes nothing more. ``given``: values for which the step
+    asks, by name.
 
     Raises:
         NotFound: there is no such run or step, or the caller may not see it.
         Refused: the step does not wait for an approval, or it was decided before.
+        Invalid, DefinitionError: the step does not take these values.
         Forbidden: the caller's role is too low, or the step says not_by_starter and the caller started the run or
             a sequence around it.
     """
@@ -31,9 +43,10 @@ def approve(
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
         if waiting.wanted.not_by_starter and by.name in waiting.started_by:
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
-        done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason)
+        done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:
-            audit.note(conn, by.name, str(done.decision), f"run {run_id}, step {step}", after=reason)
+            after = ": ".join(filter(None, (reason, done.parameters))) or None
+            audit.note(conn, by.name, str(done.decision), f"run {run_id}, step {step}", after=after)
         return done
 
     return transact(db, by, work)

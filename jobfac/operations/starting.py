@@ -23,12 +23,15 @@ PAGE = 500
 """The maximum number of runs that one query reads."""
 
 
-def start(db: Database, by: Caller, request: StartRequest) -> list[RunView]:
+def start(
+    db: Database, by: Caller, request: StartRequest, if_new: Callable[[sa.Connection], None] | None = None
+) -> list[RunView]:
     """Start a job. Returns the run. Check its state: it may be ``denied``.
 
     If the job has ``each_worker``, it returns one run for each live worker that fits, and ``for_worker`` names it.
     May be repeated by the caller if the request has a key: the same key of the same job gives the same runs, even if
-    other workers are alive then. Without a key each call starts runs.
+    other workers are alive then. Without a key each call starts runs. ``if_new`` is called in the
+    transaction that starts runs, not in a repetition; what it raises undoes the start.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -42,6 +45,8 @@ def start(db: Database, by: Caller, request: StartRequest) -> list[RunView]:
         started = runs.start_once(conn, request)
         rows = [runs.get(conn, run_id) for run_id in (started.run_id, *started.others)]
         if started.is_new:
+            if if_new is not None:
+                if_new(conn)
             first, last = rows[0], rows[-1]
             subject = f"run {first.id}" if len(rows) == 1 else f"runs {first.id} to {last.id} ({len(rows)})"
             audit.note(conn, by.name, "start", subject, after=first.job)

@@ -7,6 +7,8 @@ same notifications, perhaps for the second time, with the same ids.
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -155,7 +157,8 @@ class Notifier:
     def _send(self, taken: Taken) -> str | None:
         """Send a notification. Returns the reason of a failure; None: it was delivered."""
         try:
-            message = Message(taken.dedupe, taken.event, taken.body, self._tail(taken))
+            body = linked(taken.body, taken.run_id, self._settings.public_url)
+            message = Message(taken.dedupe, taken.event, body, self._tail(taken))
             channels.deliver(message, taken.recipient, self._settings)
         except DeliveryError as error:
             return str(error)
@@ -180,6 +183,11 @@ def address_some(conn: sa.Connection) -> int:
     for problem in outbox.address(conn, items, bodies):
         log.warning("no notification created", action="not_addressed", reason=problem)
     return len(items)
+
+
+def linked(body: Mapping[str, Any], run_id: int | None, public_url: str) -> Mapping[str, Any]:
+    """Return the body with the link to the run's page, if it is about a run and the URL of the pages is set."""
+    return {**body, "link": f"{public_url.rstrip('/')}/runs/{run_id}"} if public_url and run_id is not None else body
 
 
 def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:

@@ -125,6 +125,10 @@ class Settings:
         default="",
         metadata={"help": "addresses or networks of the proxies that may name a person, separated by commas"},
     )
+    public_url: str = field(
+        default="",
+        metadata={"help": "URL at which people and callers reach the API, for links such as https://jobs.example.org"},
+    )
     api_url: str = field(default="", metadata={"help": "URL of an API that commands use instead of the database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
@@ -319,6 +323,11 @@ def _contradictions(found: Mapping[str, Source]) -> list[str]:
             f"lease ({lease.value:g} s, {lease.origin}) must be longer than heartbeat ({heartbeat.value:g} s, "
             f"{heartbeat.origin}) plus lease_margin ({margin.value:g} s, {margin.origin}); a lease of five heartbeats "
             "is usual."
+        )
+    public = found["public_url"]
+    if public.value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", public.value):
+        wrong.append(
+            f"public_url ({public.origin}) must be a URL such as https://jobs.example.org, not '{public.value}'."
         )
     if found["metrics"].value:
         try:

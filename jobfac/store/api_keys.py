@@ -19,7 +19,7 @@ from jobfac.store import audit
 from jobfac.views.keys import KeyView
 from jobfac.views.serialization import columns, from_row
 
-__all__ = ["Caller", "Created", "Role", "check", "create", "list_keys", "of_session", "revoke"]
+__all__ = ["Caller", "Created", "Role", "check", "create", "digest", "list_keys", "of_session", "revoke"]
 
 
 class Caller(NamedTuple):
@@ -67,7 +67,7 @@ def create(
         role=role,
         categories=None if categories is None else json.dumps(list(categories), ensure_ascii=False),
         prefix=prefix,
-        hash=_hash(key),
+        hash=digest(key),
         created_at=utcnow(),
         expires_at=None if lifetime is None else utcnow(lifetime * 1000),
     )
@@ -80,7 +80,7 @@ def check(conn: sa.Connection, key: str) -> Caller | None:
     """Return the owner of the key, or None if the key is unknown, revoked or expired."""
     prefix = key.split("_")[1] if key.startswith("jf_") else ""
     row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
-    if not secrets.compare_digest(_hash(key), row["hash"] if row else _hash("")) or row is None:
+    if not secrets.compare_digest(digest(key), row["hash"] if row else digest("")) or row is None:
         return None
     return _caller(row)
 
@@ -124,5 +124,6 @@ def list_keys(conn: sa.Connection) -> list[KeyView]:
     return [from_row(KeyView, row) for row in conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings()]
 
 
-def _hash(key: str) -> str:
+def digest(key: str) -> str:
+    """Return what is stored of a key or a token."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

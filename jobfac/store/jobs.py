@@ -15,6 +15,7 @@ from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import flag, truncate_utf16
 from jobfac.states import JobKind
 from jobfac.store import audit, expectations
+from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
 
@@ -221,6 +222,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     if not conn.execute(job.delete().where(job.c.id == job_id)).rowcount:
         return False
     expectations.sync(conn, job_id, None)
+    start_urls.revoke(conn, job_id, by)
     audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
     return True
 

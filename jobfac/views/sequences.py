@@ -32,9 +32,9 @@ class StepVisitView(NamedTuple):
 
     ``waits_for``: a person (``approval``), a ``time``, a ``file`` or an address (``http``), until ``wake_at``;
     ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds; ``pool``: whose
-    workers look for the file; ``decision`` and ``decided_by`` say how that ended.
-    ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and
-    ``runs`` the first hundred, failures first.
+    workers look for the file; ``decision`` and ``decided_by`` say how that ended, and ``parameters`` what the person
+    gave. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and ``runs`` the
+    first hundred, failures first.
     """
 
     step: str
@@ -51,6 +51,7 @@ class StepVisitView(NamedTuple):
     decided_by: str | None
     awaits: dict[str, Any] | None
     pool: str | None
+    parameters: dict[str, Any] | None
     children: int | None
     runs: list[StepRunView]
     counts: dict[str, int] | None = None

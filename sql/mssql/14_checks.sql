@@ -160,12 +160,13 @@ END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.check_parameters
-    @job NVARCHAR(128),
+    @subject NVARCHAR(200), -- what takes them: the job or a step, in words
     @definition NVARCHAR(MAX),
     @parameters NVARCHAR(MAX)
 AS
--- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
--- and fills in the defaults; a run with a wrong value ends there as start_failed.
+-- Refuse parameters that the job or the step cannot take. The program that goes on with it checks all of it, patterns
+-- and lists too, and fills in the defaults. A run with a wrong value ends there as start_failed, and a step with a wrong
+-- value waits for an approval again.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
@@ -180,7 +181,7 @@ BEGIN
     );
     IF @name IS NOT NULL
     BEGIN
-        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        SET @sentence = CONCAT(@subject, N' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
         THROW 50007, @sentence, 1;
     END;
     SET @name = (
@@ -190,7 +191,7 @@ BEGIN
     );
     IF @name IS NOT NULL
     BEGIN
-        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        SET @sentence = CONCAT(@subject, N' needs the parameter ''', @name, N'''; give it in @parameters.');
         THROW 50007, @sentence, 1;
     END;
     SELECT TOP (1) @name = g.[key]
@@ -213,7 +214,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(
-            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+            @subject, N' has the parameter ''', @name, N''', which cannot have this value; see its definition.'
         );
         THROW 50007, @sentence, 1;
     END;

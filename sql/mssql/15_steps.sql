@@ -160,7 +160,8 @@ BEGIN
     DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
     IF @former IS NULL
     BEGIN
-        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        DECLARE @subject NVARCHAR(200) = CONCAT(N'Job ''', @job, N'''');
+        EXEC jobfac.check_parameters @subject = @subject, @definition = @definition, @parameters = @parameters;
         -- With a sensitive one among them, none is shown until the worker has told them apart.
         IF EXISTS (
             SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p

@@ -420,7 +420,8 @@ CREATE OR ALTER PROCEDURE jobfac.approve
     @step NVARCHAR(128), -- its step that waits for a person
     @reject BIT = 0, -- 1: reject it, and the step fails
     @reason NVARCHAR(1000) = NULL,
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(128) = NULL,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for which the step asks, by name
 AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
 BEGIN
@@ -481,18 +482,26 @@ BEGIN
         END;
         IF @sentence IS NOT NULL
             THROW 50010, @sentence, 1;
+        IF @reject = 1 AND @parameters IS NOT NULL
+            THROW 50007, N'A rejection takes no @parameters; leave them out.', 1;
+        DECLARE @subject NVARCHAR(200) = CONCAT(N'Step ''', @step, N'''');
+        IF @decision = 'approved'
+            EXEC jobfac.check_parameters @subject = @subject, @definition = @wanted, @parameters = @parameters;
         UPDATE jobfac.visit
-        SET decision = @decision, decided_by = @who, reason = @reason
+        SET decision = @decision, decided_by = @who, reason = @reason, parameters = @parameters
         WHERE id = @visit AND decision IS NULL AND result IS NULL;
         IF @@ROWCOUNT = 0
             THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
         INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
         VALUES (
             @run, @attempt, SYSUTCDATETIME(), @decision, @who,
-            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason), 1000)
+            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters), 1000)
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
-        VALUES (SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @reason);
+        VALUES (
+            SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200),
+            COALESCE(@reason + N': ' + @parameters, @reason, @parameters)
+        );
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY

@@ -36,6 +36,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.scheduler TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_url TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;

@@ -928,7 +928,50 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0008 -> 0010
+-- Running upgrade 0008 -> 0009
+
+ALTER TABLE jobfac.visit ADD parameters NVARCHAR(max) NULL;
+
+GO
+
+CREATE TABLE jobfac.start_url (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    job NVARCHAR(128) NOT NULL,
+    name NVARCHAR(128) NOT NULL,
+    categories NVARCHAR(max) NULL,
+    prefix VARCHAR(16) NOT NULL,
+    hash VARCHAR(64) NOT NULL,
+    created_at DATETIME2(3) NOT NULL,
+    created_by NVARCHAR(128) NOT NULL,
+    revoked_at DATETIME2(3) NULL,
+    revoked_by NVARCHAR(128) NULL,
+    used_at DATETIME2(3) NULL,
+    window_at DATETIME2(3) NULL,
+    starts INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT pk_start_url PRIMARY KEY (id)
+);
+
+GO
+
+CREATE UNIQUE INDEX ix_start_url_prefix ON jobfac.start_url (prefix);
+
+GO
+
+CREATE INDEX ix_start_url_job ON jobfac.start_url (job);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0009' WHERE jobfac.alembic_version.version_num = '0008';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0009 -> 0010
 
 CREATE TABLE jobfac.scheduler (
     name NVARCHAR(200) NOT NULL,
@@ -948,7 +991,7 @@ CREATE TABLE jobfac.session_end (
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0008';
+UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0009';
 
 GO
 
@@ -1443,7 +1486,8 @@ SELECT
     v.decision,
     v.decided_by,
     v.awaits,
-    v.pool
+    v.pool,
+    v.parameters
 FROM jobfac.visit AS v
 LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
@@ -1906,12 +1950,13 @@ END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.check_parameters
-    @job NVARCHAR(128),
+    @subject NVARCHAR(200), -- what takes them: the job or a step, in words
     @definition NVARCHAR(MAX),
     @parameters NVARCHAR(MAX)
 AS
--- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
--- and fills in the defaults; a run with a wrong value ends there as start_failed.
+-- Refuse parameters that the job or the step cannot take. The program that goes on with it checks all of it, patterns
+-- and lists too, and fills in the defaults. A run with a wrong value ends there as start_failed, and a step with a wrong
+-- value waits for an approval again.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
@@ -1926,7 +1971,7 @@ BEGIN
     );
     IF @name IS NOT NULL
     BEGIN
-        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        SET @sentence = CONCAT(@subject, N' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
         THROW 50007, @sentence, 1;
     END;
     SET @name = (
@@ -1936,7 +1981,7 @@ BEGIN
     );
     IF @name IS NOT NULL
     BEGIN
-        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        SET @sentence = CONCAT(@subject, N' needs the parameter ''', @name, N'''; give it in @parameters.');
         THROW 50007, @sentence, 1;
     END;
     SELECT TOP (1) @name = g.[key]
@@ -1959,7 +2004,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(
-            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+            @subject, N' has the parameter ''', @name, N''', which cannot have this value; see its definition.'
         );
         THROW 50007, @sentence, 1;
     END;
@@ -2128,7 +2173,8 @@ BEGIN
     DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
     IF @former IS NULL
     BEGIN
-        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        DECLARE @subject NVARCHAR(200) = CONCAT(N'Job ''', @job, N'''');
+        EXEC jobfac.check_parameters @subject = @subject, @definition = @definition, @parameters = @parameters;
         -- With a sensitive one among them, none is shown until the worker has told them apart.
         IF EXISTS (
             SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
@@ -2760,7 +2806,8 @@ CREATE OR ALTER PROCEDURE jobfac.approve
     @step NVARCHAR(128), -- its step that waits for a person
     @reject BIT = 0, -- 1: reject it, and the step fails
     @reason NVARCHAR(1000) = NULL,
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(128) = NULL,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for which the step asks, by name
 AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
 BEGIN
@@ -2821,18 +2868,26 @@ BEGIN
         END;
         IF @sentence IS NOT NULL
             THROW 50010, @sentence, 1;
+        IF @reject = 1 AND @parameters IS NOT NULL
+            THROW 50007, N'A rejection takes no @parameters; leave them out.', 1;
+        DECLARE @subject NVARCHAR(200) = CONCAT(N'Step ''', @step, N'''');
+        IF @decision = 'approved'
+            EXEC jobfac.check_parameters @subject = @subject, @definition = @wanted, @parameters = @parameters;
         UPDATE jobfac.visit
-        SET decision = @decision, decided_by = @who, reason = @reason
+        SET decision = @decision, decided_by = @who, reason = @reason, parameters = @parameters
         WHERE id = @visit AND decision IS NULL AND result IS NULL;
         IF @@ROWCOUNT = 0
             THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
         INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
         VALUES (
             @run, @attempt, SYSUTCDATETIME(), @decision, @who,
-            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason), 1000)
+            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters), 1000)
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
-        VALUES (SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @reason);
+        VALUES (
+            SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200),
+            COALESCE(@reason + N': ' + @parameters, @reason, @parameters)
+        );
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY
@@ -2884,6 +2939,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.scheduler TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_url TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;

@@ -72,6 +72,7 @@ DROP TABLE IF EXISTS jobfac.scheduler;
 DROP TABLE IF EXISTS jobfac.session_end;
 DROP TABLE IF EXISTS jobfac.session_key;
 DROP TABLE IF EXISTS jobfac.start_hold;
+DROP TABLE IF EXISTS jobfac.start_url;
 DROP TABLE IF EXISTS jobfac.upstream;
 DROP TABLE IF EXISTS jobfac.upstream_end;
 DROP TABLE IF EXISTS jobfac.visit;

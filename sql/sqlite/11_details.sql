@@ -54,7 +54,8 @@ SELECT
     v.decision,
     v.decided_by,
     v.awaits,
-    v.pool
+    v.pool,
+    v.parameters
 FROM visit AS v
 LEFT JOIN run AS r ON r.id = v.run_id;
 

@@ -1,10 +1,22 @@
 """A model of a sequence run in memory, advanced by the pure decisions. The database must show the same at any time."""
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from jobfac.definitions import Sequence, Step
 from jobfac.states import FINAL, Decision, RunState, StepResult
-from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of, to_start
+from jobfac.store.sequences.decide import (
+    Enter,
+    Leave,
+    Visit,
+    decide,
+    is_given_up,
+    is_open,
+    leave,
+    outcome,
+    step_of,
+    to_start,
+)
 
 REFUSED = "off"
 """The job whose starts are always refused."""
@@ -34,10 +46,17 @@ class Stay:
         return Visit(self.step, self.ended, running, result, to, self.unstarted, self.decision)
 
 
+Held = Callable[[Stay], Collection[str]]
+"""Returns which jobs of a visit a worker holds: a stop ends the others at once."""
+
+
 class Model:
     """The run of one sequence."""
 
-    def __init__(self, name: str, definitions: dict[str, Sequence], outer: "tuple[Model, Stay] | None" = None) -> None:
+    def __init__(
+        self, name: str, definitions: dict[str, Sequence], held: Held, outer: "tuple[Model, Stay] | None" = None
+    ) -> None:
+        self.held = held
         self.name = name
         self.definitions = definitions
         self.outer = outer
@@ -67,7 +86,9 @@ class Model:
         sequence = self.definitions[self.name]
         while self.begun and self.state is None and not self.stopping:
             if self.stays:
-                self._start_more(self.stays[-1], step_of(sequence, self.stays[-1].step))
+                step = step_of(sequence, self.stays[-1].step)
+                self._give_up(self.stays[-1], step)
+                self._start_more(self.stays[-1], step)
             last = self.stays[-1].visit() if self.stays else None
             goal = last.to.step if last is not None and last.to is not None else None
             move = decide(sequence, last, sum(stay.step == goal for stay in self.stays))
@@ -97,9 +118,18 @@ class Model:
             stay.unstarted = len(values) * len(step.jobs)
             return
         for job in step.jobs:
-            stay.jobs[job] = Model(job, self.definitions, (self, stay)) if job in self.definitions else None
+            stay.jobs[job] = Model(job, self.definitions, self.held, (self, stay)) if job in self.definitions else None
             if job == REFUSED:
                 self.end(stay, job, RunState.DENIED)
+
+    def _give_up(self, stay: Stay, step: Step) -> None:
+        """With ``stop_on_failure`` end what waits for a worker, after the first failure."""
+        waiting = [job for job, state in stay.jobs.items() if state is None]
+        if waiting and step.for_each and stay.left is None and is_given_up(step, stay.ended):
+            held = self.held(stay)
+            for job in waiting:
+                if job not in held:
+                    self.end(stay, job, RunState.STOPPED)
 
     def _start_more(self, stay: Stay, step: Step) -> None:
         """Start the next runs of a step with ``for_each``."""

@@ -57,7 +57,14 @@ def test_an_empty_variable_names_no_file_and_an_invalid_name_is_explained() -> N
             load({"JOBFAC_CONFIG": name})
 
 
-WORDS = {"wait": "polling", "smtp_tls": "tls", "log_format": "json", "log_level": "DEBUG", "metrics": "[::1]:9420"}
+WORDS = {
+    "public_url": "https://jobs.example.org",
+    "wait": "polling",
+    "smtp_tls": "tls",
+    "log_format": "json",
+    "log_level": "DEBUG",
+    "metrics": "[::1]:9420",
+}
 
 
 @pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
@@ -74,6 +81,11 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
     [
         ({"JOBFAC_LEASE": "soon"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'soon'."),
         ({"JOBFAC_LEASE": "nan"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'nan'."),
+        (
+            {"JOBFAC_PUBLIC_URL": "jobs.example.org"},
+            "",
+            "public_url (JOBFAC_PUBLIC_URL) must be a URL such as https://jobs.example.org, not 'jobs.example.org'.",
+        ),
         ({"JOBFAC_METRICS": "9420"}, "", "metrics must be HOST:PORT, such as 127.0.0.1:9420, not '9420'."),
         ({"JOBFAC_API_PORT": "1.5"}, "", "JOBFAC_API_PORT must be a whole number from 0 to 65535, not '1.5'."),
         ({}, "api_port = 8420.7", "jobfac.toml: api_port must be a whole number from 0 to 65535, not 8420.7."),

@@ -12,7 +12,9 @@ def approve(request: ApiRequest, run: int, step: str, body: parameters.ApproveBo
     409: the step does not wait for an approval, or was decided before. 403: the step wants another role, or somebody
     else than the one who started the run.
     """
-    done = approvals.approve(request.db, request.by, run, step, approved=body.approved, reason=body.reason)
+    done = approvals.approve(
+        request.db, request.by, run, step, approved=body.approved, reason=body.reason, given=body.parameters
+    )
     return ApiResponse({"run": run, "step": step, "decision": str(done.decision)})
 
 

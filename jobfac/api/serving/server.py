@@ -64,6 +64,7 @@ class Server:
             connections=connections,
             site=site,
             single_sign_on=single_sign_on,
+            public_url=settings.public_url,
         )
         config = self._config(settings)
         try:

@@ -144,10 +144,11 @@ class Local(LocalAdministration):
         with self._traced() as by:
             return starting.retry(self._db, by, run_id, from_failed=from_failed, changes=changes)
 
-    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
         from jobfac.operations import approvals
 
-        return str(approvals.approve(self._db, self._by, run_id, step, approved=approved, reason=reason).decision)
+        done = approvals.approve(self._db, self._by, run_id, step, approved=approved, reason=reason, given=given)
+        return str(done.decision)
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobfac.reports import Facts
     from jobfac.states import Delivery
     from jobfac.store.api_keys import Created, Role
-    from jobfac.views.keys import KeyView
+    from jobfac.views.keys import KeyView, StartUrlView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.results.plans import AppliedView
 
@@ -44,6 +44,26 @@ class LocalAdministration:
         from jobfac.operations import keys
 
         keys.revoke(self._db, self._by, key_id)
+
+    def start_urls(self, job: str) -> "list[StartUrlView]":
+        from jobfac.operations.caller import visible_job
+        from jobfac.store.triggers import start_urls
+
+        return self._db.query(lambda conn: start_urls.of_job(conn, visible_job(conn, self._by, job).id))
+
+    def create_start_url(self, job: str, name: str) -> dict[str, Any]:
+        from jobfac.operations import start_urls
+
+        loaded = settings()
+        scheme = "https" if loaded.api_tls_certificate else "http"
+        base = loaded.public_url or f"{scheme}://{loaded.api_host}:{loaded.api_port}"
+        made = start_urls.create(self._db, self._by, job, name)
+        return {"id": made.id, "job": made.job, "name": made.name, "url": start_urls.address(base, made)}
+
+    def revoke_start_url(self, job: str, url_id: int | None) -> list[int]:
+        from jobfac.operations import start_urls
+
+        return start_urls.revoke(self._db, self._by, job, url_id)
 
     def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
         from jobfac.channels import shown

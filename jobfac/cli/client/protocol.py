@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobfac.store.runs import Stopped
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import JobView, VersionView
-    from jobfac.views.keys import KeyView
+    from jobfac.views.keys import KeyView, StartUrlView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
@@ -66,6 +66,15 @@ class Administration(Protocol):
 
     def revoke_key(self, key_id: int) -> None:
         """Revoke a key immediately."""
+
+    def start_urls(self, job: str) -> "list[StartUrlView]":
+        """Return the start URLs of a job, without their tokens."""
+
+    def create_start_url(self, job: str, name: str) -> dict[str, Any]:
+        """Create a start URL. Returns its ``id``, ``job``, ``name`` and ``url``."""
+
+    def revoke_start_url(self, job: str, url_id: int | None) -> list[int]:
+        """Revoke a start URL; None: all of the job. Returns the ids of those that were revoked now."""
 
     def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
         """Return notifications, newest first."""
@@ -137,8 +146,8 @@ class Backend(Administration, Protocol):
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
         """Start a new run like a finished run, with changed parameters. Returns the new run."""
 
-    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
-        """Decide about a step that waits for a person. Returns the decision."""
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
+        """Decide about a step that waits for a person, with values for which it asks. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """Return the next output after ``positions`` (bytes by stream), and advance them."""

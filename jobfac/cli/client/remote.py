@@ -136,9 +136,10 @@ class Remote(RemoteAdministration):
         response = self._api.send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
         return self._started(response)[0]
 
-    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
         path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
         body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
+        body |= {"parameters": dict(given)} if given else {}
         return str(self._api.call("POST", path, repeatable=True, json=body)["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from jobfac.api_transport import Object
 from jobfac.cli.client.http import HttpApi
@@ -9,7 +10,7 @@ from jobfac.cli.client.protocol import MadeReport, ReportRequest
 from jobfac.doctor import Finding
 from jobfac.states import Delivery
 from jobfac.store.api_keys import Created, Role
-from jobfac.views.keys import KeyView
+from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.results.plans import AppliedView
 from jobfac.views.serialization import from_json
@@ -28,6 +29,20 @@ class RemoteAdministration(HttpApi):
 
     def revoke_key(self, key_id: int) -> None:
         self._api.call("DELETE", f"/v1/keys/{key_id}", repeatable=False)
+
+    def start_urls(self, job: str) -> list[StartUrlView]:
+        return self._list(StartUrlView, f"/v1/jobs/{quote(job, safe='')}/urls")
+
+    def create_start_url(self, job: str, name: str) -> Object:
+        path = f"/v1/jobs/{quote(job, safe='')}/urls"
+        return dict(self._api.call("POST", path, repeatable=False, json={"name": name}))
+
+    def revoke_start_url(self, job: str, url_id: int | None) -> list[int]:
+        path = f"/v1/jobs/{quote(job, safe='')}/urls"
+        if url_id is None:
+            return list(self._api.call("DELETE", path, repeatable=True)["revoked"])
+        self._api.call("DELETE", f"{path}/{url_id}", repeatable=False)
+        return [url_id]
 
     def notifications(self, state: Delivery | None, limit: int) -> list[NotificationView]:
         query: Object = {"limit": limit} | ({} if state is None else {"state": str(state)})

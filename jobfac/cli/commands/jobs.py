@@ -8,15 +8,16 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, group, is_terminal
+from jobfac.cli.common import MAX_ID, USAGE, Failure, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
 from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.errors import JobfacError
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView, VersionView
+from jobfac.views.keys import StartUrlView
 from jobfac.views.results.plans import AppliedView, PlanView
 
-app = group("List, show, enable, delete, compare and roll back jobs.")
+app = group("List, show, enable, delete, compare, roll back and call jobs.")
 
 
 def apply(
@@ -267,6 +268,63 @@ def rollback(
         print_json(serialization.as_json(found))
     else:
         typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
+
+
+@app.command()
+def url(
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
+    name: Annotated[str, typer.Option(help="Who calls; shown in events and in the audit.")] = "caller",
+    list_: Annotated[bool, typer.Option("--list", help="List the URLs of the job instead.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the URLs of the job instead.")] = False,
+    url_id: Annotated[
+        int | None, typer.Option("--id", min=1, max=MAX_ID, help="With --revoke: only this one, as --list shows it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Create a URL that starts a job without a key, and print it. It cannot be shown again.
+
+    A POST to the URL starts the job. `call` in the definition says what it takes from the request.
+    """
+    if list_ and revoke:
+        fail(USAGE, "Give one of --list and --revoke.")
+    if url_id is not None and not revoke:
+        fail(USAGE, "--id is only for --revoke.")
+    if not 1 <= len(name) <= 100:
+        fail(USAGE, "--name must be 1 to 100 characters.")
+    with backend() as factory:
+        if revoke:
+            _print_revoked(job, factory.revoke_start_url(job, url_id), as_json)
+        elif list_:
+            _print_urls(job, factory.start_urls(job), as_json)
+        else:
+            made = factory.create_start_url(job, name)
+            if as_json:
+                print_json(made)
+                return
+            note(f"URL {made['id']} of job '{job}'. Keep it safe: it is not shown again.")
+            typer.echo(made["url"])
+
+
+def _print_revoked(job: str, ids: list[int], as_json: bool) -> None:
+    if as_json:
+        print_json({"revoked": ids})
+    elif ids:
+        typer.echo(f"job '{job}': {'URL' if len(ids) == 1 else 'URLs'} {', '.join(map(str, ids))} revoked")
+    else:
+        typer.echo(f"job '{job}' has no active URL; nothing was changed")
+
+
+def _print_urls(job: str, found: list[StartUrlView], as_json: bool) -> None:
+    columns: Columns[StartUrlView] = {
+        "URL": "id",
+        "NAME": "name",
+        "PREFIX": "prefix",
+        "CREATED": "created_at",
+        "BY": "created_by",
+        "LAST USED": "used_at",
+        "REVOKED": "revoked_at",
+    }
+    print_list(found, columns, f"no URLs; `jobfac jobs url {job}` makes one", as_json)
 
 
 def _body(job: JobView) -> dict[str, Any]:

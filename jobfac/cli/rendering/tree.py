@@ -1,8 +1,9 @@
 """The step history of a sequence as a tree: the visits, and under each the runs of its jobs."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.tree import Tree
 
@@ -58,9 +59,15 @@ def _add_visits(tree: Tree, path: Sequence[StepVisitView]) -> None:
 
 def _waiting(visit: StepVisitView) -> str:
     if visit.decision is not None:
-        return f"{visit.decision}{f' by {cell(printable(visit.decided_by))}' if visit.decided_by else ''}"
+        by = f" by {cell(printable(visit.decided_by))}" if visit.decided_by else ""
+        given = ", ".join(f"{name}={_written(value)}" for name, value in (visit.parameters or {}).items())
+        return f"{visit.decision}{by}{cell(printable(f' with {given}')) if given else ''}"
     until = "" if visit.wake_at is None else f" until {visit.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
     return f"waits for {cell(printable(visit.wanted))}{until}"
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _visit(step: str, number: int, result: str | None, following: str | None, reason: str | None) -> str:

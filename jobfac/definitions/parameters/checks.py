@@ -1,7 +1,7 @@
 """Placeholders in the fields of a definition: what they may refer to, and where a value could become program text."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -15,6 +15,9 @@ IN_FIELDS = ("parameters", "due", "run", "trigger")
 
 IN_STARTS = ("parameters", "due", "trigger", "previous")
 """What the values that a schedule or a step gives may refer to: they are filled in before the run has an id."""
+
+IN_SCRIPTS = ("parameters",)
+"""What a SQL script may refer to: its values are bound, by the names of the job's parameters."""
 
 RESERVED = frozenset(
     f"JOBFAC_{name}"
@@ -63,14 +66,14 @@ def check_texts(
             continue
         for one in found:
             if one.space not in allowed:
-                yield Finding(path, f"{place} has {one}, which is not known there; {_remedy(one)}")
+                yield Finding(path, f"{place} has {one}, which is not known there; {_remedy(one, allowed)}")
             elif one.parameter is not None and one.parameter not in declared:
                 known = suggestion(one.parameter, declared) or "; declare it under parameters"
                 yield Finding(path, f"{place} names the unknown parameter '{one.parameter}'{known}")
 
 
-def _remedy(one: Placeholder) -> str:
-    if one.space == "run":
+def _remedy(one: Placeholder, allowed: Sequence[str]) -> str:
+    if one.space == "run" and allowed != IN_SCRIPTS:
         return "use it in the job's own command or environment"
     return f'declare a parameter with the default "{one}" and refer to that'
 

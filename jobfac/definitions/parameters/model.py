@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from jobfac.definitions.parameters.placeholders import (
     SAMPLE,
@@ -151,8 +151,17 @@ class Parameter(Model):
                 raise ValueError(f"has a default with {one}; a default may refer to {', '.join(IN_DEFAULTS)} only")
 
 
-Declared = dict[ParameterName, Parameter]
-"""Parameters by name."""
+def _unique(declared: dict[str, Parameter]) -> dict[str, Parameter]:
+    known: dict[str, str] = {}
+    for name in declared:
+        twin = known.setdefault(name.upper(), name)
+        if twin != name:
+            raise ValueError(f"has '{name}' and '{twin}', which differ only in case; rename one of them")
+    return declared
+
+
+Declared = Annotated[dict[ParameterName, Parameter], AfterValidator(_unique)]
+"""Parameters by name. No two names differ only in case, because environment variables are made of them."""
 
 
 def fill_value(value: Any, context: Context) -> Any:

@@ -55,7 +55,7 @@ def read_parameters(job: str, declared: Mapping[str, Parameter], given: Mapping[
 
 
 def _unknown(job: str, name: str, declared: Mapping[str, Parameter]) -> Problem:
-    known = suggestion(name, declared) or (f"; known are {', '.join(declared)}" if declared else "; the job takes none")
+    known = suggestion(name, declared) or (f"; known are {', '.join(declared)}" if declared else "; it takes none")
     return Problem(f"parameters has the unknown name '{name}'{known}", f"parameters.{name}", job)
 
 

@@ -1,14 +1,23 @@
 """Where parameters and placeholders stand in a definition, and what is wrong with them."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
 from jobfac.definitions.parameters import Parameter, UnresolvedError, fill_value
-from jobfac.definitions.parameters.checks import IN_FIELDS, IN_STARTS, TextField, check_command, check_texts
+from jobfac.definitions.parameters.checks import (
+    IN_FIELDS,
+    IN_SCRIPTS,
+    IN_STARTS,
+    TextField,
+    check_command,
+    check_texts,
+)
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Step
+from jobfac.definitions.triggers.call import check_call
 from jobfac.definitions.values import suggestion
 
 Declarations = Callable[[str], Mapping[str, Parameter] | None]
@@ -25,13 +34,26 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
     for position, schedule in enumerate(definition.schedules):
         path: Path = ("schedules", position, "parameters")
         yield from _check_given(path, schedule.parameters, declared, f"{field_path(path[:2])} must give")
+    yield from check_call(definition.call, declared, takes_payload=isinstance(definition, Job))
     if isinstance(definition, Job):
         yield from check_command(definition.command, definition.shell)
         yield from check_texts(job_texts(definition), declared, IN_FIELDS)
+        if definition.sql is not None and definition.sql.text is not None:
+            code = TextField(("sql", "text"), _without_comments(definition.sql.text))
+            yield from check_texts([code], declared, IN_SCRIPTS)
         return
     yield from check_texts(_step_texts(definition), declared, IN_STARTS)
+    yield from _check_inputs(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
+
+
+_COMMENT = re.compile(r"('[^']*+'|\"[^\"]*+\")|--[^\n]*+|/\*.*?(?:\*/|\Z)", re.DOTALL)
+
+
+def _without_comments(script: str) -> str:
+    """Return a SQL script without its comments, in which nothing is bound."""
+    return _COMMENT.sub(lambda found: found[1] or " ", script)
 
 
 def job_texts(job: Job) -> Iterator[TextField]:
@@ -64,6 +86,23 @@ def _step_texts(sequence: Sequence) -> Iterator[TextField]:
             yield from _texts(("steps", position, field), getattr(step, field))
         for field, text in step.wait.texts() if step.wait is not None else ():
             yield TextField(("steps", position, "wait", field), text)
+
+
+_STEP = re.compile(r"\$\{steps\.([^{}]*)\}")
+
+
+def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
+    """Yield references to what an approver gives that no step asks for."""
+    asked = {f"{step.name}.outputs.": step for step in sequence.steps if step.approve is not None}
+    for path, text in _step_texts(sequence):
+        for reference in _STEP.findall(text):
+            for head, step in asked.items():
+                known = step.approve.parameters if step.approve is not None else {}
+                name = reference.removeprefix(head)
+                if reference.startswith(head) and name not in known and ".outputs." not in name:
+                    hint = suggestion(name, known) or f"; declare it under approve.parameters of '{step.name}'"
+                    message = f"names '{name}', for which the step '{step.name}' does not ask{hint}"
+                    yield Finding(path, f"{field_path(path)} {message}")
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:

@@ -7,6 +7,7 @@ sequence inwards, and before the rows of their jobs.
 """
 
 import contextlib
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
-from jobfac.definitions import DefinitionError
+from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
@@ -23,9 +24,9 @@ from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
-from jobfac.store.sequences import visits
+from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start
-from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, enter, limit, start_more
+from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 
 BEGINNINGS = 20
@@ -188,7 +189,11 @@ def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -
         return place
     step = step_of(parent.sequence, place.visit.step)
     if step.waits and place.visit.decision is None and place.is_ripe:
-        visits.decide(conn, place.id, Decision.ELAPSED if step.otherwise is None else Decision.EXPIRED)
+        expired = Decision.ELAPSED if step.otherwise is None else Decision.EXPIRED
+        visits.decide(conn, place.id, expired, parameters=_defaults(conn, parent.run_id, step))
+    elif step.approve is not None and step.approve.parameters and place.visit.decision == Decision.APPROVED:
+        if _is_right(conn, parent, step, place):
+            return place
     elif step.for_each and is_given_up(step, place.visit.ended) and place.visit.running:
         _stop_others(conn, place.id, parent.by)
     elif step.for_each and (number := to_start(step, place.visit)):
@@ -196,6 +201,30 @@ def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -
     else:
         return place
     return visits.last(conn, parent.run_id)
+
+
+def _defaults(conn: sa.Connection, run_id: int, step: Step) -> str | None:
+    """Return what holds if nobody decides about a step in time, which succeeds then."""
+    if step.approve is None or step.approve.otherwise == "fail":
+        return None
+    try:
+        return inputs.written(inputs.read(conn, run_id, step.approve, {}))
+    except DefinitionError:  # a default without a value: what refers to it says so
+        return None
+
+
+def _is_right(conn: sa.Connection, parent: SequenceRun, step: Step, place: StoredVisit) -> bool:
+    """Complete what an approver gave; True: it was complete. Values of T-SQL that do not fit are asked for again."""
+    assert step.approve is not None
+    try:
+        text = inputs.written(inputs.read(conn, parent.run_id, step.approve, json.loads(place.given or "{}")))
+    except DefinitionError as error:
+        visits.reopen(conn, place.id)
+        ask(conn, parent, step, "; ".join(problem.message for problem in error.problems))
+        return False
+    if text != place.given:
+        visits.give(conn, place.id, text)
+    return text == place.given
 
 
 def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:

@@ -1,6 +1,7 @@
 """Steps that wait for a person."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -8,11 +9,11 @@ from jobfac import errors
 from jobfac.database.tables import run, visit
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions.steps import Approve
-from jobfac.errors import NotFound, Refused
+from jobfac.errors import Invalid, NotFound, Refused
 from jobfac.states import FINAL, Decision, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
-from jobfac.store.sequences import visits
+from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 
 
@@ -34,10 +35,14 @@ class WaitingStep(NamedTuple):
 
 
 class Approval(NamedTuple):
-    """A decision. ``is_new``: this call made it; otherwise the same caller had decided so before."""
+    """A decision. ``is_new``: this call made it; otherwise the same caller had decided so before.
+
+    ``parameters``: what the approver gave, as JSON; None: nothing.
+    """
 
     decision: Decision
     is_new: bool
+    parameters: str | None = None
 
 
 def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
@@ -82,24 +87,40 @@ def _starters(conn: sa.Connection, run_id: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def approve(conn: sa.Connection, waiting: WaitingStep, by: str, *, approved: bool, reason: str | None) -> Approval:
-    """Record a person's decision, and advance the sequence.
+def approve(
+    conn: sa.Connection,
+    waiting: WaitingStep,
+    by: str,
+    *,
+    approved: bool,
+    reason: str | None,
+    given: Mapping[str, Any] | None = None,
+) -> Approval:
+    """Record a person's decision, and advance the sequence. ``given``: values for which the step asks.
 
     Raises:
-        Refused: it was decided before, in another way or by somebody else.
+        Refused: it was decided before, in another way, with other values or by somebody else.
+        Invalid: a rejection has values.
+        DefinitionError: the values do not fit.
     """
     decision = Decision.APPROVED if approved else Decision.REJECTED
+    if given and not approved:
+        raise Invalid(f"A rejection of step '{waiting.step}' takes no parameters; leave them out.")
+    values = inputs.read(conn, waiting.run_id, waiting.wanted, given or {}) if approved else {}
+    text = inputs.written(values)
     lock_rules(conn, (), [waiting.run_id])
     lock(conn, [waiting.run_id])
-    if not visits.decide(conn, waiting.visit_id, decision, by, reason):
-        query = sa.select(visit.c.decision, visit.c.decided_by).where(visit.c.id == waiting.visit_id)
-        row = conn.execute(query).one()
-        if (row.decision, row.decided_by) == (decision, by):
-            return Approval(decision, False)
+    if not visits.decide(conn, waiting.visit_id, decision, by, reason, text):
+        query = sa.select(visit.c.decision, visit.c.decided_by, visit.c.parameters)
+        row = conn.execute(query.where(visit.c.id == waiting.visit_id)).one()
         who = f" by {row.decided_by}" if row.decided_by else ""
+        if (row.decision, row.decided_by) == (decision, by):
+            if row.parameters == text:
+                return Approval(decision, False, text)
+            who += " with other parameters"
         raise Refused(f"Step '{waiting.step}' of run {waiting.run_id} is {row.decision}{who} already.")
-    detail = f"step '{waiting.step}'" + (f": {reason}" if reason else "")
+    detail = ": ".join(filter(None, (f"step '{waiting.step}'", reason, text)))
     attempt = conn.execute(sa.select(run.c.attempt).where(run.c.id == waiting.run_id)).scalar_one()
     runs.record(conn, [Event(waiting.run_id, attempt, str(decision), by, detail)])
     advance_all(conn, [waiting.run_id], by)
-    return Approval(decision, True)
+    return Approval(decision, True, text)

@@ -1,4 +1,6 @@
-"""References in arguments and payloads to the outputs of earlier jobs: ``${steps.STEP.JOB.outputs.KEY}``.
+"""References to the outputs of earlier jobs, ``${steps.STEP.JOB.outputs.KEY}``, and to what an approver gave.
+
+What the approver of a step gave for a parameter is ``${steps.STEP.outputs.NAME}``.
 
 A reference to a text is replaced with the text, and a reference to any other value with its JSON. Text that does not
 have this form stays unchanged.
@@ -13,8 +15,10 @@ from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import parameters
 from jobfac.definitions.parameters import Context
 
-Outputs = Callable[[str, str], Mapping[str, Any] | None]
-"""Returns the outputs of the last run of a job in a step, by step and job; None: the job has not ended there yet."""
+Outputs = Callable[[str, str | None], Mapping[str, Any] | None]
+"""Returns the outputs of the last run of a job in a step, by step and job; None: the job has not ended there yet.
+
+Without a job: what the approver of the step gave."""
 
 _REFERENCE = re.compile(r"\$\{(steps\.[^{}]*)\}")
 
@@ -49,6 +53,10 @@ def fill(text: str, sequence: Definition, outputs: Outputs, context: Context | N
 def _value(reference: str, sequence: Definition, outputs: Outputs) -> Any:
     step, job, key = _parse(reference, sequence)
     found = outputs(step, job)
+    if job is None:
+        if found is None or key not in found:
+            raise UnknownReference(f"${{{reference}}} is unknown: nobody has approved the step '{step}' before")
+        return found[key]
     if found is None:
         raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before")
     if key not in found:
@@ -74,12 +82,19 @@ def fill_typed(value: Any, sequence: Definition, outputs: Outputs, context: Cont
     return fill(value, sequence, outputs, context)
 
 
-def _parse(reference: str, sequence: Definition) -> tuple[str, str, str]:
-    """Return step, job and key. Names may contain dots, so they are matched with known names, not split."""
+def _parse(reference: str, sequence: Definition) -> tuple[str, str | None, str]:
+    """Return step, job and key. Names may contain dots, so they are matched with known names, not split.
+
+    The job is None if the reference is to what an approver gave.
+    """
     for step, job in _places(sequence):
         head = f"steps.{step}.{job}.outputs."
         if reference.startswith(head) and len(reference) > len(head):
             return step, job, reference[len(head) :]
+    for asking in sequence.steps:
+        head = f"steps.{asking.name}.outputs."
+        if asking.approve is not None and reference.removeprefix(head) in asking.approve.parameters:
+            return asking.name, None, reference.removeprefix(head)
     raise UnknownReference(f"${{{reference}}} is unknown: it must be steps.STEP.JOB.outputs.KEY, of a step and its job")
 
 

@@ -22,7 +22,7 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
-from jobfac.store.sequences import visits
+from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
 from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
@@ -126,12 +126,16 @@ def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> 
     assert step.approve is not None
     wanted = step.approve
     wake_at = None if wanted.timeout is None else now + timedelta(seconds=wanted.timeout)
-    awaited = Awaited(Waiting.APPROVAL, wake_at)
-    visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, awaited=awaited)
-    what = f": {wanted.message}" if wanted.message else ""
-    detail = (
-        f"step '{step.name}' waits for an approval by {wanted.by}{what}; `jobfac approve {parent.run_id} {step.name}`"
-    )
+    visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, awaited=Awaited(Waiting.APPROVAL, wake_at))
+    ask(conn, parent, step, wanted.message)
+
+
+def ask(conn: sa.Connection, parent: SequenceRun, step: Step, what: str | None) -> None:
+    """Record that a step waits for a person, and notify those who want to know. ``what``: the question to decide."""
+    assert step.approve is not None
+    said = f": {what}" if what else ""
+    how = inputs.command(parent.run_id, step.name, step.approve)
+    detail = f"step '{step.name}' waits for an approval by {step.approve.by}{said}; `{how}`"
     runs.record(conn, [Event(parent.run_id, parent.attempt, "approval_wanted", parent.by, detail, parent.notify)])
 
 
@@ -238,7 +242,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
-    def outputs(of_step: str, of_job: str) -> Mapping[str, Any] | None:
+    def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
         return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
 
     return outputs

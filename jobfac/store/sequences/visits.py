@@ -38,6 +38,7 @@ class VisitRow(NamedTuple):
     decided_by: str | None
     awaits: str | None
     pool: str | None
+    parameters: str | None
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -65,11 +66,12 @@ class Awaited(NamedTuple):
 
 
 class StoredVisit(NamedTuple):
-    """A visit, and the id of its row. ``is_ripe``: its waiting time is over."""
+    """A visit, and the id of its row. ``is_ripe``: its waiting time is over. ``given``: what its approver gave."""
 
     id: int
     visit: Visit
     is_ripe: bool = False
+    given: str | None = None
 
 
 _IS_RIPE = sa.case((visit.c.wake_at <= utcnow(), 1), else_=0).label("is_ripe")
@@ -81,7 +83,7 @@ def last(conn: sa.Connection, run_id: int) -> StoredVisit | None:
     row = conn.execute(query).first()
     if row is None:
         return None
-    return StoredVisit(row.id, _visits(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe))
+    return StoredVisit(row.id, _visits(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe), row.parameters)
 
 
 def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
@@ -228,14 +230,33 @@ def started(conn: sa.Connection, visit_id: int) -> int:
 
 
 def decide(
-    conn: sa.Connection, visit_id: int, decision: Decision, by: str | None = None, reason: str | None = None
+    conn: sa.Connection,
+    visit_id: int,
+    decision: Decision,
+    by: str | None = None,
+    reason: str | None = None,
+    parameters: str | None = None,
 ) -> bool:
-    """Record how the waiting of a visit ended. Returns False if that was decided before."""
-    values = {"decision": decision, "decided_by": by}
+    """Record how the waiting of a visit ended. Returns False if that was decided before.
+
+    ``parameters``: what the approver gave, as JSON.
+    """
+    values = {"decision": decision, "decided_by": by, "parameters": parameters}
     if reason is not None:
         values["reason"] = truncate_utf16(reason, 1000)
     change = visit.update().where(visit.c.id == visit_id, visit.c.decision.is_(None), visit.c.result.is_(None))
     return bool(conn.execute(change.values(values)).rowcount)
+
+
+def give(conn: sa.Connection, visit_id: int, parameters: str | None) -> None:
+    """Store what the approver of a visit gave, with the defaults."""
+    conn.execute(visit.update().where(visit.c.id == visit_id).values(parameters=parameters))
+
+
+def reopen(conn: sa.Connection, visit_id: int) -> None:
+    """Let a visit wait for a person again, whose decision cannot be used."""
+    values = {"decision": None, "decided_by": None, "parameters": None, "reason": None}
+    conn.execute(visit.update().where(visit.c.id == visit_id).values(values))
 
 
 def abandon(conn: sa.Connection, run_id: int) -> None:
@@ -263,12 +284,20 @@ def _left(left: Leave) -> dict[str, Any]:
     return {"result": left.result, "goes_to": left.to.kind, "next_step": left.to.step}
 
 
-def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str) -> Mapping[str, Any] | None:
+def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | None) -> Mapping[str, Any] | None:
     """Return the outputs of a job of a step, from the first of these sequence runs in which the job has ended.
 
-    The latest visit counts. None: the job has not ended in any of these runs.
+    The latest visit counts. ``job`` None: what the approver of the step gave. None: there are none in these runs.
     """
     for run_id in run_ids:
+        if job is None:
+            given = sa.select(visit.c.parameters).where(
+                visit.c.run_id == run_id, visit.c.step == step, visit.c.parameters.is_not(None)
+            )
+            text = conn.execute(given.order_by(visit.c.id.desc()).limit(1)).scalar()
+            if text is not None:
+                return dict(json.loads(text))
+            continue
         query = (
             sa.select(run.c.outputs, run.c.item, run.c.visit_id)
             .join(visit, visit.c.id == run.c.visit_id)

@@ -12,6 +12,7 @@ from jobfac.web.pages import (
     operating,
     reports,
     start,
+    start_urls,
     timeline,
 )
 from jobfac.web.pages.documents import docs, guide
@@ -25,6 +26,7 @@ ALL = (
     *jobs.PAGES,
     *job.PAGES,
     *start.PAGES,
+    *start_urls.PAGES,
     *load.PAGES,
     *timeline.PAGES,
     *fleet.PAGES,

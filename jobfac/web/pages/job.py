@@ -14,9 +14,12 @@ from jobfac.definitions.document import write_document
 from jobfac.operations import schedules as steering
 from jobfac.operations.caller import visible_job
 from jobfac.recurrence.wording import in_words
+from jobfac.states import Role
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, counts, job_history, latest
 from jobfac.store.history.audit_log import AuditView
+from jobfac.store.triggers import start_urls
+from jobfac.views.keys import StartUrlView
 from jobfac.views.runs import PastRun
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.web import commands
@@ -29,7 +32,7 @@ RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
 
 
 class Facts(NamedTuple):
-    """What the page shows of a job."""
+    """What the page shows of a job. ``urls``: its start URLs, for an administrator."""
 
     stored: jobs.Stored
     runs: list[PastRun]
@@ -38,6 +41,7 @@ class Facts(NamedTuple):
     due: dict[str, list[CandidateView]]
     versions: list[job_history.VersionRow]
     changes: list[AuditView]
+    urls: list[StartUrlView]
 
 
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
@@ -59,6 +63,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         due,
         job_history.versions(conn, stored.id, VERSIONS),
         audit_log.about(conn, subjects, CHANGES),
+        start_urls.of_job(conn, stored.id) if visit.may(Role.ADMIN) else [],
     )
 
 
@@ -94,6 +99,7 @@ def show(visit: Visit) -> Response:
         yaml=_yaml(facts.stored.id, chosen.definition) if chosen else "",
         diff=_diff(facts, chosen),
         changes=facts.changes,
+        urls=facts.urls,
     )
 
 

@@ -1,15 +1,20 @@
 """What people on duty do about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import sqlalchemy as sa
 from starlette.responses import Response
 
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.values import read_duration
 from jobfac.errors import Invalid
 from jobfac.operations import approvals, holds, notes, versions
+from jobfac.operations.caller import visible_run
+from jobfac.store import sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.holds.placing import Scope
-from jobfac.web import commands
+from jobfac.web import commands, fields
 from jobfac.web.page import Page, act
 from jobfac.web.visit import Notice, Visit, read_number
 
@@ -59,11 +64,19 @@ def approve(visit: Visit) -> Response:
     """Approve or reject a step that waits for a person."""
     run_id, step = visit.path("run"), visit.path("step")
     approved, reason = visit.field("decision") != "reject", visit.field("reason").strip() or None
-    approvals.approve(visit.service.db, visit.by, run_id, step, approved=approved, reason=reason)
+    asked = visit.read(_asked, visit, run_id, step)
+    given = fields.read(asked, fields.of_form(visit)) if approved else {}
+    approvals.approve(visit.service.db, visit.by, run_id, step, approved=approved, reason=reason, given=given)
     words = [*([] if approved else ["--reject"]), *(["--reason", reason] if reason else [])]
+    words += fields.words(asked, given)
     done = "approved" if approved else "rejected"
     text = f"Step {step} of run {run_id} is {done}."
     return visit.back(Notice(text, commands.line("approve", run_id, step, *words)), f"/runs/{run_id}")
+
+
+def _asked(conn: sa.Connection, visit: Visit, run_id: int, step: str) -> Mapping[str, Parameter]:
+    visible_run(conn, visit.caller, run_id)
+    return sequences.waiting_for(conn, run_id, step).wanted.parameters
 
 
 def rollback(visit: Visit) -> Response:

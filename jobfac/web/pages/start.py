@@ -18,16 +18,13 @@ from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import RunView
-from jobfac.web import commands
+from jobfac.web import commands, fields
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit
 
 FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step")
 """The fields of every form, beside those of the parameters."""
-
-PARAMETER = "parameter."
-"""What the name of a parameter's field begins with."""
 
 
 def form(visit: Visit) -> Response:
@@ -42,7 +39,7 @@ def _given(run: RunView) -> dict[str, str]:
     """Return the fields with what a run was given. Values of sensitive parameters are not among them."""
     values = {} if run.arguments is None else {"arguments": "\n".join(run.arguments)}
     for name, value in (run.parameters or {}).items():
-        values[PARAMETER + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        values[fields.PARAMETER + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return {**values, "payload": run.payload or ""}
 
 
@@ -63,7 +60,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
 def start(visit: Visit) -> Response:
     """Start a job with what the form says."""
     values = {name: visit.field(name) for name in FIELDS}
-    values |= {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
+    values |= fields.of_form(visit)
     job_id = visit.path("job")
     definition = visit.read(visible_job, visit.caller, job_id).definition
     try:
@@ -99,18 +96,8 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
         delay=_delay(values["delay"].strip()),
         at=_at(visit, values["at"].strip(), values["delay"].strip()),
         overrides={FIRST: values["from_step"]} if values["from_step"] else None,
-        parameters=_parameters(definition, values) or None,
+        parameters=fields.read(definition.parameters, values) or None,
     )
-
-
-def _parameters(definition: d.AnyJob, values: dict[str, str]) -> dict[str, Any]:
-    """Return the values that were given, by parameter. The operation checks them."""
-    given: dict[str, Any] = {}
-    for name, parameter in definition.parameters.items():
-        text = values.get(PARAMETER + name, "").strip()
-        if text:
-            given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
-    return given
 
 
 def _delay(text: str) -> float | None:
@@ -134,9 +121,7 @@ def _at(visit: Visit, text: str, delay: str) -> datetime | None:
 
 def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
     words: list[Any] = ["start", job_id]
-    for name, value in (request.parameters or {}).items():
-        text = ",".join(value) if isinstance(value, list) else str(value)
-        words += ["--set", f"{name}={'...' if definition.parameters[name].sensitive else text}"]
+    words += fields.words(definition.parameters, request.parameters or {})
     if request.overrides:
         words += ["--from-step", request.overrides[FIRST]]
     for argument in request.arguments or ():

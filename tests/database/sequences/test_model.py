@@ -23,65 +23,19 @@ from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, upstream_end, visit
-from jobfac.definitions import DefinitionError
 from jobfac.states import FINAL, Decision, RunState
 from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import all_as_json
+from tests.database.sequences.bodies import ECHO, FAN, INNER, KNOWN, STRICT, bodies
 from tests.support.database import define, now, start, state
 from tests.support.sequence_model import REFUSED, Model, Stay, seen
 from tests.support.sequences import Player
 
-STEPS = ["s1", "s2", "s3", "s4"]
-JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
-FAN = {"parameters": {"n": {"type": "integer", "required": True}}}
-KNOWN = {job: {"command": ["true"], **(FAN if job.startswith("fan") else {})} for job in [*JOBS, "fan", "fan2"]}
-ECHO = {"pool": "elsewhere", "schedules": [{"after": {"any": [{"job": "a", "on": "finished"}, {"job": "fan"}]}}]}
-"""A job that nobody claims: it starts after each end of the job ``a`` and each success of ``fan``."""
-
-INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
 KINDS = [*["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 2, "sweep", "stop", "follow"]
 """The kinds of actions with their weights. They are one rule, because hypothesis may switch rules off."""
-
-
-def bodies(closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Generate sequences of up to four steps. A step may have a condition that does not hold."""
-    steps = st.integers(1, 4).flatmap(
-        lambda number: st.tuples(*(_step(name, number, closed_day) for name in STEPS[:number]))
-    )
-    return st.fixed_dictionaries({"steps": steps.map(list), "maximum_visits": st.integers(1, 3)}).filter(_is_valid)
-
-
-def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
-    goes = st.sampled_from(["next", "next", "end", "end_failed", *({"step": other} for other in STEPS[:number])])
-    closed = st.builds(lambda go: {"dates": {"on": [closed_day]}, "otherwise": go}, goes)
-    waiting = {"name": st.just(name), "on_success": goes, "on_failure": goes}
-    fans = {"at_most": st.integers(1, 3), "on_success": goes, "on_failure": goes, "on_mixed": goes}
-    fan = {
-        "name": st.just(name),
-        "jobs": st.sampled_from([["fan"], ["fan", "fan2"]]),
-        "for_each": st.fixed_dictionaries({"n": st.lists(st.integers(1, 9), min_size=1, max_size=4)}),
-    }
-    common = {"name": st.just(name), "jobs": st.lists(st.sampled_from(JOBS), min_size=1, max_size=3, unique=True)}
-    waits = {"proceed": st.sampled_from(["when_all", "when_any"]), "on_failure": goes, "on_mixed": goes}
-    optional = {"start_if": closed, "on_success": goes}
-    return st.one_of(
-        st.fixed_dictionaries({**common, **waits}, optional=optional),
-        st.fixed_dictionaries({**common, "proceed": st.just("at_once")}, optional=optional),
-        st.fixed_dictionaries(fan, optional=fans),
-        st.fixed_dictionaries({**waiting, "approve": st.sampled_from([{}, {"timeout": "1h", "otherwise": "succeed"}])}),
-        st.fixed_dictionaries({**waiting, "wait": st.just({"duration": "1h"})}),
-    )
-
-
-def _is_valid(body: dict[str, Any]) -> bool:
-    try:
-        d.from_data({"jobs": {"seq": body}}, known=KNOWN)
-    except DefinitionError:
-        return False
-    return True
 
 
 class Crash(Exception):
@@ -162,7 +116,7 @@ class Sequences(RuleBasedStateMachine):
             name = f"seq-{next(names)}"
             self._define_in_model(name, body)
             self.db.transact(jobs.put, name, self.definitions[name], "tester")
-            self.models[start(self.db, name)] = Model(name, self.definitions)
+            self.models[start(self.db, name)] = Model(name, self.definitions, self._held)
         self.begin(None)
 
     def decide(self, data: st.DataObject, crash: int | None) -> None:
@@ -252,6 +206,11 @@ class Sequences(RuleBasedStateMachine):
                 assert isinstance(nested, Model)
                 model = nested
 
+    def _held(self, stay: Stay) -> set[str]:
+        """The jobs of a visit that a worker holds."""
+        places = map(self._place, self.player.held)
+        return {key for _, found, key in places if found is stay}
+
     def stop(self, run_id: int, crash: int | None) -> None:
         model = self.models[run_id]
         if not self._try(crash, sequences.stop, run_id, now=False, by="me") or model.state is not None:
@@ -297,6 +256,18 @@ class Sequences(RuleBasedStateMachine):
         self._compare_followers()
         assert all(model.state is not None for model in self.models.values())
 
+    def give_up(self) -> None:
+        """A failure stops a run that nobody has claimed and one that a worker holds, which then succeeds."""
+        self.start([{"steps": [{**STRICT, "name": "s1", "at_most": 3}]}])
+        for end in (RunState.SUCCEEDED, RunState.FAILED):  # the first one lets another run begin
+            self.end(self.player.held[:1], [end], None, settled=True)
+        (model,) = self.models.values()
+        (stay,) = model.stays
+        assert sorted(map(str, stay.jobs.values())) == ["None", "failed", "stopped", "succeeded"]
+        self.histories_match_the_models()
+        self.teardown()
+        assert (model.state, stay.unstarted) == (RunState.FAILED, 1)
+
     def _compare_followers(self) -> None:
         """Each end that counts has started one run, or is recorded and waits."""
         with self.db.read() as conn:
@@ -324,6 +295,7 @@ def test_every_step_history_is_that_of_the_model(db: Database) -> None:
     known = {job: d.canonical(stored.definition) for job, stored in _stored(db).items()}
     echo = d.from_data({"jobs": {"echo": {"command": ["true"], **ECHO}}}, known=known).jobs["echo"]
     db.transact(schedules.put, "echo", echo, "tester")
+    OnThisDatabase().give_up()
     number = EXAMPLES or (20 if db.engine.dialect.name == "sqlite" else 2)
     checked = settings(
         max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -1,5 +1,6 @@
 """Steps that wait for a person or a time, on every engine: no slot, no worker, and the sequence goes on by itself."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,8 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, outbox_event, run, visit
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.definitions import DefinitionError
+from jobfac.errors import Forbidden, Invalid, NotFound, Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
 from jobfac.states import Decision, Role
@@ -35,6 +37,33 @@ def waiting(db: Database, **approve: Any) -> tuple[Player, int]:
     player.look()
     player.finish("a")
     return player, run_id
+
+
+ASKS = {
+    "percent": {"type": "integer", "minimum": 1, "required": True},
+    "day": {"type": "date", "default": "${due.date}"},
+}
+
+
+def asking(db: Database, **approve: Any) -> tuple[Player, int]:
+    """A sequence run that waits at a step that asks for values, which the next one takes."""
+    publish = {"percent": "${steps.release.outputs.percent}", "day": "${steps.release.outputs.day}"}
+    steps = [
+        {"name": "release", "approve": {"parameters": ASKS, **approve}},
+        {"name": "publish", "jobs": ["b"], "parameters": {"b": publish}},
+    ]
+    define(db, b={"parameters": {"percent": {"type": "integer"}, "day": {}}}, seq={"steps": steps})
+    player = Player(db)
+    run_id = start(db, "seq")
+    player.look()
+    return player, run_id
+
+
+def given(db: Database, run_id: int) -> Any:
+    """What the run of the job ``b`` got."""
+    with db.read() as conn:
+        query = sa.select(run.c.parameters).where(run.c.sequence_run_id == run_id, run.c.job == "b")
+        return json.loads(conn.execute(query).scalar_one())
 
 
 def ripen(db: Database) -> None:
@@ -115,9 +144,42 @@ def nested(db: Database) -> int:
 
 def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Database) -> None:
     inner = nested(db)
-    with pytest.raises(Forbidden, match="by somebody else than its starter"):
+    with pytest.raises(Forbidden, match="by somebody other than its starter"):
         approvals.approve(db, Caller("tester"), inner, "release")
     assert approvals.approve(db, ANN, inner, "release").is_new
+
+
+def test_an_approver_gives_what_later_steps_take(db: Database) -> None:
+    player, run_id = asking(db)
+    with pytest.raises(DefinitionError, match=r"parameters\.percent must be given"):
+        approvals.approve(db, ANN, run_id, "release")
+    with pytest.raises(DefinitionError, match=r"parameters\.percent must be a whole number of at least 1, not 0"):
+        approvals.approve(db, ANN, run_id, "release", given={"percent": "0"})
+    with pytest.raises(DefinitionError, match="unknown name 'x'"):
+        approvals.approve(db, ANN, run_id, "release", given={"percent": 1, "x": 1})
+    with pytest.raises(Invalid, match="takes no parameters"):
+        approvals.approve(db, ANN, run_id, "release", approved=False, given={"percent": 1})
+    assert player.look() == []
+    assert approvals.approve(db, ANN, run_id, "release", reason="ok", given={"percent": "20"}).is_new
+    assert approvals.approve(db, ANN, run_id, "release", given={"percent": 20}).is_new is False
+    with pytest.raises(Refused, match="approved by ann with other parameters already"):
+        approvals.approve(db, ANN, run_id, "release", given={"percent": 30})
+    today = f"{now(db):%Y-%m-%d}"
+    assert (player.look(), given(db, run_id)) == (["b"], {"percent": 20, "day": today})
+    with db.read() as conn:
+        seen = sequences.step_history(conn, run_id)[0]
+        noted = conn.execute(sa.select(audit.c.after).where(audit.c.action == "approved")).scalars().all()
+    assert (seen.parameters, seen.reason) == ({"percent": 20, "day": today}, "ok")
+    assert noted == [f'ok: {{"percent": 20, "day": "{today}"}}']
+
+
+def test_without_a_decision_the_defaults_hold(db: Database) -> None:
+    player, run_id = asking(
+        db, timeout="1h", otherwise="succeed", parameters={"percent": {"type": "integer", "default": 5}, "day": {}}
+    )
+    ripen(db)
+    assert db.transact(sequences.wake, "s1") == 1
+    assert (player.look(), given(db, run_id)) == (["b"], {"percent": 5, "day": None})
 
 
 def test_a_stop_ends_the_waiting(db: Database) -> None:

@@ -1,8 +1,10 @@
 """Approvals by T-SQL; the next sweep lets the sequence go on."""
 
+import json
+
 from jobfac.database.engine import Database
-from tests.database.sequences.test_waiting import nested, sweep, waiting
-from tests.support.database import events
+from tests.database.sequences.test_waiting import asking, given, nested, sweep, waiting
+from tests.support.database import events, now
 from tests.support.sequences import path
 from tests.support.tsql import THROUGH_TSQL, audited, execute, refusal
 
@@ -26,6 +28,26 @@ def test_a_dba_rejects(db: Database) -> None:
     execute(db, "approve", run=run_id, step="release", reject=1)
     sweep(db)
     assert (path(db, run_id)[1], player.look()) == ("release:failure>undo", ["c"])
+
+
+def test_a_dba_gives_what_the_step_asks_for(db: Database) -> None:
+    player, run_id = asking(db)
+    for parameters, says in (
+        (None, "Step 'release' needs the parameter 'percent'; give it in @parameters."),
+        ({"percent": "x"}, "Step 'release' has the parameter 'percent', which cannot have this value"),
+        ({"percent": 1, "x": 1}, "Step 'release' has no parameter 'x'; see its definition."),
+    ):
+        told = refusal(db, "approve", run=run_id, step="release", parameters=parameters and json.dumps(parameters))
+        assert told[1].startswith(says)
+    execute(db, "approve", run=run_id, step="release", by="boss", parameters='{"percent": 0}')
+    sweep(db)
+    assert (player.look(), path(db, run_id)) == ([], ["release:None>None"])
+    assert events(db, run_id)[-3:] == ["approval_wanted", "approved", "approval_wanted"]
+    execute(db, "approve", run=run_id, step="release", by="boss", parameters='{"percent": 20}')
+    sweep(db)
+    assert player.look() == ["b"]
+    assert given(db, run_id) == {"percent": 20, "day": f"{now(db):%Y-%m-%d}"}
+    assert ("boss", "approved", f"run {run_id}, step release") in audited(db)
 
 
 def test_nobody_approves_what_they_started(db: Database) -> None:

@@ -13,7 +13,7 @@ from tests.support.tsql import THROUGH_TSQL, define, execute, refusal, row
 
 pytestmark = THROUGH_TSQL
 
-UNFIT = "The parameter '{}' of job 'load' cannot have this value; see its definition."
+UNFIT = "Job 'load' has the parameter '{}', which cannot have this value; see its definition."
 
 
 def started(db: Database, **given: Any) -> int:

@@ -57,6 +57,7 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "jobs history": (Way.SAME, ["hello", "--json"]),
     "jobs diff": (Way.SAME, ["hello", "1", "1", "--json"]),
     "jobs rollback": (Way.WORKS, ["hello", "1"]),
+    "jobs url": (Way.WORKS, ["hello"]),
     "jobs delete": (Way.WORKS, ["long"]),
     "runs list": (Way.SAME, ["--json"]),
     "runs show": (Way.SAME, [RUN, "--json"]),

@@ -122,14 +122,35 @@ def test_starts_are_held_and_released(operator: Browser, stage: Stage) -> None:
 
 
 def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Browser) -> None:
-    steps = [{"name": "release", "approve": {"by": "operator"}}, {"name": "go", "jobs": "export"}]
+    asks = {"percent": {"type": "integer", "required": True}, "regions": {"many": True}}
+    approve = {"by": "operator", "message": "Publish?", "parameters": asks}
+    steps = [{"name": "release", "approve": approve}, {"name": "go", "jobs": "export"}]
     assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin_queued, "w1")
-    assert "waits for approval" in operator.get(f"/runs/{run_id}")
-    text = operator.act(f"/runs/{run_id}/steps/release/approve", f"/runs/{run_id}", decision="approve", reason="tested")
+    page = operator.get(f"/runs/{run_id}")
+    assert "waits for approval" in page
+    assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))
+    form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us"}
+    call = f"/runs/{run_id}/steps/release/approve"
+    assert "must be a whole number" in operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "x"})
+    text = operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "20"})
     assert "Step release of" in text
+    assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
+    assert "percent: 20" in text
     assert "approved by operator" in text
+
+
+def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:
+    place.define("export")
+    admin = Browser(place, place.keys[Role.ADMIN])
+    text = admin.act("/jobs/export/urls", "/jobs/export", name="github")
+    (url,) = set(re.findall(r"http://[^ <]+/v1/call/ju_\w+[\w-]+", text))
+    assert "/v1/call/" not in admin.get("/jobs/export")
+    assert place.client(None).post(url).status_code == 202
+    assert "is revoked" in admin.act("/jobs/export/urls/1/revoke", "/jobs/export")
+    assert place.client(None).post(url).status_code == 404
+    assert "Start URLs" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export")
 
 
 def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:

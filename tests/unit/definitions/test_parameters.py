@@ -105,7 +105,7 @@ def test_every_mistake_is_told_at_once() -> None:
         "parameters.day must be a date that exists, as YYYY-MM-DD, not 'x'",
         "parameters.region must be given",
     ]
-    with pytest.raises(DefinitionError, match="unknown name 'x'; the job takes none"):
+    with pytest.raises(DefinitionError, match="unknown name 'x'; it takes none"):
         read({"x": 1})
     with pytest.raises(DefinitionError, match=r"1,048,5\d\d characters; 1,048,576 is the most") as caught:
         read({"p": "x" * 2**20}, p={})

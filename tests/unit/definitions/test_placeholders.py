@@ -180,3 +180,13 @@ def test_sql_text_gets_bound_parameters() -> None:
     text, bound = bind("EXEC p @a = ${parameters.day}, @b = ${run.id}, @c = ${parameters.day}", context, ":{}".format)
     assert text == "EXEC p @a = :p1, @b = :p2, @c = :p1"
     assert {name: str(one) for name, one in bound.items()} == {"p1": "${parameters.day}", "p2": "${run.id}"}
+
+
+def test_comments_of_a_sql_text_may_say_anything() -> None:
+    def read(text: str) -> None:
+        sql = {"connection": {"secret": "env:DW"}, "text": text}
+        from_data({"jobs": {"j": {"sql": sql, "parameters": {"a": {}}}}})
+
+    read("-- ${due.date} and ${parameters.b}\nEXEC p ${parameters.a}, '--', 1 /* ${run.id} */; -- ${nothing.x}")
+    with pytest.raises(DefinitionError, match=r"sql\.text names the unknown parameter 'b'"):
+        read("EXEC p '--', ${parameters.b}")

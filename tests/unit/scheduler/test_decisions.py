@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobfac.definitions import Schedule
 from jobfac.recurrence import due_times
+from jobfac.scheduler.notifier import linked
 from jobfac.store.schedules import decision
 from jobfac.store.schedules.decision import Decision, ScheduleRow, decide, fire_time, read, request, write
 
@@ -130,3 +131,10 @@ def test_a_run_of_a_program_gets_arguments_and_payload_of_its_schedule() -> None
 def test_a_run_of_a_sequence_gets_arguments_and_payloads_by_job() -> None:
     start = request(rule(cron="0 6 * * *", arguments={"j": ["-v"]}, payloads={"j": "p"}), DUE, NOON)
     assert (start.arguments, start.overrides) == (None, {"arguments": {"j": ("-v",)}, "payloads": {"j": "p"}})
+
+
+def test_a_message_links_to_the_page_of_its_run() -> None:
+    body = {"id": 7, "job": "load"}
+    assert linked(body, 7, "https://jobs.example.org/") == {**body, "link": "https://jobs.example.org/runs/7"}
+    assert linked(body, 7, "") == body
+    assert linked({"job": "load"}, None, "https://jobs.example.org") == {"job": "load"}

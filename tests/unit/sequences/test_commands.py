@@ -29,8 +29,8 @@ assert isinstance(LOADED, d.Sequence)
 SEQUENCE = LOADED
 
 
-def reported(step: str, job: str) -> dict[str, Any] | None:
-    outputs: dict[str, dict[str, Any]] = {
+def reported(step: str, job: str | None) -> dict[str, Any] | None:
+    outputs: dict[str | None, dict[str, Any]] = {
         "a": {"rows": 12, "file": "x.csv", "list": [1, "ä"], "in.side": True},
         "b.c": {"rows": "3"},
     }
@@ -193,3 +193,82 @@ def test_a_step_that_waits_finds_what_it_waits_for_or_does_not(tmp_path: Path) -
     wrong = CliRunner().invoke(app, ["simulate", "night", "--file", str(file), "--outcome", "prices=approved"])
     assert isinstance(wrong.exception, Failure)
     assert "must give one of expired, found, not 'approved'" in str(wrong.exception)
+
+
+FAN: dict[str, Any] = {
+    "parameters": {"regions": {"type": "text", "many": True, "default": ["eu", "us", "asia"]}},
+    "steps": [
+        {"name": "fan", "jobs": ["load"], "for_each": {"n": [1, 2, 3]}, "on_mixed": {"step": "release"}},
+        {"name": "pause", "wait": {"duration": "1h"}},
+        {
+            "name": "release",
+            "approve": {"timeout": "4h"},
+            "on_success": {"step": "strict"},
+            "on_failure": {"step": "fan"},
+        },
+        {"name": "strict", "jobs": ["load"], "for_each": {"n": "${parameters.regions}"}, "stop_on_failure": True},
+    ],
+}
+
+
+@pytest.fixture
+def fan(tmp_path: Path) -> str:
+    load = {"command": ["true"], "parameters": {"n": {}}}
+    path = tmp_path / "fan.json"
+    path.write_text(json.dumps({"jobs": {"load": load, "fan-out": FAN}}), encoding="utf-8")
+    return str(path)
+
+
+def simulated(file: str, *words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(call("simulate", "fan-out", "--file", file, "--json", *words))
+    return found
+
+
+def visits(shown: dict[str, Any]) -> list[str]:
+    return [f"{one['step']}:{one.get('decision') or one['result']}>{one['next']}" for one in shown["path"]]
+
+
+def test_simulate_fans_out_waits_and_approves_by_itself(fan: str) -> None:
+    shown = simulated(fan)
+    assert shown["state"] == "succeeded"
+    assert visits(shown) == [
+        "fan:success>pause", "pause:elapsed>release", "release:approved>strict", "strict:success>end",
+    ]  # fmt: skip
+    assert [one["job"] for one in shown["path"][0]["runs"]] == ["load[0]", "load[1]", "load[2]"]
+    assert len(shown["path"][3]["runs"]) == 3
+    assert len(simulated(fan, "--set", "regions=eu", "--set", "regions=us")["path"][3]["runs"]) == 2
+
+
+def test_simulate_takes_the_outcome_of_one_value(fan: str) -> None:
+    shown = simulated(fan, "--outcome", "fan.load=failed", "--outcome", "fan.load[1]=succeeded")
+    assert visits(shown)[:2] == ["fan:mixed>release", "release:approved>strict"]
+    assert [one["state"] for one in shown["path"][0]["runs"]] == ["failed", "succeeded", "failed"]
+
+
+def test_simulate_starts_nothing_after_a_failure_that_stops_the_others(fan: str) -> None:
+    shown = simulated(fan, "--outcome", "strict.load[1]=failed")
+    assert [(one["job"], one["state"]) for one in shown["path"][3]["runs"]] == [
+        ("load[0]", "succeeded"), ("load[1]", "failed"),
+    ]  # fmt: skip
+    assert (visits(shown)[3], shown["state"]) == ("strict:mixed>end_failed", "failed")
+
+
+def test_simulate_takes_decisions_visit_by_visit(fan: str) -> None:
+    shown = simulated(fan, "--outcome", "release=rejected,expired,approved")
+    decided = [one["decision"] for one in shown["path"] if one["step"] == "release"]
+    assert (decided, shown["state"]) == (["rejected", "expired", "approved"], "succeeded")
+    said = call("simulate", "fan-out", "--file", fan, "--outcome", "release=rejected,approved")
+    assert "├── release failure -> fan\n│   └── rejected\n├── fan (visit 2) success -> pause\n" in said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        ("release=perhaps", "--outcome release=perhaps must give one of approved, expired, rejected, not 'perhaps'."),
+        ("pause=failed", "must name a step and its job: one of fan.load, strict.load, release."),
+        ("fan.load[x]=failed", "must name a step and its job"),
+    ],
+)
+def test_a_wrong_outcome_of_a_newer_step_is_explained(fan: str, outcome: str, sentence: str) -> None:
+    with pytest.raises(Failure, match=re.escape(sentence)):
+        call("simulate", "fan-out", "--file", fan, "--outcome", outcome)

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from jobfac.cli.client import backend
+from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
+from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_json, print_list
 from jobfac.cli.rendering.text import cell, text_of
 from jobfac.views.holds import HoldView
@@ -99,11 +101,13 @@ def approve(
     step: Annotated[str, typer.Argument(help="The step that waits.")],
     reject: Annotated[bool, typer.Option("--reject", help="Reject it: the step fails.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why; shown with the run.")] = None,
+    set_: SetOption = None,
     as_json: Json = False,
 ) -> None:
     """Decide about a step that waits for a person."""
+    given = read_pairs(set_ or [], "--set")
     with backend() as factory:
-        decision = factory.approve(run, step, not reject, reason)
+        decision = factory.approve(run, step, not reject, reason, given)
     if as_json:
         print_json({"run": run, "step": step, "decision": decision})
     else:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from jobfac import definitions as d
 from jobfac.channels import shown as described
+from jobfac.definitions.parameters import Parameter
 from jobfac.errors import JobfacError, NotFound
 from jobfac.operations import versions
 from jobfac.operations.caller import visible_run
@@ -90,6 +91,7 @@ def show(visit: Visit) -> Response:
         output=f"/v1/runs/{run.id}/output" + (f"?attempt={number}" if "attempt" in visit.query else ""),
         lanes=bars.attempts(facts.attempts, facts.now) if len(facts.attempts) > 1 else None,
         drawing=_drawing(facts),
+        approvals=_approvals(facts),
         arguments=_arguments(facts),
         environment=sorted(getattr(facts.definition, "environment", {})),
         payload=_payload(run.payload),
@@ -111,6 +113,23 @@ def _drawing(facts: Facts) -> Markup | None:
         return None
     title = f"Run {facts.run.id} of {facts.run.job}"
     return graph.graph(title, facts.definition, graph.progress(facts.path), graph.taken(facts.path))
+
+
+class Asked(NamedTuple):
+    """What a step asks its approver. ``options``: those of the command that must be given."""
+
+    message: str | None
+    parameters: dict[str, Parameter]
+    options: str
+
+
+def _approvals(facts: Facts) -> dict[str, Asked]:
+    """Return what the steps of a sequence that wait for a person ask, by step."""
+    steps = facts.definition.steps if isinstance(facts.definition, d.Sequence) else ()
+    found = {step.name: step.approve for step in steps if step.approve is not None}
+    needed = {name: [key for key, one in asked.parameters.items() if one.required] for name, asked in found.items()}
+    options = {name: "".join(f" --set {key}=..." for key in keys) for name, keys in needed.items()}
+    return {name: Asked(asked.message, asked.parameters, options[name]) for name, asked in found.items()}
 
 
 def _arguments(facts: Facts) -> Sequence[str] | None:

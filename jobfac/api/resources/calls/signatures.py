@@ -1,0 +1,82 @@
+"""Signatures of requests, in the forms in which GitHub and Stripe send them, and the ids of their deliveries."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+GITHUB, STRIPE = "x-hub-signature-256", "stripe-signature"
+
+Form = Literal["github", "stripe"]
+
+
+def problem(form: Form, key: str, body: bytes, headers: Mapping[str, str], now: float, tolerance: float) -> str | None:
+    """Return what is wrong with the signature of a request; None: the owner of the key has sent it.
+
+    Args:
+        headers: with names in lower case.
+        now: seconds since 1970.
+        tolerance: seconds by which the time of a Stripe signature may differ from ``now``.
+    """
+    if form == "github":
+        return _github(key, body, headers.get(GITHUB))
+    return _stripe(key, body, headers.get(STRIPE), now, tolerance)
+
+
+def _github(key: str, body: bytes, header: str | None) -> str | None:
+    if header is None:
+        return "it has no X-Hub-Signature-256"
+    return None if _is_equal(header, f"sha256={_mac(key, body)}") else "X-Hub-Signature-256 does not fit the body"
+
+
+def _stripe(key: str, body: bytes, header: str | None, now: float, tolerance: float) -> str | None:
+    if header is None:
+        return "it has no Stripe-Signature"
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    stamp = next((value for name, _, value in parts if name == "t"), "")
+    if not (stamp.isascii() and stamp.isdecimal() and len(stamp) < 16):
+        return "Stripe-Signature has no time"
+    # Of several signatures, one of which is made with a new key, one must fit.
+    right = _mac(key, f"{stamp}.".encode() + body)
+    if not any(_is_equal(value, right) for name, _, value in parts if name == "v1"):
+        return "Stripe-Signature does not fit the body"
+    if abs(now - int(stamp)) > tolerance:
+        return f"the time of Stripe-Signature differs by more than {tolerance:g} s"
+    return None
+
+
+def _mac(key: str, body: bytes) -> str:
+    return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _is_equal(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(errors="surrogatepass"), other.encode())
+
+
+def delivery(form: Form | None, body: bytes, headers: Mapping[str, str]) -> str | None:
+    """Return the id by which a repeated request is recognised; None: it has none.
+
+    Only a signed request of GitHub's or Stripe's form names its delivery in their way. Every request may have an
+    ``Idempotency-Key``.
+    """
+    if form == "github" and (found := headers.get("x-github-delivery")):
+        return f"github {found}"
+    if form == "stripe" and (event := _field(body, "id")):
+        return f"stripe {event}"
+    key = headers.get("idempotency-key")
+    return None if not key else f"key {key}"
+
+
+def event(form: Form, body: bytes, headers: Mapping[str, str]) -> str:
+    """Return the name of a signed request's event, empty if it has none."""
+    return headers.get("x-github-event", "") if form == "github" else _field(body, "type")
+
+
+def _field(body: bytes, name: str) -> str:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else ""

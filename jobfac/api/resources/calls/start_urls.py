@@ -1,0 +1,205 @@
+"""`/v1/jobs/{job}/urls`: the URLs that start a job; `/v1/call/{token}`: start by one, without a key."""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.problems import Problem
+from jobfac.api.resources.calls import signatures
+from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.validation import RawBody
+from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
+from jobfac.errors import no_job
+from jobfac.operations import caller as operations
+from jobfac.operations import start_urls as urls
+from jobfac.secret_references import SecretError, resolve
+from jobfac.states import RunState
+from jobfac.store import jobs
+from jobfac.store.api_keys import Role
+from jobfac.store.triggers import start_urls
+from jobfac.store.triggers.start_urls import StartUrl
+from jobfac.telemetry.logs import logger
+from jobfac.views.serialization import all_as_json
+
+log = logger("jobfac.api")
+
+BODY_LIMIT = 2**20
+"""The maximum size of the body of a call, in bytes."""
+
+GONE = "There is no such start URL, or it was revoked; `jobfac jobs url JOB` makes one."
+
+
+class UrlBody(parameters.Body):
+    """``name``: who calls, in events and in the audit."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$")] = "caller"
+
+
+def list_urls(request: ApiRequest, job: str) -> ApiResponse:
+    """List the start URLs of a job, without their tokens."""
+    stored = request.db.query(operations.visible_job, request.caller, job, retry_for=RETRY_FOR)
+    return ApiResponse({"items": all_as_json(request.db.query(start_urls.of_job, stored.id, retry_for=RETRY_FOR))})
+
+
+def create_url(request: ApiRequest, job: str, body: UrlBody) -> ApiResponse:
+    """Create a URL that starts the job without a key. It cannot be shown again."""
+    made = urls.create(request.db, request.by, job, body.name)
+    base = request.service.public_url or f"{request.http.url.scheme}://{request.http.url.netloc}"
+    shown = {"id": made.id, "job": made.job, "name": made.name, "url": urls.address(base, made)}
+    return ApiResponse(shown, 201)
+
+
+def revoke_url(request: ApiRequest, job: str, url: int) -> ApiResponse:
+    """Revoke a start URL immediately."""
+    urls.revoke(request.db, request.by, job, url)
+    return ApiResponse(None, 204)
+
+
+def revoke_urls(request: ApiRequest, job: str) -> ApiResponse:
+    """Revoke all start URLs of a job immediately."""
+    return ApiResponse({"revoked": urls.revoke(request.db, request.by, job)})
+
+
+async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiResponse:
+    """Start a job by its start URL.
+
+    The definition of the job says what it takes from the body (`call`), and how the body must be signed. A repeated
+    delivery (`X-GitHub-Delivery` or the id of a Stripe event if the request is signed, else `Idempotency-Key`) starts
+    nothing and has the same response. 200: the job does not start for this event. 409: the job's definition or its
+    state denies the start. 429: the job allows no more starts in this minute.
+    """
+    url = await run_in_threadpool(_known, request, token)
+    text = await body.read(BODY_LIMIT)
+    return await run_in_threadpool(_start, request, url, text)
+
+
+def _known(request: ApiRequest, token: str) -> StartUrl:
+    """Return the URL with this token.
+
+    Raises:
+        Problem: 404.
+    """
+    url = request.db.query(start_urls.check, token, retry_for=RETRY_FOR)
+    if url is None:
+        raise Problem(404, GONE)
+    return url
+
+
+def _start(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
+    stored = request.db.query(jobs.load, url.job, retry_for=RETRY_FOR)
+    if stored is None:
+        raise no_job(url.job)
+    call: Call | None = stored.definition.call
+    headers = {name.lower(): value for name, value in request.http.headers.items()}
+    signature = None if call is None else call.signature
+    if signature is not None:
+        _verify(request, url, signature, text, headers)
+    form = None if signature is None else signature.form
+    if call is not None and form is not None and call.events:
+        event = signatures.event(form, text, headers)
+        if event not in call.events:
+            reason = f"the event '{event}' is not one of {', '.join(call.events)}"
+            return ApiResponse({"id": None, "job": url.job, "state": None, "reason": reason})
+    if (key := headers.get("idempotency-key")) is not None and len(key) > 200:
+        raise Problem(422, "Idempotency-Key must be at most 200 characters.")
+    given, payload = _taken(call, text, headers)
+    by = operations.Caller(
+        url.caller, url.categories, RETRY_FOR, request.service.traces, headers.get("traceparent"), Role.OPERATOR
+    )
+    try:
+        run = urls.start(request.db, by, url, call, given, payload, signatures.delivery(form, text, headers))
+    except urls.TooManyStarts as error:
+        raise Problem(429, str(error), {"Retry-After": str(error.seconds)}) from None
+    if run.state == RunState.DENIED:
+        raise Problem(409, f"Run {run.id} of job '{run.job}' was denied: {run.reason}.", run_id=run.id)
+    return ApiResponse({"id": run.id, "job": run.job, "state": str(run.state), "reason": None}, 202)
+
+
+def _taken(call: Call | None, text: bytes, headers: Mapping[str, str]) -> tuple[dict[str, object], str | None]:
+    if call is None:
+        return {}, None
+    try:
+        return taken(call, Request(text.decode(), headers))
+    except (NotJsonError, UnicodeDecodeError) as error:
+        detail = f"The body must be JSON in UTF-8, of which the job takes its parameters: {error}."
+        raise Problem(400, detail) from None
+
+
+def _verify(request: ApiRequest, url: StartUrl, signature: Signature, text: bytes, headers: Mapping[str, str]) -> None:
+    """Check that the owner of the key has sent the body.
+
+    Raises:
+        Problem: 401 for a wrong signature; 429 after too many of them; 503 if the key cannot be read here.
+    """
+    failures, name, now = request.service.authenticator.failures, f"url {url.id}", time.monotonic()
+    try:
+        key = resolve(signature.key)
+    except SecretError as error:
+        log.warning("a signature cannot be checked", action="call_failed", job=url.job, url=url.id, reason=str(error))
+        detail = f"The signature for job '{url.job}' cannot be checked right now; the server's log says more."
+        raise Problem(503, detail, {"Retry-After": "60"}) from None
+    moment = url.now.timestamp()
+    wrong = signatures.problem(signature.form, key, text, headers, moment, signature.tolerance)
+    if wrong is None:
+        return
+    wait = failures.wait(name, now)
+    failures.note(name, now)
+    if wait:
+        seconds = int(wait) + 1
+        raise Problem(
+            429, f"Too many requests with a wrong signature; wait {seconds} s.", {"Retry-After": str(seconds)}
+        )
+    log.warning("a call was refused", action="call_refused", job=url.job, url=url.id, reason=wrong)
+    raise Problem(401, f"The signature of the request is not valid: {wrong}.")
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job}/urls",
+        handler=list_urls,
+        role=Role.ADMIN,
+        responses={200: models.StartUrls},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/jobs/{job}/urls",
+        handler=create_url,
+        role=Role.ADMIN,
+        body_required=False,
+        responses={201: NewStartUrl},
+        errors=(404, 409),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/jobs/{job}/urls",
+        handler=revoke_urls,
+        role=Role.ADMIN,
+        responses={200: RevokedUrls},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/jobs/{job}/urls/{url:id}",
+        handler=revoke_url,
+        role=Role.ADMIN,
+        responses={204: None},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/call/{token}",
+        handler=call_job,
+        role=None,
+        body_required=False,
+        responses={200: Called, 202: Called},
+        errors=(401, 404, 409, 429, 503),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Starts that no clock causes."""

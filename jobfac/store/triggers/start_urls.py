@@ -1,0 +1,130 @@
+"""URLs that start one job each. A URL is shown once, when it is created; only the hash of its token is stored.
+
+A token has the form ``ju_<prefix>_<secret>``, like an API key.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import start_url
+from jobfac.store import audit
+from jobfac.store.api_keys import digest
+from jobfac.views.keys import StartUrlView
+from jobfac.views.serialization import columns, from_row
+
+WINDOW = 60.0
+"""Seconds in which the starts by one URL are counted."""
+
+
+class NewUrl(NamedTuple):
+    """A new URL. ``token``: the secret part of its path, which cannot be shown again."""
+
+    id: int
+    job: str
+    name: str
+    token: str
+
+
+class StartUrl(NamedTuple):
+    """A URL that may be used. ``categories``: the only ones of whoever made it; None: all.
+
+    ``wait``: seconds until the minute ends whose starts are counted; ``starts``: how many it had; ``now``: the time of
+    the database.
+    """
+
+    id: int
+    job: str
+    name: str
+    categories: tuple[str, ...] | None
+    starts: int
+    wait: float
+    now: datetime
+
+    @property
+    def caller(self) -> str:
+        """Who starts a run by this URL, in events and in the audit."""
+        return f"url {self.id} ({self.name})"
+
+
+def create(conn: sa.Connection, job: str, name: str, by: str, categories: Sequence[str] | None) -> NewUrl:
+    """Create a URL of a job. ``categories``: the only ones that its maker may access."""
+    prefix = secrets.token_hex(6)
+    token = f"ju_{prefix}_{secrets.token_urlsafe(32)}"
+    insert = start_url.insert().values(
+        job=job,
+        name=name,
+        categories=None if categories is None else json.dumps(list(categories), ensure_ascii=False),
+        prefix=prefix,
+        hash=digest(token),
+        created_at=utcnow(),
+        created_by=by,
+    )
+    url_id = int(conn.execute(insert.returning(start_url.c.id)).scalar_one())
+    audit.note(conn, by, "create url", job, after=f"url {url_id}: {name}")
+    return NewUrl(url_id, job, name, token)
+
+
+_BY_PREFIX = sa.select(
+    start_url.c.id,
+    start_url.c.job,
+    start_url.c.name,
+    start_url.c.categories,
+    start_url.c.hash,
+    start_url.c.window_at,
+    start_url.c.starts,
+    utcnow().label("now"),
+).where(start_url.c.revoked_at.is_(None), start_url.c.prefix == sa.bindparam("p_prefix"))
+
+
+def check(conn: sa.Connection, token: str) -> StartUrl | None:
+    """Return the URL with this token, or None if it is unknown or revoked."""
+    prefix = token.split("_")[1] if token.startswith("ju_") else ""
+    row = conn.execute(_BY_PREFIX, {"p_prefix": prefix}).first()
+    if not secrets.compare_digest(digest(token), row.hash if row else digest("")) or row is None:
+        return None
+    age = WINDOW if row.window_at is None else (row.now - row.window_at).total_seconds()
+    categories = None if row.categories is None else tuple(json.loads(row.categories))
+    starts = row.starts if age < WINDOW else 0
+    return StartUrl(row.id, row.job, row.name, categories, starts, max(0.0, WINDOW - age), row.now)
+
+
+def count(conn: sa.Connection, url_id: int, most: int) -> bool:
+    """Count a start. Returns False, and counts nothing, if the minute has had ``most``, or the URL was revoked."""
+    is_over = sa.or_(start_url.c.window_at.is_(None), start_url.c.window_at <= utcnow(-WINDOW * 1000))
+    change = start_url.update().where(
+        start_url.c.id == url_id, start_url.c.revoked_at.is_(None), sa.or_(is_over, start_url.c.starts < most)
+    )
+    values = {
+        "starts": sa.case((is_over, 1), else_=start_url.c.starts + 1),
+        "window_at": sa.case((is_over, utcnow()), else_=start_url.c.window_at),
+        "used_at": utcnow(),
+    }
+    return conn.execute(change.values(values)).rowcount == 1
+
+
+_SHOWN = [start_url.c[name] for name in columns(StartUrlView)]
+
+
+def of_job(conn: sa.Connection, job: str) -> list[StartUrlView]:
+    """Return the URLs of a job, revoked ones included, oldest first."""
+    query = sa.select(*_SHOWN).where(start_url.c.job == job).order_by(start_url.c.id)
+    return [from_row(StartUrlView, row) for row in conn.execute(query).mappings()]
+
+
+def revoke(conn: sa.Connection, job: str, by: str, url_id: int | None = None) -> list[int]:
+    """Revoke a URL of a job immediately; ``url_id`` None: all of them. Returns the ids of those that were not yet."""
+    usable = sa.select(start_url.c.id).where(start_url.c.job == job, start_url.c.revoked_at.is_(None))
+    if url_id is not None:
+        usable = usable.where(start_url.c.id == url_id)
+    ids = [int(one) for one in conn.execute(usable.order_by(start_url.c.id)).scalars()]
+    for one in ids:
+        change = start_url.update().where(start_url.c.id == one)
+        conn.execute(change.values(revoked_at=utcnow(), revoked_by=by))
+        audit.note(conn, by, "revoke url", job, before=f"url {one}")
+    return ids

@@ -1,0 +1,34 @@
+"""Form fields for parameters: of a start, and of a step that asks its approver for values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobfac.definitions.parameters import Parameter
+from jobfac.web.visit import Visit
+
+PARAMETER = "parameter."
+"""What the name of a parameter's field begins with."""
+
+
+def of_form(visit: Visit) -> dict[str, str]:
+    """Return the fields for parameters that the form has, by their names in the form."""
+    return {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
+
+
+def read(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that were given, by parameter. The operation checks them."""
+    given: dict[str, Any] = {}
+    for name, parameter in declared.items():
+        text = values.get(PARAMETER + name, "").strip()
+        if text:
+            given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
+    return given
+
+
+def words(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command that gives these values. Sensitive ones are left out."""
+    found: list[str] = []
+    for name, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            found += ["--set", f"{name}={'...' if declared[name].sensitive else one}"]
+    return found

@@ -1,0 +1,79 @@
+"""Start URLs on a real port: made with a key, called without one."""
+
+import hashlib
+import hmac
+import json
+
+import pytest
+
+from tests.support.api_stage import Served
+
+KEY = "a key of the hook"
+
+
+def signed(body: bytes) -> dict[str, str]:
+    mac = hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()
+    return {"X-Hub-Signature-256": f"sha256={mac}", "X-GitHub-Event": "push", "Content-Type": "application/json"}
+
+
+def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_KEY", KEY)
+    call = {
+        "signature": {"github": {"secret": "env:HOOK_KEY"}},
+        "events": ["push"],
+        "parameters": {"branch": "${body.ref}", "n": "${body.n}"},
+        "payload": "${body}",
+    }
+    parameters = {"branch": {"required": True}, "n": {"type": "integer", "default": 1}}
+    served.define("deploy", parameters=parameters, call=call)
+    assert served.operator.post("/v1/jobs/deploy/urls").status_code == 403
+    made = served.admin.post("/v1/jobs/deploy/urls", json={"name": "github"})
+    assert (made.status_code, made.json()["name"]) == (201, "github")
+    url = made.json()["url"]
+    assert url.startswith(f"{served.url}/v1/call/ju_")
+    outside = served.client(None)
+    body = json.dumps({"ref": "main", "n": 5}).encode()
+
+    answer = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Delivery": "d-1"})
+    assert (answer.status_code, answer.json()["state"], answer.json()["job"]) == (202, "queued", "deploy")
+    run = served.viewer.get(f"/v1/runs/{answer.json()['id']}").json()
+    assert (run["parameters"], run["payload"]) == ({"branch": "main", "n": 5}, body.decode())
+    assert run["created_by"] == f"url {made.json()['id']} (github)"
+    again = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Delivery": "d-1"})
+    assert (again.status_code, again.json()["id"]) == (202, run["id"])
+
+    assert outside.post(url, content=body).status_code == 401
+    assert outside.post(url, content=body + b" ", headers=signed(body)).status_code == 401
+    ping = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Event": "ping"})
+    assert (ping.status_code, ping.json()["id"], "'ping'" in ping.json()["reason"]) == (200, None, True)
+    refused = ((b"no json", 400, "must be JSON"), (b"{}", 422, "branch"), (b"x" * 2**21, 413, "at most"))
+    for wrong, status, words in refused:
+        answer = outside.post(url, content=wrong, headers=signed(wrong))
+        assert (answer.status_code, words in answer.json()["detail"]) == (status, True)
+    assert outside.get(url).status_code == 405
+
+    served.admin.post("/v1/jobs/deploy/disable")
+    assert outside.post(url, content=body, headers=signed(body)).status_code == 409
+    served.admin.post("/v1/jobs/deploy/enable")
+    monkeypatch.delenv("HOOK_KEY")
+    unreadable = outside.post(url, content=body, headers=signed(body))
+    assert (unreadable.status_code, "HOOK_KEY" in unreadable.text) == (503, False)
+    listed = served.admin.get("/v1/jobs/deploy/urls").json()["items"]
+    assert ([one["name"] for one in listed], made.json()["url"].split("_")[-1] in str(listed)) == (["github"], False)
+    assert served.admin.delete(f"/v1/jobs/deploy/urls/{made.json()['id']}").status_code == 204
+    gone = outside.post(url, content=body, headers=signed(body))
+    assert (gone.status_code, url.rpartition("/")[2] in gone.text) == (404, False)
+
+
+def test_a_url_without_a_signature_is_limited(served: Served) -> None:
+    served.define("plain", call={"most_per_minute": 2}, already_running="deny")
+    url = served.admin.post("/v1/jobs/plain/urls").json()["url"]
+    outside = served.client(None)
+    assert outside.post(url, headers={"Idempotency-Key": "a"}).status_code == 202
+    denied = outside.post(url)
+    assert (denied.status_code, "was denied" in denied.json()["detail"]) == (409, True)
+    many = outside.post(url)
+    assert (many.status_code, 1 <= int(many.headers["Retry-After"]) <= 61) == (429, True)
+    assert outside.post(url, headers={"Idempotency-Key": "a"}).status_code == 202
+    assert served.admin.delete("/v1/jobs/plain/urls").json() == {"revoked": [1]}
+    assert outside.post(url).status_code == 404
