@@ -8,7 +8,7 @@ from jobfac.store.api_keys import Role
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit, local_path
 
-THEMES = ("", "light", "dark")
+THEMES = ("light", "dark")
 
 USED = (
     "This link was used before or is too old. Log in with a key, or start `jobfac up` again for another link; "
@@ -66,8 +66,8 @@ def leave(visit: Visit) -> Response:
 def theme(visit: Visit) -> Response:
     """Store the chosen theme in a cookie."""
     answer = visit.back()
-    if (chosen := visit.field("theme")) in THEMES:
-        answer.set_cookie("jobfac-theme", chosen, max_age=365 * 86400, samesite="lax")
+    chosen = visit.field("theme")
+    answer.set_cookie("jobfac-theme", chosen if chosen in THEMES else "", max_age=365 * 86400, samesite="lax")
     return answer
 
 

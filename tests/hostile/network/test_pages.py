@@ -43,7 +43,7 @@ def test_a_form_that_cannot_be_used_is_refused(served: Served) -> None:
 def test_no_form_sets_another_cookie_or_leads_to_another_site(served: Served) -> None:
     for theme in ("☃", "dark\r\nX: 1", "x" * 100_000):
         answer = served.viewer.post("/theme", data={"theme": theme})
-        assert (answer.status_code, answer.headers.get("set-cookie")) == (303, None)
+        assert (answer.status_code, answer.headers["set-cookie"].partition(";")[0]) == (303, 'jobfac-theme=""')
     for page in ("//evil.example/x", "/\\evil.example", "//evil.example?q=1"):
         for answer in (
             served.viewer.post("/theme", data={"theme": "dark", "back": page}),
