@@ -64,6 +64,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
             if isinstance(found, type) and found.__bases__ == (Exception,) and found.__module__ == module.name:
                 assert name in (
                     "JobfacError",
+                    "TooSlowError",
                     "LeaseLost",
                     "UnknownReference",
                     "UnresolvedError",

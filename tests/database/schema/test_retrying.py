@@ -28,6 +28,8 @@ from tests.support.database import Hand, define, events, start, state, states
 from tests.support.engines import ENGINES
 
 Faults = Callable[..., None]
+pytestmark = pytest.mark.each_driver
+
 ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqlite", "real")], indirect=True)
 
 
@@ -315,7 +317,6 @@ from jobfac.store import audit
 from jobfac.store.history import search
 from jobfac.database.engine import Database
 
-pytestmark = pytest.mark.each_driver
 db = Database(sys.argv[1])
 for number in range(150):
     db.transact(audit.note, sys.argv[2], "write", str(number))
