@@ -7,6 +7,7 @@ MINUTES ?= 10
 SECONDS ?= 60
 PROCESSES ?= 4
 PORT ?= 8420
+SEED ?= 1
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -42,7 +43,7 @@ demo-up: $(VENV)/.run ## all roles on what the demo ran, with the link that open
 test: setup      ## all tests
 	@scripts/odbc.sh
 	@scripts/browser.sh
-	$(BIN)/pytest -n $(PROCESSES) -m "not alone"
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "not alone"
 	$(BIN)/pytest -m alone
 
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
@@ -78,8 +79,9 @@ bench-peers: setup ## four other queues at the same work, interleaved with jobfa
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
-fuzz: setup      ## new examples for the property tests, then fuzz the readers by coverage: make fuzz SECONDS=60
+fuzz: setup      ## new examples for property tests, every call of the API, then the readers: make fuzz SEED=7 SECONDS=60
 	$(BIN)/pytest -q -n $(PROCESSES) --hypothesis-profile=default tests/unit
+	JOBFAC_TEST_SEED=$(SEED) $(BIN)/pytest -q --timeout=600 tests/roles/api/openapi_conformance.py
 	@$(PIP) install -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 

@@ -1,5 +1,6 @@
 """The engines under test, a fresh database for each test, and jobfac's commands."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -44,6 +45,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "alone" or not collection_path.name.startswith("test_"):
         return None
     return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of full garbage collections: a tenth of the suite's processor time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

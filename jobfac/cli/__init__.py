@@ -35,7 +35,7 @@ COMMANDS = {
     "config": ("database:config", "Show the settings and where each comes from."),
     "purge": ("database:purge", "Remove finished runs that are older than their job's retention."),
     "try": ("dry_run:command", "Run a program as a worker would, without a database."),
-    "jobs": ("jobs:app", "List, show, enable, delete, compare and roll back jobs."),
+    "jobs": ("jobs:app", "List, show, enable, delete, compare, roll back and call jobs."),
     "runs": ("runs:app", "List and show runs."),
     "workers": ("workers:app", "List and drain workers, or cancel a drain."),
     "schedule": ("schedules:app", "List, preview, pause and resume schedules."),
