@@ -58,6 +58,8 @@ LIST_WORKERS = Way("`jobfac workers list`", "`GET /v1/workers`")
 LIST_SCHEDULES = Way("`jobfac schedule list`", "`GET /v1/schedules`")
 LIST_HOLDS = Way("`jobfac holds`", "`GET /v1/holds`")
 LIST_KEYS = Way("`jobfac keys list`", "`GET /v1/keys`")
+LIST_URLS = Way("`jobfac jobs url JOB --list`", "`GET /v1/jobs/{job}/urls`")
+MAKE_URL = Way("`jobfac jobs url JOB`", "`POST /v1/jobs/{job}/urls`")
 FROM_FAILED = Way("--from-failed", "from_failed")
 
 

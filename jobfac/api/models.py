@@ -46,8 +46,10 @@ def model_of(name: str, view: type[tuple[Any, ...]], **more: Any) -> type[Shown]
 
 def _model_type(kind: Any) -> Any:
     """Return the declared type, with models in place of views."""
-    model: Any = _MODELS.get(get_args(kind)[0]) if get_origin(kind) is list else None
-    return kind if model is None else list[model]
+    if get_origin(kind) is list:
+        model: Any = _MODELS.get(get_args(kind)[0])
+        return kind if model is None else list[model]
+    return _MODELS.get(kind, kind) if isinstance(kind, type) else kind
 
 
 def _listed(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions.triggers.call import PER_MINUTE, Call
-from jobfac.errors import NotFound, Refused
+from jobfac.errors import LIST_URLS, NotFound, Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store.runs import StartRequest
@@ -67,7 +67,7 @@ def revoke(db: Database, by: Caller, job: str, url_id: int | None = None) -> lis
         stored = visible_job(conn, by, job)
         found = start_urls.revoke(conn, stored.id, by.name, url_id)
         if url_id is not None and not found:
-            raise NotFound(f"Job '{job}' has no active URL {url_id}; `jobfac jobs url {job} --list` shows its URLs.")
+            raise NotFound(f"Job '{job}' has no active URL {url_id}; {{way}} shows its URLs.", LIST_URLS)
         return found
 
     return transact(db, by, work)

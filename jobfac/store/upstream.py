@@ -51,7 +51,14 @@ def sync(conn: sa.Connection, schedule_id: int, after: After | None) -> None:
             for one in after.upstream
             for state in sorted(one.states)
         ]
-        conn.execute(upstream.insert(), new)
+        conn.execute(_wait(conn.dialect.name), rows.rows_parameter(new))
+
+
+@functools.cache
+def _wait(engine: str) -> sa.Insert:
+    names = ("job", "state", "schedule_id")
+    new = rows.rows_table(engine, **{name: upstream.c[name].type for name in names})
+    return upstream.insert().from_select(names, sa.select(*(new.c[name] for name in names)))
 
 
 def forget(conn: sa.Connection, schedule_ids: Collection[int]) -> None:

@@ -65,6 +65,8 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                 assert name in (
                     "JobfacError",
                     "TooSlowError",
+                    "NotJsonError",
+                    "_Missing",
                     "LeaseLost",
                     "UnknownReference",
                     "UnresolvedError",

@@ -98,6 +98,8 @@ def config(as_json: Json = False) -> None:
     """Show the settings and where each comes from."""
     import dataclasses
 
+    from rich.console import Console
+
     from jobfac.settings import Settings, SettingsError, sources
     from jobfac.settings.passwords import without_password
 
@@ -118,7 +120,7 @@ def config(as_json: Json = False) -> None:
     if as_json:
         print_json([row._asdict() for row in rows])
         return
-    if sys.stdout.isatty():
+    if Console().is_terminal:
         print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
         return
     # In a pipe nothing is cut, and one long value must not make every line as long.

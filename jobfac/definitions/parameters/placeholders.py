@@ -85,6 +85,11 @@ def placeholders(text: str) -> list[Placeholder]:
     return [_parsed(found[2]) for found in _PLACEHOLDER.finditer(text) if not found[1]]
 
 
+def literal(text: str) -> str:
+    """Return the text in which what looks like a placeholder stands for itself."""
+    return _PLACEHOLDER.sub(lambda found: f"${found[0]}", text)
+
+
 def has_placeholder(text: str) -> bool:
     """Whether the text has a placeholder, readable or not."""
     return any(not found[1] for found in _PLACEHOLDER.finditer(text))

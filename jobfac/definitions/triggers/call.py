@@ -61,8 +61,8 @@ class Call(Model):
         description="How the caller signs the body. Without it the URL alone is the permission.",
         examples=[{"github": {"secret": "env:GITHUB_HOOK_KEY"}}],
     )
-    events: Many[Word] = Field(
-        default=(),
+    events: Many[Word] | None = Field(
+        default=None,
         description="With signature: start for these events only (X-GitHub-Event, or the type of a Stripe event).",
         examples=[["push"]],
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
+from jobfac.definitions.parameters.placeholders import literal
 from jobfac.importers.agent.commands import Expanded, arguments, expand, for_powershell, split
 from jobfac.importers.agent.model import Job, Step
 
@@ -52,6 +53,7 @@ def convert(job: Job, step: Step, options: Options, warn: Warn) -> dict[str, Any
 
 
 def _runs(step: Step, text: str, options: Options, warn: Warn) -> dict[str, Any]:
+    text = literal(text)
     match step.subsystem.lower():
         case "tsql" | "":
             return {"sql": _sql(step, text, options)}

@@ -147,7 +147,11 @@ _GIVEN = lists.names()
 _WITH_KEYS = (
     sa.select(run.c.start_key, run.c.id)
     .with_hint(run, FOUND_BY_KEY, "mssql")
-    .where(sa.text("start_key IS NOT NULL"), run.c.job == sa.bindparam("p_job"), run.c.start_key == _GIVEN.c.value)
+    .where(
+        sa.text("start_key IS NOT NULL"),
+        run.c.job == sa.bindparam("p_job"),
+        run.c.start_key.in_(sa.select(_GIVEN.c.value)),  # a join would let SQLite read all runs of the job
+    )
 )
 
 
@@ -288,8 +292,12 @@ def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunSta
         statement = _ONE[state] if ready_at is None else _one(state, ready_at=ready_at)
         ids = [int(conn.execute(statement, {**rows[0], "state": state}).scalar_one())]
     else:
-        given = row_lists.rows_parameter({**_plain(row), "place": place} for place, row in enumerate(rows))
-        statement = _several(conn.dialect.name, tuple(rows[0]), state, ready_at)
+        first = rows[0]
+        varying = tuple(name for name in first if any(row[name] != first[name] for row in rows))
+        different = ({name: row[name] for name in varying} for row in rows)
+        given = row_lists.rows_parameter({**_plain(row), "place": place} for place, row in enumerate(different))
+        given |= {f"p_{name}": value for name, value in first.items() if name not in varying}
+        statement = _several(conn.dialect.name, tuple(first), varying, state, ready_at)
         ids = sorted(int(found) for found in conn.execute(statement, given).scalars())
     pairs = zip(ids, rows, strict=True)
     record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
@@ -304,10 +312,17 @@ def _one(state: RunState, **more: Any) -> sa.Executable:
 _ONE = {state: _one(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
 
 
-def _several(engine: str, names: Sequence[str], state: RunState, ready_at: Any) -> sa.Executable:
-    """Return the statement that inserts runs, with ids in the order of the rows."""
-    table = row_lists.rows_table(engine, **{name: run.c[name].type for name in names}, place=sa.Integer())
-    values: dict[str, Any] = {name: table.c[name] for name in names}
+def _several(
+    engine: str, names: Sequence[str], varying: Sequence[str], state: RunState, ready_at: Any
+) -> sa.Executable:
+    """Return the statement that inserts runs, with ids in the order of the rows.
+
+    Only the ``varying`` columns are in the rows: the others would be sent and read once for each run.
+    """
+    table = row_lists.rows_table(engine, **{name: run.c[name].type for name in varying}, place=sa.Integer())
+    values: dict[str, Any] = {
+        name: table.c[name] if name in varying else sa.bindparam(f"p_{name}", type_=run.c[name].type) for name in names
+    }
     values |= {"state": sa.literal_column(f"'{state}'"), "created_at": utcnow(), **admission.on_entry(state)}
     if ready_at is not None:
         values["ready_at"] = ready_at
@@ -316,7 +331,7 @@ def _several(engine: str, names: Sequence[str], state: RunState, ready_at: Any) 
         for name, value in values.items()
     ]
     # SQL Server respects ORDER BY in an INSERT only together with a limit.
-    select = sa.select(*chosen).order_by(table.c.place).limit(ALL)
+    select = sa.select(*chosen).select_from(table).order_by(table.c.place).limit(ALL)
     return run.insert().from_select(list(values), select, include_defaults=False).returning(run.c.id)
 
 

@@ -269,7 +269,7 @@ def test_what_cannot_be_held_is_refused_in_a_sentence(factory: Database) -> None
         (NotFound, ME, Scope(pool="zz"), "r", "No job has the pool 'zz'"),
         (NotFound, ME, Scope(pool="@sequences"), "r", "No job has the pool '@sequences'"),
         (Refused, ME, Scope(), "  ", "A hold needs a reason"),
-        (Refused, ME, Scope(pool="big", job="a"), "r", "A hold is of one pool"),
+        (Refused, ME, Scope(pool="big", job="a"), "r", "A hold applies to one pool"),
         (Forbidden, limited, Scope(), "r", "The key 'key' may only hold jobs of etl"),
         (Forbidden, limited, Scope(pool="big"), "r", "The key 'key' may only hold jobs of etl"),
         (NotFound, limited, Scope(job="c"), "r", "There is no job 'c'"),

@@ -95,7 +95,7 @@ def test_all_runs_of_a_job_are_stopped_waiting_ones_first(db: Database) -> None:
 
 
 def test_a_filter_must_say_which_and_only_what_can_be_done(db: Database) -> None:
-    with pytest.raises(Refused, match="Say which runs"):
+    with pytest.raises(Refused, match="Select runs"):
         stop(db, Filter(states=[RunState.QUEUED]))
     with pytest.raises(Refused, match="This cannot be done to a run that is queued"):
         retry(db, Filter(job="a", states=[RunState.QUEUED]))
@@ -125,5 +125,5 @@ def test_failures_are_acknowledged_once_and_the_first_stays(db: Database) -> Non
     assert [get(db, run_id)["acknowledged_by"] for run_id in ids] == ["ann", "bob", "ann"]
     (again,) = many.acknowledge(db, ANN, many.find(db, ANN, ids[1:2]))
     assert (again.result, again.reason) == (Result.SKIPPED, "it was acknowledged: bob")
-    with pytest.raises(Refused, match="Say which runs"):
+    with pytest.raises(Refused, match="Select runs"):
         many.choose(db, ANN, Filter(unacknowledged=True), 100, TO_ACKNOWLEDGE)

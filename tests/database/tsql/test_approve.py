@@ -60,5 +60,5 @@ def test_nobody_approves_what_they_started(db: Database) -> None:
 def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Database) -> None:
     inner = nested(db)
     told = refusal(db, "approve", run=inner, step="release", by="tester")[1]
-    assert told == "Step 'release' must be approved by somebody else than tester."
+    assert told == "Step 'release' must be approved by somebody other than tester."
     execute(db, "approve", run=inner, step="release", by="boss")

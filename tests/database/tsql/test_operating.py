@@ -66,7 +66,7 @@ def test_what_cannot_be_held_is_refused(db: Database) -> None:
     assert refusal(db, "hold", category="zz", reason="r")[1].startswith("No job has the category 'zz'")
     assert refusal(db, "hold", pool="zz", reason="r")[1].startswith("No job has the pool 'zz'")
     assert refusal(db, "hold", job="a")[1].startswith("A hold needs a reason")
-    assert refusal(db, "hold", job="a", category="etl", reason="r")[1].startswith("A hold is of one pool")
+    assert refusal(db, "hold", job="a", category="etl", reason="r")[1].startswith("A hold applies to one pool")
     assert refusal(db, "hold", until="2020-01-01", reason="r")[1].startswith("The hold would have ended already")
     assert refusal(db, "release", hold=99)[1] == "There is no hold 99; jobfac.v_holds shows what there is."
     with db.read() as conn:

@@ -39,7 +39,16 @@ def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
     for (method, path), needed in ALLOWED.items():
         url = path.replace(":id", "").format(
-            job="a", run=1, worker=1, schedule=1, hold=1, key=99, report="summary", step="release"
+            job="a",
+            run=1,
+            worker=1,
+            schedule=1,
+            hold=1,
+            key=99,
+            report="summary",
+            step="release",
+            url=1,
+            token="ju_0123456789ab_x",
         ) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":

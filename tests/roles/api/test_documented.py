@@ -23,8 +23,8 @@ from tests.support.api_stage import Served
 STREAM = {"seconds=60": "seconds=0", "wait=30": "wait=0"}
 """Nothing happens here for which a stream or a wait would be worth its time."""
 
-NOT_THERE = {"rollback", "release", "approve"}
-"""Calls whose version, hold or step does not exist here: 404."""
+NOT_THERE = {"rollback", "release", "approve", "call_job", "revoke_url", "revoke_urls"}
+"""Calls whose version, hold, step or URL does not exist here: 404."""
 
 PACKAGE = Path(jobfac.__file__).parent
 
@@ -36,8 +36,8 @@ ON_THE_SERVER = {
     "`jobfac db script`",
     "`jobfac worker`",  # a worker is started on its machine
     "`jobfac keys create`",  # the first key cannot be made over HTTP
-    "`jobfac approve ",  # the reason of a run, which every edge shows
     "`jobfac report`",  # a docstring of a table
+    "`jobfac jobs url`",  # the description of a key of definitions
     "--behind-proxy",  # an API that does not start
 }
 """Commands that have to be typed on the server, and docstrings that the API shows."""

@@ -39,8 +39,8 @@ def test_a_filter_is_shown_first_and_then_done(served: Served) -> None:
 
 def test_wrong_requests_say_what_is_missing(served: Served) -> None:
     for body, told in (
-        ({}, "Say which runs"),
-        ({"state": ["failed"]}, "Say which runs"),
+        ({}, "Select runs"),
+        ({"state": ["failed"]}, "Select runs"),
         ({"filter": {}, "runs": [1]}, "exclude each other"),
         ({"job": "a", "runs": [1]}, "exclude each other"),
     ):

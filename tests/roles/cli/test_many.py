@@ -31,7 +31,7 @@ def test_stop_and_retry_show_first_and_then_do_exactly_that(remote: InProcess, s
     [
         (("stop",), "Give the id of a run, or options"),
         (("stop", "1", "--job", "a"), "exclude each other"),
-        (("stop", "--job", "a"), "Say which runs to stop: --all"),
+        (("stop", "--job", "a"), "Select the runs to stop: --all"),
         (("retry", "--state", "failed", "--from-failed", "--job", "a"), "are for one run; give its id"),
         (("retry", "--state", "asleep"), "--state must be one of"),
         (("runs", "list", "--until", "soon"), "--until must be a time such as 2h, yesterday"),

@@ -65,7 +65,7 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     assert "because it was a failure" in sequence
     elsewhere = operator.get(f"/runs/{stage.to_file}")
     assert "stdout is in the file /var/log/export.log on worker w1." in elsewhere
-    assert "stderr is kept nowhere" in elsewhere
+    assert "stderr is discarded, as the definition says." in elsewhere
     assert "no live worker serves" in operator.get(f"/runs/{stage.unserved}")
     assert operator.client.get("/runs/999999").status_code == 404
     assert "There is no run 999999" in operator.client.get("/runs/999999").text
@@ -78,7 +78,7 @@ def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser,
     assert "starts nothing more" in operator.act("/jobs/export/disable", "/jobs/export")
     assert "Enable" in operator.get("/jobs/export")
     assert "may start again" in operator.act("/jobs/export/enable", "/jobs/export")
-    assert "claims nothing more" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
+    assert "claims no more runs" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
     assert "draining" in operator.get("/fleet")
     assert "claims runs again" in operator.act(f"/fleet/{stage.worker}/undrain", "/fleet")
     assert "No scheduler runs" in operator.get("/fleet")
@@ -118,7 +118,7 @@ def test_starts_are_held_and_released(operator: Browser, stage: Stage) -> None:
     assert "hold 1 of pool etl: upgrade" in operator.get(f"/runs/{stage.unserved}")
     assert "Hold 1 of pool etl has ended." in operator.act("/holds/1/release", "/")
     assert "on hold:" not in operator.get("/")
-    assert "say which" in operator.act("/holds", "/fleet", scope="pool", name="", reason="x")
+    assert "choose one" in operator.act("/holds", "/fleet", scope="pool", name="", reason="x")
 
 
 def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Browser) -> None:
@@ -129,7 +129,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin_queued, "w1")
     page = operator.get(f"/runs/{run_id}")
-    assert "waits for approval" in page
+    assert "waits for an approval" in page
     assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))
     form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us"}
     call = f"/runs/{run_id}/steps/release/approve"
@@ -185,7 +185,7 @@ def test_a_viewer_sees_no_button_and_may_do_nothing(viewer: Browser, stage: Stag
     for page in ALL:
         if page.method == "POST" and page.role is not None and page.role.allows(Role.OPERATOR):
             path = page.path.replace(":id", "").format(
-                run=stage.failed, job="export", worker=stage.worker, step="x", hold=1
+                run=stage.failed, job="export", worker=stage.worker, step="x", hold=1, url=1
             )
             answer = viewer.client.post(path, headers={"Origin": viewer.served.url})
             assert answer.status_code == 403, path

@@ -97,5 +97,5 @@ def test_all_runs_of_a_filter_are_shown_and_then_changed(operator: Browser, stag
     shown = operator.get("/runs/all?do=stop&category=ops")
     assert "jobfac stop --category ops --all" in shown
     assert "Stop 2 runs?" in shown
-    assert "Say which runs" in operator.get("/runs/all?do=stop&state=running")
+    assert "Select runs" in operator.get("/runs/all?do=stop&state=running")
     assert "none of these" in operator.client.get("/runs/all?do=delete&job=a").text

@@ -52,7 +52,8 @@ def add_rows(db: Database, job: str, count: int, due: datetime) -> None:
     rule = {"job": job, "definition": definition, "paused": False, "updated_at": due}
     rows = [{**rule, "name": f"{job}-{number}", "next_due_at": due, "fire_at": due} for number in range(count)]
     with db.begin() as conn:
-        conn.execute(schedule.insert(), rows)
+        for row in rows:
+            conn.execute(schedule.insert(), row)
 
 
 def runs_of(db: Database, *where: Any) -> int:

@@ -15,7 +15,7 @@ from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.api.validation import RawBody
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
-from jobfac.errors import no_job
+from jobfac.errors import MAKE_URL, NotFound, no_job
 from jobfac.operations import caller as operations
 from jobfac.operations import start_urls as urls
 from jobfac.secret_references import SecretError, resolve
@@ -32,7 +32,7 @@ log = logger("jobfac.api")
 BODY_LIMIT = 2**20
 """The maximum size of the body of a call, in bytes."""
 
-GONE = "There is no such start URL, or it was revoked; `jobfac jobs url JOB` makes one."
+GONE = "There is no such start URL, or it was revoked; {way} makes one."
 
 
 class UrlBody(parameters.Body):
@@ -87,7 +87,7 @@ def _known(request: ApiRequest, token: str) -> StartUrl:
     """
     url = request.db.query(start_urls.check, token, retry_for=RETRY_FOR)
     if url is None:
-        raise Problem(404, GONE)
+        raise NotFound(GONE, MAKE_URL)
     return url
 
 
