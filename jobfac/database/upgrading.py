@@ -13,8 +13,8 @@ from jobfac.errors import Refused
 LEASE_IN_WORKER = ("0001", "0002")
 """Versions of the schema in which the lease is a column of ``worker``."""
 
-_FORMER = sa.table(
-    "worker", sa.column("name"), sa.column("state"), sa.column("lease_until", worker_lease.c.lease_until.type)
+_FORMER = sa.Table(
+    "worker", sa.MetaData(), sa.Column("name"), sa.Column("lease_until", worker_lease.c.lease_until.type)
 )
 
 
@@ -25,9 +25,8 @@ def refuse_while_workers_live(conn: sa.Connection, found: str, needed: str) -> N
         Refused: a worker is alive; the text names some.
     """
     if found in LEASE_IN_WORKER:
-        alive = sa.select(_FORMER.c.name).where(
-            _FORMER.c.state.in_(("active", "draining")), _FORMER.c.lease_until > utcnow()
-        )
+        live = sa.text("state IN ('active', 'draining')")
+        alive = sa.select(_FORMER.c.name).where(live, _FORMER.c.lease_until > utcnow())
     else:
         alive = sa.select(worker.c.name).where(
             worker.c.id == worker_lease.c.worker_id, worker_lease.c.ended == sa.false(),
