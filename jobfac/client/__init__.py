@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.api_transport import MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
+from jobfac.client.transport import MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
 from jobfac.errors import Kind
 from jobfac.states import FINAL
 from jobfac.views.runs import RunView

@@ -13,7 +13,7 @@ start_hold = sa.Table(
     sa.Column("category", Name),
     sa.Column("job", Name),
     sa.Column("reason", sa.Unicode(1000), nullable=False),
-    sa.Column("until", Instant),  # it ends by itself; NULL: it is released
+    sa.Column("until", Instant),  # when it ends automatically; NULL: it is released
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("created_by", Name, nullable=False),
     sa.Column("released_at", Instant),

@@ -126,7 +126,7 @@ class Wait(Model):
             yield "http", self.http
 
     def end(self, now: datetime) -> datetime | None:
-        """Return when the wait is over that begins at ``now`` (aware), at the latest; None: never by itself."""
+        """Return the latest end of a wait that begins at ``now`` (aware); None: it has no time limit."""
         if not self.is_for_time:
             return None if self.timeout is None else now + timedelta(seconds=self.timeout)
         if self.until is None:

@@ -94,7 +94,7 @@ class WorkPoller:
         self._armed.clear()
 
     def close(self) -> None:
-        """Stop polling. A wait inside SQL Server ends by itself, and the process does not wait for that."""
+        """Stop polling. The process does not wait for the end of a wait inside SQL Server."""
         self._ended.set()
         self._armed.set()
         self._waiter.interrupt()

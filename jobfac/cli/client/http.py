@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from jobfac.api_transport import ApiTransport, Object
 from jobfac.cli.common import USAGE, Failure
+from jobfac.client.transport import ApiTransport, Object
 from jobfac.views.serialization import View, from_json
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+")

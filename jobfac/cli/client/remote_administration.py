@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jobfac.api_transport import Object
 from jobfac.cli.client.http import HttpApi
 from jobfac.cli.client.protocol import MadeReport, ReportRequest
+from jobfac.client.transport import Object
 from jobfac.doctor import Finding
 from jobfac.states import Delivery
 from jobfac.store.api_keys import Created, Role

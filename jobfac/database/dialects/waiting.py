@@ -76,7 +76,7 @@ class ServerWaiter:
             return WorkSignal(rows[0].work)
 
     def interrupt(self) -> None:
-        """Does nothing: a wait inside the server ends by itself."""
+        """Does nothing: a wait inside the server ends at its time limit."""
 
     def close(self) -> None:
         """Does nothing: the waiter holds no resources between two waits."""

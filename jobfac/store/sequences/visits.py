@@ -53,7 +53,7 @@ class Awaited(NamedTuple):
     """What a visit waits for, if not for runs.
 
     Attributes:
-        wake_at: when the waiting ends by itself; None: never.
+        wake_at: when the waiting ends automatically; None: never.
         awaits: of a file ``{"file": PATTERN, "stable": SECONDS}``, of an address ``{"http": URL, "every": SECONDS}``,
             where URL may be ``{"secret": REFERENCE}``.
         pool: the pool whose workers look for the file.

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from jobfac.api_transport import ApiTransport, ProblemError
+from jobfac.client.transport import ApiTransport, ProblemError
 from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
 
 

@@ -37,7 +37,7 @@ def _stripe(key: str, body: bytes, header: str | None, now: float, tolerance: fl
     stamp = next((value for name, _, value in parts if name == "t"), "")
     if not (stamp.isascii() and stamp.isdecimal() and len(stamp) < 16):
         return "Stripe-Signature has no time"
-    # Of several signatures, one of which is made with a new key, one must fit.
+    # A request may have several signatures while keys are exchanged: one must fit.
     right = _mac(key, f"{stamp}.".encode() + body)
     if not any(_is_equal(value, right) for name, _, value in parts if name == "v1"):
         return "Stripe-Signature does not fit the body"
