@@ -1,15 +1,18 @@
 """A sequence cannot do what a job's definition or a key's categories forbid."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
-from tests.support.database import define, start
+from tests.support.database import define, get, start
 from tests.support.factory import wait_for
 from tests.support.sequences import Player
 
@@ -81,3 +84,32 @@ def test_the_step_history_omits_refused_starts_of_other_categories(db: Database)
     with db.read() as conn:
         assert [one.job for one in sequences.step_history(conn, run)[0].runs] == ["gone"]
         assert sequences.step_history(conn, run, ["a"])[0].runs == []
+
+
+@pytest.fixture
+def repeated(sqlite_url: str) -> Iterator[tuple[Database, Player, int]]:
+    """A sequence whose second step refers 100,000 times to what its first one reports. It waits for the first."""
+    db = Database(sqlite_url)
+    define(db, a={}, b={}, seq={"steps": [{"name": "one", "jobs": ["a"]}, {"name": "two", "jobs": ["b"]}]})
+    run = start(db, "seq", overrides={"payloads": {"b": "${steps.one.a.outputs.text}" * 100_000}})
+    player = Player(db)
+    assert player.look() == ["a"]
+    yield db, player, run
+    db.close()
+
+
+def test_a_reference_that_is_repeated_is_read_once(repeated: tuple[Database, Player, int]) -> None:
+    db, player, _ = repeated
+    statements = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    player.finish("a", outputs=json.dumps({"text": "x"}))
+    assert len(statements) < 100
+    (claimed,) = player.claim(1)
+    assert claimed.payload == "x" * 100_000
+
+
+def test_references_cannot_multiply_an_output(repeated: tuple[Database, Player, int]) -> None:
+    db, player, run = repeated
+    (ended,) = player.finish("a", outputs=json.dumps({"text": "x" * 200_000}))
+    assert (ended.run_id, str(ended.state)) == (run, "failed")
+    assert "its references stand for more than 4,194,304 characters" in get(db, run)["reason"]

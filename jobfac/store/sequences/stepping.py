@@ -1,5 +1,6 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
-from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
+from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
 
 ANCESTORS = 20
@@ -216,11 +217,10 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
     Raises:
         UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
     """
-
-    outputs = _outputs_of(conn, parent)
+    outputs, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
-        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context)
+        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context, room)
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
@@ -242,6 +242,9 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
+    """Return a function that reads outputs, those of each job once, however often a text refers to them."""
+
+    @functools.cache
     def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
         return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
 

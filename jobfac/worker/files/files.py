@@ -102,6 +102,8 @@ class Files:
             self._take(watch, watch.arrivals.observe(found.files, now), now, is_over)
         except Unreachable as error:
             self._log.warning("files not started, retrying", action="watch_failed", reason=str(error))
+        except Exception:  # what is wrong with one target must not stop the others
+            self._log.exception("files not started, retrying", action="watch_failed", target=watch.target.name)
         next_at = watch.arrivals.next_at()
         due = now + self._interval if next_at is None else min(now + self._interval, max(next_at, now + RETRY / 10))
         watch.scan_at = max(due, watch.not_before)
