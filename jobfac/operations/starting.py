@@ -62,9 +62,10 @@ def start(
 def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> list[int]:
     """Start ``count`` equal runs. Returns their ids in order.
 
-    Up to 1,000 runs start all or none. More runs start in transactions of 1,000, because on SQLite a long transaction
-    delays the heartbeats of the whole fleet. May be repeated by the caller if the request has a key: runs that an
-    earlier call has started are found, and the others are started. Without a key each call starts ``count`` runs.
+    Up to 1,000 runs start all or none, fewer if their texts are long. More runs start in several transactions, because
+    on SQLite a long one delays the heartbeats of the whole fleet. May be repeated by the caller if the request has a
+    key: runs that an earlier call has started are found, and the others are started. Without a key each call starts
+    ``count`` runs.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -76,8 +77,9 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
     key = request.key or secrets.token_hex(16)  # the caller also needs it to continue after a failure
     request = replace(request, by=by.name, key=key, categories=by.categories)
     ids: list[int] = []
+    together = request.together(TOGETHER)
     while len(ids) < count:
-        first, size = len(ids), min(TOGETHER, count - len(ids))
+        first, size = len(ids), min(together, count - len(ids))
         try:
             ids += transact(db, by, _batch(by, request, first, size))
         except (Unreachable, Refused) as error:

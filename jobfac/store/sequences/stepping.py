@@ -166,7 +166,7 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
     _check_limit(conn, parent, total)
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
-    start_more(conn, parent, step, visit_id, min(total, FAN_OUT if step.at_most is None else step.at_most))
+    start_more(conn, parent, step, visit_id, min(total, FAN_OUT, step.at_most or FAN_OUT))
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
@@ -184,12 +184,16 @@ def _check_limit(conn: sa.Connection, parent: SequenceRun, more: int) -> None:
 
 
 def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: int, number: int) -> None:
-    """Start the next ``number`` runs of a visit of a step with ``for_each``. Those that are refused count as ended."""
+    """Start the next ``number`` runs of a visit of a step with ``for_each``. Those that are refused count as ended.
+
+    If their texts are long, it starts fewer, and the sweep or the end of one of them starts others.
+    """
     if number <= 0:
         return
     items, first = visits.items(conn, visit_id), visits.started(conn, visit_id)
-    places = range(first, min(first + number, len(items) * len(step.jobs)))
     jobs_of = {job: _start_request(conn, parent, step, job) for job in step.jobs}
+    number = min(common.together(number) for common in jobs_of.values())
+    places = range(first, min(first + number, len(items) * len(step.jobs)))
     requests = []
     for place in places:
         at, job = divmod(place, len(step.jobs))
