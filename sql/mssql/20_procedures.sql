@@ -466,7 +466,15 @@ BEGIN
             SET @above = NULL;
             SELECT
                 @above = r.sequence_run_id,
-                @starter = CASE WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by ELSE @starter END
+                @starter = CASE
+                    WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by
+                    -- With another @by the same login could approve its own start.
+                    WHEN EXISTS (
+                        SELECT 1 FROM jobfac.run_event AS e
+                        WHERE e.run_id = r.id AND e.attempt = 0 AND e.detail = CONCAT(N'login ', ORIGINAL_LOGIN())
+                    ) THEN ORIGINAL_LOGIN()
+                    ELSE @starter
+                END
             FROM jobfac.run AS r
             WHERE r.id = @around;
             SET @around = @above;

@@ -62,3 +62,13 @@ def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Databas
     told = refusal(db, "approve", run=inner, step="release", by="tester")[1]
     assert told == "Step 'release' must be approved by somebody other than tester."
     execute(db, "approve", run=inner, step="release", by="boss")
+
+
+def test_a_login_does_not_approve_what_it_started_in_the_name_of_another(db: Database) -> None:
+    player, _ = waiting(db, not_by_starter=True)
+    run_id = execute(db, "start_job", job="seq", by="alice")
+    player.look()
+    player.finish("a")
+    told = refusal(db, "approve", run=run_id, step="release", by="boss")[1]
+    assert told.startswith("Step 'release' must be approved by somebody other than ")
+    assert ("alice", "start", f"run {run_id}") in audited(db)
