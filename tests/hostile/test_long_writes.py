@@ -153,7 +153,7 @@ def _inside(db: Database, run_id: int) -> int:
 
 def test_starts_with_long_payloads_are_many_transactions(sqlite: Database) -> None:
     helpers.define(sqlite, job={"command": ["true"]})
-    begun = []
+    begun: list[sa.Connection] = []
     sa.event.listen(sqlite.engine, "commit", begun.append)
     request = StartRequest("job", "me", payload="x" * (4 * 1024 * 1024))
     assert len(starting.start_many(sqlite, ME, request, 6)) == 6
