@@ -147,7 +147,9 @@ def retry(
         former = visible_run(conn, by, run_id)
         started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes)
         if started.is_new:
-            _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), run_id)
+            # Who approved the finished run approved its parameters.
+            approved = None if changes else run_id
+            _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 

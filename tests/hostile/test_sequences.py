@@ -149,7 +149,8 @@ def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None
     ]
     outer = [{"name": "inside", "jobs": ["gated"]}, {"name": "then", "jobs": ["b"]}]
     for job, steps in (("gated", GATED), ("own", own), ("outer", outer)):
-        served.admin.put(f"/v1/jobs/{job}", json={"steps": steps}).raise_for_status()
+        body = {"steps": steps, "parameters": {"amount": {"type": "integer", "default": 1}}}
+        served.admin.put(f"/v1/jobs/{job}", json=body).raise_for_status()
 
     def start(client: httpx.Client, job: str, step: str) -> int:
         return client.post(f"/v1/jobs/{job}/runs", json={"from_step": step}).status_code
@@ -168,6 +169,8 @@ def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None
         run = served.start("gated")
         wait_for(lambda: _approved(served, run), "the step was approved")
         wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json()["ended_at"], "the sequence has failed")
+        other = {"from_failed": True, "parameters": {"amount": 1000}}  # nobody has approved this amount
+        assert served.operator.post(f"/v1/runs/{run}/retry", json=other).status_code == 403
         assert served.operator.post(f"/v1/runs/{run}/retry", json={"from_failed": True}).status_code == 201
 
 
