@@ -311,9 +311,6 @@ BEGIN
         @run_id, 0, SYSUTCDATETIME(), @state, @by,
         CASE WHEN @by <> ORIGINAL_LOGIN() THEN CONCAT(N'login ', ORIGINAL_LOGIN()) END
     );
-    IF @retry_of IS NULL -- a retry has a row of its own
-        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
-        VALUES (SYSUTCDATETIME(), @by, 'start', CONCAT(N'run ', @run_id), @job);
     IF @state = 'denied'
         EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
