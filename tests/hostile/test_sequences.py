@@ -149,8 +149,8 @@ def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None
     ]
     outer = [{"name": "inside", "jobs": ["gated"]}, {"name": "then", "jobs": ["b"]}]
     for job, steps in (("gated", GATED), ("own", own), ("outer", outer)):
-        body = {"steps": steps, "parameters": {"amount": {"type": "integer", "default": 1}}}
-        served.admin.put(f"/v1/jobs/{job}", json=body).raise_for_status()
+        wanted = {"steps": steps, "parameters": {"amount": {"type": "integer", "default": 1}}}
+        served.admin.put(f"/v1/jobs/{job}", json=wanted).raise_for_status()
 
     def start(client: httpx.Client, job: str, step: str) -> int:
         return client.post(f"/v1/jobs/{job}/runs", json={"from_step": step}).status_code

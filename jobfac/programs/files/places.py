@@ -8,6 +8,9 @@ from contextlib import suppress
 AT_ONCE = 0.05
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
 
+MOST = 64
+"""Open inquiries at most. Each has a thread, which may hang as long as its file system."""
+
 
 class Inquiry:
     """A look at some paths in a thread of its own. ``at``: the path that is looked at."""
@@ -46,6 +49,10 @@ class Places:
         key = tuple(paths)
         inquiry, wait = self._open.get(key), 0.0
         if inquiry is None:
+            if len(self._open) >= MOST:  # some were answered after nobody waited any more
+                self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
+            if len(self._open) >= MOST:
+                return paths[0]
             inquiry, wait = Inquiry(key, self._on_answer), AT_ONCE
             try:
                 threading.Thread(target=inquiry.run, name="places", daemon=True).start()

@@ -85,3 +85,11 @@ def test_a_text_that_no_payload_may_have_is_refused(served: Served, text: str) -
     served.define("any", call={"payload": "${body.x}"})
     url = served.admin.post("/v1/jobs/any/urls").json()["url"]
     assert served.client(None).post(url, content=f'{{"x": {text}}}').status_code == 400
+
+
+def test_who_sends_many_bodies_that_the_job_cannot_take_waits(served: Served) -> None:
+    served.define("strict", parameters={"n": {"type": "integer"}}, call={"parameters": {"n": "${body.n}"}})
+    url = served.admin.post("/v1/jobs/strict/urls").json()["url"]
+    outside = served.client(None)
+    answers = [outside.post(url, json={"n": "x"}).status_code for _ in range(21)]
+    assert answers == [422] * 20 + [429]
