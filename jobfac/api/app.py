@@ -69,7 +69,7 @@ TABLE = (
 
 @cache
 def published() -> dict[str, Any]:
-    """Return the OpenAPI document. It is made at its first request, because it takes longer than all else at a start."""
+    """Return the OpenAPI document. It is made at its first request, because that takes longer than a start."""
     return openapi.document(TABLE)
 
 

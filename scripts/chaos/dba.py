@@ -62,7 +62,7 @@ class Dba:
     def _act_forever(self) -> None:
         act = self._sqlite if self._url.get_backend_name() == "sqlite" else self._mssql
         while not self._over.wait(self._chance.uniform(0.2, 2.0)):
-            with contextlib.suppress(sa.exc.SQLAlchemyError, sqlite3.Error):  # an outage, or a lock that he could not have
+            with contextlib.suppress(sa.exc.SQLAlchemyError, sqlite3.Error):  # an outage, or a lock he did not get
                 act()
 
     def _linger(self) -> None:

@@ -17,7 +17,6 @@ from jobfac.web import site
 from jobfac.worker import Worker
 from tests.support.factory import wait_for
 
-
 TLS = httpx.create_ssl_context()
 """Unused by tests, which speak plain HTTP. Made once, because each client would read all certificates for its own."""
 
