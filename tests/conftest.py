@@ -16,8 +16,8 @@ from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 from tests.roles.pages.browser.executable import executable
-from tests.support import compiled_once, lock_order
-from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
+from tests.support import lock_order
+from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL, compile_once
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 # `make fuzz` draws new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
-compiled_once.install()
+compile_once()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
