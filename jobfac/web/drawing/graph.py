@@ -54,7 +54,8 @@ def graph(
     for number, box in found.boxes.items():
         name = steps[number] if number < len(steps) else ""
         its = stands.get(name, Progress("waiting" if name else "goal", ""))
-        link = its.link or (job_link(sequence.steps[number].jobs[0]) if name and job_link else "")
+        jobs = sequence.steps[number].jobs if name else ()  # a step that waits has none
+        link = its.link or (job_link(jobs[0]) if jobs and job_link else "")
         nodes.append(_node(box, found.left, found.wide, its.word, link, bool(name)))
     lines = [_line(drawn, steps, gone) for drawn in found.drawn_edges]
     labels = [

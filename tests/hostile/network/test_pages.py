@@ -3,6 +3,7 @@
 import io
 import itertools
 import socket
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,11 @@ def test_no_text_of_a_report_is_a_formula(text: object, written: str) -> None:
     file = io.StringIO()
     write_csv(file, ["reason"], [{"reason": text, "other": 1}], "\n")
     assert file.getvalue() == f"reason\n{written}\n"
+
+
+@pytest.mark.parametrize("step", [{"approve": {"by": "admin"}}, {"wait": {"duration": "1h"}}])
+def test_the_pages_of_a_sequence_that_waits_are_shown(served: Served, step: dict[str, Any]) -> None:
+    served.admin.put("/v1/jobs/waits", json={"steps": [{"name": "stand", **step}]}).raise_for_status()
+    run = served.start("waits")
+    for path in ("/jobs/waits", "/jobs/waits/start", f"/runs/{run}"):
+        assert served.admin.get(path, headers={"Accept": "text/html"}).status_code == 200
