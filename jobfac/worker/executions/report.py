@@ -155,6 +155,7 @@ class Report:
             with contextlib.suppress(ValueError, OverflowError):
                 values = json.loads(line)
                 if isinstance(values, dict):
+                    values = _without_nul(values) if b"\\u0000" in line else values
                     self._apply(self.mask.hide(values))
         except RecursionError:
             self.incomplete = "a line of its report is nested too deeply and was skipped"
@@ -211,6 +212,21 @@ def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _encoded(value: Any) -> str:
     """Encode as JSON that every database can store. Raises ValueError for NaN and infinity."""
     return _without_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nul(value: Any) -> Any:
+    """Replace NUL characters with question marks: not every database and not every JSON function can take them.
+
+    Raises:
+        RecursionError: the value is nested too deeply.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "?")
+    if isinstance(value, list):
+        return [_without_nul(one) for one in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(one) for name, one in value.items()}
+    return value
 
 
 def _without_surrogates(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A program whose report is nested deeply harms nobody who reads its run afterwards."""
+"""A program whose report is nested deeply, or has NUL characters, harms nobody who reads or stores its run."""
 
 import json
 from pathlib import Path
@@ -47,3 +47,10 @@ def test_a_run_with_deep_outputs_is_listed(served: Served) -> None:
         wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json().get("ended_at"), "the run has ended")
     (found,) = served.viewer.get("/v1/runs").raise_for_status().json()["items"]
     assert (found["state"], found["reason"]) == ("succeeded", "outputs with more than 64 levels were refused")
+
+
+def test_nul_characters_are_replaced(tmp_path: Path) -> None:
+    line = r'{"message": "a\u0000b", "exit_message": "\u0000", "outputs": {"k\u0000": ["\u0000", "\\u0000"]}}'
+    report = read(tmp_path, line)
+    assert (report.message, report.exit_message) == ("a?b", "?")
+    assert json.loads(report.outputs or "") == {"k?": ["?", "\\u0000"]}
