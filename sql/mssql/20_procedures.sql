@@ -117,6 +117,21 @@ BEGIN
             SET @sentence = CONCAT(N'Run ', @run, N' is still ', @state, N'; stop it first, or wait for its end.');
             THROW 50004, @sentence, 1;
         END;
+        IF JSON_VALUE(@overrides, '$.first_step') IS NOT NULL
+            AND EXISTS (
+                SELECT 1
+                FROM jobfac.job AS j
+                JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+                CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+                WHERE j.id = @job AND JSON_QUERY(s.[value], '$.approve') IS NOT NULL
+            )
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
+                N'which find out whether you may skip that.'
+            );
+            THROW 50010, @sentence, 1;
+        END;
         EXEC jobfac.insert_run
             @job = @job,
             @manual = 0,
