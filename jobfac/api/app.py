@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 from anyio.to_thread import current_default_thread_limiter
@@ -125,5 +126,11 @@ def create_app(
         db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema), public_url
     )
     app.state.metrics = Metrics(db)
-    app.state.document = openapi.document(TABLE)
+    app.state.document = document
     return app
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of every endpoint. It is made at the first request for it, not at every start."""
+    return openapi.document(TABLE)
