@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "seed"), [("sqlite", 3227), ("mssql", 1666)])
 def test_a_chaos_run_has_no_violations(engine: str, seed: int) -> None:
-    words = ["--minutes", "0.1", "--seed", str(seed), "--engine", engine, "--workers", "2", "--schedulers", "1", "--json"]
-    done = subprocess.run([sys.executable, "-m", "scripts.chaos", *words], cwd=ROOT, capture_output=True, text=True)
+    fleet = ["--engine", engine, "--workers", "2", "--schedulers", "1"]
+    words = [sys.executable, "-m", "scripts.chaos", *fleet, "--minutes", "0.1", "--seed", str(seed), "--json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads(done.stdout)
     assert summary["violations"] == []
