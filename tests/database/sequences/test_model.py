@@ -296,7 +296,7 @@ def test_every_step_history_is_that_of_the_model(db: Database) -> None:
     echo = d.from_data({"jobs": {"echo": {"command": ["true"], **ECHO}}}, known=known).jobs["echo"]
     db.transact(schedules.put, "echo", echo, "tester")
     OnThisDatabase().give_up()
-    number = EXAMPLES or (20 if db.engine.dialect.name == "sqlite" else 2)
+    number = EXAMPLES or (10 if db.engine.dialect.name == "sqlite" else 2)
     checked = settings(
         max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
     )
