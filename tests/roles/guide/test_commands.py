@@ -22,7 +22,7 @@ from tests.support.receivers import mailbox
 from tests.support.terminal import typed
 
 RUN = {"console", "sh", "yaml", "toml", "python"}
-"""Kinds of blocks that are executed; `sql` is executed by tests/database/tsql/test_dba_guide.py."""
+"""Kinds of blocks that are typed. SQL is executed by tests/database/tsql/test_documents.py and tests/sqljob."""
 
 
 class Block(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 
 from jobfac.api.app import TABLE
 from jobfac.cli import COMMANDS
+from jobfac.database.tables import metadata
 from jobfac.definitions.notify import Event
 from jobfac.guide import TOPICS, page, summary
 
@@ -66,6 +67,21 @@ def test_the_page_of_tsql_names_every_view_and_every_procedure_for_users() -> No
     granted = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", procedures)
     for name in (*views, *granted):
         assert name in page("tsql"), name
+
+
+def test_every_view_and_every_procedure_that_a_document_names_exists_with_its_parameters() -> None:
+    sql = "".join(path.read_text() for path in (ROOT / "sql" / "mssql").glob("[1-4]*.sql"))
+    views = set(re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", sql))
+    parameters = {
+        name: set(re.findall(r"^    (@\w+)", body, re.MULTILINE))
+        for name, body in re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)(.*?)^AS$", sql, re.DOTALL | re.MULTILINE)
+    }
+    tables = {table.name for table in metadata.sorted_tables}
+    for name, text in DOCUMENTS.items():
+        assert set(re.findall(r"\b(v_\w+)", text)) <= views, name
+        for procedure, rest in re.findall(r"(?:EXEC |`)jobfac\.(?!v_)(\w+)((?: @\w+[^`;@]*)*)[`;]", text):
+            assert procedure in parameters or (procedure in tables and not rest), (name, procedure)
+            assert set(re.findall(r"@\w+(?= =|,|$)", rest)) <= parameters.get(procedure, set()), (name, procedure, rest)
 
 
 def test_every_command_that_a_document_names_exists() -> None:
