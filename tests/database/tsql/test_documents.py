@@ -32,7 +32,7 @@ NOT_HERE = {
         "reads a view of the server's storage"
     ),
 }
-"""Blocks that cannot run on the test server, by the beginning of their first line, and why. Only their grammar is checked."""
+"""Blocks that cannot run on the test server, by their beginning, and why. Only their grammar is checked."""
 
 
 class Block(NamedTuple):
@@ -55,8 +55,12 @@ BLOCKS = [
 
 COLUMNS = {
     "README.md": [["job", "state", "worker", "reason"]],
-    "tsql": [["state", "exit_code", "reason"], ["problem", "subject", "since", "remedy"], ["id", "job", "state", "reason"]],
-}  # fmt: skip
+    "tsql": [
+        ["state", "exit_code", "reason"],
+        ["problem", "subject", "since", "remedy"],
+        ["id", "job", "state", "reason"],
+    ],
+}
 """What the blocks of the documents without samples return."""
 
 
