@@ -16,13 +16,14 @@ from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
+from jobfac.times import unknown_zone
 
 PATHS = ("api_tls_certificate", "api_tls_key", "templates")
 """Settings that name a file or folder that must exist."""
 
 
 def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check for misspelt variables, and for settings that name a missing file. The settings must be loadable."""
+    """Check for misspelt variables, missing files, an unknown time zone. The settings must be loadable."""
     loaded = sources(environment)
     known = [f"JOBFAC_{name.upper()}" for name in loaded]
     for name in sorted(environment):
@@ -34,6 +35,9 @@ def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
         if path and not Path(path).exists():
             remedy = f"Correct it in {loaded[name].origin}, or put the file there."
             yield Finding("settings", State.PROBLEM, f"{name} is {path}, which does not exist", remedy)
+    if zone := unknown_zone(environment):
+        found = f"TZ is '{zone}', a time zone that this machine does not know: local times are shown in UTC"
+        yield Finding("settings", State.WARNING, found, "Set TZ to a name under /usr/share/zoneinfo, or unset it.")
     origins = sorted({source.origin for source in loaded.values()} - {"default"})
     yield Finding("settings", State.OK, f"defaults, {', '.join(origins)}" if origins else "all are the defaults")
 

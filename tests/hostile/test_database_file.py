@@ -63,6 +63,13 @@ def test_a_command_creates_no_database(tmp_path: Path) -> None:
     db.close()
 
 
+def test_a_file_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/{'x' * 300}.db")
+    with pytest.raises(Unreachable, match="cannot be created: File name too long; choose a folder that this user may"):
+        db.upgrade()
+    db.close()
+
+
 def replaced_by_another(path: Path) -> None:
     shutil.copy(path, path.with_name("other"))
     path.with_name("other").rename(path)

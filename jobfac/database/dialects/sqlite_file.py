@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from jobfac.errors import DatabaseReplaced, no_schema
+from jobfac.errors import DatabaseReplaced, Unreachable, no_schema
 
 Inode = tuple[int, int]  # device and number
 
@@ -42,10 +42,18 @@ class DatabaseFile:
         """Create an empty file that only this user can read and write, unless the file exists.
 
         SQLite gives its write-ahead log the mode of the file.
+
+        Raises:
+            Unreachable: it cannot be created in its folder. Opening it reports a folder that does not exist.
         """
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError:  # it exists, or cannot be created: opening it reports why
+        except OSError as error:
+            if self.is_missing():
+                raise Unreachable(
+                    f"The database {self.path} cannot be created: {error.strerror}; choose a folder that this user may "
+                    "write, by changing to it or with JOBFAC_DATABASE_URL."
+                ) from None
             return
         try:
             os.fchmod(handle, 0o600)  # a strict umask may have removed this user's own rights
