@@ -38,16 +38,16 @@ inside sh -ec "cd /root/jobfac && make demo PYTHON=$python && .venv/bin/python -
 echo "== README, typed into an empty folder =="
 alone() { unshare --net sh -c 'ip link set lo up && exec "$@"' sh "$@"; }   # a network in which all ports are free
 where=alone
-rm -rf "$root/root/empty" && mkdir "$root/root/empty"
-awk '/^```console/ { shown = 1; next } /^```/ { shown = 0 } shown { sub(/^\$ /, ""); print }' "$here/README.md" \
-    > "$root/root/readme.sh"
-typed=$(cat "$root/root/readme.sh" | wc -l)
-inside bash -c 'cd /root/empty && PATH=/root/jobfac/.venv/bin:$PATH && . /root/readme.sh; wait' > "$root/root/readme.log" 2>&1 ||
-    { cat "$root/root/readme.log"; exit 1; }
+rm -rf "$root/root/empty" "$root"/root/readme* && mkdir "$root/root/empty"
+awk -v to="$root/root/readme" '/^## / { chapter++ } /^```console/ { shown = 1; next } /^```/ { shown = 0 }
+    shown { sub(/^\$ /, ""); print > (to chapter ".sh") }' "$here/README.md"
+inside bash -c 'cd /root/empty && PATH=/root/jobfac/.venv/bin:$PATH
+    for chapter in /root/readme*.sh; do bash -c ". $chapter; wait" || exit; cd /root/empty/factory; done' \
+    > "$root/root/readme.log" 2>&1 || { cat "$root/root/readme.log"; exit 1; }
 for part in "2 added" "attempt 1 of run 2" denied "of 4" "IN ITS ZONE" '"id":5' '"state":"succeeded"'; do
     grep -qF "$part" "$root/root/readme.log" || { cat "$root/root/readme.log"; echo "README: no $part"; exit 1; }
 done
-echo "$typed lines were typed"
+cat "$root"/root/readme*.sh | wc -l | sed 's/$/ lines were typed/'
 
 echo "== the first five pages of the guide =="
 inside sh -ec 'cd /root/jobfac && PATH=$PWD/.venv/bin:$PATH && pages=$(jobfac help | head -n 5 | cut -d " " -f 1) &&

@@ -15,6 +15,9 @@ from jobfac.errors import DatabaseReplaced, Unreachable, no_schema
 
 Inode = tuple[int, int]  # device and number
 
+ROOM = 1 << 16
+"""Free bytes below which a failed write is explained by a full disk: two pages of the log's index."""
+
 REMOVED = "; stop every jobfac process that uses it and start them again: what was written since may be lost"
 
 
@@ -92,6 +95,12 @@ class DatabaseFile:
                 what = "read" if right == os.R_OK else "write"
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
+
+    def no_space(self) -> str | None:
+        """Whether the disk is full, as a clause with the remedy; None: it has room."""
+        folder = Path(self.path).parent
+        found = os.statvfs(folder)
+        return f"the disk of {folder} is full; make room there" if found.f_bavail * found.f_frsize < ROOM else None
 
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:
         self.check()
