@@ -82,7 +82,7 @@ def type_page(topic: str, folder: Path) -> str | None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     text = f"PATH={programs}:$PATH\n{script(topic, stage)}".replace("8420", port)
-    done = type_into_bash(text, folder, JOBFAC_API_PORT=port, JOBFAC_DRAIN_LIMIT="0")
+    done = type_into_bash(text, folder, 900, JOBFAC_API_PORT=port, JOBFAC_DRAIN_LIMIT="0")
     output = done.stdout + done.stderr
     if done.returncode == 0 and all(part in output for part in stage.prints):
         return None
