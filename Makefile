@@ -12,6 +12,9 @@ SEED ?= 1
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# python -m venv, but Ctrl-C ends it without a traceback
+MAKE_VENV := import signal, venv; signal.signal(signal.SIGINT, signal.SIG_DFL); venv.main(['--clear', '$(VENV)'])
+
 # $(call install,WHAT): pip says what is wrong at length; the last line says what it may need.
 define install
 $(PIP) install -c constraints.txt -e '$(1)' || { echo "pip could not install jobfac into $(VENV), as its lines above say. \
@@ -28,7 +31,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 		{ echo "jobfac needs Python 3.11 or newer; say which with make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -c "$(MAKE_VENV)" || \
 		{ echo "$(PYTHON) could not make the folder $(VENV), as its line above says"; exit 1; }
 	@echo "installing jobfac into $(VENV)"
 	@$(call install,.)

@@ -49,9 +49,11 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
             with (folder / name).open("x", encoding="utf-8") as file:
                 written.append(folder / name)
                 file.write(text)
-    except OSError as error:
+    except (OSError, KeyboardInterrupt) as error:
         for path in written:
             path.unlink(missing_ok=True)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         fail(REFUSED, f"{folder.absolute()} cannot be written: {error.strerror}; name another folder.")
 
 
