@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, default=Path(".build/fuzz"), help="where found inputs are kept")
     words = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
-        parser.error("atheris is not installed; it exists for Linux and Python 3.11 to 3.13, and make fuzz installs it")
+        parser.error("atheris is not installed; it exists for Linux, and make fuzz installs it")
     if words.target:
         corpus = words.corpus / words.target
         corpus.mkdir(parents=True, exist_ok=True)
