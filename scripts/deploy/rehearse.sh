@@ -6,17 +6,18 @@
 #
 # It needs debootstrap. FOLDER is kept, and used again next time. PYTHON is a program in it; default: Debian's python3.
 # It shows: `make demo`, README's commands and the first five pages of the guide work, word for word, with nothing but
-# Debian's python3, python3-venv, make, git and curl; the image's files install as an unprivileged user's program, which
+# Debian's python3, python3-venv, make, git, curl and cron (whose tables a page imports); the image's files install as an unprivileged user's program, which
 # serves /readyz, runs a job and ends at TERM. It does not show: Microsoft's driver.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 root=$(realpath -m "${1:-/var/tmp/jobfac-debian}")
 python=${2:-python3}
 [ "$(id -u)" = 0 ] || { echo "debootstrap needs root: sudo bash $0"; exit 2; }
+command -v ip >/dev/null || { echo "There is no ip; install it with: apt-get install iproute2"; exit 2; }
 command -v debootstrap >/dev/null || { echo "There is no debootstrap; install it with: apt-get install debootstrap"; exit 2; }
 
 if [ ! -e "$root/.made" ]; then
-    debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates,curl trixie "$root"
+    debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates,curl,cron trixie "$root"
     touch "$root/.made"
 fi
 mkdir -p "$root/proc" "$root/dev"
@@ -58,6 +59,7 @@ echo "== the steps of the Containerfile =="
 rm -rf "$root/src" "$root/opt/jobfac" "$root/var/lib/jobfac"
 mkdir "$root/src"
 awk '$1 == "COPY" && !/--from/ { to = $NF; $1 = ""; $NF = ""; print to $0 }' "$here/scripts/deploy/container/Containerfile" |
+    # shellcheck disable=SC2086  # FROM is several files
     while read -r to from; do (cd "$here" && cp -r $from "$root/src/$to"); done
 inside sh -ec 'cd /src && '"$python"' -m venv /opt/jobfac && /opt/jobfac/bin/pip install -q -c constraints.txt ".[mssql,otel]"'
 inside sh -ec 'id jobfac >/dev/null 2>&1 || useradd --uid 8420 --home-dir /var/lib/jobfac --shell /usr/sbin/nologin jobfac
