@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from jobfac.client.transport import proxy_words
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
@@ -131,9 +132,10 @@ def api(settings: Settings) -> Iterator[Finding]:
     started = time.monotonic()
     try:
         response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        remedy = "Check JOBFAC_API_URL and the server."
-        yield Finding("api", State.PROBLEM, f"{url} cannot be reached: {error_text(error)}", remedy)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+        way, check = proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", "")
+        found = f"{url} cannot be reached{way}: {error_text(error)}"
+        yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")
         return
     if response.is_success:
         yield Finding("api", State.OK, f"{url} answers in {(time.monotonic() - started) * 1000:.0f} ms")

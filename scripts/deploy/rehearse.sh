@@ -6,8 +6,8 @@
 #
 # It needs debootstrap. FOLDER is kept, and used again next time. PYTHON is a program in it; default: Debian's python3.
 # It shows: `make demo`, README's commands and the first five pages of the guide work, word for word, with nothing but
-# Debian's python3, python3-venv, make, git, curl and cron (whose tables a page imports); the image's files install as an unprivileged user's program, which
-# serves /readyz, runs a job and ends at TERM. It does not show: Microsoft's driver.
+# Debian's python3, python3-venv, make, git, curl and cron (whose tables a page imports); the image's files install as an
+# unprivileged user's program, which serves /readyz, runs a job and ends at TERM. It does not show: Microsoft's driver.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 root=$(realpath -m "${1:-/var/tmp/jobfac-debian}")
