@@ -133,7 +133,9 @@ def api(settings: Settings) -> Iterator[Finding]:
     try:
         response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
-        way, check = proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", "")
+        way, check = (
+            proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", " and the proxy variables")
+        )
         found = f"{url} cannot be reached{way}: {error_text(error)}"
         yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")
         return
