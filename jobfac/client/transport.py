@@ -64,8 +64,9 @@ class ApiTransport:
         try:
             self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout)
         except (httpx.InvalidURL, ValueError, ImportError) as error:
+            why = str(error).rstrip(".")
             raise Unreachable(
-                f"The proxy that the environment names cannot be used: {str(error).rstrip('.')}. Correct http_proxy, https_proxy and "
+                f"The proxy that the environment names cannot be used: {why}. Correct http_proxy, https_proxy and "
                 "all_proxy, or list the API's host in no_proxy."
             ) from error
         self._retry_for = retry_for
