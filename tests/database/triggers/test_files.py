@@ -19,7 +19,7 @@ from jobfac.store import jobs as job_store
 from jobfac.store import retention, schedules
 from jobfac.store.schedules import ArrivedFile, WatchedSchedule
 from jobfac.worker.files.files import Files
-from tests.support.database import Hand, together
+from tests.support.database import Hand, origin, together
 from tests.support.engines import EACH_DIALECT
 
 COMMAND = {"command": ["load", "${trigger.path}"]}
@@ -68,11 +68,12 @@ def test_each_file_is_one_run_that_knows_it(db: Database) -> None:
     assert len(arrive(db, *files(1, size=2)).runs) == 1
     assert len(arrive(db, *files(1, modified=2)).runs) == 1
     found = rows(db)
-    origin = json.loads(found[0]["origin"])
-    assert (origin["path"], origin["name"], origin["size"]) == ("/in/0.csv", "0.csv", 1)
+    cause = json.loads(found[0]["origin"])
+    assert (cause["path"], cause["name"], cause["size"]) == ("/in/0.csv", "0.csv", 1)
+    assert origin(db, found[0]["id"]) == "schedule 1, by the file /in/0.csv (1 byte)"
     assert json.loads(found[0]["arguments"]) == ["0.csv", "1"]
-    assert json.loads(found[0]["parameters"]) == {"file": "/in/0.csv", "day": origin["due"][:10]}
-    assert origin["due"].endswith("+09:00")
+    assert json.loads(found[0]["parameters"]) == {"file": "/in/0.csv", "day": cause["due"][:10]}
+    assert cause["due"].endswith("+09:00")
     assert (found[0]["created_by"], len({row["due_at"] for row in found})) == ("schedule 1", 5)
 
 

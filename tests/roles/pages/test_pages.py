@@ -9,6 +9,7 @@ from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
 from tests.support.database import start
+from tests.support.sequences import children
 
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
@@ -63,6 +64,10 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     sequence = operator.get(f"/runs/{stage.sequence}")
     assert 'class="node failure"' in sequence
     assert "because it was a failure" in sequence
+    inside = children(operator.served.db, stage.sequence)[0]["id"]
+    for run_id, origin in ((stage.succeeded, "tester"), (inside, f"step extract of run {stage.sequence}")):
+        assert f"<dt>Origin</dt><dd>{origin}</dd>" in operator.get(f"/runs/{run_id}")
+        assert operator.client.get(f"/v1/runs/{run_id}", headers={"Accept": "*/*"}).json()["origin"] == origin
     elsewhere = operator.get(f"/runs/{stage.to_file}")
     assert "stdout is in the file /var/log/export.log on worker w1." in elsewhere
     assert "stderr is discarded, as the definition says." in elsewhere
