@@ -153,7 +153,7 @@ def triggers(conn: sa.Connection) -> Iterator[Finding]:
             remedy = f"Start a worker: `jobfac worker --pool {pool}`, or correct `pool` of the schedule or step."
             yield Finding("triggers", State.WARNING, found, remedy)
     if served := wanted - set(unserved):
-        yield Finding("triggers", State.OK, f"workers look for files in {_names([f'pool {one}' for one in sorted(served)])}")
+        yield Finding("triggers", State.OK, f"workers look for files in the pools {_names(sorted(served))}")
 
 
 _WATCHED_POOLS = (

@@ -70,9 +70,7 @@ def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunVie
     """Return the views of these runs by id."""
     if not run_ids:
         return {}
-    return {
-        row["id"]: one_run(row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()
-    }
+    return {row["id"]: one_run(row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()}
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:

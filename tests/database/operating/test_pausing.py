@@ -32,10 +32,10 @@ def define(db: Database, **jobs: dict[str, Any]) -> None:
 def ends(db: Database, hand: Hand, *states: RunState, job: str = "a") -> list[list[str]]:
     """Let runs end so, one after the other; which jobs each of them paused."""
     paused = []
-    for state in states:
+    for how in states:
         start(db, job)
         (claimed,) = hand.claim()
-        finished = hand.end(claimed, state)
+        finished = hand.end(claimed, how)
         paused.append(db.transact(schedules.pause_failing, finished))
     return paused
 

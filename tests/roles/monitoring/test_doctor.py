@@ -148,8 +148,9 @@ def test_files_for_which_no_worker_looks_are_reported(db: Database) -> None:
         f"no live worker serves pool 'gpu', {nothing} step there of run {waiting} -> Start a worker: "
         "`jobfac worker --pool gpu`, or correct `pool` of the schedule or step.",
     ]
+    good = "workers look for files in the pools etl, gpu -> "
     quiet = Hand(db, "w2", pools=["etl", "gpu"])
-    assert texts(db.query(lambda conn: list(checks.triggers(conn))), State.OK) == ["workers look for files in pool etl, pool gpu -> "]
+    assert texts(db.query(lambda conn: list(checks.triggers(conn))), State.OK) == [good]
     quiet.lapse()
     assert len(texts(central.factory_findings(db), State.WARNING)) == 3, "the silent worker, too"
     db.transact(schedules.pause, "load", None, "me")
