@@ -9,7 +9,7 @@ from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
 from tests.support.database import start
-from tests.support.sequences import children
+from tests.support.sequences import Player, children
 
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
@@ -131,6 +131,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     approve = {"by": "operator", "message": "Publish?", "parameters": asks}
     steps = [{"name": "release", "approve": approve}, {"name": "go", "jobs": "export"}]
     assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
+    assert "(approval by operator)" in operator.get("/jobs/gated")
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin_queued, "w1")
     page = operator.get(f"/runs/{run_id}")
@@ -144,6 +145,26 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
     assert "percent: 20" in text
     assert "approved by operator" in text
+
+
+def test_a_step_with_many_runs_is_counted(place: Served, operator: Browser) -> None:
+    place.define("load", parameters={"day": {}})
+    fan = {"name": "fan", "jobs": ["load"], "for_each": {"day": list(range(30))}}
+    assert place.admin.put("/v1/jobs/fanned", json={"steps": [fan]}).status_code == 201
+    run_id = start(place.db, "fanned")
+    player = Player(place.db)
+    player.look()
+    player.fail("load")
+    (row,) = re.findall(r'<tr data-row="step-1">.*?</tr>', operator.get(f"/runs/{run_id}"), re.DOTALL)
+    words = " ".join(re.sub(r"<[^>]+>", " ", row).split())
+    assert re.search(r"1 \S+ failed 29 \S+ running", words)
+    assert "of 30: all runs of the sequence" in words
+    assert f'href="/runs?sequence={run_id}"' in row
+    runs = re.findall(r'href="/runs/(\d+)"', row)
+    assert (len(runs), operator.client.get(f"/v1/runs/{runs[0]}", headers={"Accept": "*/*"}).json()["state"]) == (
+        10,
+        "failed",
+    )
 
 
 def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:
