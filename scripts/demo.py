@@ -1,7 +1,7 @@
 """`make demo`: runs real jobs and a sequence on SQLite; exits with 0 only if all outcomes are as expected.
 
-It runs the commands of a user: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`. Those
-that end run in this process, because dozens of new interpreters would take most of the time.
+It runs the commands of a user: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`.
+Commands run in this process, because dozens of new interpreters would take most of the time; roles have their own.
 """
 
 import contextlib
