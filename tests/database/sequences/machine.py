@@ -245,8 +245,8 @@ class Sequences(RuleBasedStateMachine):
         with self.db.read() as conn:
             number = sa.select(sa.func.count()).where(run.c.job == "both", run.c.id > self.first)
             ends = sa.select(upstream_end.c.job).join(schedule, schedule.c.id == upstream_end.c.schedule_id)
-            waiting = conn.execute(ends.where(schedule.c.job == "both")).scalars()
-            return conn.execute(number).scalar_one(), set(waiting)
+            waiting = set(conn.execute(ends.where(schedule.c.job == "both")).scalars())
+            return conn.execute(number).scalar_one(), waiting
 
     def _place(self, claimed: Claimed) -> tuple[Model, Stay, str]:
         """The model and the visit to which a run belongs, and its name there."""
@@ -341,9 +341,8 @@ class Sequences(RuleBasedStateMachine):
         """Each end that counts has started one run, or is recorded and waits."""
         with self.db.read() as conn:
             mine = run.c.id > self.first
-            counts = sa.or_(
-                run.c.job.in_(["a", "inner"]), sa.and_(run.c.job == "fan", run.c.state == RunState.SUCCEEDED)
-            )
+            fan = sa.and_(run.c.job == "fan", run.c.state == RunState.SUCCEEDED)
+            counts = sa.or_(lists.among(run.c.job, ["a", "inner"]), fan)
             ends = conn.execute(sa.select(run.c.id).where(mine, run.c.ended_at.is_not(None), counts)).scalars().all()
             recorded = sa.select(upstream_end.c.run_id).join(schedule, schedule.c.id == upstream_end.c.schedule_id)
             pending = conn.execute(recorded.where(schedule.c.job == "each")).scalars().all()

@@ -1,9 +1,11 @@
 """Every page, by HTTP: what it shows, what it does, who may, and that text stays text."""
 
 import re
+from pathlib import Path
 from urllib.parse import urljoin
 
-from jobfac.store import schedulers, sequences
+from jobfac import definitions as d
+from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
@@ -11,6 +13,7 @@ from tests.support.api_stage import Served
 from tests.support.database import start
 from tests.support.sequences import Player, children
 
+SAMPLES = Path(__file__).parents[3] / "scripts" / "samples"
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
     "/runs/{to_file}", "/runs/{blocked}", "/jobs", "/jobs/export", "/jobs/month-end", "/timeline",
@@ -36,6 +39,15 @@ def test_every_page_shows_itself_and_every_link_leads_somewhere(operator: Browse
         links |= {urljoin(path, one.replace("&amp;", "&")) for one in found}
     for link in sorted(links):
         assert operator.client.get(link).status_code in (200, 303), link
+
+
+def test_every_job_of_the_samples_has_its_pages(place: Served, operator: Browser) -> None:
+    wanted = {job: body for file in sorted(SAMPLES.glob("*.yaml")) for job, body in d.load(file).jobs.items()}
+    plan = d.plan({}, {job: d.canonical(body) for job, body in wanted.items()}, prune=False)
+    place.db.transact(schedules.apply, plan, wanted, "tester")
+    for job in wanted:
+        assert job in operator.get(f"/jobs/{job}")
+        assert job in operator.get(f"/jobs/{job}/start")
 
 
 def test_what_a_program_says_stays_text(operator: Browser, stage: Stage) -> None:
