@@ -17,6 +17,9 @@ from jobfac.web import site
 from jobfac.worker import Worker
 from tests.support.factory import wait_for
 
+TLS = httpx.create_ssl_context()
+"""Unused by tests, which speak plain HTTP. Made once, because each client would read all certificates for its own."""
+
 
 class Served:
     """A running server. It closes all its clients at the end."""
@@ -47,7 +50,9 @@ class Served:
     def client(self, key: str | None, **options: Any) -> httpx.Client:
         """A client with this key."""
         headers = {**({} if key is None else {"Authorization": f"Bearer {key}"}), **options.pop("headers", {})}
-        return self._stack.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=30, **options))
+        return self._stack.enter_context(
+            httpx.Client(base_url=self.url, headers=headers, timeout=30, **{"verify": TLS, **options})
+        )
 
     def define(self, job: str, **definition: Any) -> None:
         """Define a job."""
