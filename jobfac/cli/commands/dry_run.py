@@ -72,10 +72,10 @@ def try_program(
     from jobfac.states import Stop
     from jobfac.worker.dry_run import DryRun
 
-    options: dict[str, Any] = {"aware": aware or None, "directory": directory}
+    variables = _variables(environment or []) or None
+    options: dict[str, Any] = {"aware": aware or None, "directory": directory, "environment": variables}
     for option, value in {"timeout": timeout, "grace": grace}.items():
         options[option] = None if value is None else seconds(value, f"--{option}")
-    options["environment"] = _variables(environment or []) or None
     changes = {name: value for name, value in options.items() if value is not None}
     job, definition, arguments = _definition(program, file, changes)
     texts = _payload(payload, payload_file), read_settings(set_ or [], set_file), _trigger(trigger_path, trigger_run)
@@ -85,8 +85,7 @@ def try_program(
         screen = _Screen(quiet=as_json)
         dry_run = DryRun(job, definition, folder, screen, arguments, *texts)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
-        result = dry_run.run()
-    document = _document(job, result)
+        document = _document(job, dry_run.run())
     print_json({**document, "reports": screen.reports}) if as_json else _print(document)
     raise typer.Exit(0 if document["state"] == "succeeded" else UNSUCCESSFUL)
 

@@ -3,8 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +23,7 @@ from jobfac.store.sequences import WaitingVisit
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import all_as_json
 from tests.database.sequences.bodies import INNER, KNOWN, STRICT, bodies
+from tests.database.sequences.crashes import Crash, crashing
 from tests.support.database import now, start, state
 from tests.support.sequence_model import Model, Stay, seen
 from tests.support.sequences import Player
@@ -36,26 +36,6 @@ KINDS = [
 
 REPEAT = 0
 """A crash after the commit: the answer is lost, and the transaction is sent again."""
-
-
-class Crash(Exception):
-    """Simulates the death of the process."""
-
-
-@contextmanager
-def crashing(db: Database, statement: int | None) -> Iterator[None]:
-    """Simulate a crash before the statement with this number."""
-    count = itertools.count(1)
-
-    def before(conn: Any, cursor: Any, sql: str, *rest: Any) -> None:
-        if next(count) == statement:
-            raise Crash
-
-    sa.event.listen(db.engine, "before_cursor_execute", before)
-    try:
-        yield
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", before)
 
 
 names = itertools.count(1)
