@@ -49,7 +49,8 @@ def explore(db: Database, examples: int, seed: int | None = None) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(0 if RUNS else 300)
 def test_every_step_history_is_that_of_the_model(db: Database) -> None:
-    define(db, a={}, b={}, c={"restartable": False}, fan=FAN, fan2=FAN, inner=INNER, **{REFUSED: {"enabled": False}})
+    mortal = {"restartable": False}
+    define(db, a={}, b=mortal, c=mortal, fan=FAN, fan2=FAN, inner=INNER, **{REFUSED: {"enabled": False}})
     with db.read() as conn:
         known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
     for job, definition in d.from_data({"jobs": FOLLOWERS}, known=known).jobs.items():
