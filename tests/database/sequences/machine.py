@@ -30,7 +30,8 @@ from tests.support.sequences import Player
 
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
 KINDS = [
-    *["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 3, *["follow"] * 2, *["kill"] * 2, "sweep", "stop",
+    *["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 3, *["follow"] * 2, *["kill"] * 2, "sweep",
+    "stop",
 ]  # fmt: skip
 """The kinds of actions with their weights. They are one rule, because hypothesis may switch rules off."""
 
