@@ -29,7 +29,7 @@ NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def sequence(*steps: dict[str, Any], **more: Any) -> d.Sequence:
-    known = {job: {"command": ["true"]} for step in steps for job in step["jobs"]}
+    known = {job: {"command": ["true"], "parameters": {"n": {}}} for step in steps for job in step["jobs"]}
     definition = d.from_data({"jobs": {"seq": {"steps": list(steps), **more}}}, known=known).jobs["seq"]
     assert isinstance(definition, d.Sequence)
     return definition
@@ -190,7 +190,12 @@ def test_the_last_outcome_applies_to_all_later_visits() -> None:
 
 
 def test_a_simulation_ends_at_the_limit_of_a_run() -> None:
-    loop = simulate(sequence(step("one", "a", on_success={"step": "one"})), {}, NOW, limit=5)
+    loop = simulate(
+        sequence(step("one", "a", on_success={"step": "two"}), step("two", "a", on_success={"step": "one"})),
+        {},
+        NOW,
+        limit=5,
+    )
     assert (len(loop.stops), loop.state) == (5, RunState.FAILED)
     assert loop.reason == "it has visited 5 steps, which the setting sequence_limit allows; check it for loops"
     many = sequence(
