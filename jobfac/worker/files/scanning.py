@@ -54,6 +54,13 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def folder_of(pattern: str) -> str:
+    """Return the innermost folder that a pattern names without a wildcard."""
+    parts = Path(pattern).parts[:-1]
+    first = next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
+    return str(Path(*parts[:first]))
+
+
 def _is_pattern(text: str) -> bool:
     return any(sign in text for sign in "*?[")
 

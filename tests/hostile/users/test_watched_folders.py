@@ -1,18 +1,22 @@
 """What other users put into a folder with files that start jobs stops no other file."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.operations import jobs
 from jobfac.operations.caller import Caller
 from jobfac.settings import Settings
-from jobfac.worker.files import files as watching
+from jobfac.store.schedules import ArrivedFile
 from jobfac.worker.files.files import Files
+from jobfac.worker.files.lanes import Result
 from jobfac.worker.files.scanning import scan
+from jobfac.worker.files.targets import ScheduleTarget, Taken
 
 
 def found(pattern: str) -> tuple[list[str], list[str]]:
@@ -73,21 +77,41 @@ def test_a_tree_deeper_than_the_stack_is_scanned(tmp_path: Path) -> None:
         remove_deep(tmp_path, "e")
 
 
+class AtOnce:
+    """Scans when it is asked."""
+
+    def __init__(self) -> None:
+        self.found: list[Result] = []
+
+    def begin(self, patterns: Iterable[str], now: float) -> None:
+        self.found += [Result(pattern, scan(pattern), now, 0.0) for pattern in patterns]
+
+    def results(self) -> list[Result]:
+        found, self.found = self.found, []
+        return found
+
+    def stuck(self, now: float) -> Collection[str]:
+        return ()
+
+
 def test_a_target_that_fails_stops_no_other(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure is simulated: none is known."""
+    (tmp_path / "a.csv").write_text("x")
     db = Database(sqlite_url)
     for name in ("bad", "good"):
-        body = {"command": ["true"], "schedules": [{"file": f"{tmp_path}/{name}/*.csv"}]}
+        body = {"command": ["true"], "schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]}
         jobs.put(db, Caller("me"), name, body)
-    scanned = []
+    real = ScheduleTarget.take
 
-    def play(pattern: str) -> object:
-        if "/bad/" in pattern:
+    def play(target: ScheduleTarget, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
+        if target.schedule.job == "bad":
             raise RuntimeError
-        scanned.append(pattern)
-        return scan(pattern)
+        return real(target, conn, files, by)
 
-    monkeypatch.setattr(watching, "scan", play)
-    Files(db, Settings(), "w1", ["default"]).turn(1.0)
-    assert scanned == [f"{tmp_path}/good/*.csv"]
+    monkeypatch.setattr(ScheduleTarget, "take", play)
+    files = Files(db, Settings(), "w1", ["default"], AtOnce())
+    for now in (100.0, 200.0):
+        files.turn(now)
+    with db.read() as conn:
+        assert conn.execute(sa.select(run.c.job)).scalars().all() == ["good"]
     db.close()
