@@ -92,18 +92,21 @@ def start(
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
-        try:
-            if follow and not denied:
-                runs = [follow_run(factory, runs[0], aside=as_json)]
-            elif wait and not denied:
-                runs = _wait(factory, runs)
-        except KeyboardInterrupt:
-            _interrupted([run.id for run in runs])
+        if (wait or follow) and not denied:
+            runs = _ended(factory, runs, follow, aside=as_json)
         if as_json:
             print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)
+
+
+def _ended(factory: Backend, runs: list[RunView], follow: bool, aside: bool) -> list[RunView]:
+    """Wait for the end of the runs, and show the output of the first if ``follow``."""
+    try:
+        return [follow_run(factory, runs[0], aside=aside)] if follow else _wait(factory, runs)
+    except KeyboardInterrupt:
+        _interrupted([run.id for run in runs])
 
 
 def _understood(at: str) -> datetime:
