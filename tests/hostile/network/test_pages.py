@@ -57,8 +57,9 @@ def test_a_request_with_two_lengths_is_refused_and_what_follows_it_is_not_read(s
     host, port = served.url.removeprefix("http://").split(":")
     both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     with socket.create_connection((host, int(port)), 10) as connection:
-        connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n{both}".encode())
-        connection.sendall(f"GET /openapi.json HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        first = f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n{both}"
+        second = f"GET /openapi.json HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+        connection.sendall((first + second).encode())  # together: what comes after the close resets the connection
         received = b""
         while data := connection.recv(65536):
             received += data
