@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob, Usual
+from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
@@ -111,12 +111,12 @@ class Turn:
     """One turn. It is safe to repeat as a whole.
 
     Attributes:
-        definitions: a cache by job and version, which the turn fills.
+        definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
         advances: advance the sequences of the runs that have ended; otherwise a sweep does it.
     """
 
     request: TurnRequest
-    definitions: dict[tuple[str, int], AnyJob]
+    definitions: dict[tuple[str, int], AnyJob | DefinitionError]
     advances: bool = True
     _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
@@ -157,8 +157,10 @@ class Turn:
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
-                self.definitions[key] = jobs.load_version(conn, *key)
-            row = parameters.complete(conn, parameters.row_of(one), self.definitions[key])
+                self.definitions[key] = jobs.find_version(conn, *key)
+            if isinstance(definition := self.definitions[key], DefinitionError):
+                continue  # its start fails
+            row = parameters.complete(conn, parameters.row_of(one), definition)
             claimed[place] = one._replace(parameters=row.parameters, sensitive=row.sensitive)
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
@@ -247,7 +249,7 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
 
 
 def take(
-    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob], log: Any
+    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob | DefinitionError], log: Any
 ) -> TurnResult:
     """Execute a turn. If that fails for an unknown reason, execute it without advancing sequences.
 

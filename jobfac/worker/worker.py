@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob
+from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
@@ -75,7 +75,7 @@ class Worker:
         self._telemetry = WorkerTelemetry(name)
         self._log = self._telemetry.log
         self._who = registration(name, slots, pools, labels)
-        self._definitions: dict[tuple[str, int], AnyJob] = {}
+        self._definitions: dict[tuple[str, int], AnyJob | DefinitionError] = {}
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._pulse = Pulse()
