@@ -1,5 +1,6 @@
 """HTTP to the API of jobfac: the key, time limits, repetition and problem documents. The clients are built on it."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,11 @@ class ProblemError(JobfacError):
         return (Kind.of_status(self.status) or self.kind).exit_code
 
 
+def _authorities(url: str) -> ssl.SSLContext | bool:
+    """Return those that vouch for the server: none without TLS, because loading them takes longer than a request."""
+    return url.lower().startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class ApiTransport:
     """Connections to one API with one key. Threads may share it.
 
@@ -52,7 +58,8 @@ class ApiTransport:
     def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=httpx.Timeout(MAX_WAIT + 30))
+        timeout = httpx.Timeout(MAX_WAIT + 30)
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout, verify=_authorities(self._url))
         self._retry_for = retry_for
 
     def close(self) -> None:
