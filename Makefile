@@ -8,6 +8,7 @@ SECONDS ?= 60
 PROCESSES ?= 4
 PORT ?= 8420
 SEED ?= 1
+RUNS ?= 100
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -90,9 +91,10 @@ bench-peers: setup ## four other queues at the same work, interleaved with jobfa
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
-fuzz: setup      ## new examples for property tests, every call of the API, then the readers: make fuzz SEED=7 SECONDS=60
+fuzz: setup      ## new examples for property tests and sequences, every call of the API, then the readers: make fuzz SEED=7 RUNS=500 SECONDS=60
 	$(BIN)/pytest -q -n $(PROCESSES) --hypothesis-profile=default tests/unit
 	JOBFAC_TEST_SEED=$(SEED) $(BIN)/pytest -q --timeout=600 tests/roles/api/openapi_conformance.py
+	JOBFAC_TEST_SEED=$(SEED) JOBFAC_TEST_RUNS=$(RUNS) $(BIN)/pytest -q -s tests/database/sequences/test_model.py
 	@$(call install,.[fuzz])
 	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 from anyio.to_thread import current_default_thread_limiter
@@ -66,6 +67,12 @@ TABLE = (
 """Every endpoint of the API. The pages are not part of it."""
 
 
+@cache
+def published() -> dict[str, Any]:
+    """Return the OpenAPI document. It is made at its first request, because that takes longer than a start."""
+    return openapi.document(TABLE)
+
+
 class Site(NamedTuple):
     """The pages that an API serves beside its endpoints. ``handlers``: the responses to exceptions outside of these."""
 
@@ -127,5 +134,5 @@ def create_app(
         db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema), public_url
     )
     app.state.metrics = Metrics(db)
-    app.state.document = openapi.document(TABLE)
+    app.state.document = published
     return app

@@ -69,14 +69,14 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
         dba = Dba(means.url, means.kill_sessions, words.seed, words.minutes * 15)
         dba.start()
         _strike(site, words.minutes * 60, only_dba=words.only_dba)
-        dba.close()
+        idle = dba.close()
         site.done += dba.done
         site.replace_ended()
         wrong = [] if _all_ended(db) else [f"not every run ended within {SETTLE:.0f} s after the last fault"]
         site.terminate()
         found = read_journal(journal)
         wrong += site.deaths + violations(db, found, clock, (THEIRS,)) + unexcused(folder, excuses) + clients.refused
-        wrong += [] if stranger is None else stranger.violations(db.query(_output_of_theirs))
+        wrong += idle + ([] if stranger is None else stranger.violations(db.query(_output_of_theirs)))
         total = db.query(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
         db.close()
     return {
@@ -120,7 +120,7 @@ def _strike(site: Site, seconds: float, only_dba: bool) -> None:
     """Submit runs and cause faults for ``seconds``; ``only_dba``: cause none beside what the DBA does."""
     site.replace_ended()
     over = threading.Event()
-    submitter = threading.Thread(target=_submit, args=(site, over), daemon=True)
+    submitter = threading.Thread(target=_submit, args=(site, random.Random(site.chance.random()), over), daemon=True)
     submitter.start()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -135,10 +135,9 @@ def _strike(site: Site, seconds: float, only_dba: bool) -> None:
     submitter.join()
 
 
-def _submit(site: Site, over: threading.Event) -> None:
-    chance = random.Random(site.chance.random())
+def _submit(site: Site, chance: random.Random, over: threading.Event) -> None:
     while not over.wait(chance.uniform(0.3, 1.2)):
-        site.submit()
+        site.submit(chance)
 
 
 def _all_ended(db: Database) -> bool:

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+from typing import Any
+
+import sqlalchemy as sa
 
 try:
     import pyodbc as _pyodbc
@@ -24,3 +27,23 @@ shorter tests of roles cover these with each driver."""
 REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
 if REAL:
     ENGINES.append("real")
+
+
+class _Statements(dict[Any, Any]):
+    """Compiled statements by everything but the dialect's instance: that of each engine is another one."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+_statements: dict[tuple[type[sa.Dialect], object], _Statements] = {}
+
+
+@sa.event.listens_for(sa.Engine, "engine_connect")
+def share_statements(conn: sa.Connection) -> None:
+    """Compile each statement once for all databases of this process: otherwise half of a short test is compilation."""
+    kind = type(conn.dialect), getattr(conn.dialect, "server_version_info", None)
+    conn.execution_options(compiled_cache=_statements.setdefault(kind, _Statements()))

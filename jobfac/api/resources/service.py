@@ -27,7 +27,7 @@ def scrape(request: ApiRequest) -> Response:
 
 def document(request: ApiRequest) -> ApiResponse:
     """Read this document."""
-    return ApiResponse(request.http.app.state.document)
+    return ApiResponse(request.http.app.state.document())
 
 
 ENDPOINTS = (

@@ -25,7 +25,7 @@ class Call(NamedTuple):
 
 def docs(visit: Visit) -> Response:
     """Show every call."""
-    document: dict[str, Any] = visit.request.app.state.document
+    document: dict[str, Any] = visit.request.app.state.document()
     calls = [
         (operation["tags"][0], _call(path, method, operation, document))
         for path, methods in document["paths"].items()
