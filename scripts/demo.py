@@ -130,10 +130,27 @@ def has(run: int, text: str) -> bool:
 
 
 def main() -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo; returns the exit code. Every failure becomes a sentence."""
+    try:
+        return demo()
+    except KeyboardInterrupt:
+        console.print("Interrupted; the demo's roles have ended.")
+        return 130
+    except subprocess.CalledProcessError as error:
+        name = " ".join(["jobfac", *error.cmd[1:]])
+        console.print(f"`{name}` failed: {error.stderr.strip()}", markup=False)
+    except OSError as error:
+        console.print(f"The demo cannot write {error.filename or FOLDER}: {error.strerror}.", markup=False)
+    return 1
+
+
+def demo() -> int:
+    """Run the jobs and check them; returns the exit code."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(HERE / "samples" / "programs", FOLDER / "programs")
     os.chdir(FOLDER)
+    for name in [name for name in os.environ if name.startswith("JOBFAC_")]:
+        del os.environ[name]  # the demo concerns no other database
     os.environ |= {
         "JOBFAC_DATABASE_URL": "sqlite:///demo.db",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -17,7 +17,7 @@ from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 from tests.roles.pages.browser.executable import executable
 from tests.support import lock_order
-from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL, compile_once
+from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
@@ -27,7 +27,6 @@ _numbers = itertools.count(1)
 # `make fuzz` draws new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
-compile_once()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

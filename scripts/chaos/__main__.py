@@ -120,7 +120,7 @@ def _strike(site: Site, seconds: float, only_dba: bool) -> None:
     """Submit runs and cause faults for ``seconds``; ``only_dba``: cause none beside what the DBA does."""
     site.replace_ended()
     over = threading.Event()
-    submitter = threading.Thread(target=_submit, args=(site, over), daemon=True)
+    submitter = threading.Thread(target=_submit, args=(site, random.Random(site.chance.random()), over), daemon=True)
     submitter.start()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -135,10 +135,9 @@ def _strike(site: Site, seconds: float, only_dba: bool) -> None:
     submitter.join()
 
 
-def _submit(site: Site, over: threading.Event) -> None:
-    chance = random.Random(site.chance.random())
+def _submit(site: Site, chance: random.Random, over: threading.Event) -> None:
     while not over.wait(chance.uniform(0.3, 1.2)):
-        site.submit()
+        site.submit(chance)
 
 
 def _all_ended(db: Database) -> bool:

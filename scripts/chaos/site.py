@@ -151,20 +151,23 @@ class Site:
                 if process.poll() is None:
                     process.send_signal(signal.SIGCONT)
 
-    def submit(self) -> None:
-        """Start some runs, and perhaps stop one. The backlog is bounded, since all of it must end after the faults."""
+    def submit(self, chance: random.Random) -> None:
+        """Start some runs, and perhaps stop one. The backlog is bounded, since all of it must end after the faults.
+
+        ``chance`` is not that of the faults, whose plan must not depend on the speed of two threads.
+        """
         if self._unfinished() > BACKLOG:
             return
         names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain", *self.more]
         for _ in range(BATCH):
             # With a key, a start can be repeated safely if its answer is lost.
-            job = self.chance.choice(names)
+            job = chance.choice(names)
             # A payload becomes a file, which needs room on the disk.
-            payload = None if job == "chain" else "x" * self.chance.choice([10, 5000])
-            request = StartRequest(job, "chaos", payload=payload, key=f"{self.chance.random():.12f}")
+            payload = None if job == "chain" else "x" * chance.choice([10, 5000])
+            request = StartRequest(job, "chaos", payload=payload, key=f"{chance.random():.12f}")
             self._transact(partial(runs.start, request=request))
-        if self.chance.random() < 0.3:
-            self._transact(self._stop_one)
+        if chance.random() < 0.3:
+            self._transact(partial(self._stop_one, chance=chance))
 
     def _unfinished(self) -> int:
         count = sa.select(sa.func.count()).select_from(run).where(run.c.ended_at.is_(None))
@@ -173,10 +176,10 @@ class Site:
         except Unreachable:
             return BACKLOG + 1
 
-    def _stop_one(self, conn: sa.Connection) -> None:
+    def _stop_one(self, conn: sa.Connection, chance: random.Random) -> None:
         active = conn.execute(sa.select(run.c.id).where(run.c.ended_at.is_(None)).limit(50)).scalars().all()
         if active:
-            sequences.stop(conn, self.chance.choice(active), now=self.chance.random() < 0.5, by="chaos")
+            sequences.stop(conn, chance.choice(active), now=chance.random() < 0.5, by="chaos")
             self.done["stops"] += 1
 
     def _transact(self, work: Callable[[sa.Connection], Any]) -> None:

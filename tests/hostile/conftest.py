@@ -26,13 +26,6 @@ def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
 
 
 @pytest.fixture
-def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    """Roles in separate processes."""
-    with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
-        yield fleet
-
-
-@pytest.fixture
 def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
     """A fleet on SQLite."""
     with Fleet(sqlite_factory) as made:

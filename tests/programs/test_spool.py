@@ -73,7 +73,7 @@ steps = st.lists(st.one_of(st.binary(max_size=80), st.just("read")), max_size=30
 def test_head_and_tail_are_exact(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, can_punch)
 
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=150, deadline=None, derandomize=True)
     @given(steps, st.integers(1, 90))
     def play(script: list[bytes | str], limit: int) -> None:
         with TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ secrets = st.lists(st.text("ab", min_size=1, max_size=6).map(str.encode), min_si
 def test_every_secret_is_masked(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, can_punch)
 
-    @settings(max_examples=500, deadline=None, derandomize=True)
+    @settings(max_examples=250, deadline=None, derandomize=True)
     @given(st.lists(st.one_of(st.text("abc", max_size=40).map(str.encode), st.just("read")), max_size=30),
            secrets, st.integers(1, 90))  # fmt: skip
     def play(script: list[bytes | str], hidden: list[bytes], limit: int) -> None:

@@ -118,13 +118,13 @@ def test_outputs_stay_small(sqlite: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_rows_and_fifty_megabytes_in_a_cell(sqlite: Stage) -> None:
-    million = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000) SELECT x FROM n"
-    done = sqlite.run(f"{million}; SELECT replace(hex(zeroblob(26214400)), '0', 'é') AS big, zeroblob(52428800) AS raw")
+def test_many_rows_and_fifty_megabytes_in_a_cell(sqlite: Stage) -> None:
+    many = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200000) SELECT x FROM n"
+    done = sqlite.run(f"{many}; SELECT replace(hex(zeroblob(26214400)), '0', 'é') AS big, zeroblob(52428800) AS raw")
     lines = done.out.splitlines()
     assert done.succeeded
-    assert len(lines) == 1_000_000 + 7
-    assert lines[1_000_001].split() == ["1000000"]
+    assert len(lines) == 200_000 + 7
+    assert lines[200_001].split() == ["200000"]
     assert lines[-2].startswith("ééé")
     assert "... (52,428,800 characters)" in lines[-2]
     assert lines[-2].endswith("... (52,428,800 bytes)")

@@ -2,13 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-
-from jobfac.database.dialects.mssql import Mssql
-from jobfac.database.dialects.sqlite import Sqlite
 
 try:
     import pyodbc as _pyodbc
@@ -32,31 +28,22 @@ REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
 if REAL:
     ENGINES.append("real")
 
-_first: dict[tuple[str, str], tuple[sa.Dialect, dict[Any, Any]]] = {}
+
+class _Statements(dict[Any, Any]):
+    """Compiled statements by everything but the dialect's instance: that of each engine is another one."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
 
 
-def compile_once() -> None:
-    """Compile each statement once in this process, and not once for each of its thousand databases.
-
-    SQLAlchemy keeps compiled statements by engine and by dialect. The engines of one driver share both from now on, as
-    soon as the first of them has connected. It is two fifths of the processor time of a test of the database.
-    """
-    for kind in (Sqlite, Mssql):
-        kind.engine = _sharing(kind.engine)  # type: ignore[method-assign]
+_statements: dict[tuple[type[sa.Dialect], object], _Statements] = {}
 
 
-def _sharing(original: Callable[..., sa.Engine]) -> Callable[..., sa.Engine]:
-    def engine(
-        self: Any, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None
-    ) -> sa.Engine:
-        made = original(self, url, isolation_level, lock_wait)
-        key = (url.drivername, isolation_level)
-        dialect, compiled = _first.setdefault(key, (made.dialect, {}))
-        if dialect.server_version_info is None:  # no engine of this driver has connected yet
-            _first[key] = (made.dialect, compiled)
-        else:
-            made.dialect = dialect
-        made.update_execution_options(compiled_cache=compiled)
-        return made
-
-    return engine
+@sa.event.listens_for(sa.Engine, "engine_connect")
+def share_statements(conn: sa.Connection) -> None:
+    """Compile each statement once for all databases of this process: otherwise half of a short test is compilation."""
+    kind = type(conn.dialect), getattr(conn.dialect, "server_version_info", None)
+    conn.execution_options(compiled_cache=_statements.setdefault(kind, _Statements()))

@@ -162,6 +162,9 @@ class Mssql:
     def lasting_fault(self, error: BaseException) -> str | None:
         return None
 
+    def passing_fault(self, error: BaseException) -> str | None:
+        return None
+
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:
             conn.exec_driver_sql("SELECT COUNT(*) FROM OPENJSON(N'[]')").scalar()

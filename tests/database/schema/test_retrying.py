@@ -1,8 +1,6 @@
 """Transactions under deadlocks, timeouts, lost connections and locked files."""
 
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +22,10 @@ from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import Claimed, draining
 from jobfac.store.workers.claiming import Room
+from scripts.deploy.upgrade_rehearsal import refusals
 from tests.support.database import Hand, define, events, start, state, states
 from tests.support.engines import ENGINES
+from tests.support.inprocess import nursery
 
 Faults = Callable[..., None]
 pytestmark = pytest.mark.each_driver
@@ -226,8 +226,9 @@ def test_a_schema_of_another_version_is_refused(db: Database) -> None:
             conn.exec_driver_sql(f"UPDATE {version} SET version_num = '{number}'")
 
     pretend("9999")
-    with pytest.raises(WrongSchema, match="version 9999 and this program needs "):
+    with pytest.raises(WrongSchema, match="version 9999 and this program needs ") as refused:
         db.check_schema()
+    assert any(form.fullmatch(str(refused.value)) for form in refusals()), "the guide quotes another sentence"
     with pytest.raises(WrongSchema, match="version 9999, which this program does not know; it needs "):
         db.upgrade()
     pretend(db.head())  # a real server's database is used by the next test
@@ -312,22 +313,26 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 WRITER = """\
-import sys
 from jobfac.store import audit
 from jobfac.store.history import search
 from jobfac.database.engine import Database
 
-db = Database(sys.argv[1])
+db = Database(url)
 for number in range(150):
-    db.transact(audit.note, sys.argv[2], "write", str(number))
+    db.transact(audit.note, name, "write", str(number))
 db.close()
 """
 
 
 @pytest.mark.slow
 def test_concurrent_processes_can_all_write(sqlite_url: str) -> None:
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, sqlite_url, name]) for name in ("a", "b", "c")]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    known = ({"url": sqlite_url, "name": name} for name in ("a", "b", "c"))
+    writers = [nursery.Process(target=exec, args=(WRITER, names)) for names in known]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
     db = Database(sqlite_url)
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 450

@@ -67,13 +67,15 @@ def test_no_role_is_denied_anything() -> None:
     assert "GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;" in roles
 
 
-@pytest.mark.parametrize("since", sorted(versions())[:-1])
-def test_an_upgrade_from_each_version_is_valid(since: str) -> None:
-    made = io.StringIO()
-    write_script("mssql", made, since)
-    assert f"WHERE version_num = '{since}')" in made.getvalue()
-    assert "CREATE TABLE jobfac.run (" not in made.getvalue()
-    assert grammar.check({since: made.getvalue()}) == []
+def test_an_upgrade_from_each_version_is_valid() -> None:
+    scripts = {}
+    for since in sorted(versions())[:-1]:
+        made = io.StringIO()
+        write_script("mssql", made, since)
+        scripts[since] = made.getvalue()
+        assert f"WHERE version_num = '{since}')" in scripts[since]
+        assert "CREATE TABLE jobfac.run (" not in scripts[since]
+    assert grammar.check(scripts) == []
 
 
 def test_an_upgrade_by_script_makes_what_an_upgrade_makes(tmp_path: Path) -> None:

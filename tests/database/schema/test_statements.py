@@ -1,9 +1,11 @@
 """Properties of the SQL statements: the indexes that they use, the rows that they lock, and no scans of the history."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +24,6 @@ from jobfac.store.output import Stored
 from jobfac.store.runs import Outcome, StartRequest
 from tests.support.database import Hand, define, make_due, start
 from tests.support.engines import ENGINES
-
-pytestmark = pytest.mark.each_driver
 
 ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
 INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
@@ -78,15 +78,26 @@ def a_day(db: Database) -> None:
     hand.end(first)
 
 
-@pytest.fixture
-def old(sqlite_url: str) -> Iterator[Database]:
-    """A SQLite database with a history of 100,000 runs."""
-    db = Database(sqlite_url)
+@pytest.fixture(scope="module")
+def history(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a history of 100,000 runs."""
+    path = tmp_path_factory.mktemp("history") / "jobfac.db"
+    shutil.copy(sqlite_template, path)
+    db = Database(f"sqlite:///{path}")
     define(db, job={})
     db.transact(runs.start_many, StartRequest("job", "me"), 50)
     with db.begin() as conn:
         conn.exec_driver_sql(HISTORY)
     db.transact(runs.start_many, StartRequest("job", "me", priority=1), 50)
+    db.close()
+    return path
+
+
+@pytest.fixture
+def old(history: Path, tmp_path: Path) -> Iterator[Database]:
+    """A SQLite database with a history of 100,000 runs."""
+    shutil.copy(history, tmp_path / "old.db")
+    db = Database(f"sqlite:///{tmp_path / 'old.db'}")
     yield db
     db.close()
 
@@ -145,6 +156,7 @@ def test_the_claim_seeks_in_index_order_and_skips_locked_rows() -> None:
     assert "attempt=(next.attempt + " in cte[2]
 
 
+@pytest.mark.each_driver
 def test_many_outcomes_take_as_many_statements_as_few(db: Database) -> None:
     """Each statement is one or two round trips to SQL Server. A failure between two could lose the rest."""
     define(db, job={})
@@ -227,6 +239,7 @@ def test_keys_that_differ_in_case_share_a_lock(db: Database) -> None:
     assert locks == [("jobfac:key:erp",)] * 2
 
 
+@pytest.mark.each_driver
 @ON_MSSQL
 def test_each_statement_has_one_declaration_for_all_values(db: Database, tds: Any) -> None:
     """Otherwise SQL Server would compile the statement again for every length, and cache a plan for each."""
@@ -261,6 +274,7 @@ def test_a_parameter_is_declared_by_its_column() -> None:
     assert parameter_types._bound(day, parameter_types.DATE, None) == date(2027, 1, 31)
 
 
+@pytest.mark.each_driver
 def test_a_time_shift_of_a_hundred_years_does_not_overflow(db: Database) -> None:
     define(db, job={})
     century = 36525 * 86400.0

@@ -162,8 +162,8 @@ def _settle(watcher: Files) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_ten_thousand_files_are_ten_thousand_runs(db: Database, tmp_path: Path) -> None:
-    for place in range(10_000):
+def test_three_thousand_files_are_three_thousand_runs(db: Database, tmp_path: Path) -> None:
+    for place in range(3000):
         (tmp_path / f"{place}.csv").touch()
     apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
     settings = Settings(file_scan_interval=1.0)
@@ -173,7 +173,7 @@ def test_ten_thousand_files_are_ten_thousand_runs(db: Database, tmp_path: Path) 
     paths = sa.func.json_extract(run.c.origin, "$.path")
     counts = sa.select(sa.func.count(), sa.func.count(sa.distinct(paths)), sa.func.count(sa.distinct(run.c.due_at)))
     with db.read() as conn:
-        assert tuple(conn.execute(counts).one()) == (10_000,) * 3
+        assert tuple(conn.execute(counts).one()) == (3000,) * 3
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)

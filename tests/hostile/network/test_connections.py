@@ -46,9 +46,9 @@ def is_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_idle_connections_block_no_run_and_no_answer(real_fleet: Fleet) -> None:
+def test_idle_connections_block_no_run_and_no_answer(sqlite_fleet: Fleet) -> None:
     """All roles in one process with few descriptors, and more connections than descriptors."""
-    fleet = real_fleet
+    fleet = sqlite_fleet
     fleet.define(job={"command": ["echo", "made"]})
     with descriptors(256):
         up = fleet.factory.role("up", "--slots", "4", "--port", "0")

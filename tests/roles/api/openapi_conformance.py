@@ -1,4 +1,4 @@
-"""Schemathesis tries calls with all of its checks. ``test_openapi`` runs it, a share of the calls in each process.
+"""Schemathesis tries calls with all of its checks. ``test_openapi`` runs it in a process of its own.
 
 It is not collected with the other tests, because it creates its requests while it is imported: 13 seconds of processor
 time in every process of the suite. ``make fuzz`` runs it with JOBFAC_TEST_SEED, which goes deeper.
@@ -79,11 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     db.close()
 
 
-PART, PARTS = (int(number) for number in os.environ.get("JOBFAC_TEST_PART", "0/1").split("/"))
-DOCUMENT = openapi.document(TABLE)
-PATHS = dict(list(DOCUMENT["paths"].items())[PART::PARTS])
-
-schema = schemathesis.openapi.from_dict({**DOCUMENT, "paths": PATHS}, config=CONFIG)
+schema = schemathesis.openapi.from_dict(openapi.document(TABLE), config=CONFIG)
 
 
 @schema.auth()
@@ -105,6 +101,6 @@ def example_job(served: Served) -> None:
 
 @schema.parametrize()
 @seed(int(os.environ.get("JOBFAC_TEST_SEED", "1")))
-@settings(max_examples=20 if DEEP else 8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20 if DEEP else 4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_the_api_conforms_to_its_document(case: schemathesis.Case[Any], served: Served) -> None:
     case.call_and_validate(base_url=served.url, timeout=20)

@@ -218,15 +218,34 @@ def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> 
         assert json.loads(out.read())["stdout"] == "first\nlast\n"
 
 
-def test_output_suits_the_encoding_of_the_terminal(cold_factory: Factory) -> None:
-    factory = cold_factory
+COMMANDS = """
+import sys
+from jobfac.cli import main
+for words in ["jobs list", "jobs show far --json", "export", "doctor"]:
+    sys.argv = ["jobfac", *words.split()]
+    try:
+        main()
+    except SystemExit:
+        print(flush=True)
+    print(f"END OF {words}", flush=True)
+"""
+
+
+def test_output_suits_the_encoding_of_the_terminal(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     body = {"name": "Köln 東京", "command": ["echo", "Köln"]}
     factory.apply({"far": body})
-    factory.environment["PYTHONIOENCODING"] = "ascii"
-    assert "K\\xf6ln" in factory.run("jobs", "list").stdout
-    assert factory.json("jobs", "show", "far")["definition"]["name"] == "Köln 東京"
-    assert factory.run("export").stdout == f"jobs:\n  far:\n    name: {body['name']}\n    command: [echo, Köln]\n"
-    assert factory.run("doctor", code=None).stdout.startswith("\\u2714")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS],
+        env={**factory.environment, "PYTHONIOENCODING": "ascii"},
+        cwd=factory.folder,
+        capture_output=True,
+    )
+    jobs, shown, exported, doctor = re.split(r"\n?END OF .*\n", done.stdout.decode())[:4]
+    assert "K\\xf6ln" in jobs
+    assert json.loads(shown)["definition"]["name"] == "Köln 東京"
+    assert exported == f"jobs:\n  far:\n    name: {body['name']}\n    command: [echo, Köln]\n"
+    assert doctor.startswith("\\u2714")
     bad = [sys.executable, "-m", "jobfac", "start", "far", "--payload", "-"]
     done = subprocess.run(
         bad,
@@ -297,19 +316,6 @@ def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
         assert out.read() == b"last\n"
 
 
-def test_up_is_all_roles_in_one_process(cold_factory: Factory, tmp_path: Path) -> None:
-    factory = cold_factory
-    factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'fresh.db'}"
-    process = factory.role("up", "--port", "0", "--slots", "2")
-    log = tmp_path / "up-0.log"
-    wait_for(lambda: "The factory is up" in log.read_text(), "up")
-    wait_for(lambda: factory.run("workers", "list", "--json", code=None).stdout.startswith("[\n"), "a worker")
-    factory.apply({"hello": {"command": ["echo", "hello"], "schedules": [{"every": "1s"}]}})
-    wait_for(lambda: factory.json("runs", "list", "--state", "succeeded"), "a scheduled run")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
-
-
 def test_settings_are_shown_with_their_sources(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')
@@ -326,3 +332,13 @@ def test_a_full_disk_of_the_output_is_reported_in_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "jobfac", "--version"], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"There is no room for the output: the disk is full.\n")
+
+
+def test_ctrl_c_while_waiting_says_that_the_run_continues(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"waits": {"command": ["true"]}})
+    process = sqlite_factory.role("start", "waits", "--wait")
+    log = sqlite_factory.folder / "start-0.log"
+    wait_for(lambda: "1\n" in log.read_text(), "the run was started")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert log.read_text() == "1\nInterrupted; run 1 continues; `jobfac stop 1` stops it.\n"

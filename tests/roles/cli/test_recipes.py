@@ -68,13 +68,29 @@ RULE = """
         return rule_of(schedule.model_copy(update={"hourly": None, "times": times}))
 """
 
+RUN = """
+import contextlib, io, json, sys
+from jobfac.cli import main
+texts = []
+for command in sys.argv[1:]:
+    sys.argv = ["jobfac", *command.split()]
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)) as out:
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    texts.append(out.buffer.getvalue().decode())
+print(json.dumps(texts))
+"""
+
 
 class Copy:
     """A copy of the package with its own database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        shutil.copytree(ROOT / "jobfac", folder / "jobfac", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "jobfac", folder / "jobfac")  # with what is compiled: it is found by the files' times
         shutil.copytree(ROOT / "sql", folder / "sql")
         self.changed: set[str] = set()
 
@@ -101,8 +117,9 @@ class Copy:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def jobfac(self, *words: str) -> str:
-        return self.python("-m", "jobfac", *words)
+    def jobfac(self, *commands: str) -> list[str]:
+        """Run commands in one process; returns the standard output of each."""
+        return [str(text) for text in json.loads(self.python("-c", RUN, *commands))]
 
 
 @pytest.fixture
@@ -115,8 +132,7 @@ def test_an_endpoint_with_its_command_needs_three_files(copy: Copy) -> None:
     copy.append("jobfac/api/resources/workers.py", HANDLER)
     copy.append("jobfac/cli/commands/workers.py", COMMAND)
     assert len(copy.changed) == 3
-    copy.jobfac("db", "upgrade")
-    assert copy.jobfac("workers", "count") == "0\n"
+    assert copy.jobfac("db upgrade", "workers count")[1] == "0\n"
     document = json.loads(copy.python("-c", SHOW_OPENAPI))
     assert document["paths"]["/v1/workers/count"]["get"]["security"] == [{"key": []}]
 
@@ -132,13 +148,11 @@ def test_a_column_of_a_run_needs_three_files(copy: Copy) -> None:
     copy.insert("jobfac/views/runs.py", "    retry_of: int | None\n", "    ticket: str | None\n")
     assert len(copy.changed) == 3
     copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello]}}")
-    copy.jobfac("db", "upgrade")
-    copy.jobfac("apply", "jobs.yaml")
-    copy.jobfac("start", "hello")
+    copy.jobfac("db upgrade", "apply jobs.yaml", "start hello")
     with sqlite3.connect(copy.folder / "jobfac.db") as database:
         database.execute("UPDATE run SET ticket = 'INC-4711'")
     database.close()
-    assert json.loads(copy.jobfac("runs", "show", "1", "--json"))["ticket"] == "INC-4711"
+    assert json.loads(copy.jobfac("runs show 1 --json")[0])["ticket"] == "INC-4711"
 
 
 def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
@@ -149,8 +163,8 @@ def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
     copy.insert("jobfac/recurrence/rule.py", 'share one object."""', RULE)
     assert len(copy.changed) == 2
     copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello], schedules: [{hourly: 15}]}}")
-    copy.jobfac("db", "upgrade")
-    copy.jobfac("apply", "jobs.yaml")
-    times = json.loads(copy.jobfac("schedule", "preview", "hello", "--count", "3", "--json"))
-    assert [one["due_at"][14:16] for one in times] == ["15", "15", "15"]
-    assert "hourly" in json.loads(copy.jobfac("schema"))["$defs"]["Schedule"]["properties"]
+    *_, times, schema = copy.jobfac(
+        "db upgrade", "apply jobs.yaml", "schedule preview hello --count 3 --json", "schema"
+    )
+    assert [one["due_at"][14:16] for one in json.loads(times)] == ["15", "15", "15"]
+    assert "hourly" in json.loads(schema)["$defs"]["Schedule"]["properties"]

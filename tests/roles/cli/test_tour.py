@@ -1,4 +1,7 @@
-"""The commands of README, executed exactly, in an empty folder."""
+"""The commands of README, executed exactly, in an empty folder.
+
+``test_first_steps`` executes such commands with the installed program.
+"""
 
 import re
 import shutil
@@ -7,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.terminal import type_into_bash, typed
+from tests.roles.guide.shell import shell
+from tests.support.terminal import typed
 
 README = Path(__file__).parents[3] / "README.md"
 
@@ -23,9 +27,11 @@ def console(chapter: str) -> str:
 
 @needs_bash
 def test_the_commands_of_the_tour_work(tmp_path: Path) -> None:
-    done = type_into_bash(console("A tour of ten minutes"), tmp_path)
-    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert (done.returncode, len(said)) == (0, 1), done.stderr
+    with shell(tmp_path) as bash:
+        done = bash.type("exec 2>errors\n" + console("A tour of ten minutes"))
+    errors = (tmp_path / "errors").read_text(encoding="utf-8")
+    said = [line for line in errors.splitlines() if not line.startswith("{")]
+    assert (done.returncode, len(said)) == (0, 1), errors
     assert re.fullmatch(r"Run [34] of job 'report' was denied: .*", said[0])
     for part in ("2 added", "attempt 1 of run 2", "denied", "of 4", "IN ITS ZONE"):
         assert part in done.stdout, part
@@ -39,8 +45,9 @@ def test_the_curl_commands_of_the_tour_work_with_another_port(tmp_path: Path) ->
     beginning = console("A tour of ten minutes").partition("jobfac worker")[0]
     four_runs = "jobfac start hello --count 4\n"
     curl = console("The same with curl").replace("8420", port)
-    done = type_into_bash(beginning + four_runs + curl, tmp_path, JOBFAC_API_PORT=port)
-    assert done.returncode == 0, done.stderr
+    with shell(tmp_path, JOBFAC_API_PORT=port) as bash:
+        done = bash.type("exec 2>errors\n" + beginning + four_runs + curl)
+    assert done.returncode == 0, (tmp_path / "errors").read_text(encoding="utf-8")
     assert '"id":5' in done.stdout, done.stdout
     assert '"state":"succeeded"' in done.stdout, done.stdout
     assert done.stdout.endswith("hello\n"), done.stdout

@@ -28,7 +28,7 @@ from tests.support.engines import DRIVERS
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
-pytestmark = [pytest.mark.mssql, pytest.mark.each_driver, pytest.mark.parametrize("url", DRIVERS, indirect=True)]
+pytestmark = [pytest.mark.mssql, pytest.mark.parametrize("url", DRIVERS, indirect=True)]
 
 BY = Caller("me")
 CRON = {"schedules": [{"name": "day", "cron": "0 6 * * *"}]}
@@ -244,6 +244,7 @@ def losing(first: int) -> list[str]:
     return ["drop after commit at 1", *rules]
 
 
+@pytest.mark.each_driver
 def test_an_operation_happens_once_whichever_answer_is_lost(stage: Stage) -> None:
     for name, case in CASES.items():
 

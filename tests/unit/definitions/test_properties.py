@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jobfac.definitions import canonical, dump, from_canonical, from_data, loads
 from jobfac.definitions.document import read_document, write_document
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+from tests.unit.examples import examples
 
 # Any text, often one that has a meaning in YAML. Surrogates are no text, and NUL is not allowed.
 texts = st.one_of(
@@ -120,7 +121,7 @@ jobs = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(jobs)
 def test_a_job_survives_being_stored_and_being_written(body: dict[str, Any]) -> None:
     definitions = from_data({"jobs": {"j": body}})
@@ -144,7 +145,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(values)
 def test_any_json_value_is_read_back_from_yaml(value: Any) -> None:
     assert read_document(write_document(value)).value == value

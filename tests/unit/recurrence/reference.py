@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from jobfac.definitions.schedule import Schedule
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
-MARGIN = 10 * DAY
+MARGIN = 7 * DAY
+"""Longer than any blackout that ends, and than any break of holidays."""
 CLOCKS = [time(*divmod(minute, 60)) for minute in range(1440)]
 FIELDS = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -48,20 +49,14 @@ def due_in(schedule: Schedule, after: datetime, until: datetime) -> list[datetim
 def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
     """Return the times of a schedule that counts real minutes. A day continues when clocks go back over midnight."""
     found = []
-    shown = minutes(zone, *days_around(after, until))
-    today, start = shown[0][1].date(), None
-    for instant, wall in shown:
-        if wall.date() > today:
-            today, start = wall.date(), instant
-        if schedule.every:
-            counted = instant - (schedule.first_instant or datetime(1970, 1, 1, tzinfo=UTC))
-            fires = counted % timedelta(seconds=schedule.every) == timedelta(0)
-        else:  # the range contains only a part of the first day
-            step = timedelta(seconds=schedule.times.every) if schedule.times and schedule.times.every else None
-            fires = start is not None and step is not None and (instant - start) % step == timedelta(0)
-            fires = fires and minute_named(schedule, wall.time(), every=True)
-        if fires and runs_on(schedule, today):
-            found.append(instant)
+    seconds = schedule.every or (schedule.times.every if schedule.times else None)
+    assert seconds is not None
+    step = timedelta(seconds=seconds)
+    for day, shown in days(zone, *days_around(after, until)):
+        if runs_on(schedule, day):
+            anchor = (schedule.first_instant or datetime(1970, 1, 1, tzinfo=UTC)) if schedule.every else shown[0][0]
+            counted = ((instant, wall) for instant, wall in shown if (instant - anchor) % step == timedelta(0))
+            found += [instant for instant, wall in counted if minute_named(schedule, wall.time(), every=True)]
     return found
 
 
@@ -127,6 +122,17 @@ def minutes(zone: ZoneInfo, first: date, last: date) -> list[tuple[datetime, dat
     begin, number = datetime.combine(first, time(), UTC), ((last - first).days + 1) * 1440
     instants = (begin + minute * MINUTE for minute in range(number))
     return [(instant, instant.astimezone(zone).replace(tzinfo=None, fold=0)) for instant in instants]
+
+
+@cache
+def days(zone: ZoneInfo, first: date, last: date) -> list[tuple[date, list[tuple[datetime, datetime]]]]:
+    """Return the same by local days, without the first one, of which the UTC days may contain only a part."""
+    found: list[tuple[date, list[tuple[datetime, datetime]]]] = []
+    for instant, wall in minutes(zone, first, last):
+        if not found or wall.date() > found[-1][0]:
+            found.append((wall.date(), []))
+        found[-1][1].append((instant, wall))
+    return found[1:]
 
 
 @cache

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence.expected import Expectation, advance, begin
+from tests.unit.examples import examples
 from tests.unit.recurrence.reference import due_in
 
 MINUTE = timedelta(minutes=1)
@@ -19,19 +20,22 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]
 def reference(
     expect: Expect, start: datetime, end: datetime, successes: Sequence[datetime]
 ) -> list[tuple[str, datetime]]:
-    """What happens, minute by minute: the time that passed for ``overdue``, the success for ``on_time_again``."""
+    """What happens, minute by minute: the time that passed for ``overdue``, the success for ``on_time_again``.
+
+    The successes end with whole minutes.
+    """
     deadlines = set() if expect.success_by is None else set(due_in(expect.schedule(), start, end))
+    ended = set(successes)
     told: list[tuple[str, datetime]] = []
     since, late, last = start, False, start
     now = start
     while now < end:
         now += MINUTE
-        for one in successes:
-            if now - MINUTE < one <= now:
-                if late:
-                    told.append(("on_time_again", one))
-                    since, late = one, False
-                last = one
+        if now in ended:
+            if late:
+                told.append(("on_time_again", now))
+                since, late = now, False
+            last = now
         is_due = now in deadlines if expect.every is None else now - since == timedelta(seconds=expect.every)
         if is_due and not late:
             if last > since:
@@ -70,7 +74,7 @@ expectations = st.one_of(
 minutes = st.lists(st.integers(1, 4 * 1440), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(expectations, st.sampled_from(CHANGES), minutes)
 def test_every_minute_it_says_what_the_reference_says(expect: Expect, start: datetime, when: list[int]) -> None:
     end = start + timedelta(days=4)
@@ -78,7 +82,7 @@ def test_every_minute_it_says_what_the_reference_says(expect: Expect, start: dat
     assert watched(expect, start, end, successes, [1]) == reference(expect, start, end, successes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(expectations, st.sampled_from(CHANGES), minutes, st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_however_rarely_anybody_looks_it_ends_the_same(
     expect: Expect, start: datetime, when: list[int], pauses: list[int]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jobfac.definitions.schedule import Dates, Times
 from jobfac.recurrence import in_window, next_window
+from tests.unit.examples import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MINUTE = timedelta(minutes=1)
@@ -75,7 +76,7 @@ windows = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(windows, st.sampled_from(["2027-03-27", "2027-10-30", "2027-06-11"]), st.integers(0, 2880))
 def test_the_next_window_is_the_first_minute_that_lies_in_it(times: dict[str, Any], day: str, minutes: int) -> None:
     window = Times.model_validate(times)

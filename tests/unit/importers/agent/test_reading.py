@@ -11,6 +11,7 @@ from jobfac.importers.agent import Converter, Options, read_scripts, write
 from jobfac.importers.agent.calls import Script
 from jobfac.importers.agent.commands import expand, split
 from jobfac.importers.agent.lexer import Broken, tokens
+from tests.unit.examples import examples
 from tests.unit.importers.agent.cases import CASES
 from tests.unit.importers.agent.reference import relative_day
 
@@ -25,7 +26,7 @@ def convert(data: bytes) -> list[str]:
     return [str(remark) for remark in converter.remarks]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(st.sampled_from(SCRIPTS), st.data())
 def test_a_damaged_script_gives_sentences(script: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(script)))
