@@ -8,6 +8,7 @@ SECONDS ?= 60
 PROCESSES ?= 4
 PORT ?= 8420
 SEED ?= 1
+RUNS ?= 100
 
 # A folder in memory where there is room: the tests make a thousand small databases, and wait for the disk at each commit.
 MEMORY := $(shell test -w /dev/shm && ! grep -q ' /dev/shm .*noexec' /proc/mounts && \
@@ -15,6 +16,16 @@ MEMORY := $(shell test -w /dev/shm && ! grep -q ' /dev/shm .*noexec' /proc/mount
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
+
+# python -m venv, but Ctrl-C ends it without a traceback
+MAKE_VENV := import signal, venv; signal.signal(signal.SIGINT, signal.SIG_DFL); venv.main(['--clear', '$(VENV)'])
+
+# $(call install,WHAT): pip says what is wrong at length; the last line says what it may need.
+define install
+$(PIP) install -c constraints.txt -e '$(1)' || { echo "pip could not install jobfac into $(VENV), as its lines above say. \
+It needs room on the disk and an index of packages: behind a proxy set https_proxy, for a mirror set PIP_INDEX_URL. \
+For a machine without a network, make bundle on another one writes a file that installs jobfac."; exit 1; }
+endef
 
 .PHONY: help setup demo demo-up test check test-mssql lint format client bench bench-peers chaos fuzz reference lock wheel bundle clean
 help:            ## this list
@@ -25,14 +36,15 @@ $(VENV)/.run: pyproject.toml constraints.txt
 		{ echo "jobfac needs Python 3.11 or newer; say which with make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -c "$(MAKE_VENV)" || \
+		{ echo "$(PYTHON) could not make the folder $(VENV), as its line above says"; exit 1; }
 	@echo "installing jobfac into $(VENV)"
-	@$(PIP) install -c constraints.txt -e .
+	@$(call install,.)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the tools for tests into $(VENV)"
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(call install,.[dev])
 	@touch $@
 
 setup: $(VENV)/.dev  ## the environment for all of this
@@ -84,10 +96,11 @@ bench-peers: setup ## four other queues at the same work, interleaved with jobfa
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
-fuzz: setup      ## new examples for property tests, every call of the API, then the readers: make fuzz SEED=7 SECONDS=60
+fuzz: setup      ## new examples for property tests and sequences, every call of the API, then the readers: make fuzz SEED=7 RUNS=500 SECONDS=60
 	$(BIN)/pytest -q -n $(PROCESSES) --hypothesis-profile=default tests/unit
 	JOBFAC_TEST_SEED=$(SEED) $(BIN)/pytest -q --timeout=600 tests/roles/api/openapi_conformance.py
-	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	JOBFAC_TEST_SEED=$(SEED) JOBFAC_TEST_RUNS=$(RUNS) $(BIN)/pytest -q -s tests/database/sequences/test_model.py
+	@$(call install,.[fuzz])
 	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 
 reference: setup ## write the guide's pages of every definition key and every setting

@@ -3,17 +3,36 @@
 A time without an offset is local: of the given zone, or of the machine if none is given.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from pathlib import Path
 
 _DURATION = re.compile(r"[\d.]+[a-z]+.*")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_POSIX_ZONE = re.compile(r"(UTC|GMT|UCT|(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d.*)", re.DOTALL)
 ONE_DAY = timedelta(days=1)
 DAYS = {"today": 0, "yesterday": 1}
 """Words for days, by how many days they are before today."""
 
 EXAMPLES = "2027-01-31T22:00:00+01:00, '2027-01-31 22:00' or 22:00"
 PAST_EXAMPLES = "2h, yesterday, 2027-01-31, 22:00 or 2027-01-31T22:00:00+01:00"
+
+
+class UnknownZone(ValueError):
+    """A local time cannot be read, because TZ names a time zone that this machine does not know."""
+
+
+def unknown_zone(environment: Mapping[str, str] | None = None) -> str | None:
+    """Return the value of TZ if the C library cannot use it, and then silently takes UTC instead; otherwise None."""
+    name = (os.environ if environment is None else environment).get("TZ", "").removeprefix(":")
+    if not name or _POSIX_ZONE.fullmatch(name):
+        return None
+    from zoneinfo import TZPATH
+
+    known = any(Path(folder, name).is_file() for folder in ("/usr/share/zoneinfo", *TZPATH))
+    return None if known else name
 
 
 def read_time(text: str, now: datetime, *, back: bool = False, zone: tzinfo | None = None) -> datetime:
@@ -23,7 +42,7 @@ def read_time(text: str, now: datetime, *, back: bool = False, zone: tzinfo | No
     with ``back`` the last one. With ``back`` it may also be a duration before ``now``, such as 2h, or a word for a day.
 
     Raises:
-        ValueError: the text is none of these.
+        ValueError: the text is none of these, or local while TZ names no zone (UnknownZone).
     """
     local = now.astimezone(zone)
     if back and text in DAYS:
@@ -37,6 +56,8 @@ def read_time(text: str, now: datetime, *, back: bool = False, zone: tzinfo | No
     try:
         # Converted to UTC first: times at the ends of the calendar fail here and not later.
         return _local(datetime.fromisoformat(text), zone).astimezone(UTC).astimezone(zone)
+    except UnknownZone:
+        raise
     except (ValueError, OverflowError):
         examples = PAST_EXAMPLES if back else EXAMPLES
         raise ValueError(f"must be a time such as {examples}, not '{text}'") from None
@@ -77,7 +98,16 @@ def _is_day(text: str) -> bool:
 
 
 def _local(moment: datetime, zone: tzinfo | None) -> datetime:
-    """Return a time that has an offset: of the zone, unless it has one."""
+    """Return a time that has an offset: of the zone, unless it has one.
+
+    Raises:
+        UnknownZone: it is local to this machine, and TZ names no zone.
+    """
+    if moment.tzinfo is None and zone is None and (name := unknown_zone()):
+        raise UnknownZone(
+            f"is a local time, but this machine does not know the time zone '{name}' that TZ names; correct TZ, or "
+            "write the offset, as in 2027-01-31T22:00:00+01:00"
+        )
     return moment if moment.tzinfo or zone is None else moment.replace(tzinfo=zone)
 
 

@@ -1,8 +1,11 @@
 """`make demo`: runs real jobs and a sequence on SQLite; exits with 0 only if all outcomes are as expected.
 
 It runs the commands of a user: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`.
+Commands run in this process, because dozens of new interpreters would take most of the time; roles have their own.
 """
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -15,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from jobfac.cli import main as main_of_jobfac
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parent / ".build" / "demo"
@@ -42,12 +47,25 @@ EXPECTED: dict[str, tuple[str, int]] = {
 FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
 COLOURS = {"succeeded": "green", "mixed": "yellow", "running": "cyan", "queued": "dim"}
 
-console = Console()
+console = Console(file=sys.stdout)
 
 
 def jobfac(*words: str) -> str:
-    """Run one command as a user would; returns its output."""
-    return subprocess.run([command(), *words], check=True, capture_output=True, text=True).stdout
+    """Run one command as a user would; returns its output.
+
+    Raises:
+        SystemExit: it failed; it has said why on standard error.
+    """
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape", write_through=True)
+    sys.argv = ["jobfac", *words]
+    with contextlib.redirect_stdout(output):
+        try:
+            main_of_jobfac()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    output.seek(0)
+    return output.read()
 
 
 def command() -> str:
@@ -112,10 +130,27 @@ def has(run: int, text: str) -> bool:
 
 
 def main() -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo; returns the exit code. Every failure becomes a sentence."""
+    try:
+        return demo()
+    except KeyboardInterrupt:
+        console.print("Interrupted; the demo's roles have ended.")
+        return 130
+    except subprocess.CalledProcessError as error:
+        name = " ".join(["jobfac", *error.cmd[1:]])
+        console.print(f"`{name}` failed: {error.stderr.strip()}", markup=False)
+    except OSError as error:
+        console.print(f"The demo cannot write {error.filename or FOLDER}: {error.strerror}.", markup=False)
+    return 1
+
+
+def demo() -> int:
+    """Run the jobs and check them; returns the exit code."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(HERE / "samples" / "programs", FOLDER / "programs")
     os.chdir(FOLDER)
+    for name in [name for name in os.environ if name.startswith("JOBFAC_")]:
+        del os.environ[name]  # the demo concerns no other database
     os.environ |= {
         "JOBFAC_DATABASE_URL": "sqlite:///demo.db",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -168,7 +203,8 @@ def watch(wants_approval: int) -> dict[int, dict[str, Any]]:
     end = time.monotonic() + LIMIT
     found = runs()
     approved = False
-    with Live(table(found), console=console, refresh_per_second=4) as live:
+    # The commands' output is captured here, so Live must not redirect it.
+    with Live(table(found), console=console, redirect_stdout=False, redirect_stderr=False) as live:
         while time.monotonic() < end:
             found = runs()
             live.update(table(found))

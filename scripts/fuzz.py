@@ -6,7 +6,7 @@ printed with its input, and the exit code is that of the fuzzer.
 """
 
 import argparse
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -82,6 +82,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, default=Path(".build/fuzz"), help="where found inputs are kept")
     words = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed; it exists for Linux, and make fuzz installs it")
     if words.target:
         corpus = words.corpus / words.target
         corpus.mkdir(parents=True, exist_ok=True)

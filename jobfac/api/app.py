@@ -67,6 +67,12 @@ TABLE = (
 """Every endpoint of the API. The pages are not part of it."""
 
 
+@cache
+def published() -> dict[str, Any]:
+    """Return the OpenAPI document. It is made at its first request, because that takes longer than a start."""
+    return openapi.document(TABLE)
+
+
 class Site(NamedTuple):
     """The pages that an API serves beside its endpoints. ``handlers``: the responses to exceptions outside of these."""
 
@@ -126,11 +132,5 @@ def create_app(
         db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema), public_url
     )
     app.state.metrics = Metrics(db)
-    app.state.document = document
+    app.state.document = published
     return app
-
-
-@cache
-def document() -> dict[str, Any]:
-    """Return the OpenAPI document of every endpoint. It is made at the first request for it, not at every start."""
-    return openapi.document(TABLE)

@@ -74,6 +74,7 @@ def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
 
 
 WAITS_FOR = (Annotated[str, Field(description="Why a waiting run has not started; other runs lack it.")], "")
+ORIGIN = (Annotated[str, Field(description="Who or what started the run, in words.")], "")
 
 
 class FieldError(Shown):
@@ -106,7 +107,7 @@ class ProblemDocument(Shown):
     advice: Advice | None = None
 
 
-Run = model_of("Run", RunView, waits_for=WAITS_FOR)
+Run = model_of("Run", RunView, waits_for=WAITS_FOR, origin=ORIGIN)
 
 
 ListedRun = _listed(

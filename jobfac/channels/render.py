@@ -39,7 +39,7 @@ SENTENCES = {
 FACTS = (
     "state", "attempt", "worker", "exit_code", "signal", "reason", "exit_message", "progress", "message", "detail",
     "created_at", "started_at", "ended_at", "schedule", "schedule_id", "due_at", "since", "until", "sequence_run_id",
-    "created_by", "link",
+    "origin", "link",
 )  # fmt: skip
 """Keys of the body to show, in this order. Empty values are omitted."""
 

@@ -1,6 +1,7 @@
 """HTTP to the API of jobfac: the key, time limits, repetition and problem documents. The clients are built on it."""
 
 import ssl
+import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,9 +42,9 @@ class ProblemError(JobfacError):
         return (Kind.of_status(self.status) or self.kind).exit_code
 
 
-def _authorities(url: str) -> ssl.SSLContext | bool:
+def _authorities(url: httpx.URL) -> ssl.SSLContext | bool:
     """Return those that vouch for the server: none without TLS, because loading them takes longer than a request."""
-    return url.lower().startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return url.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class ApiTransport:
@@ -53,13 +54,27 @@ class ApiTransport:
         url: where the API listens.
         key: an API key.
         retry_for: seconds for which a repeatable request is repeated.
+
+    Raises:
+        Unreachable: the URL, or a proxy that the environment names, cannot be used.
     """
 
     def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"}
         timeout = httpx.Timeout(MAX_WAIT + 30)
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout, verify=_authorities(self._url))
+        try:
+            base = httpx.URL(self._url)
+        except httpx.InvalidURL as error:
+            raise Unreachable(f"The API's URL '{self._url}' cannot be used: {error}. Check JOBFAC_API_URL.") from error
+        try:
+            self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=_authorities(base))
+        except (httpx.InvalidURL, ValueError, ImportError) as error:
+            why = str(error).rstrip(".")
+            raise Unreachable(
+                f"The proxy that the environment names cannot be used: {why}. Correct http_proxy, https_proxy and "
+                "all_proxy, or list the API's host in no_proxy."
+            ) from error
         self._retry_for = retry_for
 
     def close(self) -> None:
@@ -107,7 +122,8 @@ class ApiTransport:
         try:
             return retrying(once)
         except httpx.TransportError as error:
-            sentence = f"The API at {self._url} cannot be reached: {error}. Check JOBFAC_API_URL and the server."
+            way, check = proxy_words(request.url)
+            sentence = f"The API at {self._url} cannot be reached{way}: {error}. Check JOBFAC_API_URL{check}."
             raise Unreachable(sentence) from error
 
     def read(self, response: httpx.Response) -> Object:
@@ -125,6 +141,16 @@ class ApiTransport:
         if status >= Kind.BUG.status:
             raise Unreachable(sentence)
         raise ProblemError(sentence, status, problem)
+
+
+def proxy_words(url: httpx.URL) -> tuple[str, str]:
+    """Return the words that name the proxy of the environment through which a URL is reached, and what to check."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.host):
+        return "", " and the server"
+    where = proxy.rpartition("@")[2].rpartition("//")[2]
+    return f" through the proxy {where}", f", {url.scheme}_proxy and no_proxy"
 
 
 def problem_of(response: httpx.Response) -> Object:

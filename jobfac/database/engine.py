@@ -145,9 +145,7 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
-            if fault := self.dialect.lasting_fault(error):
-                raise Unreachable(f"The database {self._shown()} cannot be reached: {fault}.") from error
-            if self.is_transient(error) or _is_unusable(error):
+            if self.dialect.lasting_fault(error) or self.is_transient(error) or _is_unusable(error):
                 raise Unreachable(self._sentence(error)) from error
             if _is_missing_table(error):
                 raise no_schema() from error
@@ -175,6 +173,8 @@ class Database:
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
+        if fault := self.dialect.lasting_fault(error) or self.dialect.passing_fault(error):
+            return f"The database {self._shown()} cannot be reached: {fault}."
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
         return f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
 

@@ -104,10 +104,11 @@ def _schema(db: Database) -> Finding:
 
 
 def factory_findings(db: Database) -> list[Finding]:
-    """Check workers, queue, schedules and notifications. A check that has a problem or a warning shows only these."""
+    """Check the factory's tables. A check that has a problem or a warning shows only these."""
     checks: dict[str, Callable[[sa.Connection], Iterable[Finding]]] = {
         "workers": factory.workers,
         "queue": factory.queues,
+        "triggers": factory.triggers,
         "holds": factory.holds,
         "schedules": factory.schedules,
         "notifications": factory.notifications,

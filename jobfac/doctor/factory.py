@@ -8,11 +8,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import notification, outbox_event, run, schedule
+from jobfac.database.sequence_tables import LOOKED_FOR
+from jobfac.database.tables import WATCHED, notification, outbox_event, run, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
-from jobfac.store import expectations
+from jobfac.store import expectations, sequences
+from jobfac.store import schedules as schedule_store
 from jobfac.store import workers as worker_store
 from jobfac.store.holds import reading
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
@@ -133,6 +135,31 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str]) -> Iterator[F
         yield Finding("queue", State.PROBLEM, found, remedy)
     if not unserved:
         yield Finding("queue", State.OK, f"{waiting}, each has a worker that may take it" if queued else "empty")
+
+
+def triggers(conn: sa.Connection) -> Iterator[Finding]:
+    """Check that a live worker serves every pool whose workers look for files of schedules or of waiting steps."""
+    wanted = {pool for query in _WATCHED_POOLS for pool in conn.execute(query).scalars()}
+    if not wanted:
+        return
+    moment = now(conn)
+    live = [row for row in worker_store.workers(conn, alive_only=True) if row.lease_until > moment]
+    unserved = sorted(wanted - {pool for row in live for pool in row.pools})
+    for pool in unserved:
+        names = [f"schedule {one.name} of job {one.job}" for one in schedule_store.watched(conn, [pool])]
+        names += [f"step {one.step} of run {one.run_id}" for one in sequences.looked_for(conn, [pool])]
+        if names:
+            found = f"no live worker serves pool '{pool}', so nothing looks for the files of {_names(names)}"
+            remedy = f"Start a worker: `jobfac worker --pool {pool}`, or correct `pool` of the schedule or step."
+            yield Finding("triggers", State.WARNING, found, remedy)
+    if served := wanted - set(unserved):
+        yield Finding("triggers", State.OK, f"workers look for files in the pools {_names(sorted(served))}")
+
+
+_WATCHED_POOLS = (
+    sa.select(schedule.c.pool).distinct().where(sa.text(WATCHED)),
+    sa.select(visit.c.pool).distinct().where(sa.text(LOOKED_FOR)),
+)
 
 
 def holds(conn: sa.Connection) -> Iterator[Finding]:

@@ -11,18 +11,20 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from jobfac.client.transport import proxy_words
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
+from jobfac.times import unknown_zone
 
 PATHS = ("api_tls_certificate", "api_tls_key", "templates")
 """Settings that name a file or folder that must exist."""
 
 
 def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check for misspelt variables, and for settings that name a missing file. The settings must be loadable."""
+    """Check for misspelt variables, missing files, an unknown time zone. The settings must be loadable."""
     loaded = sources(environment)
     known = [f"JOBFAC_{name.upper()}" for name in loaded]
     for name in sorted(environment):
@@ -34,6 +36,9 @@ def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
         if path and not Path(path).exists():
             remedy = f"Correct it in {loaded[name].origin}, or put the file there."
             yield Finding("settings", State.PROBLEM, f"{name} is {path}, which does not exist", remedy)
+    if zone := unknown_zone(environment):
+        found = f"TZ is '{zone}', a time zone that this machine does not know: local times are shown in UTC"
+        yield Finding("settings", State.WARNING, found, "Set TZ to a name under /usr/share/zoneinfo, or unset it.")
     origins = sorted({source.origin for source in loaded.values()} - {"default"})
     yield Finding("settings", State.OK, f"defaults, {', '.join(origins)}" if origins else "all are the defaults")
 
@@ -127,9 +132,12 @@ def api(settings: Settings) -> Iterator[Finding]:
     started = time.monotonic()
     try:
         response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        remedy = "Check JOBFAC_API_URL and the server."
-        yield Finding("api", State.PROBLEM, f"{url} cannot be reached: {error_text(error)}", remedy)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+        way, check = (
+            proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", " and the proxy variables")
+        )
+        found = f"{url} cannot be reached{way}: {error_text(error)}"
+        yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")
         return
     if response.is_success:
         yield Finding("api", State.OK, f"{url} answers in {(time.monotonic() - started) * 1000:.0f} ms")

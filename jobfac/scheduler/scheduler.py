@@ -55,6 +55,7 @@ class Duty:
         has_work: whether a poll shows work for it.
         work: one turn. Returns the seconds until the next turn may begin.
         not_before: when the next turn may begin, in monotonic seconds.
+        prompt: whether the scheduler polls again as soon as the next turn may begin, and not at its usual time.
         last: when the last turn began, in seconds since 1970.
         took: the seconds of the last turn.
         failures: the number of turns that failed.
@@ -65,10 +66,16 @@ class Duty:
     has_work: Callable[[Poll], bool]
     work: Callable[[], float]
     not_before: float = 0.0
+    prompt: bool = True
     last: float = 0.0
     took: float = 0.0
     failures: int = 0
     idle_turns: int = 0
+
+
+def _first_turn(interval: float) -> float:
+    """Return a random time soon, in monotonic seconds, so that schedulers that start together take turns."""
+    return time.monotonic() + random.random() * interval / 10
 
 
 DUTY_METRICS: tuple[tuple[Kind, str, str, str], ...] = (
@@ -112,9 +119,9 @@ class Scheduler:
             Duty("ask", lambda poll: poll.is_past(poll.look_at), self._ask),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
-            Duty("report", lambda poll: True, self._report),
-            Duty("count", lambda poll: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
-            Duty("purge", lambda poll: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
+            Duty("report", lambda poll: True, self._report, prompt=False),
+            Duty("count", lambda poll: True, self._count, _first_turn(COUNT_INTERVAL), prompt=False),
+            Duty("purge", lambda poll: True, self._purge, _first_turn(PURGE_INTERVAL), prompt=False),
         ]
 
     def stop(self) -> None:
@@ -169,6 +176,8 @@ class Scheduler:
                 else:
                     duty.idle_turns = 0
                 duty.not_before = time.monotonic() + left
+            elif not duty.prompt:
+                continue
             pause = min(pause, left)
         return pause
 

@@ -86,7 +86,7 @@ class Settings:
         default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", "above": 0}
     )
     sweep_interval: float = field(
-        default=5.0, metadata={"help": "seconds between sweeps for expired leases and blocked runs", "above": 0}
+        default=5.5, metadata={"help": "seconds between sweeps for expired leases and blocked runs", "above": 0}
     )
     api_host: str = field(default="127.0.0.1", metadata={"help": "address the API listens on"})
     api_port: int = field(default=8420, metadata={"help": "port the API listens on", "least": 0, "most": 65535})

@@ -25,6 +25,7 @@ def retry(run_id: int, from_failed: bool = False) -> str:
 def runs_list(query: Mapping[str, str], wanted: Filter) -> str:
     """List the runs of a filter. ``query``: the filter as a URL says it."""
     words = ["runs", "list", *_selection(query, wanted)]
+    words += [word for name, value in wanted.parameters for word in ("--parameter", f"{name}={value}")]
     return line(*words, *(["--unacknowledged"] if wanted.unacknowledged else []))
 
 

@@ -48,7 +48,7 @@ def of(visit: Visit, query: Query, now: datetime) -> Filter:
     """Return the filter of a query. Times are local to the visitor, read as the command line reads them.
 
     Raises:
-        Invalid: a state or a time cannot be read.
+        Invalid: a state, a time or a parameter cannot be read.
     """
     return Filter(
         job=query.get("job"),
@@ -58,11 +58,19 @@ def of(visit: Visit, query: Query, now: datetime) -> Filter:
         since=_moment(visit, query, "since", now),
         until=_moment(visit, query, "until", now),
         text=query.get("q"),
+        parameters=_pair(query.get("parameter")),
         sequence_run_id=read_number(query["sequence"]),
         categories=visit.caller.categories,
         unacknowledged=query["state"] == UNACKNOWLEDGED,
         below=read_number(query["below"]),
     )
+
+
+def _pair(text: str | None) -> tuple[tuple[str, str], ...]:
+    name, sign, value = (text or "").partition("=")
+    if text and not (sign and name.strip()):
+        raise Invalid(f"'parameter' must be NAME=VALUE, such as day=2027-01-31, not '{text}'.")
+    return ((name.strip(), value.strip()),) if text else ()
 
 
 def _moment(visit: Visit, query: Query, name: str, now: datetime) -> datetime | None:

@@ -73,7 +73,8 @@ class DryRun:
         Args:
             folder: for payload, report and output.
             arguments: replace the arguments of the definition.
-            trigger: what placeholders such as ``${trigger.path}`` stand for: ``path``, ``name`` and ``size`` of a file.
+            trigger: what placeholders such as ``${trigger.path}`` stand for: ``path``, ``name`` and ``size`` of a file,
+                or a ``run`` with ``id``, ``job``, ``state`` and ``outputs``.
         """
         now = datetime.now(UTC)
         claimed = Claimed(

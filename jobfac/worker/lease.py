@@ -1,6 +1,5 @@
 """A worker's lease: the heartbeat that renews it, and the trust in it, which ends before the lease does."""
 
-import math
 import threading
 from collections.abc import Callable
 
@@ -81,7 +80,7 @@ class Lease:
         self._on_lost = on_lost
         self._loop_age = loop_age
         self._trusted_until = 0.0
-        self._stored_load, self._stored_at = UNKNOWN_LOAD, -math.inf  # written by the heartbeat's thread
+        self._stored = (0, UNKNOWN_LOAD)  # by which registration, and what; written by the heartbeat's thread
         self._stalled = False  # written by the heartbeat's thread
         # One thread at a time kills programs. A second one could not tell which programs ended by themselves.
         self._losing = threading.Lock()
@@ -113,7 +112,6 @@ class Lease:
     def adopt(self, worker_id: int, sent: float) -> None:
         """Use a new registration. ``sent``: when its request was sent, on ``clock``."""
         self.worker_id = worker_id
-        self._stored_at = -math.inf
         self._trusted_until = 0.0
         self._trust(sent, self._settings.lease)
         self.lost = False
@@ -167,8 +165,9 @@ class Lease:
         try:
             # The time limit leaves enough time to renew the lease on another connection before trust ends.
             load = measure()
-            stored = load if is_worth_storing(self._stored_load, load, sent - self._stored_at) else UNKNOWN_LOAD
-            beat = self._db.single(workers.renew, worker_id, self._settings.lease, stored, within=self.window / 4)
+            stored = self._stored[1] if self._stored[0] == worker_id else UNKNOWN_LOAD
+            news = load if is_worth_storing(stored, load) else UNKNOWN_LOAD
+            beat = self._db.single(workers.renew, worker_id, self._settings.lease, news, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
                 if worker_id == self.worker_id:
@@ -184,8 +183,8 @@ class Lease:
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent, self._settings.lease)
             self._on_beat(beat, load)
-            if stored is load:
-                self._stored_load, self._stored_at = load, sent
+            if news is load:
+                self._stored = (worker_id, load)
         return beat.expiry
 
     def _watch(self) -> None:

@@ -31,13 +31,12 @@ class LoadLimits(NamedTuple):
         return ""
 
 
-REPORT_INTERVAL = 30.0
-"""Seconds after which a heartbeat stores the load again although it is much the same."""
+def is_worth_storing(stored: MachineLoad, load: MachineLoad) -> bool:
+    """Whether a heartbeat stores the load: the CPU pressure has changed by 10 points, or the free memory by 10 %.
 
-
-def is_worth_storing(stored: MachineLoad, load: MachineLoad, age: float) -> bool:
-    """Whether a heartbeat stores the load: it differs by 10 points or 10 %, or ``age`` (seconds) is great."""
-    if age >= REPORT_INTERVAL or (stored.cpu_pressure is None) != (load.cpu_pressure is None):
+    Storing costs SQL Server one more round trip, so an unchanged load is not stored again.
+    """
+    if (stored.cpu_pressure is None) != (load.cpu_pressure is None):
         return True
     if abs((load.cpu_pressure or 0.0) - (stored.cpu_pressure or 0.0)) >= 10.0:
         return True

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run
+from jobfac.database.tables import run, worker
+from jobfac.states import WorkerState
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from scripts.bench.site import Site, wait
 
+ACTIVE = sa.select(worker.c.name).where(worker.c.state == WorkerState.ACTIVE).order_by(worker.c.id)
 JOBS = {"nap": {"command": ["sleep", "0.5"]}}
 
 
@@ -26,7 +28,7 @@ def burst(site: Site, count: int) -> list[int]:
     wait(lambda: site.unfinished() == 0, pause=0.02)
     found = sa.select(run.c.worker).where(run.c.id.in_(ids))
     executed = Counter(site.db.query(lambda conn: conn.execute(found).scalars().all()))
-    names = site.db.query(lambda conn: conn.execute(sa.text("SELECT name FROM worker ORDER BY id")).scalars().all())
+    names = site.db.query(lambda conn: conn.execute(ACTIVE).scalars().all())
     return [executed[name] for name in names]
 
 

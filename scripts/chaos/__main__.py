@@ -69,14 +69,14 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
         dba = Dba(means.url, means.kill_sessions, words.seed, words.minutes * 15)
         dba.start()
         _strike(site, words.minutes * 60, only_dba=words.only_dba)
-        dba.close()
+        idle = dba.close()
         site.done += dba.done
         site.replace_ended()
         wrong = [] if _all_ended(db) else [f"not every run ended within {SETTLE:.0f} s after the last fault"]
         site.terminate()
         found = read_journal(journal)
         wrong += site.deaths + violations(db, found, clock, (THEIRS,)) + unexcused(folder, excuses) + clients.refused
-        wrong += [] if stranger is None else stranger.violations(db.query(_output_of_theirs))
+        wrong += idle + ([] if stranger is None else stranger.violations(db.query(_output_of_theirs)))
         total = db.query(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
         db.close()
     return {

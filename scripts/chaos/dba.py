@@ -52,15 +52,17 @@ class Dba:
         """Begin."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End the current act, and wait for its end."""
+    def close(self) -> list[str]:
+        """End the current act, and wait for its end. Returns what went wrong with the DBA himself."""
+        alive = self._thread.is_alive()
         self._over.set()
         self._thread.join(60.0)
+        return [] if alive else ["the DBA's thread ended before its time"]
 
     def _act_forever(self) -> None:
         act = self._sqlite if self._url.get_backend_name() == "sqlite" else self._mssql
         while not self._over.wait(self._chance.uniform(0.2, 2.0)):
-            with contextlib.suppress(sa.exc.DBAPIError, sqlite3.Error):  # an outage, or a lock that he could not have
+            with contextlib.suppress(sa.exc.SQLAlchemyError, sqlite3.Error):  # an outage, or a lock he did not get
                 act()
 
     def _linger(self) -> None:

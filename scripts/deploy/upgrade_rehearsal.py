@@ -1,19 +1,22 @@
 """Rehearses the upgrade of a fleet that works: roles of an earlier version beside those of this one.
 
-    python -m scripts.deploy.upgrade_rehearsal --before COMMIT [--into FOLDER] [--url URL]
+    python -m scripts.deploy.upgrade_rehearsal --before COMMIT [--into FOLDER] [--engine ENGINE | --url URL]
 
 Builds the earlier version from COMMIT of this repository in FOLDER/before (that needs an index of packages), starts a
-scheduler, an API and two workers of it, and starts jobs all the time. Then it upgrades as `jobfac help operating` says.
-It checks that
+scheduler, an API and two workers of it, and starts jobs all the time. Then it upgrades as `jobfac help operating` says:
+if the versions have the same schema, role by role, otherwise in the steps of that page. It checks that
 
-- a role of this version refuses the old schema, and `db upgrade` refuses while old workers are alive, in a sentence;
-- every start gave one run, each run succeeded, and no run was executed twice at the same time;
-- long runs that were under way at the drain ended normally.
+- roles of this version refuse the old schema, `db upgrade` refuses while old workers are alive, and roles of the
+  earlier version refuse the new schema, each in the sentence that the guide quotes;
+- every start gave one run, and the same run when it is repeated with its key after the upgrade;
+- each run succeeded in its first attempt, also the long ones that were under way at the drain.
 
-The exit code is 0 if all of that holds. FOLDER has the logs. URL must name an empty database; default: a SQLite file.
+The exit code is 0 if all of that holds. FOLDER has the logs. ENGINE is sqlite (a file in FOLDER), or mssql or
+mssqlpython: the TDS test server, with that driver. URL must name an empty database.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -24,11 +27,20 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from jobfac.guide import page
 
 ROOT = Path(__file__).parents[2]
 FINAL = {"succeeded", "failed", "stopped", "timed_out", "start_failed", "lost", "denied", "mixed"}
+ROLES: tuple[tuple[str, ...], ...] = (("worker", "--name", "new"), ("scheduler",), ("api",))
+NEW: tuple[tuple[str, ...], ...] = (
+    ("scheduler",),
+    ("api",),
+    ("worker", "--name", "new-1", "--slots", "3"),
+    ("worker", "--name", "new-2", "--slots", "3"),
+)
 
 PROGRAM = """\
 import os, sys, time
@@ -54,20 +66,31 @@ class Fleet:
         self.environment = {
             **os.environ, "JOBFAC_DATABASE_URL": url, "JOBFAC_LEASE": "6", "JOBFAC_HEARTBEAT": "1",
             "JOBFAC_LEASE_MARGIN": "2", "JOBFAC_SWEEP_INTERVAL": "1", "JOBFAC_API_PORT": "0",
+            "XDG_STATE_HOME": str(folder / "state"),
         }  # fmt: skip
         self.roles: list[subprocess.Popen[bytes]] = []
 
     def run(self, program: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end. A role that must refuse to start, and starts, raises TimeoutExpired."""
         return subprocess.run(
-            [program, *words], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
+            [program, *words], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
+            timeout=120,
+        )  # fmt: skip
 
     def do(self, program: Path, *words: str) -> str:
         """Run a command that must succeed; returns what it prints."""
         done = self.run(program, *words)
         assert done.returncode == 0, f"{words}: exit {done.returncode}: {done.stderr}"
         return done.stdout
+
+    def refuses(self, program: Path, *words: str) -> None:
+        """Run a command that must refuse the schema, in a sentence of the guide."""
+        done = self.run(program, *words)
+        sentence = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+        which = "new" if program == self.after else "old"
+        print(f"{which} {' '.join(words)}: exit {done.returncode}: {sentence}", flush=True)
+        assert done.returncode in (4, 5), f"that must be refused: {done.stdout}{done.stderr}"
+        assert any(form.fullmatch(sentence) for form in refusals()), "the guide quotes another sentence"
 
     def role(self, program: Path, *words: str) -> subprocess.Popen[bytes]:
         """Start a role; its log is in the folder."""
@@ -162,38 +185,56 @@ def prepare(fleet: Fleet) -> None:
     until(lambda: (fleet.folder / "journal").exists(), "a run is under way")
 
 
-def refused(fleet: Fleet) -> None:
-    """What cannot be mixed says so."""
-    for words in (("worker", "--name", "new"), ("scheduler",), ("api",), ("db", "upgrade")):
-        done = fleet.run(fleet.after, *words)
-        print(f"new {' '.join(words)}: exit {done.returncode}: {done.stderr.strip()}")
-        assert done.returncode in (4, 5), "that must be refused"
-        assert re.search(r"version 0\d+", done.stderr), "the sentence must name the version"
+def refusals() -> list[re.Pattern[str]]:
+    """The sentences of refusal that the guide quotes; versions and names of workers may differ."""
+    chapter = page("operating").partition("## Upgrade a fleet that works")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```text\n(.*?)^```", chapter, re.DOTALL | re.MULTILINE)
+    sentences = [" ".join(sentence.split()) for sentence in block.split("\n\n")]
+    return [re.compile(re.sub(r"batch\\-1", ".+", re.sub(r"\d{4}", r"\\d{4}", re.escape(one)))) for one in sentences]
 
 
 def upgrade(fleet: Fleet, starter: Starter) -> None:
-    """Upgrade as the guide says: drain the workers, stop the other roles, migrate, start the new roles."""
+    """Upgrade across schemas: drain the workers, stop the other roles, migrate, start the new roles."""
+    for words in (*ROLES, ("db", "upgrade")):
+        fleet.refuses(fleet.after, *words)
     scheduler, api, *workers = fleet.roles[:4]
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)
-    for worker in workers:
-        assert worker.wait(90) == 0
-    for role in (scheduler, api):
-        role.send_signal(signal.SIGTERM)
-        role.wait(30)
+    drain(*workers)
+    drain(scheduler, api)
     print(f"old roles have ended; new db upgrade: {fleet.do(fleet.after, 'db', 'upgrade').strip()}")
     protect_spool(fleet)
+    for words in ROLES:
+        fleet.refuses(fleet.before, *words)
     done = fleet.run(fleet.before, "start", "short", "--key", "old-client")
     print(f"old client on the new schema: exit {done.returncode}: {(done.stdout + done.stderr).strip()}")
     starter.program = fleet.after
+    for words in NEW:
+        fleet.role(fleet.after, *words)
+
+
+def restart(fleet: Fleet, starter: Starter) -> None:
+    """Upgrade between versions with one schema: each new role starts beside the old ones, then an old one leaves."""
+    for old, words in zip(list(fleet.roles), NEW, strict=True):
+        fleet.role(fleet.after, *words)
+        time.sleep(2)  # both take runs
+        drain(old)
+    starter.program = fleet.after
+    print("each old role was replaced by a new one")
+
+
+def drain(*roles: subprocess.Popen[bytes]) -> None:
+    """Send TERM to roles and wait until they have left; a worker's runs end first."""
+    for role in roles:
+        role.send_signal(signal.SIGTERM)
+    for role in roles:
+        assert role.wait(90) == 0, f"{role.args!r}: exit {role.returncode}"
 
 
 def protect_spool(fleet: Fleet) -> None:
     """Workers refuse a spool that other users may read, as early versions left it."""
-    spool = fleet.folder / "jobfac.db-spool"
-    if spool.exists():
-        print(f"chmod 700 of the spool, which had the mode {spool.stat().st_mode & 0o777:o}")
-        spool.chmod(0o700)
+    for spool in (fleet.folder / "jobfac.db-spool", fleet.folder / "state" / "jobfac"):
+        if spool.exists() and spool.stat().st_mode & 0o077:
+            print(f"chmod 700 {spool}, which had the mode {spool.stat().st_mode & 0o777:o}")
+            spool.chmod(0o700)
 
 
 def check(fleet: Fleet, starter: Starter) -> None:
@@ -218,6 +259,40 @@ def check(fleet: Fleet, starter: Starter) -> None:
     assert {run["state"] for run in found.values()} == {"succeeded"}, found
     assert {str(run) for run in found} == ended, "a run that succeeded never reached its end"
     assert overlaps(journal) == [], "a run was executed twice at the same time"
+    assert attempts == len(found), "a run was executed again"
+    for key, run in itertools.islice(starter.started.items(), 3):
+        assert int(fleet.do(fleet.after, "start", "short", "--key", key)) == run, "a repeated start gave another run"
+    assert len(runs()) == len(found)
+    print(fleet.do(fleet.after, "apply", "jobs.json", "--dry-run").strip())
+
+
+@contextlib.contextmanager
+def database(engine: str, folder: Path) -> Iterator[str]:
+    """An empty database of an engine; gives its URL."""
+    if engine == "sqlite":
+        for name in ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm"):
+            (folder / name).unlink(missing_ok=True)
+        yield f"sqlite:///{folder / 'jobfac.db'}"
+        return
+    from tests.tds_server import harness
+
+    driver = {"mssql": "pyodbc"}.get(engine, engine)
+    with harness.running() as server, server.database("upgrade") as name:
+        yield harness.url(server.port, driver, name).render_as_string(hide_password=False)
+
+
+def rehearse(fleet: Fleet) -> None:
+    """Run the old fleet, upgrade it while it works, and check what became of the runs."""
+    prepare(fleet)
+    starter = Starter(fleet)
+    starter.start()
+    checked = fleet.run(fleet.after, "db", "check")
+    print(f"new db check: exit {checked.returncode}: {(checked.stdout + checked.stderr).strip()}")
+    if checked.returncode == 0:
+        restart(fleet, starter)
+    else:
+        upgrade(fleet, starter)
+    check(fleet, starter)
 
 
 def main() -> None:
@@ -225,26 +300,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, metavar="COMMIT", help="the earlier version")
     parser.add_argument("--into", type=Path, default=Path("/var/tmp/jobfac-upgrade"), help="folder of venv and logs")
-    parser.add_argument("--url", help="an empty database; default: a SQLite file in the folder")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--engine", choices=["sqlite", "mssql", "mssqlpython"], default="sqlite")
+    where.add_argument("--url", help="an empty database")
     options = parser.parse_args()
-    build(options.into, options.before)
-    for name in ("journal", "jobfac.db", "jobfac.db-wal", "jobfac.db-shm"):
-        (options.into / name).unlink(missing_ok=True)
-    url = options.url or f"sqlite:///{options.into / 'jobfac.db'}"
-    fleet = Fleet(options.into.resolve(), url)
-    try:
-        prepare(fleet)
-        starter = Starter(fleet)
-        starter.start()
-        refused(fleet)
-        upgrade(fleet, starter)
-        fleet.role(fleet.after, "scheduler")
-        for name in ("new-1", "new-2"):
-            fleet.role(fleet.after, "worker", "--name", name, "--slots", "3")
-        check(fleet, starter)
-    finally:
-        fleet.end()
-    print("nothing was lost")
+    folder = options.into.resolve()
+    build(folder, options.before)
+    (folder / "journal").unlink(missing_ok=True)
+    with contextlib.nullcontext(options.url) if options.url else database(options.engine, folder) as url:
+        fleet = Fleet(folder, url)
+        try:
+            rehearse(fleet)
+        finally:
+            fleet.end()
+    print("nothing was lost, and nothing was executed twice")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play an
 
 def as_nobody(act: Callable[[], object]) -> None:
     """Run `act` in a process of the user nobody. Fails if it fails."""
+    "".encode("utf-16-le")  # Python loads a codec at its first use, from a folder that nobody may not read
     child = os.fork()
     if child == 0:
         try:

@@ -1,5 +1,6 @@
 """The SQLite file is private, and processes detect that it was deleted, replaced or made unusable."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -60,6 +61,13 @@ def test_a_command_creates_no_database(tmp_path: Path) -> None:
     with pytest.raises(WrongSchema, match="jobfac db upgrade"):
         db.query(search.find_all)
     assert list(tmp_path.iterdir()) == []
+    db.close()
+
+
+def test_a_file_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/{'x' * 300}.db")
+    with pytest.raises(Unreachable, match="cannot be created: File name too long; choose a folder that this user may"):
+        db.upgrade()
     db.close()
 
 
@@ -163,6 +171,27 @@ def test_a_read_only_file_system_is_named_at_once(sqlite_url: str, tmp_path: Pat
     shutil.copy(str(sa.make_url(sqlite_url).database), tmp_path / "disk/jobfac.db")
     with read_only(tmp_path / "disk"):
         reports_at_once(f"sqlite:///{tmp_path}/disk/jobfac.db", "mounted read-only")
+
+
+@needs_root
+def test_a_full_disk_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", disk], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+    try:
+        shutil.copy(str(sa.make_url(sqlite_url).database), disk / "jobfac.db")
+        db = Database(f"sqlite:///{disk}/jobfac.db")
+        with contextlib.suppress(OSError), (disk / "fill").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(Unreachable, match=f"cannot be reached: the disk of {disk} is full; make room there"):
+            db.transact(note, "me", "test", "nothing", retry_for=0)
+        db.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def rows(path: Path) -> int:

@@ -1,11 +1,13 @@
 """Scripts through Microsoft's drivers, on the TDS test server."""
 
+import re
 import time
 from urllib.parse import quote_plus
 
 import pytest
 import sqlalchemy as sa
 
+from jobfac.guide import page
 from tests.sqljob.conftest import Stage
 from tests.tds_server.harness import TestServer
 
@@ -77,6 +79,13 @@ def test_parameters_are_bound(mssql: Stage) -> None:
     calls = "EXEC dbo.load @n = ${parameters.n}\nGO\nSELECT a, ${parameters.t} AS t FROM dbo.t"
     script = f"{TABLE}\nGO\n{PROCEDURE}\nGO\n{calls}"
     assert mssql.run(script, {"n": 7, "t": "x'y"}).outputs == {"a": 7, "t": "x'y"}
+
+
+def test_the_blocks_of_the_guide_do_what_it_says(mssql: Stage) -> None:
+    message, call = re.findall(r"^```sql\n(.*?)^```", page("sql"), re.DOTALL | re.MULTILINE)
+    assert mssql.run(message).progress == [0.4]
+    assert mssql.run("CREATE PROCEDURE dbo.refresh @day DATE AS\nBEGIN\n  SELECT @day AS refreshed;\nEND").succeeded
+    assert mssql.run(call, {"day": "2027-01-31"}).outputs == {"refreshed": "2027-01-31"}
 
 
 def test_isolation_and_database(mssql: Stage) -> None:

@@ -60,6 +60,12 @@ def events(db: Database, run_id: int) -> list[str]:
         return [event.event for event in runs.events_of(conn, run_id)]
 
 
+def origin(db: Database, run_id: int) -> str | None:
+    """Return who or what started a run, in words."""
+    with db.read() as conn:
+        return runs.get(conn, run_id).origin
+
+
 def attempts(db: Database, run_id: int) -> list[AttemptView]:
     """Return a run's attempts, oldest first."""
     with db.read() as conn:

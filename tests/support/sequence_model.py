@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from jobfac.definitions import Sequence, Step
-from jobfac.states import FINAL, Decision, RunState, StepResult
+from jobfac.states import FINAL, Decision, RunState, StepResult, Waiting
 from jobfac.store.sequences.decide import (
     Enter,
     Leave,
@@ -26,11 +26,11 @@ class Stay:
     """A visit of a step.
 
     ``jobs``: by job, its final state, None if it has not ended, or the model of a nested sequence run; with
-    ``for_each`` by ``JOB[PLACE]``. ``ended``: the states of the ended jobs, in order. ``waits``: it waits for a
-    person or a time.
+    ``for_each`` by ``JOB[PLACE]``. ``ended``: the states of the ended jobs, in order. ``waits``: what it waits
+    for, if not for runs.
     """
 
-    def __init__(self, step: str, number: int, waits: str | None = None) -> None:
+    def __init__(self, step: str, number: int, waits: Waiting | None = None) -> None:
         self.waits = waits
         self.decision: Decision | None = None
         self.unstarted = 0
@@ -48,6 +48,12 @@ class Stay:
 
 Held = Callable[[Stay], Collection[str]]
 """Returns which jobs of a visit a worker holds: a stop ends the others at once."""
+
+
+def _waiting(step: Step) -> Waiting | None:
+    if step.wait is None:
+        return Waiting.APPROVAL if step.approve is not None else None
+    return Waiting.FILE if step.wait.file else Waiting.HTTP if step.wait.http else Waiting.TIME
 
 
 class Model:
@@ -107,8 +113,7 @@ class Model:
 
     def _enter(self, sequence: Sequence, name: str, now: Any) -> None:
         step = step_of(sequence, name)
-        waits = "approval" if step.approve is not None else "time" if step.wait is not None else None
-        stay = Stay(name, 1 + sum(one.step == name for one in self.stays), waits)
+        stay = Stay(name, 1 + sum(one.step == name for one in self.stays), _waiting(step))
         self.stays.append(stay)
         if not is_open(step, now):
             stay.left = leave(sequence, step, StepResult.SKIPPED)
@@ -145,7 +150,7 @@ class Model:
         self.stays[-1].decision = decision
         self.go_on(now)
 
-    def waits_for(self) -> str | None:
+    def waits_for(self) -> Waiting | None:
         """What the current step waits for, if not for runs."""
         if self.state is not None or self.stopping or not self.stays or self.stays[-1].decision is not None:
             return None

@@ -92,9 +92,11 @@ def typed(block: str) -> str:
     return re.sub(r"^\$ ", "", block, flags=re.MULTILINE)
 
 
-def type_into_bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def type_into_bash(
+    script: str, folder: Path, timeout: float = 150.0, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script in a folder; ``variables`` are added to the environment."""
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=150,
-        check=False,
+        ["bash", "-c", script], cwd=folder, env=environment(**variables), capture_output=True, text=True,
+        timeout=timeout, check=False,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """`try`: run one program as a worker would, without a database."""
 
+import json
 import sys
 import tempfile
 import time
@@ -26,6 +27,14 @@ app = typer.Typer(**PLAIN)
 TriggerPath = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Run as if this file had arrived and started the job.")
 ]
+TriggerRun = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="Run as if the end of this run had started the job, such as "
+        '{"job": "extract", "outputs": {"rows": 12}}; also: id, state.',
+    ),
+]
 
 
 @app.command("try", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
@@ -51,6 +60,7 @@ def try_program(
     directory: Annotated[str | None, typer.Option(metavar="PATH", help="Working directory; default: this one.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the job from this file of definitions.")] = None,
     trigger_path: TriggerPath = None,
+    trigger_run: TriggerRun = None,
     as_json: Json = False,
 ) -> None:
     """Run a program as a worker would, without a database, and show what would have been recorded.
@@ -62,21 +72,20 @@ def try_program(
     from jobfac.states import Stop
     from jobfac.worker.dry_run import DryRun
 
-    options: dict[str, Any] = {"aware": aware or None, "directory": directory}
+    variables = _variables(environment or []) or None
+    options: dict[str, Any] = {"aware": aware or None, "directory": directory, "environment": variables}
     for option, value in {"timeout": timeout, "grace": grace}.items():
         options[option] = None if value is None else seconds(value, f"--{option}")
-    options["environment"] = _variables(environment or []) or None
     changes = {name: value for name, value in options.items() if value is not None}
     job, definition, arguments = _definition(program, file, changes)
-    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file), _arrived(trigger_path)
+    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file), _trigger(trigger_path, trigger_run)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may run as another user
         screen = _Screen(quiet=as_json)
         dry_run = DryRun(job, definition, folder, screen, arguments, *texts)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
-        result = dry_run.run()
-    document = _document(job, result)
+        document = _document(job, dry_run.run())
     print_json({**document, "reports": screen.reports}) if as_json else _print(document)
     raise typer.Exit(0 if document["state"] == "succeeded" else UNSUCCESSFUL)
 
@@ -104,14 +113,33 @@ class _Screen:
         note(f"jobfac: {sentence}")
 
 
-def _arrived(path: Path | None) -> dict[str, Any]:
-    """Return what a run knows about the file that started it."""
+def _trigger(path: Path | None, run: str | None) -> dict[str, Any]:
+    """Return what a run knows about the file or the run that started it."""
+    if path is not None and run is not None:
+        fail(USAGE, "--trigger-path and --trigger-run cannot both have started the job; leave one out.")
+    if run is not None:
+        return {"run": {"id": 0, "state": "succeeded", "outputs": {}, **_ended(run)}}
     if path is None:
         return {}
     try:
         return {"path": str(path.absolute()), "name": path.name, "size": path.stat().st_size}
     except OSError as error:
         fail(USAGE, f"--trigger-path {path} cannot be read: {error.strerror}.")
+
+
+def _ended(text: str) -> dict[str, Any]:
+    kinds = {"id": int, "job": str, "state": str, "outputs": dict}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if (
+        not isinstance(found, dict)
+        or "job" not in found
+        or not all(name in kinds and isinstance(value, kinds[name]) for name, value in found.items())
+    ):
+        fail(USAGE, f'--trigger-run must be JSON such as {{"job": "extract", "outputs": {{"rows": 12}}}}, not {text}.')
+    return found
 
 
 def _variables(pairs: list[str]) -> dict[str, str]:

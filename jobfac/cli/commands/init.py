@@ -30,16 +30,31 @@ def init(
     for name in texts:
         if (folder / name).exists():
             fail(REFUSED, f"{folder / name} already exists; name another folder, or move the file.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with (folder / name).open("x", encoding="utf-8") as file:
-            file.write(text)
+    _write(folder, texts)
+    for name in texts:
         typer.echo(f"{folder / name} was written")
     typer.echo("Next:")
     if folder.resolve() != Path.cwd():
         typer.echo(f"  cd {_quoted(folder)}")
     for command in ("jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"):
         typer.echo(f"  {command}")
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    """Write the new files into the folder, all of them or none."""
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            with (folder / name).open("x", encoding="utf-8") as file:
+                written.append(folder / name)
+                file.write(text)
+    except (OSError, KeyboardInterrupt) as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        fail(REFUSED, f"{folder.absolute()} cannot be written: {error.strerror}; name another folder.")
 
 
 def schema() -> None:

@@ -10,7 +10,7 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.commands.start import SetOption
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, settings
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import print_drawn, print_json
 from jobfac.states import FINAL, Decision, RunState
@@ -52,7 +52,7 @@ def simulate(
     begin = datetime.now(UTC) if at is None else instant(at, "--at")
     jobs, decisions = _outcomes(sequence, outcome or [])
     values = _values(job, sequence, begin, read_pairs(set_ or [], "--set"))
-    walk = simulate(sequence, jobs, begin, decisions, values)
+    walk = simulate(sequence, jobs, begin, decisions, values, settings().sequence_limit)
     if as_json:
         print_json(_document(job, walk))
         return
@@ -145,6 +145,7 @@ def _document(job: str, walk: "Walk") -> dict[str, Any]:
             "number": stop.number,
             "result": stop.visit.result,
             **({} if stop.visit.decision is None else {"decision": stop.visit.decision}),
+            **({} if stop.reason is None else {"reason": stop.reason}),
             "next": None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind,
             "runs": [{"job": step_job, "state": state} for step_job, state in stop.jobs.items()],
         }

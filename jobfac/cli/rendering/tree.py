@@ -36,7 +36,7 @@ def walk_tree(job: str, walk: "Walk") -> Tree:
     top = Tree(f"{cell(job)} {styled(walk.state)}{_reason(walk.reason, '  ')}")
     for stop in walk.stops:
         following = None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind
-        branch = top.add(_visit(stop.visit.step, stop.number, stop.visit.result, following, None))
+        branch = top.add(_visit(stop.visit.step, stop.number, stop.visit.result, following, stop.reason))
         if stop.visit.decision is not None:
             branch.add(str(stop.visit.decision))
         for step_job, state in list(stop.jobs.items())[:MANY]:

@@ -215,6 +215,9 @@ class Dialect(Protocol):
     def lasting_fault(self, error: BaseException) -> str | None:
         """Return why a retry cannot succeed after this error, as a clause with the remedy; None: it may succeed."""
 
+    def passing_fault(self, error: BaseException) -> str | None:
+        """Return a cause that the driver does not name, as a clause with the remedy; None: none is known."""
+
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         """Return which requirement of jobfac the engine does not meet, as a sentence with the remedy, or None."""
 

@@ -79,7 +79,7 @@ class Mssql:
 
     name = "mssql"
     pause_between_writes = 0.0
-    poll_interval = 5.0
+    poll_interval = 5.5  # with the report of each minute an idle scheduler sends 12 requests a minute
     gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
@@ -160,6 +160,9 @@ class Mssql:
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
     def lasting_fault(self, error: BaseException) -> str | None:
+        return None
+
+    def passing_fault(self, error: BaseException) -> str | None:
         return None
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:

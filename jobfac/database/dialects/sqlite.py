@@ -153,16 +153,17 @@ class Sqlite:
         return names
 
     def is_transient(self, error: BaseException) -> bool:
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in TRANSIENT and self.lasting_fault(error) is None
+        return _code(error) in TRANSIENT and self.lasting_fault(error) is None
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
-        if self._file is None or code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if self._file is None or _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             return None
         return self._file.fault()
+
+    def passing_fault(self, error: BaseException) -> str | None:
+        if self._file is None or _code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return None
+        return self._file.no_space()
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:
@@ -178,6 +179,12 @@ class Sqlite:
 
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary error code; 0: it is no error of SQLite."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 @functools.cache

@@ -11,9 +11,12 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from jobfac.errors import DatabaseReplaced, no_schema
+from jobfac.errors import DatabaseReplaced, Unreachable, no_schema
 
 Inode = tuple[int, int]  # device and number
+
+ROOM = 1 << 16
+"""Free bytes below which a failed write is explained by a full disk: two pages of the log's index."""
 
 REMOVED = "; stop every jobfac process that uses it and start them again: what was written since may be lost"
 
@@ -42,10 +45,18 @@ class DatabaseFile:
         """Create an empty file that only this user can read and write, unless the file exists.
 
         SQLite gives its write-ahead log the mode of the file.
+
+        Raises:
+            Unreachable: it cannot be created in its folder. Opening it reports a folder that does not exist.
         """
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError:  # it exists, or cannot be created: opening it reports why
+        except OSError as error:
+            if self.is_missing():
+                raise Unreachable(
+                    f"The database {self.path} cannot be created: {error.strerror}; choose a folder that this user may "
+                    "write, by changing to it or with JOBFAC_DATABASE_URL."
+                ) from None
             return
         try:
             os.fchmod(handle, 0o600)  # a strict umask may have removed this user's own rights
@@ -84,6 +95,12 @@ class DatabaseFile:
                 what = "read" if right == os.R_OK else "write"
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
+
+    def no_space(self) -> str | None:
+        """Whether the disk is full, as a clause with the remedy; None: it has room."""
+        folder = Path(self.path).parent
+        found = os.statvfs(folder)
+        return f"the disk of {folder} is full; make room there" if found.f_bavail * found.f_frsize < ROOM else None
 
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:
         self.check()

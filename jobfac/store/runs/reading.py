@@ -1,14 +1,16 @@
 """Read runs and their attempts. A list leaves large values out, so a page is cheap even if the values are large."""
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import attempt, run
+from jobfac.database.tables import attempt, run, visit
 from jobfac.database.types import flag
 from jobfac.errors import no_run
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
+from jobfac.views.origins import origin_in_words
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
@@ -34,8 +36,10 @@ def without_large(row: sa.RowMapping) -> RunView:
     return from_row(RunView, {**row, **dict.fromkeys(truncated)})._replace(truncated=truncated)
 
 
-RUN_COLUMNS = [run.c[name] for name in columns(RunView)]
-"""The columns that a statement selects to read a ``RunView``."""
+_STEP = sa.select(visit.c.step).where(visit.c.id == run.c.visit_id).scalar_subquery()
+
+RUN_COLUMNS = [*(run.c[name] for name in columns(RunView)), run.c.origin.label("cause"), _STEP.label("step")]
+"""The columns that a statement selects to read one run; see ``one_run``."""
 
 _ATTEMPT_COLUMNS = [attempt.c[name] for name in columns(AttemptView)]
 
@@ -50,8 +54,15 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
     row = conn.execute(query).mappings().first()
     if row is None:
         raise no_run(run_id)
-    view = from_row(RunView, row)
+    view = one_run(row)
     return with_holds(conn, [view])[0] if row["holds"] else view
+
+
+def one_run(row: sa.RowMapping) -> RunView:
+    """Return the view of a row with ``RUN_COLUMNS``, which says who or what started the run."""
+    view = from_row(RunView, row)
+    cause = json.loads(row["cause"]) if row["cause"] else {}
+    return view._replace(origin=origin_in_words(view, cause, row["step"]))
 
 
 def with_holds(conn: sa.Connection, views: list[RunView]) -> list[RunView]:

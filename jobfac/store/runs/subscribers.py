@@ -11,9 +11,9 @@ from jobfac.states import FAILURES, FINAL, RunState
 from jobfac.store import outbox
 from jobfac.store.outbox import RECOVERED, OutboxEvent
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.reading import RUN_COLUMNS
+from jobfac.store.runs.reading import RUN_COLUMNS, one_run
 from jobfac.views.runs import RunView
-from jobfac.views.serialization import as_json, from_row
+from jobfac.views.serialization import as_json
 
 JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
 """Final states that show whether the job works. A stopped or denied run does not show that."""
@@ -70,9 +70,7 @@ def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunVie
     """Return the views of these runs by id."""
     if not run_ids:
         return {}
-    return {
-        row["id"]: from_row(RunView, row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()
-    }
+    return {row["id"]: one_run(row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()}
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:

@@ -25,7 +25,7 @@ from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import inputs, visits
-from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start
+from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start, too_many_visits
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 
@@ -248,8 +248,7 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
             case Enter() if visits.number(conn, parent.run_id) >= (most := limit(conn)):
                 if visits.is_busy(conn, parent.run_id):
                     return None
-                why = f"it has visited {most:,} steps, which the setting sequence_limit allows; check it for loops"
-                return _end(conn, parent.run_id, RunState.FAILED, why, parent.by)
+                return _end(conn, parent.run_id, RunState.FAILED, too_many_visits(most), parent.by)
             case Enter(step):
                 enter(conn, parent, step, entered + 1)
                 latest = visits.last(conn, parent.run_id)

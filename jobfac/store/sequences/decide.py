@@ -210,6 +210,16 @@ def cause(step: str, job: str | None, state: RunState | None, what: str | None) 
     return f"step '{step}' {word}: {', '.join(part for part in (job, said) if part)}"
 
 
+def too_many_visits(limit: int) -> str:
+    """Return why a sequence run ends that has visited as many steps as the setting ``sequence_limit`` allows."""
+    return f"it has visited {limit:,} steps, which the setting sequence_limit allows; check it for loops"
+
+
+def too_many_runs(number: int, limit: int) -> str:
+    """Return why a step fails with which a sequence run would have more runs than ``sequence_limit`` allows."""
+    return f"the run would have {number:,} runs of jobs; the setting sequence_limit is {limit:,}"
+
+
 def step_results(visits: Iterable[Visit]) -> dict[str, StepResult]:
     """Return every visited step with the result of its last visit. Undecided visits count as failures."""
     found: dict[str, StepResult] = {}

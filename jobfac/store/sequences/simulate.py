@@ -6,11 +6,23 @@ from datetime import datetime
 from math import prod
 from typing import Any, NamedTuple
 
+from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import whole
 from jobfac.states import Decision, RunState, StepResult
-from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of
+from jobfac.store.sequences.decide import (
+    Enter,
+    Leave,
+    Visit,
+    decide,
+    is_open,
+    leave,
+    outcome,
+    step_of,
+    too_many_runs,
+    too_many_visits,
+)
 
 Outcomes = Mapping[tuple[str, str], Sequence[RunState]]
 """Final states by step and job: one for each visit of the step. The last one applies to all later visits.
@@ -26,11 +38,15 @@ FEW = 1000
 
 
 class Stop(NamedTuple):
-    """One simulated visit: the ``number``-th of its step, and the final states of its jobs (empty if skipped)."""
+    """One simulated visit: the ``number``-th of its step, and the final states of its jobs (empty if skipped).
+
+    ``reason``: why it could not start; None: it could.
+    """
 
     number: int
     visit: Visit
     jobs: Mapping[str, RunState]
+    reason: str | None = None
 
 
 class Walk(NamedTuple):
@@ -47,6 +63,7 @@ def simulate(
     instant: datetime,
     decisions: Decisions | None = None,
     values: Mapping[str, Any] | None = None,
+    limit: int = SEQUENCE_LIMIT,
 ) -> Walk:
     """Simulate the sequence from the first step to the end, all at one ``instant`` (aware).
 
@@ -55,23 +72,35 @@ def simulate(
 
     Args:
         values: the parameters of the sequence.
+        limit: the maximum number of visits, and of runs of jobs.
 
     Jobs without an outcome succeed. The jobs of a step end in the order in which ``outcomes`` names them; jobs that it
     does not name end after them. So for a step with ``when_any`` the first named job decides.
     """
     stops: list[Stop] = []
     entered: Counter[str] = Counter()
+    runs = 0
     while True:
         last = stops[-1].visit if stops else None
         goal = last.to.step if last is not None and last.to is not None else None
         move = decide(sequence, last, entered[goal] if goal else 0)
+        if isinstance(move, Enter) and len(stops) >= limit:
+            return Walk(stops, RunState.FAILED, too_many_visits(limit))
         if isinstance(move, Enter):
             entered[move.step] += 1
             step, number = step_of(sequence, move.step), entered[move.step]
-            if step.waits and is_open(step, instant):
+            places = _places(step, values or {})
+            more = (1 if places is None else places) * len(step.jobs)
+            if not is_open(step, instant):
+                stops.append(Stop(number, Visit(step.name, [], 0, *leave(sequence, step, StepResult.SKIPPED)), {}))
+            elif step.waits:
                 stops.append(_waited(step, number, decisions or {}))
+            elif runs + more > limit:
+                failed = Visit(step.name, [], 0, *leave(sequence, step, StepResult.FAILURE))
+                stops.append(Stop(number, failed, {}, too_many_runs(runs + more, limit)))
             else:
-                stops.append(_visit(sequence, step, number, outcomes, instant, _places(step, values or {})))
+                stops.append(_visit(step, number, outcomes, None if places is None else min(FEW, places)))
+                runs += len(stops[-1].jobs) if places is None or places <= FEW else more
         elif isinstance(move, Leave):
             stops[-1] = stops[-1]._replace(visit=stops[-1].visit._replace(result=move.result, to=move.to))
         else:
@@ -90,7 +119,7 @@ def _places(step: Step, values: Mapping[str, Any]) -> int | None:
     """How many times the step starts each of its jobs; None: without ``for_each``."""
     if not step.for_each:
         return None
-    return min(FEW, prod(_length(given, values) for given in step.for_each.values()))
+    return prod(_length(given, values) for given in step.for_each.values())
 
 
 def _length(given: Any, values: Mapping[str, Any]) -> int:
@@ -101,11 +130,7 @@ def _length(given: Any, values: Mapping[str, Any]) -> int:
     return len(known) if isinstance(known, list) else 1
 
 
-def _visit(
-    sequence: Definition, step: Step, number: int, outcomes: Outcomes, instant: datetime, places: int | None
-) -> Stop:
-    if not is_open(step, instant):
-        return Stop(number, Visit(step.name, [], 0, *leave(sequence, step, StepResult.SKIPPED)), {})
+def _visit(step: Step, number: int, outcomes: Outcomes, places: int | None) -> Stop:
     named = [job for place, job in outcomes if place == step.name]
     if places is not None:
         jobs = dict.fromkeys((f"{job}[{at}]" for at in range(places) for job in step.jobs), RunState.SUCCEEDED)

@@ -12,7 +12,7 @@ from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.errors import FROM_FAILED, Refused
 from jobfac.states import ACTIVE, JobKind, RunState
-from jobfac.store import jobs, runs
+from jobfac.store import jobs, runs, schedules
 from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
@@ -42,7 +42,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
     if row.kind == JobKind.SEQUENCE:
         stop_jobs(conn, run_id, now=now, by=by)
-    advance_all(conn, sequences, by)
+    schedules.pause_failing(conn, advance_all(conn, sequences, by))
     after = conn.execute(sa.select(run.c.state).where(run.c.id == run_id)).scalar_one()
     return Stopped(before, RunState(after))
 

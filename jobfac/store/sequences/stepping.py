@@ -23,7 +23,7 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import inputs, visits
-from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
+from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
 
@@ -179,7 +179,7 @@ def _check_limit(conn: sa.Connection, parent: SequenceRun, more: int) -> None:
     most = limit(conn)
     before = visits.children(conn, parent.run_id)
     if before + more > most:
-        raise StepError(f"the run would have {before + more:,} runs of jobs; the setting sequence_limit is {most:,}")
+        raise StepError(too_many_runs(before + more, most))
 
 
 def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: int, number: int) -> None:

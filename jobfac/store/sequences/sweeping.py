@@ -104,5 +104,5 @@ def wake(conn: sa.Connection, by: str) -> int:
     """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
     ripe = conn.execute(_RIPE.limit(BATCH)).scalars().all()
     lock_to_stop(conn, ripe)
-    advance_all(conn, ripe, by)
+    schedules.pause_failing(conn, advance_all(conn, ripe, by))
     return len(ripe)

@@ -47,14 +47,15 @@ def graph(
     gone: set[tuple[str, str]],
     job_link: Callable[[str], str] | None = None,
 ) -> Markup:
-    """Return the graph. ``job_link``: the link of a step without a run."""
+    """Return the graph. ``job_link``: the link of a step with jobs and without a run."""
     found = layout(sequence)
     steps = [step.name for step in sequence.steps]
     nodes = []
     for number, box in found.boxes.items():
         name = steps[number] if number < len(steps) else ""
         its = stands.get(name, Progress("waiting" if name else "goal", ""))
-        link = its.link or (job_link(sequence.steps[number].jobs[0]) if name and job_link else "")
+        jobs = sequence.steps[number].jobs if name else ()
+        link = its.link or (job_link(jobs[0]) if jobs and job_link else "")
         nodes.append(_node(box, found.left, found.wide, its.word, link, bool(name)))
     lines = [_line(drawn, steps, gone) for drawn in found.drawn_edges]
     labels = [

@@ -13,7 +13,7 @@ from jobfac.web.drawing import bars, strip
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
-LIMIT = 50
+LIMIT = 30
 """The number of jobs on one page."""
 
 STATES = (

@@ -14,17 +14,23 @@ from collections.abc import Collection
 from typing import Protocol
 
 # Source: inotify(7) and <sys/inotify.h>.
-_CLOSE_WRITE, _MOVED_TO, _CREATE, _DELETE_SELF, _OVERFLOW = 0x8, 0x80, 0x100, 0x400, 0x4000
+_CLOSE_WRITE, _MOVED_TO, _CREATE, _DELETE_SELF, _OVERFLOW, _IGNORED = 0x8, 0x80, 0x100, 0x400, 0x4000, 0x8000
 _ONLYDIR = 0x01000000
 _MASK = _CLOSE_WRITE | _MOVED_TO | _CREATE | _DELETE_SELF | _ONLYDIR
 _EVENT = struct.Struct("iIII")
 
 
 class FolderEvents(Protocol):
-    """Events of folders. One thread uses it; ``wake`` is safe for any thread."""
+    """Events of folders. One thread waits for them; ``add`` and ``wake`` are safe for any thread."""
 
-    def watch(self, folders: Collection[str]) -> None:
-        """Report events of these folders, and of no others."""
+    def add(self, folders: Collection[str]) -> bool:
+        """Report events of these folders, too. Returns True if one of them is new.
+
+        Waits as long as the file server of a new folder lets it wait.
+        """
+
+    def remove(self, folders: Collection[str]) -> None:
+        """Report events of these folders no more."""
 
     def wait(self, seconds: float | None) -> Collection[str]:
         """Wait at most so long (None: any time); return the folders in which something has happened.
@@ -53,7 +59,10 @@ class NoEvents:
     def __init__(self) -> None:
         self._woken = threading.Event()
 
-    def watch(self, folders: Collection[str]) -> None:
+    def add(self, folders: Collection[str]) -> bool:
+        return False
+
+    def remove(self, folders: Collection[str]) -> None:
         pass
 
     def wait(self, seconds: float | None) -> Collection[str]:
@@ -69,7 +78,10 @@ class NoEvents:
 
 
 class Inotify:
-    """Events of folders by inotify. A folder that cannot be watched is left to the scans."""
+    """Events of folders by inotify. A folder that cannot be watched is left to the scans.
+
+    ``_names`` and ``_numbers`` are written under ``_lock``.
+    """
 
     def __init__(self) -> None:
         """Raises ``OSError`` if the kernel gives no instance."""
@@ -78,20 +90,34 @@ class Inotify:
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._folders: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._names: dict[int, set[str]] = {}  # a folder may have several names: links
+        self._numbers: dict[str, int] = {}
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
 
-    def watch(self, folders: Collection[str]) -> None:
-        known = {folder: number for number, folder in self._folders.items()}
-        for folder in known.keys() - set(folders):
-            self._libc.inotify_rm_watch(self._fd, known[folder])
-            del self._folders[known[folder]]
-        for folder in set(folders) - known.keys():
+    def add(self, folders: Collection[str]) -> bool:
+        with self._lock:
+            missing = set(folders) - self._numbers.keys()
+        is_new = False
+        for folder in missing:
             number = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK)
             if number >= 0:
-                self._folders[number] = folder
+                with self._lock:
+                    self._numbers[folder] = number
+                    self._names.setdefault(number, set()).add(folder)
+                is_new = True
+        return is_new
+
+    def remove(self, folders: Collection[str]) -> None:
+        with self._lock:
+            for folder in self._numbers.keys() & set(folders):
+                number = self._numbers.pop(folder)
+                self._names[number].discard(folder)
+                if not self._names[number]:
+                    del self._names[number]
+                    self._libc.inotify_rm_watch(self._fd, number)
 
     def wait(self, seconds: float | None) -> Collection[str]:
         ready = {fd for fd, _ in self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000)}
@@ -109,12 +135,13 @@ class Inotify:
         while at < len(data):
             number, mask, _, length = _EVENT.unpack_from(data, at)
             at += _EVENT.size + length
-            if mask & _OVERFLOW:
-                return set(self._folders.values())
-            if number in self._folders:
-                found.add(self._folders[number])
-            if mask & _DELETE_SELF:
-                self._folders.pop(number, None)
+            with self._lock:
+                if mask & _OVERFLOW:
+                    return set(self._numbers)
+                found |= self._names.get(number, set())
+                if mask & _IGNORED:  # the folder was deleted or unmounted
+                    for folder in self._names.pop(number, ()):
+                        del self._numbers[folder]
         return found
 
     def wake(self) -> None:

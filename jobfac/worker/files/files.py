@@ -1,5 +1,6 @@
-"""Scans for the files that a worker watches for, and stores what has arrived. One thread uses it."""
+"""Decides when to scan for the files that a worker watches for, and stores what has arrived. One thread uses it."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from jobfac.settings import Settings
 from jobfac.store.schedules import ArrivedFile
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.arrivals import REFUSED, Arrivals
-from jobfac.worker.files.scanning import scan
+from jobfac.worker.files.lanes import Result, Scanner
 from jobfac.worker.files.targets import FILES, Target, read_targets
 
 log = logger("jobfac.files")
@@ -34,16 +35,33 @@ SAID_AGAIN = 3600.0
 """Seconds for which the log does not repeat a problem."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
-    """A target, the files that were seen of it, where it looks, and when it is scanned next (monotonic seconds)."""
+    """A target, and the files that were seen of it. ``said``: problems that were logged, and until when that counts."""
 
     target: Target
     arrivals: Arrivals
+    said: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Place:
+    """A pattern for whose files one or several watches look.
+
+    Attributes:
+        scan_at: when it is scanned next (monotonic seconds).
+        not_before: when it is scanned next at the earliest, whatever happens.
+        folders: where the last scan looked.
+        is_scanned: a result is still to come.
+        again: something has happened since that scan began.
+    """
+
+    watches: list[Watch] = field(default_factory=list)
     scan_at: float = 0.0
     not_before: float = 0.0
     folders: frozenset[str] = frozenset()
-    said: dict[str, float] = field(default_factory=dict)
+    is_scanned: bool = False
+    again: bool = False
 
 
 class Files:
@@ -53,34 +71,50 @@ class Files:
         read_at: when to read again what to watch for (monotonic seconds).
     """
 
-    def __init__(self, db: Database, settings: Settings, worker: str, pools: Sequence[str]) -> None:
+    def __init__(self, db: Database, settings: Settings, worker: str, pools: Sequence[str], scanner: Scanner) -> None:
         self.read_at = 0.0
         self._db = db
         self._worker = worker
         self._pools = pools
         self._interval = settings.file_scan_interval
         self._log = log.bind(worker=worker)
+        self._scanner = scanner
         self._watches: dict[Target, Watch] = {}
+        self._places: dict[str, Place] = {}
+        self._left: set[str] = set()
+        self._said_stuck: set[str] = set()
 
-    @property
-    def folders(self) -> Collection[str]:
-        """The folders in which files are looked for."""
-        return frozenset().union(*(watch.folders for watch in self._watches.values()))
+    def take_left(self) -> Collection[str]:
+        """Return the folders in which no file is looked for any more, since the last call."""
+        left, self._left = self._left, set()
+        return left.difference(*(place.folders for place in self._places.values())) if left else left
 
     def happened(self, folders: Collection[str], now: float) -> None:
         """Scan soon where something has happened."""
-        for watch in self._watches.values():
-            if not watch.folders.isdisjoint(folders):
-                watch.scan_at = min(watch.scan_at, max(watch.not_before, now + AT_ONCE))
+        for place in self._places.values() if folders else ():
+            if not place.folders.isdisjoint(folders):
+                place.again = place.is_scanned
+                place.scan_at = min(place.scan_at, max(place.not_before, now + AT_ONCE))
 
     def turn(self, now: float, is_over: Callable[[], bool] = lambda: False) -> float:
-        """Read what to watch for and scan, each if it is due at ``now``. Returns the seconds to the next turn."""
+        """Read what to watch for, begin scans, and store their results, each if it is due at ``now``.
+
+        Returns the seconds to the next turn, unless a scan ends before.
+        """
         if now >= self.read_at:
             self._read(now)
-        for watch in list(self._watches.values()):
-            if now >= watch.scan_at and not is_over():
-                self._scan(watch, now, is_over)
-        return max(0.0, min([self.read_at, *(watch.scan_at for watch in self._watches.values())]) - now)
+        due = {pattern: one for pattern, one in self._places.items() if now >= one.scan_at and not one.is_scanned}
+        for place in due.values():
+            place.is_scanned, place.again = True, False
+        begin_at = self._scanner.begin(due, now)
+        for result in self._scanner.results():
+            if not is_over():
+                self._use(result, now, is_over)
+        self._say_stuck(now)
+        times = [place.scan_at for place in self._places.values() if not place.is_scanned]
+        if begin_at is not None:
+            times.append(begin_at)
+        return max(0.0, min(self.read_at, *times, math.inf) - now)
 
     def _read(self, now: float) -> None:
         try:
@@ -90,21 +124,38 @@ class Files:
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
+        watches: dict[str, list[Watch]] = {}
+        for watch in self._watches.values():
+            watches.setdefault(watch.target.pattern, []).append(watch)
+        before, self._places = self._places, {}
+        for pattern, some in watches.items():
+            place = self._places[pattern] = before.pop(pattern) if pattern in before else Place()
+            if any(one not in place.watches for one in some):
+                place.scan_at, place.again = place.not_before, place.is_scanned
+            place.watches = some
+        self._left.update(*(place.folders for place in before.values()))
         self.read_at = now + (READ_INTERVAL if targets else READ_RARELY)
 
-    def _scan(self, watch: Watch, now: float, is_over: Callable[[], bool]) -> None:
-        began = time.monotonic()
+    def _use(self, result: Result, now: float, is_over: Callable[[], bool]) -> None:
+        """Store what a scan has found, and decide when to scan again."""
+        found, place = result.found, self._places.get(result.pattern)
+        if place is None:  # it is not watched for any more
+            self._left |= found.folders
+            return
+        self._left |= place.folders
+        place.folders, place.is_scanned = found.folders, False
+        place.not_before = result.began + SHARE * result.seconds
         try:
-            found = scan(watch.target.pattern)
-            watch.not_before = now + SHARE * (time.monotonic() - began)
-            watch.folders = found.folders
-            self._say(watch, found.problems, now)
-            self._take(watch, watch.arrivals.observe(found.files, now), now, is_over)
+            for watch in place.watches:
+                self._say(watch, found.problems, now)
+                self._take(watch, watch.arrivals.observe(found.files, result.began), now, is_over)
         except Unreachable as error:
             self._log.warning("files not started, retrying", action="watch_failed", reason=str(error))
-        next_at = watch.arrivals.next_at()
-        due = now + self._interval if next_at is None else min(now + self._interval, max(next_at, now + RETRY / 10))
-        watch.scan_at = max(due, watch.not_before)
+        times = [at for watch in place.watches if (at := watch.arrivals.next_at()) is not None]
+        due = min([now + self._interval, *(max(at, now + RETRY / 10) for at in times)])
+        if place.again or result.is_new:
+            due = min(due, now + AT_ONCE)
+        place.scan_at, place.again = max(due, place.not_before), False
 
     def _take(self, watch: Watch, files: Sequence[ArrivedFile], now: float, is_over: Callable[[], bool]) -> None:
         """Store in batches what has arrived."""
@@ -124,6 +175,13 @@ class Files:
                 self.read_at = now
             if at + FILES < len(files):
                 time.sleep(self._db.dialect.pause_between_writes)
+
+    def _say_stuck(self, now: float) -> None:
+        stuck = set(self._scanner.stuck(now))
+        for folder in sorted(stuck - self._said_stuck):
+            text = "a folder does not answer; its files are not noticed, those of other folders are"
+            self._log.warning(text, action="folder_stuck", folder=folder)
+        self._said_stuck = stuck
 
     def _say(self, watch: Watch, problems: Collection[str], now: float) -> None:
         """Log problems, each at most once per ``SAID_AGAIN``, and no more than a few of a scan."""

@@ -47,6 +47,13 @@ def scan(pattern: str) -> Scan:
     return Scan(files, frozenset(folders), problems)
 
 
+def folder_of(pattern: str) -> str:
+    """Return the innermost folder that a pattern names without a wildcard."""
+    parts = Path(pattern).parts[:-1]
+    first = next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
+    return str(Path(*parts[:first]))
+
+
 def _is_pattern(text: str) -> bool:
     return any(sign in text for sign in "*?[")
 

@@ -1,14 +1,19 @@
-"""The thread that watches for files. It starts when there is something to watch for, anywhere in the factory."""
+"""The thread that watches for files. It starts when there is something to watch for, anywhere in the factory.
+
+It decides and writes to the database; the threads of ``lanes`` look into the folders.
+"""
 
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents, folder_events
 from jobfac.worker.files.files import RETRY, Files
+from jobfac.worker.files.lanes import Lanes
 
 log = logger("jobfac.files")
 
@@ -16,17 +21,18 @@ log = logger("jobfac.files")
 class FileWatcher:
     """Watches for the files of the pools of one worker.
 
-    ``_number`` and ``_thread`` are written by the thread that calls ``noticed``, ``_files`` by the own thread.
+    All fields are written by the thread that calls ``noticed``; those that the own thread reads, before it begins.
     """
 
     def __init__(self, db: Database, settings: Settings, worker: str, pools: Sequence[str]) -> None:
-        self._files = Files(db, settings, worker, pools)
+        self._make = partial(Files, db, settings, worker, pools)
         self._log = log.bind(worker=worker)
         self._number = 0
         self._changed = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._events: FolderEvents | None = None
+        self._lanes: Lanes | None = None
 
     def noticed(self, number: int) -> None:
         """Take the number of a survey that changes with what there is to watch for; 0: nothing."""
@@ -36,7 +42,9 @@ class FileWatcher:
         self._changed.set()
         if self._events is None:
             self._events = folder_events()
-            self._thread = threading.Thread(target=self._run, args=(self._events,), name="files", daemon=True)
+            self._lanes = Lanes(self._events)
+            arguments = self._make(self._lanes), self._events
+            self._thread = threading.Thread(target=self._run, args=arguments, name="files", daemon=True)
             self._thread.start()
         else:
             self._events.wake()
@@ -44,28 +52,28 @@ class FileWatcher:
     def close(self) -> None:
         """Stop watching."""
         self._ended.set()
-        if self._thread is None or self._events is None:
+        if self._thread is None or self._events is None or self._lanes is None:
             return
         self._events.wake()
-        self._thread.join(timeout=1.0)  # a network drive may keep it longer
-        if not self._thread.is_alive():
+        self._thread.join(timeout=1.0)
+        if self._lanes.close() and not self._thread.is_alive():  # a folder that hangs may use the events later
             self._events.close()
 
-    def _run(self, events: FolderEvents) -> None:
+    def _run(self, files: Files, events: FolderEvents) -> None:
         while not self._ended.is_set():
             try:
-                self._turn(events)
+                self._turn(files, events)
             except Exception:  # without this thread nobody would notice the files
                 self._log.exception("cannot watch for files", action="watch_failed")
                 self._ended.wait(RETRY)
 
-    def _turn(self, events: FolderEvents) -> None:
+    def _turn(self, files: Files, events: FolderEvents) -> None:
         if self._changed.is_set():
             self._changed.clear()
-            self._files.read_at = 0.0
+            files.read_at = 0.0
         pause = None
         if self._number:
             began = time.monotonic()
-            pause = self._files.turn(began, self._ended.is_set) - (time.monotonic() - began)
-            events.watch(self._files.folders)
-        self._files.happened(events.wait(pause), time.monotonic())
+            pause = files.turn(began, self._ended.is_set) - (time.monotonic() - began)
+            events.remove(files.take_left())
+        files.happened(events.wait(pause), time.monotonic())

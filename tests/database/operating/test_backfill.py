@@ -15,7 +15,7 @@ from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
 from jobfac.store import schedules
 from jobfac.views.results.backfill import Backfill, BackfillResult
-from tests.support.database import Hand, get, states, together
+from tests.support.database import Hand, get, origin, states, together
 
 ANN = Caller("ann")
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -43,6 +43,7 @@ def test_each_due_time_gets_one_run_however_often_it_is_asked_for(db: Database) 
     rows = [get(db, line.run) for line in rest.items if line.run]
     assert [row["due_at"] for row in rows] == [line.due_at for line in rest.items]
     assert {(row["priority"], row["created_by"]) for row in rows} == {(-95, "ann")}
+    assert origin(db, rows[0]["id"]) == "backfill of a schedule by ann"
     assert {line.result for line in fill(db).items} == {BackfillResult.EXISTS}
 
 

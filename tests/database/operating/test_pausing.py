@@ -8,16 +8,23 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, outbox_event, run, schedule
-from jobfac.states import RunState
+from jobfac.database.tables import audit, outbox_event, run, schedule, visit
+from jobfac.operations import approvals, stopping
+from jobfac.operations.caller import Caller
+from jobfac.states import Role, RunState
 from jobfac.store import schedules, sequences, statistics
-from tests.support.database import Hand, start
+from tests.support.database import Hand, start, state
+from tests.support.sequences import Player, children
 
 S, F, T, L, X = RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED
 
 
+ME = Caller("me", role=Role.OPERATOR)
+
+
 def define(db: Database, **jobs: dict[str, Any]) -> None:
-    wanted = d.from_data({"jobs": {job: {"command": ["x"], **body} for job, body in jobs.items()}}).jobs
+    bodies = {job: body if "steps" in body else {"command": ["x"], **body} for job, body in jobs.items()}
+    wanted = d.from_data({"jobs": bodies}).jobs
     for job, definition in wanted.items():
         db.transact(schedules.put, job, definition, "me")
 
@@ -25,10 +32,10 @@ def define(db: Database, **jobs: dict[str, Any]) -> None:
 def ends(db: Database, hand: Hand, *states: RunState, job: str = "a") -> list[list[str]]:
     """Let runs end so, one after the other; which jobs each of them paused."""
     paused = []
-    for state in states:
+    for how in states:
         start(db, job)
         (claimed,) = hand.claim()
-        finished = hand.end(claimed, state)
+        finished = hand.end(claimed, how)
         paused.append(db.transact(schedules.pause_failing, finished))
     return paused
 
@@ -67,6 +74,37 @@ def test_a_worker_that_dies_counts_as_a_failure(db: Database) -> None:
     db.transact(sequences.expire, "sweeper")
     with db.read() as conn:
         assert set(conn.execute(sa.select(schedule.c.paused)).scalars()) == {True}
+
+
+def test_a_sequence_that_fails_by_a_decision_a_time_limit_or_a_stop_counts(db: Database) -> None:
+    ends = {"pause_after": 1, **EVERY}
+    ask = {"name": "ask", "approve": {"timeout": "1h"}}
+    define(
+        db,
+        a={},
+        rejected={"steps": [ask], **ends},
+        expired={"steps": [ask], **ends},
+        broken={"steps": [{"name": "one", "jobs": ["a"]}], **ends},
+    )
+    player = Player(db)
+    rejected, _, broken = (start(db, job) for job in ("rejected", "expired", "broken"))
+    player.look()
+
+    def paused() -> set[str]:
+        with db.read() as conn:
+            return set(conn.execute(sa.select(schedule.c.job).where(schedule.c.paused == sa.true())).scalars())
+
+    approvals.approve(db, ME, rejected, "ask", approved=False)
+    assert paused() == {"rejected"}
+    with db.begin() as conn:
+        conn.execute(visit.update().where(visit.c.wake_at.is_not(None)).values(wake_at=utcnow(-1000)))
+    assert db.transact(sequences.wake, "s1") == 1
+    assert paused() == {"rejected", "expired"}
+    with db.begin() as conn:  # as if no worker had claimed it
+        conn.execute(run.update().where(run.c.sequence_run_id == broken).values(state="queued", worker_id=None))
+    (job,) = children(db, broken)
+    stopping.stop(db, ME, job["id"])
+    assert (state(db, broken), paused()) == ("failed", {"rejected", "expired", "broken"})
 
 
 def test_the_usual_duration_is_the_median_of_the_last_30_successes(db: Database) -> None:

@@ -14,7 +14,7 @@ from jobfac.operations.caller import Caller
 from jobfac.store.jobs import load
 from jobfac.store.triggers import start_urls as store
 from jobfac.store.triggers.start_urls import StartUrl
-from tests.support.database import define, get, now
+from tests.support.database import define, get, now, origin
 
 ANN = Caller("ann")
 
@@ -44,6 +44,7 @@ def test_a_url_starts_its_job_until_it_is_revoked(db: Database) -> None:
 
     first = call(db, made.token, "github 1", n="1")
     assert get(db, first)["created_by"] == f"url {made.id} (github)"
+    assert origin(db, first) == f"start URL {made.id} (github)"
     assert call(db, made.token, "github 1", n="1") == first  # the same delivery
     with pytest.raises(DefinitionError, match="differs in parameters"):
         call(db, made.token, "github 1", n="2")

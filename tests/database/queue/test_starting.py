@@ -13,7 +13,7 @@ from jobfac.database.tables import run
 from jobfac.errors import NotFound, Refused
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest, admission
-from tests.support.database import Hand, define, events, get, make_due, now, start, states, together
+from tests.support.database import Hand, define, events, get, make_due, now, origin, start, states, together
 
 
 def test_a_run_stores_the_values_of_its_request(db: Database) -> None:
@@ -197,6 +197,7 @@ def test_a_finished_run_is_retried(db: Database) -> None:
     hand.end(hand.take())
     again = get(db, db.transact(runs.retry, first, "me").run_id)
     assert (again["retry_of"], again["created_by"], again["state"]) == (first, "me", "queued")
+    assert (origin(db, first), origin(db, again["id"])) == ("tester", f"retry of run {first} by me")
     assert (again["arguments"], again["payload"], again["priority"]) == ('["x"]', "p", 4)
     with pytest.raises(NotFound, match="There is no run 99999"):
         db.transact(runs.retry, 99999, "me")

@@ -22,6 +22,7 @@ from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import Claimed, draining
 from jobfac.store.workers.claiming import Room
+from scripts.deploy.upgrade_rehearsal import refusals
 from tests.support.database import Hand, define, events, start, state, states
 from tests.support.engines import ENGINES
 from tests.support.inprocess import nursery
@@ -225,8 +226,9 @@ def test_a_schema_of_another_version_is_refused(db: Database) -> None:
             conn.exec_driver_sql(f"UPDATE {version} SET version_num = '{number}'")
 
     pretend("9999")
-    with pytest.raises(WrongSchema, match="version 9999 and this program needs "):
+    with pytest.raises(WrongSchema, match="version 9999 and this program needs ") as refused:
         db.check_schema()
+    assert any(form.fullmatch(str(refused.value)) for form in refusals()), "the guide quotes another sentence"
     with pytest.raises(WrongSchema, match="version 9999, which this program does not know; it needs "):
         db.upgrade()
     pretend(db.head())  # a real server's database is used by the next test

@@ -12,11 +12,23 @@ STEPS = ["s1", "s2", "s3", "s4"]
 JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
 FAN = {"parameters": {"n": {"type": "integer", "required": True}}}
 KNOWN = {job: {"command": ["true"], **(FAN if job.startswith("fan") else {})} for job in [*JOBS, "fan", "fan2"]}
-ECHO = {"pool": "elsewhere", "schedules": [{"after": {"any": [{"job": "a", "on": "finished"}, {"job": "fan"}]}}]}
-"""A job that nobody claims: it starts after each end of the job ``a`` and each success of ``fan``."""
+_EACH = [{"job": "a", "on": "finished"}, {"job": "inner", "on": "finished"}, {"job": "fan"}]
+FOLLOWERS = {
+    "each": {"command": ["true"], "pool": "elsewhere", "schedules": [{"after": {"any": _EACH}}]},
+    "both": {"command": ["true"], "pool": "elsewhere", "schedules": [{"after": {"all": [{"job": "a"}, {"job": "b"}]}}]},
+}
+"""Jobs that nobody claims. ``each`` starts after each end of the job ``a``, each end of the sequence ``inner``, and
+each success of ``fan``; ``both`` after successes of ``a`` and ``b``."""
 
 STRICT = {"jobs": ["fan"], "for_each": {"n": [1, 2, 3, 4, 5]}, "stop_on_failure": True}
 """A step that starts no more runs after its first failure."""
+
+WAITS: list[dict[str, Any]] = [
+    {"duration": "1h"},
+    {"file": "/in/*.csv", "pool": "etl"},
+    {"file": "/in/*.csv", "timeout": "1h", "otherwise": "succeed"},
+    {"http": "https://rates.example.org", "timeout": "1h"},
+]
 
 INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 
@@ -49,7 +61,7 @@ def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str
         st.fixed_dictionaries(fan, optional=fans),
         st.fixed_dictionaries({**strict, "name": st.just(name)}, optional=fans),
         st.fixed_dictionaries({**waiting, "approve": st.sampled_from([{}, {"timeout": "1h", "otherwise": "succeed"}])}),
-        st.fixed_dictionaries({**waiting, "wait": st.just({"duration": "1h"})}),
+        st.fixed_dictionaries({**waiting, "wait": st.sampled_from(WAITS)}),
     )
 
 

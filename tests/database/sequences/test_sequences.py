@@ -7,7 +7,7 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import runs, sequences
 from jobfac.store.runs import Outcome
-from tests.support.database import attempts, define, events, get, make_due, now, start, state
+from tests.support.database import attempts, define, events, get, make_due, now, origin, start, state
 from tests.support.sequences import Player, children, path
 
 
@@ -33,6 +33,7 @@ def test_a_sequence_visits_its_steps_in_order_and_ends(db: Database) -> None:
     assert attempts(db, run_id) == []
     started = [(child["job"], child["priority"], child["created_by"]) for child in children(db, run_id)]
     assert started == [(job, 7, f"run {run_id}") for job in "abc"]
+    assert origin(db, children(db, run_id)[2]["id"]) == f"step two of run {run_id}"
 
 
 BRANCHES = {

@@ -15,7 +15,7 @@ from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import schedules, sequences
 from jobfac.store.history import search
-from tests.support.database import Hand, get, start, together
+from tests.support.database import Hand, get, origin, start, together
 from tests.support.sequences import Player
 
 
@@ -100,6 +100,7 @@ def test_the_run_knows_what_triggered_it(db: Database) -> None:
     follow(db)
     (row,) = started(db, "load")
     assert json.loads(row["arguments"]) == [str(first), "extract"]
+    assert origin(db, row["id"]) == f"schedule 1, after run {first} of extract (succeeded)"
     local = get(db, first)["ended_at"] + timedelta(hours=9)
     assert json.loads(row["parameters"]) == {"rows": 12, "day": local.date().isoformat()}
     end(db, "extract")
@@ -116,9 +117,9 @@ def test_all_waits_for_each_job_once(db: Database) -> None:
     ids = end(db, "b", state=RunState.FAILED)
     assert len(follow(db).runs) == 1
     (row,) = started(db, "load")
-    origin = json.loads(row["origin"])
-    assert origin["run"]["id"] == ids[0]
-    assert [one["job"] for one in origin["runs"]] == ["a", "b"]
+    cause = json.loads(row["origin"])
+    assert cause["run"]["id"] == ids[0]
+    assert [one["job"] for one in cause["runs"]] == ["a", "b"]
     end(db, "b")
     assert follow(db).runs == []
     end(db, "a")

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from jobfac.store import jobs as job_store
 from jobfac.store import retention, schedules
 from jobfac.store.schedules import ArrivedFile, WatchedSchedule
 from jobfac.worker.files.files import Files
-from tests.support.database import Hand, together
+from jobfac.worker.files.lanes import Result
+from jobfac.worker.files.scanning import scan
+from tests.support.database import Hand, origin, together
 from tests.support.engines import EACH_DIALECT
 
 COMMAND = {"command": ["load", "${trigger.path}"]}
@@ -68,11 +70,12 @@ def test_each_file_is_one_run_that_knows_it(db: Database) -> None:
     assert len(arrive(db, *files(1, size=2)).runs) == 1
     assert len(arrive(db, *files(1, modified=2)).runs) == 1
     found = rows(db)
-    origin = json.loads(found[0]["origin"])
-    assert (origin["path"], origin["name"], origin["size"]) == ("/in/0.csv", "0.csv", 1)
+    cause = json.loads(found[0]["origin"])
+    assert (cause["path"], cause["name"], cause["size"]) == ("/in/0.csv", "0.csv", 1)
+    assert origin(db, found[0]["id"]) == "schedule 1, by the file /in/0.csv (1 byte)"
     assert json.loads(found[0]["arguments"]) == ["0.csv", "1"]
-    assert json.loads(found[0]["parameters"]) == {"file": "/in/0.csv", "day": origin["due"][:10]}
-    assert origin["due"].endswith("+09:00")
+    assert json.loads(found[0]["parameters"]) == {"file": "/in/0.csv", "day": cause["due"][:10]}
+    assert cause["due"].endswith("+09:00")
     assert (found[0]["created_by"], len({row["due_at"] for row in found})) == ("schedule 1", 5)
 
 
@@ -135,6 +138,23 @@ def test_a_file_is_remembered_while_a_worker_sees_it_whatever_became_of_its_run(
         assert [row.paused for row in conn.execute(sa.select(schedule))] == [False]
 
 
+class AtOnce:
+    """Scans in the thread of the caller, at the time that the test says."""
+
+    def __init__(self) -> None:
+        self._results: list[Result] = []
+
+    def begin(self, patterns: Iterable[str], now: float) -> None:
+        self._results += [Result(pattern, scan(pattern), now, 0.0) for pattern in patterns]
+
+    def results(self) -> list[Result]:
+        found, self._results = self._results, []
+        return found
+
+    def stuck(self, now: float) -> Collection[str]:
+        return ()
+
+
 def _settle(watcher: Files) -> None:
     """Let a worker scan a few times."""
     for second in range(0, 400, 100):
@@ -147,9 +167,9 @@ def test_three_thousand_files_are_three_thousand_runs(db: Database, tmp_path: Pa
         (tmp_path / f"{place}.csv").touch()
     apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
     settings = Settings(file_scan_interval=1.0)
-    workers = [Files(db, settings, name, ["default"]) for name in ("w1", "w2")]
+    workers = [Files(db, settings, name, ["default"], AtOnce()) for name in ("w1", "w2")]
     together(2, lambda place: _settle(workers[place]))
-    _settle(Files(db, settings, "restarted", ["default"]))
+    _settle(Files(db, settings, "restarted", ["default"], AtOnce()))
     paths = sa.func.json_extract(run.c.origin, "$.path")
     counts = sa.select(sa.func.count(), sa.func.count(sa.distinct(paths)), sa.func.count(sa.distinct(run.c.due_at)))
     with db.read() as conn:
@@ -159,7 +179,7 @@ def test_three_thousand_files_are_three_thousand_runs(db: Database, tmp_path: Pa
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_what_is_half_written_waits(db: Database, tmp_path: Path) -> None:
     apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "5m"}]})
-    watcher = Files(db, Settings(file_scan_interval=1.0), "w1", ["default"])
+    watcher = Files(db, Settings(file_scan_interval=1.0), "w1", ["default"], AtOnce())
     path = tmp_path / "a.csv"
     began = time.time()
     for minute in range(12):

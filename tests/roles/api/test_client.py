@@ -148,3 +148,26 @@ def test_a_start_on_each_worker_gives_the_runs_of_all(served: Served, client: Cl
     assert answer.json()["id"] == runs[0]["id"] == client.start("each", idempotency_key="k").id
     served.define("a")
     assert "runs" not in served.operator.post("/v1/jobs/a/runs").json()
+
+
+def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://ann:secret@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Client("http://jobs.example.org", "key", retry_for=0) as client, pytest.raises(Unreachable) as caught:
+        client.run(1)
+    sentence = str(caught.value)
+    assert sentence.startswith("The API at http://jobs.example.org cannot be reached through the proxy 127.0.0.1:9: ")
+    assert sentence.endswith(". Check JOBFAC_API_URL, http_proxy and no_proxy.")
+
+
+@pytest.mark.parametrize("proxy", ["::::", "ftp://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_reported(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(Unreachable, match=r"^The proxy .* cannot be used: .* or list the API's host in no_proxy\.$"):
+        Client("http://jobs.example.org", "key")
+
+
+def test_a_url_that_is_none_is_reported() -> None:
+    with pytest.raises(Unreachable, match="cannot be used: Invalid port"):
+        Client("http://[::1", "key")

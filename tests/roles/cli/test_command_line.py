@@ -316,19 +316,6 @@ def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
         assert out.read() == b"last\n"
 
 
-def test_up_is_all_roles_in_one_process(sqlite_factory: Factory, tmp_path: Path) -> None:
-    factory = sqlite_factory
-    factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'fresh.db'}"
-    process = factory.role("up", "--port", "0", "--slots", "2")
-    log = tmp_path / "up-0.log"
-    wait_for(lambda: "The factory is up" in log.read_text(), "up")
-    wait_for(lambda: factory.run("workers", "list", "--json", code=None).stdout.startswith("[\n"), "a worker")
-    factory.apply({"hello": {"command": ["echo", "hello"], "schedules": [{"every": "1s"}]}})
-    wait_for(lambda: factory.json("runs", "list", "--state", "succeeded"), "a scheduled run")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
-
-
 def test_settings_are_shown_with_their_sources(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')
@@ -345,3 +332,13 @@ def test_a_full_disk_of_the_output_is_reported_in_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "jobfac", "--version"], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"There is no room for the output: the disk is full.\n")
+
+
+def test_ctrl_c_while_waiting_says_that_the_run_continues(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"waits": {"command": ["true"]}})
+    process = sqlite_factory.role("start", "waits", "--wait")
+    log = sqlite_factory.folder / "start-0.log"
+    wait_for(lambda: "1\n" in log.read_text(), "the run was started")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert log.read_text() == "1\nInterrupted; run 1 continues; `jobfac stop 1` stops it.\n"

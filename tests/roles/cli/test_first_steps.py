@@ -41,6 +41,12 @@ def test_init_overwrites_nothing(sqlite_factory: Factory, tmp_path: Path) -> Non
     assert not (tmp_path / "jobs.yaml").exists()
 
 
+def test_init_says_why_it_cannot_write_and_leaves_no_part(sqlite_factory: Factory, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = sqlite_factory.run("init", str(tmp_path / "file"), code=4)
+    assert refused.stderr == f"{tmp_path / 'file'} cannot be written: File exists; name another folder.\n"
+
+
 def test_the_first_file_names_the_schema_beside_it(sqlite_factory: Factory, tmp_path: Path) -> None:
     sqlite_factory.run("init", str(tmp_path / "new"))
     first = (tmp_path / "new" / "jobs.yaml").read_text().splitlines()[0]

@@ -134,6 +134,27 @@ def test_a_job_from_a_file_runs_according_to_its_definition(try_: Try, tmp_path:
     assert (missing.returncode, missing.stderr) == (3, f"{file} has no job 'import'; it has all, export.\n")
 
 
+def test_a_job_that_starts_after_another_one_is_tried_with_its_run(try_: Try, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text("""
+    jobs:
+      extract: {command: ["true"]}
+      load:
+        parameters: {rows: {type: integer, default: "${trigger.run.outputs.rows}"}}
+        command: [sh, -c, 'echo "$1 $JOBFAC_TRIGGER_RUN_ID $JOBFAC_PARAM_ROWS"', sh, "${trigger.run.job}"]
+        schedules: [{after: {job: extract}}]
+    """)
+    words = ("--file", str(file), "load", "--trigger-run")
+    assert try_(*words, '{"job": "extract", "id": 17, "outputs": {"rows": 12}}').stdout == "extract 17 12\n"
+    wrong = try_(*words, '{"job": "extract"}')
+    assert summary_of(wrong)["reason"].endswith("refers to ${trigger.run.outputs.rows}, which this start does not have")
+    for text in ("extract", '{"id": 17}', '{"job": 1}', '{"job": "extract", "other": 1}'):
+        refused = try_(*words, text)
+        assert (refused.returncode, "--trigger-run must be JSON such as" in refused.stderr) == (2, True)
+    both = try_(*words, '{"job": "extract"}', "--trigger-path", str(file))
+    assert "cannot both have started the job" in both.stderr
+
+
 def test_output_that_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text("jobs: {flood: {command: [sh, -c, 'printf %09d 1; head -c 5000000 /dev/zero; printf %09d 2'], "

@@ -1,63 +1,22 @@
 """The guide's commands, executed exactly, each page in its own folder; and every command that it names is parsed."""
 
-import itertools
 import re
 import shlex
 import shutil
 import socket
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from typer import TyperException
 
 from jobfac.cli import app
 from jobfac.cli.listing import Group, UsageHelp
-from jobfac.database.engine import Database
 from jobfac.guide import TOPICS, page, summary
+from tests.roles.guide.pages import RUN, blocks, prepare, runs_here, script
 from tests.roles.guide.shell import shell
-from tests.roles.guide.stages import NOT_HERE, STAGES, Stage
+from tests.roles.guide.stages import NOT_HERE, STAGES
 from tests.support.receivers import mailbox
-from tests.support.terminal import typed
-
-RUN = {"console", "sh", "yaml", "toml", "python"}
-"""Kinds of blocks that are executed; `sql` is executed by tests/database/tsql/test_dba_guide.py."""
-
-
-class Block(NamedTuple):
-    """A block of a page: the word after its fence, and its text."""
-
-    kind: str
-    text: str
-
-    @property
-    def first(self) -> str:
-        return self.text.partition("\n")[0]
-
-
-def blocks(topic: str) -> list[Block]:
-    return [Block(*found) for found in re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page(topic), re.MULTILINE)]
-
-
-def runs_here(topic: str) -> list[Block]:
-    return [block for block in blocks(topic) if block.kind in RUN and (topic, block.first) not in NOT_HERE]
-
-
-def script(topic: str, stage: Stage) -> str:
-    """Convert a page to a script: YAML becomes jobs.yaml, and the lines of commands are typed."""
-    parts = ["set -e", "trap 'kill $(jobs -p) 2>/dev/null && wait || true' EXIT", stage.script]
-    for (kind, text), after in itertools.pairwise([*runs_here(topic), Block("", "")]):
-        if kind == "yaml":
-            parts.append(f"cat > jobs.yaml <<'END'\n{text}END")
-            parts += [] if "jobfac apply jobs.yaml" in after.text else ["jobfac apply jobs.yaml --dry-run > plan"]
-        elif kind == "toml":
-            parts.append(f"cat > jobfac.toml <<'END'\n{text}END\njobfac config")
-        elif kind == "python":
-            parts.append(f"{sys.executable} - <<'END'\n{stage.python}{text}END")
-        else:
-            parts.append(typed(text))
-    return "\n".join(parts)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
@@ -65,11 +24,7 @@ def script(topic: str, stage: Stage) -> str:
 def test_the_commands_of_a_page_work(topic: str, tmp_path: Path, sqlite_template: Path) -> None:
     stage = STAGES[topic]
     shutil.copy(sqlite_template, tmp_path / "jobfac.db")
-    db = Database(f"sqlite:///{tmp_path / 'jobfac.db'}")
-    stage.database(db)
-    db.close()
-    for name, text in stage.files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    prepare(stage, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     with mailbox() as box, shell(tmp_path, JOBFAC_API_PORT=port, JOBFAC_DRAIN_LIMIT="0", **box.settings) as bash:

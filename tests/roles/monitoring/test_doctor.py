@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from jobfac import definitions as d
 from jobfac import doctor
 from jobfac.database.dialects import utcnow
 from jobfac.database.dialects.mssql import with_driver
@@ -20,11 +21,13 @@ from jobfac.database.tables import run as runs
 from jobfac.doctor import central, disk, engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run_check
+from jobfac.store import schedules, sequences
 from jobfac.store.api_keys import Role
 from tests.roles.monitoring.test_top import history
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, start
 from tests.support.factory import Factory
+from tests.support.sequences import Player
 
 CATALOG = """
 CREATE TABLE dbo.denied (name text);
@@ -124,6 +127,38 @@ def test_every_problem_of_the_factory_is_found(db: Database) -> None:
     Hand(db, "fits", pools=["gpu"])
     Hand(db, "in-a", labels={"zone": "a"})
     assert {one.state for one in db.query(lambda conn: list(checks.queues(conn)))} == {State.OK}
+
+
+def test_files_for_which_no_worker_looks_are_reported(db: Database) -> None:
+    rule = {"file": "/in/*.csv", "pool": "etl"}
+    wanted = d.from_data({
+        "jobs": {
+            "load": {"command": ["true"], "schedules": [rule, {**rule, "name": "off", "enabled": False}]},
+            "wait": {"steps": [{"name": "there", "wait": {"file": "/in/go", "pool": "gpu"}}]},
+        }
+    }).jobs  # fmt: skip
+    for job, definition in wanted.items():
+        db.transact(schedules.put, job, definition, "me")
+    waiting = start(db, "wait")
+    Player(db).look()
+    nothing = "so nothing looks for the files of"
+    assert texts(db.query(lambda conn: list(checks.triggers(conn))), State.WARNING) == [
+        f"no live worker serves pool 'etl', {nothing} schedule 1 of job load -> Start a worker: "
+        "`jobfac worker --pool etl`, or correct `pool` of the schedule or step.",
+        f"no live worker serves pool 'gpu', {nothing} step there of run {waiting} -> Start a worker: "
+        "`jobfac worker --pool gpu`, or correct `pool` of the schedule or step.",
+    ]
+    good = "workers look for files in the pools etl, gpu -> "
+    quiet = Hand(db, "w2", pools=["etl", "gpu"])
+    assert texts(db.query(lambda conn: list(checks.triggers(conn))), State.OK) == [good]
+    quiet.lapse()
+    assert len(texts(central.factory_findings(db), State.WARNING)) == 3, "the silent worker, too"
+    db.transact(schedules.pause, "load", None, "me")
+    db.transact(sequences.stop, waiting, now=False, by="me")
+    assert texts(central.factory_findings(db), State.WARNING) == [
+        "no heartbeat since the lease expired: w2 -> Any worker or scheduler will requeue their runs soon; "
+        "check those machines."
+    ]
 
 
 def test_permissions_and_options_of_the_database_are_judged(url: str, db: Database, catalog: Any) -> None:

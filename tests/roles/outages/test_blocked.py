@@ -100,8 +100,9 @@ def _requests(tds: Any, process: Any) -> int:
     return int(tds.stats()["by_process"].get(str(process.pid), 0))
 
 
-def _is_under_way(tds: Any, process: Any) -> bool:
-    return _requests(tds, process) > 2
+def _is_settled(tds: Any, process: Any, requests: int) -> bool:
+    """Whether the role has started, and has found its work blocked so often that its pauses are the longest."""
+    return _requests(tds, process) > requests
 
 
 @pytest.mark.parametrize("blocked", ["a promotion", "a queued run"])
@@ -118,11 +119,11 @@ def test_an_idle_worker_does_not_poll_constantly_while_its_work_is_blocked(
             make_due(fleet.db)
         roles = [fleet.worker(f"w{number}") for number in (1, 2)]
         roles.append(fleet.factory.role("scheduler"))
-        for role in roles:
-            wait_for(partial(_is_under_way, tds, role), "it is under way")
+        for role, requests in zip(roles, (90, 90, 20), strict=True):
+            wait_for(partial(_is_settled, tds, role, requests), "it looks for its work")
         before = [_requests(tds, role) for role in roles]
         began = time.monotonic()
-        threading.Event().wait(3.0)
+        threading.Event().wait(2.5)
         passed = time.monotonic() - began
         asked = [(_requests(tds, role) - so_far) / passed for role, so_far in zip(roles, before, strict=True)]
     freed = time.monotonic()

@@ -1,15 +1,19 @@
 """Every page, by HTTP: what it shows, what it does, who may, and that text stays text."""
 
 import re
+from pathlib import Path
 from urllib.parse import urljoin
 
-from jobfac.store import schedulers, sequences
+from jobfac import definitions as d
+from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
 from tests.support.database import start
+from tests.support.sequences import Player, children
 
+SAMPLES = Path(__file__).parents[3] / "scripts" / "samples"
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
     "/runs/{to_file}", "/runs/{blocked}", "/jobs", "/jobs/export", "/jobs/month-end", "/timeline",
@@ -35,6 +39,15 @@ def test_every_page_shows_itself_and_every_link_leads_somewhere(operator: Browse
         links |= {urljoin(path, one.replace("&amp;", "&")) for one in found}
     for link in sorted(links):
         assert operator.client.get(link).status_code in (200, 303), link
+
+
+def test_every_job_of_the_samples_has_its_pages(place: Served, operator: Browser) -> None:
+    wanted = {job: body for file in sorted(SAMPLES.glob("*.yaml")) for job, body in d.load(file).jobs.items()}
+    plan = d.plan({}, {job: d.canonical(body) for job, body in wanted.items()}, prune=False)
+    place.db.transact(schedules.apply, plan, wanted, "tester")
+    for job in wanted:
+        assert job in operator.get(f"/jobs/{job}")
+        assert job in operator.get(f"/jobs/{job}/start")
 
 
 def test_what_a_program_says_stays_text(operator: Browser, stage: Stage) -> None:
@@ -63,6 +76,10 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     sequence = operator.get(f"/runs/{stage.sequence}")
     assert 'class="node failure"' in sequence
     assert "because it was a failure" in sequence
+    inside = children(operator.served.db, stage.sequence)[0]["id"]
+    for run_id, origin in ((stage.succeeded, "tester"), (inside, f"step extract of run {stage.sequence}")):
+        assert f"<dt>Origin</dt><dd>{origin}</dd>" in operator.get(f"/runs/{run_id}")
+        assert operator.client.get(f"/v1/runs/{run_id}", headers={"Accept": "*/*"}).json()["origin"] == origin
     elsewhere = operator.get(f"/runs/{stage.to_file}")
     assert "stdout is in the file /var/log/export.log on worker w1." in elsewhere
     assert "stderr is discarded, as the definition says." in elsewhere
@@ -126,6 +143,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     approve = {"by": "operator", "message": "Publish?", "parameters": asks}
     steps = [{"name": "release", "approve": approve}, {"name": "go", "jobs": "export"}]
     assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
+    assert "(approval by operator)" in operator.get("/jobs/gated")
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin_queued, "w1")
     page = operator.get(f"/runs/{run_id}")
@@ -139,6 +157,26 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
     assert "percent: 20" in text
     assert "approved by operator" in text
+
+
+def test_a_step_with_many_runs_is_counted(place: Served, operator: Browser) -> None:
+    place.define("load", parameters={"day": {}})
+    fan = {"name": "fan", "jobs": ["load"], "for_each": {"day": list(range(30))}}
+    assert place.admin.put("/v1/jobs/fanned", json={"steps": [fan]}).status_code == 201
+    run_id = start(place.db, "fanned")
+    player = Player(place.db)
+    player.look()
+    player.fail("load")
+    (row,) = re.findall(r'<tr data-row="step-1">.*?</tr>', operator.get(f"/runs/{run_id}"), re.DOTALL)
+    words = " ".join(re.sub(r"<[^>]+>", " ", row).split())
+    assert re.search(r"1 \S+ failed 29 \S+ running", words)
+    assert "of 30: all runs of the sequence" in words
+    assert f'href="/runs?sequence={run_id}"' in row
+    runs = re.findall(r'href="/runs/(\d+)"', row)
+    assert (len(runs), operator.client.get(f"/v1/runs/{runs[0]}", headers={"Accept": "*/*"}).json()["state"]) == (
+        10,
+        "failed",
+    )
 
 
 def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:

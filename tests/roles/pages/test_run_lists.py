@@ -4,6 +4,7 @@ import re
 
 from tests.roles.pages.stage import Browser, Stage
 from tests.support.api_stage import Served
+from tests.support.database import start
 
 FOUND: tuple[tuple[str, set[str]], ...] = (
     ("state=failed&job=broken", {"failed"}),
@@ -31,13 +32,24 @@ def test_runs_are_found(operator: Browser, stage: Stage) -> None:
 
 def test_a_wrong_filter_says_what_is_wrong(operator: Browser) -> None:
     assert "&#39;since&#39; must be a time such as 2h, yesterday" in operator.get("/runs?since=soon")
+    assert "must be NAME=VALUE, such as day=2027-01-31" in operator.get("/runs?parameter=day")
+    assert "select them in the list" in operator.get("/runs/all?do=retry&parameter=day=1")
     assert "There is no state &#39;broken&#39;" in operator.get("/runs?state=broken")
 
 
+def test_runs_are_found_by_a_parameter(place: Served, operator: Browser) -> None:
+    place.define("dated", parameters={"day": {"type": "date"}})
+    ids = [start(place.db, "dated", parameters={"day": f"2027-01-0{day}"}) for day in (1, 2)]
+    text = operator.get("/runs?parameter=day=2027-01-02")
+    assert re.findall(r'data-row="run-(\d+)"', text) == [str(ids[1])]
+    assert "All that match" not in text
+
+
 def test_a_filter_is_shown_as_a_command(operator: Browser, stage: Stage) -> None:
-    text = operator.get("/runs?job=export&state=stopped&q=a+b&category=ops&worker=w1&since=2h&sequence=7")
+    query = "job=export&state=stopped&q=a+b&category=ops&worker=w1&since=2h&sequence=7&parameter=day=1"
+    text = operator.get(f"/runs?{query}")
     line = "--job export --state stopped --category ops --worker w1 --since 2h --sequence 7 --text &#39;a b&#39;"
-    assert f"jobfac runs list {line}" in text
+    assert f"jobfac runs list {line} --parameter day=1" in text
     operator.client.cookies.set("jobfac-zone", "Asia%2FTokyo")
     assert "--until 2027-02-01T00:00:00+09:00" in operator.get("/runs?until=2027-01-31")
     assert "--unacknowledged" in operator.get("/runs?state=unacknowledged")

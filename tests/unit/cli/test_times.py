@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobfac.cli.times import describe, write_short, write_time
-from jobfac.times import read_day, read_end, read_time
+from jobfac.times import UnknownZone, read_day, read_end, read_time, unknown_zone
 
 NOW = datetime(2027, 3, 28, 10, 30, tzinfo=UTC)  # 12:30 in Berlin, whose clocks went forward in the night before
 
@@ -84,3 +84,25 @@ def test_a_short_time_keeps_its_offset() -> None:
 def test_a_time_is_told_as_it_was_understood() -> None:
     assert describe(read_time("22:00", NOW), NOW) == "Sun 2027-03-28 22:00:00+02:00 (CEST), in 9:30:00"
     assert describe(read_time("2027-03-28 12:00", NOW), NOW).endswith("(CEST), 0:30:00 ago")
+
+
+@pytest.mark.parametrize(
+    ("zone", "unknown"),
+    [
+        ("Europe/Berlin", None), (":Europe/Berlin", None), ("", None), ("UTC", None), ("EST5EDT", None),
+        ("<+03>-3", None), ("CET-1CEST,M3.5.0,M10.5.0/3", None), (":nonsense", "nonsense"),
+        ("Mars/Phobos", "Mars/Phobos"), ("/nowhere", "/nowhere"),
+    ],
+)  # fmt: skip
+def test_a_zone_that_the_machine_does_not_know(zone: str, unknown: str | None) -> None:
+    assert unknown_zone({"TZ": zone}) == unknown
+
+
+def test_a_local_time_needs_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Mars/Phobos")
+    for text in ("18:00", "2027-03-28 18:00", "2027-03-28", "yesterday"):
+        with pytest.raises(UnknownZone, match="does not know the time zone 'Mars/Phobos' that TZ names; correct TZ"):
+            read_time(text, NOW, back=True)
+    assert read_time("2027-03-28T18:00:00+02:00", NOW).astimezone(UTC).hour == 16
+    assert read_time("2h", NOW, back=True).astimezone(UTC).hour == 8
+    assert read_time("18:00", NOW, zone=ZoneInfo("Europe/Berlin")).astimezone(UTC).hour == 16

@@ -68,6 +68,20 @@ def test_the_page_of_tsql_names_every_view_and_every_procedure_for_users() -> No
         assert name in page("tsql"), name
 
 
+def test_every_view_and_every_procedure_that_a_document_names_exists_with_its_parameters() -> None:
+    sql = "".join(path.read_text() for path in (ROOT / "sql" / "mssql").glob("[1-4]*.sql"))
+    views = set(re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", sql))
+    parameters = {
+        name: set(re.findall(r"^    (@\w+)", body, re.MULTILINE))
+        for name, body in re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)(.*?)^AS$", sql, re.DOTALL | re.MULTILINE)
+    }
+    for name, text in DOCUMENTS.items():
+        assert set(re.findall(r"\b(v_\w+)", text)) <= views, name
+        for procedure, rest in re.findall(r"(?:EXEC |`)jobfac\.(?!v_)(\w+)((?: @\w+[^`;@]*)*)[`;]", text):
+            assert set(re.findall(r"@\w+(?= =|,|$)", rest)) <= parameters.get(procedure, set()), (name, procedure, rest)
+        assert set(re.findall(r"\bEXEC jobfac\.(\w+)", text)) <= set(parameters), name
+
+
 def test_every_command_that_a_document_names_exists() -> None:
     for name, text in DOCUMENTS.items():
         for command in re.findall(r"(?:`|\$ )jobfac ([a-z]+)\b", text):

@@ -29,7 +29,7 @@ NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def sequence(*steps: dict[str, Any], **more: Any) -> d.Sequence:
-    known = {job: {"command": ["true"]} for step in steps for job in step["jobs"]}
+    known = {job: {"command": ["true"], "parameters": {"n": {}}} for step in steps for job in step["jobs"]}
     definition = d.from_data({"jobs": {"seq": {"steps": list(steps), **more}}}, known=known).jobs["seq"]
     assert isinstance(definition, d.Sequence)
     return definition
@@ -187,6 +187,26 @@ def test_the_last_outcome_applies_to_all_later_visits() -> None:
     walk = simulate(NIGHT, {("extract", "b"): [BAD]}, NOW)
     assert way(walk) == ["extract:mixed", "repair:success"] * 3
     assert (walk.state, walk.reason) == (RunState.FAILED, "step 'extract' would be visited more than 3 times")
+
+
+def test_a_simulation_ends_at_the_limit_of_a_run() -> None:
+    loop = simulate(
+        sequence(step("one", "a", on_success={"step": "two"}), step("two", "a", on_success={"step": "one"})),
+        {},
+        NOW,
+        limit=5,
+    )
+    assert (len(loop.stops), loop.state) == (5, RunState.FAILED)
+    assert loop.reason == "it has visited 5 steps, which the setting sequence_limit allows; check it for loops"
+    many = sequence(
+        step("one", "a"),
+        step("fan", "b", for_each={"n": list(range(40))}, on_failure={"step": "alert"}),
+        step("alert", "c"),
+    )
+    walk = simulate(many, {}, NOW, limit=40)
+    assert way(walk) == ["one:success", "fan:failure", "alert:success"]
+    assert walk.stops[1].reason == "the run would have 41 runs of jobs; the setting sequence_limit is 40"
+    assert way(simulate(many, {}, NOW, limit=42)) == ["one:success", "fan:success", "alert:success"]
 
 
 def test_the_order_of_outcomes_decides_a_step_that_waits_for_any() -> None:

@@ -143,7 +143,7 @@ def test_the_fields_of_a_view_are_columns_of_its_table(
     ],
 )
 def test_the_models_of_the_api_have_the_fields_of_the_views(view: type[tuple[Any, ...]], model: Any) -> None:
-    more = ("waits_for",) if view is RunView else ()  # no column: it is read where runs are shown
+    more = ("waits_for", "origin") if view is RunView else ()  # no column: it is read where runs are shown
     assert tuple(model.model_fields) == (*columns(view), *more)
     assert model.__doc__ == view.__doc__
 

@@ -2,13 +2,15 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from jobfac.worker.files import lanes, scanning
 from jobfac.worker.files.arrivals import REMEMBERED, Arrivals
 from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
-from jobfac.worker.files.scanning import Seen, scan
+from jobfac.worker.files.scanning import Scan, Seen, scan
 
 NS = 10**9
 
@@ -30,6 +32,12 @@ def test_a_pattern_means_what_a_shell_means(tmp_path: Path) -> None:
     assert names(tmp_path, "**/*.csv") == ["a.csv", "sub/c.csv", "sub/deep/d.csv"]
     assert names(tmp_path, "sub/**") == ["sub/c.csv", "sub/deep/d.csv"]
     assert names(tmp_path, "b.txt") == ["b.txt"]
+
+
+def test_the_folder_of_a_pattern_is_what_it_names_without_a_wildcard() -> None:
+    assert [scanning.folder_of(one) for one in ("/in/*.csv", "/in/a/**", "/in/*/b/c", "/in/b.txt", "/*")] == [
+        "/in", "/in/a", "/in", "/in", "/",
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -94,13 +102,57 @@ def test_what_happens_in_a_folder_ends_a_wait(tmp_path: Path) -> None:
     events = folder_events()
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    events.watch([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "none")])
+    assert events.add([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "none")])
+    assert not events.add([str(tmp_path / "a")])
     assert list(events.wait(0)) == []
     (tmp_path / "a" / "x").write_text("x")
     assert list(events.wait(30)) == [str(tmp_path / "a")]
-    events.watch([str(tmp_path / "b")])
+    events.remove([str(tmp_path / "a"), str(tmp_path / "none")])
     (tmp_path / "a" / "y").write_text("x")
     (tmp_path / "b" / ".z").write_text("x")
     (tmp_path / "b" / ".z").rename(tmp_path / "b" / "z")
     assert list(events.wait(30)) == [str(tmp_path / "b")]
+    (tmp_path / "b" / "z").unlink()
+    (tmp_path / "b").rmdir()
+    while events.wait(0):
+        pass
+    (tmp_path / "b").mkdir()
+    assert events.add([str(tmp_path / "b")]), "the former one was deleted"
     events.close()
+
+
+def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def answer(pattern: str) -> Scan:
+        assert not pattern.startswith("/hung") or gate.wait(60)
+        return Scan({}, frozenset(), [])
+
+    def hung() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name.startswith("files /hung")]
+
+    monkeypatch.setattr(lanes, "scan", answer)
+    events, now = NoEvents(), time.monotonic()
+    scanner = lanes.Lanes(events)
+    try:
+        first = [f"/hung{number}/*" for number in range(lanes.AT_A_TIME)]
+        assert scanner.begin([*first, "/ok/*", "/ok/*.csv"], now) == now + lanes.STUCK
+        assert (scanner.results(), scanner.stuck(now)) == ([], set())
+        later = now + lanes.STUCK + 5
+        assert scanner.begin([*first, "/ok/*.csv"], later) is None
+        results: list[lanes.Result] = []
+        while len(results) < 2:
+            events.wait(30)
+            results += scanner.results()
+        assert [one.pattern for one in results] == ["/ok/*", "/ok/*.csv"]
+        assert scanner.stuck(later) == {f"/hung{number}" for number in range(lanes.AT_A_TIME)}
+        scanner.begin([f"/hung/{number}/*" for number in range(2 * lanes.MOST)], later)
+        for time_after in range(1, lanes.MOST):
+            scanner.begin((), later + time_after * (lanes.STUCK + 5))
+        assert len(hung()) == lanes.MOST
+        assert not scanner.close()
+    finally:
+        gate.set()
+    for thread in hung():
+        thread.join(30)
+    assert scanner.close()

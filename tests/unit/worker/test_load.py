@@ -62,15 +62,15 @@ def test_an_overloaded_worker_claims_nothing_and_says_why_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "age", "worth"),
+    ("load", "worth"),
     [
-        (MachineLoad(20.0, 1000), 3.0, False),
-        (MachineLoad(29.0, 1099), 29.0, False),
-        (MachineLoad(30.0, 1000), 3.0, True),
-        (MachineLoad(20.0, 900), 3.0, True),
-        (MachineLoad(None, 1000), 3.0, True),
-        (MachineLoad(20.0, 1000), 30.0, True),
+        (MachineLoad(20.0, 1000), False),
+        (MachineLoad(29.0, 1099), False),
+        (MachineLoad(30.0, 1000), True),
+        (MachineLoad(20.0, 900), True),
+        (MachineLoad(None, 1000), True),
     ],
 )
-def test_a_heartbeat_stores_a_load_that_has_changed_or_is_old(load: MachineLoad, age: float, worth: bool) -> None:
-    assert is_worth_storing(MachineLoad(20.0, 1000), load, age) is worth
+def test_a_heartbeat_stores_a_load_that_has_changed(load: MachineLoad, worth: bool) -> None:
+    assert is_worth_storing(MachineLoad(20.0, 1000), load) is worth
+    assert is_worth_storing(MachineLoad(), load)

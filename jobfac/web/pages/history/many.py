@@ -12,6 +12,7 @@ from jobfac.operations.bulk import many
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
 from jobfac.store.api_keys import Role
 from jobfac.store.history import counts
+from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
@@ -51,9 +52,9 @@ ACTS = {
 """The acts, by the word of the button."""
 
 
-def possible(states: Sequence[RunState]) -> list[str]:
-    """Return the words of the acts that are possible for runs in these states; empty: in all states."""
-    return [word for word, one in ACTS.items() if one.states.issuperset(states)]
+def possible(wanted: Filter) -> list[str]:
+    """Return the words of the acts that are possible for the runs of a filter. No command acts on them by parameter."""
+    return [word for word, one in ACTS.items() if one.states.issuperset(wanted.states) and not wanted.parameters]
 
 
 def _act(word: str) -> Act:
@@ -69,6 +70,8 @@ def show(visit: Visit) -> Response:
     numbers = visit.read(counts.read, visit.caller.categories)
     wanted, problem, lines, below = run_filter.read(visit, numbers.now), "", [], None
     try:
+        if wanted.parameters:
+            raise Invalid("Runs with a value of a parameter cannot be chosen all at once; select them in the list.")
         wanted = wanted._replace(unacknowledged=wanted.unacknowledged or word == "acknowledge")
         found = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
         lines, below = chosen.do(visit.service.db, visit.by, found.runs, dry_run=True), found.below

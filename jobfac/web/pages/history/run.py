@@ -32,6 +32,9 @@ EVENTS = 300
 
 NOTIFICATIONS = 50
 
+FEW = 10
+"""How many runs of a step with ``for_each`` the page shows, failures first."""
+
 
 class Facts(NamedTuple):
     """What the page shows of a run. ``definition``: the version that ran, None if it cannot be read."""
@@ -89,6 +92,7 @@ def show(visit: Visit) -> Response:
         number=number,
         places=where,
         output=f"/v1/runs/{run.id}/output" + (f"?attempt={number}" if "attempt" in visit.query else ""),
+        few=FEW,
         lanes=bars.attempts(facts.attempts, facts.now) if len(facts.attempts) > 1 else None,
         drawing=_drawing(facts),
         approvals=_approvals(facts),

@@ -54,7 +54,7 @@ def runs(visit: Visit) -> Response:
     return visit.render(
         "runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
         groups=[(value, title) for value, title, _ in run_filter.GROUPS], line=commands.runs_list(query, wanted),
-        acts=many.possible(wanted.states) if visit.may() and listed.found.runs else [], is_narrow=is_narrow,
+        acts=many.possible(wanted) if visit.may() and listed.found.runs else [], is_narrow=is_narrow,
         **listed._asdict(),
     )  # fmt: skip
 

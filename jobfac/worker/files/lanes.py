@@ -1,0 +1,147 @@
+"""Scans folders in threads: one thread for each folder, so a folder that does not answer delays no other one.
+
+One thread for all folders could not do this, because nothing ends a call to a file server that hangs. The number of
+threads is limited: ``AT_A_TIME`` scan, and a folder that has not answered for ``STUCK`` seconds makes room for another,
+up to ``MOST`` threads. So up to ``MOST - AT_A_TIME`` folders may hang, and the others wait ``STUCK`` seconds at most.
+"""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Protocol
+
+from jobfac.telemetry.logs import logger
+from jobfac.worker.files.events import FolderEvents
+from jobfac.worker.files.scanning import Scan, folder_of, scan
+
+log = logger("jobfac.files")
+
+AT_A_TIME = 8
+"""The maximum number of folders that are scanned at the same time, besides those that do not answer."""
+
+STUCK = 30.0
+"""Seconds after which a folder counts as one that does not answer."""
+
+MOST = 64
+"""The maximum number of threads."""
+
+
+class Result(NamedTuple):
+    """The result of a scan of a pattern.
+
+    Attributes:
+        began: monotonic seconds.
+        seconds: how long it took.
+        is_new: its folders are watched only since then, so what has happened meanwhile was not reported.
+    """
+
+    pattern: str
+    found: Scan
+    began: float
+    seconds: float
+    is_new: bool = False
+
+
+class Scanner(Protocol):
+    """Scans patterns, and hands over the results later. One thread uses it."""
+
+    def begin(self, patterns: Iterable[str], now: float) -> float | None:
+        """Scan these patterns as soon as possible. A pattern whose result is still to come is not scanned again.
+
+        Returns when to call it again at the latest, because patterns wait for a thread; None: none waits.
+        """
+
+    def results(self) -> list[Result]:
+        """Return the results of scans that have ended since the last call."""
+
+    def stuck(self, now: float) -> Collection[str]:
+        """Return the folders that have not answered for ``STUCK`` seconds."""
+
+
+class Lanes:
+    """A lane for each folder: the patterns to scan there, one after the other, in a thread while there are any.
+
+    All fields are written under ``_lock``, except ``_results``, which locks itself.
+    """
+
+    def __init__(self, events: FolderEvents) -> None:
+        """``events``: are to report the scanned folders from now on. A result wakes who waits for events."""
+        self._events = events
+        self._lock = threading.Lock()
+        self._waiting: dict[str, deque[str]] = {}
+        self._pending: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._is_closed = False
+
+    def begin(self, patterns: Iterable[str], now: float) -> float | None:
+        with self._lock:
+            for pattern in patterns:
+                if pattern not in self._pending:
+                    self._pending.add(pattern)
+                    self._waiting.setdefault(folder_of(pattern), deque()).append(pattern)
+            for folder in [one for one in self._waiting if one not in self._since][: self._room(now)]:
+                self._since[folder] = now
+                # A daemon thread, so that a folder that hangs does not keep the process alive.
+                threading.Thread(target=self._run, args=(folder,), name=f"files {folder}", daemon=True).start()
+            if self._waiting.keys() <= self._since.keys():
+                return None
+            return min((since + STUCK for since in self._since.values() if since + STUCK > now), default=None)
+
+    def _room(self, now: float) -> int:
+        answering = sum(now < since + STUCK for since in self._since.values())
+        return max(0, min(AT_A_TIME - answering, MOST - len(self._since)))
+
+    def results(self) -> list[Result]:
+        found = []
+        while True:
+            try:
+                found.append(self._results.get_nowait())
+            except queue.Empty:
+                break
+        with self._lock:
+            self._pending.difference_update(one.pattern for one in found)
+        return found
+
+    def stuck(self, now: float) -> Collection[str]:
+        with self._lock:
+            return {folder for folder, since in self._since.items() if now >= since + STUCK}
+
+    def close(self) -> bool:
+        """Scan nothing more. Returns whether all threads have ended; a folder that does not answer keeps its own."""
+        with self._lock:
+            self._is_closed = True
+            self._waiting.clear()
+            return not self._since
+
+    def _run(self, folder: str) -> None:
+        while (pattern := self._next(folder)) is not None:
+            began = time.monotonic()
+            found = self._scan(pattern)
+            # Here, because this may wait for the file server, too.
+            is_new = self._events.add(found.folders)
+            self._results.put(Result(pattern, found, began, time.monotonic() - began, is_new))
+            self._events.wake()
+
+    def _next(self, folder: str) -> str | None:
+        """Return the next pattern of a lane. None: there is none, and the lane has ended."""
+        with self._lock:
+            if self._is_closed or not self._waiting.get(folder):
+                self._waiting.pop(folder, None)
+                del self._since[folder]
+                others_wait = bool(self._waiting.keys() - self._since.keys())
+            else:
+                self._since[folder] = time.monotonic()
+                return self._waiting[folder].popleft()
+        if others_wait:
+            self._events.wake()
+        return None
+
+    def _scan(self, pattern: str) -> Scan:
+        try:
+            return scan(pattern)
+        except Exception as error:  # the pattern must not wait for its result forever
+            log.exception("cannot scan", action="watch_failed", pattern=pattern)
+            return Scan({}, frozenset(), [f"{pattern} cannot be scanned: {error}"])
