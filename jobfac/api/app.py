@@ -102,7 +102,8 @@ def create_app(
         hops: how many trusted proxies a request passes.
         connections: the maximum number of open connections. Event streams may use half of them.
         site: the pages; None: the API alone.
-        public_url: the URL of new start URLs begins so; empty: as the request's.
+        public_url: where people reach the API: pages of this origin may use it, and new start URLs begin so; empty: as
+            the request's.
         single_sign_on: how a trusted proxy names a person; None: no proxy does.
     """
     site = site or Site()
@@ -121,9 +122,10 @@ def create_app(
             await poller
         await run_in_threadpool(spans.close)
 
+    guard = Middleware(OriginGuard, hosts=hosts, person=person, public_url=public_url)
     app = Starlette(
         routes=[*routes(TABLE), *site.routes],
-        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts, person=person)],
+        middleware=[Middleware(ForwardedHeaders, hops=hops), guard],
         exception_handlers={**HANDLERS, **site.handlers},
         lifespan=lifespan,
     )

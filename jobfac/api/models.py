@@ -252,7 +252,7 @@ Load = model_of("Load", LoadView)
 BackfillTime = model_of("BackfillTime", BackfillView)
 Backfill = model_of("Backfill", BackfillOfViews)
 
-Waiting = model_of("Waiting", WaitingRuns)
+Waiting = model_of("WaitingRuns", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
 Overdue = model_of("Overdue", OverdueView)

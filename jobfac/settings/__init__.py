@@ -127,7 +127,10 @@ class Settings:
     )
     public_url: str = field(
         default="",
-        metadata={"help": "URL at which people and callers reach the API, for links such as https://jobs.example.org"},
+        metadata={
+            "help": "URL at which people and callers reach the API, such as https://jobs.example.org: for links, and "
+            "for pages behind a proxy that changes Host"
+        },
     )
     api_url: str = field(default="", metadata={"help": "URL of an API that commands use instead of the database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})

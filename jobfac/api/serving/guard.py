@@ -29,10 +29,17 @@ class OriginGuard:
     of this origin.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None, person: str = "") -> None:
-        """``person``: the header in which a trusted proxy names a person, who is then at a browser."""
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str] | None = None, person: str = "", public_url: str = ""
+    ) -> None:
+        """
+        Args:
+            person: the header in which a trusted proxy names a person, who is then at a browser.
+            public_url: where browsers reach this server, if a proxy shows it there under another Host.
+        """
         self._app = app
         self._person = person
+        self._public = _origin(public_url)
         self._hosts = None if hosts is None else frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,30 +54,49 @@ class OriginGuard:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = refusal(scope["method"], Headers(scope=scope), self._hosts, self._person)
+        problem = refusal(scope["method"], Headers(scope=scope), self._hosts, self._person, self._public)
         if problem is None:
             await self._app(scope, receive, with_headers)
         else:
             await response(problem)(scope, receive, with_headers)
 
 
-def refusal(method: str, headers: Headers, hosts: Collection[str] | None, person: str = "") -> Problem | None:
-    """Return the problem that refuses a request; None: the request is accepted."""
+def refusal(
+    method: str, headers: Headers, hosts: Collection[str] | None, person: str = "", public: str = ""
+) -> Problem | None:
+    """Return the problem that refuses a request; None: the request is accepted. ``public``: a further origin of this
+    server."""
     if "content-length" in headers and "transfer-encoding" in headers:
         # A proxy that believes the other header sees the end of this request elsewhere.
         return Problem(400, "Send Content-Length or Transfer-Encoding, not both.", {"Connection": "close"})
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
-        return Problem(421, f"This server listens on the loopback address and does not answer for '{host}'.")
+        return Problem(
+            421,
+            f"This server listens on the loopback address and does not answer for '{host}'; if a proxy in "
+            "front of it sends that name, start it with --behind-proxy.",
+        )
     origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != host:
-        return Problem(403, f"Pages of {origin} may not use this API.")
+    if origin is not None and origin.partition("://")[2] != host and origin != public:
+        return Problem(
+            403,
+            f"Pages of {origin} may not use this API; if that is its own address behind a proxy, set public_url to it.",
+        )
     # Only a key replaces the cookie, because browsers may add an Authorization of type Basic without asking.
     is_person = "cookie" in headers or (person != "" and person in headers)
     by_browser = is_person and credentials(headers.get("authorization", ""))[0] != "bearer"
     if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
         return Problem(403, "A session may only change something from this server's own pages; use a key.")
     return None
+
+
+def _origin(url: str) -> str:
+    """Return the origin of a URL as browsers write it: without the port that is the scheme's own; "": there is none."""
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    port = f":{parts.port}" if parts.port not in (None, default) else ""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}{port}" if host else ""
 
 
 def _name(host: str) -> str:

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -92,21 +94,14 @@ def start(
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
-        if (wait or follow) and not denied:
-            runs = _ended(factory, runs, follow, aside=as_json)
+        if (follow or wait) and not denied:
+            with _continuing(runs):
+                runs = [follow_run(factory, runs[0], aside=as_json)] if follow else _wait(factory, runs)
         if as_json:
             print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)
-
-
-def _ended(factory: Backend, runs: list[RunView], follow: bool, aside: bool) -> list[RunView]:
-    """Wait for the end of the runs, and show the output of the first if ``follow``."""
-    try:
-        return [follow_run(factory, runs[0], aside=aside)] if follow else _wait(factory, runs)
-    except KeyboardInterrupt:
-        _interrupted([run.id for run in runs])
 
 
 def _understood(at: str) -> datetime:
@@ -179,11 +174,16 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     return done
 
 
-def _interrupted(ids: list[int]) -> NoReturn:
-    """Say that the runs continue, and end the command as Ctrl-C does."""
-    many = f"{len(ids)} runs continue ({ids[0]} to {ids[-1]}); `jobfac stop RUN` stops one"
-    note(f"Interrupted; {many if len(ids) > 1 else f'run {ids[0]} continues; `jobfac stop {ids[0]}` stops it'}.")
-    raise typer.Exit(130)
+@contextmanager
+def _continuing(runs: list[RunView]) -> Iterator[None]:
+    """At Ctrl-C, say that the runs continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        first, last = runs[0].id, runs[-1].id
+        many = f"{len(runs)} runs continue ({first} to {last}); `jobfac stop RUN` stops one"
+        note(f"Interrupted; {many if len(runs) > 1 else f'run {first} continues; `jobfac stop {first}` stops it'}.")
+        raise typer.Exit(130) from None
 
 
 def _fail_unless_succeeded(runs: list[RunView]) -> None:

@@ -1,10 +1,12 @@
 """Building blocks of the API: the guard, the limit on failures, the document, the models."""
 
+import asyncio
 import json
 import re
 
 import pytest
 from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
 from jobfac.api import TABLE, models, openapi
 from jobfac.api.auth import FailedLogins
@@ -12,14 +14,14 @@ from jobfac.api.examples import EXAMPLES
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
-from jobfac.api.serving.guard import LOOPBACK, refusal
+from jobfac.api.serving.guard import LOOPBACK, OriginGuard, refusal
 from jobfac.store.output import Piece
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
 
 def test_the_model_of_a_run_describes_its_view() -> None:
-    assert tuple(models.Run.model_fields) == (*columns(RunView), "waits_for")
+    assert tuple(models.Run.model_fields) == (*columns(RunView), "waits_for", "origin")
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])
@@ -82,6 +84,34 @@ def test_failed_logins_are_counted_by_key_prefix_for_a_time() -> None:
 def test_the_guard_checks_origin_and_host(method: str, headers: dict[str, str], status: int | None) -> None:
     found = refusal(method, Headers(headers), LOOPBACK)
     assert (found and found.status) == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [
+        ("https://jobs.example.org", True),
+        ("http://jobs.example.org", False),
+        ("https://jobs.example.org:8443", False),
+        ("https://evil.example.org", False),
+        ("http://127.0.0.1:8420", True),
+    ],
+)
+def test_pages_at_the_public_url_may_use_the_api_behind_a_proxy_that_changes_host(origin: str, accepted: bool) -> None:
+    answers: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answers.append(200)
+
+    async def send(message: Message) -> None:
+        answers.extend([message["status"]] if "status" in message else [])
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    headers = [(b"host", b"127.0.0.1:8420"), (b"origin", origin.encode()), (b"cookie", b"session")]
+    guard = OriginGuard(app, public_url="https://Jobs.example.org:443/jobs")
+    asyncio.run(guard({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive, send))
+    assert answers == [200 if accepted else 403]
 
 
 def test_a_partial_character_waits_for_its_rest() -> None:
