@@ -10,6 +10,10 @@ PORT ?= 8420
 SEED ?= 1
 RUNS ?= 100
 
+# A folder in memory where there is room: the tests make a thousand small databases, and wait for the disk at each commit.
+MEMORY := $(shell test -w /dev/shm && ! grep -q ' /dev/shm .*noexec' /proc/mounts && \
+	test "$$(df -Pk /dev/shm | awk 'NR == 2 { print $$4 }')" -gt 4000000 && echo /dev/shm)
+
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -52,11 +56,12 @@ demo-up: $(VENV)/.run ## all roles on what the demo ran, with the link that open
 	@test -f .build/demo/demo.db || $(BIN)/python scripts/demo.py
 	@cd .build/demo && PATH="$(CURDIR)/$(BIN):$$PATH" JOBFAC_DATABASE_URL=sqlite:///demo.db exec jobfac up --port $(PORT)
 
+test: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
 test: setup      ## all tests
 	@scripts/odbc.sh
 	@scripts/browser.sh
-	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -o tmp_path_retention_policy=failed -m "not alone"
+	$(BIN)/pytest -o tmp_path_retention_policy=failed -m alone
 
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database

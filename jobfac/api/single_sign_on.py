@@ -54,7 +54,10 @@ class SingleSignOn:
         if len(names) != 1 or not names[0].strip():
             raise Problem(403, f"The header {self.header} must name one person.")
         name = names[0].strip()
-        groups = [one.strip() for value in request.headers.getlist(self._groups) for one in value.split(",")]
+        sent = request.headers.getlist(self._groups) if self._groups else []
+        if len(sent) > 1:  # one of them may be the client's own, which the proxy should have removed
+            raise Problem(403, f"The header {self._groups} came {len(sent)} times; the proxy must send it once.")
+        groups = [one.strip() for value in sent for one in value.split(",")]
         granted = [self._roles[group] for group in (*groups, EVERYBODY) if group in self._roles]
         if not granted:
             raise Problem(403, f"No group of '{name}' has a role; the setting proxy_roles says which groups have one.")

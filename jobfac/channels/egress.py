@@ -2,8 +2,13 @@
 
 A library resolves names again and follows redirects, so a check before the call is not enough. The rule is therefore
 an audit hook of the interpreter. The hook sees the address of each connection, from any library, before it is made.
+
+The rule also limits the time of a delivery. The timeouts of the libraries are for each read, so a server that sends a
+byte now and then would occupy a thread for as long as it likes.
 """
 
+import contextlib
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -33,18 +38,27 @@ The default ``apprise_schemes`` contain no service that starts threads."""
 
 EVENTS = SENDING | ESCAPES
 
+SECONDS = 60.0
+"""The maximum duration of a delivery, from its first connection on: half of the lease of a notification."""
+
 
 class AddressRefused(OSError):
     """The rule does not allow this connection, program or thread."""
 
 
 class Rule:
-    """The addresses that one delivery may connect to. ``why`` is the reason of the first refusal, or None."""
+    """The addresses that one delivery may connect to, and for how long. Used by one thread, except ``cut``.
+
+    ``why`` is the reason of the first refusal, or None.
+    """
 
     def __init__(self, allow_local: bool, allow_private: bool) -> None:
         self.allow_local = allow_local
         self.allow_private = allow_private
         self.why: str | None = None
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self._connections: list[socket.socket] = []  # copies: TLS takes the descriptor away from the original
 
     def check(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Raise ``AddressRefused`` for a connection to a refused address, and for programs and threads."""
@@ -56,10 +70,33 @@ class Rule:
             host = place[0] if isinstance(place, tuple) and place and isinstance(place[0], str) else str(place)
             refused = addresses.refusal(host, self.allow_local, self.allow_private)
             if refused is None:
+                if event == "socket.connect":
+                    self._keep(arguments[0])
                 return
             why = f"it leads to {host}, {refused}"
         self.why = self.why or why
         raise AddressRefused(why)
+
+    def _keep(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._is_cut:
+                raise AddressRefused("its time is over")
+            self._connections.append(connection.dup())
+
+    def cut(self, why: str) -> None:
+        """Shut all connections of the delivery down, which ends every wait for them. Any thread may call it."""
+        with self._lock:
+            self._is_cut, self.why = True, self.why or why
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # it is not connected, or the server has closed it
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Close the copies of the connections."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
 
 
 _active = threading.local()
@@ -87,10 +124,14 @@ def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
     Set ``trusted_host`` if a setting, not a definition, names the host. Private addresses are then allowed.
 
     Raises:
-        DeliveryError: the rule refused a connection, a program or a thread. The text gives the first refusal.
+        DeliveryError: the rule refused a connection, a program or a thread, or the delivery took longer than
+            ``SECONDS``. The text gives the first refusal.
     """
     _install()
     rule = Rule(settings.webhook_allow_local, settings.webhook_allow_private or trusted_host)
+    timer = threading.Timer(SECONDS, rule.cut, [f"it took longer than {SECONDS:g} s"])
+    timer.daemon = True
+    timer.start()
     _active.rule = rule
     try:
         yield rule
@@ -100,5 +141,7 @@ def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
         raise
     finally:
         _active.rule = None
+        timer.cancel()
+        rule.release()
     if rule.why is not None:
         raise DeliveryError(rule.why)

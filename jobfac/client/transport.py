@@ -1,5 +1,6 @@
 """HTTP to the API of jobfac: the key, time limits, repetition and problem documents. The clients are built on it."""
 
+import ssl
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,11 @@ class ProblemError(JobfacError):
         return (Kind.of_status(self.status) or self.kind).exit_code
 
 
+def _authorities(url: str) -> ssl.SSLContext | bool:
+    """Return those that vouch for the server: none without TLS, because loading them takes longer than a request."""
+    return url.lower().startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class ApiTransport:
     """Connections to one API with one key. Threads may share it.
 
@@ -62,7 +68,7 @@ class ApiTransport:
         except httpx.InvalidURL as error:
             raise Unreachable(f"The API's URL '{self._url}' cannot be used: {error}. Check JOBFAC_API_URL.") from error
         try:
-            self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout)
+            self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=_authorities(self._url))
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             why = str(error).rstrip(".")
             raise Unreachable(

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live
+from jobfac.definitions.parameters.matching import Pending, inside_transaction
 from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings.passwords import without_password
 
@@ -62,7 +63,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
-        with self.dialect.write_turn(), self.engine.begin() as conn:
+        with inside_transaction(), self.dialect.write_turn(), self.engine.begin() as conn:
             self.dialect.begin(conn, write=True)
             yield conn
 
@@ -86,8 +87,12 @@ class Database:
         """
 
         def once() -> T:
-            with self.begin() as conn:
-                return work(conn, *arguments, **named)
+            while True:
+                try:
+                    with self.begin() as conn:
+                        return work(conn, *arguments, **named)
+                except Pending as pending:  # the locks are free now
+                    pending.resolve()
 
         return self.retrying(once, retry_for)
 

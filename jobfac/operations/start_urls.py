@@ -94,6 +94,10 @@ def start(
         key=None if delivery is None else _key(url, delivery),
     )
 
+    if url.starts >= most and not (request.key and db.query(start_urls.has_started, url.job, request.key)):
+        # Without a transaction that writes: the caller may send thousands of requests more.
+        raise TooManyStarts(url, most)
+
     def counted(conn: sa.Connection) -> None:
         if not start_urls.count(conn, url.id, most):
             raise TooManyStarts(url, most)

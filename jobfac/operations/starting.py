@@ -3,17 +3,21 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as List
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import Refused, Unreachable
+from jobfac.definitions import Sequence
+from jobfac.errors import Forbidden, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.store import audit, runs, sequences
+from jobfac.states import Role
+from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import RunView
 
 TOGETHER = 1000
@@ -35,6 +39,7 @@ def start(
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
+        Forbidden: it begins with a step behind an approval that the caller may not give.
         Refused, DefinitionError: as ``runs.start``.
     """
     request = replace(request, by=by.name, categories=by.categories)
@@ -42,6 +47,7 @@ def start(
     def work(conn: sa.Connection) -> list[RunView]:
         if by.categories is not None:
             visible_job(conn, by, request.job)
+        _check_approvals(conn, by, request.job, (request.overrides or {}).get(FIRST))
         started = runs.start_once(conn, request)
         rows = [runs.get(conn, run_id) for run_id in (started.run_id, *started.others)]
         if started.is_new:
@@ -62,9 +68,10 @@ def start(
 def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> list[int]:
     """Start ``count`` equal runs. Returns their ids in order.
 
-    Up to 1,000 runs start all or none. More runs start in transactions of 1,000, because on SQLite a long transaction
-    delays the heartbeats of the whole fleet. May be repeated by the caller if the request has a key: runs that an
-    earlier call has started are found, and the others are started. Without a key each call starts ``count`` runs.
+    Up to 1,000 runs start all or none, fewer if their texts are long. More runs start in several transactions, because
+    on SQLite a long one delays the heartbeats of the whole fleet. May be repeated by the caller if the request has a
+    key: runs that an earlier call has started are found, and the others are started. Without a key each call starts
+    ``count`` runs.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -76,8 +83,9 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
     key = request.key or secrets.token_hex(16)  # the caller also needs it to continue after a failure
     request = replace(request, by=by.name, key=key, categories=by.categories)
     ids: list[int] = []
+    together = request.together(TOGETHER)
     while len(ids) < count:
-        first, size = len(ids), min(TOGETHER, count - len(ids))
+        first, size = len(ids), min(together, count - len(ids))
         try:
             ids += transact(db, by, _batch(by, request, first, size))
         except (Unreachable, Refused) as error:
@@ -95,6 +103,7 @@ def _batch(by: Caller, request: StartRequest, first: int, size: int) -> Callable
     def work(conn: sa.Connection) -> list[int]:
         if by.categories is not None:
             visible_job(conn, by, request.job)
+        _check_approvals(conn, by, request.job, (request.overrides or {}).get(FIRST))
         ids, new = runs.start_numbered(conn, request, first, size)
         if new:
             subject = f"run {ids[0]}" if size == 1 else f"runs {ids[0]} to {ids[-1]} ({new})"
@@ -104,7 +113,7 @@ def _batch(by: Caller, request: StartRequest, first: int, size: int) -> Callable
     return work
 
 
-def _trace(db: Database, by: Caller, ids: Sequence[int], since: int) -> None:
+def _trace(db: Database, by: Caller, ids: List[int], since: int) -> None:
     if not by.traces.wanted:
         return
     for first in range(0, len(ids), PAGE):
@@ -129,14 +138,18 @@ def retry(
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
+        Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
     """
     start_key = None if key is None else _retry_key(run_id, key)
 
     def work(conn: sa.Connection) -> RunView:
-        visible_run(conn, by, run_id)
+        former = visible_run(conn, by, run_id)
         started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes)
         if started.is_new:
+            # Who approved the finished run approved its parameters.
+            approved = None if changes else run_id
+            _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -144,6 +157,29 @@ def retry(
     row = transact(db, by, work)
     by.traces.started(row, since, by.traceparent)
     return row
+
+
+def _check_approvals(conn: sa.Connection, by: Caller, job: str, first: str | None, former: int | None = None) -> None:
+    """Check that a start from a later step skips no approval that somebody else has to give.
+
+    ``former``: the run that is continued.
+
+    Raises:
+        Forbidden: it does.
+    """
+    stored = None if first is None else jobs.load(conn, job)
+    if first is None or stored is None or not isinstance(stored.definition, Sequence):
+        return  # the start refuses it
+    if first not in {step.name for step in stored.definition.steps}:
+        return
+    for step in sequences.skipped_approvals(conn, stored.definition, first, former):
+        wanted = step.approve
+        if wanted is not None and (wanted.not_by_starter or not by.role.allows(Role(wanted.by))):
+            who = "somebody other than the starter" if wanted.not_by_starter else f"the role {wanted.by}"
+            raise Forbidden(
+                f"A start of '{job}' from the step '{first}' would skip the approval '{step.name}' by {who}; start "
+                "from an earlier step."
+            )
 
 
 def _retry_key(run_id: int, key: str) -> str:

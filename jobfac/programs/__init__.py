@@ -9,6 +9,7 @@ from jobfac.programs.failures import StartError
 from jobfac.programs.files.descriptors import NO_ROOM, room_for_programs
 from jobfac.programs.files.destinations import open_destination
 from jobfac.programs.files.old_files import remove_timestamped
+from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import UnsafeFolder, open_private, private_fault, write_private
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.guarding import Guardian
@@ -25,6 +26,7 @@ __all__ = [
     "ExitWatcher",
     "Guardian",
     "Limits",
+    "Places",
     "Process",
     "Program",
     "Spool",

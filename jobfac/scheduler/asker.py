@@ -23,7 +23,11 @@ AT_A_TIME = 8
 
 
 class Asker:
-    """Asks addresses. ``_busy`` is written under ``_lock`` by the threads that ask and the one that calls ``ask``."""
+    """Asks addresses, each once at a time, so that a slow one takes one thread only.
+
+    ``_asked``: the ids of the visits that are being asked for, written under ``_lock`` by the threads that ask and the
+    one that calls ``ask``.
+    """
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
         self._db = db
@@ -31,19 +35,21 @@ class Asker:
         self._scheduler = scheduler
         self._log = log.bind(scheduler=scheduler)
         self._lock = threading.Lock()
-        self._busy = 0
+        self._asked: set[int] = set()
 
     @property
     def free(self) -> int:
         """How many more addresses it may ask now."""
         with self._lock:
-            return AT_A_TIME - self._busy
+            return AT_A_TIME - len(self._asked)
 
     def ask(self, waiting: Iterable[WaitingVisit]) -> None:
-        """Ask the addresses of these visits, at most ``free``."""
+        """Ask the addresses of these visits, at most ``free``, unless the last request is still under way."""
         for one in waiting:
             with self._lock:
-                self._busy += 1
+                if one.id in self._asked:
+                    continue
+                self._asked.add(one.id)
             # A daemon thread, so that a request that hangs does not keep the process alive.
             threading.Thread(target=self._ask, args=(one,), name=f"visit {one.id}", daemon=True).start()
 
@@ -59,7 +65,7 @@ class Asker:
             self._log.exception("address not asked", action="ask_failed", run=waiting.run_id, step=waiting.step)
         finally:
             with self._lock:
-                self._busy -= 1
+                self._asked.discard(waiting.id)
 
     def _answer(self, waiting: WaitingVisit) -> str | None:
         """Ask the address. Returns why it does not count as an answer, or None."""

@@ -149,7 +149,11 @@ class Visit:
             # Cut, because browsers drop a cookie of more than 4 KiB.
             words = json.dumps([notice.text[:600], notice.command[:600], notice.bad])
             value = self.service.authenticator.sessions.sign("notice", words)
-            answer.set_cookie(self._notice_name, value, max_age=NOTICE_AGE, httponly=True, samesite="lax")
+            # It may hold a new start URL or key, so it is sent as its page is.
+            secure = self.request.url.scheme == "https"
+            answer.set_cookie(
+                self._notice_name, value, max_age=NOTICE_AGE, httponly=True, samesite="lax", secure=secure
+            )
         return answer
 
     def back(self, notice: Notice | None = None, otherwise: str = "/") -> Response:

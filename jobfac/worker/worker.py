@@ -25,6 +25,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.worker.executions.filling import match_patterns, with_slow_patterns
 from jobfac.worker.executions.held import Executions
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
@@ -242,6 +243,8 @@ class Worker:
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
+        if slow := with_slow_patterns(result.claimed, self._definitions):
+            self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
         moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
         taken = sum(one.weight for one in result.claimed)

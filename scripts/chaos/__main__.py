@@ -28,7 +28,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, run_output
+from jobfac.database.tables import run, run_output, upstream_end
 from jobfac.errors import Unreachable
 from jobfac.store import api_keys, schedules
 from scripts.chaos.check import read_journal, unexcused, violations
@@ -141,9 +141,12 @@ def _submit(site: Site, chance: random.Random, over: threading.Event) -> None:
 
 
 def _all_ended(db: Database) -> bool:
+    """Wait until every run has ended, and every end has started what follows it."""
+    unfinished = sa.select(run.c.id).where(run.c.ended_at.is_(None)).union_all(sa.select(upstream_end.c.run_id))
+
     def ended() -> bool:
         try:
-            return not db.query(lambda conn: conn.execute(sa.select(run.c.id).where(run.c.ended_at.is_(None))).first())
+            return not db.query(lambda conn: conn.execute(unfinished).first())
         except Unreachable:
             return False
 

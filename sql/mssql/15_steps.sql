@@ -305,8 +305,12 @@ BEGIN
         CAST(JSON_VALUE(@definition, '$.slots') AS INT)
     );
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
-    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
-    VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    -- The login, too, if @by names somebody else: nobody approves what their own login has started.
+    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+    VALUES (
+        @run_id, 0, SYSUTCDATETIME(), @state, @by,
+        CASE WHEN @by <> ORIGINAL_LOGIN() THEN CONCAT(N'login ', ORIGINAL_LOGIN()) END
+    );
     IF @state = 'denied'
         EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL

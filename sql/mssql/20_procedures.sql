@@ -117,6 +117,21 @@ BEGIN
             SET @sentence = CONCAT(N'Run ', @run, N' is still ', @state, N'; stop it first, or wait for its end.');
             THROW 50004, @sentence, 1;
         END;
+        IF JSON_VALUE(@overrides, '$.first_step') IS NOT NULL
+            AND EXISTS (
+                SELECT 1
+                FROM jobfac.job AS j
+                JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+                CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+                WHERE j.id = @job AND JSON_QUERY(s.[value], '$.approve') IS NOT NULL
+            )
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
+                N'which find out whether you may skip that.'
+            );
+            THROW 50010, @sentence, 1;
+        END;
         EXEC jobfac.insert_run
             @job = @job,
             @manual = 0,
@@ -466,7 +481,15 @@ BEGIN
             SET @above = NULL;
             SELECT
                 @above = r.sequence_run_id,
-                @starter = CASE WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by ELSE @starter END
+                @starter = CASE
+                    WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by
+                    -- With another @by the same login could approve its own start.
+                    WHEN EXISTS (
+                        SELECT 1 FROM jobfac.run_event AS e
+                        WHERE e.run_id = r.id AND e.attempt = 0 AND e.detail = CONCAT(N'login ', ORIGINAL_LOGIN())
+                    ) THEN ORIGINAL_LOGIN()
+                    ELSE @starter
+                END
             FROM jobfac.run AS r
             WHERE r.id = @around;
             SET @around = @above;

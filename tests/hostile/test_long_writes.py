@@ -13,6 +13,7 @@ from jobfac.database.tables import audit, run
 from jobfac.errors import Refused
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
+from jobfac.store import sequences
 from jobfac.store.runs import StartRequest
 from tests.support import database as helpers
 from tests.support.factory import Factory
@@ -129,3 +130,31 @@ def test_definitions_changed_meanwhile_are_planned_again(sqlite: Database) -> No
     assert list(done.jobs.change) == ["job"]
     with sqlite.read() as conn:
         assert conn.execute(sa.select(audit.c.by).where(audit.c.subject == "job")).scalars().all() == ["somebody", "me"]
+
+
+def test_a_step_with_many_values_starts_its_runs_in_many_transactions(sqlite: Database) -> None:
+    """However many may run at a time, and however long the payload is that an operator gives."""
+    step = {"name": "fan", "jobs": ["job"], "for_each": {"n": list(range(3000))}, "at_most": 3000}
+    helpers.define(sqlite, job={"parameters": {"n": {"type": "integer"}}}, fan={"steps": [step]})
+    helpers.start(sqlite, "fan")
+    helpers.start(sqlite, "fan", overrides={"payloads": {"job": "x" * 4_000_000}})
+    sqlite.transact(sequences.begin_queued, "me", 2)
+    assert [_inside(sqlite, run_id) for run_id in (1, 2)] == [1000, 4]  # the sweep starts the others
+    sqlite.transact(sequences.sweep, "me")
+    assert [_inside(sqlite, run_id) for run_id in (1, 2)] == [1500, 6]
+
+
+def _inside(db: Database, run_id: int) -> int:
+    """How many runs a sequence run has started."""
+    with db.read() as conn:
+        query = sa.select(sa.func.count()).where(run.c.sequence_run_id == run_id)
+        return int(conn.execute(query).scalar_one())
+
+
+def test_starts_with_long_payloads_are_many_transactions(sqlite: Database) -> None:
+    helpers.define(sqlite, job={"command": ["true"]})
+    begun: list[sa.Connection] = []
+    sa.event.listen(sqlite.engine, "commit", begun.append)
+    request = StartRequest("job", "me", payload="x" * (4 * 1024 * 1024))
+    assert len(starting.start_many(sqlite, ME, request, 6)) == 6
+    assert len(begun) >= 3

@@ -2,11 +2,22 @@
 
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError
+from jobfac.definitions.parameters import matching
 from jobfac.definitions.parameters.matching import is_simple
 from jobfac.definitions.parameters.values import Limits, read_value
+from jobfac.operations import jobs, starting
+from jobfac.operations.caller import Caller
+from jobfac.store import schedules
+from jobfac.store.runs import StartRequest
+from jobfac.store.schedules import ArrivedFile
+from tests.support import database as helpers
 from tests.support.api_stage import Served
 
 SLOW = r"(\w+\s?)*"
@@ -47,3 +58,49 @@ def test_a_value_that_takes_too_long_is_refused_while_others_are_served(served: 
     assert "within 1 s" in answer.json()["detail"]
     assert time.process_time() - before < 1.0  # of this process, in which the API runs
     assert served.operator.post("/v1/jobs/slow/runs", json={"parameters": {"p": "a b"}}).status_code == 201
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    made = Database(sqlite_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_at_matches(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each match in a process of its own, whether a write transaction was open."""
+    found: list[bool] = []
+    real = matching._in_a_process
+
+    def play(match: matching.Match) -> tuple[int | None, float]:
+        found.append(bool(sqlite.engine.pool.checkedout()))  # type: ignore[attr-defined]
+        return real(match)
+
+    monkeypatch.setattr(matching, "_in_a_process", play)
+    return found
+
+
+def test_no_transaction_waits_for_a_match(sqlite: Database, open_at_matches: list[bool]) -> None:
+    parameters = {name: {"pattern": f"({name}|{SLOW})"} for name in ("p", "q")}
+    helpers.define(sqlite, job={"parameters": parameters})
+    me, values = Caller("me"), {"p": "x y", "q": "y x"}
+    (run,) = starting.start(sqlite, me, StartRequest("job", "me", parameters=values))
+    assert run.parameters == values
+    with pytest.raises(DefinitionError, match="within 1 s"):
+        starting.start(sqlite, me, StartRequest("job", "me", parameters={**values, "q": LONG}))
+    assert open_at_matches == [False] * 3
+
+
+def test_files_whose_names_are_matched_start_in_two_transactions(sqlite: Database, open_at_matches: list[bool]) -> None:
+    parameters = {"p": {"pattern": rf"/in/{SLOW}\.csv", "default": "${trigger.path}"}}
+    body = {"command": ["true"], "parameters": parameters, "schedules": [{"file": "/in/*.csv"}]}
+    jobs.put(sqlite, Caller("me"), "job", body)
+    begun = []
+    sa.event.listen(sqlite.engine, "begin", lambda conn: begun.append(conn))
+    files = [ArrivedFile(f"/in/{name}.csv", 1, 1) for name in ("a", "b", "c", "not-so")]
+    (watch,) = sqlite.query(schedules.watched, ["default"])
+    begun.clear()
+    done = sqlite.transact(schedules.start_arrived, watch, files)
+    assert (len(done.runs), len(done.refusals), len(begun)) == (3, 1, 2)
+    assert open_at_matches == [False] * 4

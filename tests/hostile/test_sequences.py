@@ -1,15 +1,21 @@
 """A sequence cannot do what a job's definition or a key's categories forbid."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
+import sqlalchemy as sa
 
+from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
+from jobfac.store.sequences.skipping import steps_before
 from tests.support.api_stage import Served
-from tests.support.database import define, start
+from tests.support.database import define, get, start
 from tests.support.factory import wait_for
 from tests.support.sequences import Player
 
@@ -81,3 +87,92 @@ def test_the_step_history_omits_refused_starts_of_other_categories(db: Database)
     with db.read() as conn:
         assert [one.job for one in sequences.step_history(conn, run)[0].runs] == ["gone"]
         assert sequences.step_history(conn, run, ["a"])[0].runs == []
+
+
+@pytest.fixture
+def repeated(sqlite_url: str) -> Iterator[tuple[Database, Player, int]]:
+    """A sequence whose second step refers 100,000 times to what its first one reports. It waits for the first."""
+    db = Database(sqlite_url)
+    define(db, a={}, b={}, seq={"steps": [{"name": "one", "jobs": ["a"]}, {"name": "two", "jobs": ["b"]}]})
+    run = start(db, "seq", overrides={"payloads": {"b": "${steps.one.a.outputs.text}" * 100_000}})
+    player = Player(db)
+    assert player.look() == ["a"]
+    yield db, player, run
+    db.close()
+
+
+def test_a_reference_that_is_repeated_is_read_once(repeated: tuple[Database, Player, int]) -> None:
+    db, player, _ = repeated
+    statements = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+    player.finish("a", outputs=json.dumps({"text": "x"}))
+    assert len(statements) < 100
+    (claimed,) = player.claim(1)
+    assert claimed.payload == "x" * 100_000
+
+
+def test_references_cannot_multiply_an_output(repeated: tuple[Database, Player, int]) -> None:
+    db, player, run = repeated
+    (ended,) = player.finish("a", outputs=json.dumps({"text": "x" * 200_000}))
+    assert (ended.run_id, str(ended.state)) == (run, "failed")
+    assert "its references stand for more than 4,194,304 characters" in get(db, run)["reason"]
+
+
+APPROVE = {"by": "admin"}
+GATED: list[dict[str, Any]] = [
+    {"name": "load", "jobs": ["a"], "on_failure": {"step": "undo"}},
+    {"name": "release", "approve": APPROVE, "on_failure": {"step": "load"}},
+    {"name": "publish", "jobs": ["b"], "on_success": "end"},
+    {"name": "undo", "jobs": ["a"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "before"),
+    [("load", []), ("release", ["load"]), ("publish", ["load", "release"]), ("undo", ["load"])],
+)
+def test_the_steps_before_a_step_are_those_that_lead_to_it(first: str, before: list[str]) -> None:
+    sequence = d.from_data({"jobs": {"a": {"command": ["a"]}, "b": {"command": ["b"]}, "s": {"steps": GATED}}}).jobs[
+        "s"
+    ]
+    assert isinstance(sequence, d.Sequence)
+    assert [step.name for step in steps_before(sequence, first)] == before
+
+
+def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None:
+    served.define("a")
+    served.define("b", command=["false"])
+    own = [
+        {**GATED[1], "approve": {"by": "operator", "not_by_starter": True}},
+        GATED[2],
+        {"name": "load", "jobs": ["a"]},
+    ]
+    outer = [{"name": "inside", "jobs": ["gated"]}, {"name": "then", "jobs": ["b"]}]
+    for job, steps in (("gated", GATED), ("own", own), ("outer", outer)):
+        wanted = {"steps": steps, "parameters": {"amount": {"type": "integer", "default": 1}}}
+        served.admin.put(f"/v1/jobs/{job}", json=wanted).raise_for_status()
+
+    def start(client: httpx.Client, job: str, step: str) -> int:
+        return client.post(f"/v1/jobs/{job}/runs", json={"from_step": step}).status_code
+
+    for job, step in (("gated", "publish"), ("own", "publish"), ("outer", "then")):
+        assert start(served.operator, job, step) == 403
+    assert [start(served.operator, "gated", step) for step in ("load", "release", "undo")] == [201] * 3
+    assert [start(served.admin, job, "publish") for job in ("gated", "own")] == [201, 403]
+    started = served.admin.get("/v1/runs?job=gated").json()["items"][0]["id"]
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{started}").json()["ended_at"], "the admin's run has ended")
+        for body in ({}, {"from_failed": True}):  # it would begin behind the approval again
+            assert served.operator.post(f"/v1/runs/{started}/retry", json=body).status_code == 403
+        many = served.operator.post("/v1/runs:retry", json={"runs": [started]}).json()["items"]
+        assert (many[0]["result"], "would skip the approval" in many[0]["reason"]) == ("refused", True)
+        run = served.start("gated")
+        wait_for(lambda: _approved(served, run), "the step was approved")
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json()["ended_at"], "the sequence has failed")
+        other = {"from_failed": True, "parameters": {"amount": 1000}}  # nobody has approved this amount
+        assert served.operator.post(f"/v1/runs/{run}/retry", json=other).status_code == 403
+        assert served.operator.post(f"/v1/runs/{run}/retry", json={"from_failed": True}).status_code == 201
+
+
+def _approved(served: Served, run: int) -> bool:
+    return served.admin.post(f"/v1/runs/{run}/steps/release/approve").is_success

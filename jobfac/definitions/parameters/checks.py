@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
@@ -28,21 +28,41 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Environment variables that a job program receives from its worker, beside ``JOBFAC_PARAM_`` and a name."""
 
-_SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh|su|runuser|busybox")
+_SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
 _OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval")
 """Programs that read all of their arguments as text of a shell, or may do so."""
 
+_SHELL_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+"""The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
+
+
+class _Option(NamedTuple):
+    """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
+
+    ``words``: which of its words that are no options are such text; without the option that is joined counts before the
+    first of them only.
+    """
+
+    before: str
+    joined: str
+    words: Literal["none", "first", "others"] | None = None
+
+
 _INTERPRETERS = {
-    r"python[0-9.]*": r"-[A-Za-z]*c",
-    r"perl[0-9.]*": r"-[A-Za-z]*[eE]",
-    r"(ruby|lua)[0-9.]*": r"-[A-Za-z]*e",
-    r"(node|nodejs|deno|bun)": r"-[ep]|--eval|--print|eval",
-    r"php[0-9.]*": r"-r",
-    r"[gmn]?awk": r".*",
-    r"g?sed": r".*",
-    r"(psql|sqlcmd|mysql|sqlite3)": r"-c|--command|-q|-Q|-e|--execute",
+    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c."),
+    r"perl[0-9.]*": _Option(r"-[A-Za-z]*[eE]", r"-[A-Za-z]*[eE]."),
+    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e."),
+    r"(node|nodejs|deno|bun)": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)="),
+    r"php[0-9.]*": _Option(r"-r", r"-r."),
+    r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
+    r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
+    r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
+    r"(psql|sqlcmd|mysql|mariadb)": _Option(
+        r"-c|--command|-q|-Q|-e|--execute", r"-[cqQe].|--(command|execute)=", "none"
+    ),
+    r"sqlite3": _Option(r"-cmd", r"(?!)", "others"),
 }
-"""By program, the option whose argument is text of a program."""
+"""By program, the options whose argument is text of a program."""
 
 
 class TextField(NamedTuple):
@@ -83,16 +103,21 @@ def variable(name: str) -> str:
     return f"JOBFAC_PARAM_{name.upper()}"
 
 
-def check_command(command: tuple[str, ...], is_shell: bool) -> Iterator[Finding]:
-    """Yield where a value would become the text of a program, or choose the program."""
-    for position, text in enumerate(command):
+def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Yield where a value would become the text of a program, or choose the program.
+
+    ``arguments``: those that follow the command.
+    """
+    words = command if is_shell or not command else (*command, *arguments)
+    for position, text in enumerate(words):
         try:
             found = placeholders(text)
         except UnresolvedError:
             continue
         if not found:
             continue
-        path: Path = ("command",) if is_shell else ("command", position)
+        beyond = position - len(command)
+        path: Path = ("command",) if is_shell else ("command", position) if beyond < 0 else ("arguments", beyond)
         remedy = f'write "${variable(found[0].parameter)}"' if found[0].parameter else "use an environment variable"
         if is_shell:
             yield Finding(
@@ -100,27 +125,47 @@ def check_command(command: tuple[str, ...], is_shell: bool) -> Iterator[Finding]
             )
         elif position == 0:
             yield Finding(path, f"{field_path(path)} has {found[0]}, but a value must not choose the program; name it")
-        elif _is_program_text(command, position):
+        elif _is_program_text(words, position):
             yield Finding(path, f"{field_path(path)} has {found[0]} in the text of a program; {remedy} in that text")
 
 
-def _is_program_text(command: tuple[str, ...], position: int) -> bool:
+def _is_program_text(words: tuple[str, ...], position: int) -> bool:
     """Whether an interpreter reads this argument as a program."""
     for at in range(position):
-        name = PurePosixPath(command[at].replace("\\", "/")).name.lower()
-        if _OPEN_SHELLS.fullmatch(name):
+        name = PurePosixPath(words[at].replace("\\", "/")).name
+        if _OPEN_SHELLS.fullmatch(name.lower()):
             return True
-        if _SHELLS.fullmatch(name) and _shell_text(command, at) == position:
-            return True
-        for known, option in _INTERPRETERS.items():
-            if re.fullmatch(known, name) and re.fullmatch(option, command[position - 1]):
+        if _SHELLS.fullmatch(name.lower()):
+            if _shell_text(words, at) == position or words[position].startswith("--command="):
                 return True
+        elif _is_interpreted(name, words, at, position):
+            return True
     return False
 
 
-def _shell_text(command: tuple[str, ...], at: int) -> int | None:
+def _shell_text(words: tuple[str, ...], at: int) -> int | None:
     """Return the place of the text that a shell runs: what follows it are arguments, as in `sh -c 'echo "$1"' sh X`."""
-    code = next((place for place in range(at + 1, len(command)) if re.fullmatch(r"-[a-z]*c", command[place])), None)
+    code = next((place for place in range(at + 1, len(words)) if _SHELL_OPTION.fullmatch(words[place])), None)
     if code is None:
         return None
-    return next((place for place in range(code + 1, len(command)) if command[place][:1] not in ("-", "+")), None)
+    place = code
+    while place < len(words) and words[place][:1] in ("-", "+"):
+        # The name of an option follows -o, and one follows each o of joined options.
+        place += 1 + (0 if words[place].startswith("--") else len(re.findall("[oO]", words[place])))
+    return place
+
+
+def _is_interpreted(name: str, words: tuple[str, ...], at: int, position: int) -> bool:
+    before = sum(not word.startswith("-") for word in words[at + 1 : position])
+    for known, option in _INTERPRETERS.items():
+        if not re.fullmatch(known, name, re.IGNORECASE):
+            continue
+        if re.fullmatch(option.before, words[position - 1]):
+            return True
+        if (option.words or before == 0) and re.match(option.joined, words[position], re.DOTALL):
+            return True
+        if not words[position].startswith("-") and (option.words == "first" and before == 0):
+            return True
+        if option.words == "others" and before > 0:
+            return True
+    return False

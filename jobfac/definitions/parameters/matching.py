@@ -3,20 +3,37 @@
 Some patterns, such as `(a+)+`, take a time that doubles with each character of the value. Python's `re` cannot be
 interrupted, and no other thread of the process runs meanwhile. So only simple patterns are matched here; all others are
 matched in a process of their own, which may use one second.
+
+No transaction waits for such a process, because on SQLite all heartbeats would wait, too. ``Pending`` ends the
+transaction; it is repeated after the match, whose result is remembered.
 """
 
+import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
+from typing import NamedTuple
 
 SECONDS = 1
 """CPU time in seconds for one match."""
 
 WALL = 30.0
 """Seconds to wait for the process on a machine that is busy."""
+
+REMEMBERED = 10_000
+"""How many results to remember: more than one transaction needs."""
+
+SLOW_FOR, FAILED_FOR = 600.0, 5.0
+"""Seconds for which to remember a match that took too long, and one that this machine could not make."""
 
 _LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?P<\w+>|(?<!\))\{\d+\}", re.DOTALL)
 """What contains no choice: escapes, classes, the beginnings of groups, and a character repeated a fixed number of
@@ -37,6 +54,72 @@ class TooSlowError(Exception):
     """A match would take too long."""
 
 
+class Match(NamedTuple):
+    """Texts to match with a pattern."""
+
+    pattern: str
+    texts: tuple[str, ...]
+
+    @property
+    def key(self) -> bytes:
+        """A hash: the texts may be long."""
+        return hashlib.sha256(json.dumps(self).encode()).digest()
+
+
+class Pending(Exception):
+    """A transaction needs the result of matches that are not made inside of one."""
+
+    def __init__(self, *matches: Match) -> None:
+        self.matches = matches
+
+    def resolve(self) -> None:
+        """Make the matches, so that the transaction finds their results when it is repeated."""
+        for one in self.matches:
+            if _results.get(one) is None:
+                _results.add(one, *_in_a_process(one))
+
+
+_in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
+
+
+@contextmanager
+def inside_transaction() -> Iterator[None]:
+    """Inside this block no match is made that takes long; it raises ``Pending`` instead."""
+    before = _in_transaction.set(True)
+    try:
+        yield
+    finally:
+        _in_transaction.reset(before)
+
+
+class _Results:
+    """Results of matches: the place of the first text that does not match, -1 if all match, None if it took too long.
+
+    Used by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, tuple[int | None, float]] = OrderedDict()  # with the time to forget it
+
+    def get(self, match: Match) -> tuple[int | None] | None:
+        """Return the result in a tuple; None: it is not known."""
+        with self._lock:
+            result, until = self._known.get(match.key, (None, 0.0))
+            return (result,) if time.monotonic() < until else None
+
+    def add(self, match: Match, result: int | None, seconds: float) -> None:
+        with self._lock:
+            self._known[match.key] = result, time.monotonic() + seconds
+            self._known.move_to_end(match.key)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+
+
+_results = _Results()
+
+
+@lru_cache(maxsize=1024)
 def is_simple(pattern: str) -> bool:
     """Whether a match takes little time for every value: at most one place of the pattern leaves a choice."""
     return len(_CHOICE.findall(_LITERAL.sub("", pattern))) <= 1
@@ -47,21 +130,32 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
 
     Raises:
         TooSlowError: the match takes longer than ``SECONDS``, or no process could be started for it.
+        Pending: the match has to be made outside of the transaction first.
     """
     if is_simple(pattern):
         match = re.compile(pattern).fullmatch
         return next((text for text in texts if not match(text)), None)
-    place = _in_a_process(pattern, tuple(texts))
-    return None if place < 0 else texts[place]
+    match_ = Match(pattern, tuple(texts))
+    known = _results.get(match_)
+    if known is None:
+        if _in_transaction.get():
+            raise Pending(match_)
+        made = _in_a_process(match_)
+        _results.add(match_, *made)
+        known = made[:1]
+    if known[0] is None:
+        raise TooSlowError
+    return None if known[0] < 0 else texts[known[0]]
 
 
-@lru_cache(maxsize=256)
-def _in_a_process(pattern: str, texts: tuple[str, ...]) -> int:
-    """Return the place of the first text that does not match; -1: all match."""
+def _in_a_process(match: Match) -> tuple[int | None, float]:
+    """Return the result of a match, and the seconds for which it may be remembered."""
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
-    given = json.dumps([pattern, texts]).encode()
+    given = json.dumps(match).encode()
     try:
         done = subprocess.run(command, input=given, capture_output=True, timeout=WALL, check=True, env={}, cwd="/")
-        return int(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise TooSlowError from error
+        return int(done.stdout), math.inf
+    except subprocess.CalledProcessError:  # the kernel has killed it
+        return None, SLOW_FOR
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None, FAILED_FOR

@@ -1,7 +1,7 @@
 """Where parameters and placeholders stand in a definition, and what is wrong with them."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
@@ -14,7 +14,7 @@ from jobfac.definitions.parameters.checks import (
     check_command,
     check_texts,
 )
-from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder
+from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder, placeholders
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Step
 from jobfac.definitions.triggers.call import check_call
@@ -34,15 +34,22 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
     for position, schedule in enumerate(definition.schedules):
         path: Path = ("schedules", position, "parameters")
         yield from _check_given(path, schedule.parameters, declared, f"{field_path(path[:2])} must give")
+    yield from _check_sensitive(_schedule_texts(definition), declared)
     yield from check_call(definition.call, declared, takes_payload=isinstance(definition, Job))
     if isinstance(definition, Job):
-        yield from check_command(definition.command, definition.shell)
+        yield from check_command(definition.command, definition.shell, definition.arguments)
+        for position, schedule in enumerate(definition.schedules):
+            if isinstance(schedule.arguments, tuple | list) and not definition.shell:
+                for found in check_command(definition.command, False, tuple(schedule.arguments)):
+                    if found.path[0] == "arguments":
+                        yield Finding(("schedules", position, *found.path), f"schedules[{position}].{found.message}")
         yield from check_texts(job_texts(definition), declared, IN_FIELDS)
         if definition.sql is not None and definition.sql.text is not None:
             code = TextField(("sql", "text"), _without_comments(definition.sql.text))
             yield from check_texts([code], declared, IN_SCRIPTS)
         return
     yield from check_texts(_step_texts(definition), declared, IN_STARTS)
+    yield from _check_sensitive(_shown_texts(definition, declarations), declared)
     yield from _check_inputs(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
@@ -86,6 +93,31 @@ def _step_texts(sequence: Sequence) -> Iterator[TextField]:
             yield from _texts(("steps", position, field), getattr(step, field))
         for field, text in step.wait.texts() if step.wait is not None else ():
             yield TextField(("steps", position, "wait", field), text)
+
+
+def _shown_texts(sequence: Sequence, declarations: Declarations) -> Iterator[TextField]:
+    """Yield the texts of steps that lists and views show: all, except values for sensitive parameters of jobs."""
+    for path, text in _step_texts(sequence):
+        if path[2] == "parameters":
+            declared = declarations(str(path[3])) or {}
+            if len(path) > 4 and path[4] in declared and declared[str(path[4])].sensitive:
+                continue
+        yield TextField(path, text)
+
+
+def _check_sensitive(texts: Iterable[TextField], declared: Mapping[str, Parameter]) -> Iterator[Finding]:
+    """Yield where a sensitive value would become part of what lists and views show."""
+    for path, text in texts:
+        try:
+            names = {one.parameter or "" for one in placeholders(text)}
+        except UnresolvedError:  # reported elsewhere
+            continue
+        if any(declared[name].sensitive for name in names & declared.keys()):
+            yield Finding(
+                path,
+                f"{field_path(path)} has a sensitive parameter, which lists would show there; give it to a sensitive "
+                "parameter of the job",
+            )
 
 
 _STEP = re.compile(r"\$\{steps\.([^{}]*)\}")

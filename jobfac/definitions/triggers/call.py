@@ -103,7 +103,7 @@ def taken(call: Call, request: Request) -> tuple[dict[str, Any], str | None]:
     """Return the parameters and the payload of a start by this request.
 
     Raises:
-        NotJsonError: a part of the body is needed, and the body is no JSON.
+        NotJsonError: a part of the body is needed, and the body is no JSON, or has a text that cannot be a payload.
     """
     parameters: dict[str, Any] = {}
     for name, value in call.parameters.items():
@@ -112,9 +112,24 @@ def taken(call: Call, request: Request) -> tuple[dict[str, Any], str | None]:
         except _Missing:
             continue
     try:
-        return parameters, None if call.payload is None else _text(call.payload, request)
+        return parameters, None if call.payload is None else _storable(_text(call.payload, request))
     except _Missing:
         return parameters, None
+
+
+def _storable(text: str) -> str:
+    """Return a text that every database and every program can take, as any other payload.
+
+    Raises:
+        NotJsonError: it is none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NotJsonError("a text has half of a character (a lone surrogate)") from None
+    if "\0" in text:
+        raise NotJsonError("a text has a NUL character")
+    return text
 
 
 def document(text: str) -> Any:
@@ -142,7 +157,10 @@ def _filled(value: Any, request: Request) -> Any:
 def _text(text: str, request: Request) -> str:
     def one(found: re.Match[str]) -> str:
         value = _at(found, request)
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        try:
+            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        except RecursionError as error:
+            raise NotJsonError(str(error)) from None
 
     return _PLACE.sub(one, text)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from jobfac.database.engine import Database
-from jobfac.errors import NotFound, Refused
+from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, TO_ACKNOWLEDGE, RunState
@@ -91,7 +91,7 @@ def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retrie
     key = f"many {former[run.id].id}" if run.id in former else "many"
     try:
         new = starting.retry(db, by, run.id, key=key)
-    except (NotFound, Refused) as error:
+    except (Forbidden, NotFound, Refused) as error:
         return _line(run, Result.REFUSED, error.fact)
     if new.state == RunState.DENIED:
         return _line(run, Result.REFUSED, new.reason, new.id)

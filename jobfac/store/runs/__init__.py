@@ -10,7 +10,7 @@ from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, promote_due
-from jobfac.store.runs.reading import attempts, get
+from jobfac.store.runs.reading import attempts, first_step, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
@@ -30,6 +30,7 @@ __all__ = [
     "end_unserved",
     "events_of",
     "finish",
+    "first_step",
     "get",
     "lock",
     "new_row",

@@ -10,6 +10,7 @@ from jobfac.database.types import flag
 from jobfac.errors import no_run
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
+from jobfac.store.runs.request import FIRST
 from jobfac.views.origins import origin_in_words
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
@@ -56,6 +57,13 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
         raise no_run(run_id)
     view = one_run(row)
     return with_holds(conn, [view])[0] if row["holds"] else view
+
+
+def first_step(conn: sa.Connection, run_id: int) -> str | None:
+    """Return the step with which a run of a sequence begins; None: the first one."""
+    text = conn.execute(sa.select(run.c.overrides).where(run.c.id == run_id)).scalar()
+    step: str | None = json.loads(text).get(FIRST) if text else None
+    return step
 
 
 def one_run(row: sa.RowMapping) -> RunView:

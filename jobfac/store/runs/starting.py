@@ -12,6 +12,7 @@ from jobfac.database.dialects import FOUND_BY_KEY, lists, utcnow
 from jobfac.database.dialects import rows as row_lists
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
+from jobfac.definitions.parameters.matching import Match, Pending
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs, parameters
@@ -184,11 +185,16 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     stored = jobs.load_many(conn, {request.job for request in requests})
     answers: dict[int, int | StartError] = {}
     rows: dict[int, list[dict[str, Any]]] = {}
+    pending: list[Match] = []
     for position, request in enumerate(requests):
         try:
             rows[position] = expand(conn, new_row(conn, stored.get(request.job), request))
         except (NotFound, Refused, DefinitionError) as error:
             answers[position] = error
+        except Pending as error:
+            pending += error.matches
+    if pending:  # all at once, so that the transaction is repeated once and not for each request
+        raise Pending(*pending)
     free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}
     admission.lock_late(conn, (admission.Rule.of(its[0]) for its in rows.values()))
     for position, its in rows.items():

@@ -9,6 +9,7 @@ from jobfac.store.sequences.advance import advance_after, begin, begin_queued, d
 from jobfac.store.sequences.approvals import approve, waiting_for
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
+from jobfac.store.sequences.skipping import skipped_approvals
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep, wake
 
@@ -26,6 +27,7 @@ __all__ = [
     "looked_for",
     "note",
     "retry",
+    "skipped_approvals",
     "step_history",
     "stop",
     "sweep",

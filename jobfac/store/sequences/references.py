@@ -20,6 +20,10 @@ Outputs = Callable[[str, str | None], Mapping[str, Any] | None]
 
 Without a job: what the approver of the step gave."""
 
+LONGEST = 4 * 1024 * 1024
+"""Characters at most that references add to the texts of one start: as many as a payload may have. An operator may
+repeat a reference in a payload, and a job may report a long output."""
+
 _REFERENCE = re.compile(r"\$\{(steps\.[^{}]*)\}")
 
 
@@ -27,18 +31,48 @@ class UnknownReference(Exception):
     """A reference that cannot be resolved. The message names the reference and says what is missing."""
 
 
-def fill(text: str, sequence: Definition, outputs: Outputs, context: Context | None = None) -> str:
-    """Return the text with every reference replaced, in one pass: a value that looks like a reference stays as it is.
+class Room:
+    """How many characters references may still add to the texts of one start.
 
-    ``context``: the values of the sequence's placeholders; None: the text is the caller's, who may not use them.
-
-    Raises:
-        UnknownReference: there is no such step, job or output.
+    ``known``: the texts of references that were replaced before, since a text may hold very many.
     """
 
+    def __init__(self, left: int = LONGEST) -> None:
+        self._left = left
+        self.known: dict[str, str] = {}
+
+    def take(self, text: str) -> str:
+        """Return the text, and count it.
+
+        Raises:
+            UnknownReference: the texts would be too long.
+        """
+        self._left -= len(text)
+        if self._left < 0:
+            raise UnknownReference(f"its references stand for more than {LONGEST:,} characters; pass a file's name")
+        return text
+
+
+def fill(
+    text: str, sequence: Definition, outputs: Outputs, context: Context | None = None, room: Room | None = None
+) -> str:
+    """Return the text with every reference replaced, in one pass: a value that looks like a reference stays as it is.
+
+    Args:
+        context: the values of the sequence's placeholders; None: the text is the caller's, who may not use them.
+        room: how long the values may be; None: ``LONGEST`` characters in this text.
+
+    Raises:
+        UnknownReference: there is no such step, job or output, or the values are too long.
+    """
+    room = room or Room()
+
     def value(match: re.Match[str]) -> str:
-        found = _value(match[1], sequence, outputs)
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        if (known := room.known.get(match[1])) is None:
+            found = _value(match[1], sequence, outputs)
+            known = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            room.known[match[1]] = known
+        return room.take(known)
 
     if context is None:
         return _REFERENCE.sub(value, text)

@@ -1,5 +1,6 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
-from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
+from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
 
 ANCESTORS = 20
@@ -165,7 +166,7 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
     _check_limit(conn, parent, total)
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
-    start_more(conn, parent, step, visit_id, min(total, FAN_OUT if step.at_most is None else step.at_most))
+    start_more(conn, parent, step, visit_id, min(total, FAN_OUT, step.at_most or FAN_OUT))
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
@@ -183,12 +184,16 @@ def _check_limit(conn: sa.Connection, parent: SequenceRun, more: int) -> None:
 
 
 def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: int, number: int) -> None:
-    """Start the next ``number`` runs of a visit of a step with ``for_each``. Those that are refused count as ended."""
+    """Start the next ``number`` runs of a visit of a step with ``for_each``. Those that are refused count as ended.
+
+    If their texts are long, it starts fewer, and the sweep or the end of one of them starts others.
+    """
     if number <= 0:
         return
     items, first = visits.items(conn, visit_id), visits.started(conn, visit_id)
-    places = range(first, min(first + number, len(items) * len(step.jobs)))
     jobs_of = {job: _start_request(conn, parent, step, job) for job in step.jobs}
+    number = min(common.together(number) for common in jobs_of.values())
+    places = range(first, min(first + number, len(items) * len(step.jobs)))
     requests = []
     for place in places:
         at, job = divmod(place, len(step.jobs))
@@ -216,11 +221,10 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
     Raises:
         UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
     """
-
-    outputs = _outputs_of(conn, parent)
+    outputs, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
-        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context)
+        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context, room)
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
@@ -242,6 +246,9 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
+    """Return a function that reads outputs, those of each job once, however often a text refers to them."""
+
+    @functools.cache
     def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
         return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
 

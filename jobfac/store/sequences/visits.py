@@ -13,6 +13,7 @@ from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause
+from jobfac.store.sequences.references import LONGEST, UnknownReference
 
 
 class VisitRow(NamedTuple):
@@ -314,8 +315,19 @@ def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | N
 
 
 def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[Any]]:
-    """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values."""
+    """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values.
+
+    Raises:
+        UnknownReference: together they are too long.
+    """
     query = sa.select(run.c.outputs).where(run.c.visit_id == visit_id, run.c.job == job).order_by(run.c.item)
-    each = [json.loads(text) if text else {} for text in conn.execute(query).scalars()]
+    each = []
+    length = 0
+    with conn.execute(query) as found:
+        for text in found.scalars():
+            length += len(text or "")
+            if length > LONGEST:
+                raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
+            each.append(json.loads(text) if text else {})
     keys = dict.fromkeys(key for found in each for key in found)
     return {key: [found.get(key) for found in each] for key in keys}

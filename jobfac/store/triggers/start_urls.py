@@ -12,7 +12,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import start_url
+from jobfac.database.tables import run, start_url
 from jobfac.store import audit
 from jobfac.store.api_keys import digest
 from jobfac.views.keys import StartUrlView
@@ -106,6 +106,12 @@ def count(conn: sa.Connection, url_id: int, most: int) -> bool:
         "used_at": utcnow(),
     }
     return conn.execute(change.values(values)).rowcount == 1
+
+
+def has_started(conn: sa.Connection, job: str, key: str) -> bool:
+    """Whether a run of the job was started with this key."""
+    query = sa.select(run.c.id).where(run.c.job == job, run.c.start_key == key)
+    return conn.execute(query).first() is not None
 
 
 _SHOWN = [start_url.c[name] for name in columns(StartUrlView)]

@@ -105,6 +105,10 @@ class Execution:
         self._not_started = f"not started: {why}"
         self._life.over()
 
+    def places(self) -> list[str]:
+        """Return the paths outside of the worker's own folders that the start uses."""
+        return self._launch.places()
+
     def begin(self) -> str | None:
         """Start the program. If that fails, the execution is over; returns the fault if it is the machine's."""
         fault: str | None = None

@@ -1,10 +1,11 @@
 """Puts the values of a run into the texts of its definition: each value stays inside its own argument."""
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from jobfac.definitions import DefinitionError, Job
+from jobfac.definitions import AnyJob, DefinitionError, Job
 from jobfac.definitions.execution.output import Destination
 from jobfac.definitions.parameters import (
     Context,
@@ -17,6 +18,7 @@ from jobfac.definitions.parameters import (
     split,
     variable,
 )
+from jobfac.definitions.parameters.matching import is_simple
 from jobfac.programs import StartError
 from jobfac.store import parameters
 from jobfac.store.workers.claiming import Claimed
@@ -46,6 +48,32 @@ def fill_job(job: Job, claimed: Claimed) -> Filled:
     except UnresolvedError as error:
         raise StartError(str(error)) from None
     return Filled(filled, values, list(secrets(split(job.parameters, values)[1])))
+
+
+Definitions = Mapping[tuple[str, int], AnyJob]
+"""Definitions by job and version."""
+
+
+def with_slow_patterns(claims: Iterable[Claimed], definitions: Definitions) -> list[Claimed]:
+    """Return those of these runs whose values may take long to check."""
+    return [
+        one
+        for one in claims
+        if any(
+            parameter.pattern is not None and not is_simple(parameter.pattern)
+            for parameter in definitions[one.job, one.job_version].parameters.values()
+        )
+    ]
+
+
+def match_patterns(claims: Iterable[Claimed], definitions: Definitions) -> None:
+    """Check the values of these runs, so that the patterns of their parameters are matched before the starts.
+
+    A match may take a second, for which the worker's loop must not wait. Its result is remembered.
+    """
+    for claimed in claims:
+        with contextlib.suppress(DefinitionError, UnresolvedError):  # the start reports it
+            parameters.values_of(parameters.row_of(claimed), definitions[claimed.job, claimed.job_version])
 
 
 def _filled(job: Job, context: Context) -> Job:

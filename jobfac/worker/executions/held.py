@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobfac.definitions import AnyJob, Job
-from jobfac.programs import ExitWatcher, Guardian, StartError, kill_all
+from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
 from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store import output
@@ -27,6 +27,9 @@ LAST_OUTPUT = 1024 * 1024
 
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
+
+ANSWER = 10.0
+"""Seconds within which the file systems of a job's directory, program and files have to answer."""
 
 REPORT_READ = 128 * 1024
 """Bytes of reports that the loop reads in one tick. Reading them takes a few milliseconds."""
@@ -78,6 +81,8 @@ class Executions:
         self._health = health
         self._settings = settings
         self._suspected: set[tuple[int, int]] = set()
+        self._places = Places(watcher.wake)
+        self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
@@ -155,6 +160,7 @@ class Executions:
 
     def _start(self, fresh: Sequence[Execution]) -> None:
         """Start programs. The guardian is notified of each before the start, and again after it."""
+        fresh = [execution for execution in fresh if self._answers(execution)]
         if not fresh:
             return
         try:
@@ -179,6 +185,27 @@ class Executions:
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         failpoint("started")
 
+    def _answers(self, execution: Execution) -> bool:
+        """Whether the file systems that a start uses answer. If not, it waits, and ``tick`` starts it later."""
+        silent = self._places.silent(execution.places())
+        if silent is None:
+            self._unanswered.pop(execution.key, None)
+            return True
+        now = time.monotonic()
+        if now >= self._unanswered.setdefault(execution.key, now + ANSWER):
+            execution.fail_start(f"{silent!r} has not answered for {ANSWER:g} s; check the file system and its server")
+        return False
+
+    def _start_answered(self) -> float | None:
+        """Start the programs whose file systems answer now; returns when the next one has waited long enough."""
+        for key in list(self._unanswered):
+            execution = self.live.get(key)
+            if execution is not None and execution.stage == Stage.PREPARED:
+                self._start([execution])
+            if execution is None or execution.stage != Stage.PREPARED:
+                self._unanswered.pop(key, None)
+        return min(self._unanswered.values(), default=None)
+
     def _note_fault(self, what: str, why: str, others: Iterable[Execution]) -> None:
         """Record a fault of the machine, and requeue the runs that were to start next."""
         self._health.fault(what, time.monotonic())
@@ -196,7 +223,7 @@ class Executions:
         """
         now = time.monotonic()
         self._request_stops(stops, requeue)
-        due = None
+        due = self._start_answered()
         room = REPORT_READ
         for key, execution in list(self.live.items()):
             next_time = execution.tick(now)

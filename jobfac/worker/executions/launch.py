@@ -29,7 +29,7 @@ from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
-from jobfac.worker.executions.filling import fill_job, origin_variables, parameter_variables
+from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
 from jobfac.worker.executions.report import Report
 
 SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
@@ -66,10 +66,29 @@ class Launch:
         self.definition = definition
         self._claimed = claimed
         self._values: Values = {}
+        self._filled: Filled | None = None
         self._marker = marker
         self._folder = folder
         self._report = report
         self._worker_variables = environment
+
+    def places(self) -> list[str]:
+        """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
+        try:
+            self._filled = fill_job(self.definition, self._claimed)
+        except StartError:  # the start reports it
+            return []
+        job = self._filled.job
+        base = job.directory or "."
+        found = [] if job.directory is None else [job.directory]
+        if job.sql is None and not job.shell and "/" in job.command[0]:
+            found.append(os.path.join(base, job.command[0]))  # noqa: PTH118 (the directory may be missing)
+        for stream in STREAMS:
+            path = getattr(job.output, stream).path
+            found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
+        secrets = [value for value in job.environment.values() if not isinstance(value, str)]
+        secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
+        return found + [one.secret.removeprefix("file:") for one in secrets if one.secret.startswith("file:")]
 
     def start(self) -> Process:
         """Start the program. After a failure only ``spools`` and the payload file are left; the caller removes them.
@@ -79,7 +98,8 @@ class Launch:
             SecretError: a secret cannot be resolved.
             OSError: a file in the worker's spool cannot be created.
         """
-        self.definition, self._values, hidden = fill_job(self.definition, self._claimed)
+        filled = self._filled or fill_job(self.definition, self._claimed)
+        self.definition, self._values, hidden = filled
         program, secrets = self._program()
         secrets += [text.encode() for text in hidden]
         self._report.mask = Mask(secrets)

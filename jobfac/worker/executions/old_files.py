@@ -1,5 +1,6 @@
 """Retention of `timestamped` output files: the worker that creates them removes the old ones, as runs are purged."""
 
+import threading
 import time
 from typing import Any
 
@@ -12,12 +13,17 @@ PAUSE = 600.0
 
 
 class OldFiles:
-    """Removes old output files after runs end, at most once per ``PAUSE`` for each pattern."""
+    """Removes old output files after runs end, at most once per ``PAUSE`` for each pattern.
+
+    In a thread of its own, because a folder may have very many files or be on a network drive that hangs. Only the
+    worker's loop calls ``after``.
+    """
 
     def __init__(self, settings: Settings, log: Any) -> None:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
         self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
+        self._thread: threading.Thread | None = None
 
     def after(self, job: Job) -> None:
         """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""
@@ -26,8 +32,14 @@ class OldFiles:
             if stream.kind != "timestamped" or stream.path is None:
                 continue
             now, key = time.monotonic(), (job.directory, stream.path)
-            if now < self._not_before.get(key, now):
+            if now < self._not_before.get(key, now) or (self._thread is not None and self._thread.is_alive()):
                 continue
             self._not_before[key] = now + PAUSE
-            if removed := remove_timestamped(stream.path, job.directory, time.time(), keep.age, keep.count):
-                self._log.info("old files were removed", action="purged", path=stream.path, files=removed)
+            self._thread = threading.Thread(
+                target=self._remove, args=(stream.path, job.directory, keep), name="old files", daemon=True
+            )
+            self._thread.start()
+
+    def _remove(self, path: str, directory: str | None, keep: Retention) -> None:
+        if removed := remove_timestamped(path, directory, time.time(), keep.age, keep.count):
+            self._log.info("old files were removed", action="purged", path=path, files=removed)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ LIMIT = 16 * 1024 * 1024
 
 LONGEST_LINE = 512 * 1024
 """Maximum bytes of one line. A longer line is skipped, and the run's reason says so."""
+
+DEEPEST = 64
+"""Maximum levels of lists and objects in an output. Every reader of a run needs the stack for them, and SQL Server's
+JSON functions read 128 levels. Deeper outputs are refused; the run's reason says so."""
 
 LONGEST_OUTPUTS = 256 * 1024
 """Maximum bytes of all outputs of an execution as JSON. Outputs beyond it are refused; the run's reason says so."""
@@ -145,11 +150,15 @@ class Report:
         if len(line) > LONGEST_LINE:
             self._note_long_line()
             return
-        # RecursionError: nested too deeply. OverflowError: a number too large.
-        with contextlib.suppress(ValueError, RecursionError, OverflowError):
-            values = json.loads(line)
-            if isinstance(values, dict):
-                self._apply(self.mask.hide(values))
+        try:
+            # OverflowError: a number too large.
+            with contextlib.suppress(ValueError, OverflowError):
+                values = json.loads(line)
+                if isinstance(values, dict):
+                    values = _without_nul(values) if b"\\u0000" in line else values
+                    self._apply(self.mask.hide(values))
+        except RecursionError:
+            self.incomplete = "a line of its report is nested too deeply and was skipped"
 
     def _apply(self, values: dict[str, Any]) -> None:
         progress = values.get("progress")
@@ -165,6 +174,9 @@ class Report:
 
     def _merge(self, more: dict[str, Any]) -> None:
         """Add all outputs of this line, or none. The cost depends on the line only, not on earlier outputs."""
+        if _is_deep(more):
+            self.refused = f"outputs with more than {DEEPEST} levels were refused"
+            return
         fresh = {_without_surrogates(name): _encoded(value) for name, value in more.items()}
         size = self._outputs_size
         for name, value in fresh.items():
@@ -183,9 +195,38 @@ class Report:
             self.path.unlink()
 
 
+def _is_deep(outputs: dict[str, Any]) -> bool:
+    """Whether an output has more than ``DEEPEST`` levels of lists and objects."""
+    level: list[Any] = list(outputs.values())
+    for _ in range(DEEPEST):
+        level = [one for value in level if isinstance(value, dict | list) for one in _inside(value)]
+        if not level:
+            return False
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 def _encoded(value: Any) -> str:
     """Encode as JSON that every database can store. Raises ValueError for NaN and infinity."""
     return _without_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nul(value: Any) -> Any:
+    """Replace NUL characters with question marks: not every database and not every JSON function can take them.
+
+    Raises:
+        RecursionError: the value is nested too deeply.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "?")
+    if isinstance(value, list):
+        return [_without_nul(one) for one in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(one) for name, one in value.items()}
+    return value
 
 
 def _without_surrogates(text: str) -> str:

@@ -145,12 +145,15 @@ class Files:
         self._left |= place.folders
         place.folders, place.is_scanned = found.folders, False
         place.not_before = result.began + SHARE * result.seconds
-        try:
-            for watch in place.watches:
+        for watch in place.watches:
+            try:
                 self._say(watch, found.problems, now)
                 self._take(watch, watch.arrivals.observe(found.files, result.began), now, is_over)
-        except Unreachable as error:
-            self._log.warning("files not started, retrying", action="watch_failed", reason=str(error))
+            except Unreachable as error:
+                self._log.warning("files not started, retrying", action="watch_failed", reason=str(error))
+                break
+            except Exception:  # what is wrong with one target must not stop the others
+                self._log.exception("files not started, retrying", action="watch_failed", target=watch.target.name)
         times = [at for watch in place.watches if (at := watch.arrivals.next_at()) is not None]
         due = min([now + self._interval, *(max(at, now + RETRY / 10) for at in times)])
         if place.again or result.is_new:

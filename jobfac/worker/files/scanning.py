@@ -1,7 +1,7 @@
 """Find the files that a pattern names, with their sizes and times. No database and no state."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -31,20 +31,27 @@ class Scan(NamedTuple):
 def scan(pattern: str) -> Scan:
     """Return the files that an absolute pattern names: ``*``, ``?``, ``[...]``, and ``**`` for any folders.
 
-    A name that begins with a dot is only found by a pattern that does. Links to files count, folders do not.
+    A name that begins with a dot is only found by a pattern that does. Links to files count, folders do not. ``**``
+    follows no links to folders. What other users put there, such as a folder that cannot be read, a loop of links or a
+    path that is too long, is a problem of that folder only.
     """
     path = Path(pattern)
     folder, name = (path, "*") if path.name == "**" else (path.parent, path.name)
     files: dict[str, Seen] = {}
     folders: set[str] = set()
     problems: list[str] = []
-    for place in _folders(folder):
+    for place in _folders(folder, problems):
         try:
             files.update(_inside(place, name, problems))
-            folders.add(str(place))
+            folders.add(place)
         except OSError as error:
-            problems.append(f"{place} cannot be read: {error.strerror or error}")
+            problems.append(f"{shown(place)} cannot be read: {error.strerror or error}")
     return Scan(files, frozenset(folders), problems)
+
+
+def shown(path: str) -> str:
+    """Return a path as text for messages: bytes that are not UTF-8 as escapes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def folder_of(pattern: str) -> str:
@@ -58,21 +65,61 @@ def _is_pattern(text: str) -> bool:
     return any(sign in text for sign in "*?[")
 
 
-def _folders(pattern: Path) -> Iterator[Path]:
+def _folders(pattern: Path, problems: list[str]) -> Iterator[str]:
+    """Yield the folders that a pattern names, each once, without recursion: a tree may be deeper than Python's stack.
+
+    A folder above them that cannot be read is a problem, unless it is no folder or has gone.
+    """
     parts = pattern.parts
     first = next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
-    base = Path(*parts[:first])
-    if first == len(parts):
-        yield base
-        return
     wants_hidden = any(part.startswith(".") for part in parts[first:])
-    for place in base.glob("/".join(parts[first:])):
-        is_hidden = any(part.startswith(".") for part in place.relative_to(base).parts)
-        if place.is_dir() and (wants_hidden or not is_hidden):
+    waiting = [(str(Path(*parts[:first])), first)]
+    known = set(waiting)
+    while waiting:
+        place, at = waiting.pop()
+        if at == len(parts):
             yield place
+            continue
+        try:
+            following = list(_next(place, parts, at, wants_hidden))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(f"{shown(place)} cannot be read: {error.strerror or error}")
+            continue
+        waiting += [one for one in following if one not in known]
+        known.update(following)
 
 
-def _inside(folder: Path, name: str, problems: list[str]) -> Iterator[tuple[str, Seen]]:
+def _next(place: str, parts: Sequence[str], at: int, wants_hidden: bool) -> Iterator[tuple[str, int]]:
+    """Yield the folders in ``place`` that part ``at`` of a pattern names, and which part they have to match next."""
+    part = parts[at]
+    if not _is_pattern(part):
+        below = os.path.join(place, part)  # noqa: PTH118 (hot)
+        if os.path.isdir(below):  # noqa: PTH112 (hot)
+            yield below, at + 1
+        return
+    if part == "**":
+        yield place, at + 1
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and not wants_hidden:
+                continue
+            if part == "**":
+                if entry.is_dir(follow_symlinks=False):
+                    yield entry.path, at
+            elif fnmatch(entry.name, part) and _is_folder(entry):
+                yield entry.path, at + 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, or a link into a folder that may not be entered
+        return False
+
+
+def _inside(folder: str, name: str, problems: list[str]) -> Iterator[tuple[str, Seen]]:
     """Yield the files of one folder. Raises ``OSError`` if the folder cannot be read."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -86,7 +133,7 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Iterator[tuple[str,
             except FileNotFoundError:  # it has gone meanwhile
                 continue
             except OSError as error:
-                problems.append(f"{entry.path} cannot be read: {error.strerror or error}")
+                problems.append(f"{shown(entry.path)} cannot be read: {error.strerror or error}")
                 continue
             except UnicodeEncodeError:
                 problems.append(f"{os.fsencode(entry.path)!r} is left out, because its name is not UTF-8; rename it")

@@ -297,7 +297,7 @@ class Sequences(RuleBasedStateMachine):
                     self._let_time_pass(run_id, None)
                 elif what is not None:
                     self._find(run_id, None)
-            self.player.look()
+            self.begin(None)
             if self.player.held:
                 self.end(self.player.held[:1], [RunState.SUCCEEDED], None, settled=True)
             elif all(model.state is not None for model in self.models.values()):

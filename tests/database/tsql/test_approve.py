@@ -3,8 +3,9 @@
 import json
 
 from jobfac.database.engine import Database
+from jobfac.store import sequences
 from tests.database.sequences.test_waiting import asking, given, nested, sweep, waiting
-from tests.support.database import events, now
+from tests.support.database import events, now, start
 from tests.support.sequences import path
 from tests.support.tsql import THROUGH_TSQL, audited, execute, refusal
 
@@ -62,3 +63,22 @@ def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Databas
     told = refusal(db, "approve", run=inner, step="release", by="tester")[1]
     assert told == "Step 'release' must be approved by somebody other than tester."
     execute(db, "approve", run=inner, step="release", by="boss")
+
+
+def test_a_login_does_not_approve_what_it_started_in_the_name_of_another(db: Database) -> None:
+    player, _ = waiting(db, not_by_starter=True)
+    run_id = execute(db, "start_job", job="seq", by="alice")
+    player.look()
+    player.finish("a")
+    told = refusal(db, "approve", run=run_id, step="release", by="boss")[1]
+    assert told.startswith("Step 'release' must be approved by somebody other than ")
+
+
+def test_a_retry_skips_no_approval(db: Database) -> None:
+    _, run_id = waiting(db)
+    db.transact(sequences.stop, run_id, now=True, by="boss")
+    again = execute(db, "retry_run", run=run_id)
+    db.transact(sequences.stop, again, now=True, by="boss")
+    behind = start(db, "seq", overrides={"first_step": "publish"})
+    db.transact(sequences.stop, behind, now=True, by="boss")
+    assert "began behind a step that waits for an approval" in refusal(db, "retry_run", run=behind)[1]

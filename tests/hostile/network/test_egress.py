@@ -1,5 +1,7 @@
 """Notifications reach no metadata service by any address, start no program, and cannot inject a request."""
 
+import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +18,14 @@ from jobfac.channels import DeliveryError, Message, deliver, egress
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError, Recipient, read_notify
 from jobfac.errors import Refused
+from jobfac.scheduler.asker import AT_A_TIME, Asker
 from jobfac.settings import Settings
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
+from jobfac.store.sequences import WaitingVisit
 from tests.support.api_stage import Served
 from tests.support.database import define
+from tests.support.factory import wait_for
 from tests.support.receivers import receiving
 
 MESSAGE = Message("7.1.failed.abc", "failed", {"id": 7, "job": "a", "state": "failed", "event": "failed"})
@@ -173,3 +179,58 @@ def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None
     assert served.operator.post("/v1/jobs/a/runs", json={"notify": [entry] * 21}).status_code == 422
     many = {"on": ["failed"], "to": {"email": [f"a{number}@example.org" for number in range(20_000)]}}
     assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 409
+
+
+@pytest.fixture
+def dripping() -> Iterator[int]:
+    """The port of a server that sends a byte of a header every 50 ms and never comes to an end."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listening.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1]
+    ended.set()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+@APPRISE
+@pytest.mark.parametrize("to", [{"webhook": "http://127.0.0.1:{}/"}, {"apprise": "json://127.0.0.1:{}/"}])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    dripping: int, monkeypatch: pytest.MonkeyPatch, to: dict[str, str]
+) -> None:
+    monkeypatch.setattr(egress, "SECONDS", 0.5)
+    before = set(Path("/dev/fd").iterdir())
+    assert failure({kind: url.format(dripping) for kind, url in to.items()}) == "it took longer than 0.5 s"
+    assert len(set(Path("/dev/fd").iterdir()) - before) <= 2  # the server's side
+
+
+def test_an_address_that_does_not_answer_is_asked_once_at_a_time(
+    dripping: int, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "SECONDS", 30.0)
+    db = Database(sqlite_url)
+    asker = Asker(db, Settings(), "s1")
+    slow, other = (
+        WaitingVisit(visit, 1, "step", json.dumps({"http": f"http://127.0.0.1:{port}/", "every": 1.0}))
+        for visit, port in ((1, dripping), (2, 1))
+    )
+    for _ in range(AT_A_TIME):
+        asker.ask([slow])
+    assert asker.free == AT_A_TIME - 1
+    asker.ask([other])
+    wait_for(lambda: asker.free == AT_A_TIME - 1, "the other address was asked")
+    db.close()

@@ -3,6 +3,7 @@
 import io
 import itertools
 import socket
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,9 @@ def test_a_request_with_two_lengths_is_refused_and_what_follows_it_is_not_read(s
     host, port = served.url.removeprefix("http://").split(":")
     both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     with socket.create_connection((host, int(port)), 10) as connection:
-        connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n{both}".encode())
-        connection.sendall(f"GET /openapi.json HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        first = f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n{both}"
+        second = f"GET /openapi.json HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+        connection.sendall((first + second).encode())  # together: what comes after the close resets the connection
         received = b""
         while data := connection.recv(65536):
             received += data
@@ -81,3 +83,11 @@ def test_no_text_of_a_report_is_a_formula(text: object, written: str) -> None:
     file = io.StringIO()
     write_csv(file, ["reason"], [{"reason": text, "other": 1}], "\n")
     assert file.getvalue() == f"reason\n{written}\n"
+
+
+@pytest.mark.parametrize("step", [{"approve": {"by": "admin"}}, {"wait": {"duration": "1h"}}])
+def test_the_pages_of_a_sequence_that_waits_are_shown(served: Served, step: dict[str, Any]) -> None:
+    served.admin.put("/v1/jobs/waits", json={"steps": [{"name": "stand", **step}]}).raise_for_status()
+    run = served.start("waits")
+    for path in ("/jobs/waits", "/jobs/waits/start", f"/runs/{run}"):
+        assert served.admin.get(path, headers={"Accept": "text/html"}).status_code == 200

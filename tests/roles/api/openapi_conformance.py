@@ -28,6 +28,8 @@ from jobfac.store import workers
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 KEY = f"jf_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
 """The settings are known before there is a database, because the requests are created during collection."""
 

@@ -72,8 +72,24 @@ def test_a_url_without_a_signature_is_limited(served: Served) -> None:
     assert outside.post(url, headers={"Idempotency-Key": "a"}).status_code == 202
     denied = outside.post(url)
     assert (denied.status_code, "was denied" in denied.json()["detail"]) == (409, True)
-    many = outside.post(url)
+    with served.db.begin():  # the limit costs no transaction that writes
+        many = outside.post(url, headers={"Idempotency-Key": "new"})
     assert (many.status_code, 1 <= int(many.headers["Retry-After"]) <= 61) == (429, True)
     assert outside.post(url, headers={"Idempotency-Key": "a"}).status_code == 202
     assert served.admin.delete("/v1/jobs/plain/urls").json() == {"revoked": [1]}
     assert outside.post(url).status_code == 404
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"a\\u0000b"', "[" * 5000 + "]" * 5000])
+def test_a_text_that_no_payload_may_have_is_refused(served: Served, text: str) -> None:
+    served.define("any", call={"payload": "${body.x}"})
+    url = served.admin.post("/v1/jobs/any/urls").json()["url"]
+    assert served.client(None).post(url, content=f'{{"x": {text}}}').status_code == 400
+
+
+def test_who_sends_many_bodies_that_the_job_cannot_take_waits(served: Served) -> None:
+    served.define("strict", parameters={"n": {"type": "integer"}}, call={"parameters": {"n": "${body.n}"}})
+    url = served.admin.post("/v1/jobs/strict/urls").json()["url"]
+    outside = served.client(None)
+    answers = [outside.post(url, json={"n": "x"}).status_code for _ in range(21)]
+    assert answers == [422] * 20 + [429]

@@ -316,19 +316,6 @@ def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
         assert out.read() == b"last\n"
 
 
-def test_up_is_all_roles_in_one_process(sqlite_factory: Factory, tmp_path: Path) -> None:
-    factory = sqlite_factory
-    factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'fresh.db'}"
-    process = factory.role("up", "--port", "0", "--slots", "2")
-    log = tmp_path / "up-0.log"
-    wait_for(lambda: "The factory is up" in log.read_text(), "up")
-    wait_for(lambda: factory.run("workers", "list", "--json", code=None).stdout.startswith("[\n"), "a worker")
-    factory.apply({"hello": {"command": ["echo", "hello"], "schedules": [{"every": "1s"}]}})
-    wait_for(lambda: factory.json("runs", "list", "--state", "succeeded"), "a scheduled run")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
-
-
 def test_settings_are_shown_with_their_sources(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')

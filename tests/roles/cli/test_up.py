@@ -20,11 +20,13 @@ def test_up_creates_the_schema_serves_the_api_executes_runs_and_stops_on_term(sq
 
     link = wait_for(logged, "the link")
     wait_for(lambda: answers(f"{link[1]}/healthz"), "the API answers")
-    fleet.factory.apply({"job": {"command": ["echo", "made"]}, "later": {"command": ["true"]}})
+    often = {"command": ["true"], "schedules": [{"every": "1s"}]}
+    fleet.factory.apply({"job": {"command": ["echo", "made"]}, "later": {"command": ["true"]}, "often": often})
     done = fleet.factory.run("start", "job", "--follow")
     assert done.stdout == "made\n"
     delayed = fleet.factory.json("start", "later", "--in", "0.3s", "--wait")
     assert delayed["state"] == "succeeded"
+    wait_for(lambda: fleet.factory.json("runs", "list", "--job", "often", "--state", "succeeded"), "a scheduled run")
     up.send_signal(signal.SIGTERM)
     assert up.wait(20) == 0
     assert [row["state"] for row in fleet.factory.json("workers", "list", "--all")] == ["stopped"]

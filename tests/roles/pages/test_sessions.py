@@ -150,6 +150,8 @@ def test_a_trusted_proxy_names_the_person_and_the_role(sqlite_url: str, settings
         assert served.client(None, headers={**HTML, "X-User": "eve"}).get("/").status_code == 403  # no role
         twice = served.client(None, headers=HTML)
         assert twice.get("/", headers=[("X-User", "a"), ("X-User", "b"), ("X-Groups", "dba")]).status_code == 403
+        own_groups = [("X-User", "eve"), ("X-Groups", "dba"), ("X-Groups", "staff")]  # the proxy has added the second
+        assert twice.get("/", headers=own_groups).status_code == 403
         assert served.viewer.get("/v1/jobs", headers={"X-User": "eve"}).status_code == 200  # a key counts
     with Served(db, replace(trusted, proxy_addresses="10.0.0.1")) as served:
         answer = served.client(None, headers={**HTML, "X-User": "anna", "X-Groups": "dba"}).get("/")

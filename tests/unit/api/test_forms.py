@@ -21,7 +21,7 @@ from jobfac.views.serialization import columns
 
 
 def test_the_model_of_a_run_describes_its_view() -> None:
-    assert tuple(models.Run.model_fields) == (*columns(RunView), "waits_for")
+    assert tuple(models.Run.model_fields) == (*columns(RunView), "waits_for", "origin")
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])

@@ -14,6 +14,7 @@ from jobfac.api.resources.calls import signatures
 from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.api.validation import RawBody
+from jobfac.definitions import DefinitionError
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
 from jobfac.errors import MAKE_URL, NotFound, no_job
 from jobfac.operations import caller as operations
@@ -92,6 +93,24 @@ def _known(request: ApiRequest, token: str) -> StartUrl:
 
 
 def _start(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
+    """Start the job. Who sends many bodies that it cannot take waits: a check of a value may take a second.
+
+    Raises:
+        Problem: 429, beside what ``_started`` raises.
+    """
+    failures, name, now = request.service.authenticator.failures, f"body of url {url.id}", time.monotonic()
+    if wait := failures.wait(name, now):
+        seconds = int(wait) + 1
+        detail = f"Too many requests that the job cannot take; wait {seconds} s."
+        raise Problem(429, detail, {"Retry-After": str(seconds)})
+    try:
+        return _started(request, url, text)
+    except DefinitionError:
+        failures.note(name, now)
+        raise
+
+
+def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
     stored = request.db.query(jobs.load, url.job, retry_for=RETRY_FOR)
     if stored is None:
         raise no_job(url.job)

@@ -1,0 +1,65 @@
+"""Finds out whether the file systems of paths answer, without waiting for them: a network drive may hang for hours."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+AT_ONCE = 0.05
+"""Seconds to wait for an answer. A file system that answers takes some microseconds."""
+
+MOST = 64
+"""Open inquiries at most. Each has a thread, which may hang as long as its file system."""
+
+
+class Inquiry:
+    """A look at some paths in a thread of its own. ``at``: the path that is looked at."""
+
+    def __init__(self, paths: Sequence[str], on_answer: Callable[[], None]) -> None:
+        self.answered = threading.Event()
+        self.at = paths[0]
+        self._paths = paths
+        self._on_answer = on_answer
+
+    def run(self) -> None:
+        """Look at the paths. Whether they exist does not matter."""
+        for path in self._paths:
+            self.at = path
+            with suppress(OSError, ValueError):
+                look(path)
+        self.answered.set()
+        self._on_answer()
+
+
+look = os.stat
+
+
+class Places:
+    """Inquiries about paths. One thread asks. At most one inquiry about the same paths is open."""
+
+    def __init__(self, on_answer: Callable[[], None]) -> None:
+        """``on_answer``: called by the thread of each inquiry at its end."""
+        self._on_answer = on_answer
+        self._open: dict[tuple[str, ...], Inquiry] = {}
+
+    def silent(self, paths: Sequence[str]) -> str | None:
+        """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same paths once."""
+        if not paths:
+            return None
+        key = tuple(paths)
+        inquiry, wait = self._open.get(key), 0.0
+        if inquiry is None:
+            if len(self._open) >= MOST:  # some were answered after nobody waited any more
+                self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
+            if len(self._open) >= MOST:
+                return paths[0]
+            inquiry, wait = Inquiry(key, self._on_answer), AT_ONCE
+            try:
+                threading.Thread(target=inquiry.run, name="places", daemon=True).start()
+            except RuntimeError:  # no more threads: the start will find out why
+                return None
+            self._open[key] = inquiry
+        if not inquiry.answered.wait(wait):
+            return inquiry.at
+        del self._open[key]
+        return None

@@ -1,0 +1,80 @@
+"""A file system that does not answer stops only the jobs that use it, and not for ever."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs.files import places
+from jobfac.worker.executions import held
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until the event is set, whoever looks into the folder ``hung`` waits. (A real one needs a network drive.)"""
+    (tmp_path / "hung").mkdir()
+    answers, real = threading.Event(), os.stat
+
+    def play(path: str) -> object:
+        if path.startswith(str(tmp_path / "hung")):
+            answers.wait()
+        return real(path)
+
+    monkeypatch.setattr(places, "look", play)
+    yield answers
+    answers.set()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"directory": "hung"},
+        {"command": ["hung/program"]},
+        {"output": {"stdout": {"append": "hung/out.log"}}},
+        {"environment": {"X": {"secret": "file:hung/secret"}}},
+    ],
+)
+def test_others_run_while_a_folder_hangs(served: Served, tmp_path: Path, hung: threading.Event, more: object) -> None:
+    served.define("stuck", **_below(tmp_path, more))
+    served.define("other", directory=str(tmp_path))
+    with served.worker():
+        stuck = [served.start("stuck") for _ in range(2)]
+        other = served.start("other")
+        wait_for(lambda: _state(served, other) == "succeeded", "the other job has run")
+        assert [_state(served, run) for run in stuck] == ["running"] * 2
+        assert served.operator.post(f"/v1/runs/{stuck[0]}/stop").status_code == 200
+        wait_for(lambda: _state(served, stuck[0]) == "stopped", "the waiting run was stopped")
+        (tmp_path / "hung/secret").write_text("x")
+        (tmp_path / "hung/program").write_text("#!/bin/sh\n")
+        (tmp_path / "hung/program").chmod(0o700)
+        hung.set()
+        wait_for(lambda: _state(served, stuck[1]) == "succeeded", "the run has started when its folder answered")
+
+
+def test_a_folder_that_never_answers_fails_the_start(
+    served: Served, tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "ANSWER", 0.5)
+    served.define("stuck", directory=str(tmp_path / "hung"))
+    with served.worker():
+        run = served.start("stuck")
+        wait_for(lambda: _state(served, run) == "start_failed", "the start has failed")
+    reason = served.viewer.get(f"/v1/runs/{run}").json()["reason"]
+    assert reason == f"'{tmp_path}/hung' has not answered for 0.5 s; check the file system and its server"
+
+
+def _state(served: Served, run: int) -> str:
+    return str(served.viewer.get(f"/v1/runs/{run}").json()["state"])
+
+
+def _below(folder: Path, more: object) -> dict[str, object]:
+    """Return a part of a definition in which ``hung`` is below this folder."""
+    if isinstance(more, dict):
+        return {name: _below(folder, one) for name, one in more.items()}
+    if isinstance(more, list):
+        return [_below(folder, one) for one in more]  # type: ignore[return-value]
+    return str(more).replace("hung", f"{folder}/hung")  # type: ignore[return-value]

@@ -1,0 +1,56 @@
+"""A program whose report is nested deeply, or has NUL characters, harms nobody who reads or stores its run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobfac.worker.executions.report import DEEPEST, Report
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+def read(folder: Path, line: str) -> Report:
+    report = Report(folder / "report")
+    report.path.write_text(line + "\n")
+    report.read(final=True)
+    return report
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}"])
+def test_deep_outputs_are_refused(tmp_path: Path, kind: str) -> None:
+    def line(levels: int) -> str:
+        inside = nested(levels) if kind == "[]" else '{"x":' * (levels - 1) + "{}" + "}" * (levels - 1)
+        return f'{{"outputs": {{"good": 1, "deep": {inside}}}, "message": "said"}}'
+
+    kept = read(tmp_path, line(DEEPEST))
+    assert (set(json.loads(kept.outputs or "{}")), kept.refused) == ({"good", "deep"}, None)
+    refused = read(tmp_path, line(DEEPEST + 1))
+    assert (refused.outputs, refused.message) == (None, "said")
+    assert refused.refused == "outputs with more than 64 levels were refused"
+
+
+def test_a_line_that_cannot_be_parsed_for_its_depth_is_not_skipped_silently(tmp_path: Path) -> None:
+    report = read(tmp_path, f'{{"result": "failed", "outputs": {{"k": {nested(5000)}}}}}')
+    assert report.incomplete == "a line of its report is nested too deeply and was skipped"
+
+
+def test_a_run_with_deep_outputs_is_listed(served: Served) -> None:
+    said = json.dumps({"outputs": {"k": None}}).replace("null", nested(900))
+    served.define("deep", command=["sh", "-c", 'echo "$0" >> "$JOBFAC_REPORT"', said])
+    run = served.start("deep")
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json().get("ended_at"), "the run has ended")
+    (found,) = served.viewer.get("/v1/runs").raise_for_status().json()["items"]
+    assert (found["state"], found["reason"]) == ("succeeded", "outputs with more than 64 levels were refused")
+
+
+def test_nul_characters_are_replaced(tmp_path: Path) -> None:
+    line = r'{"message": "a\u0000b", "exit_message": "\u0000", "outputs": {"k\u0000": ["\u0000", "\\u0000"]}}'
+    report = read(tmp_path, line)
+    assert (report.message, report.exit_message) == ("a?b", "?")
+    assert json.loads(report.outputs or "") == {"k?": ["?", "\\u0000"]}
