@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from tests.support.factory import Factory, wait_for
+from tests.support.factory import Factory
 
 RUN_KEYS = [
     "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
