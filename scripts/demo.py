@@ -50,6 +50,10 @@ COLOURS = {"succeeded": "green", "mixed": "yellow", "running": "cyan", "queued":
 console = Console(file=sys.stdout)
 
 
+class RoleEnded(Exception):
+    """A worker or the scheduler has ended too early. The text says why."""
+
+
 def jobfac(*words: str) -> str:
     """Run one command as a user would; returns its output.
 
@@ -139,6 +143,8 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         name = " ".join(["jobfac", *error.cmd[1:]])
         console.print(f"`{name}` failed: {error.stderr.strip()}", markup=False)
+    except RoleEnded as error:
+        console.print(str(error), markup=False)
     except OSError as error:
         console.print(f"The demo cannot write {error.filename or FOLDER}: {error.strerror}.", markup=False)
     return 1
@@ -170,7 +176,7 @@ def demo() -> int:
         for job in EXPECTED:
             options = ["--payload", "forty-two"] if job == "with-payload" else []
             started[job] = int(jobfac("start", job, *options))
-        found = watch(started["nightly-regions"])
+        found = watch(started["nightly-regions"], roles)
     finally:
         for role in roles:
             role.terminate()
@@ -198,8 +204,12 @@ def approve_when_wanted(run: int) -> bool:
     return wanted
 
 
-def watch(wants_approval: int) -> dict[int, dict[str, Any]]:
-    """Show the runs until all have ended or the time limit is reached; returns them."""
+def watch(wants_approval: int, roles: list[subprocess.Popen[bytes]]) -> dict[int, dict[str, Any]]:
+    """Show the runs until all have ended or the time limit is reached; returns them.
+
+    Raises:
+        RoleEnded: a role has ended before.
+    """
     end = time.monotonic() + LIMIT
     found = runs()
     approved = False
@@ -212,6 +222,9 @@ def watch(wants_approval: int) -> dict[int, dict[str, Any]]:
             followed = any(run["job"] == "follow-up" for run in found.values())
             if followed and all(run["state"] in FINAL for run in found.values()):
                 break
+            if any(role.poll() is not None for role in roles):
+                said = [line for line in (FOLDER / "roles.log").read_text().splitlines() if not line.startswith("{")]
+                raise RoleEnded(said[-1] if said else f"A role has ended; its log is {FOLDER / 'roles.log'}.")
             time.sleep(0.3)
     return found
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from tests.support.factory import Factory, wait_for
+from tests.support.factory import Factory
 
 RUN_KEYS = [
     "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
@@ -332,13 +331,3 @@ def test_a_full_disk_of_the_output_is_reported_in_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "jobfac", "--version"], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"There is no room for the output: the disk is full.\n")
-
-
-def test_ctrl_c_while_waiting_says_that_the_run_continues(sqlite_factory: Factory) -> None:
-    sqlite_factory.apply({"waits": {"command": ["true"]}})
-    process = sqlite_factory.role("start", "waits", "--wait")
-    log = sqlite_factory.folder / "start-0.log"
-    wait_for(lambda: "1\n" in log.read_text(), "the run was started")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    assert log.read_text() == "1\nInterrupted; run 1 continues; `jobfac stop 1` stops it.\n"

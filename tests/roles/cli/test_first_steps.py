@@ -1,9 +1,10 @@
-"""`init`, `schema`, `help` and `-h`: the first commands of a new user."""
+"""`init`, `schema`, `help` and `-h`: the first commands of a new user; and the first Ctrl-C."""
 
 import json
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from jobfac.definitions.json_schema import document_schema
 from jobfac.guide import TOPICS, page
-from tests.support.factory import Factory
+from tests.support.factory import Factory, wait_for
 from tests.support.terminal import environment, type_into_bash
 
 
@@ -108,3 +109,13 @@ def test_h_is_help(sqlite_factory: Factory, words: tuple[str, ...]) -> None:
 
 def test_h_after_try_belongs_to_the_program(sqlite_factory: Factory) -> None:
     assert sqlite_factory.run("try", "echo", "-h").stdout == "-h\n"
+
+
+def test_ctrl_c_while_waiting_says_that_the_run_continues(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"waits": {"command": ["true"]}})
+    process = sqlite_factory.role("start", "waits", "--wait")
+    log = sqlite_factory.folder / "start-0.log"
+    wait_for(lambda: "1\n" in log.read_text(), "the run was started")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert log.read_text() == "1\nInterrupted; run 1 continues; `jobfac stop 1` stops it.\n"
