@@ -22,6 +22,7 @@ def run(command: Sequence[object], code: int = 0, **environment: str) -> subproc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # pip installs some forty packages
 def test_it_installs_without_a_network(tmp_path: Path) -> None:
     bundle = build(tmp_path / "dist", [])
     made = run([*NO_NETWORK, "sh", bundle, tmp_path / "jobfac"], PYTHON=sys.executable, PIP_NO_COMPILE="1")

@@ -146,7 +146,9 @@ def test_what_is_read_is_the_same_at_home_and_over_http(far: InProcess, sqlite_f
         assert here.strip(), command
 
 
-def test_what_changes_something_works_over_http(far: InProcess) -> None:
+def test_what_changes_something_works_over_http(far: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"stays": {"command": ["sleep", "600"]}})
+    sqlite_factory.wait(sqlite_factory.start("stays"), states={"running"})  # else the worker leaves once it is drained
     for command, (way, words) in TABLE.items():
         if way is Way.WORKS:
             done = far.run(*command.split(), *words, code=None)
