@@ -8,6 +8,7 @@ byte now and then would occupy a thread for as long as it likes.
 """
 
 import contextlib
+import os
 import socket
 import sys
 import threading
@@ -81,7 +82,8 @@ class Rule:
         with self._lock:
             if self._is_cut:
                 raise AddressRefused("its time is over")
-            self._connections.append(connection.dup())
+            # Not by its method, which a connection with TLS does not have.
+            self._connections.append(socket.socket(fileno=os.dup(connection.fileno())))
 
     def cut(self, why: str) -> None:
         """Shut all connections of the delivery down, which ends every wait for them. Any thread may call it."""

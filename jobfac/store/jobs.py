@@ -96,6 +96,14 @@ def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
     return _parsed(job_id, conn.execute(query).scalar_one(), True)
 
 
+def find_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob | d.DefinitionError:
+    """Do the same as ``load_version``, but return the error of a definition that this version of jobfac cannot read."""
+    try:
+        return load_version(conn, job_id, version)
+    except d.DefinitionError as error:
+        return error
+
+
 def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[VersionView]:
     """Return the versions of a job, newest first. ``only``: just this one and the current one."""
     query = (

@@ -10,16 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob, Usual
+from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Claimed, fleet_load
+from jobfac.store.workers import Claimed, LeaseLost, fleet_load
 from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.fair_share import Share, share_of
 
 Key = tuple[int, int]
@@ -107,10 +108,16 @@ class TurnResult:
 
 @dataclass(slots=True)
 class Turn:
-    """One turn. It is safe to repeat as a whole. ``definitions``: a cache by job and version, which the turn fills."""
+    """One turn. It is safe to repeat as a whole.
+
+    Attributes:
+        definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
+        advances: advance the sequences of the runs that have ended; otherwise a sweep does it.
+    """
 
     request: TurnRequest
-    definitions: dict[tuple[str, int], AnyJob]
+    definitions: dict[tuple[str, int], AnyJob | DefinitionError]
+    advances: bool = True
     _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
     def take(self, conn: sa.Connection) -> TurnResult:
@@ -126,7 +133,8 @@ class Turn:
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
         finished = save(conn, request)
-        finished += sequences.advance_after(conn, finished, request.name)
+        if self.advances:
+            finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
@@ -149,8 +157,10 @@ class Turn:
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
-                self.definitions[key] = jobs.load_version(conn, *key)
-            row = parameters.complete(conn, parameters.row_of(one), self.definitions[key])
+                self.definitions[key] = jobs.find_version(conn, *key)
+            if isinstance(definition := self.definitions[key], DefinitionError):
+                continue  # its start fails
+            row = parameters.complete(conn, parameters.row_of(one), definition)
             claimed[place] = one._replace(parameters=row.parameters, sensitive=row.sensitive)
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
@@ -238,6 +248,27 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
+def take(
+    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob | DefinitionError], log: Any
+) -> TurnResult:
+    """Execute a turn. If that fails for an unknown reason, execute it without advancing sequences.
+
+    What is wrong with one sequence must not end the worker: the runs of all others would be lost, and those that have
+    ended would be executed again, by one worker after the other.
+
+    Raises:
+        LeaseLost: as ``Turn.take``.
+        Unreachable: the database is unreachable.
+    """
+    try:
+        return database.transact(Turn(request, definitions).take, retry_for=1.0)
+    except (LeaseLost, Unreachable):
+        raise
+    except Exception:
+        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
+    return database.transact(Turn(request, definitions, advances=False).take, retry_for=1.0)
+
+
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
     """After a turn: promote due scheduled runs and begin queued sequences, each in its own transaction.
 
@@ -251,4 +282,6 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             moved += db.transact(sequences.begin, name, retry_for=0).number
     except Unreachable as error:  # the next turn or a scheduler repeats it
         log.warning("runs not moved", action="move_failed", reason=str(error))
+    except Exception:  # what is wrong with one sequence must not end the worker
+        log.exception("runs not moved", action="move_failed")
     return moved

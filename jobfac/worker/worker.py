@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob
+from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
@@ -43,7 +43,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
+from jobfac.worker.turn import TurnRequest, lock_rules, move_on, save, take
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -75,7 +75,7 @@ class Worker:
         self._telemetry = WorkerTelemetry(name)
         self._log = self._telemetry.log
         self._who = registration(name, slots, pools, labels)
-        self._definitions: dict[tuple[str, int], AnyJob] = {}
+        self._definitions: dict[tuple[str, int], AnyJob | DefinitionError] = {}
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._pulse = Pulse()
@@ -229,7 +229,7 @@ class Worker:
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            result = take(self._database, request, self._definitions, self._log)
         except LeaseLost:
             self._lease.lost = True
             return

@@ -5,6 +5,9 @@ import time
 import pytest
 
 from jobfac import definitions as d
+from jobfac.database.tables import job_version
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 AT_ONCE = 5.0
 """Time limit in seconds. Exponential growth would take minutes or all memory."""
@@ -64,3 +67,20 @@ def test_no_id_is_the_name_of_a_folder(job: str) -> None:
 @pytest.mark.parametrize("name", ["punycode", "idna", "unicode_escape", "zip"])
 def test_an_encoding_decodes_every_output_in_linear_time(name: str) -> None:
     refused(f"jobs: {{one: {{command: [echo], encoding: {name}}}}}", "must be a text encoding")
+
+
+def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) -> None:
+    """A newer jobfac may have stored it, or somebody by SQL."""
+    served.define("newer")
+    served.define("other")
+    run = served.start("newer")
+    with served.db.begin() as conn:
+        changed = {"definition": '{"command": ["true"], "of_a_later_version": 1}'}
+        conn.execute(job_version.update().where(job_version.c.job == "newer").values(changed))
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json().get("ended_at"), "its start has failed")
+        other = served.start("other")
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
+    found = served.viewer.get(f"/v1/runs/{run}").json()
+    assert found["state"] == "start_failed"
+    assert found["reason"].startswith("its definition cannot be read by this version of jobfac: ")

@@ -176,3 +176,40 @@ def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None
 
 def _approved(served: Served, run: int) -> bool:
     return served.admin.post(f"/v1/runs/{run}/steps/release/approve").is_success
+
+
+def test_an_output_that_is_missing_fails_the_step_and_not_the_worker(db: Database) -> None:
+    """The transaction in which a program's end is stored also starts what follows."""
+    fan = {"name": "fan", "jobs": ["b"], "for_each": {"n": [1, 2]}, "arguments": {"b": ["${steps.one.a.outputs.rows}"]}}
+    steps = [{"name": "one", "jobs": ["a"]}, fan]
+    define(db, a={}, b={"parameters": {"n": {"type": "integer"}}}, seq={"steps": steps})
+    run = start(db, "seq")
+    player = Player(db)
+    player.look()
+    (ended,) = player.finish("a", outputs=json.dumps({"other": 1}))
+    assert (ended.run_id, str(ended.state)) == (run, "failed")
+    assert "step 'fan' failed: ${steps.one.a.outputs.rows} is unknown" in get(db, run)["reason"]
+
+
+def test_a_sequence_that_cannot_be_advanced_ends_no_worker(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is simulated: none is known. The run's end is stored, and a sweep advances the sequence later."""
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError
+
+    served.define("a")
+    served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
+    run = served.start("seq")
+    with monkeypatch.context() as patched, served.worker() as worker:
+        patched.setattr(sequences, "advance_after", fail)
+        wait_for(lambda: _ended(served, "a"), "the program's end is stored")
+        other = served.start("a")
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
+        assert worker.running == 0
+    served.db.transact(sequences.sweep, "me")
+    assert served.viewer.get(f"/v1/runs/{run}").json()["state"] == "succeeded"
+
+
+def _ended(served: Served, job: str) -> bool:
+    found = served.viewer.get("/v1/runs", params={"job": job}).json()["items"]
+    return bool(found) and all(one["state"] == "succeeded" for one in found)

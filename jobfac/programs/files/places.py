@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-AT_ONCE = 0.05
+AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
 
 MOST = 64

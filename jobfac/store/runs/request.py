@@ -63,4 +63,4 @@ class StartRequest:
     def together(self, most: int) -> int:
         """Return how many of ``most`` starts like this one may be in one transaction; at least one."""
         texts = [*(self.arguments or ()), self.payload or "", json.dumps(self.overrides or {}, ensure_ascii=False)]
-        return max(1, min(most, WRITTEN // sum(map(len, texts))))
+        return min(most, max(1, WRITTEN // sum(map(len, texts))))

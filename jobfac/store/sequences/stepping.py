@@ -165,8 +165,9 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
     total = prod(map(len, lists.values())) * len(step.jobs)
     _check_limit(conn, parent, total)
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+    common = _common(conn, parent, step)  # before the visit is entered, which happens once
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
-    start_more(conn, parent, step, visit_id, min(total, FAN_OUT, step.at_most or FAN_OUT))
+    _start_some(conn, step, visit_id, min(total, FAN_OUT, step.at_most or FAN_OUT), common)
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
@@ -188,25 +189,43 @@ def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: i
 
     If their texts are long, it starts fewer, and the sweep or the end of one of them starts others.
     """
-    if number <= 0:
-        return
-    items, first = visits.items(conn, visit_id), visits.started(conn, visit_id)
-    jobs_of = {job: _start_request(conn, parent, step, job) for job in step.jobs}
-    number = min(common.together(number) for common in jobs_of.values())
-    places = range(first, min(first + number, len(items) * len(step.jobs)))
+    try:
+        _start_some(conn, step, visit_id, number, _common(conn, parent, step))
+    except (UnknownReference, UnresolvedError) as error:  # outputs have changed since the first of them
+        places = _places(conn, step, visit_id, number)
+        visits.refuse(conn, visit_id, {_named(step, place): str(error) for place in places})
+
+
+def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, StartRequest]:
+    """Return by job what all of its runs of a step with ``for_each`` have in common. Raises as ``_start_request``."""
+    return {job: _start_request(conn, parent, step, job) for job in step.jobs}
+
+
+def _places(conn: sa.Connection, step: Step, visit_id: int, number: int) -> range:
+    """Return the places of the next runs, each of which stands for a job and a value."""
+    first, total = visits.started(conn, visit_id), len(visits.items(conn, visit_id)) * len(step.jobs)
+    return range(first, min(first + number, total))
+
+
+def _named(step: Step, place: int) -> str:
+    at, job = divmod(place, len(step.jobs))
+    return f"{step.jobs[job]}[{at}]"
+
+
+def _start_some(
+    conn: sa.Connection, step: Step, visit_id: int, number: int, common: Mapping[str, StartRequest]
+) -> None:
+    number = min(one.together(number) for one in common.values())
+    items, places = visits.items(conn, visit_id), _places(conn, step, visit_id, number)
     requests = []
     for place in places:
         at, job = divmod(place, len(step.jobs))
-        common = jobs_of[step.jobs[job]]
-        values = {**(common.parameters or {}), **items[at]}
-        requests.append(replace(common, parameters=values, visit_id=visit_id, item=at))
+        request = common[step.jobs[job]]
+        values = {**(request.parameters or {}), **items[at]}
+        requests.append(replace(request, parameters=values, visit_id=visit_id, item=at))
     answers = runs.start_each(conn, requests)
-    reasons = {
-        f"{request.job}[{request.item}]": str(answer)
-        for request, answer in zip(requests, answers, strict=True)
-        if isinstance(answer, Exception)
-    }
-    if reasons:
+    pairs = zip(places, answers, strict=True)
+    if reasons := {_named(step, place): str(answer) for place, answer in pairs if isinstance(answer, Exception)}:
         visits.refuse(conn, visit_id, reasons)
 
 

@@ -50,8 +50,8 @@ def fill_job(job: Job, claimed: Claimed) -> Filled:
     return Filled(filled, values, list(secrets(split(job.parameters, values)[1])))
 
 
-Definitions = Mapping[tuple[str, int], AnyJob]
-"""Definitions by job and version."""
+Definitions = Mapping[tuple[str, int], AnyJob | DefinitionError]
+"""Definitions by job and version; an error stands for one that cannot be read."""
 
 
 def with_slow_patterns(claims: Iterable[Claimed], definitions: Definitions) -> list[Claimed]:
@@ -61,7 +61,7 @@ def with_slow_patterns(claims: Iterable[Claimed], definitions: Definitions) -> l
         for one in claims
         if any(
             parameter.pattern is not None and not is_simple(parameter.pattern)
-            for parameter in definitions[one.job, one.job_version].parameters.values()
+            for parameter in getattr(definitions[one.job, one.job_version], "parameters", {}).values()
         )
     ]
 
@@ -72,8 +72,10 @@ def match_patterns(claims: Iterable[Claimed], definitions: Definitions) -> None:
     A match may take a second, for which the worker's loop must not wait. Its result is remembered.
     """
     for claimed in claims:
-        with contextlib.suppress(DefinitionError, UnresolvedError):  # the start reports it
-            parameters.values_of(parameters.row_of(claimed), definitions[claimed.job, claimed.job_version])
+        definition = definitions[claimed.job, claimed.job_version]
+        if not isinstance(definition, DefinitionError):
+            with contextlib.suppress(DefinitionError, UnresolvedError):  # the start reports it
+                parameters.values_of(parameters.row_of(claimed), definition)
 
 
 def _filled(job: Job, context: Context) -> Job:

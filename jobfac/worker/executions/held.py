@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from jobfac.definitions import AnyJob, Job
+from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
 from jobfac.settings import Settings
 from jobfac.states import Stop
@@ -14,7 +14,8 @@ from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
-from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.execution import Execution, is_suspected
+from jobfac.worker.executions.filling import Definitions
 from jobfac.worker.executions.lifecycle import Stage
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
@@ -28,16 +29,14 @@ LAST_OUTPUT = 1024 * 1024
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
 
+NONE = Job(command=("true",))
+"""Stands for a definition that cannot be read."""
+
 ANSWER = 10.0
 """Seconds within which the file systems of a job's directory, program and files have to answer."""
 
 REPORT_READ = 128 * 1024
 """Bytes of reports that the loop reads in one tick. Reading them takes a few milliseconds."""
-
-
-def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
-    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
-    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
 
 
 class Executions:
@@ -110,7 +109,7 @@ class Executions:
     def begin(
         self,
         claims: Sequence[Claimed],
-        definitions: Mapping[tuple[str, int], AnyJob],
+        definitions: Definitions,
         since: int,
         usual: Mapping[str, float],
     ) -> None:
@@ -125,12 +124,14 @@ class Executions:
             return
         prepared = []
         for claimed in claims:
-            definition = definitions[claimed.job, claimed.job_version]
-            assert isinstance(definition, Job)
+            found = definitions[claimed.job, claimed.job_version]
+            definition = found if isinstance(found, Job) else NONE
             variables = self._telemetry.begins(claimed, since)
             path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
             takes = usual.get(claimed.job)
             prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
+            if isinstance(found, DefinitionError):
+                prepared[-1].fail_start(f"its definition cannot be read by this version of jobfac: {found}")
         suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
         self._suspected.update(one.key for one in suspected)
         for execution in prepared:
@@ -160,7 +161,7 @@ class Executions:
 
     def _start(self, fresh: Sequence[Execution]) -> None:
         """Start programs. The guardian is notified of each before the start, and again after it."""
-        fresh = [execution for execution in fresh if self._answers(execution)]
+        fresh = [one for one in fresh if one.stage == Stage.PREPARED and self._answers(one)]
         if not fresh:
             return
         try:
@@ -191,8 +192,7 @@ class Executions:
         if silent is None:
             self._unanswered.pop(execution.key, None)
             return True
-        now = time.monotonic()
-        if now >= self._unanswered.setdefault(execution.key, now + ANSWER):
+        if (now := time.monotonic()) >= self._unanswered.setdefault(execution.key, now + ANSWER):
             execution.fail_start(f"{silent!r} has not answered for {ANSWER:g} s; check the file system and its server")
         return False
 

@@ -13,8 +13,7 @@ from jobfac.definitions import Job
 from jobfac.states import JobKind, RunState
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
-from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.held import is_suspected
+from jobfac.worker.executions.execution import Execution, is_suspected
 from jobfac.worker.executions.lifecycle import Stage
 
 
