@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 POINTS = (
-    "gathered",  # outcomes are gathered, the transaction has not begun
+    "gathered",  # no outcome is to be stored, the transaction has not begun
+    "outcome_in_hand",  # outcomes are gathered, the transaction has not begun
     "turn_began",  # inside the transaction, nothing written
     "outcomes_written",  # inside the transaction
     "claimed_uncommitted",  # inside the transaction

@@ -226,7 +226,7 @@ class Worker:
         free = self._free()
         most = self._health.starts(self._health.room(free, len(self._held.live), time.monotonic()))
         request = self._compose(free, most, doubtful)
-        failpoint("gathered")
+        failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
             result = take(self._database, request, self._definitions, self._log)

@@ -149,7 +149,7 @@ def test_a_late_result_is_discarded_with_an_event(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0.2))
     (run_id,) = fleet.start("brief")
-    first = fleet.worker("first", slots=1, JOBFAC_FREEZE_AT="gathered:2")
+    first = fleet.worker("first", slots=1, JOBFAC_FREEZE_AT="outcome_in_hand")
     wait_for(lambda: is_frozen(first), "frozen with the outcome in hand")
     fleet.worker("second")
     found = fleet.wait(run_id)

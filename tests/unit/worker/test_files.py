@@ -11,6 +11,7 @@ from jobfac.worker.files import lanes, scanning
 from jobfac.worker.files.arrivals import REMEMBERED, Arrivals
 from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
 from jobfac.worker.files.scanning import Scan, Seen, scan
+from tests.support.factory import wait_for
 
 NS = 10**9
 
@@ -145,7 +146,8 @@ def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) ->
             events.wait(30)
             results += scanner.results()
         assert [one.pattern for one in results] == ["/ok/*", "/ok/*.csv"]
-        assert scanner.stuck(later) == {f"/hung{number}" for number in range(lanes.AT_A_TIME)}
+        stuck = {f"/hung{number}" for number in range(lanes.AT_A_TIME)}
+        wait_for(lambda: scanner.stuck(later) == stuck, "the lane that has answered has ended")
         scanner.begin([f"/hung/{number}/*" for number in range(2 * lanes.MOST)], later)
         for time_after in range(1, lanes.MOST):
             scanner.begin((), later + time_after * (lanes.STUCK + 5))
