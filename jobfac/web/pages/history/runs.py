@@ -18,7 +18,7 @@ from jobfac.web.pages.history import many
 from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit, read_number
 
-LIMIT = 50
+LIMIT = 40
 """Runs on one page."""
 
 
