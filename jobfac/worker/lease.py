@@ -13,7 +13,7 @@ from jobfac.store.workers import Beat, LeaseLost, MachineLoad, Registration
 from jobfac.store.workers.leases import UNKNOWN_LOAD
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
-from jobfac.worker.load import is_worth_storing, measure
+from jobfac.worker.load import coarse, is_worth_storing, measure
 
 log = logger("jobfac.lease")
 
@@ -166,7 +166,8 @@ class Lease:
             # The time limit leaves enough time to renew the lease on another connection before trust ends.
             load = measure()
             stored = self._stored[1] if self._stored[0] == worker_id else UNKNOWN_LOAD
-            news = load if is_worth_storing(stored, load) else UNKNOWN_LOAD
+            is_new = is_worth_storing(stored, load)
+            news = coarse(load) if is_new else UNKNOWN_LOAD
             beat = self._db.single(workers.renew, worker_id, self._settings.lease, news, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
@@ -183,7 +184,7 @@ class Lease:
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent, self._settings.lease)
             self._on_beat(beat, load)
-            if news is load:
+            if is_new:
                 self._stored = (worker_id, load)
         return beat.expiry
 

@@ -32,15 +32,24 @@ class LoadLimits(NamedTuple):
 
 
 def is_worth_storing(stored: MachineLoad, load: MachineLoad) -> bool:
-    """Whether a heartbeat stores the load: the CPU pressure has changed by 10 points, or the free memory by 10 %.
-
-    Storing costs SQL Server one more round trip, so an unchanged load is not stored again.
-    """
+    """Whether a heartbeat stores the load: the CPU pressure has changed by 10 points, or the free memory by 10 %."""
     if (stored.cpu_pressure is None) != (load.cpu_pressure is None):
         return True
     if abs((load.cpu_pressure or 0.0) - (stored.cpu_pressure or 0.0)) >= 10.0:
         return True
     return abs((load.free_memory or 0) - (stored.free_memory or 0)) * 10 >= (stored.free_memory or 1)
+
+
+def coarse(load: MachineLoad) -> MachineLoad:
+    """Return the load as it is stored: the CPU pressure in tens, and eight steps of memory for each doubling.
+
+    The values are part of the text of a statement for SQL Server, so there must be few of them.
+    """
+    pressure, memory = load
+    if memory is not None:
+        step = 1 << max(0, memory.bit_length() - 4)
+        memory = memory // step * step
+    return MachineLoad(None if pressure is None else round(pressure / 10) * 10.0, memory)
 
 
 def measure() -> MachineLoad:

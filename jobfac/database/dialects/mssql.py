@@ -130,7 +130,8 @@ class Mssql:
         values = {"p_id": worker_id, "p_lease": milliseconds}
         if pressure is None and memory is None:
             return conn.execute(_RENEW, values).first()
-        return conn.execute(_RENEW_WITH_LOAD, {**values, "p_pressure": pressure, "p_memory": memory}).first()
+        load = {"p_pressure": -1 if pressure is None else round(pressure), "p_memory": -1 if memory is None else memory}
+        return conn.execute(_RENEW_WITH_LOAD, {**values, **load}).first()
 
     def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
         """Nothing to do: see ``gives_notice``."""
@@ -313,11 +314,8 @@ _RENEW = sa.text(_RENEW_TEXT).bindparams(sql_literal("p_id"), sql_literal("p_lea
 """Without parameters: the drivers release a parameterised statement in one more round trip."""
 
 _RENEW_WITH_LOAD = sa.text(
-    _RENEW_TEXT.replace("\nFROM", ",\n    cpu_pressure = :p_pressure, free_memory = :p_memory\nFROM", 1)
-).bindparams(
-    sql_literal("p_id"),
-    sql_literal("p_lease"),
-    # Not literals: each value would leave a plan of its own in the server's cache.
-    sa.bindparam("p_pressure", type_=sa.Float()),
-    sa.bindparam("p_memory", type_=sa.BigInteger()),
-)
+    _RENEW_TEXT.replace(
+        "\nFROM", ",\n    cpu_pressure = NULLIF(:p_pressure, -1), free_memory = NULLIF(:p_memory, -1)\nFROM", 1
+    )
+).bindparams(*map(sql_literal, ("p_id", "p_lease", "p_pressure", "p_memory")))
+"""Its values are coarse (see ``worker.load``), because each text leaves a plan in the server's cache. -1: not known."""

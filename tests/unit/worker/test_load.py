@@ -7,7 +7,15 @@ import pytest
 from jobfac.store.workers import MachineLoad
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.health import Health
-from jobfac.worker.load import LoadLimits, estimate_pressure, is_worth_storing, measure, read_available, read_pressure
+from jobfac.worker.load import (
+    LoadLimits,
+    coarse,
+    estimate_pressure,
+    is_worth_storing,
+    measure,
+    read_available,
+    read_pressure,
+)
 
 PRESSURE = "some avg10=29.21 avg60=47.21 avg300=33.90 total=156197692\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 MEMORY = "MemTotal:        8152240 kB\nMemFree:          102400 kB\nMemAvailable:    2097152 kB\n"
@@ -74,3 +82,9 @@ def test_an_overloaded_worker_claims_nothing_and_says_why_once() -> None:
 def test_a_heartbeat_stores_a_load_that_has_changed(load: MachineLoad, worth: bool) -> None:
     assert is_worth_storing(MachineLoad(20.0, 1000), load) is worth
     assert is_worth_storing(MachineLoad(), load)
+
+
+def test_few_loads_are_stored() -> None:
+    assert coarse(MachineLoad(44.9, 17_716_740_096)) == MachineLoad(40.0, 16 << 30)
+    assert coarse(MachineLoad()) == MachineLoad()
+    assert len({coarse(MachineLoad(0.0, memory << 20)) for memory in range(1024, 2048)}) == 8
