@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -11,13 +12,25 @@ AT_ONCE = 0.02
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
 
+FRESH = 1.0
+"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
+
+REMEMBERED = 1000
+"""Answers at most that are remembered."""
+
 
 class Inquiry:
-    """A look at some paths in a thread of its own. ``at``: the path that is looked at."""
+    """A look at some paths in a thread of its own.
+
+    Attributes:
+        at: the path that is looked at.
+        is_late: nobody waits for the answer any more, so it is announced.
+    """
 
     def __init__(self, paths: Sequence[str], on_answer: Callable[[], None]) -> None:
         self.answered = threading.Event()
         self.at = paths[0]
+        self.is_late = False
         self._paths = paths
         self._on_answer = on_answer
 
@@ -28,7 +41,8 @@ class Inquiry:
             with suppress(OSError, ValueError):
                 look(path)
         self.answered.set()
-        self._on_answer()
+        if self.is_late:
+            self._on_answer()
 
 
 look = os.stat
@@ -38,13 +52,15 @@ class Places:
     """Inquiries about paths. One thread asks. At most one inquiry about the same paths is open."""
 
     def __init__(self, on_answer: Callable[[], None]) -> None:
-        """``on_answer``: called by the thread of each inquiry at its end."""
+        """``on_answer``: called by the thread of an inquiry at its end, if nobody waited for it so long."""
         self._on_answer = on_answer
         self._open: dict[tuple[str, ...], Inquiry] = {}
+        self._fresh: dict[str, float] = {}  # until when an answer counts, by path (monotonic)
 
     def silent(self, paths: Sequence[str]) -> str | None:
         """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same paths once."""
-        if not paths:
+        now = time.monotonic()
+        if all(self._fresh.get(path, 0.0) > now for path in paths):
             return None
         key = tuple(paths)
         inquiry, wait = self._open.get(key), 0.0
@@ -60,6 +76,11 @@ class Places:
                 return None
             self._open[key] = inquiry
         if not inquiry.answered.wait(wait):
-            return inquiry.at
+            inquiry.is_late = True
+            if not inquiry.answered.is_set():  # asked again, because the thread may have looked before it was late
+                return inquiry.at
         del self._open[key]
+        if len(self._fresh) >= REMEMBERED:
+            self._fresh.clear()
+        self._fresh |= dict.fromkeys(paths, now + FRESH)
         return None
