@@ -60,7 +60,7 @@ def test_eight_workers_execute_every_run_once_despite_faults(
         says = 'echo "start $JOBFAC_RUN_ID $JOBFAC_ATTEMPT $$" >>"$JOURNAL/log"'
         fleet.define(brief={"command": ["sh", "-c", says], "environment": {"JOURNAL": str(fleet.journal.folder)}})
         ids = [run_id for _ in range(RUNS // 500) for run_id in fleet.start("brief", 500)]
-        faults("error 1205 chance 0.005", "drop before commit chance 0.01", "drop after commit chance 0.01")
+        faults("error 1205 chance 0.005", "drop before commit chance 0.02", "drop after commit chance 0.02")
         # A lease that does not expire on a busy machine, because this test is about faults of transactions.
         patient = {**USUAL, "JOBFAC_LEASE": "40"}
         workers = [
