@@ -21,7 +21,7 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
-RUNS, LANES = 1000, 40
+RUNS, LANES = 600, 40
 """The maximum numbers of runs and lanes that are drawn."""
 
 REPEATS = 200
