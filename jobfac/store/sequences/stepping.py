@@ -28,6 +28,9 @@ from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
 
+Items = Sequence[Mapping[str, Any]]
+"""The parameters of the runs of a step with ``for_each``."""
+
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""
 
@@ -167,7 +170,8 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     common = _common(conn, parent, step)  # before the visit is entered, which happens once
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
-    _start_some(conn, step, visit_id, min(total, FAN_OUT, step.at_most or FAN_OUT), common)
+    most = min(total, FAN_OUT, step.at_most or FAN_OUT)
+    _start_some(conn, step, visit_id, visits.items(conn, visit_id), most, common)
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
@@ -189,10 +193,11 @@ def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: i
 
     If their texts are long, it starts fewer, and the sweep or the end of one of them starts others.
     """
+    items = visits.items(conn, visit_id)
     try:
-        _start_some(conn, step, visit_id, number, _common(conn, parent, step))
+        _start_some(conn, step, visit_id, items, number, _common(conn, parent, step))
     except (UnknownReference, UnresolvedError) as error:  # outputs have changed since the first of them
-        places = _places(conn, step, visit_id, number)
+        places = _places(conn, step, visit_id, items, number)
         visits.refuse(conn, visit_id, {_named(step, place): str(error) for place in places})
 
 
@@ -201,10 +206,10 @@ def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, S
     return {job: _start_request(conn, parent, step, job) for job in step.jobs}
 
 
-def _places(conn: sa.Connection, step: Step, visit_id: int, number: int) -> range:
-    """Return the places of the next runs, each of which stands for a job and a value."""
-    first, total = visits.started(conn, visit_id), len(visits.items(conn, visit_id)) * len(step.jobs)
-    return range(first, min(first + number, total))
+def _places(conn: sa.Connection, step: Step, visit_id: int, items: Items, number: int) -> range:
+    """Return the places of the next runs. A place is one job with one value."""
+    first = visits.started(conn, visit_id)
+    return range(first, min(first + number, len(items) * len(step.jobs)))
 
 
 def _named(step: Step, place: int) -> str:
@@ -213,10 +218,10 @@ def _named(step: Step, place: int) -> str:
 
 
 def _start_some(
-    conn: sa.Connection, step: Step, visit_id: int, number: int, common: Mapping[str, StartRequest]
+    conn: sa.Connection, step: Step, visit_id: int, items: Items, number: int, common: Mapping[str, StartRequest]
 ) -> None:
     number = min(one.together(number) for one in common.values())
-    items, places = visits.items(conn, visit_id), _places(conn, step, visit_id, number)
+    places = _places(conn, step, visit_id, items, number)
     requests = []
     for place in places:
         at, job = divmod(place, len(step.jobs))

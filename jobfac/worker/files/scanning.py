@@ -57,8 +57,12 @@ def shown(path: str) -> str:
 def folder_of(pattern: str) -> str:
     """Return the innermost folder that a pattern names without a wildcard."""
     parts = Path(pattern).parts[:-1]
-    first = next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
-    return str(Path(*parts[:first]))
+    return str(Path(*parts[: _first_wildcard(parts)]))
+
+
+def _first_wildcard(parts: Sequence[str]) -> int:
+    """Return the place of the first part with a wildcard; the number of parts if there is none."""
+    return next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
 
 
 def _is_pattern(text: str) -> bool:
@@ -71,7 +75,7 @@ def _folders(pattern: Path, problems: list[str]) -> Iterator[str]:
     A folder above them that cannot be read is a problem, unless it is no folder or has gone.
     """
     parts = pattern.parts
-    first = next((place for place, part in enumerate(parts) if _is_pattern(part)), len(parts))
+    first = _first_wildcard(parts)
     wants_hidden = any(part.startswith(".") for part in parts[first:])
     waiting = [(str(Path(*parts[:first])), first)]
     known = set(waiting)
