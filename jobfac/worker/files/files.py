@@ -50,7 +50,7 @@ class Place:
 
     Attributes:
         scan_at: when it is scanned next (monotonic seconds).
-        not_before: when it is scanned next at the earliest, whatever happens.
+        not_before: the earliest time of the next scan, even if something happens before.
         folders: where the last scan looked.
         is_scanned: a result is still to come.
         again: something has happened since that scan began.

@@ -15,7 +15,7 @@ from tests.support.factory import wait_for
 
 @pytest.fixture
 def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Until the event is set, whoever looks into the folder ``hung`` waits. (A real one needs a network drive.)"""
+    """Simulate a network drive that hangs: every read of the folder ``hung`` waits until the event is set."""
     (tmp_path / "hung").mkdir()
     answers, real = threading.Event(), os.stat
 

@@ -126,7 +126,7 @@ def minutes(zone: ZoneInfo, first: date, last: date) -> list[tuple[datetime, dat
 
 @cache
 def days(zone: ZoneInfo, first: date, last: date) -> list[tuple[date, list[tuple[datetime, datetime]]]]:
-    """Return the same by local days, without the first one, of which the UTC days may contain only a part."""
+    """Return the same by local day, without the first day, which may be incomplete in the UTC days."""
     found: list[tuple[date, list[tuple[datetime, datetime]]]] = []
     for instant, wall in minutes(zone, first, last):
         if not found or wall.date() > found[-1][0]:
