@@ -75,6 +75,7 @@ job = sa.Table(
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("updated_by", Name, nullable=False),
     one_of("kind", JobKind, "kind"),
+    sa.Index("ix_job_category", "category", "id"),
 )
 
 job_version = sa.Table(

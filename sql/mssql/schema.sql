@@ -999,6 +999,22 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0010 -> 0011
+
+CREATE INDEX ix_job_category ON jobfac.job (category, id);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0011' WHERE jobfac.alembic_version.version_num = '0010';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
