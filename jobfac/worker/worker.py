@@ -317,13 +317,13 @@ class Worker:
         self._phases.registered()
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
-        """Call ``first`` and register, in one transaction. The lease is trusted from the moment of the request."""
+        """Call ``first`` and register, in one transaction. The lease is trusted from the request that registers."""
         sent = 0.0
 
         def work(conn: sa.Connection) -> int:
             nonlocal sent
-            sent = clock()
             first(conn)
+            sent = clock()
             return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
 
         with self._pulse.waiting():
