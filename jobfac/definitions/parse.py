@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.definitions.checks import check, children, unreachable
+from jobfac.bounded_files import read_text
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
@@ -83,7 +84,7 @@ def _read_files(files: Iterable[str | FilePath]) -> tuple[dict[str, str], list[P
     problems: list[Problem] = []
     for file in files:
         try:
-            texts[str(file)] = FilePath(file).read_text(encoding="utf-8-sig")
+            texts[str(file)] = read_text(file, "utf-8-sig")
         except OSError as error:
             problems.append(Problem(f"cannot be read: {error.strerror}", file=str(file)))
         except UnicodeDecodeError as error:

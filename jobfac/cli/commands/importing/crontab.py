@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from jobfac.bounded_files import read_text
 
 from jobfac.cli.commands.importing.zones import Zone, zone_of
-from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail, stdin_text
 from jobfac.cli.rendering.printing import note, print_text
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
             fail(NOT_FOUND, f"{error}.")
     for file in files:
         for path in _inside(file):
-            text = sys.stdin.read() if str(path) == "-" else _text(path)
+            text = stdin_text() if str(path) == "-" else _text(path)
             names_users = path.absolute().is_relative_to("/etc") if system is None else system
             name = "crontab" if str(path) == "-" else str(path)
             yield _Found(name, Table(tab=text, user=False if names_users else None), names_users)
@@ -79,7 +80,7 @@ def _inside(file: Path) -> list[Path]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
+        return read_text(file, errors="surrogateescape")
     except OSError as error:
         fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
 
