@@ -1,5 +1,6 @@
 """Checks that need all definitions: names that must exist, cycles of sequences, and steps that reach no end."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -98,10 +99,10 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
 
 def _circle(job: str, tree: Children) -> list[str]:
     """Return the shortest path from a job through steps back to itself; empty: there is none."""
-    ways = [[job]]
+    ways = deque([[job]])
     seen: set[str] = set()
     while ways:
-        way = ways.pop(0)
+        way = ways.popleft()
         for child in sorted(tree.get(way[-1], ())):
             if child == job:
                 return [*way, child]
@@ -129,7 +130,12 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
 def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
     ways = _ways(steps, tree)
     reached = _closure({steps[0].name}, ways)
-    stuck = [step.name for step in steps if step.name in reached and END not in _closure(ways[step.name], ways)]
+    before: dict[str | None, list[str | None]] = {}
+    for name, following in ways.items():
+        for one in following:
+            before.setdefault(one, []).append(name)
+    ending = _closure({END}, before)
+    stuck = [step.name for step in steps if step.name in reached and step.name not in ending]
     if stuck:
         names = ", ".join(f"'{name}'" for name in stuck)
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")

@@ -1,5 +1,6 @@
 """Circles of starts: a job that would start itself again, by way of others."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,10 +54,10 @@ def check_after(job: str, definition: AnyJob, tree: Links, following: Links) -> 
 
 def _circle(job: str, tree: Links, following: Links) -> list[str]:
     """Return the shortest way by which the end of a job would start it again, or nothing."""
-    ways = [([job], False)]
+    ways = deque([([job], False)])
     seen: set[tuple[str, bool]] = set()
     while ways:
-        way, followed = ways.pop(0)
+        way, followed = ways.popleft()
         steps = [(one, followed) for one in sorted(tree.get(way[-1], ()))]
         for other, has_followed in [*steps, *((one, True) for one in sorted(following.get(way[-1], ())))]:
             if other == job and has_followed:

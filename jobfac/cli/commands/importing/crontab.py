@@ -1,14 +1,13 @@
 """`import crontab`: tables of users and of the system."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from jobfac.bounded_files import read_text
 
+from jobfac.bounded_files import read_text
 from jobfac.cli.commands.importing.zones import Zone, zone_of
 from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail, stdin_text
 from jobfac.cli.rendering.printing import note, print_text
@@ -43,10 +42,11 @@ def crontab(
         fail(USAGE, "Give either files or --user.")
     zone = zone_of(timezone)
     jobs: dict[str, Any] = {}
+    taken: dict[str, int] = {}
     for found in _tables(files or [], user, system):
         read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone)
         for name, body in read.items():
-            jobs[_free(name, jobs)] = body
+            jobs[free_name(name, taken)] = body
         for warning in warnings:
             note(f"warning: {warning}")
     try:
@@ -85,11 +85,15 @@ def _text(file: Path) -> str:
         fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
 
 
-def _free(name: str, taken: dict[str, Any]) -> str:
-    """Return the name, or the name with the first free number."""
-    lower = {one.lower() for one in taken}
-    found, number = name, 1
-    while found.lower() in lower:
+def free_name(name: str, taken: dict[str, int]) -> str:
+    """Return the name, or the name with the first free number.
+
+    ``taken``: by name in lower case, the number that the last name made of it has.
+    """
+    found, number = name, taken.get(name.lower(), 1)
+    while found.lower() in taken:
         number += 1
         found = f"{name}-{number}"
+    taken[name.lower()] = number
+    taken.setdefault(found.lower(), 1)
     return found
