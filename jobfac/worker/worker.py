@@ -337,14 +337,12 @@ class Worker:
         self._held.kill()
         for thread in (self._poller, self._files, self._shipper):
             thread.close()
+        self._lease.leave()
         try:
-            self._db.transact(self._deregister, retry_for=3.0)
+            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, retry_for=3.0)
         except Unreachable as error:
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()
         self._log.info("worker stopped", action="worker_stopped")
-
-    def _deregister(self, conn: sa.Connection) -> None:
-        sequences.deregister(conn, self._lease.worker_id, self.name)
