@@ -1,7 +1,7 @@
 """Definitions of jobs and sequences: read, check, write and compare them. Pure, except for reading files.
 
 ``load``, ``loads`` and ``from_data`` read and check, ``dump`` writes YAML. ``canonical`` returns the form that is
-stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definitions.
+stored, ``from_canonical`` and ``from_stored`` read it. ``plan`` compares stored and wanted definitions.
 """
 
 from jobfac.definitions.execution.output import Destination, Output
@@ -15,6 +15,7 @@ from jobfac.definitions.parse import (
     dump,
     from_canonical,
     from_data,
+    from_stored,
     load,
     loads,
     read_notify,
@@ -55,6 +56,7 @@ __all__ = [
     "dump",
     "from_canonical",
     "from_data",
+    "from_stored",
     "load",
     "loads",
     "losses",

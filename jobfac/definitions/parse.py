@@ -1,5 +1,6 @@
 """Read definitions from files or text, check them, and write them as YAML."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -123,6 +124,30 @@ def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> A
     if not isinstance(definition, AnyJob):
         raise DefinitionError(problems)
     return definition
+
+
+def from_stored(job: str, text: str, enabled: bool = True) -> AnyJob:
+    """As ``from_canonical``, from the JSON text that is stored.
+
+    Raises:
+        DefinitionError: the text is no JSON, or the definition is not valid for this version of jobfac.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DefinitionError([Problem(f"is stored as text that is no JSON: {error}", job=job)]) from None
+    if not isinstance(body, dict):
+        raise DefinitionError([Problem(f"is stored as {shown(body)}, not as a mapping", job=job)])
+    return from_canonical(job, body, enabled)
+
+
+def stored_body(text: str) -> dict[str, Any]:
+    """Return the JSON object of a stored definition, whether it is valid or not; empty: it is none."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def read_notify(entries: Any) -> tuple[Notify, ...]:

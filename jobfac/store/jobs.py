@@ -126,7 +126,7 @@ def _stored(row: Any) -> Stored:
 
 @lru_cache(maxsize=2000)
 def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
-    return d.from_canonical(job_id, json.loads(text), enabled)
+    return d.from_stored(job_id, text, enabled)
 
 
 @lru_cache(maxsize=200)

@@ -17,10 +17,9 @@ from jobfac.store import jobs, output, parameters, runs, schedules, sequences, s
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Claimed, LeaseLost, fleet_load
+from jobfac.store.workers import Claimed, fleet_load
 from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
-from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.fair_share import Share, share_of
 
 Key = tuple[int, int]
@@ -112,12 +111,10 @@ class Turn:
 
     Attributes:
         definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
-        advances: advance the sequences of the runs that have ended; otherwise a sweep does it.
     """
 
     request: TurnRequest
     definitions: dict[tuple[str, int], AnyJob | DefinitionError]
-    advances: bool = True
     _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
     def take(self, conn: sa.Connection) -> TurnResult:
@@ -133,8 +130,7 @@ class Turn:
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
         finished = save(conn, request)
-        if self.advances:
-            finished += sequences.advance_after(conn, finished, request.name)
+        finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
@@ -246,27 +242,6 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
         runs.report_progress(conn, *reported)
     runs.record(conn, deliveries.events)
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
-
-
-def take(
-    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob | DefinitionError], log: Any
-) -> TurnResult:
-    """Execute a turn. If that fails for an unknown reason, execute it without advancing sequences.
-
-    What is wrong with one sequence must not end the worker: the runs of all others would be lost, and those that have
-    ended would be executed again, by one worker after the other.
-
-    Raises:
-        LeaseLost: as ``Turn.take``.
-        Unreachable: the database is unreachable.
-    """
-    try:
-        return database.transact(Turn(request, definitions).take, retry_for=1.0)
-    except (LeaseLost, Unreachable):
-        raise
-    except Exception:
-        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-    return database.transact(Turn(request, definitions, advances=False).take, retry_for=1.0)
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:

@@ -43,7 +43,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import TurnRequest, lock_rules, move_on, save, take
+from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -229,7 +229,7 @@ class Worker:
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = take(self._database, request, self._definitions, self._log)
+            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return

@@ -1,15 +1,17 @@
 """The sweep: advance sequences that no other transaction has advanced."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
-from jobfac.store import schedules
 from jobfac.store.runs import Finished
-from jobfac.store.sequences.advance import advance_all, lock
+from jobfac.store.sequences.advance import conclude, lock
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
 
 BATCH = 50
@@ -79,15 +81,16 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
-    stalled = conn.execute(STALLED.order_by(run.c.id).limit(BATCH)).all()
+    without = memory_of(conn).left_out()
+    found = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without))).all()
+    stalled = [row for row in found if row.id not in without]
     lock_to_stop(conn, [row.id for row in stalled])
     lock(conn, [row.id for row in stalled])
     for row in stalled:
         if row.state == RunState.STOPPING:
-            stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
-    ended = advance_all(conn, [row.id for row in stalled], by)
-    schedules.pause_failing(conn, ended)
-    return ended
+            with guarded(conn, row.id):
+                stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
+    return conclude(conn, [row.id for row in stalled], by)
 
 
 _RIPE = (
@@ -102,7 +105,16 @@ _RIPE = (
 
 def wake(conn: sa.Connection, by: str) -> int:
     """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
-    ripe = conn.execute(_RIPE.limit(BATCH)).scalars().all()
+    without = memory_of(conn).left_out()
+    found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
+    ripe = [run_id for run_id in found if run_id not in without]
     lock_to_stop(conn, ripe)
-    schedules.pause_failing(conn, advance_all(conn, ripe, by))
+    conclude(conn, ripe, by)
     return len(ripe)
+
+
+def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
+    """Advance sequences that an earlier transaction could not advance further. Returns those that ended."""
+    found = sorted(run_ids)[:BATCH]
+    lock_to_stop(conn, found)
+    return conclude(conn, found, by)
