@@ -22,6 +22,9 @@ from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.loop.fair_share import Share, share_of
 
+CONTINUED = 20
+"""Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
+
 Key = tuple[int, int]
 """Run and attempt: an execution."""
 
@@ -245,7 +248,7 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
-    """After a turn: promote due scheduled runs and begin queued sequences, each in its own transaction.
+    """After a turn: promote due scheduled runs, begin queued sequences and continue others, in their own transactions.
 
     Returns how many runs have moved.
     """
@@ -255,6 +258,11 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             moved += db.transact(runs.promote_due, name, retry_for=0)
         if result.begin and result.state == WorkerState.ACTIVE:
             moved += db.transact(sequences.begin, name, retry_for=0).number
+        for _ in range(CONTINUED):
+            if not (unfinished := db.sequences.take_unfinished()):
+                break
+            db.transact(sequences.go_on, unfinished, name, retry_for=0)
+            moved += len(unfinished)
     except Unreachable as error:  # the next turn or a scheduler repeats it
         log.warning("runs not moved", action="move_failed", reason=str(error))
     except Exception:  # what is wrong with one sequence must not end the worker

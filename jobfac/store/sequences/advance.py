@@ -34,7 +34,7 @@ BEGINNINGS = 20
 """The maximum number of sequences that one transaction begins."""
 
 MOVES = 50
-"""The maximum number of moves of one sequence in one transaction. The sweep continues sequences that reach it."""
+"""The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
 
 class Begun(NamedTuple):
@@ -283,4 +283,5 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
                 cause = visits.first_cause(conn, parent.run_id)
                 state, reason = outcome(finish, visits.all_of(conn, parent.run_id), cause)
                 return _end(conn, parent.run_id, state, reason, parent.by)
+    memory_of(conn).note_unfinished(parent.run_id)
     return None

@@ -38,6 +38,7 @@ _UNDECIDED = sa.and_(
     .where(
         sa.or_(
             ~sa.exists().where(_of_visit, _is_active),
+            visit.c.proceed == "at_once",
             (visit.c.proceed == "when_any")
             & sa.exists().where(_of_visit, sa.text(f"child.state IN ({sql_literals(FINAL)})")),
         )
@@ -57,6 +58,17 @@ _WITH_ROOM = sa.and_(
 )
 """A step with ``for_each`` may start more runs: something that knows no sequences has ended one of them."""
 
+_later = visit.alias("later")
+_INTERRUPTED = sa.and_(
+    run.c.state == RunState.RUNNING,
+    sa.exists().where(
+        visit.c.run_id == run.c.id,
+        visit.c.goes_to == "step",
+        ~sa.exists().where(_later.c.run_id == run.c.id, _later.c.id > visit.c.id),
+    ),
+)
+"""The next step is decided but not entered: one transaction has made as many moves as it may."""
+
 _STOP_NOT_REQUESTED = sa.and_(
     run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
@@ -64,13 +76,13 @@ STALLED = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _STOP_NOT_REQUESTED))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _INTERRUPTED, _STOP_NOT_REQUESTED))
 )
 """Running sequences that do not wait for anything.
 
 Either no job of the sequence is active and no step waits for a person or a time, or enough jobs ended to decide the
-current visit but it is undecided, or a step with ``for_each`` may start more runs, or the sequence is stopping and the
-stop was not yet requested for one of its jobs.
+current visit but it is undecided, or a step with ``for_each`` may start more runs, or the next step is not entered yet,
+or the sequence is stopping and the stop was not yet requested for one of its jobs.
 """
 
 
