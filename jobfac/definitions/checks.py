@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
-from jobfac.definitions.parameters.uses import Declarations, check_parameters
+from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.triggers.checks import Links, check_after
@@ -30,11 +30,16 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
 
 
 def check(
-    job: str, definition: AnyJob, tree: Children, declarations: Declarations, following: Links
+    job: str,
+    definition: AnyJob,
+    tree: Children,
+    declarations: Declarations,
+    commands: Commands,
+    following: Links,
 ) -> Iterator[Finding]:
     """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
     yield from _schedules(job, definition, tree)
-    yield from check_parameters(definition, declarations)
+    yield from check_parameters(definition, declarations, commands)
     yield from check_after(job, definition, tree, following)
     if isinstance(definition, Job):
         for position, entry in enumerate(definition.notify):

@@ -14,7 +14,7 @@ from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
-from jobfac.definitions.parameters.uses import Declarations
+from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
@@ -200,11 +200,8 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        declared = _declarations(jobs, known)
-        following = followers(jobs, known)
-        problems.extend(
-            places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared, following)
-        )
+        others = _declarations(jobs, known), _commands(jobs, known), followers(jobs, known)
+        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, *others))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
@@ -227,6 +224,18 @@ def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
         return {name: Parameter.model_validate(one) for name, one in body.items()}
 
     return declared
+
+
+def _commands(jobs: Mapping[str, AnyJob], known: Known) -> Commands:
+    """The command of a program by its id: that of its new definition, else of the stored one."""
+
+    def command(job: str) -> tuple[str, ...]:
+        if job in jobs:
+            return () if getattr(jobs[job], "shell", False) else getattr(jobs[job], "command", ())
+        body = known.get(job, {})
+        return () if body.get("shell") else tuple(body.get("command", ()))
+
+    return command
 
 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:

@@ -8,7 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.types import truncate_utf16
-from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequence, read_notify
+from jobfac.definitions import AnyJob, DefinitionError, Job, Notify, Problem, Sequence, read_notify
+from jobfac.definitions.parameters import UnresolvedError, placeholders, resolve
+from jobfac.definitions.parameters.checks import text_of_program
+from jobfac.definitions.parameters.placeholders import SAMPLE
+from jobfac.definitions.parameters.uses import job_texts
+from jobfac.definitions.problems import field_path
 from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, Way, no_job
 from jobfac.states import JobKind
@@ -178,6 +183,13 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     arguments = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
     if arguments is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if request.with_values and request.arguments is not None and not getattr(job, "shell", False):
+        place = text_of_program(getattr(job, "command", ()), request.arguments, request.with_values)
+        if place is not None:
+            raise Refused(
+                f"Job '{request.job}' would run argument {place + 1}, which holds a value, as text of a program; give "
+                "the value to a parameter of the job, and read its environment variable in that text."
+            )
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
