@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from collections.abc import Sequence as List
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,7 +39,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     """Return the row of a new run. Checks that the priority, arguments and payloads of a manual start fit the job.
 
     Raises:
-        NotFound, Refused, DefinitionError: as ``starting.start``.
+        NotFound, Refused, DefinitionError: as ``starting.start``; Refused also if it needs what only a trigger has.
     """
     stored = jobs.load(conn, request.job)
     values = new_row(conn, stored, request)
@@ -46,6 +47,8 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         _check_first(request, stored.definition)
     if not request.manual:
         return values
+    if stored is not None and isinstance(stored.definition, Job):
+        _check_trigger(request, stored.definition)
     if request.priority is not None and request.priority not in PRIORITIES:
         bounds = f"{PRIORITIES[0]} and {PRIORITIES[-1]}"
         raise DefinitionError([Problem(f"is {request.priority}; it must be between {bounds}", "priority")])
@@ -70,6 +73,23 @@ def _check_first(request: StartRequest, definition: AnyJob) -> None:
     names = [one.name for one in definition.steps]
     if step not in names:
         raise _misfit(request, "from_step", f"has no step '{step}'{suggestion(step, names)}")
+
+
+def _check_trigger(request: StartRequest, job: Job) -> None:
+    """Check that a start by hand has what the texts of the definition need of a trigger."""
+    context = replace(SAMPLE, trigger=request.origin or {})
+    for path, text in job_texts(job):
+        if "${" not in text or (path[0] == "arguments" and request.arguments is not None):
+            continue
+        for one in placeholders(text):
+            try:
+                if one.space == "trigger":
+                    resolve(one, context)
+            except UnresolvedError as error:
+                raise Refused(
+                    f"Job '{request.job}' cannot be started by hand: {field_path(path)} {error}; declare a parameter "
+                    f'with the default "{one}", refer to that, and give it a value.'
+                ) from None
 
 
 def _check_inside(
