@@ -21,6 +21,7 @@ from jobfac.definitions.parse import (
     read_notify,
     read_texts,
     reader,
+    stored_body,
     text_reader,
 )
 from jobfac.definitions.plan import Difference, Plan, losses, plan
@@ -66,6 +67,7 @@ __all__ = [
     "read_size",
     "read_texts",
     "reader",
+    "stored_body",
     "text_reader",
     "write_duration",
     "write_size",

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobfac.definitions.checks import check, children, unreachable
 from jobfac.bounded_files import read_text
+from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
@@ -221,7 +221,10 @@ def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
         if job not in known:
             return None
         body = known[job].get("parameters", {})
-        return {name: Parameter.model_validate(one) for name, one in body.items()}
+        try:
+            return {name: Parameter.model_validate(one) for name, one in body.items()}
+        except ValidationError:  # a newer jobfac has stored it: its start checks what it is given
+            return None
 
     return declared
 

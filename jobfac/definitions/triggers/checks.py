@@ -2,7 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+
+from pydantic import ValidationError
 
 from jobfac.definitions.models import AnyJob
 from jobfac.definitions.problems import Finding, Path, field_path
@@ -19,8 +22,8 @@ def followers(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
     for job, body in known.items():
         if job not in jobs:
             for rule in body.get("schedules", ()):
-                if "after" in rule:
-                    for one in After.model_validate(rule["after"]).upstream:
+                with suppress(ValidationError):  # a newer jobfac has stored it
+                    for one in After.model_validate(rule["after"]).upstream if "after" in rule else ():
                         found.setdefault(one.job, set()).add(job)
     for job, definition in jobs.items():
         for schedule in definition.schedules:

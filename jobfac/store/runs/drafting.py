@@ -16,7 +16,7 @@ from jobfac.definitions.parameters.placeholders import SAMPLE
 from jobfac.definitions.parameters.uses import job_texts
 from jobfac.definitions.problems import field_path
 from jobfac.definitions.values import suggestion
-from jobfac.errors import Refused, Way, no_job
+from jobfac.errors import Refused, Way, no_job, unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
@@ -193,7 +193,7 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     if stored is None:
         raise no_job(request.job)
     if isinstance(stored, DefinitionError):
-        raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
+        raise unreadable_job(request.job, stored)
     job = stored.definition
     if not stored.enabled:
         enable = Way(f"`jobfac jobs enable {request.job}`", f"`POST /v1/jobs/{request.job}/enable`")
