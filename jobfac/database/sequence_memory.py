@@ -53,6 +53,11 @@ class SequenceMemory:
         with self._lock:
             self._unfinished.add(run_id)
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is a run that can advance further."""
+        return bool(self._unfinished)
+
     def take_unfinished(self) -> set[int]:
         """Return and forget the runs that can advance further. Some may be of transactions that were rolled back."""
         with self._lock:

@@ -246,7 +246,8 @@ class Worker:
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if result.moves else 0
+        moves = result.moves or self._db.sequences.is_unfinished
+        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if moves else 0
         taken = sum(one.weight for one in result.claimed)
         is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
         agenda.look_at = agenda.fair.claimed(result.share, free, taken, time.monotonic())

@@ -58,7 +58,7 @@ look = os.stat
 
 
 class Places:
-    """Inquiries about paths. One thread asks. At most one inquiry about the same paths is open."""
+    """Inquiries about paths. One thread asks at a time. At most one inquiry about the same paths is open."""
 
     def __init__(self, on_answer: Callable[[], None]) -> None:
         """``on_answer``: called by the thread of an inquiry at its end, if nobody waited for it so long."""
