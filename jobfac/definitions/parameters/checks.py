@@ -62,7 +62,7 @@ _INTERPRETERS = {
     r"(psql|sqlcmd|mysql|mariadb)": _Option(
         r"-c|--command|-q|-Q|-e|--execute", r"-[cqQe].|--(command|execute)=", "none"
     ),
-    r"env": _Option(r"-[A-Za-z0]*S|--split-string", r"-[A-Za-z0]*S.|--split-string=", "none"),
+    r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
     r"sqlite3": _Option(r"-cmd", r"(?!)", "others"),
 }
 """By program, the options whose argument is text of a program."""
