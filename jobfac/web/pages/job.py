@@ -70,7 +70,8 @@ def show(visit: Visit) -> Response:
     """Show a job."""
     numbers, facts = visit.together(lambda conn: _read(conn, visit))
     # A definition that cannot be read is shown as it is stored, without what would be made of it.
-    definition = facts.stored.body if facts.stored.unreadable else facts.stored.definition
+    unreadable = {"name": None, "description": None, "on_demand": False, **facts.stored.body}
+    definition = unreadable if facts.stored.unreadable else facts.stored.definition
     taken = [value for run in facts.runs if (value := strip.seconds(run)) is not None]
     good, bad = (sum(day[place] for day in facts.days.values()) for place in (0, 1))
     chosen = _chosen(visit, facts)
