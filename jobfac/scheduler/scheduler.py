@@ -43,6 +43,9 @@ PURGE_INTERVAL = 600.0
 STEP_PAUSE = 0.1
 """Seconds between two steps of such a round."""
 
+CONTINUED = 20
+"""Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
+
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
 
@@ -271,11 +274,21 @@ class Scheduler:
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else BACKOFF_FIRST
+        begun = self._db.transact(sequences.begin, self.name, retry_for=2.0).number
+        self._go_on()
+        return 0.0 if begun else BACKOFF_FIRST
 
     def _wake(self) -> float:
         ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
+        self._go_on()
         return 0.0 if ended else BACKOFF_FIRST
+
+    def _go_on(self) -> None:
+        """Continue the sequences that one transaction could not advance to their end."""
+        for _ in range(CONTINUED):
+            if not (unfinished := self._db.sequences.take_unfinished()):
+                break
+            self._db.transact(sequences.go_on, unfinished, self.name, retry_for=2.0)
 
     def _ask(self) -> float:
         if not (free := self._asker.free):
@@ -287,6 +300,7 @@ class Scheduler:
     def _sweep(self) -> float:
         self._db.transact(runs.end_unserved, self.name, retry_for=2.0)
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
+        self._go_on()
         return self._settings.sweep_interval
 
     def _deliver(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfac.bounded_files import read_text
 from jobfac.errors import JobfacError, Kind
 from jobfac.settings.ownership import foreign_owner
 from jobfac.settings.passwords import without_password
@@ -288,7 +289,7 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
             "JOBFAC_CONFIG if you trust it."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         if required:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None
