@@ -126,7 +126,10 @@ def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
     if item.run_id is None:
         return f"event{item.id}.{item.event}.{digest}"
     once = entry.once and item.event == "running_long"
-    return f"{item.run_id}.{'' if once else item.attempt}.{item.event}.{digest}"
+    which = "" if once else str(item.attempt)
+    if item.event == "approval_wanted":  # an attempt of a sequence may ask several times
+        which = f"{item.attempt}-{item.id}"
+    return f"{item.run_id}.{which}.{item.event}.{digest}"
 
 
 def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[Notify]:
