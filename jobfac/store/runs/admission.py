@@ -182,15 +182,33 @@ def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
     return conn.execute(query).scalar_one()
 
 
-_BLOCKED_RUNS = (
-    sa.select(*CANDIDATE)
-    .with_hint(run, PASS, "mssql")
-    .where(_BLOCKED, ~IS_JOB_HELD)
-    .order_by(run.c.priority.desc(), run.c.id)
-    .limit(BATCH)
-)
+_BLOCKED_RUNS = sa.select(*CANDIDATE, run.c.priority).with_hint(run, PASS, "mssql").where(_BLOCKED, ~IS_JOB_HELD)
 """Blocked runs that no hold covers. Read without locks: SQL Server sorts all blocked runs to find the first ones, so it
 would lock all of them."""
+
+SOME = 20
+"""How many runs of each rule are read if one rule has so many blocked runs that others would not be seen."""
+
+
+def _best(conn: sa.Connection, condition: sa.ColumnElement[bool] | None) -> list[Candidate]:
+    """Return up to ``BATCH`` blocked runs that match, the best first, and the best of each rule not among them.
+
+    A long backlog of one rule must not hide the runs that wait for another one.
+    """
+    query = _BLOCKED_RUNS if condition is None else _BLOCKED_RUNS.where(condition)
+    found = conn.execute(query.order_by(run.c.priority.desc(), run.c.id).limit(BATCH)).all()
+    if len(found) == BATCH:
+        given = rows.rows_table(conn.dialect.name, job=run.c.job.type, key_=run.c.concurrency_key.type)
+        seen = sa.exists().where(given.c.job == run.c.job, given.c.key_ == sa.func.coalesce(run.c.concurrency_key, ""))
+        best_first = (run.c.priority.desc(), run.c.id)
+        place = sa.func.row_number().over(partition_by=(run.c.job, run.c.concurrency_key), order_by=best_first)
+        each = query.where(~seen).add_columns(place.label("place")).subquery("each_rule")
+        some = sa.select(*(each.c[name] for name in (*Candidate._fields, "priority"))).where(each.c.place <= SOME)
+        known = {(one.job, one.concurrency_key or "") for one in found}
+        others = some.order_by(each.c.place, each.c.priority.desc(), each.c.id).limit(BATCH)
+        found = [*found, *conn.execute(others, rows.rows_parameter({"job": job, "key_": key} for job, key in known))]
+    best = sorted(found, key=lambda one: (-one.priority, one.id))
+    return [Candidate(*one[:-1]) for one in best]
 
 
 _waiting = run.alias("waiting")
@@ -213,19 +231,18 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) 
     Does not wait for locks. A run whose named lock another transaction holds is left to that transaction, or to the
     next sweep.
     """
-    query = _BLOCKED_RUNS
+    condition = None
     if freed is not None:
         rules = {rule for rule in freed if rule.has_limits}
         if not rules:
             return 0
-        query = query.where(_waits_for(rules))
-    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
+        condition = _waits_for(rules)
+    return move_free(conn, _best(conn, condition), RunState.BLOCKED, by)
 
 
 def release_jobs(conn: sa.Connection, condition: sa.ColumnElement[bool], by: str) -> int:
-    """Admit up to ``BATCH`` blocked runs that match ``condition``, on their job. Returns the number of moved runs."""
-    query = _BLOCKED_RUNS.where(_ACTIVE, condition)
-    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
+    """Admit blocked runs that match ``condition``, on their job. Returns the number of moved runs."""
+    return move_free(conn, _best(conn, sa.and_(_ACTIVE, condition)), RunState.BLOCKED, by)
 
 
 def move_free(conn: sa.Connection, candidates: Sequence[Candidate], before: RunState, by: str) -> int:
