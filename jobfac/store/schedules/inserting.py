@@ -61,13 +61,14 @@ _DUE_JOBS = (
     .order_by(schedule.c.fire_at)
 )
 
-_MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
+MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
+"""The columns of a schedule that change when it is due."""
 
 
 @functools.cache
 def _advance(engine: str) -> sa.Update:
-    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED}).c
-    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in _MOVED})
+    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in MOVED}).c
+    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in MOVED})
     return rows.by_primary_key(change, schedule)
 
 

@@ -82,13 +82,17 @@ def expire(
     only: int | None = None,
     finished: Iterable[Finished] = (),
     poison_attempts: int = POISON_ATTEMPTS,
+    advances: bool = True,
 ) -> workers.Expiry:
-    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``."""
+    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``.
+
+    Without ``advances`` a sweep does that. What is wrong with one sequence must not keep runs at dead workers.
+    """
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
     ended = [*finished, *expiry.finished]
-    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
+    schedules.pause_failing(conn, [*ended, *(advance_after(conn, ended, by) if advances else ())])
     return expiry
 
 
