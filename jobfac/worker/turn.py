@@ -4,7 +4,8 @@ Due scheduled runs and queued sequences are moved in separate transactions, beca
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -266,7 +267,25 @@ def take(
         raise
     except Exception:
         log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
+    # The first transaction may have been committed, and only the repetition failed.
+    request = replace(request, uncertain=True)
     return database.transact(Turn(request, definitions, advances=False).take, retry_for=1.0)
+
+
+def expire(database: LoopDatabase, name: str, poison_attempts: int, log: Any) -> workers.Expiry:
+    """Expire dead workers. If that fails for an unknown reason, expire them without advancing sequences, as ``take``.
+
+    Raises:
+        Unreachable: the database is unreachable.
+    """
+    work = partial(sequences.expire, by=name, poison_attempts=poison_attempts)
+    try:
+        return database.transact(work, retry_for=1.0)
+    except Unreachable:
+        raise
+    except Exception:
+        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
+    return database.transact(partial(work, advances=False), retry_for=1.0)
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:

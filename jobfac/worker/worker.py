@@ -17,10 +17,9 @@ from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
-from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import sequences, workers
+from jobfac.store import sequences
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
@@ -32,7 +31,7 @@ from jobfac.worker.failpoints import failpoint
 from jobfac.worker.files.watcher import FileWatcher
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
-from jobfac.worker.lease import Lease
+from jobfac.worker.lease import Lease, register
 from jobfac.worker.load import LoadLimits, measure
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
@@ -43,7 +42,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import TurnRequest, lock_rules, move_on, save, take
+from jobfac.worker.turn import TurnRequest, expire, lock_rules, move_on, save, take
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -273,8 +272,8 @@ class Worker:
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
             self._database.do(lambda: self._spool.clear_dead(self._db))
-            expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
-            self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
+            poison = self._settings.poison_attempts
+            self._telemetry.expired(expire(self._database, self.name, poison, self._log))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
@@ -318,16 +317,8 @@ class Worker:
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
         """Call ``first`` and register, in one transaction. The lease is trusted from the moment of the request."""
-        sent = 0.0
-
-        def work(conn: sa.Connection) -> int:
-            nonlocal sent
-            sent = clock()
-            first(conn)
-            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
-
         with self._pulse.waiting():
-            worker_id = self._db.transact(work, retry_for=5.0)
+            worker_id, sent = register(self._db, self._who, self._settings, first)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
