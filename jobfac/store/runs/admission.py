@@ -189,26 +189,34 @@ would lock all of them."""
 SOME = 20
 """How many runs of each rule are read if one rule has so many blocked runs that others would not be seen."""
 
+_GROUP = run.c.job + "/" + sa.func.coalesce(run.c.concurrency_key, "")
+"""The job and the key of a run; an id has no slash."""
 
-def _best(conn: sa.Connection, condition: sa.ColumnElement[bool] | None) -> list[Candidate]:
+
+def _best(conn: sa.Connection, condition: sa.ColumnElement[bool] | None, alone: bool = False) -> list[Candidate]:
     """Return up to ``BATCH`` blocked runs that match, the best first, and the best of each rule not among them.
 
-    A long backlog of one rule must not hide the runs that wait for another one.
+    A long backlog of one rule must not hide the runs that wait for another one. ``alone``: there is no other rule.
     """
+    best_first = (run.c.priority.desc(), run.c.id)
     query = _BLOCKED_RUNS if condition is None else _BLOCKED_RUNS.where(condition)
-    found = conn.execute(query.order_by(run.c.priority.desc(), run.c.id).limit(BATCH)).all()
-    if len(found) == BATCH:
-        given = rows.rows_table(conn.dialect.name, job=run.c.job.type, key_=run.c.concurrency_key.type)
-        seen = sa.exists().where(given.c.job == run.c.job, given.c.key_ == sa.func.coalesce(run.c.concurrency_key, ""))
-        best_first = (run.c.priority.desc(), run.c.id)
-        place = sa.func.row_number().over(partition_by=(run.c.job, run.c.concurrency_key), order_by=best_first)
-        each = query.where(~seen).add_columns(place.label("place")).subquery("each_rule")
+    found = conn.execute(query.order_by(*best_first).limit(BATCH)).all()
+    if len(found) < BATCH or alone:
+        return [Candidate(*one[:-1]) for one in found]
+    seen = lists.as_list({f"{one.job}/{one.concurrency_key or ''}" for one in found})
+    given = sa.select(lists.names().c.value)
+    hidden = query.with_only_columns(_GROUP).distinct().where(_GROUP.not_in(given)).limit(BATCH)
+    if groups := conn.execute(hidden, {"names": seen}).scalars().all():
+        place = sa.func.row_number().over(partition_by=_GROUP, order_by=best_first)
+        each = query.where(_GROUP.in_(given)).add_columns(place.label("place")).subquery("each_rule")
         some = sa.select(*(each.c[name] for name in (*Candidate._fields, "priority"))).where(each.c.place <= SOME)
-        known = {(one.job, one.concurrency_key or "") for one in found}
         others = some.order_by(each.c.place, each.c.priority.desc(), each.c.id).limit(BATCH)
-        found = [*found, *conn.execute(others, rows.rows_parameter({"job": job, "key_": key} for job, key in known))]
-    best = sorted(found, key=lambda one: (-one.priority, one.id))
-    return [Candidate(*one[:-1]) for one in best]
+        found = sorted([*found, *conn.execute(others, {"names": lists.as_list(groups)})], key=_rank)
+    return [Candidate(*one[:-1]) for one in found]
+
+
+def _rank(row: sa.Row[Any]) -> tuple[int, int]:
+    return -row.priority, row.id
 
 
 _waiting = run.alias("waiting")
@@ -231,13 +239,13 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) 
     Does not wait for locks. A run whose named lock another transaction holds is left to that transaction, or to the
     next sweep.
     """
-    condition = None
-    if freed is not None:
-        rules = {rule for rule in freed if rule.has_limits}
-        if not rules:
-            return 0
-        condition = _waits_for(rules)
-    return move_free(conn, _best(conn, condition), RunState.BLOCKED, by)
+    if freed is None:
+        return move_free(conn, _best(conn, None), RunState.BLOCKED, by)
+    rules = {rule for rule in freed if rule.has_limits}
+    if not rules:
+        return 0
+    alone = len(rules) == 1 and all(rule.concurrency_key is None for rule in rules)
+    return move_free(conn, _best(conn, _waits_for(rules), alone), RunState.BLOCKED, by)
 
 
 def release_jobs(conn: sa.Connection, condition: sa.ColumnElement[bool], by: str) -> int:
