@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, schedule
+from jobfac.database.tables import job_version, notification, run, schedule
 from jobfac.programs import spool_path
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import parameters, runs, schedules, sequences, workers
+from jobfac.store import outbox, parameters, runs, schedules, sequences, workers
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.sequences import advance
 from jobfac.worker import identity
@@ -25,6 +25,7 @@ from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, get, start
 from tests.support.factory import wait_for
+from tests.support.outbox import notified_events, on
 from tests.support.sequences import Player
 
 
@@ -35,12 +36,12 @@ def test_a_number_that_is_too_large_fails_the_step_and_nothing_else(db: Database
         {"name": "two", "jobs": ["b"], "parameters": {"b": {"n": "${steps.one.a.outputs.n}"}}},
     ]
     define(db, a={}, b={"parameters": {"n": {"type": "number"}}}, seq={"steps": steps})
-    run = start(db, "seq")
+    run_id = start(db, "seq")
     player = Player(db)
     player.look()
     (ended,) = player.finish("a", outputs=json.dumps({"n": 10**400}))
-    assert (ended.run_id, get(db, run)["state"]) == (run, "failed")
-    assert "must be a number" in get(db, run)["reason"]
+    assert (ended.run_id, get(db, run_id)["state"]) == (run_id, "failed")
+    assert "must be a number" in get(db, run_id)["reason"]
 
 
 def test_an_unknown_fault_of_one_start_stops_no_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,7 @@ def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
     served.define("a", restartable=False)
     served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
     for expired_by in ("worker", "scheduler"):
-        run = served.start("seq")
+        run_id = served.start("seq")
         player = Player(served.db)
         assert player.look() == ["a"]
         player.lapse()
@@ -82,7 +83,7 @@ def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
             else:
                 _expire_to_the_end(served)
         served.db.transact(sequences.sweep, "me")
-        assert served.viewer.get(f"/v1/runs/{run}").json()["state"] == "failed"
+        assert served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed"
 
 
 def _expire_to_the_end(served: Served) -> None:
@@ -162,3 +163,19 @@ def test_a_registration_whose_answer_is_lost_is_one(
     worker_id, _ = register(db, identity.registration("w1", 1, ["default"], None), settings, called.append)
     monkeypatch.undo()
     assert ([one.id for one in db.query(workers.workers)], len(called), lost) == ([worker_id], 1, [])
+
+
+def test_what_cannot_be_notified_delays_no_other_notification(db: Database) -> None:
+    define(db, job={"notify": [on("stopped")]})
+    ids = [start(db, "job", overrides={"notify": [on("stopped", to={"email": "a@b"})]}) for _ in range(2)]
+    with db.begin() as conn:
+        newer = json.dumps({"notify": [{"on": ["stopped"], "to": {"pigeon": "x"}}]})
+        conn.execute(run.update().where(run.c.id == ids[0]).values(overrides=newer))
+    for run_id in ids:
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+    assert notified_events(db) == [("job", "stopped")] * 2
+    with db.begin() as conn:
+        first = conn.execute(sa.select(sa.func.min(notification.c.id))).scalar_one()
+        conn.execute(notification.update().where(notification.c.id == first).values(recipient='{"pigeon": "x"}'))
+    taken = [db.transact(outbox.take, 1, 60.0) for _ in range(2)]
+    assert [len(some) for some in taken] == [0, 1]

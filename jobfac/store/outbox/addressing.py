@@ -94,7 +94,15 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
     found: dict[str, _NewNotification] = {}
     for item in items:
         body = json.loads(item.body) if item.body else bodies.get(item.run_id or 0, {"job": item.job})
-        for entry in _entries(conn, item, problems):
+        try:
+            entries = list(_entries(conn, item, problems))
+        except (
+            DefinitionError,
+            ValueError,
+        ) as error:  # stored by a newer jobfac; the events of other jobs must not wait for it
+            problems.append(f"the subscriptions to '{item.event}' of job '{item.job}' cannot be read: {error}")
+            continue
+        for entry in entries:
             event = event_name_for(entry.on, item.event)
             if event is None:
                 continue
