@@ -72,20 +72,20 @@ def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None) -> 
     return Decision([causes], list(ends), old)
 
 
-_other = upstream_end.alias("other")
+_one, _other = upstream_end.alias("one"), upstream_end.alias("other")
 _IS_SUPERSEDED = sa.exists(
-    sa.select(_other.c.run_id)
+    sa.select(_one.c.run_id)
+    .join(_other, (_other.c.schedule_id == _one.c.schedule_id) & (_other.c.job == _one.c.job))
+    .with_hint(_one, PASS, "mssql")
     .with_hint(_other, PASS, "mssql")
-    .where(
-        _other.c.schedule_id == upstream_end.c.schedule_id,
-        _other.c.job == upstream_end.c.job,
-        _other.c.run_id != upstream_end.c.run_id,
-    )
+    .where(_one.c.schedule_id == schedule.c.id, _other.c.run_id > _one.c.run_id)
 )
+"""Condition on a schedule: a job has ended more than once."""
+
 _LACKS_ONE = sa.exists(
     sa.select(upstream.c.job)
     .with_hint(upstream, PASS, "mssql")
-    .where(upstream.c.schedule_id == upstream_end.c.schedule_id)
+    .where(upstream.c.schedule_id == schedule.c.id)
     .where(
         ~sa.exists(
             sa.select(_other.c.run_id)
@@ -94,16 +94,15 @@ _LACKS_ONE = sa.exists(
         )
     )
 )
-_THEIRS = sa.select(schedule.c.id).with_hint(schedule, PASS, "mssql").where(schedule.c.id == upstream_end.c.schedule_id)
-_IS_RUNNING = sa.exists(_THEIRS.where(sa.text("paused = 0")))
-_WAITS_FOR_ONE = sa.exists(_THEIRS.where(sa.text("""definition NOT LIKE '{"after": {"all": %'""")))
-"""The form of the schedule is not ``after: {all: ...}``, with which ``decision.write`` begins."""
+_WAITS_FOR_ONE = sa.text("""definition NOT LIKE '{"after": {"all": %'""")
+"""Condition on a schedule: its form is not ``after: {all: ...}``, with which ``decision.write`` begins."""
 
 WAITING = (
     # From the recorded ends to their schedules: there are none, most of the time.
-    sa.select(upstream_end.c.schedule_id)
-    .with_hint(upstream_end, PASS, "mssql")
-    .where(_IS_RUNNING, sa.or_(_WAITS_FOR_ONE, _IS_SUPERSEDED, ~_LACKS_ONE))
+    sa.select(schedule.c.id)
+    .with_hint(schedule, PASS, "mssql")
+    .where(schedule.c.id.in_(sa.select(upstream_end.c.schedule_id).with_hint(upstream_end, PASS, "mssql")))
+    .where(sa.text("paused = 0"), sa.or_(_WAITS_FOR_ONE, _IS_SUPERSEDED, ~_LACKS_ONE))
 )
 """Schedules with recorded ends that are to be handled. One with ``all`` that waits for other jobs is not among them:
 any number of such schedules must not stand before the others."""
@@ -119,7 +118,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat."""
     # Named locks come before row locks, so read without locks first.
     done = Inserted(0, [], [], [])
-    ids = conn.execute(WAITING.distinct().order_by(upstream_end.c.schedule_id).limit(SCHEDULES)).scalars().all()
+    ids = conn.execute(WAITING.order_by(schedule.c.id).limit(SCHEDULES)).scalars().all()
     if not ids:
         return done
     waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all()
