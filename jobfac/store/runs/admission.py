@@ -72,14 +72,14 @@ class Rule(NamedTuple):
     def names(self) -> set[str]:
         """The named locks that a decision about the run needs; empty: the run depends on no other run.
 
-        Two keys that differ in case have the same lock. Most databases treat the keys as equal, but never treat the
-        names of locks as equal.
+        Two keys that differ in case or in trailing blanks have the same lock. Most databases treat the keys as equal,
+        but never treat the names of locks as equal.
         """
         names = set()
         if self.already_running != "start":
             names.add(f"jobfac:job:{self.job}")
         if self.concurrency_key is not None:
-            names.add(f"jobfac:key:{self.concurrency_key.lower()}")
+            names.add(f"jobfac:key:{self.concurrency_key.lower().rstrip(' ')}")
         return names
 
 
