@@ -211,12 +211,9 @@ def _best(conn: sa.Connection, condition: sa.ColumnElement[bool] | None, alone: 
         each = query.where(_GROUP.in_(given)).add_columns(place.label("place")).subquery("each_rule")
         some = sa.select(*(each.c[name] for name in (*Candidate._fields, "priority"))).where(each.c.place <= SOME)
         others = some.order_by(each.c.place, each.c.priority.desc(), each.c.id).limit(BATCH)
-        found = sorted([*found, *conn.execute(others, {"names": lists.as_list(groups)})], key=_rank)
+        more = conn.execute(others, {"names": lists.as_list(groups)}).all()
+        found = sorted([*found, *more], key=lambda one: (-one.priority, one.id))
     return [Candidate(*one[:-1]) for one in found]
-
-
-def _rank(row: sa.Row[Any]) -> tuple[int, int]:
-    return -row.priority, row.id
 
 
 _waiting = run.alias("waiting")
