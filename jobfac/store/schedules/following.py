@@ -14,7 +14,7 @@ from jobfac.store import audit, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event
+from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event, refused_events
 from jobfac.store.upstream import End
 
 SCHEDULES = 50
@@ -163,6 +163,7 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
         for request, answer in zip(requests, answers, strict=True)
         if isinstance(answer, Exception)
     ]
+    outbox.record(conn, refused_events(conn, refusals))
     return Inserted(1, [answer for answer in answers if isinstance(answer, int)], refusals, misses)
 
 
