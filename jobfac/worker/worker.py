@@ -78,6 +78,7 @@ class Worker:
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._pulse = Pulse()
+        self._advances = True  # whether the next registration after a lost lease advances sequences
         self._health = Health(self._log)
         self._limits = LoadLimits(settings.max_cpu_pressure, settings.min_free_memory)
         self._guardian = Guardian()
@@ -297,7 +298,7 @@ class Worker:
 
         def requeue(conn: sa.Connection) -> None:
             lock_rules(conn, request)
-            sequences.expire(conn, self.name, only=former, finished=save(conn, request))
+            sequences.expire(conn, self.name, former, save(conn, request), advances=self._advances)
 
         try:
             self._register(requeue)
@@ -308,6 +309,13 @@ class Worker:
                 # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
+        except Exception:
+            if not self._advances:
+                raise
+            self._log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
+            self._advances = False
+            return
+        self._advances = True
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.forget_fenced(why)
@@ -330,8 +338,9 @@ class Worker:
             thread.close()
         try:
             self._db.transact(self._deregister, retry_for=3.0)
-        except Unreachable as error:
-            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
+        except Exception as error:  # its runs are requeued when its lease expires
+            unknown = not isinstance(error, Unreachable)
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()

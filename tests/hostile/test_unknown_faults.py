@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, notification, run, schedule
+from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
 from jobfac.programs import spool_path
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
@@ -84,6 +84,31 @@ def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
                 _expire_to_the_end(served)
         served.db.transact(sequences.sweep, "me")
         assert served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed"
+
+
+def test_a_worker_registers_again_although_a_sequence_cannot_be_advanced(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(conn: object, finished: Iterable[Finished], by: str) -> list[Finished]:
+        if list(finished):
+            raise RuntimeError
+        return []
+
+    served.define("a", command=["sleep", "600"], restartable=False)
+    served.define("other")
+    served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
+    run_id = served.start("seq")
+    with served.worker() as worker:
+        wait_for(lambda: worker.running == 1, "the program runs")
+        with monkeypatch.context() as patched:
+            patched.setattr(advance, "advance_after", fail)
+            with served.db.begin() as conn:  # as an expiry does
+                conn.execute(worker_lease.update().values(ended=True))
+            wait_for(lambda: _states(served, "a") == ["lost"], "the run has ended", 60)
+            other = served.start("other")
+            wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
+    served.db.transact(sequences.sweep, "me")
+    assert served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed"
 
 
 def _expire_to_the_end(served: Served) -> None:
