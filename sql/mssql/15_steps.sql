@@ -217,7 +217,7 @@ BEGIN
         IF @shared IS NOT NULL
         BEGIN
             -- Names of locks are compared byte by byte, but most databases compare keys without regard to case.
-            SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
+            SET @resource = CONCAT(N'jobfac:key:', RTRIM(LOWER(@shared COLLATE Latin1_General_BIN2)));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
     END;

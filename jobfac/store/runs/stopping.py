@@ -67,6 +67,13 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked
     return Stopped(before, after)
 
 
+def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None) -> str:
+    """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
+    if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
+        return f"stopped by {by}" if pid else f"stopped by {by} before it began"
+    return f"{reason or 'stopped'} by {by}"
+
+
 def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[admission.Rule]:
     """Return the rules of the waiting runs that match ``condition``, read without locks. A stop frees these rules."""
     waiting = sa.text(f"state IN ({sql_literals(WAITING)})")

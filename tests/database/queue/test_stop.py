@@ -64,3 +64,17 @@ def test_a_stopped_run_is_never_claimed(db: Database) -> None:
     define(db, job={})
     stop(db, start(db, "job"))
     assert Hand(db).claim() == []
+
+
+def test_a_run_that_its_worker_gave_back_ends_as_stopped_and_says_by_whom(db: Database) -> None:
+    """The worker had not seen the stop yet: it was drained, or could not start the program."""
+    define(db, job={})
+    hand = Hand(db)
+    ids = [start(db, "job") for _ in range(2)]
+    first, second = hand.claim()
+    for run_id in ids:
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+    hand.end(first, RunState.QUEUED, reason="not started: its worker was drained")
+    hand.end(second, RunState.QUEUED, reason="its worker was drained", pid=77)
+    found = [(get(db, run_id)["state"], get(db, run_id)["reason"]) for run_id in ids]
+    assert found == [("stopped", "stopped by me before it began"), ("stopped", "stopped by me")]
