@@ -80,7 +80,7 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         given = lists.as_list(ids[at : at + admission.BATCH])
         found = conn.execute(_TO_STOP, {"ids": given}).all()
         waiting = [row for row in found if row.state in WAITING]
-        held = [row for row in found if row.state == RunState.RUNNING or _is_stopping_slower(row, how)]
+        held = [row for row in found if row.state == RunState.RUNNING or _is_slower(row.state, row.stop, how)]
         values = {"p_how": how, "p_by": truncate_utf16(by, 128), "p_why": _before_it_began(by)}
         for rows_, state in ((waiting, RunState.STOPPED), (held, RunState.STOPPING)):
             if rows_:
@@ -104,8 +104,9 @@ _TO_STOP = (
 )
 
 
-def _is_stopping_slower(row: sa.Row[Any], how: Stop) -> bool:
-    return row.state == RunState.STOPPING and row.stop not in (how, Stop.NOW)
+def _is_slower(state: str, stop: str | None, how: Stop) -> bool:
+    """Whether a run in this state is being stopped, but not as fast as it is to be now."""
+    return state == RunState.STOPPING and stop not in (how, Stop.NOW)
 
 
 def _before_it_began(by: str) -> str:
