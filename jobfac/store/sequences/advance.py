@@ -253,8 +253,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
     active = sa.select(run.c.id).where(
         run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
-    for child in conn.execute(active.order_by(run.c.id)).scalars().all():
-        runs.request_stop(conn, child, now=False, by=f"{by} (stop_on_failure)", locked=True)
+    runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
