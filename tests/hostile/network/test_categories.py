@@ -41,3 +41,15 @@ def test_a_limited_key_is_not_told_of_the_jobs_of_other_categories_in_its_sequen
         assert (start(limited, "both", of), start(limited, "around", of)) == (422, 422)
         assert (start(limited, "own", of), start(served.operator, "both", of)) == (201, 201)
     assert start(limited, "both", "sequence") == 201
+
+
+def test_a_limited_key_sees_no_hold_of_another_category(served: Served) -> None:
+    for name, category in (("mine", "a"), ("theirs", "b")):
+        served.define(name, category=category)
+    for scope in ({"job": "theirs"}, {"category": "b"}, {"job": "mine"}, {"category": "a"}, {"pool": "default"}, {}):
+        served.operator.post("/v1/holds", json={**scope, "reason": "why"}).raise_for_status()
+    limited = served.client(served.key(Role.VIEWER, ["a"]))
+    for held in (limited.get("/v1/overview").json()["holds"], limited.get("/v1/holds").json()["items"]):
+        seen = [(one["job"], one["category"], one["pool"]) for one in held]
+        assert seen == [("mine", None, None), (None, "a", None), (None, None, "default"), (None, None, None)]
+    assert len(served.viewer.get("/v1/overview").json()["holds"]) == 6
