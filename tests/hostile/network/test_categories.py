@@ -53,3 +53,19 @@ def test_a_limited_key_sees_no_hold_of_another_category(served: Served) -> None:
         seen = [(one["job"], one["category"], one["pool"]) for one in held]
         assert seen == [("mine", None, None), (None, "a", None), (None, None, "default"), (None, None, None)]
     assert len(served.viewer.get("/v1/overview").json()["holds"]) == 6
+
+
+def test_a_limited_key_does_not_take_over_a_deleted_job_of_another_category(served: Served) -> None:
+    """A new job of the same id would show the runs and the versions of the deleted one."""
+    for name, category in (("theirs", "b"), ("moved", "b"), ("moved", "a")):
+        served.define(name, category=category)
+    run = served.start("theirs", payload="secret")
+    for name in ("theirs", "moved"):
+        served.admin.delete(f"/v1/jobs/{name}").raise_for_status()
+    limited = served.client(served.key(Role.ADMIN, ["a"]))
+    body = {"command": ["true"], "category": "a"}
+    for name in ("theirs", "Theirs"):
+        assert limited.put(f"/v1/jobs/{name}", json=body).status_code == 403
+    assert limited.get(f"/v1/runs/{run}").status_code == 404
+    assert limited.put("/v1/jobs/moved", json=body).status_code == 201
+    assert limited.put("/v1/jobs/new", json=body).status_code == 201
