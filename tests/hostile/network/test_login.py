@@ -1,11 +1,15 @@
 """Guessed keys, proxies, link previews and other origins: valid users are not locked out, and tricks give no access."""
 
+import time
+
 import httpx
 import pytest
 
 from jobfac.api import auth
 from jobfac.api.auth import MAX_FAILURES
-from jobfac.api.serving.proxy import client
+from jobfac.api.live import streams
+from jobfac.api.resources import events, output
+from jobfac.api.serving.proxy import client as address_of
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
@@ -40,7 +44,7 @@ def test_a_valid_key_is_accepted_after_many_wrong_ones(served: Served) -> None:
 def test_forwarded_addresses_of_the_client_itself_are_ignored(
     forwarded: list[str], hops: int, address: str | None
 ) -> None:
-    assert client(forwarded, hops) == address
+    assert address_of(forwarded, hops) == address
 
 
 def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,3 +100,25 @@ def test_the_streams_of_one_key_do_not_block_other_keys(served: Served) -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert "its share" in refused.json()["detail"]
         assert httpx.get(f"{served.url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/runs/1/output", "/live"])
+def test_a_stream_ends_after_its_key_was_revoked(served: Served, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Otherwise a key that was stolen and revoked would read what happens for as long as the thief stays connected."""
+    monkeypatch.setattr(streams, "CHECK", 0.2)
+    for module in (events, output):
+        monkeypatch.setattr(module, "KEEP_ALIVE", 0.1)
+    served.define("a")
+    served.start("a")
+    key = served.key(Role.VIEWER)
+    number = served.admin.get("/v1/keys").json()["items"][-1]["id"]
+    headers = {"Accept": "text/event-stream"}
+    with served.client(key).stream("GET", path, headers=headers, timeout=20) as stream:
+        assert stream.status_code == 200
+        lines = stream.iter_lines()
+        next(lines)
+        served.admin.delete(f"/v1/keys/{number}").raise_for_status()
+        served.define("b")
+        end = time.monotonic() + 15
+        for _ in lines:  # it ends by itself
+            assert time.monotonic() < end
