@@ -1,6 +1,7 @@
 """Guessed keys, proxies, link previews and other origins: valid users are not locked out, and tricks give no access."""
 
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -10,8 +11,9 @@ from jobfac.api.auth import MAX_FAILURES
 from jobfac.api.live import streams
 from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.settings import Settings
+from jobfac.settings import Settings, SettingsError
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
@@ -122,3 +124,31 @@ def test_a_stream_ends_after_its_key_was_revoked(served: Served, monkeypatch: py
         end = time.monotonic() + 15
         for _ in lines:  # it ends by itself
             assert time.monotonic() < end
+
+
+def sso(addresses: str, secret: str = "") -> Settings:
+    """Single sign-on by a proxy."""
+    settings = Settings(api_port=0, proxy_user_header="X-User", proxy_roles="*=admin")
+    return replace(settings, proxy_addresses=addresses, proxy_secret=secret)
+
+
+@pytest.mark.parametrize("addresses", ["127.0.0.1", "::1", "0.0.0.0/0", "10.0.0.0/8, 127.0.0.0/16"])
+def test_a_proxy_on_this_machine_needs_a_secret(addresses: str) -> None:
+    with pytest.raises(SettingsError, match="set proxy_secret"):
+        SingleSignOn(sso(addresses))
+    SingleSignOn(sso(addresses, "shared"))
+    SingleSignOn(sso("10.0.0.0/8"))
+
+
+def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> None:
+    """Every user and program of the machine, and every notification of a scheduler there, has the proxy's address."""
+    db = Database(sqlite_url)
+    with Served(db, sso("127.0.0.1, ::1", "shared"), behind_proxy=True) as served:
+        client = served.client(None, headers={"X-User": "eve"})
+        name = "X-Jobfac-Proxy-Secret"
+        tried: list[list[bytes]] = [[], [b"guess"], [b""], [b"shared", b"shared"], [b"\xe4"]]
+        for values in tried:
+            sent = [(name.encode(), value) for value in values]
+            assert client.get("/v1/keys", headers=sent).status_code == 403
+        assert client.get("/v1/keys", headers={name: "shared"}).status_code == 200
+    db.close()
