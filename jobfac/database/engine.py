@@ -1,5 +1,6 @@
 """The engine, transactions, and the retry of whole transactions."""
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
+# It logs a traceback whenever it closes a broken connection. Commands and roles report an outage in one sentence.
 
 SEQUENCE_LIMIT = 10_000
 """By default one sequence run has at most so many visits of steps, and so many runs of jobs."""

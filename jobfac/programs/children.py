@@ -44,7 +44,7 @@ class Children:
         self._helpers: set[int] = set()
         self._earlier: set[int] = set()  # children that existed before the adoption began
         self._orphans: dict[int, str | None] = {}
-        # Orphans may outlive their program. A meter lasts as long as its owner, a ``Process``.
+        # Of ended programs with orphans. A meter lasts as long as its owner, a ``Process``.
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._list: int | None = None
 
@@ -74,10 +74,16 @@ class Children:
 
     def add_program(self, program: Started) -> None:
         self._programs[program.pid] = program
-        self._meters[program.marker] = program.meter
 
     def remove_program(self, program: Started) -> None:
+        """Call after a sweep that followed the end of the program."""
         self._programs.pop(program.pid, None)
+        if program.marker in self._orphans.values():
+            self._meters[program.marker] = program.meter
+
+    def _meter(self, marked: str | None) -> Meter | None:
+        living = (program.meter for program in self._programs.values() if program.marker == marked)
+        return next(living, None) or self._meters.get(marked or "")
 
     def holds(self, program: Started) -> bool:
         """Whether the program is not reaped yet. Then its PID cannot be reused."""
@@ -113,7 +119,7 @@ class Children:
                     del self._orphans[pid]
                     continue
                 if done == pid:
-                    meter = self._meters.get(self._orphans.pop(pid) or "")
+                    meter = self._meter(self._orphans.pop(pid))
                     if meter is not None:
                         meter.add_orphan(used)
 

@@ -54,6 +54,10 @@ class Mask:
         return value
 
 
+NOTHING_HIDDEN = Mask(())
+"""The mask of an execution without secrets."""
+
+
 def base64_forms(secret: bytes) -> Iterator[bytes]:
     """Yield the parts of a secret's base64 that occur in the base64 of any bytes that contain it, in both alphabets.
 

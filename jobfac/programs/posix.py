@@ -63,6 +63,7 @@ class Process:
         self.meter = Meter()
         self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
         self._members: dict[int, int] = {}  # known processes of the tree: PID -> start
+        self._had_orphans = False
 
     def poll(self) -> Exit | None:
         """Reap the main program if it has ended. Never blocks."""
@@ -75,6 +76,7 @@ class Process:
                     self._remember(children.orphans(self.marker))
                 else:
                     self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+                self._had_orphans = bool(self._members or children.orphans(self.marker))
                 children.remove_program(self)
             return self.exit
 
@@ -100,7 +102,8 @@ class Process:
     def usage(self) -> Usage:
         """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
         with children.lock:
-            children.sweep()
+            if self._had_orphans:
+                children.sweep()
             used = self.meter.usage()
         return used if self.group is None else self.group.usage(used)
 

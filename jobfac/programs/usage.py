@@ -41,7 +41,7 @@ class Meter:
     def add_main(self, used: resource.struct_rusage) -> None:
         """The main program was reaped."""
         self._cpu += used.ru_utime + used.ru_stime
-        if used.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        if used.ru_maxrss > _own_peak(used.ru_maxrss):
             self.note_peak(used.ru_maxrss * MAXRSS)
 
     def add_orphan(self, used: resource.struct_rusage) -> None:
@@ -64,6 +64,17 @@ class Meter:
     def usage(self) -> Usage:
         """The sum so far."""
         return Usage(round(self._cpu, 6), self._peak)
+
+
+_known_peak = 0
+
+
+def _own_peak(enough: int) -> int:
+    """The peak of this process, in units of ``ru_maxrss``. It never falls: a known one that is ``enough`` will do."""
+    global _known_peak
+    if _known_peak < enough:
+        _known_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _known_peak
 
 
 def peak_of(status: str) -> int:

@@ -16,9 +16,6 @@ from jobfac.settings import Settings
 if TYPE_CHECKING:
     from jobfac.store.workers import Expiry
 
-SILENT = ("sqlalchemy.pool",)
-"""Loggers that are silenced: they log a traceback for each outage, which the roles log as one sentence."""
-
 
 class Log:
     """A logger with fields that are added to each of its lines. It is safe to use from any thread."""
@@ -78,8 +75,6 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(_Text() if form == "text" else _Json())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("jobfac").setLevel(settings.log_level.upper())
-    for name in SILENT:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class _Json(logging.Formatter):

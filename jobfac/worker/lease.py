@@ -86,6 +86,7 @@ class Lease:
         self._losing = threading.Lock()
         self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
+        self._beat_now = threading.Event()
         self._threads = [
             threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True),
             threading.Thread(target=self._watch, name="trust", daemon=True),
@@ -115,6 +116,8 @@ class Lease:
         self._trusted_until = 0.0
         self._trust(sent, self._settings.lease)
         self.lost = False
+        if clock() - sent > self._settings.heartbeat / 2:  # a slow database: little may be left of the trust
+            self._beat_now.set()
 
     def start(self) -> None:
         """Start the threads."""
@@ -124,6 +127,7 @@ class Lease:
     def close(self) -> None:
         """Stop the heartbeat. Called last when a worker deregisters."""
         self._ended.set()
+        self._beat_now.set()
         for thread in self._threads:
             thread.join(timeout=5.0)
 
@@ -138,7 +142,11 @@ class Lease:
 
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
-        while not self._ended.wait(pause):
+        while True:
+            self._beat_now.wait(pause)
+            self._beat_now.clear()
+            if self._ended.is_set():
+                return
             pause = self._settings.heartbeat
             if not self.lost and self._is_stalled():
                 pause = RETRY_INTERVAL

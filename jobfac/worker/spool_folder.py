@@ -15,6 +15,7 @@ from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import Job
 from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
+from jobfac.programs.masking import Mask
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
@@ -175,7 +176,7 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
     if job.sql is not None:
         secrets += secrets_of(resolve(job.sql.connection))
     stored = db.query(output.end_of, *name)
-    spool = Spool(path, max(1, job.output.limit), secrets)
+    spool = Spool(path, max(1, job.output.limit), Mask(secrets))
     try:
         while chunks := spool.read(final=True):
             fresh = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]

@@ -105,6 +105,11 @@ class TurnResult:
     share: Share | None = None
     usual: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def moves(self) -> bool:
+        """Whether there is something for ``move_on``."""
+        return self.due or (self.begin and self.state == WorkerState.ACTIVE)
+
 
 @dataclass(slots=True)
 class Turn:

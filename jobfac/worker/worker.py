@@ -90,7 +90,7 @@ class Worker:
             lambda: self._lease.is_trusted(), self._pulse.beat, self._health, settings,
         )  # fmt: skip
         # A worker that loses its lease kills its programs before another worker may start their runs again.
-        self._database = LoopDatabase(db, self._pulse, self._obey)
+        self._database = LoopDatabase(db, self._pulse, self._obey, lambda: bool(self._held.live))
         self._queues = ServedQueues(self._database, self._who, self._log)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
@@ -146,7 +146,7 @@ class Worker:
         self._guardian.start()
         self._inbox.put_load(self._limits.exceeded(measure()))
         self._register(lambda conn: None)
-        for thread in (self._lease, self._shipper, self._poller):
+        for thread in (self._lease, self._shipper, self._poller, self._database):
             thread.start()
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
@@ -246,7 +246,7 @@ class Worker:
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
+        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if result.moves else 0
         taken = sum(one.weight for one in result.claimed)
         is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
         agenda.look_at = agenda.fair.claimed(result.share, free, taken, time.monotonic())
@@ -317,13 +317,13 @@ class Worker:
         self._phases.registered()
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
-        """Call ``first`` and register, in one transaction. The lease is trusted from the moment of the request."""
+        """Call ``first`` and register, in one transaction. The lease is trusted from the request that registers."""
         sent = 0.0
 
         def work(conn: sa.Connection) -> int:
             nonlocal sent
-            sent = clock()
             first(conn)
+            sent = clock()
             return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
 
         with self._pulse.waiting():

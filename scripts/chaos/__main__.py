@@ -1,6 +1,7 @@
 """Kill, freeze and disconnect at random while hundreds of runs are executed, then check every guarantee.
 
-    python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--only-dba]
+    python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--lease 3]
+        [--only-dba]
 
 The clock of the machine steps (where libfaketime is installed), slow clients press the API, and where this runs as root
 a second user meddles with files, links and processes. What was left out is said in the summary.
@@ -59,12 +60,12 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
         db = Database(means.url)
         db.upgrade()
         _define(db, journal, {} if stranger is None else {THEIRS: job(folder)})
-        chance, excuses = random.Random(words.seed), Excuses(LEASE, clock.true_times)
+        chance, excuses = random.Random(words.seed), Excuses(words.lease, clock.true_times)
         port = free_port()
         clients = Clients(port, db.transact(_key), words.seed)
         site = Site(
             factory, db, chance, means.cut, excuses, words.workers, words.schedulers, disk, clock, port, clients,
-            more=() if stranger is None else (THEIRS,),
+            words.lease, more=() if stranger is None else (THEIRS,),
         )  # fmt: skip
         dba = Dba(means.url, means.kill_sessions, words.seed, words.minutes * 15)
         dba.start()
@@ -165,6 +166,7 @@ def main() -> int:
     parser.add_argument("--url", default="", help="a database on a real SQL Server, which is emptied first")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--schedulers", type=int, default=2)
+    parser.add_argument("--lease", type=float, default=LEASE, help="seconds; longer where the machine is slow or busy")
     parser.add_argument("--only-dba", action="store_true", help="no faults beside what the DBA does")
     parser.add_argument("--json", action="store_true", help="print the summary in one line")
     parser.add_argument("--keep", type=Path, help="a new folder for database, journals and logs")

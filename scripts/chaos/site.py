@@ -31,6 +31,7 @@ from tests.support.factory import SHORT, Factory, Role
 
 PROGRAM = Path(__file__).with_name("program.py")
 LEASE = float(SHORT["JOBFAC_LEASE"])
+"""Seconds: the lease of the workers, unless the command says otherwise."""
 BATCH = 12
 BACKLOG = 150
 """No runs are submitted while more than this are unfinished."""
@@ -81,7 +82,8 @@ def jobs(journal: Path) -> dict[str, Any]:
 @dataclass
 class Site:
     """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends; ``disk``: the
-    small disk of the spool, if there is one; ``more``: further jobs that are submitted.
+    small disk of the spool, if there is one; ``lease``: that of the workers, in seconds; ``more``: further jobs that
+    are submitted.
     """
 
     factory: Factory
@@ -95,12 +97,18 @@ class Site:
     clock: Clock
     port: int
     clients: Clients
+    lease: float = LEASE
     more: tuple[str, ...] = ()
     names: int = 0
     done: Counter[str] = field(default_factory=Counter)
     deaths: list[str] = field(default_factory=list)
     frozen: list[tuple[float, Role]] = field(default_factory=list)
     fleet: dict[str, list[Role]] = field(default_factory=lambda: {"worker": [], "scheduler": [], "api": []})
+
+    def __post_init__(self) -> None:
+        names = ("JOBFAC_LEASE", "JOBFAC_LEASE_MARGIN", "JOBFAC_HEARTBEAT")
+        stretch = self.lease / LEASE
+        self.factory.environment |= {name: f"{float(SHORT[name]) * stretch:g}" for name in names}
 
     def replace_ended(self) -> None:
         """Start a new process for each role that has ended."""
@@ -198,7 +206,7 @@ class Site:
         if what == "kill worker":
             victim.kill()
         elif what == "freeze worker":
-            seconds = self.chance.uniform(0.3, 2.2) * LEASE
+            seconds = self.chance.uniform(0.3, 2.2) * self.lease
             self.excuses.note(seconds + 2.0)  # thawed between two faults
             victim.send_signal(signal.SIGSTOP)
             self.frozen.append((time.monotonic() + seconds, victim))
@@ -208,13 +216,13 @@ class Site:
             self._kill_guardian(victim)
         elif what == "outage":
             # In a thread, because a process that was frozen while it held the lock must be thawed meanwhile.
-            seconds = self.chance.choice([0.3, 1.0, LEASE * 0.5, LEASE * 1.5])
+            seconds = self.chance.choice([0.3, 1.0, self.lease * 0.5, self.lease * 1.5])
             self.excuses.note(seconds)
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
             victim.terminate()
         elif what == "clock step":
-            self.clock.step(self.chance.choice(STEPS), self.chance.uniform(1.0, 3 * LEASE))
+            self.clock.step(self.chance.choice(STEPS), self.chance.uniform(1.0, 3 * self.lease))
         elif what == "slow clients":
             api = self.fleet["api"][0]
             self.clients.press(self.chance.uniform(2.0, PATIENCE), lambda: api.poll() is None)
@@ -228,7 +236,7 @@ class Site:
 
     def _starve(self, what: str, victim: Role) -> None:
         """Take room or descriptors away for a while, in a thread."""
-        seconds = self.chance.uniform(0.5, LEASE)
+        seconds = self.chance.uniform(0.5, self.lease)
         self.excuses.note(seconds)
         if what == "few files" and self._has_started(victim):
             threading.Thread(target=limit_files, args=(victim.pid, seconds), daemon=True).start()

@@ -105,7 +105,7 @@ def test_every_secret_is_masked(can_punch: bool, monkeypatch: pytest.MonkeyPatch
            secrets, st.integers(1, 90))  # fmt: skip
     def play(script: list[bytes | str], hidden: list[bytes], limit: int) -> None:
         with TemporaryDirectory() as folder:
-            spool = Spool(Path(folder, "1-1.stdout"), limit, hidden)
+            spool = Spool(Path(folder, "1-1.stdout"), limit, Mask(hidden))
             store = Store(spool)
             written = b""
             for step in script:

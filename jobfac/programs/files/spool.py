@@ -11,12 +11,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jobfac.programs.failures import StartError, explain_file
-from jobfac.programs.masking import Mask
+from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
 BATCH = 16 * CHUNK  # default limit in bytes of one read()
@@ -45,29 +44,20 @@ class Spool:
         StartError: the file cannot be created.
     """
 
-    def __init__(self, path: Path, limit: int, secrets: Sequence[bytes] = ()) -> None:
+    def __init__(self, path: Path, limit: int, mask: Mask = NOTHING_HIDDEN) -> None:
         self.path = path
         self.head = limit // 2
         self.tail = limit - self.head
         self.flooding = False
         """Whether the program wrote so much between the last two reads that the next one should come soon."""
-        self._mask = Mask(secrets)
+        self._mask = mask
         self._position = 0  # everything before it was returned or is in the cut
         self._base = 0  # offset in the stream where the file begins; above 0 after a truncation
         self._length = 0  # last known length of the file
         self._carry = b""  # the bytes right before the base that are still needed
         self._freed = self.head
         self._open = True
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            self.fd = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise StartError(explain_file("the spool file", path, error)) from error
-        found = os.fstat(self.fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-            os.close(self.fd)
-            raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
-        os.set_blocking(self.fd, True)
+        self.fd = _opened(path)
 
     @property
     def size(self) -> int:
@@ -181,6 +171,27 @@ class SpoolName(NamedTuple):
     run: int
     attempt: int
     stream: str
+
+
+def _opened(path: Path) -> int:
+    """Open a spool file for this worker and its program. An existing one must be a file of this worker's own."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:  # a worker that died has left it, or another user has put something in its place
+        pass
+    except OSError as error:
+        raise StartError(explain_file("the spool file", path, error)) from error
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise StartError(explain_file("the spool file", path, error)) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        os.close(descriptor)
+        raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:

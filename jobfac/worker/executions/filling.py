@@ -19,6 +19,7 @@ from jobfac.definitions.parameters import (
     variable,
 )
 from jobfac.definitions.parameters.matching import is_simple
+from jobfac.definitions.parameters.uses import job_texts
 from jobfac.programs import StartError
 from jobfac.store import parameters
 from jobfac.store.workers.claiming import Claimed
@@ -39,6 +40,8 @@ def fill_job(job: Job, claimed: Claimed) -> Filled:
     Raises:
         StartError: a value does not fit, or a placeholder has no value.
     """
+    if not job.parameters and not any("${" in field.text for field in job_texts(job)):
+        return Filled(job, {}, [])
     row = parameters.row_of(claimed)
     try:
         values = parameters.values_of(row, job)

@@ -43,9 +43,6 @@ class Launch:
     Attributes:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
-        payload: path of the payload file, which exists only if the run has a payload.
-        script: path of the file with the script of a ``sql`` job, which exists only for one.
-        parameters: path of the file of parameters, which exists only if the job declares some.
         definition: the job; after ``start`` without placeholders.
     """
 
@@ -61,9 +58,6 @@ class Launch:
         """``environment``: variables that the worker sets for the program. Those of the definition take precedence."""
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
-        self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
-        self.script = folder / f"{claimed.id}-{claimed.attempt}.script"
-        self.parameters = folder / f"{claimed.id}-{claimed.attempt}.parameters"
         self.definition = definition
         self._claimed = claimed
         self._values: Values = {}
@@ -72,6 +66,21 @@ class Launch:
         self._folder = folder
         self._report = report
         self._worker_variables = environment
+
+    @property
+    def payload(self) -> Path:
+        """The payload file, which exists only if the run has a payload."""
+        return spool_path(self._folder, *self._claimed.key, "payload")
+
+    @property
+    def script(self) -> Path:
+        """The file with the script of a ``sql`` job, which exists only for one."""
+        return spool_path(self._folder, *self._claimed.key, "script")
+
+    @property
+    def parameters(self) -> Path:
+        """The file of parameters, which exists only if the job declares some."""
+        return spool_path(self._folder, *self._claimed.key, "parameters")
 
     def places(self) -> list[str]:
         """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
@@ -103,11 +112,12 @@ class Launch:
         self.definition, self._values, hidden = filled
         program, secrets = self._program()
         secrets += [text.encode() for text in hidden]
-        self._report.mask = Mask(secrets)
+        if secrets:
+            self._report.mask = Mask(secrets)
         with contextlib.ExitStack() as opened:
             handles = []
             for stream in STREAMS:
-                handles.append(self._open(stream, secrets))
+                handles.append(self._open(stream))
                 if stream not in self.spools:
                     opened.callback(os.close, handles[-1])
             try:
@@ -187,7 +197,7 @@ class Launch:
         write_private(self.script, json.dumps(body).encode(), self.definition.user)
         return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
-    def _open(self, stream: str, secrets: list[bytes]) -> int:
+    def _open(self, stream: str) -> int:
         output = self.definition.output
         destination = getattr(output, stream)
         if destination.kind == "none":
@@ -195,7 +205,7 @@ class Launch:
         if destination.kind == "database":
             path = spool_path(self._folder, *self._claimed.key, stream)
             try:
-                self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
+                self.spools[stream] = spool = Spool(path, max(1, output.limit), self._report.mask)
             except StartError as error:
                 raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
             return spool.fd

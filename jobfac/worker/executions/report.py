@@ -12,7 +12,7 @@ from typing import Any
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
 from jobfac.programs import write_private
-from jobfac.programs.masking import Mask
+from jobfac.programs.masking import NOTHING_HIDDEN
 
 LIMIT = 16 * 1024 * 1024
 """Default limit of the bytes read from a report file."""
@@ -54,7 +54,7 @@ class Report:
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         """``limit``: maximum total bytes to read."""
         self.path = path
-        self.mask = Mask(())
+        self.mask = NOTHING_HIDDEN
         self.progress: float | None = None
         self.message: str | None = None
         self.result: str | None = None

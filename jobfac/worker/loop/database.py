@@ -1,8 +1,8 @@
-"""The database as the worker's loop uses it: in another thread, so that timeouts and stops are enforced meanwhile."""
+"""The database as the worker's loop uses it: a deputy enforces timeouts and stops while the loop waits for it."""
 
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotDone
 from typing import Any, TypeVar
 
 from jobfac.database.engine import Database
@@ -11,43 +11,76 @@ from jobfac.worker.loop.pulse import Pulse
 T = TypeVar("T")
 
 PAUSE = 0.1
-"""Seconds between two calls of ``meanwhile`` while the loop waits for the database."""
+"""Seconds that the loop waits for the database before the deputy acts, and between two acts."""
+
+REST = 1.0
+"""Seconds between two looks of the deputy while no program runs."""
 
 
 class LoopDatabase:
-    """Runs one piece of work at a time in its thread, while the loop waits for the result.
+    """Work on the database in the loop's own thread, and a deputy in another.
 
     A transaction may wait seconds for a lock that a DBA holds, or for a server that does not answer. The programs of
-    this worker must still meet their timeouts and obey stop requests in that time.
+    this worker must still meet their timeouts and obey stop requests in that time. To hand the work itself to another
+    thread would cost each turn two switches of threads.
     """
 
-    def __init__(self, db: Database, pulse: Pulse, meanwhile: Callable[[], None]) -> None:
-        """``meanwhile``: called by the loop's own thread every ``PAUSE``. It must not change what the work reads."""
+    def __init__(
+        self, db: Database, pulse: Pulse, meanwhile: Callable[[], None], is_busy: Callable[[], bool] = lambda: True
+    ) -> None:
+        """
+        Args:
+            meanwhile: called by the deputy while the loop waits. It must not change what the work reads.
+            is_busy: whether programs run, so that ``meanwhile`` may have something to do.
+        """
         self._db = db
         self._pulse = pulse
         self._meanwhile = meanwhile
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._is_busy = is_busy
+        self._lock = threading.Lock()  # the deputy never acts while the loop does
+        self._began: float | None = None  # since when the loop waits (monotonic)
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="deputy", daemon=True)
+
+    def start(self) -> None:
+        """Start the deputy."""
+        self._thread.start()
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
-        """``Database.transact`` in the other thread. Raises as that does."""
+        """``Database.transact``, with the deputy. Raises as that does."""
         return self.do(lambda: self._db.transact(work, *arguments, retry_for=retry_for))
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
-        """``Database.query`` in the other thread. Raises as that does."""
+        """``Database.query``, with the deputy. Raises as that does."""
         return self.do(lambda: self._db.query(work, *arguments, retry_for=retry_for))
 
     def do(self, work: Callable[[], T]) -> T:
-        """Call ``work`` in the other thread and return its result, or raise its error."""
+        """Call ``work`` and return its result. Raises its error, or one of the deputy."""
         with self._pulse.waiting():
-            result = self._thread.submit(work)
-            while True:
-                try:
-                    return result.result(timeout=PAUSE)
-                except NotDone:
-                    if result.done():  # the work ended meanwhile, perhaps with an error of this type
-                        return result.result()
-                self._meanwhile()
+            self._began = time.monotonic()
+            try:
+                return work()
+            finally:
+                with self._lock:
+                    self._began = None
+                if self._error is not None:
+                    raise self._error
+
+    def _watch(self) -> None:
+        while not self._ended.wait(PAUSE if self._is_busy() else REST):
+            began = self._began
+            if began is None or time.monotonic() - began < PAUSE:
+                continue
+            with self._lock:
+                if self._began == began:  # the loop still waits for the same work
+                    try:
+                        self._meanwhile()
+                    except BaseException as error:
+                        self._error = error
+                        return
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False)
+        """End the deputy."""
+        self._ended.set()
+        self._thread.join(timeout=5.0)

@@ -50,19 +50,30 @@ def test_every_line_about_a_run_names_run_attempt_job_and_worker(sqlite_fleet: F
     assert ("run_orphaned", 1, "lost") in lines_of("lost")
 
 
-def test_libraries_log_lines_but_no_tracebacks_of_an_outage() -> None:
-    script = """
+OUTAGE = """
 import logging
-from jobfac.telemetry.logs import configure
+from jobfac.database.engine import Database
 from jobfac.settings import Settings
-configure(Settings())
+from jobfac.telemetry.logs import configure
+if {role}:
+    configure(Settings())
 try:
     1 / 0
 except ZeroDivisionError:
     logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset", exc_info=True)
 logging.getLogger("some.library").warning("it is %s", "odd")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    (line,) = done.stderr.splitlines()
-    said = json.loads(line)
+
+
+def logged(role: bool) -> str:
+    script = OUTAGE.format(role=role)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr
+
+
+def test_libraries_log_lines_but_no_tracebacks_of_an_outage() -> None:
+    said = json.loads(logged(role=True))
     assert (said["event"], said["library"], said["level"]) == ("it is odd", "some.library", "warning")
+
+
+def test_a_command_prints_no_traceback_of_an_outage() -> None:
+    assert logged(role=False) == "it is odd\n"

@@ -96,6 +96,7 @@ def test_the_loops_own_work_is_done_meanwhile_and_errors_come_through(sqlite_url
     db = Database(sqlite_url)
     calls: list[float] = []
     loop = LoopDatabase(db, Pulse(), lambda: calls.append(time.monotonic()))
+    loop.start()
     assert loop.do(lambda: wait_for(lambda: len(calls) >= 2, "two calls meanwhile")) is True
 
     def fails(conn: sa.Connection) -> None:
