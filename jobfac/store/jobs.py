@@ -147,6 +147,14 @@ def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[
     return [from_row(VersionView, row) for row in decoded]
 
 
+def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:
+    """Return the canonical form of the last version of a job, which may have been deleted; None: there was none."""
+    query = sa.select(job_version.c.definition).where(sa.func.lower(job_version.c.job) == job_id.lower())
+    last = query.order_by(job_version.c.created_at.desc(), job_version.c.version.desc()).limit(1)
+    text = conn.execute(last).scalar()
+    return None if text is None else dict(json.loads(text))
+
+
 def _stored(row: Any) -> Stored:
     job_id, version, kind, enabled, in_category, waits_in, text, defaults = row
     found = job_id, version, JobKind(kind), enabled, in_category, waits_in, text

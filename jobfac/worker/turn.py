@@ -207,7 +207,7 @@ class Turn:
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
         ended = workers.requeue_unknown(conn, lost, why, request.name)
-        finished += [*ended, *(sequences.advance_after(conn, ended, request.name) if self.advances else ())]
+        finished += [*ended, *sequences.advance_after(conn, ended, request.name)]
         return claimed, unowned
 
 
