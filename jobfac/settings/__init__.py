@@ -130,7 +130,7 @@ class Settings:
         default="",
         metadata={
             "help": "text that the proxy sends in the header X-Jobfac-Proxy-Secret, or a reference to it: env:, file: "
-            "or keyring:; needed where a proxy of proxy_addresses is on this machine",
+            "or keyring:; advisable where a proxy of proxy_addresses is on this machine",
             "secret": True,
         },
     )
