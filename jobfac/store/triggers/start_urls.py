@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -173,7 +173,7 @@ def _is_recent(delivery: Delivery) -> sa.ColumnElement[bool]:
     return sa.and_(run.c.created_at > utcnow(-delivery.window * 1000), run.c.state != RunState.DENIED)
 
 
-def _with_body(job: str, url_id: int, body: str) -> sa.Select[tuple[str]]:
+def _with_body(job: str, url_id: int, body: str) -> sa.Select[Any]:
     """Select the start key of the first run for a body."""
     beginning = _beginning(url_id, body)
     # A name begins with a letter or a digit, so all keys with this beginning are in this range in every collation.
