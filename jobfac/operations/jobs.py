@@ -174,7 +174,9 @@ def put(
         stored = jobs.load_all(conn)
         old = next((job for job in stored if job.id == job_id), None)
         hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
-        if job_id.lower() in hidden:
+        # A new job would take over the runs and versions of a deleted one with its id.
+        former = jobs.last_body(conn, job_id) if old is None and by.categories is not None else None
+        if job_id.lower() in hidden or (former is not None and not by.sees(former.get("category"))):
             raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
         # Jobs that a limited key cannot see do not exist for its sequences either.
         known = {job.id: job.body for job in stored if by.sees(job.category)}

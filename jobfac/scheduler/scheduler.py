@@ -17,11 +17,12 @@ from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
+from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching
+from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching, workers
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
@@ -105,10 +106,13 @@ class Scheduler:
         self._expired = 0
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
+        self._clock = ClockWatch()
+        self._rewind_after: int | None = None  # the last schedule that was set back; None: there is nothing to set back
         self._notifier = Notifier(db, settings, name)
         self._asker = Asker(db, settings, name)
         self._heartbeat = Heartbeat(settings, name)
         self._duties = [
+            Duty("rewind", lambda poll: self._rewind_after is not None, self._rewind),
             Duty("insert", lambda poll: poll.is_past(poll.fire_at), self._insert),
             Duty("follow", lambda poll: poll.ends, self._follow),
             Duty("promote", lambda poll: poll.is_past(poll.ready_at), self._promote),
@@ -165,6 +169,10 @@ class Scheduler:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted
+        if back := self._clock.set_back(poll.now, time.monotonic()):
+            text = "the clock of the database was set back; schedules are due by the clock as it is now"
+            self._log.warning(text, action="clock_set_back", seconds=round(back))
+            self._rewind_after = 0
         pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
@@ -219,6 +227,13 @@ class Scheduler:
             ),
             *self._notifier.metrics(),
         ]
+
+    def _rewind(self) -> float:
+        if not self._rewind_after:
+            self._db.transact(workers.follow_clock, retry_for=2.0)
+        self._rewind_after, number = self._db.transact(schedules.rewind, self._rewind_after or 0, retry_for=2.0)
+        self._log.info("schedules were set back", action="schedules_rewound", schedules=number)
+        return 0.0
 
     def _insert(self) -> float:
         return self._log_inserted(self._db.transact(schedules.insert_due, self.name, retry_for=2.0))

@@ -126,6 +126,14 @@ class Settings:
         default="",
         metadata={"help": "addresses or networks of the proxies that may name a person, separated by commas"},
     )
+    proxy_secret: str = field(
+        default="",
+        metadata={
+            "help": "text that the proxy sends in the header X-Jobfac-Proxy-Secret, or a reference to it: env:, file: "
+            "or keyring:; needed where a proxy of proxy_addresses is on this machine",
+            "secret": True,
+        },
+    )
     public_url: str = field(
         default="",
         metadata={

@@ -19,6 +19,7 @@ from jobfac.store import audit, expectations
 from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
+from jobfac.views.waiting import fits
 
 SEQUENCE_QUEUE = "@sequences"
 """The queue of sequence runs. Any worker or scheduler begins them; they take no slot."""
@@ -146,6 +147,14 @@ def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[
     return [from_row(VersionView, row) for row in decoded]
 
 
+def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:
+    """Return the canonical form of the last version of a job, which may have been deleted; None: there was none."""
+    query = sa.select(job_version.c.definition).where(sa.func.lower(job_version.c.job) == job_id.lower())
+    last = query.order_by(job_version.c.created_at.desc(), job_version.c.version.desc()).limit(1)
+    text = conn.execute(last).scalar()
+    return None if text is None else dict(json.loads(text))
+
+
 def _stored(row: Any) -> Stored:
     job_id, version, kind, enabled, in_category, waits_in, text, defaults = row
     found = job_id, version, JobKind(kind), enabled, in_category, waits_in, text
@@ -231,14 +240,13 @@ def put(
             job_version.insert().values(created_at=utcnow()),
             {"job": job_id, "version": version, "definition": body, "created_by": by},
         )
-    waits_in = queue_of(definition)
-    _know_queue(conn, waits_in)
+    waits_in = _known(conn, queue_of(definition))
     values = {
         "kind": definition.kind,
         "version": version,
         "enabled": definition.enabled,
         "category": definition.category,
-        "queue": waits_in.name,
+        "queue": waits_in,
         "updated_by": by,
     }
     if row is None:
@@ -283,8 +291,8 @@ def known_queues(conn: sa.Connection) -> list[Queue]:
 
 
 def serves(pools: Collection[str], labels: Mapping[str, str], slots: int, one: Queue) -> bool:
-    """Whether a worker with these pools, labels and slots may claim from a queue."""
-    return one.pool in pools and one.labels.items() <= labels.items() and one.slots <= slots
+    """Whether a worker with these pools, labels and slots may claim from a queue. Case does not count."""
+    return fits(pools, labels, one.pool, one.labels) and one.slots <= slots
 
 
 def matching_queues(
@@ -294,11 +302,15 @@ def matching_queues(
     return {one.name: one.slots for one in known_queues(conn) if serves(pools, labels, slots, one)}
 
 
-def _know_queue(conn: sa.Connection, one: Queue) -> None:
-    if conn.execute(sa.select(queue.c.name).where(queue.c.name == one.name)).first() is None:
-        slots = one.slots if one.slots > 1 else None
-        values = {"name": one.name, "pool": one.pool, "labels": json.dumps(one.labels), "slots": slots}
-        conn.execute(queue.insert(), values)
+def _known(conn: sa.Connection, one: Queue) -> str:
+    """Store a queue if it is new. Returns its name as stored: most databases ignore case, this program does not."""
+    found = conn.execute(sa.select(queue.c.name).where(queue.c.name == one.name)).scalar()
+    if found is not None:
+        return str(found)
+    slots = one.slots if one.slots > 1 else None
+    values = {"name": one.name, "pool": one.pool, "labels": json.dumps(one.labels), "slots": slots}
+    conn.execute(queue.insert(), values)
+    return one.name
 
 
 def ids(conn: sa.Connection) -> Sequence[str]:

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.programs import Guardian
@@ -40,6 +42,31 @@ def trusted_until(known: float, sent: float, promise: float | None, margin: floa
         margin: seconds before the end of the promise at which the worker begins to end its programs.
     """
     return known if promise is None else max(known, sent + promise - margin)
+
+
+def register(
+    db: Database, who: Registration, settings: Settings, first: Callable[[sa.Connection], None]
+) -> tuple[int, float]:
+    """Call ``first`` and register, in one transaction. Returns the worker's id, and when its lease began, on ``clock``.
+
+    If only the answer to the commit is lost, the worker has one registration nevertheless. A second one would end as
+    dead, and until then the fleet would leave runs to it.
+
+    Raises:
+        Unreachable: the database is unreachable.
+    """
+    known = (0, 0.0)
+
+    def work(conn: sa.Connection) -> tuple[int, float]:
+        nonlocal known
+        if known[0] and workers.is_registered(conn, known[0], who.token):
+            return known
+        first(conn)
+        sent = clock()
+        known = workers.register(conn, who, settings.lease, notice=settings.lease / 2), sent
+        return known
+
+    return db.transact(work, retry_for=5.0)
 
 
 class Lease:

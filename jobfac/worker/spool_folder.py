@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
-from jobfac.definitions import Job
+from jobfac.definitions import DefinitionError, Job
+from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
-from jobfac.store import jobs, output
+from jobfac.store import jobs, output, parameters
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.connections import secrets_of
 
@@ -106,20 +107,26 @@ class SpoolFolder:
                 self._log.bind(**lost._asdict()).warning(
                     "a dead worker's programs were killed", action="orphans_killed", count=killed
                 )
+        unread = False
         for name, path in recover(self._spool / token):
             try:
                 _recover(db, name, path)
+            except DefinitionError as error:  # its limit and its secrets are not known
+                unread = True
+                self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
             except (StartError, SecretError, OSError) as error:
                 fields = db.query(_log_fields, name)
                 self._log.bind(**fields).warning(
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
-        shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
+        if not unread:  # otherwise a newer worker recovers it
+            shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
 
-    def _log_skipped(self, path: str, error: Exception) -> None:
+    def _log_skipped(self, path: str, why: Exception | str) -> None:
         if path not in self._logged_as_skipped:
             self._logged_as_skipped.add(path)
-            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            what = why.strerror if isinstance(why, OSError) else why
+            reason = str(why) if isinstance(why, UnsafeFolder) else f"{path}: {what}"
             self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason)
 
     def size(self) -> int:
@@ -166,10 +173,12 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
 
     Each piece is stored in its own transaction, so a long file does not block other writers.
     """
-    job = db.query(_job_of, name)
-    if job is None:
+    found = db.query(_job_of, name)
+    if found is None:
         return  # purged
+    job, sensitive = found
     secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
+    secrets += [text.encode() for text in sensitive]
     if job.sql is not None:
         secrets += secrets_of(resolve(job.sql.connection))
     stored = db.query(output.end_of, *name)
@@ -183,13 +192,14 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
         spool.close(delete=False)
 
 
-def _job_of(conn: sa.Connection, name: SpoolName) -> Job | None:
+def _job_of(conn: sa.Connection, name: SpoolName) -> tuple[Job, list[str]] | None:
+    """Return the job of a run and the texts of the run's sensitive parameters; None: there is no such run."""
     row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
     if row is None:
         return None
     job = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(job, Job)
-    return job
+    return job, list(secrets_in(parameters.sensitive_of(conn, name.run)))
 
 
 def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -> None:

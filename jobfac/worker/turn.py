@@ -5,6 +5,7 @@ Due scheduled runs and queued sequences are moved in separate transactions, beca
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.errors import Unreachable
-from jobfac.states import WorkerState
+from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
@@ -40,7 +41,7 @@ class Deliveries:
         outcomes: how executions ended.
         sequences: ids of the sequence runs that the runs of these outcomes belong to.
         events: other events to record.
-        live: the executions under way on this worker.
+        live: the executions under way on this worker, each with the ``identity`` of its run.
         stored: executions whose outcome is stored already.
     """
 
@@ -50,7 +51,7 @@ class Deliveries:
     outcomes: Sequence[Outcome]
     sequences: Collection[int]
     events: Sequence[Event]
-    live: Collection[Key]
+    live: Mapping[Key, tuple[str, datetime]]
     stored: Collection[Key]
 
 
@@ -155,9 +156,13 @@ class Turn:
             share, taken = _claim(conn, request, queues, claimed, pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
-            again = {one.key for one in taken if one.key in request.deliveries.live}
+            live = request.deliveries.live
+            again = {one.key for one in taken if live.get(one.key) == one.identity}
             unowned = [key for key in unowned if key not in again]
-            claimed += [one for one in taken if one.key not in again]
+            claimed += [one for one in taken if one.key not in live]
+            if others := [one for one in taken if one.key in live and one.key not in again]:
+                finished += self._give_back(conn, others)
+                unowned += [one.key for one in others]
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
@@ -169,6 +174,12 @@ class Turn:
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
         return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+
+    def _give_back(self, conn: sa.Connection, others: Sequence[Claimed]) -> list[Finished]:
+        """Queue runs again whose ids belong to programs that run here: the database has forgotten their runs."""
+        why = "not started: the program of a run that the database has forgotten ran here under the same number"
+        outcomes = [Outcome(one.id, one.attempt, RunState.QUEUED, reason=why, rule=one.rule) for one in others]
+        return runs.finish(conn, self.request.worker_id, outcomes, self.request.name)
 
     def _usual(self, conn: sa.Connection, claimed: Sequence[Claimed]) -> dict[str, float]:
         """What claimed jobs usually take, if their definition compares with it."""

@@ -17,10 +17,9 @@ from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
-from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import sequences, workers
+from jobfac.store import sequences
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
@@ -32,7 +31,7 @@ from jobfac.worker.failpoints import failpoint
 from jobfac.worker.files.watcher import FileWatcher
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
-from jobfac.worker.lease import Lease
+from jobfac.worker.lease import Lease, register
 from jobfac.worker.load import LoadLimits, measure
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
@@ -319,16 +318,8 @@ class Worker:
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
         """Call ``first`` and register, in one transaction. The lease is trusted from the request that registers."""
-        sent = 0.0
-
-        def work(conn: sa.Connection) -> int:
-            nonlocal sent
-            first(conn)
-            sent = clock()
-            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
-
         with self._pulse.waiting():
-            worker_id = self._db.transact(work, retry_for=5.0)
+            worker_id, sent = register(self._db, self._who, self._settings, first)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
@@ -341,8 +332,9 @@ class Worker:
         self._lease.leave()
         try:
             self._db.transact(sequences.deregister, self._lease.worker_id, self.name, retry_for=3.0)
-        except Unreachable as error:
-            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
+        except Exception as error:  # its runs are requeued when its lease expires
+            unknown = not isinstance(error, Unreachable)
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()

@@ -217,7 +217,7 @@ BEGIN
         IF @shared IS NOT NULL
         BEGIN
             -- Names of locks are compared byte by byte, but most databases compare keys without regard to case.
-            SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
+            SET @resource = CONCAT(N'jobfac:key:', RTRIM(LOWER(@shared COLLATE Latin1_General_BIN2)));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
     END;
@@ -248,7 +248,9 @@ BEGIN
             );
             IF @other IS NOT NULL
             BEGIN
-                DECLARE @replaced NVARCHAR(128) = CONCAT(LEFT(@by, 117), N' (replaced)');
+                DECLARE @starter NVARCHAR(MAX) = @by;
+                EXEC jobfac.cut_text @text = @starter OUTPUT, @most = 117;
+                DECLARE @replaced NVARCHAR(128) = CONCAT(@starter, N' (replaced)');
                 EXEC jobfac.request_stop @run = @other, @now = 0, @by = @replaced;
             END;
         END;
@@ -339,6 +341,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
@@ -362,6 +365,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
     BEGIN
         SET @sentence = CONCAT(

@@ -68,6 +68,18 @@ _INTERPRETERS = {
 """By program, the options whose argument is text of a program."""
 
 
+_CODE_VARIABLES = re.compile(
+    r"PATH|(LD|DYLD)_.*|GCONV_PATH|BASH_(ENV|FUNC_.*)|SHELLOPTS|BASHOPTS|PS4|ZDOTDIR"
+    r"|PYTHON(PATH|HOME|STARTUP|INSPECT|BREAKPOINT|WARNINGS|EXECUTABLE|USERBASE|PLATLIBDIR)|PERL5?(OPT|LIB|DB)"
+    r"|RUBY(OPT|LIB)|GEM_(HOME|PATH)|NODE_(OPTIONS|PATH)|LUA_(INIT|PATH|CPATH).*|PHPRC|PHP_INI_SCAN_DIR"
+    r"|R_(PROFILE|ENVIRON|LIBS|HOME).*|JULIA_(LOAD_PATH|DEPOT_PATH|PROJECT)|_JAVA_OPTIONS|J(AVA_TOOL|DK_JAVA)_OPTIONS"
+    r"|CLASSPATH|DOTNET_STARTUP_HOOKS|COR(ECLR)?_PROFILER.*|AWK(LIB)?PATH|RSYNC_RSH|TAR_OPTIONS|SSH_ASKPASS|LESSOPEN"
+    r"|GIT_(SSH.*|EXTERNAL_DIFF|EDITOR|PAGER|ASKPASS|CONFIG.*|EXEC_PATH|PROXY_COMMAND|TEMPLATE_DIR)|EDITOR|VISUAL|PAGER"
+    r"|OPENSSL_(CONF|MODULES|ENGINES)"
+)
+"""Environment variables that choose programs and modules, or whose text a program runs."""
+
+
 class TextField(NamedTuple):
     """A text of a definition with its place."""
 
@@ -139,6 +151,19 @@ def text_of_program(command: Sequence[str], arguments: Sequence[str], places: It
     """
     words = (*command, *arguments)
     return next((place for place in places if _is_program_text(words, len(command) + place)), None)
+
+
+def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:
+    """Yield where a value would choose or become a program by an environment variable that programs obey."""
+    for name, value in environment.items():
+        try:
+            found = placeholders(value) if isinstance(value, str) else []
+        except UnresolvedError:
+            continue
+        if found and _CODE_VARIABLES.fullmatch(name):
+            path: Path = ("environment", name)
+            why = f"by {name} a value would choose programs; use a variable of another name"
+            yield Finding(path, f"{field_path(path)} has {found[0]}, but {why}")
 
 
 def _is_program_text(words: tuple[str, ...], position: int) -> bool:

@@ -12,6 +12,7 @@ from jobfac.definitions.parameters.checks import (
     IN_STARTS,
     TextField,
     check_command,
+    check_environment,
     check_texts,
     text_of_program,
 )
@@ -42,6 +43,7 @@ def check_parameters(definition: AnyJob, declarations: Declarations, commands: C
     yield from check_call(definition.call, declared, takes_payload=isinstance(definition, Job))
     if isinstance(definition, Job):
         yield from check_command(definition.command, definition.shell, definition.arguments)
+        yield from check_environment(definition.environment)
         for position, schedule in enumerate(definition.schedules):
             if isinstance(schedule.arguments, tuple | list) and not definition.shell:
                 for found in check_command(definition.command, False, tuple(schedule.arguments)):

@@ -58,9 +58,22 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
             raise _misfit(request, "arguments", "is a program, which takes a list of arguments and one payload")
     elif request.arguments is not None or request.payload is not None:
         raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
-    elif any(by_job.values()):
-        _check_inside(request, by_job, _inside(conn, request.job))
+    else:
+        _check_values(conn, request, by_job)
     return values
+
+
+def _check_values(conn: sa.Connection, request: StartRequest, by_job: Mapping[str, Any]) -> None:
+    """Check what the start of a sequence says about the jobs inside: values for them, and who is told of their runs."""
+    tells = request.categories is not None and any(entry.of != "sequence" for entry in _ad_hoc(request))
+    if not (tells or any(by_job.values())):
+        return
+    inside = _inside(conn, request.job)
+    _check_inside(request, by_job, inside)
+    hidden = [child for child, stored in inside.items() if not _is_seen(request, stored)]
+    if tells and hidden:
+        # The notifications of a run hold its arguments, its outputs and, in emails, what it wrote.
+        raise _misfit(request, "notify", "has jobs that this key may not see; notify of: sequence alone")
 
 
 def _check_first(request: StartRequest, definition: AnyJob) -> None:
@@ -99,7 +112,7 @@ def _check_inside(
     seen = {
         child: None if isinstance(stored, DefinitionError) else stored.definition
         for child, stored in inside.items()
-        if request.categories is None or getattr(stored, "category", None) in request.categories
+        if _is_seen(request, stored)
     }
     for name, values_by_job in by_job.items():
         for child, value in (values_by_job or {}).items():
@@ -119,6 +132,11 @@ def _check_inside(
             texts = [value] if isinstance(value, str) else value
             if len(seen) < len(inside) and any("${steps." in text for text in texts):
                 raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_seen(request: StartRequest, stored: jobs.Stored | DefinitionError) -> bool:
+    """Whether who starts the sequence may see this job in it."""
+    return request.categories is None or getattr(stored, "category", None) in request.categories
 
 
 def _is_text(value: Any, several: bool) -> bool:

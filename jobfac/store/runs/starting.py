@@ -24,6 +24,7 @@ from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
+from jobfac.views.serialization import read_json
 
 ALL = 2**31 - 1
 
@@ -193,6 +194,9 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
             answers[position] = error
         except Pending as error:
             pending += error.matches
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Unknown faults of one request. It would stop all schedules, or all steps of a sequence, again and again.
+            answers[position] = Refused(f"Job '{request.job}' cannot be started: {error!r}.")
     if pending:  # all at once, so that the transaction is repeated once and not for each request
         raise Pending(*pending)
     free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}
@@ -229,11 +233,11 @@ def retry(
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
-    combined = {**(json.loads(row.overrides) if row.overrides else {}), **(overrides or {})}
+    combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
         job=row.job,
         by=by,
-        arguments=None if row.arguments is None else json.loads(row.arguments),
+        arguments=None if row.arguments is None else read_json(row.arguments),
         payload=row.payload,
         priority=row.priority,
         key=key,

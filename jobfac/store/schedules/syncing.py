@@ -75,6 +75,9 @@ def apply(
     changes = _Changes()
     for job_id in plan.remove:
         _sync(conn, job_id, None, prepared or Prepared(), changes)
+    # At once: a database that ignores case would give them to a new job whose id differs in case only.
+    _delete(conn, changes.gone)
+    changes.gone = []
     for job_id in [*plan.add, *plan.change]:
         _sync(conn, job_id, wanted[job_id], prepared or Prepared(), changes)
     _write(conn, changes)

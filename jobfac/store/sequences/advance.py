@@ -7,7 +7,6 @@ sequence inwards, and before the rows of their jobs.
 """
 
 import contextlib
-import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start, too_many_visits
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
+from jobfac.views.serialization import read_json
 
 BEGINNINGS = 20
 """The maximum number of sequences that one transaction begins."""
@@ -238,7 +238,7 @@ def _is_right(conn: sa.Connection, parent: SequenceRun, step: Step, place: Store
     """Complete what an approver gave; True: it was complete. Values of T-SQL that do not fit are asked for again."""
     assert step.approve is not None
     try:
-        text = inputs.written(inputs.read(conn, parent.run_id, step.approve, json.loads(place.given or "{}")))
+        text = inputs.written(inputs.read(conn, parent.run_id, step.approve, read_json(place.given or "{}")))
     except DefinitionError as error:
         visits.reopen(conn, place.id)
         ask(conn, parent, step, "; ".join(problem.message for problem in error.problems))
@@ -253,8 +253,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
     active = sa.select(run.c.id).where(
         run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
-    for child in conn.execute(active.order_by(run.c.id)).scalars().all():
-        runs.request_stop(conn, child, now=False, by=f"{by} (stop_on_failure)", locked=True)
+    runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:

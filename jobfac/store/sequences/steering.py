@@ -76,8 +76,9 @@ def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
     active = sa.select(run.c.id, run.c.kind).where(
         run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
-    for child in conn.execute(active.order_by(run.c.id)).all():
-        runs.request_stop(conn, child.id, now=now, by=by, locked=True)
+    children = conn.execute(active.order_by(run.c.id)).all()
+    runs.request_stops(conn, [child.id for child in children], now=now, by=by)
+    for child in children:
         if child.kind == JobKind.SEQUENCE:
             stop_jobs(conn, child.id, now=now, by=by)
             advance_all(conn, [child.id], by)

@@ -1,7 +1,6 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,6 +27,7 @@ from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
+from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
 """The parameters of the runs of a step with ``for_each``."""
@@ -73,7 +73,7 @@ class SequenceRun:
     """
 
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
-        overrides = json.loads(row.overrides) if row.overrides else {}
+        overrides = read_json(row.overrides) if row.overrides else {}
         self.run_id = row.id
         self.attempt = row.attempt
         self.notify = row.notify

@@ -110,9 +110,10 @@ _RIPE = (
     .join(run, run.c.id == visit.c.run_id)
     .with_hint(visit, PASS, "mssql")
     .with_hint(run, PASS, "mssql")
-    .where(sa.text(WAKES), visit.c.wake_at <= utcnow(), sa.text(f"run.state IN ({sql_literals(HELD)})"))
+    .where(sa.text(WAKES), visit.c.wake_at <= utcnow(), sa.text(f"run.state = '{RunState.RUNNING}'"))
     .order_by(visit.c.wake_at)
 )
+"""Running sequences whose step has waited long enough. One that is being stopped waits for its runs alone."""
 
 
 def wake(conn: sa.Connection, by: str) -> int:

@@ -116,8 +116,10 @@ class Execution:
         fault: str | None = None
         try:
             process = self._launch.start()
-        except (StartError, SecretError, OSError) as error:
-            why = f"the worker could not prepare the start: {error}" if isinstance(error, OSError) else str(error)
+        except (StartError, SecretError, OSError, ValueError) as error:
+            # ValueError: a text that a login has stored cannot be encoded. It must not end the worker.
+            is_said = isinstance(error, StartError | SecretError)
+            why = str(error) if is_said else f"the worker could not prepare the start: {error}"
             fault = machine_fault(error, self._folder)
             if fault is None:
                 self.fail_start(why)

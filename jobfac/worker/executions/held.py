@@ -305,7 +305,7 @@ class Executions:
             outcomes=[outcome for _, outcome in self.over],
             sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             events=self.events,
-            live=self.live.keys(),
+            live={key: one.claimed.identity for key, one in self.live.items()},
             stored=self._stored,
         )
 

@@ -40,7 +40,7 @@ def values(db: Database, run_id: int) -> dict[str, Any]:
 
 def take(hand: Hand) -> list[Any]:
     """Claim all runs as a worker's turn does."""
-    nothing = Deliveries([], [], [], [], set(), [], set(), set())
+    nothing = Deliveries([], [], [], [], set(), [], {}, set())
     turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), {})
     return list(hand.db.transact(turn.take).claimed)
 

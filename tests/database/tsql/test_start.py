@@ -218,6 +218,14 @@ def test_a_key_that_is_too_long_is_refused(db: Database) -> None:
     assert sentence == "@key has more than 200 characters; give a shorter one."
 
 
+@pytest.mark.parametrize(("name", "most"), [("arguments", 4_194_304), ("parameters", 1_048_576)])
+def test_what_a_worker_reads_whole_has_a_limit(db: Database, name: str, most: int) -> None:
+    """A login that may start could otherwise have every worker read gigabytes."""
+    define(db, a={})
+    sentence = refusal(db, "start_job", job="a", **{name: json.dumps(["x" * most])})[1]
+    assert sentence.startswith(f"@{name} has more than {most:,} characters; ")
+
+
 def test_of_many_concurrent_starts_one_is_admitted(db: Database) -> None:
     define(db, a={"already_running": "deny"})
     ids: list[int] = []
