@@ -98,19 +98,14 @@ def start(
     def counted(conn: sa.Connection) -> None:
         if not start_urls.count(conn, url.id, most):
             raise TooManyStarts(url, most)
-        # Of two new requests with the same body, the second waits for the first where it is counted.
-        if request.key and (first := _earlier(conn, url, delivery, request.key)) is not None:
+        first = start_urls.overtaken(conn, url.job, url.id, delivery, request.key or "")
+        if first is not None:
             raise _Repeated(first)
 
     try:
         return starting.start(db, by, request, if_new=counted)[0]
     except _Repeated as found:
         return starting.start(db, by, replace(request, key=found.key), if_new=counted)[0]
-
-
-def _earlier(conn: sa.Connection, url: StartUrl, delivery: Delivery, key: str) -> str | None:
-    found = start_urls.repeated(conn, url.job, url.id, delivery, key, False)
-    return None if found == key else found
 
 
 class _Repeated(Exception):

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -144,29 +144,46 @@ def _beginning(url_id: int, body: str) -> str:
     return f"url {url_id} {body}"
 
 
-def repeated(
-    conn: sa.Connection, job: str, url_id: int, delivery: Delivery, key: str, waits: bool = True
-) -> str | None:
+def repeated(conn: sa.Connection, job: str, url_id: int, delivery: Delivery, key: str) -> str | None:
     """Return the start key of the earlier request that this delivery repeats; None: its body is new.
 
-    A denied run counts only for a request with the same name, because the job has not run for this body. ``waits``:
-    wait for runs that other transactions change.
+    A denied run counts only for a request with the same name, because the job has not run for this body.
     """
     if delivery.body is None:
         return None
-    beginning = _beginning(url_id, delivery.body)
-    is_same = sa.and_(run.c.created_at > utcnow(-delivery.window * 1000), run.c.state != RunState.DENIED)
-    query = (
+    same = sa.or_(run.c.start_key == key, _is_recent(delivery))
+    found: str | None = conn.execute(_with_body(job, url_id, delivery.body).where(same)).scalar()
+    return found
+
+
+def overtaken(conn: sa.Connection, job: str, url_id: int, delivery: Delivery, key: str) -> str | None:
+    """Return the start key of another request with the same body that has started a run meanwhile, or None.
+
+    Call it after ``count``: of two such requests the second one waits there for the first. Runs that are not committed
+    belong to requests that will wait for this one.
+    """
+    if delivery.body is None:
+        return None
+    query = _with_body(job, url_id, delivery.body).with_hint(run, PASS, "mssql")
+    found: str | None = conn.execute(query.where(run.c.start_key != key, _is_recent(delivery))).scalar()
+    return found
+
+
+def _is_recent(delivery: Delivery) -> sa.ColumnElement[bool]:
+    return sa.and_(run.c.created_at > utcnow(-delivery.window * 1000), run.c.state != RunState.DENIED)
+
+
+def _with_body(job: str, url_id: int, body: str) -> sa.Select[Any]:
+    """Select the start key of the first run for a body."""
+    beginning = _beginning(url_id, body)
+    # A name begins with a letter or a digit, so all keys with this beginning are in this range in every collation.
+    return (
         sa.select(run.c.start_key)
-        # A name begins with a letter, so all keys with this beginning are in this range in every collation.
         .where(run.c.job == job, sa.text("start_key IS NOT NULL"))
         .where(run.c.start_key >= beginning, run.c.start_key < f"{beginning}zz")
-        .where(sa.or_(run.c.start_key == key, is_same))
         .order_by(run.c.id)
         .limit(1)
     )
-    found: str | None = conn.execute(query if waits else query.with_hint(run, PASS, "mssql")).scalar()
-    return found
 
 
 def has_started(conn: sa.Connection, job: str, key: str) -> bool:
