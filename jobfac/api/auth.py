@@ -113,6 +113,14 @@ class Authenticator:
             raise SessionOver
         return caller
 
+    def accepts(self, request: Request) -> bool:
+        """Whether the key or the session of a request is valid."""
+        try:
+            self.caller(request)
+        except Problem:
+            return False
+        return True
+
     def check(self, request: Request, key: str) -> Caller:
         """Return the owner of a key that came with this request.
 

@@ -76,6 +76,10 @@ class ApiRequest:
         """The database of the service."""
         return self.service.db
 
+    def is_accepted(self) -> bool:
+        """Whether its key or session is still valid: a request may last for hours."""
+        return self.service.authenticator.accepts(self.http)
+
     @property
     def by(self) -> operations.Caller:
         """The caller in the form that operations take."""

@@ -1,11 +1,13 @@
 """Single sign-on: a trusted reverse proxy has logged a person in and names the person and the groups in headers."""
 
+import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
 from jobfac.api.problems import Problem
+from jobfac.secret_references import SecretError, resolve_setting
 from jobfac.settings import Settings, SettingsError
 from jobfac.states import Role
 from jobfac.store.api_keys import Caller
@@ -14,6 +16,11 @@ PEER = "jobfac.peer"
 """Where a request's scope has the address of the connection's peer, before a proxy's headers replace it."""
 
 EVERYBODY = "*"
+
+SECRET = "X-Jobfac-Proxy-Secret"
+"""The header in which the proxy proves that it is the proxy."""
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,7 +32,7 @@ class SingleSignOn:
         """Read the settings.
 
         Raises:
-            SettingsError: a setting that it needs is missing, or an address or a role cannot be read.
+            SettingsError: a setting that it needs is missing, or an address, a role or the secret cannot be read.
         """
         if settings.proxy_user_header and not (settings.proxy_addresses and settings.proxy_roles):
             raise SettingsError(
@@ -36,6 +43,14 @@ class SingleSignOn:
         self._groups = settings.proxy_groups_header.lower()
         self._roles = _roles(settings.proxy_roles)
         self._proxies = _networks(settings.proxy_addresses)
+        self._secret = _secret(settings).encode()
+        is_here = any(_overlap(one, other) for one in self._proxies for other in LOOPBACK)
+        if self.header and is_here and not self._secret:
+            # Every user and every program of the machine has the address 127.0.0.1, and so has a notification.
+            raise SettingsError(
+                "proxy_addresses has addresses of this machine, from which any of its users and programs could name "
+                f"themselves: set proxy_secret, and let the proxy send it in {SECRET}."
+            )
 
     def caller(self, request: Request) -> Caller | None:
         """Return whom the proxy names; None: single sign-on is off, or the request names nobody.
@@ -51,6 +66,8 @@ class SingleSignOn:
             raise Problem(
                 403, f"The header {self.header} is taken only from a proxy of proxy_addresses, not from {peer}."
             )
+        if self._secret and not self._is_proven(request.headers.getlist(SECRET)):
+            raise Problem(403, f"The proxy did not send {SECRET}, or not the one of the setting proxy_secret.")
         if len(names) != 1 or not names[0].strip():
             raise Problem(403, f"The header {self.header} must name one person.")
         name = names[0].strip()
@@ -63,12 +80,26 @@ class SingleSignOn:
             raise Problem(403, f"No group of '{name}' has a role; the setting proxy_roles says which groups have one.")
         return Caller(name[:128], max(granted, key=list(Role).index))
 
+    def _is_proven(self, sent: Sequence[str]) -> bool:
+        return len(sent) == 1 and hmac.compare_digest(sent[0].encode(), self._secret)
+
     def _is_proxy(self, peer: str) -> bool:
         try:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return False
         return any(address in network for network in self._proxies)
+
+
+def _secret(settings: Settings) -> str:
+    try:
+        return resolve_setting(settings.proxy_secret)
+    except SecretError as error:
+        raise SettingsError(f"proxy_secret cannot be used: {error}.") from None
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return isinstance(one, type(other)) and one.overlaps(other)
 
 
 def _roles(text: str) -> Mapping[str, Role]:

@@ -7,7 +7,7 @@ from jobfac.channels.message import DeliveryError
 
 METADATA = frozenset(
     ipaddress.ip_address(address)
-    for address in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254")
+    for address in ("fd00:ec2::254", "fd00:ec2::23", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254")
 )
 """Cloud metadata addresses that are not link-local: AWS, Alibaba, Oracle, Azure, Google."""
 

@@ -3,7 +3,7 @@
 import logging
 import re
 
-from jobfac.channels import egress, render
+from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
 from jobfac.secret_references import resolve
@@ -23,6 +23,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         DeliveryError: the scheme is not allowed, the URL cannot be used, or the service did not take the message.
     """
     import apprise  # slow to import, and rarely needed
+
+    bounds.install()
 
     assert recipient.apprise is not None
     url = recipient.apprise if isinstance(recipient.apprise, str) else resolve(recipient.apprise)

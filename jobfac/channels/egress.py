@@ -44,7 +44,7 @@ SECONDS = 60.0
 
 
 class AddressRefused(OSError):
-    """The rule does not allow this connection, program or thread."""
+    """The rule does not allow this connection, program or thread, or no longer answer."""
 
 
 class Rule:
@@ -75,8 +75,12 @@ class Rule:
                     self._keep(arguments[0])
                 return
             why = f"it leads to {host}, {refused}"
+        raise self.refused(why)
+
+    def refused(self, why: str) -> "AddressRefused":
+        """Return the error that ends the delivery, and remember the first one's reason."""
         self.why = self.why or why
-        raise AddressRefused(why)
+        return AddressRefused(why)
 
     def _keep(self, connection: socket.socket) -> None:
         with self._lock:
@@ -106,8 +110,14 @@ _installing = threading.Lock()
 _installed = False
 
 
+def active() -> Rule | None:
+    """Return the rule that applies to this thread now, or None."""
+    rule: Rule | None = getattr(_active, "rule", None)
+    return rule
+
+
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in EVENTS and (rule := getattr(_active, "rule", None)) is not None:
+    if event in EVENTS and (rule := active()) is not None:
         rule.check(event, arguments)
 
 

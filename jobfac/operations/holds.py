@@ -88,22 +88,11 @@ def _check_release(conn: sa.Connection, by: Caller, found: HoldView) -> None:
         return
     if found.job is None and found.category is None:
         raise Forbidden(f"The key '{by.name}' may only release holds of {', '.join(by.categories)}.")
-    if not is_visible(conn, by, found):
+    if not reading.of_categories(conn, [found], by.categories):
         raise reading.no_hold(found.id)
-
-
-def is_visible(conn: sa.Connection, by: Caller, found: HoldView) -> bool:
-    """Whether the caller may see a hold: of their categories and jobs, and those of pools, which concern everybody."""
-    if found.job is not None:
-        try:
-            visible_job(conn, by, found.job)
-        except NotFound:
-            return by.categories is None
-        return True
-    return found.category is None or by.sees(found.category)
 
 
 def list_holds(conn: sa.Connection, by: Caller, ended: bool = False) -> list[HoldView]:
     """Return the active holds that the caller may see, oldest first; with ``ended`` also ended ones, newest first."""
     found = reading.every(conn) if ended else reading.active(conn)
-    return found if by.categories is None else [one for one in found if is_visible(conn, by, one)]
+    return found if by.categories is None else reading.of_categories(conn, found, by.categories)

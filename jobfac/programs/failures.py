@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def _program_fault(
     if error.errno == errno.ENOEXEC:
         return f"{name!r} is not a program of this machine and has no '#!' line that names its interpreter; add one"
     if error.errno == errno.ENOENT:
-        interpreter = _interpreter(path)
+        # What its user has placed there is not read: a link such as /proc/self/fd/5 leads elsewhere in this process.
+        interpreter = _interpreter(path) if user is None else "an interpreter or a loader"
         return (
             f"{name!r} names {interpreter} to run it, which this worker does not have; install it or correct the file"
         )
@@ -112,8 +114,9 @@ def _program_fault(
 
 def _interpreter(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            line = file.readline(256)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:  # noqa: PTH123 (a descriptor)
+            line = file.readline(256) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
     except OSError:
         return "an interpreter"
     words = line.removeprefix(b"#!").split()

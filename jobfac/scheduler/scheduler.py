@@ -44,6 +44,9 @@ PURGE_INTERVAL = 600.0
 STEP_PAUSE = 0.1
 """Seconds between two steps of such a round."""
 
+CONTINUED = 20
+"""Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
+
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
 
@@ -259,7 +262,8 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else BACKOFF_FIRST
 
     def _expire(self) -> float:
-        expiry = self._expired_workers()
+        poison = self._settings.poison_attempts
+        expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
         if expiry.noticed:  # it ends by itself, by a heartbeat or by an expiry
@@ -274,17 +278,6 @@ class Scheduler:
             )
         return pause if self._empty_expiries else 0.0
 
-    def _expired_workers(self) -> workers.Expiry:
-        poison = self._settings.poison_attempts
-        try:
-            return self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
-        except Unreachable:
-            raise
-        except Exception:
-            self._log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-        more: dict[str, Any] = {"poison_attempts": poison, "advances": False}
-        return self._db.transact(sequences.expire, self.name, retry_for=2.0, **more)
-
     def _watch(self) -> float:
         return 0.0 if self._db.transact(watching.watch, retry_for=2.0) else self._settings.sweep_interval
 
@@ -296,11 +289,21 @@ class Scheduler:
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else BACKOFF_FIRST
+        begun = self._db.transact(sequences.begin, self.name, retry_for=2.0).number
+        self._go_on()
+        return 0.0 if begun else BACKOFF_FIRST
 
     def _wake(self) -> float:
         ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
+        self._go_on()
         return 0.0 if ended else BACKOFF_FIRST
+
+    def _go_on(self) -> None:
+        """Continue the sequences that one transaction could not advance to their end."""
+        for _ in range(CONTINUED):
+            if not (unfinished := self._db.sequences.take_unfinished()):
+                break
+            self._db.transact(sequences.go_on, unfinished, self.name, retry_for=2.0)
 
     def _ask(self) -> float:
         if not (free := self._asker.free):
@@ -312,6 +315,7 @@ class Scheduler:
     def _sweep(self) -> float:
         self._db.transact(runs.end_unserved, self.name, retry_for=2.0)
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
+        self._go_on()
         return self._settings.sweep_interval
 
     def _deliver(self) -> float:

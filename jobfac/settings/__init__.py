@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfac.bounded_files import read_text
 from jobfac.errors import JobfacError, Kind
 from jobfac.settings.ownership import foreign_owner
 from jobfac.settings.passwords import without_password
@@ -124,6 +125,14 @@ class Settings:
     proxy_addresses: str = field(
         default="",
         metadata={"help": "addresses or networks of the proxies that may name a person, separated by commas"},
+    )
+    proxy_secret: str = field(
+        default="",
+        metadata={
+            "help": "text that the proxy sends in the header X-Jobfac-Proxy-Secret, or a reference to it: env:, file: "
+            "or keyring:; needed where a proxy of proxy_addresses is on this machine",
+            "secret": True,
+        },
     )
     public_url: str = field(
         default="",
@@ -288,7 +297,7 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
             "JOBFAC_CONFIG if you trust it."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         if required:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None

@@ -43,12 +43,14 @@ class Queries(NamedTuple):
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
-    """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
-    the workers."""
+    """Return the current overview. ``categories`` limits the runs, schedules and holds to jobs of these categories, but
+    not the workers."""
     queries = _queries(categories is not None)
     parameters = {} if categories is None else {"p_categories": lists.as_list(categories)}
     counts = conn.execute(queries.counts, parameters).one()
     holding = holds.active(conn) if counts.held_back else []
+    if categories is not None:
+        holding = holds.of_categories(conn, holding, categories)
     failures = conn.execute(queries.failures, parameters).all() if counts.failed else []
     overdue = conn.execute(queries.overdue, parameters).mappings().all() if counts.overdue else []
     return Overview(

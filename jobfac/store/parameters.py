@@ -24,6 +24,7 @@ from jobfac.definitions.parameters import (
 )
 from jobfac.definitions.parameters.uses import job_texts
 from jobfac.states import RunState
+from jobfac.views.serialization import read_json
 
 
 class Start(NamedTuple):
@@ -147,7 +148,7 @@ def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:
 
 
 def _read(text: str | None) -> Values:
-    found: Values = json.loads(text) if text else {}
+    found: Values = read_json(text) if text else {}
     return found
 
 

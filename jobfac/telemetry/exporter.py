@@ -3,6 +3,7 @@
 The endpoint needs no key. It exposes numbers only; the only labels are states, SQL verbs and names of duties.
 """
 
+import contextlib
 import socket
 import socketserver
 import threading
@@ -26,7 +27,10 @@ from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
 log = logger("jobfac.metrics")
 
 READ_TIMEOUT = 5.0
-"""Timeout in seconds for a client's request."""
+"""Timeout in seconds for a client's request, and for its whole connection."""
+
+MOST = 4
+"""The maximum number of clients that are served at once. For one more, the one that came first is sent away."""
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
 
@@ -56,8 +60,9 @@ def count_statements(db: Database, registry: CollectorRegistry) -> None:
 class Exporter:
     """Serves the metrics of the roles in this process from a separate thread. Use it in a ``with`` statement.
 
-    It serves one client at a time, each for at most ``READ_TIMEOUT``. So it never uses more than one thread and two
-    file descriptors, no matter what its clients do.
+    It serves ``MOST`` clients at once, each for at most ``READ_TIMEOUT``. So it never uses more than a few threads and
+    file descriptors, no matter what its clients do, and a slow client keeps out no other: Kubernetes would end a worker
+    whose metrics it cannot read.
     """
 
     def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:
@@ -84,11 +89,49 @@ class Exporter:
         self._server.server_close()
 
 
-class _Server(socketserver.TCPServer):
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
+    request_queue_size = 128
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Timer] = {}  # in the order in which they came
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client in a thread of its own, and send away one that is slow."""
+        timer = threading.Timer(READ_TIMEOUT, _end, [request])
+        timer.daemon = True
+        timer.start()
+        with self._lock:
+            oldest = next(iter(self._open)) if len(self._open) >= MOST else None
+            self._open[request] = timer
+        if oldest is not None:
+            self._forget(oldest)
+            _end(oldest)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a client's connection."""
+        self._forget(request)
+        super().shutdown_request(request)
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._lock:
+            timer = self._open.pop(request, None)
+        if timer is not None:
+            timer.cancel()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that disconnect or stall; the base class would print a traceback."""
+
+
+def _end(connection: socket.socket) -> None:
+    """Shut a connection down; the thread that serves it then closes it."""
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _listening(address: str, registry: CollectorRegistry) -> _Server:

@@ -8,6 +8,7 @@ that default.
 
 import functools
 import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
@@ -184,8 +185,25 @@ def _read_list(view: type[View], documents: Iterable[Mapping[str, Any]]) -> list
     return [from_json(view, one) for one in documents]
 
 
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""In JSON: an escaped backslash, a character as two escapes, and half of a character as one."""
+
+
+def read_json(text: str) -> Any:
+    """Return the value of JSON that a column holds.
+
+    A login may have stored an escape that is half of a character (a lone surrogate). It becomes U+FFFD, because no
+    answer and no other column could hold it.
+    """
+    if "\\u" in text:
+        text = _ESCAPES.sub(lambda found: r"\ufffd" if len(found[0]) == 6 else found[0], text)
+    return json.loads(text)
+
+
 def _decoded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return read_json(value) if isinstance(value, str) else value
 
 
 def _written(moment: datetime, timespec: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -40,9 +40,10 @@ class Changes:
             caller = await run_in_threadpool(service.authenticator.caller, request)
         except Problem as problem:
             return response(problem)
-        return EventStream(service.live, caller.name, self._events(service))
+        accepts = service.authenticator.accepts
+        return EventStream(service.live, caller.name, self._events(service), lambda: accepts(request))
 
-    async def _events(self, service: Service) -> AsyncIterator[bytes]:
+    async def _events(self, service: Service) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bool] = asyncio.Queue()
         self._listeners.add(queue)
         if self._looking is None or self._looking.done():

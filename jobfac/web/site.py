@@ -28,6 +28,9 @@ log = logger("jobfac.web")
 
 FORM = "application/x-www-form-urlencoded"
 
+SMALL = 16 * 2**10
+"""The maximum size of a form that nobody has to log in for, in bytes: many at once must take little memory."""
+
 
 def site() -> Site:
     """The pages as a Starlette application."""
@@ -52,12 +55,30 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
     async def endpoint(request: Request) -> Response:
         page = pages["GET" if request.method == "HEAD" else request.method]
         try:
-            form = await _form(request) if page.method == "POST" else {}
+            form: Form = {}
+            if page.method == "POST":
+                # Before the form is read, because anybody can send one.
+                refusal = await run_in_threadpool(_refusal, page, request)
+                if refusal is not None:
+                    return refusal
+                form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
             return await run_in_threadpool(_answer, page, request, form)
         except Problem as error:
             return await run_in_threadpool(failed, request, error.status, error.detail)
 
     return endpoint
+
+
+def _refusal(page: Page, request: Request) -> Response | None:
+    """Return the response to a caller who may not send the form; None: they may."""
+    admitted: list[Visit] = []
+
+    def admit(visit: Visit) -> Response:
+        admitted.append(visit)
+        return Response()
+
+    answer = _answer(page._replace(handler=admit), request, {})
+    return None if admitted else answer
 
 
 def _answer(page: Page, request: Request, form: Form) -> Response:
@@ -125,15 +146,15 @@ async def _http(request: Request, error: Exception) -> Response:
     return await run_in_threadpool(failed, request, error.status_code, sentence)
 
 
-async def _form(request: Request) -> Form:
+async def _form(request: Request, limit: int) -> Form:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = bytearray()
     pieces = request.stream()
     try:
         while (piece := await asyncio.wait_for(anext(pieces, None), BODY_TIMEOUT)) is not None:
             body += piece
-            if len(body) > BODY_LIMIT:
-                raise Problem(413, f"A form may have {BODY_LIMIT:,} bytes at most.")
+            if len(body) > limit:
+                raise Problem(413, f"This form may have {limit:,} bytes at most.")
     except TimeoutError:
         raise Problem(408, f"No more of the form came within {BODY_TIMEOUT:g} s; send it again.") from None
     if body and media != FORM:

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
+from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
-from jobfac.store import jobs, output
+from jobfac.store import jobs, output, parameters
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.connections import secrets_of
 
@@ -172,10 +173,12 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
 
     Each piece is stored in its own transaction, so a long file does not block other writers.
     """
-    job = db.query(_job_of, name)
-    if job is None:
+    found = db.query(_job_of, name)
+    if found is None:
         return  # purged
+    job, sensitive = found
     secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
+    secrets += [text.encode() for text in sensitive]
     if job.sql is not None:
         secrets += secrets_of(resolve(job.sql.connection))
     stored = db.query(output.end_of, *name)
@@ -189,13 +192,14 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
         spool.close(delete=False)
 
 
-def _job_of(conn: sa.Connection, name: SpoolName) -> Job | None:
+def _job_of(conn: sa.Connection, name: SpoolName) -> tuple[Job, list[str]] | None:
+    """Return the job of a run and the texts of the run's sensitive parameters; None: there is no such run."""
     row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
     if row is None:
         return None
     job = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(job, Job)
-    return job
+    return job, list(secrets_in(parameters.sensitive_of(conn, name.run)))
 
 
 def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -> None:

@@ -4,9 +4,8 @@ Due scheduled runs and queued sequences are moved in separate transactions, beca
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,11 +18,13 @@ from jobfac.store import jobs, output, parameters, runs, schedules, sequences, s
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Claimed, LeaseLost, fleet_load
+from jobfac.store.workers import Claimed, fleet_load
 from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
-from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.fair_share import Share, share_of
+
+CONTINUED = 20
+"""Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
 
 Key = tuple[int, int]
 """Run and attempt: an execution."""
@@ -119,12 +120,10 @@ class Turn:
 
     Attributes:
         definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
-        advances: advance the sequences of the runs that have ended; otherwise a sweep does it.
     """
 
     request: TurnRequest
     definitions: dict[tuple[str, int], AnyJob | DefinitionError]
-    advances: bool = True
     _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
     def take(self, conn: sa.Connection) -> TurnResult:
@@ -140,8 +139,7 @@ class Turn:
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
         finished = save(conn, request)
-        if self.advances:
-            finished += sequences.advance_after(conn, finished, request.name)
+        finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
@@ -209,7 +207,7 @@ class Turn:
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
         ended = workers.requeue_unknown(conn, lost, why, request.name)
-        finished += [*ended, *(sequences.advance_after(conn, ended, request.name) if self.advances else ())]
+        finished += [*ended, *sequences.advance_after(conn, ended, request.name)]
         return claimed, unowned
 
 
@@ -265,47 +263,8 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
-def take(
-    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob | DefinitionError], log: Any
-) -> TurnResult:
-    """Execute a turn. If that fails for an unknown reason, execute it without advancing sequences.
-
-    What is wrong with one sequence must not end the worker: the runs of all others would be lost, and those that have
-    ended would be executed again, by one worker after the other.
-
-    Raises:
-        LeaseLost: as ``Turn.take``.
-        Unreachable: the database is unreachable.
-    """
-    try:
-        return database.transact(Turn(request, definitions).take, retry_for=1.0)
-    except (LeaseLost, Unreachable):
-        raise
-    except Exception:
-        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-    # The first transaction may have been committed, and only the repetition failed.
-    request = replace(request, uncertain=True)
-    return database.transact(Turn(request, definitions, advances=False).take, retry_for=1.0)
-
-
-def expire(database: LoopDatabase, name: str, poison_attempts: int, log: Any) -> workers.Expiry:
-    """Expire dead workers. If that fails for an unknown reason, expire them without advancing sequences, as ``take``.
-
-    Raises:
-        Unreachable: the database is unreachable.
-    """
-    work = partial(sequences.expire, by=name, poison_attempts=poison_attempts)
-    try:
-        return database.transact(work, retry_for=1.0)
-    except Unreachable:
-        raise
-    except Exception:
-        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-    return database.transact(partial(work, advances=False), retry_for=1.0)
-
-
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
-    """After a turn: promote due scheduled runs and begin queued sequences, each in its own transaction.
+    """After a turn: promote due scheduled runs, begin queued sequences and continue others, in their own transactions.
 
     Returns how many runs have moved.
     """
@@ -315,6 +274,11 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             moved += db.transact(runs.promote_due, name, retry_for=0)
         if result.begin and result.state == WorkerState.ACTIVE:
             moved += db.transact(sequences.begin, name, retry_for=0).number
+        for _ in range(CONTINUED):
+            if not (unfinished := db.sequences.take_unfinished()):
+                break
+            db.transact(sequences.go_on, unfinished, name, retry_for=0)
+            moved += len(unfinished)
     except Unreachable as error:  # the next turn or a scheduler repeats it
         log.warning("runs not moved", action="move_failed", reason=str(error))
     except Exception:  # what is wrong with one sequence must not end the worker

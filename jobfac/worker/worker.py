@@ -42,7 +42,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import TurnRequest, expire, lock_rules, move_on, save, take
+from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -78,7 +78,6 @@ class Worker:
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._pulse = Pulse()
-        self._advances = True  # whether the next registration after a lost lease advances sequences
         self._health = Health(self._log)
         self._limits = LoadLimits(settings.max_cpu_pressure, settings.min_free_memory)
         self._guardian = Guardian()
@@ -229,7 +228,7 @@ class Worker:
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = take(self._database, request, self._definitions, self._log)
+            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -246,7 +245,8 @@ class Worker:
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if result.moves else 0
+        moves = result.moves or self._db.sequences.is_unfinished
+        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if moves else 0
         taken = sum(one.weight for one in result.claimed)
         is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
         agenda.look_at = agenda.fair.claimed(result.share, free, taken, time.monotonic())
@@ -273,8 +273,8 @@ class Worker:
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
             self._database.do(lambda: self._spool.clear_dead(self._db))
-            poison = self._settings.poison_attempts
-            self._telemetry.expired(expire(self._database, self.name, poison, self._log))
+            expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
+            self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
@@ -298,7 +298,7 @@ class Worker:
 
         def requeue(conn: sa.Connection) -> None:
             lock_rules(conn, request)
-            sequences.expire(conn, self.name, former, save(conn, request), advances=self._advances)
+            sequences.expire(conn, self.name, only=former, finished=save(conn, request))
 
         try:
             self._register(requeue)
@@ -309,13 +309,6 @@ class Worker:
                 # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
-        except Exception:
-            if not self._advances:
-                raise
-            self._log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-            self._advances = False
-            return
-        self._advances = True
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.forget_fenced(why)
@@ -336,8 +329,9 @@ class Worker:
         self._held.kill()
         for thread in (self._poller, self._files, self._shipper):
             thread.close()
+        self._lease.leave()
         try:
-            self._db.transact(self._deregister, retry_for=3.0)
+            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, retry_for=3.0)
         except Exception as error:  # its runs are requeued when its lease expires
             unknown = not isinstance(error, Unreachable)
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
@@ -345,6 +339,3 @@ class Worker:
             one.close()
         self._phases.leave()
         self._log.info("worker stopped", action="worker_stopped")
-
-    def _deregister(self, conn: sa.Connection) -> None:
-        sequences.deregister(conn, self._lease.worker_id, self.name)

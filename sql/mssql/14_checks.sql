@@ -6,6 +6,37 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_text
+    @text NVARCHAR(MAX) -- one or several texts
+AS
+-- Refuse half of a character (a lone surrogate), such as a text has that was cut in the middle of an emoji. The drivers
+-- cannot read it, so no worker could claim from a queue with such a run, and no list could show it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @first NVARCHAR(5) = CONCAT(NCHAR(55296), N'-', NCHAR(56319)); -- the ranges of the two halves
+    DECLARE @second NVARCHAR(5) = CONCAT(NCHAR(56320), N'-', NCHAR(57343));
+    DECLARE @framed NVARCHAR(MAX) = CONCAT(N'.', @text, N'.');
+    IF @framed COLLATE Latin1_General_BIN2 LIKE N'%[' + @first + N'][^' + @second + N']%'
+        OR @framed COLLATE Latin1_General_BIN2 LIKE N'%[^' + @first + N'][' + @second + N']%'
+        THROW 50007, N'A text has half of a character (a lone surrogate); do not cut it in the middle of one.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.cut_text
+    @text NVARCHAR(MAX) OUTPUT,
+    @most INT
+AS
+-- Cut a text to a column's length, but not in the middle of a character.
+BEGIN
+    SET NOCOUNT ON;
+    IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
+        RETURN;
+    SET @text = LEFT(@text, @most);
+    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE N'[' + NCHAR(55296) + N'-' + NCHAR(56319) + N']'
+        SET @text = LEFT(@text, @most - 1);
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.check_inside
     @sequence NVARCHAR(128),
     @arguments NVARCHAR(MAX),
@@ -116,6 +147,9 @@ BEGIN
     END;
     IF DATALENGTH(@payload) > 8388608
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    -- A worker that claims the run reads all of it.
+    IF DATALENGTH(@arguments) > 8388608
+        THROW 50007, N'@arguments has more than 4,194,304 characters; keep them elsewhere and pass their place.', 1;
     IF @delay_seconds < 0
         THROW 50007, N'@delay_seconds must not be negative.', 1;
 END;
@@ -170,6 +204,8 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    IF DATALENGTH(@parameters) > 2097152
+        THROW 50007, N'@parameters has more than 1,048,576 characters; put them into a payload or a file.', 1;
     -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
     IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
         THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;

@@ -153,6 +153,18 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
         );
+    -- `$${` is plain text, and a placeholder may hold spaces.
+    DECLARE @texts NVARCHAR(MAX) = CONCAT(
+        JSON_QUERY(@definition, '$.command'), JSON_QUERY(@definition, '$.environment'),
+        JSON_VALUE(@definition, '$.directory'), JSON_QUERY(@definition, '$.output'),
+        CASE WHEN @arguments IS NULL THEN JSON_QUERY(@definition, '$.arguments') END
+    );
+    IF @sentence IS NULL AND @manual = 1
+        AND CHARINDEX(N'${trigger.', REPLACE(REPLACE(@texts, N'$${', N''), N' ', N'')) > 0
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' cannot be started by hand: it refers to what only a trigger has, such as ',
+            N'${trigger.path}; declare a parameter with that default, refer to that, and give it a value.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
@@ -236,7 +248,9 @@ BEGIN
             );
             IF @other IS NOT NULL
             BEGIN
-                DECLARE @replaced NVARCHAR(128) = CONCAT(LEFT(@by, 117), N' (replaced)');
+                DECLARE @starter NVARCHAR(MAX) = @by;
+                EXEC jobfac.cut_text @text = @starter OUTPUT, @most = 117;
+                DECLARE @replaced NVARCHAR(128) = CONCAT(@starter, N' (replaced)');
                 EXEC jobfac.request_stop @run = @other, @now = 0, @by = @replaced;
             END;
         END;
@@ -327,6 +341,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
@@ -350,6 +365,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
     BEGIN
         SET @sentence = CONCAT(

@@ -34,6 +34,8 @@ BEGIN
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     IF @priority NOT BETWEEN -1000 AND 1000
         THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @by, N'|', @parameters);
+    EXEC jobfac.check_text @text = @said;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -91,6 +93,7 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
     DECLARE @arguments NVARCHAR(MAX), @payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -170,6 +173,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
+    EXEC jobfac.check_text @text = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -247,6 +251,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
@@ -275,6 +280,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by), @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @said;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -290,9 +297,11 @@ BEGIN
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        SET @detail = CONCAT(N'hold ', @hold_id, N' of ', @sentence);
+        EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.
         INSERT INTO jobfac.news (attempt, job, event, detail, created_at)
-        SELECT 0, j.id, 'held', LEFT(CONCAT(N'hold ', @hold_id, N' of ', @sentence), 1000), SYSUTCDATETIME()
+        SELECT 0, j.id, 'held', @detail, SYSUTCDATETIME()
         FROM jobfac.job AS j
         JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
         LEFT JOIN jobfac.queue AS q ON q.name = j.queue
@@ -323,6 +332,7 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
@@ -371,6 +381,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
+    EXEC jobfac.check_text @text = @said;
     IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
@@ -446,6 +458,8 @@ BEGIN
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
     DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by, N'|', @parameters), @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @said;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -515,11 +529,10 @@ BEGIN
         WHERE id = @visit AND decision IS NULL AND result IS NULL;
         IF @@ROWCOUNT = 0
             THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
+        SET @detail = CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters);
+        EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
-        VALUES (
-            @run, @attempt, SYSUTCDATETIME(), @decision, @who,
-            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters), 1000)
-        );
+        VALUES (@run, @attempt, SYSUTCDATETIME(), @decision, @who, @detail);
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (
             SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200),

@@ -1813,6 +1813,37 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_text
+    @text NVARCHAR(MAX) -- one or several texts
+AS
+-- Refuse half of a character (a lone surrogate), such as a text has that was cut in the middle of an emoji. The drivers
+-- cannot read it, so no worker could claim from a queue with such a run, and no list could show it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @first NVARCHAR(5) = CONCAT(NCHAR(55296), N'-', NCHAR(56319)); -- the ranges of the two halves
+    DECLARE @second NVARCHAR(5) = CONCAT(NCHAR(56320), N'-', NCHAR(57343));
+    DECLARE @framed NVARCHAR(MAX) = CONCAT(N'.', @text, N'.');
+    IF @framed COLLATE Latin1_General_BIN2 LIKE N'%[' + @first + N'][^' + @second + N']%'
+        OR @framed COLLATE Latin1_General_BIN2 LIKE N'%[^' + @first + N'][' + @second + N']%'
+        THROW 50007, N'A text has half of a character (a lone surrogate); do not cut it in the middle of one.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.cut_text
+    @text NVARCHAR(MAX) OUTPUT,
+    @most INT
+AS
+-- Cut a text to a column's length, but not in the middle of a character.
+BEGIN
+    SET NOCOUNT ON;
+    IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
+        RETURN;
+    SET @text = LEFT(@text, @most);
+    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE N'[' + NCHAR(55296) + N'-' + NCHAR(56319) + N']'
+        SET @text = LEFT(@text, @most - 1);
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.check_inside
     @sequence NVARCHAR(128),
     @arguments NVARCHAR(MAX),
@@ -1923,6 +1954,9 @@ BEGIN
     END;
     IF DATALENGTH(@payload) > 8388608
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    -- A worker that claims the run reads all of it.
+    IF DATALENGTH(@arguments) > 8388608
+        THROW 50007, N'@arguments has more than 4,194,304 characters; keep them elsewhere and pass their place.', 1;
     IF @delay_seconds < 0
         THROW 50007, N'@delay_seconds must not be negative.', 1;
 END;
@@ -1977,6 +2011,8 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    IF DATALENGTH(@parameters) > 2097152
+        THROW 50007, N'@parameters has more than 1,048,576 characters; put them into a payload or a file.', 1;
     -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
     IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
         THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
@@ -2183,6 +2219,18 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
         );
+    -- `$${` is plain text, and a placeholder may hold spaces.
+    DECLARE @texts NVARCHAR(MAX) = CONCAT(
+        JSON_QUERY(@definition, '$.command'), JSON_QUERY(@definition, '$.environment'),
+        JSON_VALUE(@definition, '$.directory'), JSON_QUERY(@definition, '$.output'),
+        CASE WHEN @arguments IS NULL THEN JSON_QUERY(@definition, '$.arguments') END
+    );
+    IF @sentence IS NULL AND @manual = 1
+        AND CHARINDEX(N'${trigger.', REPLACE(REPLACE(@texts, N'$${', N''), N' ', N'')) > 0
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' cannot be started by hand: it refers to what only a trigger has, such as ',
+            N'${trigger.path}; declare a parameter with that default, refer to that, and give it a value.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
@@ -2266,7 +2314,9 @@ BEGIN
             );
             IF @other IS NOT NULL
             BEGIN
-                DECLARE @replaced NVARCHAR(128) = CONCAT(LEFT(@by, 117), N' (replaced)');
+                DECLARE @starter NVARCHAR(MAX) = @by;
+                EXEC jobfac.cut_text @text = @starter OUTPUT, @most = 117;
+                DECLARE @replaced NVARCHAR(128) = CONCAT(@starter, N' (replaced)');
                 EXEC jobfac.request_stop @run = @other, @now = 0, @by = @replaced;
             END;
         END;
@@ -2357,6 +2407,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
@@ -2380,6 +2431,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
     BEGIN
         SET @sentence = CONCAT(
@@ -2441,6 +2493,8 @@ BEGIN
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     IF @priority NOT BETWEEN -1000 AND 1000
         THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @by, N'|', @parameters);
+    EXEC jobfac.check_text @text = @said;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -2498,6 +2552,7 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
     DECLARE @arguments NVARCHAR(MAX), @payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -2577,6 +2632,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
+    EXEC jobfac.check_text @text = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -2654,6 +2710,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
@@ -2682,6 +2739,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by), @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @said;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -2697,9 +2756,11 @@ BEGIN
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        SET @detail = CONCAT(N'hold ', @hold_id, N' of ', @sentence);
+        EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.
         INSERT INTO jobfac.news (attempt, job, event, detail, created_at)
-        SELECT 0, j.id, 'held', LEFT(CONCAT(N'hold ', @hold_id, N' of ', @sentence), 1000), SYSUTCDATETIME()
+        SELECT 0, j.id, 'held', @detail, SYSUTCDATETIME()
         FROM jobfac.job AS j
         JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
         LEFT JOIN jobfac.queue AS q ON q.name = j.queue
@@ -2730,6 +2791,7 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    EXEC jobfac.check_text @text = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
@@ -2778,6 +2840,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
+    EXEC jobfac.check_text @text = @said;
     IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
@@ -2853,6 +2917,8 @@ BEGIN
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
     DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by, N'|', @parameters), @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @said;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -2922,11 +2988,10 @@ BEGIN
         WHERE id = @visit AND decision IS NULL AND result IS NULL;
         IF @@ROWCOUNT = 0
             THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
+        SET @detail = CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters);
+        EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
-        VALUES (
-            @run, @attempt, SYSUTCDATETIME(), @decision, @who,
-            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason, N': ' + @parameters), 1000)
-        );
+        VALUES (@run, @attempt, SYSUTCDATETIME(), @decision, @who, @detail);
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (
             SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200),

@@ -29,6 +29,8 @@ DROP PROCEDURE IF EXISTS jobfac.check_parameters;
 DROP PROCEDURE IF EXISTS jobfac.check_hold;
 DROP PROCEDURE IF EXISTS jobfac.check_request;
 DROP PROCEDURE IF EXISTS jobfac.check_inside;
+DROP PROCEDURE IF EXISTS jobfac.cut_text;
+DROP PROCEDURE IF EXISTS jobfac.check_text;
 DROP PROCEDURE IF EXISTS jobfac.check_repeat;
 DROP VIEW IF EXISTS jobfac.v_notifications;
 DROP VIEW IF EXISTS jobfac.v_audit;

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.database.engine import Database
+from jobfac.programs import spool_path
 from jobfac.programs.masking import Mask, base64_forms
 from jobfac.secret_references import SecretError, resolve
+from jobfac.store import output
+from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
+from tests.support.database import define, start
 from tests.support.factory import wait_for
 
 SECRET = "p4ss/w0rd+?>~ü"
@@ -110,3 +115,17 @@ def test_a_secret_behind_links_of_the_user_is_read(tmp_path: Path) -> None:
     (tmp_path / "token").symlink_to("..data/token")
     (tmp_path / "absolute").symlink_to(tmp_path / "token")
     assert resolve(f"file:{tmp_path}/token") == resolve(f"file:{tmp_path}/absolute") == "geheim"
+
+
+def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database, tmp_path: Path) -> None:
+    define(db, a={"command": ["load"], "parameters": {"token": {"sensitive": True}, "open": {}}})
+    run = start(db, "a", parameters={"token": "hunter22", "open": "shown"})
+    left = tmp_path / "spool" / "token"
+    left.mkdir(parents=True)
+    (tmp_path / "spool").chmod(0o700)
+    (left / "lock").touch()
+    spool_path(left, run, 1, "stdout").write_text("hunter22 and shown")
+    SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
+    with db.read() as conn:
+        (piece,) = output.read(conn, run, 1, {"stdout": 0})
+    assert piece.data == b"******** and shown"

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database import sequence_memory
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
 from jobfac.programs import spool_path
@@ -59,14 +60,23 @@ def test_an_unknown_fault_of_one_start_stops_no_other(db: Database, monkeypatch:
     assert (str(bad), isinstance(good, int)) == ("Job 'a' cannot be started: KeyError('x').", True)
 
 
+def _fail(conn: object, run_id: int, by: str) -> Finished | None:
+    """Stands for a fault that nobody knows."""
+    raise RuntimeError
+
+
+def _sweep_until_failed(served: Served, run_id: int) -> None:
+    def failed() -> bool:
+        served.db.transact(sequences.sweep, "me")
+        return bool(served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed")
+
+    wait_for(failed, "the sequence is advanced")
+
+
 def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(conn: object, finished: Iterable[Finished], by: str) -> list[Finished]:
-        if list(finished):
-            raise RuntimeError
-        return []
-
+    monkeypatch.setattr(sequence_memory, "LEFT_OUT_FOR", 2.0)
     served.define("a", restartable=False)
     served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
     for expired_by in ("worker", "scheduler"):
@@ -75,25 +85,20 @@ def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
         assert player.look() == ["a"]
         player.lapse()
         with monkeypatch.context() as patched:
-            patched.setattr(advance, "advance_after", fail)
+            patched.setattr(advance, "_advance", _fail)
             if expired_by == "worker":
                 with served.worker() as worker:
                     wait_for(lambda: _states(served, "a")[0] == "lost", "the run of the dead worker has ended")
                     assert worker.running == 0
             else:
                 _expire_to_the_end(served)
-        served.db.transact(sequences.sweep, "me")
-        assert served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed"
+        _sweep_until_failed(served, run_id)
 
 
 def test_a_worker_registers_again_although_a_sequence_cannot_be_advanced(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(conn: object, finished: Iterable[Finished], by: str) -> list[Finished]:
-        if list(finished):
-            raise RuntimeError
-        return []
-
+    monkeypatch.setattr(sequence_memory, "LEFT_OUT_FOR", 2.0)
     served.define("a", command=["sleep", "600"], restartable=False)
     served.define("other")
     served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
@@ -101,14 +106,13 @@ def test_a_worker_registers_again_although_a_sequence_cannot_be_advanced(
     with served.worker() as worker:
         wait_for(lambda: worker.running == 1, "the program runs")
         with monkeypatch.context() as patched:
-            patched.setattr(advance, "advance_after", fail)
+            patched.setattr(advance, "_advance", _fail)
             with served.db.begin() as conn:  # as an expiry does
                 conn.execute(worker_lease.update().values(ended=True))
             wait_for(lambda: _states(served, "a") == ["lost"], "the run has ended", 60)
             other = served.start("other")
             wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
-    served.db.transact(sequences.sweep, "me")
-    assert served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed"
+    _sweep_until_failed(served, run_id)
 
 
 def _expire_to_the_end(served: Served) -> None:

@@ -87,6 +87,12 @@ CREATE FUNCTION dbo.len(value text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
 CREATE FUNCTION dbo.datalength(value text) RETURNS bigint LANGUAGE sql IMMUTABLE AS
     $$ SELECT 2::bigint * length(value) $$;
 CREATE FUNCTION dbo.datalength(value bytea) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT length(value)::bigint $$;
+-- U+E000 stands for half of a character, which PostgreSQL does not store.
+CREATE FUNCTION dbo.nchar(code integer) RETURNS text LANGUAGE sql IMMUTABLE AS
+    $$ SELECT chr(CASE WHEN code BETWEEN 55296 AND 57343 THEN 57344 ELSE code END) $$;
+-- A pattern with ranges in brackets, without other signs of regular expressions.
+CREATE FUNCTION dbo.is_like(value text, pattern text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
+    $$ SELECT value ~ ('^' || replace(pattern, '%', '.*') || '$') $$;
 CREATE FUNCTION dbo.charindex(part text, value text) RETURNS integer LANGUAGE sql IMMUTABLE AS
     $$ SELECT strpos(value, part) $$;
 CREATE FUNCTION dbo.replicate(value text, times bigint) RETURNS text LANGUAGE sql IMMUTABLE AS

@@ -1,13 +1,17 @@
 """Server-sent events: their encoding, and the streaming response."""
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from jobfac.api.live.feed import LiveFeed
+from jobfac.errors import Unreachable
 
 MEDIA = "text/event-stream"
 
@@ -15,6 +19,9 @@ KEEP_ALIVE = 15.0
 """Seconds without an event after which a comment is sent, so that no proxy closes the connection as idle."""
 
 COMMENT = b": still here\n\n"
+
+CHECK = 30.0
+"""Seconds after which a stream checks again whether its key is valid. It may have been revoked, or have expired."""
 
 
 def event(kind: str, data: Any, position: object = None) -> bytes:
@@ -28,10 +35,32 @@ def event(kind: str, data: Any, position: object = None) -> bytes:
 class EventStream(StreamingResponse):
     """A streaming response. It counts against the caller's share of streams until it ends."""
 
-    def __init__(self, live: LiveFeed, caller: str, events: AsyncIterator[bytes]) -> None:
-        super().__init__(events, media_type=MEDIA, headers={"X-Accel-Buffering": "no", "Vary": "Accept"})
+    def __init__(
+        self, live: LiveFeed, caller: str, events: AsyncGenerator[bytes, None], is_valid: Callable[[], bool]
+    ) -> None:
+        """``is_valid``: whether the caller's key or session is still accepted; it may read the database."""
+        self._is_valid = is_valid
+        headers = {"X-Accel-Buffering": "no", "Vary": "Accept"}
+        super().__init__(self._while_valid(events), media_type=MEDIA, headers=headers)
         self._live = live
         self._caller = caller
+
+    async def _while_valid(self, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+        """Yield the events, and end soon after the caller's key was revoked."""
+        checked = time.monotonic()
+        async with aclosing(events) as following:
+            async for one in following:
+                if time.monotonic() - checked >= CHECK:
+                    if not await run_in_threadpool(self._still_valid):
+                        return
+                    checked = time.monotonic()
+                yield one
+
+    def _still_valid(self) -> bool:
+        try:
+            return self._is_valid()
+        except Unreachable:  # nothing new can be read either
+            return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._live.admitted(self._caller):  # raises before the response begins

@@ -1,7 +1,7 @@
 """`/v1/events`: a stream of changes of runs and workers."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -28,14 +28,13 @@ async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers
     after = query.after
     if after is None and headers.last_event_id:
         after = int(headers.last_event_id)
-    return EventStream(
-        request.service.live, request.caller.name, _events(request.service, request.caller, query, after)
-    )
+    following = _events(request.service, request.caller, query, after)
+    return EventStream(request.service.live, request.caller.name, following, request.is_accepted)
 
 
 async def _events(
     service: Service, caller: Caller, query: parameters.EventsQuery, after: int | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     until = None if query.seconds is None else time.monotonic() + query.seconds
     yield COMMENT  # so that the client sees that it is connected
     async with service.live.listen() as listener:

@@ -3,7 +3,7 @@
 import base64
 import codecs
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -106,7 +106,8 @@ async def get_output(
     after = query.after or (headers.last_event_id if MEDIA in accepted else None)
     reader = await run_in_threadpool(service.db.query, _reader, caller, run, query, after, retry_for=RETRY_FOR)
     if MEDIA in accepted:
-        return EventStream(service.live, caller.name, _follow(service, caller, reader, query.seconds))
+        following = _follow(service, caller, reader, query.seconds)
+        return EventStream(service.live, caller.name, following, request.is_accepted)
     respond = _page if "application/json" in accepted else _text
     return await run_in_threadpool(respond, service, caller, reader)
 
@@ -172,7 +173,9 @@ def _page(service: Service, caller: Caller, reader: Reader) -> ApiResponse:
     return ApiResponse(page, headers={"Vary": "Accept"})
 
 
-async def _follow(service: Service, caller: Caller, reader: Reader, seconds: float | None) -> AsyncIterator[bytes]:
+async def _follow(
+    service: Service, caller: Caller, reader: Reader, seconds: float | None
+) -> AsyncGenerator[bytes, None]:
     """Send `output` events of one attempt after another, and `end` when the run is final."""
     until = None if seconds is None else time.monotonic() + seconds
     with service.live.watch(reader.run_id, output=True) as watch:

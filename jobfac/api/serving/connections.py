@@ -11,6 +11,7 @@ import resource
 import socket
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.api.serving.log_throttle import LogThrottle
@@ -46,8 +47,9 @@ def connection_limit(configured: int = 0) -> int:
 class Connections:
     """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until the header of a request is complete, and again after the response. In between it is
-    *busy* and is not closed in favour of others.
+    A connection is *waiting* until a request is complete, and again after the response. In between it is *busy* and is
+    not closed in favour of others. A request whose body is still to come may have no key, so a client that sends it
+    slowly keeps its place among those that wait.
     """
 
     def __init__(self, limit: int) -> None:
@@ -55,6 +57,7 @@ class Connections:
         self._open: dict[int, Accepted] = {}
         self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._receiving: set[int] = set()  # those among the waiting whose header is complete
         self._throttle = LogThrottle()
 
     def __len__(self) -> int:
@@ -75,11 +78,16 @@ class Connections:
 
     def expect_header(self, number: int) -> None:
         """Close the connection unless the header of a request is complete within ``HEADER_TIMEOUT``."""
-        if number in self._waiting and number not in self._timers:
+        if number in self._waiting and number not in self._timers and number not in self._receiving:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
+    def receiving(self, number: int) -> None:
+        """Record that the header of a request is complete, but not its body."""
+        self._receiving.add(number)
+        self._stop_timer(number)
+
     def busy(self, number: int) -> None:
-        """Record that a request is being handled."""
+        """Record that a complete request is being handled."""
         self._forget(number)
 
     def idle(self, number: int) -> None:
@@ -106,6 +114,10 @@ class Connections:
 
     def _forget(self, number: int) -> None:
         self._waiting.pop(number, None)
+        self._receiving.discard(number)
+        self._stop_timer(number)
+
+    def _stop_timer(self, number: int) -> None:
         if timer := self._timers.pop(number, None):
             timer.cancel()
 
@@ -209,7 +221,10 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def handle_events(self) -> None:
             super().handle_events()
             if self.cycle is not None and not self.cycle.response_complete:
-                connections.busy(self.number)
+                if self.conn.their_state is h11.SEND_BODY:
+                    connections.receiving(self.number)
+                else:
+                    connections.busy(self.number)
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)

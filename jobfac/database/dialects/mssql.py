@@ -83,7 +83,8 @@ class Mssql:
     gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
-        _one_pool(url.get_driver_name())
+        driver = url.get_driver_name()
+        _one_pool(driver)
         engine = sa.create_engine(
             with_driver(url),
             isolation_level=isolation_level,
@@ -95,7 +96,7 @@ class Mssql:
         )
         engine.dialect.statement_compiler = _compiler_with_hints(engine.dialect.statement_compiler)
         settings = SESSION.format(milliseconds=1000 * (LOCKS if lock_wait is None else lock_wait))
-        sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings))
+        sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings, driver))
         declare_types(engine)
         set_time_limit(engine)
         return engine
@@ -284,10 +285,23 @@ def _one_pool(driver: str) -> None:
         mssql_python.pooling(enabled=False)
 
 
-def _set_up(connection: Any, settings: str) -> None:
+WIDE = (-8, -9, -10)
+"""The ODBC types of NCHAR, NVARCHAR and NTEXT."""
+
+
+def _set_up(connection: Any, settings: str, driver: str) -> None:
+    if driver == "pyodbc":  # mssql-python has no such choice for every column
+        for kind in WIDE:
+            connection.add_output_converter(kind, _decoded)
     cursor = connection.cursor()
     cursor.execute(settings)
     cursor.close()
+
+
+def _decoded(text: bytes) -> str:
+    """Return a text. Half of a character becomes U+FFFD: the driver would raise an error, and a worker could not claim
+    from a queue in which such a run waits."""
+    return text.decode("utf-16-le", "replace")
 
 
 def _error_parts(error: Any) -> tuple[frozenset[int], str, str]:

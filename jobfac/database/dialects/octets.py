@@ -1,4 +1,7 @@
-"""The length of a value in bytes as a SQL expression. (LEN of SQL Server does not count trailing blanks.)"""
+"""The length of a value in bytes, and a text unless it is too long, as SQL expressions.
+
+(LEN of SQL Server does not count trailing blanks.)
+"""
 
 from typing import Any
 
@@ -23,3 +26,25 @@ def _sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(octets, "mssql")
 def _mssql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
     return f"DATALENGTH{compiler.process(element.clause_expr, **kw)}"
+
+
+class unless_longer(GenericFunction[str]):  # noqa: N801 - reads like the SQL function it is
+    """``unless_longer(column, limit)``: the text, or some text of ``limit + 1`` characters if it is longer.
+
+    Not its beginning: SQL Server would cut a character beyond U+FFFF in its middle, which the drivers cannot read.
+    """
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(unless_longer, "sqlite")
+def _unless_longer_sqlite(element: unless_longer, compiler: SQLCompiler, **kw: Any) -> str:
+    column, limit = element.clauses
+    return f"substr({compiler.process(column, **kw)}, 1, {compiler.process(limit, **kw)} + 1)"
+
+
+@compiles(unless_longer, "mssql")
+def _unless_longer_mssql(element: unless_longer, compiler: SQLCompiler, **kw: Any) -> str:
+    column, limit = (compiler.process(one, **kw) for one in element.clauses)
+    return f"CASE WHEN DATALENGTH({column}) > 2 * {limit} THEN REPLICATE(N'.', {limit} + 1) ELSE {column} END"

@@ -54,7 +54,7 @@ def read_value(limits: Limits, value: Any) -> Value:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"must be a list, such as [1, 2] in JSON, not {shown(value)}") from None
     entries = list(value) if isinstance(value, list | tuple) else [value]
     if len(entries) > MOST_ITEMS:

@@ -28,6 +28,20 @@ def active(conn: sa.Connection) -> list[HoldView]:
     return [from_row(HoldView, row) for row in conn.execute(_ACTIVE).mappings()]
 
 
+def of_categories(conn: sa.Connection, found: Sequence[HoldView], categories: Sequence[str]) -> list[HoldView]:
+    """Return those of these holds that a caller with these categories may see: of a category or a job of theirs, and
+    those of pools and of everything, which concern everybody."""
+    names = {one.job for one in found if one.job is not None}
+    given = rows.rows_parameter({"job": one} for one in sorted(names))
+    known = conn.execute(_categories(conn.dialect.name), given).all() if names else []
+    seen = {row.id.lower() for row in known if row.category in categories}
+    return [
+        one
+        for one in found
+        if (one.job is None or one.job.lower() in seen) and (one.category is None or one.category in categories)
+    ]
+
+
 def every(conn: sa.Connection) -> list[HoldView]:
     """Return up to ``LIST`` holds, ended ones included, newest first."""
     query = _SHOWN.order_by(start_hold.c.id.desc()).limit(LIST)

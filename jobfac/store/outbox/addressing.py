@@ -176,12 +176,10 @@ def _definition(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -
 
 
 def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[Notify]:
-    try:
-        stored = jobs.load(conn, job_id)
-    except DefinitionError as error:
-        problems.append(f"job '{job_id}' cannot be read: {error}")
-        return
-    if stored is not None:
+    stored = jobs.load(conn, job_id)
+    if stored is not None and stored.unreadable:
+        problems.append(f"job '{job_id}' cannot be read: {stored.unreadable}")
+    elif stored is not None:
         entries = (*stored.definition.notify, *stored.defaults.notify)
         yield from (entry for entry in entries if entry.of != "jobs")
 

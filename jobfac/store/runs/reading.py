@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import unless_longer
 from jobfac.database.tables import attempt, run, visit
 from jobfac.database.types import flag
 from jobfac.errors import no_run
@@ -27,8 +28,8 @@ def listed(name: str) -> sa.ColumnElement[Any]:
     column = run.c[name]
     if name not in LARGE:
         return column
-    place: sa.ColumnElement[Any] = sa.literal_column(f"1, {LIMIT + 1}")
-    return sa.func.substring(column, place, type_=sa.Text()).label(name)
+    limit: sa.ColumnElement[Any] = sa.literal_column(str(LIMIT))
+    return unless_longer(column, limit).label(name)
 
 
 def without_large(row: sa.RowMapping) -> RunView:

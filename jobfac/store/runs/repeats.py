@@ -1,6 +1,5 @@
 """Repeated starts: a start with a key that was used before must be the same start."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from jobfac.definitions import DefinitionError, Problem
 from jobfac.definitions.parameters import constants
 from jobfac.store import jobs, parameters
 from jobfac.store.runs.request import StartRequest
+from jobfac.views.serialization import read_json
 
 NEAR = timedelta(seconds=1)
 """Two times that differ by less than this are equal, because the database rounds times."""
@@ -67,4 +67,4 @@ def _differs_in_time(request: StartRequest, row: sa.Row[Any]) -> bool:
 
 
 def _decoded(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    return None if text is None else read_json(text)

@@ -24,6 +24,7 @@ from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
+from jobfac.views.serialization import read_json
 
 ALL = 2**31 - 1
 
@@ -232,11 +233,11 @@ def retry(
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
-    combined = {**(json.loads(row.overrides) if row.overrides else {}), **(overrides or {})}
+    combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
         job=row.job,
         by=by,
-        arguments=None if row.arguments is None else json.loads(row.arguments),
+        arguments=None if row.arguments is None else read_json(row.arguments),
         payload=row.payload,
         priority=row.priority,
         key=key,

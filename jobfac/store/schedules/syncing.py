@@ -96,7 +96,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     Raises:
         Refused: a sequence runs it, or another job starts after it.
     """
-    known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
+    known = {one.id: one.body for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
         raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")

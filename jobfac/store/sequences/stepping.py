@@ -1,7 +1,6 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
+from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
@@ -27,6 +27,7 @@ from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
+from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
 """The parameters of the runs of a step with ``for_each``."""
@@ -72,7 +73,7 @@ class SequenceRun:
     """
 
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
-        overrides = json.loads(row.overrides) if row.overrides else {}
+        overrides = read_json(row.overrides) if row.overrides else {}
         self.run_id = row.id
         self.attempt = row.attempt
         self.notify = row.notify
@@ -256,6 +257,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         job=job,
         by=f"run {parent.run_id}",
         arguments=None if arguments is None else [text(one, job in parent.arguments) for one in arguments],
+        with_values=places_of_values(arguments or ()),
         payload=None if payload is None else text(payload, job in parent.payloads),
         parameters={
             name: fill_typed(value, parent.sequence, outputs, parent.context)

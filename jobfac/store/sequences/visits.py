@@ -14,6 +14,7 @@ from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause
 from jobfac.store.sequences.references import LONGEST, UnknownReference
+from jobfac.views.serialization import read_json
 
 
 class VisitRow(NamedTuple):
@@ -297,7 +298,7 @@ def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | N
             )
             text = conn.execute(given.order_by(visit.c.id.desc()).limit(1)).scalar()
             if text is not None:
-                return dict(json.loads(text))
+                return dict(read_json(text))
             continue
         query = (
             sa.select(run.c.outputs, run.c.item, run.c.visit_id)

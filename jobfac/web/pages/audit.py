@@ -1,11 +1,10 @@
 """`/audit`: who did what."""
 
-import json
-
 import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac.store.history import audit_log
+from jobfac.web.indentation import indented
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
@@ -24,17 +23,7 @@ def audit(visit: Visit) -> Response:
         )  # fmt: skip
 
     numbers, found = visit.together(read)
-    return visit.render("audit.html", active="audit", counts=numbers, query=query, found=found, laid_out=laid_out)
-
-
-def laid_out(text: str | None) -> str:
-    """Return the state before or after as text. JSON is indented."""
-    if not text or not text.startswith("{"):
-        return text or ""
-    try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
-        return text
+    return visit.render("audit.html", active="audit", counts=numbers, query=query, found=found, indented=indented)
 
 
 PAGES: tuple[Page, ...] = (get("/audit", audit, everywhere=True),)

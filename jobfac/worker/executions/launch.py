@@ -27,6 +27,7 @@ from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
+from jobfac.views.serialization import read_json
 from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
 from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
@@ -128,7 +129,7 @@ class Launch:
 
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self.definition, self._claimed
-        arguments = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
+        arguments = job.arguments if claimed.arguments is None else tuple(read_json(claimed.arguments))
         environment, secrets = self._environment()
         if job.sql is not None:
             if arguments:

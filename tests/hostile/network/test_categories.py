@@ -1,4 +1,6 @@
-"""A key that is limited to categories learns nothing about jobs of others that share limits with its own."""
+"""A key that is limited to categories learns nothing about jobs of others: by limits, sequences, holds or past."""
+
+from typing import Any
 
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
@@ -19,3 +21,51 @@ def test_a_run_that_waits_for_another_category_does_not_name_its_holder(served: 
         assert "shared" in seen.text
         assert "theirs" not in seen.text
     assert limited.get(f"/v1/runs/{run}").json()["waits_for"] == "concurrency limit 1 of 'shared'"
+
+
+def test_a_limited_key_is_not_told_of_the_jobs_of_other_categories_in_its_sequence(served: Served) -> None:
+    """What such a notification says is the whole run, in an email even with its output."""
+    served.define("mine", category="a")
+    served.define("theirs", category="b")
+    for name, jobs in (("both", ["mine", "theirs"]), ("own", ["mine"])):
+        body = {"category": "a", "steps": [{"name": "one", "jobs": jobs}]}
+        served.admin.put(f"/v1/jobs/{name}", json=body).raise_for_status()
+    served.admin.put("/v1/jobs/around", json={"category": "a", "steps": [{"name": "o", "jobs": ["both"]}]})
+    limited = served.client(served.key(Role.OPERATOR, ["a"]))
+
+    def start(client: Any, job: str, of: str) -> int:
+        entry = {"on": ["finished"], "of": of, "to": {"email": "me@example.org"}}
+        return int(client.post(f"/v1/jobs/{job}/runs", json={"notify": [entry]}).status_code)
+
+    for of in ("jobs", "both"):
+        assert (start(limited, "both", of), start(limited, "around", of)) == (422, 422)
+        assert (start(limited, "own", of), start(served.operator, "both", of)) == (201, 201)
+    assert start(limited, "both", "sequence") == 201
+
+
+def test_a_limited_key_sees_no_hold_of_another_category(served: Served) -> None:
+    for name, category in (("mine", "a"), ("theirs", "b")):
+        served.define(name, category=category)
+    for scope in ({"job": "theirs"}, {"category": "b"}, {"job": "mine"}, {"category": "a"}, {"pool": "default"}, {}):
+        served.operator.post("/v1/holds", json={**scope, "reason": "why"}).raise_for_status()
+    limited = served.client(served.key(Role.VIEWER, ["a"]))
+    for held in (limited.get("/v1/overview").json()["holds"], limited.get("/v1/holds").json()["items"]):
+        seen = [(one["job"], one["category"], one["pool"]) for one in held]
+        assert seen == [("mine", None, None), (None, "a", None), (None, None, "default"), (None, None, None)]
+    assert len(served.viewer.get("/v1/overview").json()["holds"]) == 6
+
+
+def test_a_limited_key_does_not_take_over_a_deleted_job_of_another_category(served: Served) -> None:
+    """A new job of the same id would show the runs and the versions of the deleted one."""
+    for name, category in (("theirs", "b"), ("moved", "b"), ("moved", "a")):
+        served.define(name, category=category)
+    run = served.start("theirs", payload="secret")
+    for name in ("theirs", "moved"):
+        served.admin.delete(f"/v1/jobs/{name}").raise_for_status()
+    limited = served.client(served.key(Role.ADMIN, ["a"]))
+    body = {"command": ["true"], "category": "a"}
+    for name in ("theirs", "Theirs"):
+        assert limited.put(f"/v1/jobs/{name}", json=body).status_code == 403
+    assert limited.get(f"/v1/runs/{run}").status_code == 404
+    assert limited.put("/v1/jobs/moved", json=body).status_code == 201
+    assert limited.put("/v1/jobs/new", json=body).status_code == 201

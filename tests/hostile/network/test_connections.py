@@ -12,6 +12,7 @@ import pytest
 
 from jobfac.api import validation
 from jobfac.api.serving import connections
+from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -131,3 +132,26 @@ def test_the_longest_silent_connection_is_closed_for_a_new_one(served: Served) -
         assert all(is_closed(one) for one in idle[:5])
         assert httpx.get(f"{served.url}/healthz").status_code == 200
         assert served.server.app.state.service.live.open.total() == 1  # the stream is still served
+
+
+def test_slow_forms_block_no_other_client(served: Served) -> None:
+    """Nobody has to log in for them, so anybody could otherwise occupy all connections for as long as they like."""
+    served.server.connections.limit = 8
+    head = "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with ExitStack() as stack:
+        for _ in range(12):
+            connect(served.server.port, stack).sendall(f"{head}Content-Length: 1000\r\n\r\nkey=".encode())
+        wait_for(lambda: len(served.server.connections) == 8, "the limit is reached")
+        assert httpx.get(f"{served.url}/healthz").status_code == 200
+
+
+def test_a_form_of_somebody_who_may_not_send_it_is_not_read(served: Served) -> None:
+    large = {"key": "x" * 20_000}
+    assert served.client(None).post("/login", data=large).status_code == 413
+    viewer = served.keys[Role.VIEWER]
+    head = "POST /jobs/a/enable HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with ExitStack() as stack:
+        for authorization, status in (("", 303), (f"Authorization: Bearer {viewer}\r\n", 403)):
+            client = connect(served.server.port, stack)
+            client.sendall(f"{head}{authorization}Content-Length: 1000\r\n\r\nback=".encode())
+            assert client.recv(65536).startswith(f"HTTP/1.1 {status}".encode())

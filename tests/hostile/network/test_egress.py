@@ -234,3 +234,44 @@ def test_an_address_that_does_not_answer_is_asked_once_at_a_time(
     asker.ask([other])
     wait_for(lambda: asker.free == AT_A_TIME - 1, "the other address was asked")
     db.close()
+
+
+@contextlib.contextmanager
+def endless(*said: bytes) -> Iterator[tuple[int, list[int]]]:
+    """A server that says each of these texts once, the last one for ever. Yields its port, and how much it has sent."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    sent = [0]
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listening.accept()[0] as client:
+            for text in said[:-1]:
+                client.sendall(text)
+                client.recv(65536)
+            while True:
+                sent[0] += client.send(said[-1])
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1], sent
+    listening.close()
+    thread.join(10)
+
+
+@APPRISE
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ("json", [b"", b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65536]),
+        ("json", [b"", b"HTTP/1.1 307 Go\r\nLocation: /\r\n\r\n" + b"x" * 65536]),
+        ("mailto", [b"220-" + b"x" * 1000 + b"\r\n"]),
+        ("mailto", [b"220 here\r\n", b"250-" + b"x" * 1000 + b"\r\n"]),
+    ],
+    ids=["answer", "redirect", "greeting", "reply"],
+)
+def test_an_endless_answer_is_not_kept_in_memory(scheme: str, said: list[bytes]) -> None:
+    """An operator may name the receiver, and the scheduler's memory is that of all its notifications."""
+    with endless(*said) as (port, sent):
+        options = "?to=a@b.org&from=a@b.org&mode=insecure" if scheme == "mailto" else "?redirect=yes"
+        error = failure({"apprise": f"{scheme}://u:p@127.0.0.1:{port}/{options}"})
+    assert error == "its answer is longer than 1,048,576 bytes"
+    assert sent[0] < 2**25  # what the kernel's buffers hold is not read

@@ -1,13 +1,19 @@
 """Guessed keys, proxies, link previews and other origins: valid users are not locked out, and tricks give no access."""
 
+import time
+from dataclasses import replace
+
 import httpx
 import pytest
 
 from jobfac.api import auth
 from jobfac.api.auth import MAX_FAILURES
-from jobfac.api.serving.proxy import client
+from jobfac.api.live import streams
+from jobfac.api.resources import events, output
+from jobfac.api.serving.proxy import client as address_of
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.settings import Settings
+from jobfac.settings import Settings, SettingsError
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
@@ -40,7 +46,7 @@ def test_a_valid_key_is_accepted_after_many_wrong_ones(served: Served) -> None:
 def test_forwarded_addresses_of_the_client_itself_are_ignored(
     forwarded: list[str], hops: int, address: str | None
 ) -> None:
-    assert client(forwarded, hops) == address
+    assert address_of(forwarded, hops) == address
 
 
 def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,3 +102,53 @@ def test_the_streams_of_one_key_do_not_block_other_keys(served: Served) -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert "its share" in refused.json()["detail"]
         assert httpx.get(f"{served.url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/runs/1/output", "/live"])
+def test_a_stream_ends_after_its_key_was_revoked(served: Served, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Otherwise a key that was stolen and revoked would read what happens for as long as the thief stays connected."""
+    monkeypatch.setattr(streams, "CHECK", 0.2)
+    for module in (events, output):
+        monkeypatch.setattr(module, "KEEP_ALIVE", 0.1)
+    served.define("a")
+    served.start("a")
+    key = served.key(Role.VIEWER)
+    number = served.admin.get("/v1/keys").json()["items"][-1]["id"]
+    headers = {"Accept": "text/event-stream"}
+    with served.client(key).stream("GET", path, headers=headers, timeout=20) as stream:
+        assert stream.status_code == 200
+        lines = stream.iter_lines()
+        next(lines)
+        served.admin.delete(f"/v1/keys/{number}").raise_for_status()
+        served.define("b")
+        end = time.monotonic() + 15
+        for _ in lines:  # it ends by itself
+            assert time.monotonic() < end
+
+
+def sso(addresses: str, secret: str = "") -> Settings:
+    """Single sign-on by a proxy."""
+    settings = Settings(api_port=0, proxy_user_header="X-User", proxy_roles="*=admin")
+    return replace(settings, proxy_addresses=addresses, proxy_secret=secret)
+
+
+@pytest.mark.parametrize("addresses", ["127.0.0.1", "::1", "0.0.0.0/0", "10.0.0.0/8, 127.0.0.0/16"])
+def test_a_proxy_on_this_machine_needs_a_secret(addresses: str) -> None:
+    with pytest.raises(SettingsError, match="set proxy_secret"):
+        SingleSignOn(sso(addresses))
+    SingleSignOn(sso(addresses, "shared"))
+    SingleSignOn(sso("10.0.0.0/8"))
+
+
+def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> None:
+    """Every user and program of the machine, and every notification of a scheduler there, has the proxy's address."""
+    db = Database(sqlite_url)
+    with Served(db, sso("127.0.0.1, ::1", "shared"), behind_proxy=True) as served:
+        client = served.client(None, headers={"X-User": "eve"})
+        name = "X-Jobfac-Proxy-Secret"
+        tried: list[list[bytes]] = [[], [b"guess"], [b""], [b"shared", b"shared"], [b"\xe4"]]
+        for values in tried:
+            sent = [(name.encode(), value) for value in values]
+            assert client.get("/v1/keys", headers=sent).status_code == 403
+        assert client.get("/v1/keys", headers={name: "shared"}).status_code == 200
+    db.close()

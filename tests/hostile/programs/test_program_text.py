@@ -52,6 +52,14 @@ def test_values_beside_the_text_are_allowed(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {}}}}})
 
 
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PERL5OPT", "GIT_SSH_COMMAND"])
+def test_no_value_chooses_programs_by_an_environment_variable(name: str) -> None:
+    body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"/opt/{X}:/bin"}}
+    assert f"environment.{name} has {X}, but by {name} a value would choose programs" in refused(body)
+    for harmless in ("ENV", "GIT_BRANCH", "DATA_PATH"):
+        d.from_data({"jobs": {"job": {**body, "environment": {harmless: X, name: "/opt/bin"}}}})
+
+
 CHILD = {"command": ["true"], "parameters": {"x": {"sensitive": True}, "open": {}}}
 
 

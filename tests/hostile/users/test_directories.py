@@ -59,3 +59,17 @@ def test_a_directory_that_cannot_be_entered_is_named(place: Path, name: str, wor
     (place / "file").touch()
     with pytest.raises(StartError, match=f"{place / name}' {words}"):
         run(place / name, "true")
+
+
+@needs_root
+def test_an_error_is_explained_without_a_look_into_what_the_user_placed(place: Path) -> None:
+    """In the worker, the user's link leads to the worker's own descriptors: reading a pipe there may never end."""
+    reading, writing = os.pipe()
+    os.write(writing, b"#!taken\n")
+    as_nobody(lambda: (place / "run").symlink_to(f"/proc/self/fd/{reading}"))
+    with pytest.raises(StartError, match="names an interpreter or a loader to run it") as caught:
+        start(Program(("./run",), "m/1/1", {}, str(place), "nobody"), 1, 2)
+    assert "taken" not in str(caught.value)
+    assert os.read(reading, 100) == b"#!taken\n"
+    os.close(reading)
+    os.close(writing)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,3 +55,16 @@ def script(tmp_path: Path) -> Path:
 def test_what_is_wrong_is_said_in_a_sentence(script: Path, arguments: list[str], python: str, said: str) -> None:
     assert said in run(["sh", script, *arguments], 1, PYTHON=python).stderr
     assert not (script.parent / "there").exists()
+
+
+def test_it_loads_no_module_of_the_current_folder(script: Path, tmp_path: Path) -> None:
+    """Root installs a bundle where it was copied to, and in /tmp anybody may have left modules."""
+    for name in ("sysconfig", "ensurepip", "venv", "pip"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'hijacked')!r}, 'w')")
+    with script.open("ab") as file, tarfile.open(fileobj=file, mode="w"):
+        pass  # no wheels
+    command = ["sh", str(script), "there"]
+    environment = os.environ | {"PYTHON": sys.executable}
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stderr
+    assert "No matching distribution found for jobfac" in said  # so pip was asked
+    assert not (tmp_path / "hijacked").exists()

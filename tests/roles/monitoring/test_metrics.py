@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobfac.definitions import from_canonical
 from jobfac.store import schedules
+from jobfac.telemetry.exporter import READ_TIMEOUT
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet, Process
 from tests.support.receivers import receiving
@@ -44,7 +46,7 @@ def _name(name: str, labels: dict[str, str]) -> str:
 
 @pytest.fixture
 def silent() -> Iterator[ExitStack]:
-    """Connections that send nothing."""
+    """Connections that send nothing, or not all."""
     with ExitStack() as stack:
         yield stack
 
@@ -100,11 +102,13 @@ def test_silent_clients_block_neither_the_worker_nor_the_next_scrape(sqlite_flee
     fleet.define(job={"command": ["true"]})
     url = url_of(fleet, fleet.worker("w1", "--metrics", "127.0.0.1:0"))
     address = (httpx.URL(url).host, httpx.URL(url).port)
-    for _ in range(4):
-        silent.enter_context(socket.create_connection(address))
+    for number in range(20):
+        slow = silent.enter_context(socket.create_connection(address))
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: " if number % 2 else b"")
     assert fleet.one("job")["state"] == "succeeded"
-    silent.close()
+    began = time.monotonic()
     assert scrape(url)["jobfac_worker_finished_total{succeeded}"] == 1
+    assert time.monotonic() - began < READ_TIMEOUT  # Kubernetes ends a worker whose metrics it cannot read
 
 
 def test_a_port_in_use_is_reported_in_a_sentence(sqlite_fleet: Fleet) -> None:

@@ -138,17 +138,18 @@ def test_a_trusted_proxy_names_the_person_and_the_role(sqlite_url: str, settings
     db = Database(sqlite_url)
     trusted = replace(
         settings, api_port=0, proxy_user_header="X-User", proxy_groups_header="X-Groups",
-        proxy_roles="dba=admin,ops=operator", proxy_addresses="127.0.0.0/8",
+        proxy_roles="dba=admin,ops=operator", proxy_addresses="127.0.0.0/8", proxy_secret="shared",
     )  # fmt: skip
+    proven = {**HTML, "X-Jobfac-Proxy-Secret": "shared"}
     with Served(db, trusted, behind_proxy=True) as served:
         failed = furnish(db).failed
-        person = served.client(None, headers={**HTML, "X-User": "anna", "X-Groups": "staff, ops"})
+        person = served.client(None, headers={**proven, "X-User": "anna", "X-Groups": "staff, ops"})
         assert "anna<br>operator" in person.get("/", headers={"X-Forwarded-For": "203.0.113.9"}).text
         assert person.post(f"/runs/{failed}/retry").status_code == 403  # no page of ours sent it
         assert person.post(f"/runs/{failed}/retry", headers={"Origin": served.url}).status_code == 303
         assert db.query(audit_log.find, 1, action="retry").entries[0].by == "anna"
-        assert served.client(None, headers={**HTML, "X-User": "eve"}).get("/").status_code == 403  # no role
-        twice = served.client(None, headers=HTML)
+        assert served.client(None, headers={**proven, "X-User": "eve"}).get("/").status_code == 403  # no role
+        twice = served.client(None, headers=proven)
         assert twice.get("/", headers=[("X-User", "a"), ("X-User", "b"), ("X-Groups", "dba")]).status_code == 403
         own_groups = [("X-User", "eve"), ("X-Groups", "dba"), ("X-Groups", "staff")]  # the proxy has added the second
         assert twice.get("/", headers=own_groups).status_code == 403
@@ -164,6 +165,10 @@ def test_a_trusted_proxy_names_the_person_and_the_role(sqlite_url: str, settings
 def test_single_sign_on_needs_its_settings() -> None:
     with pytest.raises(SettingsError, match="needs proxy_addresses"):
         SingleSignOn(replace(Settings(), proxy_user_header="X-User"))
-    for wrong in (replace(Settings(), proxy_roles="dba=king"), replace(Settings(), proxy_addresses="everywhere")):
+    for wrong in (
+        replace(Settings(), proxy_roles="dba=king"),
+        replace(Settings(), proxy_addresses="everywhere"),
+        replace(Settings(), proxy_secret="env:JOBFAC_NO_SUCH_VARIABLE"),
+    ):
         with pytest.raises(SettingsError):
             SingleSignOn(wrong)

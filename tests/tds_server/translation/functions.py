@@ -89,6 +89,8 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             return _attempted(node)
         case exp.Cast():
             node.set("to", _type(node.args["to"]))
+        case exp.Like() if isinstance(node.expression, exp.Binary):  # its pattern may have ranges in brackets
+            return exp.Anonymous(this="dbo.is_like", expressions=[node.this, node.expression])
         case exp.Like() if not isinstance(node.parent, exp.Escape):
             return exp.Escape(this=node, expression=exp.Literal.string(""))
         case exp.Column() if node.name.lower() == "transaction_isolation_level":
@@ -172,6 +174,9 @@ def _anonymous(node: exp.Anonymous) -> exp.Expr:
     name = node.name.upper()
     if name in ("JSON_VALUE", "JSON_QUERY"):  # PostgreSQL's own function writes booleans as t and f
         node.set("this", f"dbo.{name.lower()}")
+        return node
+    if name == "NCHAR":  # A type to PostgreSQL without the schema
+        node.set("this", "dbo.nchar")
         return node
     if name == "COUNT_BIG":
         return exp.Count(this=node.expressions[0] if node.expressions else exp.Star(), big_int=True)

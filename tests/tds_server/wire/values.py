@@ -11,6 +11,9 @@ DAY_ONE = dt.date(1, 1, 1)
 COLLATION = bytes.fromhex("0904d00034")  # SQL_Latin1_General_CP1_CI_AS
 MAX = 0xFFFF  # declared size of the (max) types, whose values are sent in chunks
 NULL_CHUNKS = b"\xff" * 8
+HALF = "\ue000"
+"""Stands for half of a character (a lone surrogate), which SQL Server stores and PostgreSQL does not."""
+
 CHUNKS_END = bytes(4)
 
 INT, FLOAT, BIT, GUID = 0x26, 0x6D, 0x68, 0x24
@@ -209,10 +212,15 @@ def _variable(kind: int, size: int | None, collation: bytes, write: Callable[[An
     return Kind(bytes([kind]) + struct.pack("<H", MAX if size is None else size) + collation, encode)
 
 
+def _halved(value: Any) -> str:
+    """Return the text as SQL Server would have it, where ``HALF`` stands for half of a character."""
+    return str(value).replace(HALF, "\ud800")
+
+
 def nvarchar(characters: int | None) -> Kind:
     """NVARCHAR of at most ``characters`` (up to 4,000), or NVARCHAR(MAX) for None."""
     size = None if characters is None or characters > 4000 else 2 * characters
-    return _variable(NVARCHARS[0], size, COLLATION, lambda value: str(value).encode("utf-16-le", "surrogatepass"))
+    return _variable(NVARCHARS[0], size, COLLATION, lambda value: _halved(value).encode("utf-16-le", "surrogatepass"))
 
 
 def varbinary() -> Kind:

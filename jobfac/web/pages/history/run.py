@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from markupsafe import Markup
@@ -23,6 +23,7 @@ from jobfac.views.notifications import NotificationView
 from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.web.drawing import bars, graph
+from jobfac.web.indentation import indented
 from jobfac.web.output_places import places
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
@@ -98,8 +99,8 @@ def show(visit: Visit) -> Response:
         approvals=_approvals(facts),
         arguments=_arguments(facts),
         environment=sorted(getattr(facts.definition, "environment", {})),
-        payload=_payload(run.payload),
-        outputs=None if run.outputs is None else json.dumps(run.outputs, indent=2, ensure_ascii=False),
+        payload=None if run.payload is None else indented(run.payload),
+        outputs=None if run.outputs is None else indented(json.dumps(run.outputs, ensure_ascii=False)),
         hidden=max(0, len(facts.events) - EVENTS),
         **{**facts._asdict(), "events": facts.events[-EVENTS:]},
     )
@@ -142,17 +143,6 @@ def _arguments(facts: Facts) -> Sequence[str] | None:
         return None
     given = facts.definition.arguments if facts.run.arguments is None else facts.run.arguments
     return [*facts.definition.command, *given]
-
-
-def _payload(text: str | None) -> str | None:
-    """Return the payload. JSON is indented."""
-    if text is None:
-        return None
-    try:
-        found: Any = json.loads(text)
-    except ValueError:
-        return text
-    return json.dumps(found, indent=2, ensure_ascii=False) if isinstance(found, dict | list) else text
 
 
 PAGES: tuple[Page, ...] = (get("/runs/{run:id}", show),)
