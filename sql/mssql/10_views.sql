@@ -164,7 +164,8 @@ LEFT JOIN (
         AND NOT EXISTS (
             SELECT 1 FROM OPENJSON(q.labels) AS n
             WHERE NOT EXISTS (
-                SELECT 1 FROM OPENJSON(w.labels) AS m WHERE m.[key] = n.[key] AND m.[value] = n.[value]
+                SELECT 1 FROM OPENJSON(w.labels) AS m
+                WHERE m.[key] COLLATE DATABASE_DEFAULT = n.[key] COLLATE DATABASE_DEFAULT AND m.[value] = n.[value]
             )
         )
     GROUP BY q.name, q.pool, q.labels, q.slots

@@ -3,11 +3,14 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule, worker_lease
+from jobfac.scheduler import Scheduler
+from jobfac.settings import Settings
 from jobfac.store import schedules, workers
 from tests.support.database import Hand, define, now, start, state
 
@@ -91,3 +94,17 @@ def test_the_lease_of_a_worker_that_died_while_the_clock_was_ahead_ends(db: Data
     dead.lapse()
     db.transact(workers.expire, "sweeper")
     assert state(db, run_id) == "queued"
+
+
+def test_a_scheduler_notices_it(db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(db, every="10m")
+    first = schedule_row(db).next_due_at
+    move(db, next_due_at=first + DAY, fire_at=first + DAY)
+    scheduler = Scheduler(db, settings, "s1")
+    poll = scheduler._poll
+    with monkeypatch.context() as ahead:
+        ahead.setattr(scheduler, "_poll", lambda: (seen := poll())._replace(now=seen.now + timedelta(hours=1)))
+        scheduler._turn()
+    assert schedule_row(db).next_due_at == first + DAY
+    scheduler._turn()
+    assert schedule_row(db).next_due_at == first
