@@ -160,6 +160,11 @@ def no_job(job_id: str) -> NotFound:
     return NotFound(f"There is no job '{job_id}'; {{way}} shows what there is.", LIST_JOBS)
 
 
+def unreadable_job(job_id: str, why: Exception) -> Refused:
+    """The error for a job whose stored definition this version of jobfac cannot read."""
+    return Refused(f"Job '{job_id}' cannot be read by this version of jobfac: {why}; apply it again, or update jobfac.")
+
+
 def gone_worker(worker_id: int, name: str, died: bool) -> NotFound:
     """The error for a worker that has left or died."""
     went = "has died" if died else "has left"

@@ -11,6 +11,9 @@ from jobfac.secret_references import SecretError, resolve_setting
 from jobfac.settings import Settings, SettingsError
 from jobfac.states import Role
 from jobfac.store.api_keys import Caller
+from jobfac.telemetry.logs import logger
+
+log = logger("jobfac.api")
 
 PEER = "jobfac.peer"
 """Where a request's scope has the address of the connection's peer, before a proxy's headers replace it."""
@@ -46,11 +49,11 @@ class SingleSignOn:
         self._secret = _secret(settings).encode()
         is_here = any(_overlap(one, other) for one in self._proxies for other in LOOPBACK)
         if self.header and is_here and not self._secret:
-            # Every user and every program of the machine has the address 127.0.0.1, and so has a notification.
-            raise SettingsError(
-                "proxy_addresses has addresses of this machine, from which any of its users and programs could name "
-                f"themselves: set proxy_secret, and let the proxy send it in {SECRET}."
-            )
+            # Every user and every program of the machine has the address 127.0.0.1.
+            log.warning(
+                "proxy_addresses has addresses of this machine, from which any of its users and programs can name "
+                f"themselves; set proxy_secret, and let the proxy send it in {SECRET}", action="proxy_unproven",
+            )  # fmt: skip
 
     def caller(self, request: Request) -> Caller | None:
         """Return whom the proxy names; None: single sign-on is off, or the request names nobody.

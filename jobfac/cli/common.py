@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from jobfac.bounded_files import MOST
 from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
 from jobfac.cli.streams import NOT_UTF8 as NOT_UTF8
@@ -207,10 +208,17 @@ def on_signal(react: Callable[[bool], None]) -> None:
 
 
 def read_stdin() -> str:
-    """Read all of standard input as text."""
+    """Read all of standard input as text that can be stored."""
     try:
-        text = sys.stdin.read()
+        text = stdin_text()
         text.encode()
     except UnicodeError:
         fail(USAGE, f"Standard input {NOT_UTF8}")
+    return text
+
+
+def stdin_text() -> str:
+    """Read all of standard input. Fails if it is larger than a file may be."""
+    if len(text := sys.stdin.read(MOST + 1)) > MOST:
+        fail(USAGE, f"Standard input has more than {MOST // 1024 // 1024} MiB, which is the most.")
     return text

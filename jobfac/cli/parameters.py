@@ -1,8 +1,8 @@
 """Values for the parameters of a job, as the command line gives them."""
 
-from pathlib import Path
 from typing import Any
 
+from jobfac.bounded_files import read_text
 from jobfac.cli.common import NOT_UTF8, USAGE, fail, read_stdin
 
 
@@ -28,7 +28,7 @@ def _read_file(file: str) -> dict[str, Any]:
     from jobfac.definitions.document import read_document
 
     try:
-        text = read_stdin() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        text = read_stdin() if file == "-" else read_text(file, "utf-8-sig")
         value = read_document(text).value
     except OSError as error:
         fail(USAGE, f"--set-file {file} cannot be read: {error.strerror}.")

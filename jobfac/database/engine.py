@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
+from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live
 from jobfac.definitions.parameters.matching import Pending, inside_transaction
@@ -52,7 +53,8 @@ class Database:
                 self.url = self.dialect.with_program_name(self.url, program)
             self._lock_wait = lock_wait
             self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
-            self.engine.update_execution_options(sequence_limit=sequence_limit)
+            self.sequences = SequenceMemory()
+            self.engine.update_execution_options(sequence_limit=sequence_limit, sequence_memory=self.sequences)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:
@@ -94,8 +96,8 @@ class Database:
                 try:
                     with self.begin() as conn:
                         return work(conn, *arguments, **named)
-                except Pending as pending:  # the locks are free now
-                    pending.resolve()
+                except (Pending, Faulty) as obstacle:  # the locks are free now
+                    obstacle.resolve()
 
         return self.retrying(once, retry_for)
 

@@ -1,7 +1,7 @@
 """Definitions of jobs and sequences: read, check, write and compare them. Pure, except for reading files.
 
 ``load``, ``loads`` and ``from_data`` read and check, ``dump`` writes YAML. ``canonical`` returns the form that is
-stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definitions.
+stored, ``from_canonical`` and ``from_stored`` read it. ``plan`` compares stored and wanted definitions.
 """
 
 from jobfac.definitions.execution.output import Destination, Output
@@ -15,11 +15,13 @@ from jobfac.definitions.parse import (
     dump,
     from_canonical,
     from_data,
+    from_stored,
     load,
     loads,
     read_notify,
     read_texts,
     reader,
+    stored_body,
     text_reader,
 )
 from jobfac.definitions.plan import Difference, Plan, losses, plan
@@ -55,6 +57,7 @@ __all__ = [
     "dump",
     "from_canonical",
     "from_data",
+    "from_stored",
     "load",
     "loads",
     "losses",
@@ -64,6 +67,7 @@ __all__ = [
     "read_size",
     "read_texts",
     "reader",
+    "stored_body",
     "text_reader",
     "write_duration",
     "write_size",

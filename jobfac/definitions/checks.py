@@ -1,10 +1,11 @@
 """Checks that need all definitions: names that must exist, cycles of sequences, and steps that reach no end."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
-from jobfac.definitions.parameters.uses import Declarations, check_parameters
+from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.triggers.checks import Links, check_after
@@ -29,11 +30,16 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
 
 
 def check(
-    job: str, definition: AnyJob, tree: Children, declarations: Declarations, following: Links
+    job: str,
+    definition: AnyJob,
+    tree: Children,
+    declarations: Declarations,
+    commands: Commands,
+    following: Links,
 ) -> Iterator[Finding]:
     """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
     yield from _schedules(job, definition, tree)
-    yield from check_parameters(definition, declarations)
+    yield from check_parameters(definition, declarations, commands)
     yield from check_after(job, definition, tree, following)
     if isinstance(definition, Job):
         for position, entry in enumerate(definition.notify):
@@ -98,10 +104,10 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
 
 def _circle(job: str, tree: Children) -> list[str]:
     """Return the shortest path from a job through steps back to itself; empty: there is none."""
-    ways = [[job]]
+    ways = deque([[job]])
     seen: set[str] = set()
     while ways:
-        way = ways.pop(0)
+        way = ways.popleft()
         for child in sorted(tree.get(way[-1], ())):
             if child == job:
                 return [*way, child]
@@ -129,7 +135,12 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
 def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
     ways = _ways(steps, tree)
     reached = _closure({steps[0].name}, ways)
-    stuck = [step.name for step in steps if step.name in reached and END not in _closure(ways[step.name], ways)]
+    before: dict[str | None, list[str | None]] = {}
+    for name, following in ways.items():
+        for one in following:
+            before.setdefault(one, []).append(name)
+    ending = _closure({END}, before)
+    stuck = [step.name for step in steps if step.name in reached and step.name not in ending]
     if stuck:
         names = ", ".join(f"'{name}'" for name in stuck)
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")

@@ -1,5 +1,6 @@
 """Read definitions from files or text, check them, and write them as YAML."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -7,12 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jobfac.bounded_files import read_text
 from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
-from jobfac.definitions.parameters.uses import Declarations
+from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
@@ -83,7 +85,7 @@ def _read_files(files: Iterable[str | FilePath]) -> tuple[dict[str, str], list[P
     problems: list[Problem] = []
     for file in files:
         try:
-            texts[str(file)] = FilePath(file).read_text(encoding="utf-8-sig")
+            texts[str(file)] = read_text(file, "utf-8-sig")
         except OSError as error:
             problems.append(Problem(f"cannot be read: {error.strerror}", file=str(file)))
         except UnicodeDecodeError as error:
@@ -122,6 +124,30 @@ def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> A
     if not isinstance(definition, AnyJob):
         raise DefinitionError(problems)
     return definition
+
+
+def from_stored(job: str, text: str, enabled: bool = True) -> AnyJob:
+    """As ``from_canonical``, from the JSON text that is stored.
+
+    Raises:
+        DefinitionError: the text is no JSON, or the definition is not valid for this version of jobfac.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DefinitionError([Problem(f"is stored as text that is no JSON: {error}", job=job)]) from None
+    if not isinstance(body, dict):
+        raise DefinitionError([Problem(f"is stored as {shown(body)}, not as a mapping", job=job)])
+    return from_canonical(job, body, enabled)
+
+
+def stored_body(text: str) -> dict[str, Any]:
+    """Return the JSON object of a stored definition, whether it is valid or not; empty: it is none."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def read_notify(entries: Any) -> tuple[Notify, ...]:
@@ -174,11 +200,8 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        declared = _declarations(jobs, known)
-        following = followers(jobs, known)
-        problems.extend(
-            places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared, following)
-        )
+        others = _declarations(jobs, known), _commands(jobs, known), followers(jobs, known)
+        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, *others))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
@@ -198,9 +221,24 @@ def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
         if job not in known:
             return None
         body = known[job].get("parameters", {})
-        return {name: Parameter.model_validate(one) for name, one in body.items()}
+        try:
+            return {name: Parameter.model_validate(one) for name, one in body.items()}
+        except ValidationError:  # a newer jobfac has stored it: its start checks what it is given
+            return None
 
     return declared
+
+
+def _commands(jobs: Mapping[str, AnyJob], known: Known) -> Commands:
+    """The command of a program by its id: that of its new definition, else of the stored one."""
+
+    def command(job: str) -> tuple[str, ...]:
+        if job in jobs:
+            return () if getattr(jobs[job], "shell", False) else getattr(jobs[job], "command", ())
+        body = known.get(job, {})
+        return () if body.get("shell") else tuple(body.get("command", ()))
+
+    return command
 
 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:

@@ -5,6 +5,7 @@ message that says what is valid. A writer (``write_...``) returns the canonical 
 value. The title of a type ("duration") names it in the JSON Schema and in the reference.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -49,12 +50,20 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def as_float(value: int | float) -> float:
+    """Return a number as a float; one that is too large is infinite. JSON and YAML have whole numbers of any length."""
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf if value < 0 else math.inf
+
+
 def read_duration(value: Any) -> float:
     """Return the seconds of ``"1h30m"``, ``"500ms"`` or a number of seconds."""
     if isinstance(value, str) and _DURATION.fullmatch(value):
         seconds = float(sum(Decimal(number) * UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = as_float(value)
     else:
         raise ValueError(f"must be a duration such as 30m, 10s, 1h30m or a number of seconds, not {shown(value)}")
     if not 0 <= seconds <= LONGEST:
@@ -172,6 +181,8 @@ def shown(value: Any) -> str:
             return "a mapping"
         case list() | tuple():
             return "a list"
+        case int() if abs(value) >= 10**60:
+            return "a number of more than 60 digits"
         case _:
             return str(value)
 

@@ -110,18 +110,19 @@ def _now(conn: sa.Connection) -> datetime:
 
 
 def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
-    stored = {job.id: job.definition for job in jobs.load_all(conn)}
-    wanted = read({} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()})
+    stored = {job.id: job for job in jobs.load_all(conn)}
+    bodies = {job_id: one.body for job_id, one in stored.items()}
+    wanted = read({} if prune else bodies)
     wanted, disabled = _with_state(wanted, stored)
-    before = {job_id: _comparable(definition) for job_id, definition in stored.items()}
-    after = {job_id: _comparable(definition) for job_id, definition in wanted.jobs.items()}
+    before = {job_id: _comparable(bodies[job_id], one.enabled) for job_id, one in stored.items()}
+    after = {job_id: _comparable(d.canonical(one), one.enabled) for job_id, one in wanted.jobs.items()}
     defaults = {name: d.canonical(entry) for name, entry in jobs.load_defaults(conn).items()}
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
     kept = Kept(disabled, _paused(conn, wanted))
     return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted, kept)
 
 
-def _with_state(wanted: d.Definitions, stored: Mapping[str, d.AnyJob]) -> tuple[d.Definitions, tuple[str, ...]]:
+def _with_state(wanted: d.Definitions, stored: Mapping[str, jobs.Stored]) -> tuple[d.Definitions, tuple[str, ...]]:
     """Return the definitions with the ``enabled`` of jobs that do not say it, and which of these stay disabled."""
     silent = [
         job_id for job_id, one in wanted.jobs.items() if job_id in stored and "enabled" not in one.model_fields_set
@@ -136,8 +137,8 @@ def _paused(conn: sa.Connection, wanted: d.Definitions) -> tuple[tuple[str, str]
     return tuple(pair for pair in schedules.paused(conn) if pair[1] in names.get(pair[0], ()))
 
 
-def _comparable(definition: d.AnyJob) -> dict[str, Any]:
-    return d.canonical(definition) | ({} if definition.enabled else {"enabled": False})
+def _comparable(body: Mapping[str, Any], enabled: bool) -> dict[str, Any]:
+    return {**body} | ({} if enabled else {"enabled": False})
 
 
 def put(
@@ -178,7 +179,7 @@ def put(
         if job_id.lower() in hidden or (former is not None and not by.sees(former.get("category"))):
             raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
         # Jobs that a limited key cannot see do not exist for its sequences either.
-        known = {job.id: d.canonical(job.definition) for job in stored if by.sees(job.category)}
+        known = {job.id: job.body for job in stored if by.sees(job.category)}
         definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")

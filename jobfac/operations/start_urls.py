@@ -1,6 +1,6 @@
 """URLs that start a job: create and revoke them, and start by one."""
 
-import hashlib
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,11 @@ from jobfac.operations import starting
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store.runs import StartRequest
 from jobfac.store.triggers import start_urls
-from jobfac.store.triggers.start_urls import NewUrl, StartUrl
+from jobfac.store.triggers.start_urls import Delivery, NewUrl, StartUrl
 from jobfac.views.runs import RunView
 
-KEY_LENGTH = 200
-"""The maximum length of a start's key."""
+NO_DELIVERY = Delivery()
+"""A request that cannot be recognised if it is repeated."""
 
 
 class TooManyStarts(Refused):
@@ -75,7 +75,7 @@ def revoke(db: Database, by: Caller, job: str, url_id: int | None = None) -> lis
 
 def start(
     db: Database, by: Caller, url: StartUrl, call: Call | None, parameters: dict[str, Any], payload: str | None,
-    delivery: str | None = None,
+    delivery: Delivery = NO_DELIVERY,
 ) -> RunView:  # fmt: skip
     """Start the job of a URL. Returns the run; of a job with ``each_worker`` the first one.
 
@@ -86,13 +86,10 @@ def start(
         NotFound, Refused, DefinitionError: as ``starting.start``; NotFound also if the URL was revoked just now.
     """
     most = PER_MINUTE if call is None else call.most_per_minute
-    request = StartRequest(
-        job=url.job,
-        by=by.name,
-        payload=payload,
-        parameters=parameters,
-        key=None if delivery is None else _key(url, delivery),
-    )
+    key = start_urls.key_of(url.id, delivery)
+    if key is not None and delivery.body is not None:
+        key = db.query(start_urls.repeated, url.job, url.id, delivery, key) or key
+    request = StartRequest(job=url.job, by=by.name, payload=payload, parameters=parameters, key=key)
 
     if url.starts >= most and not (request.key and db.query(start_urls.has_started, url.job, request.key)):
         # Without a transaction that writes: the caller may send thousands of requests more.
@@ -101,11 +98,18 @@ def start(
     def counted(conn: sa.Connection) -> None:
         if not start_urls.count(conn, url.id, most):
             raise TooManyStarts(url, most)
+        first = start_urls.overtaken(conn, url.job, url.id, delivery, request.key or "")
+        if first is not None:
+            raise _Repeated(first)
 
-    return starting.start(db, by, request, if_new=counted)[0]
+    try:
+        return starting.start(db, by, request, if_new=counted)[0]
+    except _Repeated as found:
+        return starting.start(db, by, replace(request, key=found.key), if_new=counted)[0]
 
 
-def _key(url: StartUrl, delivery: str) -> str:
-    """Return the start key of a delivery. It includes the URL's id, so callers cannot take each other's keys."""
-    key = f"url {url.id} {delivery}"
-    return key if len(key) <= KEY_LENGTH else f"url {url.id} {hashlib.sha256(delivery.encode()).hexdigest()}"
+class _Repeated(Exception):
+    """Another request with the same body has started a run meanwhile, with this ``key``."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key

@@ -66,7 +66,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
 
 def _checked(conn: sa.Connection, wanted: VersionView, enabled: bool) -> d.AnyJob:
     """Return the definition of a version, checked against the other jobs as they are now."""
-    known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn) if one.id != wanted.job}
+    known = {one.id: one.body for one in jobs.load_all(conn) if one.id != wanted.job}
     body = {**wanted.definition, "enabled": enabled}
     try:
         return d.from_data({"jobs": {wanted.job: body}}, known=known).jobs[wanted.job]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import LIST_JOBS, NotFound
+from jobfac.reports.measures import by_job
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.history import totals as by_day
@@ -75,6 +77,16 @@ class Facts:
     work: Mapping[tuple[date, str], Work]
     latest: Mapping[tuple[str, str], Latest]
     filter_text: str = ""
+
+    @cached_property
+    def by_job(self) -> Mapping[str, DailyTotals]:
+        """The totals of each job over all days, ordered by job."""
+        return by_job(self.runs)
+
+    @cached_property
+    def before_by_job(self) -> Mapping[str, DailyTotals]:
+        """The same for the preceding period."""
+        return by_job(self.before)
 
 
 def period(conn: sa.Connection, since: date | None = None, until: date | None = None) -> Period:
@@ -140,11 +152,13 @@ def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
     totals = {}
     words = [state.value for state in sorted(FINAL)]
-    for row in conn.execute(query).mappings():
-        if is_included(row["job"]):
-            states = {word: row[word] for word in words}
-            known = {name: row[name] for name in NUMBERS if row[name] is not None}
-            totals[row["day"], row["job"]] = DailyTotals(states, **known)
+    columns: list[sa.ColumnElement[Any]] = [daily_table.c[name] for name in ("day", "job", *words, *NUMBERS)]
+    columns[2 + len(words) + NUMBERS.index("cpu_ms")] = sa.func.coalesce(daily_table.c.cpu_ms, 0)
+    where = 2 + len(words)
+    for part in conn.execute(query.with_only_columns(*columns)).partitions(1000):  # there may be hundreds of thousands
+        for row in part:
+            if is_included(row[1]):
+                totals[row[0], row[1]] = DailyTotals(dict(zip(words, row[2:where], strict=True)), *row[where:])
     return totals
 
 

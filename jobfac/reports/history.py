@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from jobfac.reports.facts import Facts, Period
-from jobfac.reports.measures import by_job, change, ended, failed, mean, success_percent
+from jobfac.reports.measures import change, ended, failed, mean, success_percent
 from jobfac.reports.rows import JobHistoryRow, Report
 from jobfac.store.history.totals import DailyTotals
 
@@ -28,12 +28,12 @@ def by_span(by_day: Mapping[tuple[date, str], DailyTotals], parts: Sequence[Sequ
 def job_history(facts: Facts, most: int) -> Report[JobHistoryRow]:
     """Return the history of each job over at most ``most`` spans of days, jobs with most runs first."""
     parts = spans(facts.period, most)
-    before = by_job(facts.before)
+    before = facts.before_by_job
     days_of_job: dict[str, dict[tuple[date, str], DailyTotals]] = {}
     for key, of_day in facts.runs.items():
         days_of_job.setdefault(key[1], {})[key] = of_day
     rows: list[JobHistoryRow] = []
-    for name, totals in by_job(facts.runs).items():
+    for name, totals in facts.by_job.items():
         of_spans, former = by_span(days_of_job[name], parts), before.get(name, DailyTotals())
         average = mean(totals.run_ms, totals.ran)
         rows.append(

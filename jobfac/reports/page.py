@@ -72,7 +72,7 @@ def day_of(day: date) -> str:
 
 def tiles(facts: Facts) -> str:
     """Return the key numbers, each with its value in the preceding period."""
-    now, then = measures.add_up(facts.runs.values()), measures.add_up(facts.before.values())
+    now, then = measures.add_up(facts.by_job.values()), measures.add_up(facts.before_by_job.values())
     work = Work()
     for of_day in facts.work.values():
         work.add(of_day)

@@ -8,7 +8,6 @@ from jobfac.reports.facts import Facts
 from jobfac.reports.measures import (
     BROKEN,
     add_up,
-    by_job,
     change,
     ended,
     failed,
@@ -25,7 +24,7 @@ from jobfac.store.history.totals import LATE, DailyTotals, Work
 def summary(facts: Facts) -> Report[SummaryRow]:
     """Return the totals of each category, and the total of all."""
     groups: defaultdict[str, dict[str, DailyTotals]] = defaultdict(dict)
-    for name, totals in by_job(facts.runs).items():
+    for name, totals in facts.by_job.items():
         groups[facts.jobs.get(name) or ""][name] = totals
 
     def row(category: str | None, jobs: int, totals: DailyTotals) -> SummaryRow:
@@ -45,7 +44,7 @@ def summary(facts: Facts) -> Report[SummaryRow]:
         )
 
     rows = [row(category or None, len(jobs), add_up(jobs.values())) for category, jobs in sorted(groups.items())]
-    everything = row("all", sum(len(jobs) for jobs in groups.values()), add_up(facts.runs.values()))
+    everything = row("all", sum(len(jobs) for jobs in groups.values()), add_up(facts.by_job.values()))
     note = "Other: stopped, denied, and sequences that were mixed. Wait: from queued to started, on average."
     return Report("summary", "Summary", note, facts.period, SummaryRow, rows, everything)
 
@@ -53,7 +52,7 @@ def summary(facts: Facts) -> Report[SummaryRow]:
 def failures(facts: Facts) -> Report[FailureRow]:
     """Return how often each job ended in each failure state, and the last such run."""
     rows: list[FailureRow] = []
-    for name, totals in by_job(facts.runs).items():
+    for name, totals in facts.by_job.items():
         for state in (*BROKEN, "denied"):
             if times := totals.states[state]:
                 last = facts.latest.get((name, state))
@@ -75,9 +74,9 @@ def failures(facts: Facts) -> Report[FailureRow]:
 
 def slowest(facts: Facts) -> Report[SlowestRow]:
     """Return how long each job takes, slowest first, compared with the preceding period."""
-    before = by_job(facts.before)
+    before = facts.before_by_job
     rows: list[SlowestRow] = []
-    for name, totals in by_job(facts.runs).items():
+    for name, totals in facts.by_job.items():
         if not totals.ran:
             continue
         average, former = mean(totals.run_ms, totals.ran), before.get(name, DailyTotals())
@@ -111,7 +110,7 @@ def late(facts: Facts) -> Report[LateRow]:
             latest_seconds=seconds(totals.latest_ms),
             latest_run=totals.latest_run,
         )
-        for name, totals in by_job(facts.runs).items()
+        for name, totals in facts.by_job.items()
         if totals.late
     ]
     rows.sort(key=lambda row: (-row.late, -(row.latest_seconds or 0), row.job))
@@ -124,9 +123,9 @@ def late(facts: Facts) -> Report[LateRow]:
 
 def usage(facts: Facts) -> Report[UsageRow]:
     """What jobs use, those with the most CPU time first."""
-    before = by_job(facts.before)
+    before = facts.before_by_job
     rows: list[UsageRow] = []
-    for name, totals in by_job(facts.runs).items():
+    for name, totals in facts.by_job.items():
         if not totals.cpu_ms and totals.peak_memory is None:
             continue
         average, former = mean(totals.cpu_ms, totals.ran), before.get(name, DailyTotals())

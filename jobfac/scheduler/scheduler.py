@@ -17,11 +17,12 @@ from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
+from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching
+from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching, workers
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
@@ -42,6 +43,9 @@ PURGE_INTERVAL = 600.0
 
 STEP_PAUSE = 0.1
 """Seconds between two steps of such a round."""
+
+CONTINUED = 20
+"""Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
 
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
@@ -102,10 +106,13 @@ class Scheduler:
         self._expired = 0
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
+        self._clock = ClockWatch()
+        self._rewind_after: int | None = None  # the last schedule that was set back; None: there is nothing to set back
         self._notifier = Notifier(db, settings, name)
         self._asker = Asker(db, settings, name)
         self._heartbeat = Heartbeat(settings, name)
         self._duties = [
+            Duty("rewind", lambda poll: self._rewind_after is not None, self._rewind),
             Duty("insert", lambda poll: poll.is_past(poll.fire_at), self._insert),
             Duty("follow", lambda poll: poll.ends, self._follow),
             Duty("promote", lambda poll: poll.is_past(poll.ready_at), self._promote),
@@ -162,6 +169,10 @@ class Scheduler:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted
+        if back := self._clock.set_back(poll.now, time.monotonic()):
+            text = "the clock of the database was set back; schedules are due by the clock as it is now"
+            self._log.warning(text, action="clock_set_back", seconds=round(back))
+            self._rewind_after = 0
         pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
@@ -217,6 +228,13 @@ class Scheduler:
             *self._notifier.metrics(),
         ]
 
+    def _rewind(self) -> float:
+        if not self._rewind_after:
+            self._db.transact(workers.follow_clock, retry_for=2.0)
+        self._rewind_after, number = self._db.transact(schedules.rewind, self._rewind_after or 0, retry_for=2.0)
+        self._log.info("schedules were set back", action="schedules_rewound", schedules=number)
+        return 0.0
+
     def _insert(self) -> float:
         return self._log_inserted(self._db.transact(schedules.insert_due, self.name, retry_for=2.0))
 
@@ -271,11 +289,21 @@ class Scheduler:
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else BACKOFF_FIRST
+        begun = self._db.transact(sequences.begin, self.name, retry_for=2.0).number
+        self._go_on()
+        return 0.0 if begun else BACKOFF_FIRST
 
     def _wake(self) -> float:
         ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
+        self._go_on()
         return 0.0 if ended else BACKOFF_FIRST
+
+    def _go_on(self) -> None:
+        """Continue the sequences that one transaction could not advance to their end."""
+        for _ in range(CONTINUED):
+            if not (unfinished := self._db.sequences.take_unfinished()):
+                break
+            self._db.transact(sequences.go_on, unfinished, self.name, retry_for=2.0)
 
     def _ask(self) -> float:
         if not (free := self._asker.free):
@@ -287,6 +315,7 @@ class Scheduler:
     def _sweep(self) -> float:
         self._db.transact(runs.end_unserved, self.name, retry_for=2.0)
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
+        self._go_on()
         return self._settings.sweep_interval
 
     def _deliver(self) -> float:

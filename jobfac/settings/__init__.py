@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfac.bounded_files import read_text
 from jobfac.errors import JobfacError, Kind
 from jobfac.settings.ownership import foreign_owner
 from jobfac.settings.passwords import without_password
@@ -129,7 +130,7 @@ class Settings:
         default="",
         metadata={
             "help": "text that the proxy sends in the header X-Jobfac-Proxy-Secret, or a reference to it: env:, file: "
-            "or keyring:; needed where a proxy of proxy_addresses is on this machine",
+            "or keyring:; advisable where a proxy of proxy_addresses is on this machine",
             "secret": True,
         },
     )
@@ -296,7 +297,7 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
             "JOBFAC_CONFIG if you trust it."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         if required:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None

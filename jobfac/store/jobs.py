@@ -13,11 +13,13 @@ from jobfac.database import locks
 from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import flag, truncate_utf16
+from jobfac.errors import unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import audit, expectations
 from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
+from jobfac.views.waiting import fits
 
 SEQUENCE_QUEUE = "@sequences"
 """The queue of sequence runs. Any worker or scheduler begins them; they take no slot."""
@@ -27,7 +29,13 @@ QUEUE_LENGTH = 400
 
 
 class Stored(NamedTuple):
-    """The current version of a job. ``defaults`` are the defaults of its category."""
+    """The current version of a job.
+
+    Attributes:
+        text: its definition as it is stored.
+        parsed: its definition, or why this version of jobfac cannot read it: a newer one may have stored it.
+        defaults: the defaults of its category.
+    """
 
     id: str
     version: int
@@ -35,8 +43,30 @@ class Stored(NamedTuple):
     enabled: bool
     category: str | None
     queue: str
-    definition: d.AnyJob
+    text: str
+    parsed: d.AnyJob | d.DefinitionError
     defaults: d.Defaults
+
+    @property
+    def definition(self) -> d.AnyJob:
+        """Its definition.
+
+        Raises:
+            Refused: this version of jobfac cannot read it.
+        """
+        if isinstance(self.parsed, d.DefinitionError):
+            raise unreadable_job(self.id, self.parsed)
+        return self.parsed
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why this version of jobfac cannot read the definition; None: it can."""
+        return str(self.parsed) if isinstance(self.parsed, d.DefinitionError) else None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The canonical form of the definition; if it cannot be read, as it is stored."""
+        return d.stored_body(self.text) if isinstance(self.parsed, d.DefinitionError) else d.canonical(self.parsed)
 
 
 _CURRENT = (
@@ -58,7 +88,8 @@ _ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
 
 def view(stored: Stored) -> JobView:
     """Return the view of the job, with its canonical definition."""
-    return from_row(JobView, {**stored._asdict(), "definition": d.canonical(stored.definition)})
+    shown = from_row(JobView, {**stored._asdict(), "definition": stored.body})
+    return shown._replace(unreadable=stored.unreadable)
 
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
@@ -69,13 +100,8 @@ def load(conn: sa.Connection, job_id: str) -> Stored | None:
 
 def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
     """Return the jobs that exist, by id. The value is an error if this version of jobfac cannot read the definition."""
-    found: dict[str, Stored | d.DefinitionError] = {}
-    for row in conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))):
-        try:
-            found[row.id] = _stored(row)
-        except d.DefinitionError as error:
-            found[row.id] = error
-    return found
+    found = map(_stored, conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))))
+    return {one.id: one.parsed if isinstance(one.parsed, d.DefinitionError) else one for one in found}
 
 
 def state(conn: sa.Connection) -> tuple[Any, ...]:
@@ -115,7 +141,10 @@ def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[
     if only is not None:
         query = query.where(sa.or_(job_version.c.version == only, job_version.c.version == job.c.version))
     found = conn.execute(query).mappings()
-    return [from_row(VersionView, {**row, "current": bool(row["current"])}) for row in found]
+    decoded = (
+        {**row, "current": bool(row["current"]), "definition": d.stored_body(row["definition"])} for row in found
+    )
+    return [from_row(VersionView, row) for row in decoded]
 
 
 def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:
@@ -127,14 +156,17 @@ def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:
 
 
 def _stored(row: Any) -> Stored:
-    job_id, version, kind, enabled, in_category, waits_in, definition, defaults = row
-    parsed = _parsed(job_id, definition, enabled), _parsed_defaults(defaults)
-    return Stored(job_id, version, JobKind(kind), enabled, in_category, waits_in, *parsed)
+    job_id, version, kind, enabled, in_category, waits_in, text, defaults = row
+    found = job_id, version, JobKind(kind), enabled, in_category, waits_in, text
+    try:
+        return Stored(*found, _parsed(job_id, text, enabled), _parsed_defaults(defaults))
+    except d.DefinitionError as error:
+        return Stored(*found, error, d.Defaults())
 
 
 @lru_cache(maxsize=2000)
 def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
-    return d.from_canonical(job_id, json.loads(text), enabled)
+    return d.from_stored(job_id, text, enabled)
 
 
 @lru_cache(maxsize=200)
@@ -198,7 +230,8 @@ def put(
     body = json.dumps(wanted, ensure_ascii=False)
     row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
     before = None if row is None else row["definition"]
-    changed = before is None or json.loads(before) != wanted
+    known = {} if before is None else d.stored_body(before)
+    changed = before is None or known != wanted
     version = 0 if row is None else int(row["version"])
     if changed:
         last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == job_id)
@@ -207,21 +240,20 @@ def put(
             job_version.insert().values(created_at=utcnow()),
             {"job": job_id, "version": version, "definition": body, "created_by": by},
         )
-    waits_in = queue_of(definition)
-    _know_queue(conn, waits_in)
+    waits_in = _known(conn, queue_of(definition))
     values = {
         "kind": definition.kind,
         "version": version,
         "enabled": definition.enabled,
         "category": definition.category,
-        "queue": waits_in.name,
+        "queue": waits_in,
         "updated_by": by,
     }
     if row is None:
         conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
     else:
         conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
-    if definition.expect is not None or "expect" in json.loads(before or "{}"):
+    if definition.expect is not None or "expect" in known:
         expectations.sync(conn, job_id, definition.expect)
     if changed:
         audit.note(conn, by, "apply", job_id, before, body)
@@ -239,7 +271,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
         return False
     expectations.sync(conn, job_id, None)
     start_urls.revoke(conn, job_id, by)
-    audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
+    audit.note(conn, by, "delete", job_id, stored.text)
     return True
 
 
@@ -259,8 +291,8 @@ def known_queues(conn: sa.Connection) -> list[Queue]:
 
 
 def serves(pools: Collection[str], labels: Mapping[str, str], slots: int, one: Queue) -> bool:
-    """Whether a worker with these pools, labels and slots may claim from a queue."""
-    return one.pool in pools and one.labels.items() <= labels.items() and one.slots <= slots
+    """Whether a worker with these pools, labels and slots may claim from a queue. Case does not count."""
+    return fits(pools, labels, one.pool, one.labels) and one.slots <= slots
 
 
 def matching_queues(
@@ -270,11 +302,15 @@ def matching_queues(
     return {one.name: one.slots for one in known_queues(conn) if serves(pools, labels, slots, one)}
 
 
-def _know_queue(conn: sa.Connection, one: Queue) -> None:
-    if conn.execute(sa.select(queue.c.name).where(queue.c.name == one.name)).first() is None:
-        slots = one.slots if one.slots > 1 else None
-        values = {"name": one.name, "pool": one.pool, "labels": json.dumps(one.labels), "slots": slots}
-        conn.execute(queue.insert(), values)
+def _known(conn: sa.Connection, one: Queue) -> str:
+    """Store a queue if it is new. Returns its name as stored: most databases ignore case, this program does not."""
+    found = conn.execute(sa.select(queue.c.name).where(queue.c.name == one.name)).scalar()
+    if found is not None:
+        return str(found)
+    slots = one.slots if one.slots > 1 else None
+    values = {"name": one.name, "pool": one.pool, "labels": json.dumps(one.labels), "slots": slots}
+    conn.execute(queue.insert(), values)
+    return one.name
 
 
 def ids(conn: sa.Connection) -> Sequence[str]:

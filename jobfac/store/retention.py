@@ -18,7 +18,18 @@ from jobfac.database import locks
 from jobfac.database.dialects import CLAIMING, FOUND_BY_KEY, PASS, SKIP, utcnow
 from jobfac.database.dialects.rows import deletion, rows_parameter, rows_table
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, job_version, note, run, run_event, run_output, visit, worker, worker_lease
+from jobfac.database.tables import (
+    attempt,
+    job,
+    job_version,
+    note,
+    run,
+    run_event,
+    run_output,
+    visit,
+    worker,
+    worker_lease,
+)
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
@@ -136,12 +147,14 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
     some = page.limit(PAGE).subquery("page")
     ended = run.c.ended_at.is_not(None)
     oldest = sa.select(run.c.ended_at).where(run.c.job == some.c.job, ended).order_by(run.c.id).limit(1)
-    query = sa.select(some.c.job, oldest.scalar_subquery().label("oldest"), utcnow().label("now"))
-    rows = conn.execute(query.order_by(some.c.job)).all()
-    stored = jobs.load_many(conn, [row.job for row in rows if row.oldest is not None])
+    # The database decides which job it is: its collation may treat ids as equal that differ in case.
+    now = (utcnow().label("now"), job.c.id.label("current"))
+    query = sa.select(some.c.job, oldest.scalar_subquery().label("oldest"), *now)
+    rows = conn.execute(query.outerjoin(job, job.c.id == some.c.job).order_by(some.c.job)).all()
+    stored = jobs.load_many(conn, [row.current for row in rows if row.oldest is not None and row.current is not None])
     overdue = {}
     for row in rows:
-        found = stored.get(row.job)
+        found = stored.get(row.current)
         own = found.definition.retention if isinstance(found, jobs.Stored) else None
         keep = own or Retention(age=default.age, count=default.count)
         if row.oldest is not None and (keep.count is not None or _is_too_old(row.oldest, keep, row.now)):

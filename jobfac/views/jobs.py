@@ -7,7 +7,10 @@ from jobfac.states import JobKind
 
 
 class JobView(NamedTuple):
-    """The current version of a job. ``definition`` omits default values."""
+    """The current version of a job. ``definition`` omits default values.
+
+    ``unreadable``: why this version of jobfac cannot read the definition, which is then shown as it is stored.
+    """
 
     id: str
     kind: JobKind
@@ -16,6 +19,7 @@ class JobView(NamedTuple):
     category: str | None
     queue: str
     definition: dict[str, Any]
+    unreadable: str | None = None
 
 
 class VersionView(NamedTuple):

@@ -23,6 +23,20 @@ class WaitingRun(NamedTuple):
     for_worker: str | None
 
 
+def fits(pools: Iterable[str], labels: Mapping[str, str], pool: str, wanted: Mapping[str, str]) -> bool:
+    """Whether a worker with these pools and labels takes runs of a pool that want certain labels.
+
+    The case of letters does not count: SQL Server ignores it, so two spellings are one queue there.
+    """
+    if pool.lower() not in map(str.lower, pools):
+        return False
+    return not wanted or _lowered(wanted) <= _lowered(labels)
+
+
+def _lowered(labels: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {(name.lower(), value.lower()) for name, value in labels.items()}
+
+
 class Serving(NamedTuple):
     """A live worker that takes new runs. ``message``: why it claims none, None: it does."""
 
@@ -35,8 +49,7 @@ class Serving(NamedTuple):
 
     def serves(self, needed: "Needed") -> bool:
         """Whether the worker may claim from a queue that needs this."""
-        fits = needed.pool in self.pools and needed.slots <= self.slots
-        return fits and needed.labels.items() <= self.labels.items()
+        return needed.slots <= self.slots and fits(self.pools, self.labels, needed.pool, needed.labels)
 
 
 class Holder(NamedTuple):

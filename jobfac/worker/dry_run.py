@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, ExitWatcher, Guardian, become_subreaper, kill_all
+from jobfac.programs import BATCH, ExitWatcher, Guardian, Places, become_subreaper, kill_all
 from jobfac.states import JobKind, Stop
 from jobfac.store.output import Stored, cut_mark
 from jobfac.store.runs import Outcome
@@ -87,6 +87,7 @@ class DryRun:
         self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
         self._observer = observer
         self._watcher = ExitWatcher()
+        self._places = Places(self._watcher.wake)
         self._guardian = Guardian()
         self._requested: Stop | None = None
         self._applied: Stop | None = None  # the stop request that was passed on to the execution
@@ -141,7 +142,7 @@ class DryRun:
             execution.request_stop(request)
         if long := execution.runs_long(now):
             self._observer.remark(long)
-        due = execution.tick(now)
+        due = execution.tick(now, self._places)
         self._show_new(final=False)
         return POLL_INTERVAL if due is None else max(0.0, min(POLL_INTERVAL, due - time.monotonic()))
 

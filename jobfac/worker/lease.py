@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.programs import Guardian
@@ -40,6 +42,31 @@ def trusted_until(known: float, sent: float, promise: float | None, margin: floa
         margin: seconds before the end of the promise at which the worker begins to end its programs.
     """
     return known if promise is None else max(known, sent + promise - margin)
+
+
+def register(
+    db: Database, who: Registration, settings: Settings, first: Callable[[sa.Connection], None]
+) -> tuple[int, float]:
+    """Call ``first`` and register, in one transaction. Returns the worker's id, and when its lease began, on ``clock``.
+
+    If only the answer to the commit is lost, the worker has one registration nevertheless. A second one would end as
+    dead, and until then the fleet would leave runs to it.
+
+    Raises:
+        Unreachable: the database is unreachable.
+    """
+    known = (0, 0.0)
+
+    def work(conn: sa.Connection) -> tuple[int, float]:
+        nonlocal known
+        if known[0] and workers.is_registered(conn, known[0], who.token):
+            return known
+        first(conn)
+        sent = clock()
+        known = workers.register(conn, who, settings.lease, notice=settings.lease / 2), sent
+        return known
+
+    return db.transact(work, retry_for=5.0)
 
 
 class Lease:
@@ -82,6 +109,7 @@ class Lease:
         self._trusted_until = 0.0
         self._stored = (0, UNKNOWN_LOAD)  # by which registration, and what; written by the heartbeat's thread
         self._stalled = False  # written by the heartbeat's thread
+        self._leaving = False  # written by the loop
         # One thread at a time kills programs. A second one could not tell which programs ended by themselves.
         self._losing = threading.Lock()
         self._log = log.bind(worker=who.name)
@@ -123,6 +151,11 @@ class Lease:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def leave(self) -> None:
+        """The worker deregisters and has no programs, so an end of its lease from now on is no loss."""
+        with self._losing:
+            self._leaving = True
 
     def close(self) -> None:
         """Stop the heartbeat. Called last when a worker deregisters."""
@@ -179,7 +212,7 @@ class Lease:
             beat = self._db.single(workers.renew, worker_id, self._settings.lease, news, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
-                if worker_id == self.worker_id:
+                if worker_id == self.worker_id and not self._leaving:
                     self._log.warning("lease lost", action="lease_lost", reason=str(error))
                     self._lose()
             return None
@@ -219,6 +252,8 @@ class Lease:
     def check(self) -> None:
         """If trust has ended, ensure that ``on_lost`` has been called when this method returns."""
         with self._losing:
+            if self._leaving:
+                return
             if not self.lost and self._trusted_until - clock() < self._advance:
                 self._read_promise()
             if not self.lost and not self.is_trusted():
@@ -227,7 +262,7 @@ class Lease:
 
     def _until_distrust(self) -> float:
         left = self._trusted_until - clock()
-        if self.lost:
+        if self.lost or self._leaving:
             return 0.25
         # Before its end there is time to read, which a renewal meanwhile makes unnecessary.
         return min(left - self._advance, 1.0) if left > self._advance else min(max(left, 0.0) + 0.005, 0.1)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
-from jobfac.definitions import Job
+from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
 from jobfac.programs.masking import Mask
@@ -107,20 +107,26 @@ class SpoolFolder:
                 self._log.bind(**lost._asdict()).warning(
                     "a dead worker's programs were killed", action="orphans_killed", count=killed
                 )
+        unread = False
         for name, path in recover(self._spool / token):
             try:
                 _recover(db, name, path)
+            except DefinitionError as error:  # its limit and its secrets are not known
+                unread = True
+                self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
             except (StartError, SecretError, OSError) as error:
                 fields = db.query(_log_fields, name)
                 self._log.bind(**fields).warning(
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
-        shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
+        if not unread:  # otherwise a newer worker recovers it
+            shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
 
-    def _log_skipped(self, path: str, error: Exception) -> None:
+    def _log_skipped(self, path: str, why: Exception | str) -> None:
         if path not in self._logged_as_skipped:
             self._logged_as_skipped.add(path)
-            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            what = why.strerror if isinstance(why, OSError) else why
+            reason = str(why) if isinstance(why, UnsafeFolder) else f"{path}: {what}"
             self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason)
 
     def size(self) -> int:

@@ -5,6 +5,7 @@ Due scheduled runs and queued sequences are moved in separate transactions, beca
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,16 +13,18 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.errors import Unreachable
-from jobfac.states import WorkerState
+from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Claimed, LeaseLost, fleet_load
+from jobfac.store.workers import Claimed, fleet_load
 from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
-from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.fair_share import Share, share_of
+
+CONTINUED = 20
+"""Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
 
 Key = tuple[int, int]
 """Run and attempt: an execution."""
@@ -38,7 +41,7 @@ class Deliveries:
         outcomes: how executions ended.
         sequences: ids of the sequence runs that the runs of these outcomes belong to.
         events: other events to record.
-        live: the executions under way on this worker.
+        live: the executions under way on this worker, each with the ``identity`` of its run.
         stored: executions whose outcome is stored already.
     """
 
@@ -48,7 +51,7 @@ class Deliveries:
     outcomes: Sequence[Outcome]
     sequences: Collection[int]
     events: Sequence[Event]
-    live: Collection[Key]
+    live: Mapping[Key, tuple[str, datetime]]
     stored: Collection[Key]
 
 
@@ -117,12 +120,10 @@ class Turn:
 
     Attributes:
         definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
-        advances: advance the sequences of the runs that have ended; otherwise a sweep does it.
     """
 
     request: TurnRequest
     definitions: dict[tuple[str, int], AnyJob | DefinitionError]
-    advances: bool = True
     _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
     def take(self, conn: sa.Connection) -> TurnResult:
@@ -138,8 +139,7 @@ class Turn:
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
         finished = save(conn, request)
-        if self.advances:
-            finished += sequences.advance_after(conn, finished, request.name)
+        finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
@@ -156,9 +156,13 @@ class Turn:
             share, taken = _claim(conn, request, queues, claimed, pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
-            again = {one.key for one in taken if one.key in request.deliveries.live}
+            live = request.deliveries.live
+            again = {one.key for one in taken if live.get(one.key) == one.identity}
             unowned = [key for key in unowned if key not in again]
-            claimed += [one for one in taken if one.key not in again]
+            claimed += [one for one in taken if one.key not in live]
+            if others := [one for one in taken if one.key in live and one.key not in again]:
+                finished += self._give_back(conn, others)
+                unowned += [one.key for one in others]
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
@@ -170,6 +174,12 @@ class Turn:
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
         return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+
+    def _give_back(self, conn: sa.Connection, others: Sequence[Claimed]) -> list[Finished]:
+        """Queue runs again whose ids belong to programs that run here: the database has forgotten their runs."""
+        why = "not started: the program of a run that the database has forgotten ran here under the same number"
+        outcomes = [Outcome(one.id, one.attempt, RunState.QUEUED, reason=why, rule=one.rule) for one in others]
+        return runs.finish(conn, self.request.worker_id, outcomes, self.request.name)
 
     def _usual(self, conn: sa.Connection, claimed: Sequence[Claimed]) -> dict[str, float]:
         """What claimed jobs usually take, if their definition compares with it."""
@@ -253,29 +263,8 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
-def take(
-    database: LoopDatabase, request: TurnRequest, definitions: dict[tuple[str, int], AnyJob | DefinitionError], log: Any
-) -> TurnResult:
-    """Execute a turn. If that fails for an unknown reason, execute it without advancing sequences.
-
-    What is wrong with one sequence must not end the worker: the runs of all others would be lost, and those that have
-    ended would be executed again, by one worker after the other.
-
-    Raises:
-        LeaseLost: as ``Turn.take``.
-        Unreachable: the database is unreachable.
-    """
-    try:
-        return database.transact(Turn(request, definitions).take, retry_for=1.0)
-    except (LeaseLost, Unreachable):
-        raise
-    except Exception:
-        log.exception("cannot advance sequences; a sweep tries it again", action="advance_failed")
-    return database.transact(Turn(request, definitions, advances=False).take, retry_for=1.0)
-
-
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
-    """After a turn: promote due scheduled runs and begin queued sequences, each in its own transaction.
+    """After a turn: promote due scheduled runs, begin queued sequences and continue others, in their own transactions.
 
     Returns how many runs have moved.
     """
@@ -285,6 +274,11 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             moved += db.transact(runs.promote_due, name, retry_for=0)
         if result.begin and result.state == WorkerState.ACTIVE:
             moved += db.transact(sequences.begin, name, retry_for=0).number
+        for _ in range(CONTINUED):
+            if not (unfinished := db.sequences.take_unfinished()):
+                break
+            db.transact(sequences.go_on, unfinished, name, retry_for=0)
+            moved += len(unfinished)
     except Unreachable as error:  # the next turn or a scheduler repeats it
         log.warning("runs not moved", action="move_failed", reason=str(error))
     except Exception:  # what is wrong with one sequence must not end the worker

@@ -17,10 +17,9 @@ from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
-from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import sequences, workers
+from jobfac.store import sequences
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
@@ -32,7 +31,7 @@ from jobfac.worker.failpoints import failpoint
 from jobfac.worker.files.watcher import FileWatcher
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
-from jobfac.worker.lease import Lease
+from jobfac.worker.lease import Lease, register
 from jobfac.worker.load import LoadLimits, measure
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
@@ -43,7 +42,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import TurnRequest, lock_rules, move_on, save, take
+from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -229,7 +228,7 @@ class Worker:
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = take(self._database, request, self._definitions, self._log)
+            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -246,7 +245,8 @@ class Worker:
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if result.moves else 0
+        moves = result.moves or self._db.sequences.is_unfinished
+        moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if moves else 0
         taken = sum(one.weight for one in result.claimed)
         is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
         agenda.look_at = agenda.fair.claimed(result.share, free, taken, time.monotonic())
@@ -318,16 +318,8 @@ class Worker:
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
         """Call ``first`` and register, in one transaction. The lease is trusted from the request that registers."""
-        sent = 0.0
-
-        def work(conn: sa.Connection) -> int:
-            nonlocal sent
-            first(conn)
-            sent = clock()
-            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
-
         with self._pulse.waiting():
-            worker_id = self._db.transact(work, retry_for=5.0)
+            worker_id, sent = register(self._db, self._who, self._settings, first)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
@@ -337,14 +329,13 @@ class Worker:
         self._held.kill()
         for thread in (self._poller, self._files, self._shipper):
             thread.close()
+        self._lease.leave()
         try:
-            self._db.transact(self._deregister, retry_for=3.0)
-        except Unreachable as error:
-            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
+            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, retry_for=3.0)
+        except Exception as error:  # its runs are requeued when its lease expires
+            unknown = not isinstance(error, Unreachable)
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()
         self._log.info("worker stopped", action="worker_stopped")
-
-    def _deregister(self, conn: sa.Connection) -> None:
-        sequences.deregister(conn, self._lease.worker_id, self.name)

@@ -2218,6 +2218,18 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
         );
+    -- `$${` is plain text, and a placeholder may hold spaces.
+    DECLARE @texts NVARCHAR(MAX) = CONCAT(
+        JSON_QUERY(@definition, '$.command'), JSON_QUERY(@definition, '$.environment'),
+        JSON_VALUE(@definition, '$.directory'), JSON_QUERY(@definition, '$.output'),
+        CASE WHEN @arguments IS NULL THEN JSON_QUERY(@definition, '$.arguments') END
+    );
+    IF @sentence IS NULL AND @manual = 1
+        AND CHARINDEX(N'${trigger.', REPLACE(REPLACE(@texts, N'$${', N''), N' ', N'')) > 0
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' cannot be started by hand: it refers to what only a trigger has, such as ',
+            N'${trigger.path}; declare a parameter with that default, refer to that, and give it a value.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
@@ -2270,7 +2282,7 @@ BEGIN
         IF @shared IS NOT NULL
         BEGIN
             -- Names of locks are compared byte by byte, but most databases compare keys without regard to case.
-            SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
+            SET @resource = CONCAT(N'jobfac:key:', RTRIM(LOWER(@shared COLLATE Latin1_General_BIN2)));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
     END;

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit
-from jobfac.errors import DatabaseReplaced, Unreachable, WrongSchema
+from jobfac.errors import DatabaseReplaced, Refused, Unreachable, WrongSchema
 from jobfac.store.audit import note
 from jobfac.store.history import search
 from tests.hostile.others import NOBODY, as_nobody, needs_root
@@ -217,6 +217,32 @@ def test_a_backup_includes_the_log_and_is_private(sqlite_factory: Factory) -> No
     restored.close()
 
 
+def test_a_backup_follows_no_link_of_another_user(
+    sqlite_factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who may write the folder puts a link in place of the new file, just before SQLite opens it."""
+    folder, victim = tmp_path / "shared", tmp_path / "victim.db"
+    folder.mkdir()
+    with sqlite3.connect(victim) as conn:
+        conn.execute("CREATE TABLE audit (x)")
+    conn.close()
+    before, real = victim.read_bytes(), sqlite3.connect
+
+    def play(name: object, **options: object) -> sqlite3.Connection:
+        for part in folder.iterdir():
+            part.unlink()
+            part.symlink_to(victim)
+        return real(str(name), **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(sqlite3, "connect", play)
+    db = Database(sqlite_factory.url)
+    with pytest.raises(Refused, match="cannot be written: somebody else has replaced it; choose a folder"):
+        db.back_up(folder / "copy.db")
+    db.close()
+    assert victim.read_bytes() == before
+    assert not list(folder.iterdir())
+
+
 def test_a_backup_can_be_made_while_a_worker_works(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0))
@@ -228,8 +254,6 @@ def test_a_backup_can_be_made_while_a_worker_works(sqlite_fleet: Fleet) -> None:
 
 @pytest.mark.mssql
 def test_a_backup_of_sql_server_is_refused() -> None:
-    from jobfac.errors import Refused
-
     db = Database("mssql+mssqlpython://me:secret@server/jobs")
     with pytest.raises(Refused, match=r"BACKUP DATABASE \[jobs\]"):
         db.back_up(Path("copy.bak"))

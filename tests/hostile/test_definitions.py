@@ -84,3 +84,31 @@ def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) 
     found = served.viewer.get(f"/v1/runs/{run}").json()
     assert found["state"] == "start_failed"
     assert found["reason"].startswith("its definition cannot be read by this version of jobfac: ")
+
+
+def test_a_definition_that_cannot_be_read_hides_no_other(served: Served) -> None:
+    """It is listed and shown as it is stored, and may be disabled, deleted and replaced, but not started."""
+    body = {"command": ["true"], "schedules": [{"cron": "@daily"}]}
+    for job in ("newer", "broken", "other"):
+        served.define(job, **body)
+    texts = {"newer": '{"command": ["true"], "of_a_later_version": 1}', "broken": "no JSON"}
+    with served.db.begin() as conn:
+        for job, text in texts.items():
+            conn.execute(job_version.update().where(job_version.c.job == job).values(definition=text))
+    listed = {one["id"]: one for one in served.viewer.get("/v1/jobs").json()["items"]}
+    assert [listed[job].get("unreadable") is None for job in ("newer", "broken", "other")] == [False, False, True]
+    assert listed["newer"]["definition"] == {"command": ["true"], "of_a_later_version": 1}
+    assert "unknown key 'of_a_later_version'" in listed["newer"]["unreadable"]
+    assert listed["broken"]["definition"] == {}
+    for job in texts:
+        assert served.viewer.get(f"/v1/jobs/{job}").json()["unreadable"] == listed[job]["unreadable"]
+        refused = served.operator.post(f"/v1/jobs/{job}/runs", json={})
+        assert (refused.status_code, "cannot be read by this version" in refused.json()["detail"]) == (409, True)
+        assert served.operator.post(f"/v1/jobs/{job}/disable").json()["enabled"] is False
+        assert served.viewer.get(f"/v1/jobs/{job}/versions").is_success
+    user = {"steps": [{"name": "one", "jobs": ["newer", "broken"]}]}
+    assert served.admin.put("/v1/jobs/user", json=user).status_code == 201
+    assert served.admin.delete("/v1/jobs/user").status_code == 204
+    served.define("newer", command=["false"])
+    assert "unreadable" not in served.viewer.get("/v1/jobs/newer").json()
+    assert served.admin.delete("/v1/jobs/broken").status_code == 204

@@ -13,6 +13,8 @@ from jobfac.database.engine import Database
 from jobfac.errors import Refused
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
+from jobfac.store.sequences import advance, decide
+from jobfac.store.sequences.decide import Visit
 from jobfac.store.sequences.skipping import steps_before
 from tests.support.api_stage import Served
 from tests.support.database import define, get, start
@@ -194,22 +196,38 @@ def test_an_output_that_is_missing_fails_the_step_and_not_the_worker(db: Databas
 def test_a_sequence_that_cannot_be_advanced_ends_no_worker(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault is simulated: none is known. The run's end is stored, and a sweep advances the sequence later."""
 
-    def fail(*arguments: object) -> None:
-        raise RuntimeError
+    def fail(sequence: d.Sequence, last: Visit | None, *rest: Any) -> Any:
+        if last is not None and not last.running:
+            raise RuntimeError
+        return decide.decide(sequence, last, *rest)
 
     served.define("a")
     served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
     run = served.start("seq")
     with monkeypatch.context() as patched, served.worker() as worker:
-        patched.setattr(sequences, "advance_after", fail)
+        patched.setattr(advance, "decide", fail)
         wait_for(lambda: _ended(served, "a"), "the program's end is stored")
         other = served.start("a")
         wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
         assert worker.running == 0
-    served.db.transact(sequences.sweep, "me")
+    assert served.viewer.get(f"/v1/runs/{run}").json()["state"] == "running"
+    elsewhere = Database(str(served.db.url))
+    elsewhere.transact(sequences.sweep, "me")
+    elsewhere.close()
     assert served.viewer.get(f"/v1/runs/{run}").json()["state"] == "succeeded"
 
 
 def _ended(served: Served, job: str) -> bool:
     found = served.viewer.get("/v1/runs", params={"job": job}).json()["items"]
     return bool(found) and all(one["state"] == "succeeded" for one in found)
+
+
+def test_a_worker_begins_all_steps_at_once_although_no_job_ends(served: Served) -> None:
+    """More than one transaction may begin. No scheduler is there to sweep, and no worker serves the pool."""
+    served.define("a", pool="nobody")
+    steps = [{"name": f"s{number}", "jobs": ["a"], "proceed": "at_once"} for number in range(60)]
+    assert served.admin.put("/v1/jobs/seq", json={"steps": steps}).status_code == 201
+    with served.worker():
+        run = served.start("seq")
+        wait_for(lambda: len(served.viewer.get("/v1/runs?job=a&limit=100").json()["items"]) == 60, "all have begun")
+        assert served.operator.post(f"/v1/runs/{run}/stop").is_success

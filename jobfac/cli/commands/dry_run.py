@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
+from jobfac.bounded_files import read_bytes
 from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, on_signal, read_stdin, seconds
 from jobfac.cli.listing import PLAIN
@@ -155,8 +156,7 @@ def _payload(text: str | None, file: Path | None) -> str | None:
     if file is None:
         return read_stdin() if text == "-" else text
     try:
-        with file.open(encoding="utf-8", newline="") as source:
-            return source.read()
+        return read_bytes(file).decode()
     except OSError as error:
         fail(USAGE, f"--payload-file {file} cannot be read: {error.strerror}.")
     except UnicodeDecodeError:

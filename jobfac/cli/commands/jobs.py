@@ -119,8 +119,14 @@ def _print_crontab(bodies: dict[str, Any]) -> None:
     from jobfac import definitions as d
     from jobfac.importers.to_crontab import to_crontab
 
-    written = to_crontab({job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()})
-    for sentence in written.left_out:
+    read, left_out = {}, []
+    for job, body in bodies.items():
+        try:
+            read[job] = d.from_canonical(job, body, body.pop("enabled", True))
+        except d.DefinitionError as error:
+            left_out.append(f"{error}; it was left out")
+    written = to_crontab(read)
+    for sentence in (*left_out, *written.left_out):
         note(f"warning: {sentence}")
     print_text(written.text)
 
@@ -143,6 +149,8 @@ def list_jobs(as_json: Json = False) -> None:
 
 
 def _enabled(job: JobView) -> str:
+    if job.unreadable:
+        return "[red]unreadable[/]"
     return "yes" if job.enabled else "[yellow]no[/]"
 
 
@@ -158,7 +166,7 @@ def _program(job: JobView) -> str:
         return cell(" > ".join(step["name"] for step in body["steps"]))
     if "sql" in body:
         return cell("sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split()))
-    command = body["command"]
+    command = body.get("command", "")
     return cell(command if isinstance(command, str) else shlex.join(command))
 
 
@@ -332,8 +340,6 @@ def _body(job: JobView) -> dict[str, Any]:
 
 
 def _yaml(bodies: dict[str, Any], defaults: dict[str, Any]) -> str:
-    from jobfac import definitions as d
+    from jobfac.definitions.document import write_document
 
-    jobs = {job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()}
-    categories = {category: d.Defaults.model_validate(entry) for category, entry in defaults.items()}
-    return d.dump(d.Definitions(jobs, categories))
+    return write_document({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))

@@ -30,7 +30,8 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
+from jobfac.database.dialects.sqlite_file import DatabaseFile
+from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
 from jobfac.states import RunState

@@ -1,7 +1,5 @@
 """The file of a SQLite database: create it, open it, and detect that it was removed or replaced."""
 
-import contextlib
-import errno
 import os
 import sqlite3
 import sys
@@ -128,49 +126,6 @@ class DatabaseFile:
             return True
         gone = f"{os.path.realpath(path)} (deleted)"
         return any(_link(number) == gone for number in os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
-def back_up(source: str, target: Path) -> None:
-    """Copy the database, log included, into a new file by SQLite's backup API, while it is in use.
-
-    The copy is a consistent snapshot that only this user can read. It gets its name only when complete and checked.
-
-    Raises:
-        FileExistsError: the target exists.
-        OSError, sqlite3.Error: the database cannot be read, or the copy cannot be written.
-    """
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    part = target.with_name(f"{target.name}.part-{os.getpid()}")
-    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(handle, 0o600)
-        with (
-            contextlib.closing(sqlite3.connect(f"file:{quote(source)}?mode=rw", uri=True, timeout=30)) as original,
-            contextlib.closing(sqlite3.connect(part)) as copy,
-        ):
-            original.backup(copy)  # in one step: with several, each commit in between would restart it
-            copy.execute("PRAGMA journal_mode = DELETE")  # keeps the copy in one file
-            found = copy.execute("PRAGMA quick_check").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
-        os.fsync(handle)
-        _name(part, target)
-    finally:
-        os.close(handle)
-        part.unlink(missing_ok=True)
-
-
-def _name(part: Path, target: Path) -> None:
-    """Rename the finished file without replacing an existing one."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        part.rename(target)
 
 
 def _inode(path: str) -> Inode | None:

@@ -29,8 +29,10 @@ RESERVED = frozenset(
 """Environment variables that a job program receives from its worker, beside ``JOBFAC_PARAM_`` and a name."""
 
 _SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
-_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval")
-"""Programs that read all of their arguments as text of a shell, or may do so."""
+_OPEN_SHELLS = re.compile(
+    r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux|([bgn]|mingw32-)?make(\.exe)?"
+)
+"""Programs that read all of their arguments as text of a shell, or may do so. `make V=...` puts V into its recipes."""
 
 _SHELL_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
 """The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
@@ -60,6 +62,7 @@ _INTERPRETERS = {
     r"(psql|sqlcmd|mysql|mariadb)": _Option(
         r"-c|--command|-q|-Q|-e|--execute", r"-[cqQe].|--(command|execute)=", "none"
     ),
+    r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
     r"sqlite3": _Option(r"-cmd", r"(?!)", "others"),
 }
 """By program, the options whose argument is text of a program."""
@@ -139,6 +142,15 @@ def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str
             yield Finding(path, f"{field_path(path)} has {found[0]}, but a value must not choose the program; name it")
         elif _is_program_text(words, position):
             yield Finding(path, f"{field_path(path)} has {found[0]} in the text of a program; {remedy} in that text")
+
+
+def text_of_program(command: Sequence[str], arguments: Sequence[str], places: Iterable[int]) -> int | None:
+    """Return the first of these places of the arguments that is text of a program; None: no one is.
+
+    ``arguments``: those that follow the command.
+    """
+    words = (*command, *arguments)
+    return next((place for place in places if _is_program_text(words, len(command) + place)), None)
 
 
 def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:

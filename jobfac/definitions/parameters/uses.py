@@ -14,6 +14,7 @@ from jobfac.definitions.parameters.checks import (
     check_command,
     check_environment,
     check_texts,
+    text_of_program,
 )
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder, placeholders
 from jobfac.definitions.problems import Finding, Path, field_path
@@ -24,8 +25,11 @@ from jobfac.definitions.values import suggestion
 Declarations = Callable[[str], Mapping[str, Parameter] | None]
 """Returns the parameters of a job; None: there is no such job."""
 
+Commands = Callable[[str], tuple[str, ...]]
+"""Returns the command of a program; empty: there is none to which arguments are added."""
 
-def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator[Finding]:
+
+def check_parameters(definition: AnyJob, declarations: Declarations, commands: Commands) -> Iterator[Finding]:
     """Yield what is wrong with the parameters and placeholders of a definition."""
     declared = definition.parameters
     yield from check_texts(_schedule_texts(definition), declared, IN_STARTS)
@@ -55,6 +59,27 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
     yield from _check_inputs(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
+        yield from _check_arguments(("steps", position, "arguments"), step.arguments, commands)
+    for position, schedule in enumerate(definition.schedules):
+        if isinstance(schedule.arguments, Mapping):
+            yield from _check_arguments(("schedules", position, "arguments"), schedule.arguments, commands)
+
+
+def _check_arguments(path: Path, arguments: Mapping[str, Iterable[str]], commands: Commands) -> Iterator[Finding]:
+    """Yield where a value that a sequence gives to a job would become text of a program."""
+    for job, given in arguments.items():
+        texts = list(given)
+        if (place := text_of_program(commands(job), texts, places_of_values(texts))) is not None:
+            yield Finding(
+                (*path, job, place),
+                f"{field_path((*path, job, place))} has a placeholder in the text of a program; give the value to a "
+                f"parameter of '{job}', and read its environment variable in that text",
+            )
+
+
+def places_of_values(arguments: Iterable[str]) -> list[int]:
+    """Return the places of the arguments with placeholders, or with outputs of earlier steps."""
+    return [place for place, text in enumerate(arguments) if has_placeholder(text) or "${steps." in text]
 
 
 _COMMENT = re.compile(r"('[^']*+'|\"[^\"]*+\")|--[^\n]*+|/\*.*?(?:\*/|\Z)", re.DOTALL)

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
 from jobfac.definitions.parameters.matching import SECONDS, TooSlowError, first_mismatch
-from jobfac.definitions.values import read_duration, read_flag, read_text, shown, suggestion, write_duration
+from jobfac.definitions.values import as_float, read_duration, read_flag, read_text, shown, suggestion, write_duration
 
 Kind = Literal["text", "integer", "number", "boolean", "date", "datetime", "duration", "choice"]
 Value = str | int | float | bool | list[Any]
@@ -110,7 +110,7 @@ def _integer(limits: Limits, value: Any) -> int:
 def _number(limits: Limits, value: Any) -> int | float:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = int(value) if _INTEGER.fullmatch(value.strip()) else float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(as_float(value)):
         raise ValueError(f"must be a number{_range(limits)}, not {shown(value)}")
     if isinstance(value, int) and abs(value) > LARGEST:
         value = float(value)

@@ -16,6 +16,12 @@ from jobfac.definitions.values import Many, Model, PositiveDuration, Text, Word,
 PER_MINUTE = 60
 """How many starts in a minute a start URL allows by default."""
 
+CLOCKS_DIFFER = 300.0
+"""Seconds by which the time of a signature may differ by default."""
+
+REPEATS_FOR = 3600.0
+"""Seconds for which an equal body is a repetition by default, where the signature has no time."""
+
 _PLACE = re.compile(r"\$\{\s*(body|header)(?:\.([^{}]*?))?\s*\}")
 
 
@@ -28,8 +34,11 @@ class Signature(Model):
         examples=[{"secret": "env:GITHUB_HOOK_KEY"}],
     )
     stripe: Secret | None = Field(default=None, description="The key of Stripe-Signature, as Stripe sends it.")
-    tolerance: PositiveDuration = Field(
-        default=300.0, description="With stripe: how old, or how far ahead, the time of a signature may be."
+    tolerance: PositiveDuration | None = Field(
+        default=None,
+        description="With stripe: how old, or how far ahead, the time of a signature may be (5m). With github: for so "
+        "long the same body is the same start, even under another delivery id, because the id is not signed (1h).",
+        examples=["10m"],
     )
 
     @property
@@ -44,12 +53,15 @@ class Signature(Model):
         assert found is not None
         return found
 
+    @property
+    def seconds(self) -> float:
+        """``tolerance``, or its default."""
+        return self.tolerance or (REPEATS_FOR if self.github is not None else CLOCKS_DIFFER)
+
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if (self.github is None) == (self.stripe is None):
             raise ValueError("must have exactly one of github and stripe")
-        if self.github is not None and "tolerance" in self.model_fields_set:
-            raise ValueError("has tolerance, but a signature of github has no time; remove it")
         return self
 
 

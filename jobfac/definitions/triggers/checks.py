@@ -1,7 +1,11 @@
 """Circles of starts: a job that would start itself again, by way of others."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+
+from pydantic import ValidationError
 
 from jobfac.definitions.models import AnyJob
 from jobfac.definitions.problems import Finding, Path, field_path
@@ -18,8 +22,8 @@ def followers(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
     for job, body in known.items():
         if job not in jobs:
             for rule in body.get("schedules", ()):
-                if "after" in rule:
-                    for one in After.model_validate(rule["after"]).upstream:
+                with suppress(ValidationError):  # a newer jobfac has stored it
+                    for one in After.model_validate(rule["after"]).upstream if "after" in rule else ():
                         found.setdefault(one.job, set()).add(job)
     for job, definition in jobs.items():
         for schedule in definition.schedules:
@@ -53,10 +57,10 @@ def check_after(job: str, definition: AnyJob, tree: Links, following: Links) -> 
 
 def _circle(job: str, tree: Links, following: Links) -> list[str]:
     """Return the shortest way by which the end of a job would start it again, or nothing."""
-    ways = [([job], False)]
+    ways = deque([([job], False)])
     seen: set[tuple[str, bool]] = set()
     while ways:
-        way, followed = ways.pop(0)
+        way, followed = ways.popleft()
         steps = [(one, followed) for one in sorted(tree.get(way[-1], ()))]
         for other, has_followed in [*steps, *((one, True) for one in sorted(following.get(way[-1], ())))]:
             if other == job and has_followed:

@@ -39,7 +39,7 @@ class Converter:
     agent: Agent
     options: Options
     remarks: list[Remark] = field(default_factory=list)
-    _taken: set[str] = field(default_factory=set)
+    _taken: dict[str, int] = field(default_factory=dict)
 
     def convert(self) -> list[Defined]:
         """Convert all jobs, in order. Adds to ``remarks`` what could not be converted."""
@@ -71,7 +71,7 @@ class Converter:
         names: dict[int, str] = {}
         children: dict[int, str] = {}
         bodies: dict[str, dict[str, Any]] = {}
-        inside: set[str] = set()
+        inside: dict[str, int] = {}
         for step in job.steps:
             name = _unique(_slug(step.step_name) or f"step-{step.step_id}", inside)
             names[step.step_id] = name
@@ -93,7 +93,7 @@ class Converter:
             body["description"] = job.description.replace("\0", "")
         if job.category and not UNCATEGORIZED.fullmatch(job.category):
             body["category"] = job.category[:128]
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         if scheduled:
             names = [_unique(_slug(schedule.name) or "schedule", taken) for schedule, _ in scheduled]
             body["schedules"] = [{**one, "name": name} for (_, one), name in zip(scheduled, names, strict=True)]
@@ -157,11 +157,15 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-.")[:120]
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """Return the name, or the name with the first free number. Names that differ only in case are equal."""
-    found, number = name, 1
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """Return the name, or the name with the first free number. Names that differ only in case are equal.
+
+    ``taken``: by name in lower case, the number that the last name made of it has.
+    """
+    found, number = name, taken.get(name.lower(), 1)
     while found.lower() in taken:
         number += 1
         found = f"{name[: 127 - len(str(number))]}-{number}"
-    taken.add(found.lower())
+    taken[name.lower()] = number
+    taken.setdefault(found.lower(), 1)
     return found

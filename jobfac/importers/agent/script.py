@@ -1,11 +1,13 @@
 """Read Agent's jobs from the calls in scripts: sp_add_job, sp_add_jobstep, sp_add_schedule and others."""
 
+import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
 from jobfac.importers.agent import parameters
 from jobfac.importers.agent.calls import Call, Handle, JobName, Script, Unknown, Value
 from jobfac.importers.agent.model import Agent, Job, Operator, Place, Remark, Schedule, Step
+from jobfac.importers.agent.named import Named
 
 IGNORED = frozenset(
     {
@@ -52,7 +54,8 @@ class ScriptReader:
 
     def __init__(self) -> None:
         self.agent = Agent()
-        self._schedules: list[Schedule] = []
+        self._jobs = Named(self.agent.jobs)
+        self._schedules = Named[Schedule]([])
         self._place = Place("")
         self._procedures: dict[str, Callable[[Call, Script], None]] = {
             "sp_add_job": self._add_job,
@@ -84,7 +87,7 @@ class ScriptReader:
     def finish(self) -> None:
         """Remark on schedules that no job uses."""
         used = {id(schedule) for job in self.agent.jobs for schedule in job.schedules}
-        for schedule in self._schedules:
+        for schedule in self._schedules.listed:
             if id(schedule) not in used:
                 message = f"the schedule '{schedule.name}' is used by no job in the scripts; script its jobs too"
                 self._warn(schedule.place, message)
@@ -111,14 +114,16 @@ class ScriptReader:
             self._warn(self._place, "sp_add_job has no @job_name that can be read; the job was left out")
             return
         job = Job(self._place, name)
-        self.agent.jobs.append(job)
-        script.returns(call, "job_id", Handle("job", len(self.agent.jobs) - 1))
+        place = self._jobs.add(job)
+        script.returns(call, "job_id", Handle("job", place))
         self._set_job(job, call)
 
     def _update_job(self, call: Call, script: Script) -> None:
-        if (job := self._job(call)) is not None:
+        if (place := self._job_place(call)) is not None:
+            job = self.agent.jobs[place]
             self._set_job(job, call)
             job.name = self._text(call, "new_name") or job.name
+            self._jobs.named(place)
 
     def _set_job(self, job: Job, call: Call) -> None:
         self._set(job, call, parameters.JOB, job.name)
@@ -126,23 +131,24 @@ class ScriptReader:
     def _add_step(self, call: Call, script: Script) -> None:
         if (job := self._job(call)) is None:
             return
-        step = Step(self._place, max((one.step_id for one in job.steps), default=0) + 1)
+        last = job.steps[-1].step_id if job.steps else 0
+        step = Step(self._place, last + 1)
         self._set(step, call, parameters.STEP, job.name)
-        if any(one.step_id == step.step_id for one in job.steps):
-            for other in job.steps:  # the server makes room, too
-                other.step_id += other.step_id >= step.step_id
-        job.steps.append(step)
-        job.steps.sort(key=lambda one: one.step_id)
+        at = len(job.steps) if step.step_id > last else _place_of(job, step.step_id)
+        if job.steps[at : at + 1] and job.steps[at].step_id == step.step_id:
+            for other in job.steps[at:]:  # the server makes room, too
+                other.step_id += 1
+        job.steps.insert(at, step)
 
     def _update_step(self, call: Call, script: Script) -> None:
         if (job := self._job(call)) is None:
             return
         wanted = call.arguments.get("step_id")
-        step = next((one for one in job.steps if one.step_id == wanted), None)
-        if step is None:
+        at = _place_of(job, wanted) if isinstance(wanted, int) else len(job.steps)
+        if at == len(job.steps) or job.steps[at].step_id != wanted:
             self._warn(self._place, "sp_update_jobstep names a step that the scripts do not add; add it first", job)
         else:
-            self._set(step, call, parameters.STEP, job.name)
+            self._set(job.steps[at], call, parameters.STEP, job.name)
 
     def _add_server(self, call: Call, script: Script) -> None:
         if (job := self._job(call)) is not None and (server := self._text(call, "server_name")):
@@ -160,33 +166,33 @@ class ScriptReader:
 
     def _new_schedule(self, call: Call, script: Script, job: Job | None) -> Schedule:
         schedule = Schedule(self._place)
-        self._schedules.append(schedule)
-        script.returns(call, "schedule_id", Handle("schedule", len(self._schedules) - 1))
         self._set(schedule, call, parameters.SCHEDULE, _name(job))
+        script.returns(call, "schedule_id", Handle("schedule", self._schedules.add(schedule)))
         return schedule
 
     def _update_schedule(self, call: Call, script: Script) -> None:
-        if (schedule := self._schedule(call)) is not None:
+        if (place := self._schedule_place(call)) is not None:
+            schedule = self._schedules.listed[place]
             self._set(schedule, call, parameters.SCHEDULE, None)
             schedule.name = self._text(call, "new_name") or schedule.name
+            self._schedules.named(place)
 
     def _attach_schedule(self, call: Call, script: Script) -> None:
         job = self._job(call)
-        if job is not None and (schedule := self._schedule(call, job)) is not None:
-            job.schedules.append(schedule)
+        if job is not None and (place := self._schedule_place(call, job)) is not None:
+            job.schedules.append(self._schedules.listed[place])
 
-    def _schedule(self, call: Call, job: Job | None = None) -> Schedule | None:
+    def _schedule_place(self, call: Call, job: Job | None = None) -> int | None:
         given = call.arguments.get("schedule_id")
         if isinstance(given, Handle) and given.kind == "schedule":
-            return self._schedules[given.number]
+            return given.number
         name = self._text(call, "schedule_name") or self._text(call, "name")
-        found = [one for one in self._schedules if name and one.name.lower() == name.lower()]
-        if not found:
+        place = self._schedules.find(name) if name else None
+        if place is None:
             shown = f"'{name}'" if name else f"with the id {_shown(given)}"
             message = f"the schedule {shown} is in none of the scripts; script it with the job, or give the job one"
             self._warn(self._place, message, job)
-            return None
-        return found[-1]
+        return place
 
     # Operators
 
@@ -200,15 +206,17 @@ class ScriptReader:
     # Arguments
 
     def _job(self, call: Call) -> Job | None:
+        place = self._job_place(call)
+        return None if place is None else self.agent.jobs[place]
+
+    def _job_place(self, call: Call) -> int | None:
         given, name = call.arguments.get("job_id"), call.arguments.get("job_name")
         if isinstance(given, Handle) and given.kind == "job":
-            return self.agent.jobs[given.number]
+            return given.number
         if isinstance(given, JobName):
             name = given.name
-        if isinstance(name, str):
-            found = [job for job in self.agent.jobs if job.name.lower() == name.lower()]
-            if found:
-                return found[-1]
+        if isinstance(name, str) and (place := self._jobs.find(name)) is not None:
+            return place
         shown = f"'{name}'" if isinstance(name, str) else f"with the id {_shown(given)}"
         message = f"{call.procedure} is for the job {shown}, which no script before adds; script the job with it"
         self._warn(self._place, message)
@@ -247,6 +255,11 @@ def read_scripts(scripts: Iterator[tuple[str, bytes]]) -> Agent:
         reader.read(source, data)
     reader.finish()
     return reader.agent
+
+
+def _place_of(job: Job, step_id: int) -> int:
+    """Return the place of a step among the steps of a job, which are in order, or where it belongs."""
+    return bisect.bisect_left(job.steps, step_id, key=lambda one: one.step_id)
 
 
 def _name(job: Job | None) -> str | None:

@@ -31,7 +31,8 @@ def convert(job: Job, names: Mapping[int, str], jobs: Mapping[int, str], warn: W
             f"it goes on after a failure of {', '.join(going_on)}: Agent then reports what the last step reports, and "
             "here the run ends as mixed or failed; check who is notified"
         )
-    ways = {step.step_id: _ways(step, job.steps, names, warn) for step in job.steps}
+    pairs = zip(job.steps, [*job.steps[1:], None], strict=True)
+    ways = {step.step_id: _ways(step, following, names, warn) for step, following in pairs}
     _break_circles(order, ways, names, warn)
     written = []
     for step, following in zip(order, [*order[1:], None], strict=True):
@@ -54,9 +55,7 @@ def _order(job: Job, warn: Warn) -> list[Step]:
     return job.steps[start:] + job.steps[:start]
 
 
-def _ways(step: Step, steps: Sequence[Step], names: Mapping[int, str], warn: Warn) -> tuple[Target, Target]:
-    following = next((other for other in steps if other.step_id > step.step_id), None)
-
+def _ways(step: Step, following: Step | None, names: Mapping[int, str], warn: Warn) -> tuple[Target, Target]:
     def target(action: int, to: int, what: str, fallback: Target) -> Target:
         match action:
             case 1:
@@ -82,22 +81,22 @@ def _break_circles(
 ) -> None:
     """End the sequence after steps that lead to no end, because every step needs a way to an end."""
     ids = {name: step_id for step_id, name in names.items()}
-    while True:
-        ending = {step_id for step_id, both in ways.items() if any(isinstance(target, str) for target in both)}
-        before = -1
-        while before != len(ending):
-            before = len(ending)
-            leads = [
-                step_id
-                for step_id, both in ways.items()
-                if any(isinstance(target, dict) and ids[target["step"]] in ending for target in both)
-            ]
-            ending.update(leads)
-        stuck = next((step for step in order if step.step_id not in ending), None)
-        if stuck is None:
-            return
-        ways[stuck.step_id] = (ways[stuck.step_id][0], "end_failed")
-        warn(f"{stuck.shown} leads to no end of the job; after a failure it ends as failed here")
+    before: dict[int, list[int]] = {}  # by step, those that lead to it
+    for step_id, both in ways.items():
+        for target in both:
+            if isinstance(target, dict):
+                before.setdefault(ids[target["step"]], []).append(step_id)
+    ending: set[int] = set()
+    waiting = [step_id for step_id, both in ways.items() if any(isinstance(target, str) for target in both)]
+    for step in order:
+        while waiting:
+            if (step_id := waiting.pop()) not in ending:
+                ending.add(step_id)
+                waiting += before.get(step_id, ())
+        if step.step_id not in ending:
+            ways[step.step_id] = (ways[step.step_id][0], "end_failed")
+            waiting.append(step.step_id)
+            warn(f"{step.shown} leads to no end of the job; after a failure it ends as failed here")
 
 
 def _short(target: Target, following: Step | None, names: Mapping[int, str]) -> Target:

@@ -1,10 +1,9 @@
-"""Finds out whether the file systems of paths answer, without waiting for them: a network drive may hang for hours."""
+"""Looks at paths without waiting for their file systems: a network drive may hang for hours."""
 
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -18,6 +17,9 @@ FRESH = 1.0
 REMEMBERED = 1000
 """Answers at most that are remembered."""
 
+Seen = tuple[tuple[int, int] | None, ...]
+"""By file, its size and the time of its last change in nanoseconds; None: it was not found."""
+
 
 class Inquiry:
     """A look at some paths in a thread of its own.
@@ -25,21 +27,28 @@ class Inquiry:
     Attributes:
         at: the path that is looked at.
         is_late: nobody waits for the answer any more, so it is announced.
+        seen: what was found; to be read after the answer.
     """
 
     def __init__(self, paths: Sequence[str], on_answer: Callable[[], None]) -> None:
         self.answered = threading.Event()
         self.at = paths[0]
         self.is_late = False
+        self.seen: Seen = ()
         self._paths = paths
         self._on_answer = on_answer
 
     def run(self) -> None:
         """Look at the paths. Whether they exist does not matter."""
+        found: list[tuple[int, int] | None] = []
         for path in self._paths:
             self.at = path
-            with suppress(OSError, ValueError):
-                look(path)
+            try:
+                one = look(path)
+                found.append((one.st_size, one.st_mtime_ns))
+            except (OSError, ValueError):
+                found.append(None)
+        self.seen = tuple(found)
         self.answered.set()
         if self.is_late:
             self._on_answer()
@@ -49,7 +58,7 @@ look = os.stat
 
 
 class Places:
-    """Inquiries about paths. One thread asks. At most one inquiry about the same paths is open."""
+    """Inquiries about paths. One thread asks at a time. At most one inquiry about the same paths is open."""
 
     def __init__(self, on_answer: Callable[[], None]) -> None:
         """``on_answer``: called by the thread of an inquiry at its end, if nobody waited for it so long."""
@@ -62,25 +71,37 @@ class Places:
         now = time.monotonic()
         if all(self._fresh.get(path, 0.0) > now for path in paths):
             return None
-        key = tuple(paths)
-        inquiry, wait = self._open.get(key), 0.0
-        if inquiry is None:
-            if len(self._open) >= MOST:  # some were answered after nobody waited any more
-                self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
-            if len(self._open) >= MOST:
-                return paths[0]
-            inquiry, wait = Inquiry(key, self._on_answer), AT_ONCE
-            try:
-                threading.Thread(target=inquiry.run, name="places", daemon=True).start()
-            except RuntimeError:  # no more threads: the start will find out why
-                return None
-            self._open[key] = inquiry
-        if not inquiry.answered.wait(wait):
-            inquiry.is_late = True
-            if not inquiry.answered.is_set():  # asked again, because the thread may have looked before it was late
-                return inquiry.at
-        del self._open[key]
+        inquiry = self._ask(tuple(paths))
+        if not inquiry.answered.is_set():
+            return inquiry.at
         if len(self._fresh) >= REMEMBERED:
             self._fresh.clear()
         self._fresh |= dict.fromkeys(paths, now + FRESH)
         return None
+
+    def seen(self, paths: Sequence[str]) -> Seen | None:
+        """Return what the files are like now, or were at the last answer; None: no answer yet. Waits as ``silent``."""
+        inquiry = self._ask(tuple(paths))
+        return inquiry.seen if inquiry.answered.is_set() else None
+
+    def _ask(self, paths: tuple[str, ...]) -> Inquiry:
+        """Return the open inquiry about these paths, or a new one. One that is answered is open no more."""
+        inquiry, wait = self._open.get(paths), 0.0
+        if inquiry is None:
+            inquiry = Inquiry(paths, self._on_answer)
+            if len(self._open) >= MOST:  # some were answered after nobody waited any more
+                self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
+            if len(self._open) >= MOST:
+                return inquiry
+            try:
+                threading.Thread(target=inquiry.run, name="places", daemon=True).start()
+            except RuntimeError:  # no more threads: the start will find out why
+                inquiry.answered.set()
+                return inquiry
+            self._open[paths], wait = inquiry, AT_ONCE
+        if not inquiry.answered.wait(wait):
+            inquiry.is_late = True
+            if not inquiry.answered.is_set():  # asked again, because the thread may have looked before it was late
+                return inquiry
+        del self._open[paths]
+        return inquiry

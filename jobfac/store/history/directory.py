@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import job, job_version, run, schedule
 from jobfac.database.types import contains, sql_literals
+from jobfac.definitions import stored_body
 from jobfac.states import FAILED, JobKind
 from jobfac.views.serialization import columns, from_row
 
@@ -75,7 +76,8 @@ def find(conn: sa.Connection, wanted: Filter, limit: int) -> list[JobRow]:
         query = query.where(sa.exists().where(schedule.c.job == job.c.id, _IS_PAUSED).select_from(schedule))
     if wanted.state == "failing":
         query = query.where(_last_failed())
-    return [from_row(JobRow, row) for row in conn.execute(query).mappings()]
+    found = ({**row, "definition": stored_body(row["definition"])} for row in conn.execute(query).mappings())
+    return [from_row(JobRow, row) for row in found]
 
 
 def _last_failed() -> sa.ColumnElement[bool]:

@@ -47,7 +47,7 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[st
         others = [holder for holder in holders if holder.id != one.id]
         if categories is not None:
             others = [holder for holder in others if holder.category in categories]
-        found[one.id] = waits_for(one, queues[one.queue], fleet, others)
+        found[one.id] = waits_for(one, queues.get(one.queue) or Needed(one.queue, one.queue, {}), fleet, others)
     return found
 
 

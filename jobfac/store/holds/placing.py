@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac import definitions as d
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.dialects.rows import deletion, rows_parameter
 from jobfac.database.tables import schedule, start_hold
@@ -52,11 +51,8 @@ def _subscribers(conn: sa.Connection, hold: HoldView) -> Sequence[str]:
     pools = {one.name: one.pool for one in jobs.known_queues(conn)}
     found = []
     for job_id in jobs.ids(conn):
-        try:
-            stored = jobs.load(conn, job_id)
-        except d.DefinitionError:  # a definition that cannot be read has no recipients
-            continue
-        if stored is None or not hold.covers(stored.id, stored.category, pools.get(stored.queue)):
+        stored = jobs.load(conn, job_id)
+        if stored is None or stored.unreadable or not hold.covers(stored.id, stored.category, pools.get(stored.queue)):
             continue
         entries = (*stored.definition.notify, *stored.defaults.notify)
         if any("held" in entry.on and entry.of != "jobs" for entry in entries):

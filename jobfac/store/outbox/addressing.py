@@ -94,7 +94,15 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
     found: dict[str, _NewNotification] = {}
     for item in items:
         body = json.loads(item.body) if item.body else bodies.get(item.run_id or 0, {"job": item.job})
-        for entry in _entries(conn, item, problems):
+        try:
+            entries = list(_entries(conn, item, problems))
+        except (
+            DefinitionError,
+            ValueError,
+        ) as error:  # stored by a newer jobfac; the events of other jobs must not wait for it
+            problems.append(f"the subscriptions to '{item.event}' of job '{item.job}' cannot be read: {error}")
+            continue
+        for entry in entries:
             event = event_name_for(entry.on, item.event)
             if event is None:
                 continue
@@ -126,7 +134,10 @@ def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
     if item.run_id is None:
         return f"event{item.id}.{item.event}.{digest}"
     once = entry.once and item.event == "running_long"
-    return f"{item.run_id}.{'' if once else item.attempt}.{item.event}.{digest}"
+    which = "" if once else str(item.attempt)
+    if item.event == "approval_wanted":  # an attempt of a sequence may ask several times
+        which = f"{item.attempt}-{item.id}"
+    return f"{item.run_id}.{which}.{item.event}.{digest}"
 
 
 def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[Notify]:
@@ -165,12 +176,10 @@ def _definition(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -
 
 
 def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[Notify]:
-    try:
-        stored = jobs.load(conn, job_id)
-    except DefinitionError as error:
-        problems.append(f"job '{job_id}' cannot be read: {error}")
-        return
-    if stored is not None:
+    stored = jobs.load(conn, job_id)
+    if stored is not None and stored.unreadable:
+        problems.append(f"job '{job_id}' cannot be read: {stored.unreadable}")
+    elif stored is not None:
         entries = (*stored.definition.notify, *stored.defaults.notify)
         yield from (entry for entry in entries if entry.of != "jobs")
 

@@ -83,7 +83,16 @@ def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
 
     The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
     """
-    found = [_taken(row) for row in conn.execute(_TAKE.limit(limit)).mappings()]
+    found, unread = [], []
+    for row in conn.execute(_TAKE.limit(limit)).mappings():
+        try:
+            found.append(_taken(row))
+        except ValueError:  # a newer jobfac stored it, and its scheduler can deliver it; the others must not wait
+            unread.append(row["id"])
+    if unread:
+        change = notification.update().where(lists.by_id(notification.c.id, unread))
+        change = change.values(due_at=utcnow(LONGEST_PAUSE * 1000), error="this version of jobfac cannot read it")
+        conn.execute(by_primary_key(change, notification))
     if found:
         taken = rows_parameter({"id": one.id, "lease": round(lease * 1000)} for one in found)
         conn.execute(_count_try(conn.dialect.name), taken)

@@ -14,7 +14,7 @@ from jobfac.store.runs.reading import attempts, first_step, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
-from jobfac.store.runs.stopping import Stopped, request_stop, rules_to_stop
+from jobfac.store.runs.stopping import Stopped, request_stop, request_stops, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "release_blocked",
     "report_progress",
     "request_stop",
+    "request_stops",
     "requeue",
     "retry",
     "retry_delay",

@@ -72,14 +72,14 @@ class Rule(NamedTuple):
     def names(self) -> set[str]:
         """The named locks that a decision about the run needs; empty: the run depends on no other run.
 
-        Two keys that differ in case have the same lock. Most databases treat the keys as equal, but never treat the
-        names of locks as equal.
+        Two keys that differ in case or in trailing blanks have the same lock. Most databases treat the keys as equal,
+        but never treat the names of locks as equal.
         """
         names = set()
         if self.already_running != "start":
             names.add(f"jobfac:job:{self.job}")
         if self.concurrency_key is not None:
-            names.add(f"jobfac:key:{self.concurrency_key.lower()}")
+            names.add(f"jobfac:key:{self.concurrency_key.lower().rstrip(' ')}")
         return names
 
 
@@ -182,15 +182,38 @@ def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
     return conn.execute(query).scalar_one()
 
 
-_BLOCKED_RUNS = (
-    sa.select(*CANDIDATE)
-    .with_hint(run, PASS, "mssql")
-    .where(_BLOCKED, ~IS_JOB_HELD)
-    .order_by(run.c.priority.desc(), run.c.id)
-    .limit(BATCH)
-)
+_BLOCKED_RUNS = sa.select(*CANDIDATE, run.c.priority).with_hint(run, PASS, "mssql").where(_BLOCKED, ~IS_JOB_HELD)
 """Blocked runs that no hold covers. Read without locks: SQL Server sorts all blocked runs to find the first ones, so it
 would lock all of them."""
+
+SOME = 20
+"""How many runs of each rule are read if one rule has so many blocked runs that others would not be seen."""
+
+_GROUP = run.c.job + "/" + sa.func.coalesce(run.c.concurrency_key, "")
+"""The job and the key of a run; an id has no slash."""
+
+
+def _best(conn: sa.Connection, condition: sa.ColumnElement[bool] | None, alone: bool = False) -> list[Candidate]:
+    """Return up to ``BATCH`` blocked runs that match, the best first, and the best of each rule not among them.
+
+    A long backlog of one rule must not hide the runs that wait for another one. ``alone``: there is no other rule.
+    """
+    best_first = (run.c.priority.desc(), run.c.id)
+    query = _BLOCKED_RUNS if condition is None else _BLOCKED_RUNS.where(condition)
+    found = conn.execute(query.order_by(*best_first).limit(BATCH)).all()
+    if len(found) < BATCH or alone:
+        return [Candidate(*one[:-1]) for one in found]
+    seen = lists.as_list({f"{one.job}/{one.concurrency_key or ''}" for one in found})
+    given = sa.select(lists.names().c.value)
+    hidden = query.with_only_columns(_GROUP).distinct().where(_GROUP.not_in(given)).limit(BATCH)
+    if groups := conn.execute(hidden, {"names": seen}).scalars().all():
+        place = sa.func.row_number().over(partition_by=_GROUP, order_by=best_first)
+        each = query.where(_GROUP.in_(given)).add_columns(place.label("place")).subquery("each_rule")
+        some = sa.select(*(each.c[name] for name in (*Candidate._fields, "priority"))).where(each.c.place <= SOME)
+        others = some.order_by(each.c.place, each.c.priority.desc(), each.c.id).limit(BATCH)
+        more = conn.execute(others, {"names": lists.as_list(groups)}).all()
+        found = sorted([*found, *more], key=lambda one: (-one.priority, one.id))
+    return [Candidate(*one[:-1]) for one in found]
 
 
 _waiting = run.alias("waiting")
@@ -213,19 +236,18 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) 
     Does not wait for locks. A run whose named lock another transaction holds is left to that transaction, or to the
     next sweep.
     """
-    query = _BLOCKED_RUNS
-    if freed is not None:
-        rules = {rule for rule in freed if rule.has_limits}
-        if not rules:
-            return 0
-        query = query.where(_waits_for(rules))
-    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
+    if freed is None:
+        return move_free(conn, _best(conn, None), RunState.BLOCKED, by)
+    rules = {rule for rule in freed if rule.has_limits}
+    if not rules:
+        return 0
+    alone = len(rules) == 1 and all(rule.concurrency_key is None for rule in rules)
+    return move_free(conn, _best(conn, _waits_for(rules), alone), RunState.BLOCKED, by)
 
 
 def release_jobs(conn: sa.Connection, condition: sa.ColumnElement[bool], by: str) -> int:
-    """Admit up to ``BATCH`` blocked runs that match ``condition``, on their job. Returns the number of moved runs."""
-    query = _BLOCKED_RUNS.where(_ACTIVE, condition)
-    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
+    """Admit blocked runs that match ``condition``, on their job. Returns the number of moved runs."""
+    return move_free(conn, _best(conn, sa.and_(_ACTIVE, condition)), RunState.BLOCKED, by)
 
 
 def move_free(conn: sa.Connection, candidates: Sequence[Candidate], before: RunState, by: str) -> int:

@@ -3,14 +3,20 @@
 import json
 from collections.abc import Mapping
 from collections.abc import Sequence as List
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.types import truncate_utf16
-from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequence, read_notify
+from jobfac.definitions import AnyJob, DefinitionError, Job, Notify, Problem, Sequence, read_notify
+from jobfac.definitions.parameters import UnresolvedError, placeholders, resolve
+from jobfac.definitions.parameters.checks import text_of_program
+from jobfac.definitions.parameters.placeholders import SAMPLE
+from jobfac.definitions.parameters.uses import job_texts
+from jobfac.definitions.problems import field_path
 from jobfac.definitions.values import suggestion
-from jobfac.errors import Refused, Way, no_job
+from jobfac.errors import Refused, Way, no_job, unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
@@ -33,7 +39,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     """Return the row of a new run. Checks that the priority, arguments and payloads of a manual start fit the job.
 
     Raises:
-        NotFound, Refused, DefinitionError: as ``starting.start``.
+        NotFound, Refused, DefinitionError: as ``starting.start``; Refused also if it needs what only a trigger has.
     """
     stored = jobs.load(conn, request.job)
     values = new_row(conn, stored, request)
@@ -41,6 +47,8 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         _check_first(request, stored.definition)
     if not request.manual:
         return values
+    if stored is not None and isinstance(stored.definition, Job):
+        _check_trigger(request, stored.definition)
     if request.priority is not None and request.priority not in PRIORITIES:
         bounds = f"{PRIORITIES[0]} and {PRIORITIES[-1]}"
         raise DefinitionError([Problem(f"is {request.priority}; it must be between {bounds}", "priority")])
@@ -78,6 +86,23 @@ def _check_first(request: StartRequest, definition: AnyJob) -> None:
     names = [one.name for one in definition.steps]
     if step not in names:
         raise _misfit(request, "from_step", f"has no step '{step}'{suggestion(step, names)}")
+
+
+def _check_trigger(request: StartRequest, job: Job) -> None:
+    """Check that a start by hand has what the texts of the definition need of a trigger."""
+    context = replace(SAMPLE, trigger=request.origin or {})
+    for path, text in job_texts(job):
+        if "${" not in text or (path[0] == "arguments" and request.arguments is not None):
+            continue
+        for one in placeholders(text):
+            try:
+                if one.space == "trigger":
+                    resolve(one, context)
+            except UnresolvedError as error:
+                raise Refused(
+                    f"Job '{request.job}' cannot be started by hand: {field_path(path)} {error}; declare a parameter "
+                    f'with the default "{one}", refer to that, and give it a value.'
+                ) from None
 
 
 def _check_inside(
@@ -186,7 +211,7 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     if stored is None:
         raise no_job(request.job)
     if isinstance(stored, DefinitionError):
-        raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
+        raise unreadable_job(request.job, stored)
     job = stored.definition
     if not stored.enabled:
         enable = Way(f"`jobfac jobs enable {request.job}`", f"`POST /v1/jobs/{request.job}/enable`")
@@ -196,6 +221,13 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     arguments = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
     if arguments is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if request.with_values and request.arguments is not None and not getattr(job, "shell", False):
+        place = text_of_program(getattr(job, "command", ()), request.arguments, request.with_values)
+        if place is not None:
+            raise Refused(
+                f"Job '{request.job}' would run argument {place + 1}, which holds a value, as text of a program; give "
+                "the value to a parameter of the job, and read its environment variable in that text."
+            )
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):

@@ -15,6 +15,7 @@ from jobfac.states import FINAL, HELD, RunState
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.stopping import why_stopped
 
 POISON_ATTEMPTS = 3
 """By default a run ends as lost after this many attempts that were lost with their worker."""
@@ -177,15 +178,14 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[admission.Rule] = []
-    known = [o for o in outcomes if o.run_id in found]
-    mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
-    late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
-    events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
+    mine = [o for o in outcomes if o.run_id in found and _is_mine(found[o.run_id], o, worker_id)]
+    late = _not_stored(conn, [o for o in outcomes if o.run_id in found and o not in mine], worker_id)
+    events += [_discarded(o, by) for o in late]
     for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
-        if outcome.state == RunState.STOPPED and row.stop_by:
-            outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row.stop_by}")
+        if state == RunState.STOPPED and row.stop_by:
+            outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))
         ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:

@@ -53,7 +53,7 @@ def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any
     wanted = values["for_worker"]
     if wanted is None:
         return [dict(values)]
-    waits_in = next(one for one in jobs.known_queues(conn) if one.name == values["queue"])
+    waits_in = next(one for one in jobs.known_queues(conn) if one.name.lower() == values["queue"].lower())
     names = [
         row.name
         for row in conn.execute(_ACTIVE)

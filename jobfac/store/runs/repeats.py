@@ -47,9 +47,12 @@ def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: sa.R
     declared = jobs.load_version(conn, row.job, row.job_version).parameters
     stored = parameters.row_of(row).given
     wanted: dict[str, Any] = constants(declared)
-    for name, value in (request.parameters or {}).items():
-        if value is not None:
-            wanted[name] = declared[name].read(value) if name in declared else value
+    try:
+        for name, value in (request.parameters or {}).items():
+            if value is not None:
+                wanted[name] = declared[name].read(value) if name in declared else value
+    except ValueError:  # it could not have started the run
+        return True
     return any(stored.get(name) != value for name, value in wanted.items())
 
 

@@ -28,6 +28,7 @@ class StartRequest:
         origin: what started the run, for placeholders: ``due`` (a time with the offset of the zone that counts), a
             file's ``path``, ``name`` and ``size``, or a ``run`` with its outputs.
         is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.
+        with_values: the places of arguments that hold values of parameters or outputs. None may be text of a program.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
         at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
@@ -48,6 +49,7 @@ class StartRequest:
     parameters: Mapping[str, Any] | None = None
     origin: Mapping[str, Any] | None = None
     is_template: bool = False
+    with_values: Sequence[int] = ()
     manual: bool = True
     categories: Sequence[str] | None = None
     schedule_id: int | None = None

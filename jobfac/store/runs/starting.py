@@ -194,6 +194,9 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
             answers[position] = error
         except Pending as error:
             pending += error.matches
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Unknown faults of one request. It would stop all schedules, or all steps of a sequence, again and again.
+            answers[position] = Refused(f"Job '{request.job}' cannot be started: {error!r}.")
     if pending:  # all at once, so that the transaction is repeated once and not for each request
         raise Pending(*pending)
     free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}

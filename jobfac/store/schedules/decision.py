@@ -84,6 +84,20 @@ def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
     )
 
 
+def come_again(schedule: Schedule, row: ScheduleRow) -> Decision | None:
+    """Return the next due time of a schedule after the clock was set back; None: it stays as it is.
+
+    While the clock was ahead, the schedule moved on to a time that is far away now. Due times before it that have a
+    run get no other one.
+    """
+    if not schedule.enabled or not schedule.is_calendar:
+        return None
+    due = next_due(schedule, row.now)
+    if due is None or (row.next_due_at is not None and row.next_due_at <= due):
+        return None
+    return Decision([], due, fire_time(schedule, row.id, due))
+
+
 def postpone(row: ScheduleRow, until: datetime | None) -> Decision:
     """Postpone a due schedule whose job is held until ``until`` (None: until a release).
 

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, lists, utcnow
-from jobfac.database.tables import run, schedule, upstream_end
+from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.definitions import Schedule
-from jobfac.store import audit, outbox, runs, upstream
+from jobfac.store import audit, outbox, runs
+from jobfac.store import upstream as ends_of
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event
+from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event, refused_events
 from jobfac.store.upstream import End
 
 SCHEDULES = 50
@@ -65,21 +66,46 @@ def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None) -> 
     current = [end for end in ends if end not in old]
     latest = {end.job: end for end in current}
     if set(latest) < {one.job for one in rule.after.upstream}:
-        return Decision([], old, old)
+        superseded = [end for end in current if latest[end.job] != end]
+        return Decision([], [*old, *superseded], old)
     causes = sorted(latest.values(), key=lambda end: (end.ended_at, end.run_id))
     return Decision([causes], list(ends), old)
 
 
-_IS_WANTED = sa.exists(
-    sa.select(schedule.c.id)
-    .with_hint(schedule, PASS, "mssql")
-    .where(schedule.c.id == upstream_end.c.schedule_id, sa.text("paused = 0"))
+_one, _other = upstream_end.alias("one"), upstream_end.alias("other")
+_IS_SUPERSEDED = sa.exists(
+    sa.select(_one.c.run_id)
+    .join(_other, (_other.c.schedule_id == _one.c.schedule_id) & (_other.c.job == _one.c.job))
+    .with_hint(_one, PASS, "mssql")
+    .with_hint(_other, PASS, "mssql")
+    .where(_one.c.schedule_id == schedule.c.id, _other.c.run_id > _one.c.run_id)
 )
+"""Condition on a schedule: a job has ended more than once."""
+
+_LACKS_ONE = sa.exists(
+    sa.select(upstream.c.job)
+    .with_hint(upstream, PASS, "mssql")
+    .where(upstream.c.schedule_id == schedule.c.id)
+    .where(
+        ~sa.exists(
+            sa.select(_other.c.run_id)
+            .with_hint(_other, PASS, "mssql")
+            .where(_other.c.schedule_id == upstream.c.schedule_id, _other.c.job == upstream.c.job)
+        )
+    )
+)
+_WAITS_FOR_ONE = sa.text("""definition NOT LIKE '{"after": {"all": %'""")
+"""Condition on a schedule: its form is not ``after: {all: ...}``, with which ``decision.write`` begins."""
+
 WAITING = (
     # From the recorded ends to their schedules: there are none, most of the time.
-    sa.select(upstream_end.c.schedule_id).with_hint(upstream_end, PASS, "mssql").where(_IS_WANTED)
+    sa.select(schedule.c.id)
+    .with_hint(schedule, PASS, "mssql")
+    .where(schedule.c.id.in_(sa.select(upstream_end.c.schedule_id).with_hint(upstream_end, PASS, "mssql")))
+    .where(sa.text("paused = 0"), sa.or_(_WAITS_FOR_ONE, _IS_SUPERSEDED, ~_LACKS_ONE))
 )
-"""Schedules with recorded ends. A schedule with ``all`` may be among them and still wait for other ends."""
+"""Schedules with recorded ends that are to be handled. One with ``all`` that waits for other jobs is not among them:
+any number of such schedules must not stand before the others."""
 
 _JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
 
@@ -92,7 +118,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat."""
     # Named locks come before row locks, so read without locks first.
     done = Inserted(0, [], [], [])
-    ids = conn.execute(WAITING.distinct().order_by(upstream_end.c.schedule_id).limit(SCHEDULES)).scalars().all()
+    ids = conn.execute(WAITING.order_by(schedule.c.id).limit(SCHEDULES)).scalars().all()
     if not ids:
         return done
     waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all()
@@ -100,7 +126,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     for one in waiting:
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
-        if found is not None and (ends := upstream.pending(conn, found.id, ENDS)):
+        if found is not None and (ends := ends_of.pending(conn, found.id, ENDS)):
             done = _merged(done, _follow(conn, by, ScheduleRow(*found), ends))
     return done
 
@@ -115,13 +141,16 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
 
 
 def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
-    rule = read(row.definition)
+    try:
+        rule = read(row.definition)
+    except ValueError as error:  # a newer jobfac stored it, and its scheduler handles the ends
+        return Inserted(0, [], [Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}")], [])
     decision = decide(rule, ends, row.now, row.resumed_at)
     if not decision.used:
         return Inserted(0, [], [], [])
     requests, last = _requests(conn, rule, row, decision.starts)
     answers = runs.start_each(conn, requests)
-    upstream.done(conn, row.id, [end.run_id for end in decision.used])
+    ends_of.done(conn, row.id, [end.run_id for end in decision.used])
     if last is not None:
         conn.execute(schedule.update().where(schedule.c.id == row.id).values(last_due_at=last))
     misses = [Miss(row.job, row.name, end.ended_at, end.ended_at + TICK) for end in decision.missed[-1:]]
@@ -134,6 +163,7 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
         for request, answer in zip(requests, answers, strict=True)
         if isinstance(answer, Exception)
     ]
+    outbox.record(conn, refused_events(conn, refusals))
     return Inserted(1, [answer for answer in answers if isinstance(answer, int)], refusals, misses)
 
 

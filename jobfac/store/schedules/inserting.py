@@ -10,11 +10,21 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
-from jobfac.store import audit, outbox, runs
+from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import RETRY_AFTER, RUNS, Decision, ScheduleRow, decide, postpone, read, request
+from jobfac.store.schedules.decision import (
+    RETRY_AFTER,
+    RUNS,
+    TICK,
+    Decision,
+    ScheduleRow,
+    decide,
+    postpone,
+    read,
+    request,
+)
 
 BATCH = 200
 """The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
@@ -61,13 +71,14 @@ _DUE_JOBS = (
     .order_by(schedule.c.fire_at)
 )
 
-_MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
+MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
+"""The columns of a schedule that change when it is due."""
 
 
 @functools.cache
 def _advance(engine: str) -> sa.Update:
-    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED}).c
-    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in _MOVED})
+    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in MOVED}).c
+    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in MOVED})
     return rows.by_primary_key(change, schedule)
 
 
@@ -111,6 +122,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         for start, answer in zip(requests, started, strict=True)
         if isinstance(answer, Exception)
     ]
+    outbox.record(conn, refused_events(conn, refusals))
     return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
 
 
@@ -120,6 +132,19 @@ def missed_event(miss: Miss) -> OutboxEvent:
     body = {"job": miss.job, "schedule": miss.name, "since": since, "until": until}
     why = f"times of the schedule '{miss.name}' from {since} to before {until} passed without a run"
     return OutboxEvent(miss.job, "missed", body, detail=why)
+
+
+def refused_events(conn: sa.Connection, refusals: Sequence[Refusal]) -> list[OutboxEvent]:
+    """Return the events that due times started no run. Those of disabled jobs are none: somebody wanted it so."""
+    at = {one: one.due_at for one in refusals if one.due_at is not None}
+    stored = jobs.load_many(conn, {one.job for one in at}) if at else {}
+    found = []
+    for one, due in at.items():
+        if getattr(stored.get(one.job), "enabled", False):
+            body = {"job": one.job, "schedule": one.name, "since": due.isoformat(), "until": (due + TICK).isoformat()}
+            why = f"the due time {due.isoformat()} of the schedule '{one.name}' started no run: {one.why}"
+            found.append(OutboxEvent(one.job, "missed", body, detail=why))
+    return found
 
 
 def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:

@@ -52,13 +52,14 @@ class Part(NamedTuple):
 def read_load(conn: sa.Connection, days: int) -> LoadView:
     """Return how full the coming days are, from the beginning of this hour on.
 
-    Paused schedules and disabled jobs do not count. Every run is taken to succeed after its usual duration: the steps
-    of a sequence count one after another, and jobs that start after others (``after``) when these have ended.
+    Paused schedules and disabled jobs do not count, nor do definitions that cannot be read. Every run is taken to
+    succeed after its usual duration: the steps of a sequence count one after another, and jobs that start after others
+    (``after``) when these have ended.
     """
     now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
     begin = now.replace(minute=0, second=0, microsecond=0)
     until = begin + timedelta(days=days)
-    stored = {one.id: one for one in jobs.load_all(conn)}
+    stored = {one.id: one for one in jobs.load_all(conn) if one.unreadable is None}
     usual, crews = _usual(conn, now), _crews(conn)
     firings: list[Firing] = []
     dense: list[str] = []

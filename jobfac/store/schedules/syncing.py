@@ -75,6 +75,9 @@ def apply(
     changes = _Changes()
     for job_id in plan.remove:
         _sync(conn, job_id, None, prepared or Prepared(), changes)
+    # At once: a database that ignores case would give them to a new job whose id differs in case only.
+    _delete(conn, changes.gone)
+    changes.gone = []
     for job_id in [*plan.add, *plan.change]:
         _sync(conn, job_id, wanted[job_id], prepared or Prepared(), changes)
     _write(conn, changes)
@@ -93,7 +96,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     Raises:
         Refused: a sequence runs it, or another job starts after it.
     """
-    known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
+    known = {one.id: one.body for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
         raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")

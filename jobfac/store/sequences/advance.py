@@ -13,6 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of, lists
+from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.definitions import DefinitionError, Step
@@ -33,7 +34,7 @@ BEGINNINGS = 20
 """The maximum number of sequences that one transaction begins."""
 
 MOVES = 50
-"""The maximum number of moves of one sequence in one transaction. The sweep continues sequences that reach it."""
+"""The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
 
 class Begun(NamedTuple):
@@ -58,9 +59,7 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
     begun = sorted(conn.execute(dialect_of(conn).claim(limit), no_worker), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    ended = advance_all(conn, [row.id for row in begun], by)
-    schedules.pause_failing(conn, ended)
-    return Begun(len(begun), ended)
+    return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
 
 
 _QUEUED = (
@@ -73,7 +72,11 @@ _QUEUED = (
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
     """Advance the sequences of runs that ended in this transaction. Returns the sequences that ended."""
-    return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
+    return advance_all(conn, _sequences_of(finished), by)
+
+
+def _sequences_of(finished: Iterable[Finished]) -> list[int]:
+    return [one.sequence_run_id for one in finished if one.sequence_run_id is not None]
 
 
 def expire(
@@ -88,14 +91,14 @@ def expire(
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
     ended = [*finished, *expiry.finished]
-    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
+    conclude(conn, _sequences_of(ended), by, ended)
     return expiry
 
 
 def deregister(conn: sa.Connection, worker_id: int, by: str) -> None:
     """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
     ended = workers.deregister(conn, worker_id)
-    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
+    conclude(conn, _sequences_of(ended), by, ended)
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:
@@ -135,15 +138,33 @@ def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
         conn.execute(rows.order_by(run.c.id)).all()
 
 
+def conclude(conn: sa.Connection, run_ids: Iterable[int], by: str, finished: Iterable[Finished] = ()) -> list[Finished]:
+    """Do the same as ``advance_all``, as the last act of a transaction: also pause the schedules of failing jobs.
+
+    ``finished``: the runs that have ended in this transaction before. A worker's turn does both by itself, because it
+    claims runs in between, and no run is locked after a schedule.
+    """
+    ended = advance_all(conn, run_ids, by)
+    schedules.pause_failing(conn, [*finished, *ended])
+    return ended
+
+
 def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
-    """Advance these sequence runs, and every sequence run that contains one that ends. Returns those that ended."""
+    """Advance these sequence runs, and every sequence run that contains one that ends. Returns those that ended.
+
+    A sequence that raises an error does not stop the others: ``Database.transact`` repeats the transaction without it.
+    The sweep tries it again later.
+    """
     waiting = set(run_ids)
     lock(conn, waiting)
     ended: list[Finished] = []
     while waiting:
         innermost = max(waiting)  # a nested sequence starts after the sequence that contains it
         waiting.remove(innermost)
-        finished = _advance(conn, innermost, by)
+        if innermost in memory_of(conn).left_out():
+            continue
+        with guarded(conn, innermost):
+            finished = _advance(conn, innermost, by)
         if finished is not None:
             ended.append(finished)
             if finished.sequence_run_id is not None:
@@ -232,8 +253,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
     active = sa.select(run.c.id).where(
         run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
-    for child in conn.execute(active.order_by(run.c.id)).scalars().all():
-        runs.request_stop(conn, child, now=False, by=f"{by} (stop_on_failure)", locked=True)
+    runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
@@ -262,4 +282,5 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
                 cause = visits.first_cause(conn, parent.run_id)
                 state, reason = outcome(finish, visits.all_of(conn, parent.run_id), cause)
                 return _end(conn, parent.run_id, state, reason, parent.by)
+    memory_of(conn).note_unfinished(parent.run_id)
     return None

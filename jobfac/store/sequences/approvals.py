@@ -11,10 +11,10 @@ from jobfac.definitions import Sequence as Definition
 from jobfac.definitions.steps import Approve
 from jobfac.errors import Invalid, NotFound, Refused
 from jobfac.states import FINAL, Decision, JobKind
-from jobfac.store import jobs, runs, schedules
+from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import inputs, visits
-from jobfac.store.sequences.advance import advance_all, lock, lock_rules
+from jobfac.store.sequences.advance import conclude, lock, lock_rules
 
 
 class WaitingStep(NamedTuple):
@@ -122,5 +122,5 @@ def approve(
     detail = ": ".join(filter(None, (f"step '{waiting.step}'", reason, text)))
     attempt = conn.execute(sa.select(run.c.attempt).where(run.c.id == waiting.run_id)).scalar_one()
     runs.record(conn, [Event(waiting.run_id, attempt, str(decision), by, detail)])
-    schedules.pause_failing(conn, advance_all(conn, [waiting.run_id], by))
+    conclude(conn, [waiting.run_id], by)
     return Approval(decision, True, text)

@@ -12,10 +12,10 @@ from jobfac.database.sequence_tables import ASKED, LOOKED_FOR
 from jobfac.database.tables import run, visit
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.states import Decision, RunState
-from jobfac.store import runs, schedules
+from jobfac.store import runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import advance_all, lock, lock_rules
+from jobfac.store.sequences.advance import conclude, lock, lock_rules
 
 
 class WaitingVisit(NamedTuple):
@@ -86,7 +86,7 @@ def found(conn: sa.Connection, waiting: WaitingVisit, what: str, by: str) -> boo
         return False
     detail = truncate_utf16(f"step '{waiting.step}': {what}", 1000)
     runs.record(conn, [Event(waiting.run_id, state.attempt, str(Decision.FOUND), by, detail)])
-    schedules.pause_failing(conn, advance_all(conn, [waiting.run_id], by))
+    conclude(conn, [waiting.run_id], by)
     return True
 
 

@@ -12,12 +12,12 @@ from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.errors import FROM_FAILED, Refused
 from jobfac.states import ACTIVE, JobKind, RunState
-from jobfac.store import jobs, runs, schedules
+from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import advance_all, lock, lock_rules
+from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules
 from jobfac.store.sequences.decide import failed_step
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
@@ -42,7 +42,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
     if row.kind == JobKind.SEQUENCE:
         stop_jobs(conn, run_id, now=now, by=by)
-    schedules.pause_failing(conn, advance_all(conn, sequences, by))
+    conclude(conn, sequences, by)
     after = conn.execute(sa.select(run.c.state).where(run.c.id == run_id)).scalar_one()
     return Stopped(before, RunState(after))
 
@@ -76,8 +76,9 @@ def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
     active = sa.select(run.c.id, run.c.kind).where(
         run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
-    for child in conn.execute(active.order_by(run.c.id)).all():
-        runs.request_stop(conn, child.id, now=now, by=by, locked=True)
+    children = conn.execute(active.order_by(run.c.id)).all()
+    runs.request_stops(conn, [child.id for child in children], now=now, by=by)
+    for child in children:
         if child.kind == JobKind.SEQUENCE:
             stop_jobs(conn, child.id, now=now, by=by)
             advance_all(conn, [child.id], by)

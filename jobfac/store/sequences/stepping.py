@@ -16,6 +16,7 @@ from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
+from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
@@ -256,6 +257,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         job=job,
         by=f"run {parent.run_id}",
         arguments=None if arguments is None else [text(one, job in parent.arguments) for one in arguments],
+        with_values=places_of_values(arguments or ()),
         payload=None if payload is None else text(payload, job in parent.payloads),
         parameters={
             name: fill_typed(value, parent.sequence, outputs, parent.context)

@@ -1,15 +1,17 @@
 """The sweep: advance sequences that no other transaction has advanced."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
-from jobfac.store import schedules
 from jobfac.store.runs import Finished
-from jobfac.store.sequences.advance import advance_all, lock
+from jobfac.store.sequences.advance import conclude, lock
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
 
 BATCH = 50
@@ -36,6 +38,7 @@ _UNDECIDED = sa.and_(
     .where(
         sa.or_(
             ~sa.exists().where(_of_visit, _is_active),
+            visit.c.proceed == "at_once",
             (visit.c.proceed == "when_any")
             & sa.exists().where(_of_visit, sa.text(f"child.state IN ({sql_literals(FINAL)})")),
         )
@@ -55,6 +58,17 @@ _WITH_ROOM = sa.and_(
 )
 """A step with ``for_each`` may start more runs: something that knows no sequences has ended one of them."""
 
+_later = visit.alias("later")
+_INTERRUPTED = sa.and_(
+    run.c.state == RunState.RUNNING,
+    sa.exists().where(
+        visit.c.run_id == run.c.id,
+        visit.c.goes_to == "step",
+        ~sa.exists().where(_later.c.run_id == run.c.id, _later.c.id > visit.c.id),
+    ),
+)
+"""The next step is decided but not entered: one transaction has made as many moves as it may."""
+
 _STOP_NOT_REQUESTED = sa.and_(
     run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
@@ -62,13 +76,13 @@ STALLED = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _STOP_NOT_REQUESTED))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _INTERRUPTED, _STOP_NOT_REQUESTED))
 )
 """Running sequences that do not wait for anything.
 
 Either no job of the sequence is active and no step waits for a person or a time, or enough jobs ended to decide the
-current visit but it is undecided, or a step with ``for_each`` may start more runs, or the sequence is stopping and the
-stop was not yet requested for one of its jobs.
+current visit but it is undecided, or a step with ``for_each`` may start more runs, or the next step is not entered yet,
+or the sequence is stopping and the stop was not yet requested for one of its jobs.
 """
 
 
@@ -79,15 +93,16 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
-    stalled = conn.execute(STALLED.order_by(run.c.id).limit(BATCH)).all()
+    without = memory_of(conn).left_out()
+    found = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without))).all()
+    stalled = [row for row in found if row.id not in without]
     lock_to_stop(conn, [row.id for row in stalled])
     lock(conn, [row.id for row in stalled])
     for row in stalled:
         if row.state == RunState.STOPPING:
-            stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
-    ended = advance_all(conn, [row.id for row in stalled], by)
-    schedules.pause_failing(conn, ended)
-    return ended
+            with guarded(conn, row.id):
+                stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
+    return conclude(conn, [row.id for row in stalled], by)
 
 
 _RIPE = (
@@ -95,14 +110,24 @@ _RIPE = (
     .join(run, run.c.id == visit.c.run_id)
     .with_hint(visit, PASS, "mssql")
     .with_hint(run, PASS, "mssql")
-    .where(sa.text(WAKES), visit.c.wake_at <= utcnow(), sa.text(f"run.state IN ({sql_literals(HELD)})"))
+    .where(sa.text(WAKES), visit.c.wake_at <= utcnow(), sa.text(f"run.state = '{RunState.RUNNING}'"))
     .order_by(visit.c.wake_at)
 )
+"""Running sequences whose step has waited long enough. One that is being stopped waits for its runs alone."""
 
 
 def wake(conn: sa.Connection, by: str) -> int:
     """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
-    ripe = conn.execute(_RIPE.limit(BATCH)).scalars().all()
+    without = memory_of(conn).left_out()
+    found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
+    ripe = [run_id for run_id in found if run_id not in without]
     lock_to_stop(conn, ripe)
-    schedules.pause_failing(conn, advance_all(conn, ripe, by))
+    conclude(conn, ripe, by)
     return len(ripe)
+
+
+def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
+    """Advance sequences that an earlier transaction could not advance further. Returns those that ended."""
+    found = sorted(run_ids)[:BATCH]
+    lock_to_stop(conn, found)
+    return conclude(conn, found, by)

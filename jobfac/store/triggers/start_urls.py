@@ -3,20 +3,25 @@
 A token has the form ``ju_<prefix>_<secret>``, like an API key.
 """
 
+import hashlib
 import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.tables import run, start_url
+from jobfac.states import RunState
 from jobfac.store import audit
 from jobfac.store.api_keys import digest
 from jobfac.views.keys import StartUrlView
 from jobfac.views.serialization import columns, from_row
+
+KEY_LENGTH = 200
+"""The maximum length of a start's key."""
 
 WINDOW = 60.0
 """Seconds in which the starts by one URL are counted."""
@@ -50,6 +55,20 @@ class StartUrl(NamedTuple):
     def caller(self) -> str:
         """Who starts a run by this URL, in events and in the audit."""
         return f"url {self.id} ({self.name})"
+
+
+class Delivery(NamedTuple):
+    """How a repeated request is recognised.
+
+    Attributes:
+        name: the id that the sender gives it; None: it has none.
+        body: the hash of its body, if the body is signed and the name is not; None: the name is enough.
+        window: seconds for which a request with the same body, but with another name, is the same one.
+    """
+
+    name: str | None = None
+    body: str | None = None
+    window: float = 0.0
 
 
 def create(conn: sa.Connection, job: str, name: str, by: str, categories: Sequence[str] | None) -> NewUrl:
@@ -106,6 +125,65 @@ def count(conn: sa.Connection, url_id: int, most: int) -> bool:
         "used_at": utcnow(),
     }
     return conn.execute(change.values(values)).rowcount == 1
+
+
+def key_of(url_id: int, delivery: Delivery) -> str | None:
+    """Return the start key of a new delivery; None: nobody can repeat it.
+
+    It includes the URL's id, so callers cannot take each other's keys.
+    """
+    if delivery.body is None and delivery.name is None:
+        return None
+    name = delivery.name or f"at {secrets.token_hex(8)}"
+    beginning = f"url {url_id} " if delivery.body is None else f"{_beginning(url_id, delivery.body)} "
+    key = beginning + name
+    return key if len(key) <= KEY_LENGTH else beginning + hashlib.sha256(name.encode()).hexdigest()
+
+
+def _beginning(url_id: int, body: str) -> str:
+    return f"url {url_id} {body}"
+
+
+def repeated(conn: sa.Connection, job: str, url_id: int, delivery: Delivery, key: str) -> str | None:
+    """Return the start key of the earlier request that this delivery repeats; None: its body is new.
+
+    A denied run counts only for a request with the same name, because the job has not run for this body.
+    """
+    if delivery.body is None:
+        return None
+    same = sa.or_(run.c.start_key == key, _is_recent(delivery))
+    found: str | None = conn.execute(_with_body(job, url_id, delivery.body).where(same)).scalar()
+    return found
+
+
+def overtaken(conn: sa.Connection, job: str, url_id: int, delivery: Delivery, key: str) -> str | None:
+    """Return the start key of another request with the same body that has started a run meanwhile, or None.
+
+    Call it after ``count``: of two such requests the second one waits there for the first. Runs that are not committed
+    belong to requests that will wait for this one.
+    """
+    if delivery.body is None:
+        return None
+    query = _with_body(job, url_id, delivery.body).with_hint(run, PASS, "mssql")
+    found: str | None = conn.execute(query.where(run.c.start_key != key, _is_recent(delivery))).scalar()
+    return found
+
+
+def _is_recent(delivery: Delivery) -> sa.ColumnElement[bool]:
+    return sa.and_(run.c.created_at > utcnow(-delivery.window * 1000), run.c.state != RunState.DENIED)
+
+
+def _with_body(job: str, url_id: int, body: str) -> sa.Select[Any]:
+    """Select the start key of the first run for a body."""
+    beginning = _beginning(url_id, body)
+    # A name begins with a letter or a digit, so all keys with this beginning are in this range in every collation.
+    return (
+        sa.select(run.c.start_key)
+        .where(run.c.job == job, sa.text("start_key IS NOT NULL"))
+        .where(run.c.start_key >= beginning, run.c.start_key < f"{beginning}zz")
+        .order_by(run.c.id)
+        .limit(1)
+    )
 
 
 def has_started(conn: sa.Connection, job: str, key: str) -> bool:

@@ -35,6 +35,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import (
     DIRTY,
     IS_ALIVE,
+    LOCKED_BY_KEY,
     SURVEY,
     Survey,
     dialect_of,
@@ -49,14 +50,14 @@ from jobfac.states import ALIVE, HELD, WorkerState
 from jobfac.store.runs import Finished
 from jobfac.store.workers.claiming import Claimed, Pinned, claim, claim_pinned, held_by, unowned
 from jobfac.store.workers.expiry import Expiry, Returned, expire, held_rules, requeue_held
-from jobfac.store.workers.leases import Beat, Hold, LeaseLost, MachineLoad, hold, promised, renew
+from jobfac.store.workers.leases import Beat, Hold, LeaseLost, MachineLoad, follow_clock, hold, promised, renew
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "Returned", "Survey",
-    "claim", "claim_pinned", "deregister", "expire", "held_by", "held_rules", "hold", "promised", "register",
-    "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
+    "claim", "claim_pinned", "deregister", "expire", "follow_clock", "held_by", "held_rules", "hold", "is_registered",
+    "promised", "register", "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -90,6 +91,12 @@ def register(conn: sa.Connection, who: Registration, lease: float, notice: float
     if notice is not None:
         dialect_of(conn).require_notice(conn, worker_id, round(notice * 1000))
     return worker_id
+
+
+def is_registered(conn: sa.Connection, worker_id: int, token: str) -> bool:
+    """Whether this registration exists and is alive. Waits for a transaction that has written it and has not ended."""
+    mine = sa.select(worker.c.id).where(worker.c.id == worker_id, worker.c.token == token, sa.text(IS_ALIVE))
+    return conn.execute(mine.with_hint(worker, LOCKED_BY_KEY, "mssql")).first() is not None
 
 
 def survey(conn: sa.Connection, worker_id: int) -> Survey | None:

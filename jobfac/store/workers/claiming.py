@@ -69,6 +69,11 @@ class Claimed(NamedTuple):
         """Run and attempt: the fence."""
         return self.id, self.attempt
 
+    @property
+    def identity(self) -> tuple[str, datetime]:
+        """What tells it from another run with its id: a database that forgot a run may give the id away again."""
+        return self.job, self.created_at
+
 
 class Room(NamedTuple):
     """What a worker can take.

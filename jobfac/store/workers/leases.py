@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now
+from jobfac.database.dialects import IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now, utcnow
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import flag
 from jobfac.states import RunState, WorkerState
@@ -68,6 +68,24 @@ def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad =
 def promised(conn: sa.Connection, worker_id: int) -> float | None:
     """Return the seconds from now within which nobody can end the worker's lease, or None. Waits for no lock."""
     return dialect_of(conn).promised(conn, worker_id)
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: move leases that were renewed before. Returns how many were moved.
+
+    A worker that is alive renews its lease at its next heartbeat. The lease of a dead one would not end for as long as
+    the clock was ahead. A moved lease ends no earlier than it would have. On SQLite the lease clock does not step.
+    """
+    if dialect_of(conn).gives_notice:
+        return 0
+    is_ahead = sa.and_(sa.text("ended = 0"), worker_lease.c.seen_at > utcnow())
+    found = conn.execute(sa.select(worker_lease).with_hint(worker_lease, PASS, "mssql").where(is_ahead)).all()
+    moved = 0
+    for row in found:
+        length = round((row.lease_until - row.seen_at).total_seconds() * 1000)
+        change = worker_lease.update().where(worker_lease.c.worker_id == row.worker_id, is_ahead)
+        moved += conn.execute(change.values(lease_until=utcnow(length), seen_at=utcnow())).rowcount
+    return moved
 
 
 _HAS_RUN_OUT = sa.exists(

@@ -1,7 +1,6 @@
 """`/jobs/ID`: one job, and its schedules paused and resumed."""
 
 import difflib
-import json
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -50,7 +49,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
     days = [now.date() - timedelta(days=back) for back in reversed(range(DAYS))]
     found = schedules.list_schedules(conn, stored.id)
     due: dict[str, list[CandidateView]] = {}
-    if found:
+    if found and not stored.unreadable:
         for one in schedules.preview(conn, stored.id, NEXT * 4 * len(found), now):
             if len(due.setdefault(one.schedule, [])) < NEXT:
                 due[one.schedule].append(one)
@@ -70,7 +69,9 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
 def show(visit: Visit) -> Response:
     """Show a job."""
     numbers, facts = visit.together(lambda conn: _read(conn, visit))
-    definition = facts.stored.definition
+    # A definition that cannot be read is shown as it is stored, without what would be made of it.
+    unreadable = {"name": None, "description": None, "on_demand": False, **facts.stored.body}
+    definition = unreadable if facts.stored.unreadable else facts.stored.definition
     taken = [value for run in facts.runs if (value := strip.seconds(run)) is not None]
     good, bad = (sum(day[place] for day in facts.days.values()) for place in (0, 1))
     chosen = _chosen(visit, facts)
@@ -113,7 +114,7 @@ def _chosen(visit: Visit, facts: Facts) -> job_history.VersionRow | None:
 
 
 def _yaml(job_id: str, text: str) -> str:
-    return write_document({"jobs": {job_id: json.loads(text)}})
+    return write_document({"jobs": {job_id: d.stored_body(text)}})
 
 
 def _diff(facts: Facts, chosen: job_history.VersionRow | None) -> list[tuple[str, str]]:

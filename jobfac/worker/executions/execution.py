@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, Chunk, Process, Spool, StartError
+from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError
+from jobfac.programs.files.places import Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored
@@ -80,6 +81,7 @@ class Execution:
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
         self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
+        self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
 
@@ -133,8 +135,11 @@ class Execution:
 
     # While it runs
 
-    def tick(self, now: float) -> float | None:
-        """Do what is due now (monotonic seconds); returns when the next action is due, None: never."""
+    def tick(self, now: float, places: Places) -> float | None:
+        """Do what is due now (monotonic seconds); returns when the next action is due, None: never.
+
+        ``places`` looks at the files to which the program writes.
+        """
         process = self.process
         if process is None:
             return None
@@ -143,19 +148,24 @@ class Execution:
         next_time = self._life.next_time(now, ended)
         if self._silence is None or ended or self._life.cause is not None:
             return next_time
-        if self._silence.is_too_long(now, self._written()):
+        if self._silence.is_too_long(now, self._written(places)):
             self._act(self._life.silent(now))
             return self._life.next_time(now, ended)
         look_at = self._silence.next_time()
         return look_at if next_time is None else min(look_at, next_time)
 
-    def _written(self) -> tuple[tuple[int, int], ...]:
-        """Size and time of everything that the program writes to: captured output, files and the report."""
-        found = [os.fstat(spool.fd) for spool in self.spools.values()]
-        for path in (*map(Path, self.paths.values()), self.report.path):
-            with contextlib.suppress(OSError):  # not there yet, or removed by the program
-                found.append(path.stat())
-        return tuple((one.st_size, one.st_mtime_ns) for one in found)
+    def _written(self, places: Places) -> Seen:
+        """Size and time of everything that the program writes to: captured output, the report and files.
+
+        Captured output and the report are in the worker's own folder. The files may be on a network drive that hangs;
+        until it answers, they count as unchanged.
+        """
+        own = [os.fstat(spool.fd) for spool in self.spools.values()]
+        with contextlib.suppress(OSError):  # not there yet, or removed by the program
+            own.append(self.report.path.stat())
+        if self.paths and (files := places.seen(list(self.paths.values()))) is not None:
+            self._files = files
+        return *((one.st_size, one.st_mtime_ns) for one in own), *self._files
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""

@@ -226,7 +226,7 @@ class Executions:
         due = self._start_answered()
         room = REPORT_READ
         for key, execution in list(self.live.items()):
-            next_time = execution.tick(now)
+            next_time = execution.tick(now, self._places)
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
                 self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
@@ -257,7 +257,7 @@ class Executions:
         for execution in self.live.values():
             if execution.process is not None:
                 execution.process.poll()
-            execution.tick(time.monotonic())
+            execution.tick(time.monotonic(), self._places)
 
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
@@ -305,7 +305,7 @@ class Executions:
             outcomes=[outcome for _, outcome in self.over],
             sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             events=self.events,
-            live=self.live.keys(),
+            live={key: one.claimed.identity for key, one in self.live.items()},
             stored=self._stored,
         )
 

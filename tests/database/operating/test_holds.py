@@ -27,7 +27,7 @@ from jobfac.worker.turn import Deliveries, Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, events, get, start, states
 
 ME = Caller("me")
-NOTHING = Deliveries([], [], [], [], [], [], [], [])
+NOTHING = Deliveries([], [], [], [], [], [], {}, [])
 
 
 def turn(db: Database, hand: Hand, free: int = 100, pools: tuple[str, ...] = ("default", "big")) -> list[int]:

@@ -13,8 +13,8 @@ from jobfac.operations import jobs, start_urls
 from jobfac.operations.caller import Caller
 from jobfac.store.jobs import load
 from jobfac.store.triggers import start_urls as store
-from jobfac.store.triggers.start_urls import StartUrl
-from tests.support.database import define, get, now, origin
+from jobfac.store.triggers.start_urls import Delivery, StartUrl
+from tests.support.database import define, get, now, origin, together
 
 ANN = Caller("ann")
 
@@ -25,11 +25,13 @@ def known(db: Database, token: str) -> StartUrl:
     return found
 
 
-def call(db: Database, token: str, delivery: str | None = None, **given: str) -> int:
+def call(db: Database, token: str, delivery: Delivery | str | None = None, **given: str) -> int:
     url = known(db, token)
     job = db.query(load, url.job)
     assert job is not None
     by = Caller(url.caller, url.categories)
+    if not isinstance(delivery, Delivery):
+        delivery = Delivery(delivery)
     return start_urls.start(db, by, url, job.definition.call, dict(given), None, delivery).id
 
 
@@ -68,6 +70,37 @@ def test_a_url_starts_its_job_until_it_is_revoked(db: Database) -> None:
         noted = conn.execute(sa.select(audit.c.by, audit.c.action, audit.c.subject).order_by(audit.c.id)).all()
     assert {("ann", "create url", "load"), ("ann", "revoke url", "load")} <= {tuple(one) for one in noted}
     assert (f"url {made.id} (github)", "start", f"run {first}") in {tuple(one) for one in noted}
+
+
+def test_a_signed_body_starts_once_whatever_the_headers_say(db: Database) -> None:
+    define(db, load={}, busy={"already_running": "deny"})
+    token = start_urls.create(db, ANN, "load", "github").token
+    first = call(db, token, Delivery("github 1", "a" * 64, 3600))
+    assert call(db, token, Delivery("github 2", "a" * 64, 3600)) == first
+    assert call(db, token, Delivery(None, "a" * 64, 3600)) == first
+    other = call(db, token, Delivery("github 2", "b" * 64, 3600))
+    assert other != first, "its delivery was not stolen by the repetition"
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == first).values(created_at=now(db) - timedelta(seconds=3601)))
+    assert call(db, token, Delivery("github 1", "a" * 64, 3600)) == first, "the sender repeats it"
+    later = call(db, token, Delivery("github 3", "a" * 64, 3600))
+    assert later not in (first, other), "an equal body much later is another delivery"
+    assert call(db, token, Delivery("x" * 300, "a" * 64, 3600)) == later
+
+    token = start_urls.create(db, ANN, "busy", "github").token
+    running, denied = (call(db, token, Delivery(None, body * 64, 3600)) for body in "ab")
+    assert [get(db, one)["state"] for one in (running, denied)] == ["queued", "denied"]
+    assert call(db, token, Delivery(None, "b" * 64, 3600)) != denied
+
+
+def test_equal_bodies_at_the_same_moment_start_once(db: Database) -> None:
+    define(db, load={})
+    token = start_urls.create(db, ANN, "load", "github").token
+    ids = together(4, lambda place: call(db, token, Delivery(f"github {place}", "a" * 64, 3600)))
+    assert len(set(ids)) == 1
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar() == 1
+        assert conn.execute(sa.select(start_url.c.starts)).scalar() == 1
 
 
 def test_a_url_sees_what_its_maker_saw_and_goes_with_its_job(db: Database) -> None:

@@ -9,6 +9,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.database.tables import schedule
 from jobfac.definitions import DefinitionError, from_data
+from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
@@ -39,7 +40,7 @@ def values(db: Database, run_id: int) -> dict[str, Any]:
 
 def take(hand: Hand) -> list[Any]:
     """Claim all runs as a worker's turn does."""
-    nothing = Deliveries([], [], [], [], set(), [], set(), set())
+    nothing = Deliveries([], [], [], [], set(), [], {}, set())
     turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), {})
     return list(hand.db.transact(turn.take).claimed)
 
@@ -66,6 +67,27 @@ def test_a_start_with_a_mistake_starts_nothing(db: Database) -> None:
         starting.start(db, Caller("me"), StartRequest("load", "me", parameters={"region": "eu", "limit": 0}))
     with db.read() as conn:
         assert search.find_all(conn) == []
+
+
+def test_a_start_by_hand_needs_no_trigger(db: Database) -> None:
+    first = {"path": {"default": "${trigger.path}"}}
+    define(
+        db,
+        direct={"command": ["load", "$${trigger.path}", "${trigger.path}"], "arguments": ["${trigger.run.id}"]},
+        given={"arguments": ["${trigger.run.id}"]},
+        declared={"command": ["load", "${parameters.path}"], "parameters": first},
+        seq={"steps": [{"name": "one", "jobs": "given", "arguments": {"given": ["x"]}}]},
+    )
+    says = r"cannot be started by hand: command\[2\] refers to \$\{trigger.path\}, which this start does not have"
+    with pytest.raises(Refused, match=says):
+        start(db, "direct", arguments=["x"])
+    with pytest.raises(Refused, match=r"arguments\[0\] refers to \$\{trigger.run.id\}, which"):
+        start(db, "given")
+    with pytest.raises(DefinitionError, match="refers to"):
+        start(db, "declared")
+    for job, more in (("given", {"arguments": ["x"]}), ("declared", {"parameters": {"path": "/in/a"}}), ("seq", {})):
+        start(db, job, **more)
+    db.transact(runs.start, StartRequest("direct", "s", manual=False, origin={"path": "/in/a", "run": {"id": 1}}))
 
 
 def test_runs_are_found_by_their_values(db: Database) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs, workers
 from jobfac.store.history import search
-from jobfac.store.runs import Outcome, StartRequest
+from jobfac.store.runs import Outcome, StartRequest, admission
 from tests.support.database import Hand, attempts, define, events, get, make_due, start, state, states, together
 
 ALONE = {"already_running": "queue"}
@@ -302,3 +303,30 @@ def test_the_limit_holds_after_a_crash_of_all_workers(db: Database) -> None:
         for one in claimed:
             heir.end(one)
     assert states(db, ids) == ["succeeded"] * 4
+
+
+def test_a_long_backlog_hides_no_other_waiting_run(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "BATCH", 5)
+    define(db, long=ALONE, short=ALONE, keyed={"concurrency": {"key": "k"}})
+    jobs = ["long", "short", "keyed"]
+    first = [start(db, job) for job in jobs]
+    backlog = [start(db, "long") for _ in range(7)]
+    others = [start(db, job) for job in jobs[1:]]
+    hand = Hand(db)
+    ended = [Outcome(one.id, one.attempt, RunState.SUCCEEDED) for one in hand.claim()]
+    assert {one.run_id for one in ended} == set(first)
+    db.transact(runs.finish, hand.id, ended, hand.name)  # in one turn
+    assert states(db, others) == ["queued"] * 2
+    assert states(db, backlog) == ["queued"] + ["blocked"] * 6
+
+
+def test_the_sweep_admits_what_waits_behind_a_long_backlog(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "BATCH", 5)
+    define(db, long=ALONE, short=ALONE)
+    for _ in range(7):
+        start(db, "long")
+    running, waits = start(db, "short"), start(db, "short")
+    with db.begin() as conn:  # as a statement of a DBA
+        conn.execute(run.update().where(run.c.id == running).values(state="stopped", ended_at=utcnow()))
+    assert db.transact(runs.release_blocked, None, "sweeper") == 1
+    assert state(db, waits) == "queued"

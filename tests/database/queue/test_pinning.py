@@ -12,6 +12,7 @@ from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, sequences, workers
+from jobfac.store.history import waiting
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import draining
 from jobfac.store.workers.claiming import Claimed, Room
@@ -134,7 +135,13 @@ def test_a_step_waits_for_all_of_them(db: Database, fleet: list[Hand]) -> None:
 
 
 def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Hand]) -> None:
-    start(db)
+    started = start(db)
+    with db.read() as conn:
+        shown = waiting.explained(conn, started)
+    assert [row.waits_for for row in shown] == [
+        "worker w1, which alone may claim it",
+        "worker w2, which alone may claim it",
+    ]
     assert [(one.pool, one.number) for one in db.query(overview.read).queued] == [("@worker:w1", 1), ("@worker:w2", 1)]
     schema = "jobfac." if db.dialect.name == "mssql" else ""
     with db.read() as conn:

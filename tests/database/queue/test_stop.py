@@ -1,13 +1,14 @@
 """Stops: a waiting run ends at once, and a running one gets a stop request."""
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import runs
 from jobfac.store.runs import Stopped
-from tests.support.database import Hand, define, events, get, start, state
+from tests.support.database import Hand, define, events, get, start, state, states
 
 
 def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
@@ -64,3 +65,44 @@ def test_a_stopped_run_is_never_claimed(db: Database) -> None:
     define(db, job={})
     stop(db, start(db, "job"))
     assert Hand(db).claim() == []
+
+
+def test_a_run_that_its_worker_gave_back_ends_as_stopped_and_says_by_whom(db: Database) -> None:
+    """The worker had not seen the stop yet: it was drained, or could not start the program."""
+    define(db, job={})
+    hand = Hand(db)
+    ids = [start(db, "job") for _ in range(2)]
+    first, second = hand.claim()
+    for run_id in ids:
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+    hand.end(first, RunState.QUEUED, reason="not started: its worker was drained")
+    hand.end(second, RunState.QUEUED, reason="its worker was drained", pid=77)
+    found = [(get(db, run_id)["state"], get(db, run_id)["reason"]) for run_id in ids]
+    assert found == [("stopped", "stopped by me before it began"), ("stopped", "stopped by me")]
+
+
+def test_many_stops_take_few_statements_and_do_what_single_ones_do(db: Database) -> None:
+    define(db, job={}, alone={"already_running": "queue"}, keyed={"concurrency": {"key": "k"}})
+    hand = Hand(db)
+    running = [start(db, "job") for _ in range(2)]
+    claimed = hand.claim()
+    queued = [start(db, "job") for _ in range(20)]
+    waiting = [start(db, "job", delay=60.0), start(db, "alone"), start(db, "alone"), start(db, "keyed")]
+    other = start(db, "keyed")
+    hand.end(claimed.pop())
+    statements: list[str] = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *call: statements.append(call[2]))
+    every = [*running, *queued, *waiting]
+    db.transact(runs.request_stops, every, now=False, by="me")
+    assert len(statements) < 20
+    assert states(db, every) == ["stopping", "succeeded", *["stopped"] * 24]
+    assert state(db, other) == "queued"  # its key is free
+    row = get(db, queued[0])
+    assert (row["reason"], row["stop"], row["stop_by"]) == ("stopped by me before it began", "polite", "me")
+    assert row["ended_at"] is not None
+    assert events(db, queued[0]) == ["queued", "stopped"]
+    db.transact(runs.request_stops, every, now=True, by="you")
+    row = get(db, running[0])
+    assert (row["state"], row["stop"], row["stop_by"], row["reason"]) == ("stopping", "now", "you", None)
+    db.transact(runs.request_stops, every, now=False, by="me")
+    assert events(db, running[0]) == ["queued", "running", "stopping", "stopping"]

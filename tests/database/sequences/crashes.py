@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """Simulates the death of the process."""
 
 

@@ -70,6 +70,27 @@ def test_many_steps_that_wait_for_nothing_need_several_transactions(db: Database
     assert state(db, run_id) == "failed"
 
 
+@pytest.mark.parametrize("by", ["sweep", "go_on"])
+def test_steps_at_once_begin_although_no_job_ends(db: Database, by: str) -> None:
+    steps = [{"name": f"s{number}", "jobs": "a", "proceed": "at_once"} for number in range(60)]
+    define(db, a={}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    db.transact(sequences.begin_queued, "w1")
+    transactions = 1
+    while len(children(db, run_id)) < 60:
+        if by == "sweep":  # in another process, or after the first one has died
+            db.sequences.take_unfinished()
+            db.transact(sequences.sweep, "sweeper")
+        else:
+            db.transact(sequences.go_on, db.sequences.take_unfinished(), "w1")
+        transactions += 1
+        assert transactions < 10
+    assert transactions > 1
+    assert db.sequences.take_unfinished() == set()
+    with db.read() as conn:
+        assert conn.execute(STALLED).all() == []
+
+
 def test_the_sweep_skips_sequences_that_wait_for_jobs(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "b"]}]
     define(db, a={}, b={}, seq={"steps": steps}, other={"steps": [{**steps[0], "proceed": "when_any"}]})

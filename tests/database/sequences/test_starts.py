@@ -30,6 +30,19 @@ def test_refused_starts_are_failures_with_reasons(db: Database) -> None:
     assert state(db, run_id) == "failed"
 
 
+def test_a_value_that_has_become_text_of_a_program_starts_nothing(db: Database) -> None:
+    """The job had another command when the sequence was applied."""
+    step = {"name": "one", "jobs": ["a", "b"], "arguments": {"a": ["-c", "echo ${parameters.x}"], "b": ["true"]}}
+    define(db, a={"command": ["echo"]}, b={"command": ["sh", "-c"]}, seq={"steps": [step], "parameters": {"x": {}}})
+    define(db, a={"command": ["env", "bash"]})
+    run_id = start(db, "seq", parameters={"x": "; rm -rf /"})
+    assert Player(db).look() == ["b"]
+    with db.read() as conn:
+        shown = {one.job: one for one in sequences.step_history(conn, run_id)[0].runs}
+    assert (shown["a"].state, shown["b"].state) == ("denied", "running")
+    assert "would run argument 2, which holds a value, as text of a program" in (shown["a"].reason or "")
+
+
 def test_a_denied_job_is_a_failure(db: Database) -> None:
     define(db, a={"already_running": "deny"}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     start(db, "a")

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from jobfac.definitions import DefinitionError
 from jobfac.errors import Forbidden, Invalid, NotFound, Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
-from jobfac.states import Decision, Role
+from jobfac.states import Decision, Role, RunState
 from jobfac.store import sequences
 from tests.support.database import define, events, get, now, start, together
+from tests.support.outbox import notified_events, on, rows
 from tests.support.sequences import Player, path
 
 ANN = Caller("ann", role=Role.OPERATOR)
@@ -223,3 +225,33 @@ def test_a_step_waits_for_a_time(db: Database) -> None:
     ripen(db)
     assert db.transact(sequences.wake, "s1") == 1
     assert player.look() == ["b"]
+
+
+def test_a_sequence_that_is_being_stopped_keeps_no_scheduler_busy(db: Database) -> None:
+    steps = [{"name": "go", "jobs": ["a"], "proceed": "at_once"}, {"name": "rest", "wait": {"duration": "1h"}}]
+    define(db, a={}, seq={"steps": steps})
+    player = Player(db)
+    run_id = start(db, "seq")
+    assert player.look() == ["a"]
+    db.transact(sequences.stop, run_id, now=False, by="me")
+    ripen(db)
+    assert db.transact(sequences.wake, "s1") == 0
+    player.finish("a", state=RunState.STOPPED)
+    assert get(db, run_id)["state"] == "stopped"
+
+
+def test_each_question_to_a_person_is_notified(db: Database) -> None:
+    """A sequence run has one attempt, and may ask in several steps and at several visits."""
+    steps = [
+        {"name": "one", "approve": {}},
+        {"name": "two", "approve": {}, "on_failure": {"step": "one"}},
+    ]
+    define(db, seq={"steps": steps, "notify": [on("approval_wanted")]})
+    run_id = start(db, "seq")
+    Player(db).look()
+    approve = partial(approvals.approve, db, ANN, run_id)
+    approve("one")
+    approve("two", approved=False)
+    assert notified_events(db) == [("seq", "approval_wanted")] * 3
+    assert [json.loads(row["body"])["detail"].split("'")[1] for row in rows(db)] == ["one", "two", "one"]
+    assert len({row["dedupe"] for row in rows(db)}) == 3

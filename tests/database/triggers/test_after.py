@@ -15,6 +15,7 @@ from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import schedules, sequences
 from jobfac.store.history import search
+from jobfac.store.schedules import following
 from tests.support.database import Hand, get, origin, start, together
 from tests.support.sequences import Player
 
@@ -233,3 +234,32 @@ def test_nothing_is_previewed_and_nothing_is_due(db: Database) -> None:
         assert schedules.preview(conn, "load", 5) == []
         (shown,) = schedules.list_schedules(conn, "load")
         assert (shown.next_due_at, search.find_all(conn)) == (None, [])
+
+
+def test_those_that_wait_for_other_jobs_hide_no_schedule(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "SCHEDULES", 3)
+    both = {"schedules": [{"after": {"all": [{"job": "a"}, {"job": "b"}]}}]}
+    apply(db, a={}, b={}, **{f"both{number}": both for number in range(4)})
+    apply(db, last=after("a"))
+    end(db, "a")
+    assert len(follow(db).runs) == 1
+    assert len(started(db, "last")) == 1
+    assert follow(db).schedules == 0
+    with db.read() as conn:
+        assert conn.execute(schedules.WAITING).first() is None  # no scheduler is busy with them
+    end(db, "b")
+    assert len(follow(db).runs) + len(follow(db).runs) == 4
+
+
+def test_many_ends_of_one_job_do_not_hide_the_end_of_the_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "ENDS", 3)
+    apply(db, a={}, b={}, load={"schedules": [{"after": {"all": [{"job": "a"}, {"job": "b"}]}}]})
+    ids = end(db, *["a"] * 7)
+    for _ in range(5):
+        assert follow(db).runs == []
+    assert rows_of(db, upstream_end) == 1  # the last one counts
+    end(db, *["a"] * 4, "b")
+    assert sum(len(follow(db).runs) for _ in range(5)) == 1
+    (row,) = started(db, "load")
+    assert json.loads(row["origin"])["runs"][0]["id"] > ids[-1]
+    assert rows_of(db, upstream_end) == 0

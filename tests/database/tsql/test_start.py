@@ -106,6 +106,13 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         50002,
         "Job 'fixed' takes no other arguments: its definition says replace_arguments: false.",
     ),
+    (
+        "arrived",
+        {},
+        50002,
+        "Job 'arrived' cannot be started by hand: it refers to what only a trigger has, such as ${trigger.path}; "
+        "declare a parameter with that default, refer to that, and give it a value.",
+    ),
     ("a", {"arguments": "--full"}, 50007, '@arguments must be a JSON array of texts, such as ["--full", "2027"].'),
     ("a", {"arguments": '{"a": 1}'}, 50007, '@arguments must be a JSON array of texts, such as ["--full", "2027"].'),
     ("a", {"arguments": '["a", 1]'}, 50007, '@arguments must hold texts only, such as ["--full", "2027"].'),
@@ -142,6 +149,7 @@ def test_an_invalid_start_is_refused_in_a_sentence(db: Database) -> None:
         scheduled={"on_demand": False},
         each={"each_worker": True},
         fixed=fixed,
+        arrived={"arguments": ["$${trigger.path}", "${ trigger.path }"]},
         all={"steps": steps},
     )
     for job, arguments, number, sentence in REFUSED:
@@ -150,6 +158,7 @@ def test_an_invalid_start_is_refused_in_a_sentence(db: Database) -> None:
         assert found[0] in (number, 0)  # not every driver returns the number
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one() == 0
+    execute(db, "start_job", job="arrived", arguments='["/in/a.csv"]')
 
 
 def test_a_sequence_gets_arguments_and_payloads_by_job(db: Database) -> None:

@@ -13,7 +13,7 @@ from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.settings import Settings, SettingsError
+from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
@@ -133,11 +133,12 @@ def sso(addresses: str, secret: str = "") -> Settings:
 
 
 @pytest.mark.parametrize("addresses", ["127.0.0.1", "::1", "0.0.0.0/0", "10.0.0.0/8, 127.0.0.0/16"])
-def test_a_proxy_on_this_machine_needs_a_secret(addresses: str) -> None:
-    with pytest.raises(SettingsError, match="set proxy_secret"):
-        SingleSignOn(sso(addresses))
+def test_a_proxy_on_this_machine_should_prove_itself(addresses: str, caplog: pytest.LogCaptureFixture) -> None:
     SingleSignOn(sso(addresses, "shared"))
     SingleSignOn(sso("10.0.0.0/8"))
+    assert caplog.text == ""
+    SingleSignOn(sso(addresses))
+    assert "set proxy_secret" in caplog.text
 
 
 def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> None:

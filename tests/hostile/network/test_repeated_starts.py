@@ -33,6 +33,13 @@ def test_a_key_that_is_used_for_another_start_is_refused(db: Database, change: d
         start(db, "job", key="k", **{**FIRST, **change})
 
 
+def test_a_parameter_that_does_not_fit_is_another_start(db: Database) -> None:
+    define(db, job={"parameters": {"n": {"type": "integer"}}})
+    start(db, "job", key="k", parameters={"n": 1})
+    with pytest.raises(DefinitionError, match="which differs in parameters"):
+        start(db, "job", key="k", parameters={"n": "x"})
+
+
 def test_over_http_a_reused_key_is_an_invalid_request(served: Served) -> None:
     served.define("a")
     headers = {"Idempotency-Key": "k"}

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,13 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
     (tmp_path / "hung").mkdir()
     answers, real = threading.Event(), os.stat
 
-    def play(path: str) -> object:
-        if path.startswith(str(tmp_path / "hung")):
+    def play(path: Any, **options: Any) -> object:
+        if str(path).startswith(str(tmp_path / "hung")):
             answers.wait()
-        return real(path)
+        return real(path, **options)
 
     monkeypatch.setattr(places, "look", play)
+    monkeypatch.setattr(os, "stat", play)
     yield answers
     answers.set()
 
@@ -65,6 +67,22 @@ def test_a_folder_that_never_answers_fails_the_start(
         wait_for(lambda: _state(served, run) == "start_failed", "the start has failed")
     reason = served.viewer.get(f"/v1/runs/{run}").json()["reason"]
     assert reason == f"'{tmp_path}/hung' has not answered for 0.5 s; check the file system and its server"
+
+
+def test_others_run_while_the_file_of_a_silent_program_hangs(
+    served: Served, tmp_path: Path, hung: threading.Event
+) -> None:
+    hung.set()
+    output = {"stdout": {"append": f"{tmp_path}/hung/out.log"}, "stderr": "none"}
+    served.define("stuck", command=["sleep", "600"], output=output, silent_timeout="500ms", grace="1s")
+    served.define("other")
+    with served.worker():
+        stuck = served.start("stuck")
+        wait_for(lambda: (tmp_path / "hung/out.log").exists(), "the program has started")
+        hung.clear()
+        other = served.start("other")
+        wait_for(lambda: _state(served, other) == "succeeded", "the other job has run")
+        wait_for(lambda: _state(served, stuck) == "timed_out", "the silence has ended the program")
 
 
 def _state(served: Served, run: int) -> str:

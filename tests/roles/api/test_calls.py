@@ -41,6 +41,8 @@ def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert run["created_by"] == f"url {made.json()['id']} (github)"
     again = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Delivery": "d-1"})
     assert (again.status_code, again.json()["id"]) == (202, run["id"])
+    replayed = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Delivery": "d-2"})
+    assert (replayed.status_code, replayed.json()["id"]) == (202, run["id"])
 
     assert outside.post(url, content=body).status_code == 401
     assert outside.post(url, content=body + b" ", headers=signed(body)).status_code == 401
@@ -53,7 +55,8 @@ def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert outside.get(url).status_code == 405
 
     served.admin.post("/v1/jobs/deploy/disable")
-    assert outside.post(url, content=body, headers=signed(body)).status_code == 409
+    new = json.dumps({"ref": "main", "n": 6}).encode()
+    assert outside.post(url, content=new, headers=signed(new)).status_code == 409
     served.admin.post("/v1/jobs/deploy/enable")
     monkeypatch.delenv("HOOK_KEY")
     unreadable = outside.post(url, content=body, headers=signed(body))

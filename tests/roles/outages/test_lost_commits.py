@@ -3,9 +3,12 @@
 The workers' executions and the database agree again within a heartbeat.
 """
 
+from typing import Any
+
 import pytest
 
 from jobfac.database.tables import attempt, run, run_event
+from tests.support.database import now
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -14,7 +17,7 @@ from tests.support.process_stage import lives
 pytestmark = pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 
 
-def lose_claim(fleet: Fleet, run_id: int, **more: str) -> None:
+def lose_claim(fleet: Fleet, run_id: int, **more: Any) -> None:
     """Change the database as if the first claim of a run had not been committed."""
     with fleet.db.begin() as conn:
         queued = {**more, "state": "queued", "attempt": 0, "worker_id": None, "worker": None, "started_at": None}
@@ -73,3 +76,16 @@ def test_a_run_with_a_lost_end_does_not_run_forever(fleet: Fleet, restartable: b
     assert closed["state"] == "lost"
     assert "forgot how it ended" in closed["reason"]
     assert len(fleet.journal.lines("end")) == done["attempt"]
+
+
+def test_another_run_with_the_number_of_a_forgotten_one_is_executed(fleet: Fleet) -> None:
+    """A restored database gives numbers away again. The program of the old run must not stand for the new one."""
+    fleet.define(old=fleet.journal.job(600, code=7), new={"command": ["true"], "restartable": False})
+    (run_id,) = fleet.start("old")
+    fleet.worker("first")
+    (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
+    lose_claim(fleet, run_id, job="new", created_at=now(fleet.db))
+    done = fleet.wait(run_id)
+    assert (done["state"], done["job"], done["attempt"], done["exit_code"]) == ("succeeded", "new", 2, 0)
+    wait_for(lambda: not lives(begun.value), "the old program has ended")
+    assert "not started" in fleet.attempts(run_id)[0]["reason"]

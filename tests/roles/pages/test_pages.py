@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from jobfac import definitions as d
+from jobfac.database.tables import job_version
 from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
@@ -48,6 +49,18 @@ def test_every_job_of_the_samples_has_its_pages(place: Served, operator: Browser
     for job in wanted:
         assert job in operator.get(f"/jobs/{job}")
         assert job in operator.get(f"/jobs/{job}/start")
+
+
+def test_a_definition_that_cannot_be_read_has_its_page(place: Served, operator: Browser, stage: Stage) -> None:
+    """A newer jobfac may have stored it."""
+    newer = {"definition": '{"command": ["true"], "of_a_later_version": 1, "name": "Newer"}'}
+    with place.db.begin() as conn:
+        conn.execute(job_version.update().where(job_version.c.job == "export").values(newer))
+    text = operator.get("/jobs/export")
+    assert "This version of jobfac cannot read the definition" in text
+    assert "of_a_later_version: 1" in text
+    assert "Newer" in operator.get("/jobs")
+    assert operator.client.get("/jobs/export/start").status_code == 409
 
 
 def test_what_a_program_says_stays_text(operator: Browser, stage: Stage) -> None:

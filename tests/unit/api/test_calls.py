@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from jobfac.api.resources.calls.signatures import delivery, event, problem
-from jobfac.definitions.triggers.call import Call, NotJsonError, Request, taken
+from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
+from jobfac.store.triggers.start_urls import Delivery
 
 NOW = 1_800_000_000
 LATE = "the time of Stripe-Signature differs by more than 300 s"
@@ -54,13 +55,20 @@ def test_a_signature_of_stripe_has_a_time(header: str | None, says: str | None) 
     assert problem("stripe", "k", b"{}", {} if header is None else {"stripe-signature": header}, NOW, 300) == says
 
 
-def test_a_delivery_is_known_by_what_its_sender_repeats() -> None:
+def test_a_delivery_is_known_by_what_its_sender_has_signed() -> None:
     headers = {"x-github-delivery": "a-b", "idempotency-key": "k", "x-github-event": "push"}
-    assert delivery("github", b"", headers) == "github a-b"
-    assert delivery("stripe", b'{"id": "evt_1"}', headers) == "stripe evt_1"
-    assert delivery("stripe", b"[]", headers) == "key k"
-    assert delivery(None, b'{"id": "evt_1"}', headers) == "key k"  # without a signature anybody could send the others
-    assert delivery(None, b"", {}) is None
+    secret = {"secret": "env:K"}
+    github, stripe = (Signature.model_validate({form: secret}) for form in ("github", "stripe"))
+    empty, listed = hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"[]").hexdigest()
+    assert delivery(github, b"", headers) == Delivery("github a-b", empty, 3600)
+    assert delivery(github, b"", {}) == Delivery(None, empty, 3600)
+    longer = Signature.model_validate({"github": secret, "tolerance": "1d"})
+    assert delivery(longer, b"", {}) == Delivery(None, empty, 86400)
+    assert delivery(stripe, b'{"id": "evt_1"}', headers) == Delivery("stripe evt_1")
+    assert delivery(stripe, b"[]", headers) == Delivery("key k", listed, 600)
+    # Without a signature anybody could send the others.
+    assert delivery(None, b'{"id": "evt_1"}', headers) == Delivery("key k")
+    assert delivery(None, b"", {}) == Delivery()
     assert (event("github", b"", headers), event("stripe", b'{"type": "charge"}', {})) == ("push", "charge")
 
 

@@ -71,10 +71,36 @@ TEXT = 'command[{}] has ${{parameters.a}} in the text of a program; write "$JOBF
         (["awk", "{print ${parameters.a}}"], TEXT.format(1)),
         (["ssh", "host", "ls", "${parameters.a}"], TEXT.format(3)),
         (["cmd.exe", "/c", "dir", "${parameters.a}"], TEXT.format(3)),
+        (["watch", "-n", "5", "df ${parameters.a}"], TEXT.format(3)),
+        (["parallel", "gzip ${parameters.a}", ":::", "x"], TEXT.format(1)),
+        (["gmake", "deploy", "BRANCH=${parameters.a}"], TEXT.format(2)),
+        (["env", "-S", "run ${parameters.a}"], TEXT.format(2)),
     ],
 )  # fmt: skip
 def test_a_value_is_never_text_of_a_program(command: list[str], says: str) -> None:
     assert wrong(command=command, parameters={"a": {}}) == [says]
+
+
+@pytest.mark.parametrize("given", ["${parameters.x}", "echo ${steps.s.first.outputs.n}", "${due.date}"])
+def test_a_step_and_a_schedule_give_no_text_of_a_program(given: str) -> None:
+    known = {"run": {"command": ["bash", "-c"]}, "first": {"command": ["true"]}}
+    first = {"name": "s", "jobs": "first"}
+
+    def said(arguments: list[str], **more: Any) -> list[str]:
+        last = {"name": "t", "jobs": ["run"], "arguments": {"run": arguments}}
+        sequence = {"parameters": {"x": {}}, "steps": [first, last], **more}
+        with pytest.raises(DefinitionError) as caught:
+            from_data({"jobs": {"seq": sequence}}, known=known)
+        return [problem.message for problem in caught.value.problems]
+
+    why = "has a placeholder in the text of a program; give the value to a parameter of 'run', and read its environment"
+    assert said(["-e", given]) == [f"steps[1].arguments.run[1] {why} variable in that text"]
+    if "${steps." not in given:
+        schedule = {"cron": "@daily", "arguments": {"run": [given]}}
+        says = [f"{place}.arguments.run[0] {why} variable in that text" for place in ("steps[1]", "schedules[0]")]
+        assert said([given], schedules=[schedule]) == says
+    fits = {"name": "t", "jobs": ["run"], "arguments": {"run": ['echo "$1"', "bash", given]}}
+    from_data({"jobs": {"seq": {"parameters": {"x": {}}, "steps": [first, fits]}}}, known=known)
 
 
 def test_a_shell_gets_values_as_variables_and_as_arguments() -> None:

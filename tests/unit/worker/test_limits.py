@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.definitions import DefinitionError, Job, from_data
-from jobfac.programs import Limits, StartError, gate
+from jobfac.programs import Limits, Places, StartError, gate
 from jobfac.programs.cgroup import Group
 from jobfac.states import RunState
 from jobfac.telemetry.logs import SILENCE
@@ -20,10 +20,10 @@ def ended(folder: Path, *command: str) -> Execution:
     job = Job.model_validate({"command": command, "limits": {"memory": "2GiB", "processes": 3}, "aware": False})
     execution = Execution(claimed(), job, "token", folder, SILENCE)
     assert execution.begin() is None
-    end = time.monotonic() + 20
+    end, places = time.monotonic() + 20, Places(lambda: None)
     while not execution.is_over():
         assert time.monotonic() < end
-        execution.tick(time.monotonic())
+        execution.tick(time.monotonic(), places)
         time.sleep(0.002)
     return execution
 

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Literal
 
+from jobfac.definitions.triggers.call import Signature
+from jobfac.store.triggers.start_urls import Delivery
+
 GITHUB, STRIPE = "x-hub-signature-256", "stripe-signature"
 
 Form = Literal["github", "stripe"]
@@ -54,18 +57,23 @@ def _is_equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(errors="surrogatepass"), other.encode())
 
 
-def delivery(form: Form | None, body: bytes, headers: Mapping[str, str]) -> str | None:
-    """Return the id by which a repeated request is recognised; None: it has none.
+def delivery(signature: Signature | None, body: bytes, headers: Mapping[str, str]) -> Delivery:
+    """Return how a repeated request is recognised.
 
-    Only a signed request of GitHub's or Stripe's form names its delivery in their way. Every request may have an
-    ``Idempotency-Key``.
+    The id of a Stripe event is part of the signed body. The header with GitHub's id is not signed, so whoever has
+    captured a request could send it again with another id: such a delivery is recognised by its body, too. Every
+    request may have an ``Idempotency-Key``.
     """
-    if form == "github" and (found := headers.get("x-github-delivery")):
-        return f"github {found}"
+    form = None if signature is None else signature.form
     if form == "stripe" and (event := _field(body, "id")):
-        return f"stripe {event}"
-    key = headers.get("idempotency-key")
-    return None if not key else f"key {key}"
+        return Delivery(f"stripe {event}")
+    found, key = headers.get("x-github-delivery"), headers.get("idempotency-key")
+    name = f"github {found}" if form == "github" and found else f"key {key}" if key else None
+    if signature is None:
+        return Delivery(name)
+    # A signature with a time is refused as soon as its time differs by more than the tolerance, in either direction.
+    window = signature.seconds * (2 if form == "stripe" else 1)
+    return Delivery(name, hashlib.sha256(body).hexdigest(), window)
 
 
 def event(form: Form, body: bytes, headers: Mapping[str, str]) -> str:

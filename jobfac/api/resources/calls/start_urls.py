@@ -72,8 +72,9 @@ async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiRespons
 
     The definition of the job says what it takes from the body (`call`), and how the body must be signed. A repeated
     delivery (`X-GitHub-Delivery` or the id of a Stripe event if the request is signed, else `Idempotency-Key`) starts
-    nothing and has the same response. 200: the job does not start for this event. 409: the job's definition or its
-    state denies the start. 429: the job allows no more starts in this minute.
+    nothing and has the same response, and so has a signed body that comes again within the tolerance. 200: the job
+    does not start for this event. 409: the job's definition or its state denies the start. 429: the job allows no more
+    starts in this minute.
     """
     url = await run_in_threadpool(_known, request, token)
     text = await body.read(BODY_LIMIT)
@@ -132,7 +133,7 @@ def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
         url.caller, url.categories, RETRY_FOR, request.service.traces, headers.get("traceparent"), Role.OPERATOR
     )
     try:
-        run = urls.start(request.db, by, url, call, given, payload, signatures.delivery(form, text, headers))
+        run = urls.start(request.db, by, url, call, given, payload, signatures.delivery(signature, text, headers))
     except urls.TooManyStarts as error:
         raise Problem(429, str(error), {"Retry-After": str(error.seconds)}) from None
     if run.state == RunState.DENIED:
@@ -164,7 +165,7 @@ def _verify(request: ApiRequest, url: StartUrl, signature: Signature, text: byte
         detail = f"The signature for job '{url.job}' cannot be checked right now; the server's log says more."
         raise Problem(503, detail, {"Retry-After": "60"}) from None
     moment = url.now.timestamp()
-    wrong = signatures.problem(signature.form, key, text, headers, moment, signature.tolerance)
+    wrong = signatures.problem(signature.form, key, text, headers, moment, signature.seconds)
     if wrong is None:
         return
     wait = failures.wait(name, now)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from jobfac.bounded_files import read_bytes
 from jobfac.cli.commands.importing.zones import Zone, zone_of
 from jobfac.cli.common import NOT_FOUND, UNREACHABLE, USAGE, Failure, fail
 from jobfac.cli.rendering.printing import Columns, note, print_table, print_text
@@ -80,7 +81,7 @@ def _from_files(files: Iterable[Path]) -> "Agent":
     def scripts() -> Iterator[tuple[str, bytes]]:
         for file in files:
             try:
-                yield str(file), file.read_bytes()
+                yield str(file), read_bytes(file)
             except OSError as error:
                 fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
 

@@ -1,15 +1,15 @@
 """`import crontab`: tables of users and of the system."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from jobfac.bounded_files import read_text
 from jobfac.cli.commands.importing.zones import Zone, zone_of
-from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail, stdin_text
 from jobfac.cli.rendering.printing import note, print_text
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def crontab(
         fail(USAGE, "Give either files or --user.")
     zone = zone_of(timezone)
     jobs: dict[str, Any] = {}
+    taken: dict[str, int] = {}
     for found in _tables(files or [], user, system):
         read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone)
         for name, body in read.items():
-            jobs[_free(name, jobs)] = body
+            jobs[free_name(name, taken)] = body
         for warning in warnings:
             note(f"warning: {warning}")
     try:
@@ -64,7 +65,7 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
             fail(NOT_FOUND, f"{error}.")
     for file in files:
         for path in _inside(file):
-            text = sys.stdin.read() if str(path) == "-" else _text(path)
+            text = stdin_text() if str(path) == "-" else _text(path)
             names_users = path.absolute().is_relative_to("/etc") if system is None else system
             name = "crontab" if str(path) == "-" else str(path)
             yield _Found(name, Table(tab=text, user=False if names_users else None), names_users)
@@ -79,16 +80,20 @@ def _inside(file: Path) -> list[Path]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
+        return read_text(file, errors="surrogateescape")
     except OSError as error:
         fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
 
 
-def _free(name: str, taken: dict[str, Any]) -> str:
-    """Return the name, or the name with the first free number."""
-    lower = {one.lower() for one in taken}
-    found, number = name, 1
-    while found.lower() in lower:
+def free_name(name: str, taken: dict[str, int]) -> str:
+    """Return the name, or the name with the first free number.
+
+    ``taken``: by name in lower case, the number that the last name made of it has.
+    """
+    found, number = name, taken.get(name.lower(), 1)
+    while found.lower() in taken:
         number += 1
         found = f"{name}-{number}"
+    taken[name.lower()] = number
+    taken.setdefault(found.lower(), 1)
     return found

@@ -1,0 +1,62 @@
+"""Set the next due times of schedules again after the database's clock was set back."""
+
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import LOCKED_BY_KEY, rows, utcnow
+from jobfac.database.tables import schedule
+from jobfac.database.types import BigId
+from jobfac.store.schedules.decision import ScheduleRow, come_again, read
+from jobfac.store.schedules.inserting import MOVED
+
+BATCH = 200
+"""The maximum number of schedules in one transaction."""
+
+_IDS = sa.select(schedule.c.id).where(schedule.c.id > sa.bindparam("p_after")).order_by(schedule.c.id).limit(BATCH)
+
+
+@functools.cache
+def _rows(engine: str) -> sa.Select[Any]:
+    given = rows.rows_table(engine, id=BigId)
+    columns = (utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
+    query = sa.select(*columns).with_hint(schedule, LOCKED_BY_KEY, "mssql")
+    return query.where(schedule.c.id == given.c.id).order_by(schedule.c.id)
+
+
+@functools.cache
+def _change(engine: str) -> sa.Update:
+    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in MOVED}).c
+    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in MOVED})
+    return rows.by_primary_key(change, schedule)
+
+
+def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
+    """Look at some schedules with ids above ``after`` and set those back that have moved on to a time far away.
+
+    Returns the id from which to continue (None: there are no more), and how many were set back. Safe to repeat.
+    """
+    ids = conn.execute(_IDS, {"p_after": after}).scalars().all()
+    if not ids:
+        return None, 0
+    engine = conn.dialect.name
+    moves = []
+    for row in [
+        ScheduleRow(*found) for found in conn.execute(_rows(engine), rows.rows_parameter({"id": one} for one in ids))
+    ]:
+        try:
+            decision = come_again(read(row.definition), row)
+        except (ValueError, LookupError, ArithmeticError):  # it cannot be used, which an insertion says
+            continue
+        if decision is not None:
+            # What was noted while the clock was ahead lies in the future and would hold the next times back.
+            last = row.last_due_at if row.last_due_at is not None and row.last_due_at <= row.now else None
+            resumed = row.resumed_at if row.resumed_at is None or row.resumed_at <= row.now else row.now
+            moves.append({
+                "id": row.id, "next_due_at": decision.next_due_at, "fire_at": decision.fire_at,
+                "last_due_at": last, "resumed_at": resumed,
+            })  # fmt: skip
+    if moves:
+        conn.execute(_change(engine), rows.rows_parameter(moves))
+    return (ids[-1] if len(ids) == BATCH else None), len(moves)

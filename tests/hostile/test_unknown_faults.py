@@ -1,0 +1,210 @@
+"""What is wrong with one run, one sequence or one definition stops nothing else."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database import sequence_memory
+from jobfac.database.engine import Database
+from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
+from jobfac.programs import spool_path
+from jobfac.scheduler import Scheduler
+from jobfac.settings import Settings
+from jobfac.states import RunState
+from jobfac.store import outbox, parameters, runs, schedules, sequences, workers
+from jobfac.store.runs import Finished, Outcome, StartRequest
+from jobfac.store.sequences import advance
+from jobfac.worker import identity
+from jobfac.worker.lease import register
+from jobfac.worker.spool_folder import SpoolFolder
+from tests.support.api_stage import Served
+from tests.support.database import Hand, define, get, start
+from tests.support.factory import wait_for
+from tests.support.outbox import notified_events, on
+from tests.support.sequences import Player
+
+
+def test_a_number_that_is_too_large_fails_the_step_and_nothing_else(db: Database) -> None:
+    """A program may report a whole number of any length."""
+    steps = [
+        {"name": "one", "jobs": ["a"]},
+        {"name": "two", "jobs": ["b"], "parameters": {"b": {"n": "${steps.one.a.outputs.n}"}}},
+    ]
+    define(db, a={}, b={"parameters": {"n": {"type": "number"}}}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    (ended,) = player.finish("a", outputs=json.dumps({"n": 10**400}))
+    assert (ended.run_id, get(db, run_id)["state"]) == (run_id, "failed")
+    assert "must be a number" in get(db, run_id)["reason"]
+
+
+def test_an_unknown_fault_of_one_start_stops_no_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is simulated: none is known."""
+
+    def fail(conn: sa.Connection, definition: d.AnyJob, said: parameters.Start) -> dict[str, object]:
+        if said.job == "a":
+            raise KeyError("x")
+        return before(conn, definition, said)
+
+    before = parameters.prepare
+    monkeypatch.setattr(parameters, "prepare", fail)
+    define(db, a={}, b={})
+    bad, good = db.transact(runs.start_each, [StartRequest("a", "me"), StartRequest("b", "me")])
+    assert (str(bad), isinstance(good, int)) == ("Job 'a' cannot be started: KeyError('x').", True)
+
+
+def _fail(conn: object, run_id: int, by: str) -> Finished | None:
+    """Stands for a fault that nobody knows."""
+    raise RuntimeError
+
+
+def _sweep_until_failed(served: Served, run_id: int) -> None:
+    def failed() -> bool:
+        served.db.transact(sequences.sweep, "me")
+        return bool(served.viewer.get(f"/v1/runs/{run_id}").json()["state"] == "failed")
+
+    wait_for(failed, "the sequence is advanced")
+
+
+def test_dead_workers_are_expired_although_a_sequence_cannot_be_advanced(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_memory, "LEFT_OUT_FOR", 2.0)
+    served.define("a", restartable=False)
+    served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
+    for expired_by in ("worker", "scheduler"):
+        run_id = served.start("seq")
+        player = Player(served.db)
+        assert player.look() == ["a"]
+        player.lapse()
+        with monkeypatch.context() as patched:
+            patched.setattr(advance, "_advance", _fail)
+            if expired_by == "worker":
+                with served.worker() as worker:
+                    wait_for(lambda: _states(served, "a")[0] == "lost", "the run of the dead worker has ended")
+                    assert worker.running == 0
+            else:
+                _expire_to_the_end(served)
+        _sweep_until_failed(served, run_id)
+
+
+def test_a_worker_registers_again_although_a_sequence_cannot_be_advanced(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_memory, "LEFT_OUT_FOR", 2.0)
+    served.define("a", command=["sleep", "600"], restartable=False)
+    served.define("other")
+    served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
+    run_id = served.start("seq")
+    with served.worker() as worker:
+        wait_for(lambda: worker.running == 1, "the program runs")
+        with monkeypatch.context() as patched:
+            patched.setattr(advance, "_advance", _fail)
+            with served.db.begin() as conn:  # as an expiry does
+                conn.execute(worker_lease.update().values(ended=True))
+            wait_for(lambda: _states(served, "a") == ["lost"], "the run has ended", 60)
+            other = served.start("other")
+            wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
+    _sweep_until_failed(served, run_id)
+
+
+def _expire_to_the_end(served: Served) -> None:
+    scheduler = Scheduler(served.db, served.settings, "s1")
+
+    def is_over() -> bool:
+        scheduler._expire()  # on SQLite several give notice first
+        return _states(served, "a")[0] == "lost"
+
+    wait_for(is_over, "the run of the dead worker has ended")
+
+
+def _states(served: Served, job: str) -> list[str]:
+    return [one["state"] for one in served.viewer.get("/v1/runs", params={"job": job}).json()["items"]]
+
+
+NEWER = '{"command": ["true"], "of_a_later_version": 1}'
+
+
+def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_url: str, tmp_path: Path) -> None:
+    """A dead worker of a newer version has left it. Without the definition its secrets are not known."""
+    db = Database(sqlite_url)
+    define(db, newer={})
+    run_id = start(db, "newer")
+    hand = Hand(db, "dead")
+    hand.take()
+    dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
+    dead.ensure()
+    spool_path(dead.path, run_id, 1, "stdout").write_text("hello")
+    assert dead._lock is not None
+    os.close(dead._lock)  # the process has ended
+    with db.begin() as conn:
+        conn.execute(job_version.update().values(definition=NEWER))
+    living = SpoolFolder(tmp_path / "spool", "living", "living")
+    living.ensure()
+    for _ in range(2):
+        living.clear_dead(db)
+    assert spool_path(dead.path, run_id, 1, "stdout").read_text() == "hello"
+    with db.begin() as conn:
+        conn.execute(job_version.update().values(definition='{"command": ["true"]}'))
+    living.clear_dead(db)
+    assert not dead.path.exists()
+    db.close()
+
+
+def test_a_retry_is_stored_although_its_schedule_cannot_be_read(db: Database) -> None:
+    define(db, job={})
+    body = {"command": ["true"], "schedules": [{"cron": "0 6 * * *", "blackout": ["SAT 22:00 - SUN 06:00"]}]}
+    wanted = d.from_data({"jobs": {"job": body}}).jobs["job"]
+    db.transact(schedules.put, "job", wanted, "me")
+    with db.begin() as conn:
+        schedule_id = conn.execute(sa.select(schedule.c.id)).scalar_one()
+        conn.execute(schedule.update().values(definition='{"blackout": [], "of_a_later_version": 1}'))
+    run_id = start(db, "job", schedule_id=schedule_id)
+    hand = Hand(db)
+    outcome = Outcome(run_id, hand.take().attempt, RunState.FAILED, retry_after=60.0)
+    (kept,) = db.query(schedules.hold_back, [outcome])
+    assert kept == outcome
+
+
+def test_a_registration_whose_answer_is_lost_is_one(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [True, False]
+    begin = db.begin
+
+    @contextlib.contextmanager
+    def losing() -> Iterator[sa.Connection]:
+        with begin() as conn:
+            yield conn
+        if lost.pop(0):  # after the commit
+            raise sa.exc.DBAPIError("", None, Exception(), connection_invalidated=True)
+
+    monkeypatch.setattr(db, "begin", losing)
+    monkeypatch.setattr(db, "is_transient", lambda error: isinstance(error, sa.exc.DBAPIError))
+    called: list[object] = []
+    worker_id, _ = register(db, identity.registration("w1", 1, ["default"], None), settings, called.append)
+    monkeypatch.undo()
+    assert ([one.id for one in db.query(workers.workers)], len(called), lost) == ([worker_id], 1, [])
+
+
+def test_what_cannot_be_notified_delays_no_other_notification(db: Database) -> None:
+    define(db, job={"notify": [on("stopped")]})
+    ids = [start(db, "job", overrides={"notify": [on("stopped", to={"email": "a@b"})]}) for _ in range(2)]
+    with db.begin() as conn:
+        newer = json.dumps({"notify": [{"on": ["stopped"], "to": {"pigeon": "x"}}]})
+        conn.execute(run.update().where(run.c.id == ids[0]).values(overrides=newer))
+    for run_id in ids:
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+    assert notified_events(db) == [("job", "stopped")] * 2
+    with db.begin() as conn:
+        first = conn.execute(sa.select(sa.func.min(notification.c.id))).scalar_one()
+        conn.execute(notification.update().where(notification.c.id == first).values(recipient='{"pigeon": "x"}'))
+    taken = [db.transact(outbox.take, 1, 60.0) for _ in range(2)]
+    assert [len(some) for some in taken] == [0, 1]

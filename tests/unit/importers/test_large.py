@@ -1,0 +1,27 @@
+"""Large imports take a time that grows with their size, not with its square. CPU time does not depend on the load."""
+
+import time
+
+from jobfac.cli.commands.importing.crontab import free_name
+from jobfac.importers.agent import Converter, Options, read_scripts
+
+
+def test_a_job_of_agent_with_thousands_of_steps_is_read_in_seconds() -> None:
+    step = "EXEC msdb.dbo.sp_add_jobstep @job_name=N'J', @step_name=N's', @command=N'x', @on_success_action=3"
+    script = "\n".join(["EXEC msdb.dbo.sp_add_job @job_name=N'J'", *[step] * 4000])
+    began = time.process_time()
+    found = read_scripts(iter([("x.sql", script.encode())]))
+    (defined,) = Converter(found, Options("UTC", "env:X")).convert()
+    assert time.process_time() - began < 4, "it took 10 s when each step looked at all others, and takes 1 s"
+    assert len(defined.bodies) == 4001
+    assert {"J", "J.s", "J.s-2", "J.s-4000"} <= defined.bodies.keys()
+
+
+def test_thousands_of_names_are_free_or_get_a_number_in_no_time() -> None:
+    taken: dict[str, int] = {}
+    began = time.process_time()
+    names = [free_name(name, taken) for name in ["a", "A", "a-2", *[f"cron-{n}" for n in range(20_000)], *["b"] * 5000]]
+    assert time.process_time() - began < 2
+    assert names[:4] == ["a", "A-2", "a-2-2", "cron-0"]
+    assert names[-1] == "b-5000"
+    assert len({name.lower() for name in names}) == len(names)
