@@ -82,6 +82,9 @@ Scalar = Plain | int | float | bool
 ParameterValue = Scalar | list[Scalar] | None
 """A value of a parameter; null: its default."""
 
+CHOICES = 20
+"""The maximum number of states, and of parameters, that a request may ask for."""
+
 Pair = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}=[^\x00]*$")]
 """NAME=VALUE."""
 
@@ -185,7 +188,7 @@ class RunFields(BaseModel):
     """Which runs. A field that is not given matches all runs."""
 
     job: Word | None = Field(None, description="Only runs of this job.")
-    state: list[RunState] = Field([], description="Only runs in one of these states.")
+    state: list[RunState] = Field([], max_length=CHOICES, description="Only runs in one of these states.")
     category: Word | None = Field(None, description="Only runs of jobs that have this category now.")
     worker: Word | None = Field(None, description="Only runs whose last worker had this name.")
     since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
@@ -197,7 +200,9 @@ class RunFields(BaseModel):
     )
 
     parameter: list[Pair] = Field(
-        [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
+        [],
+        max_length=CHOICES,
+        description="Only runs with this value of a parameter, NAME=VALUE; may be repeated.",
     )
 
     unacknowledged: bool = Field(False, description="Only failures that nobody has acknowledged.")

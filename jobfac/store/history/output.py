@@ -72,6 +72,9 @@ def _matches(run: RunView, pieces: Iterable[Piece], text: str) -> Iterator[Outpu
         whole.setdefault((piece.attempt, piece.stream), []).append(piece.data)
     needle = text.casefold()
     for (attempt, stream), parts in whole.items():
-        for number, line in enumerate(b"".join(parts).decode(errors="replace").splitlines(), 1):
+        output = b"".join(parts).decode(errors="replace")
+        if needle not in output.casefold():  # ten times as fast as line by line, where lines are short
+            continue
+        for number, line in enumerate(output.splitlines(), 1):
             if needle in line.casefold():
                 yield OutputMatch(run.id, run.job, run.state, attempt, stream, number, line[:LONGEST])

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
@@ -82,3 +83,10 @@ def _port(log: str) -> Any:
 
     found = re.search(r'"url": "http://127\.0\.0\.1:(\d+)"', log)
     return found and found[1]
+
+
+@pytest.mark.parametrize("word", ["state=queued", "parameter=day=1"])
+def test_a_request_asks_for_few_states_and_parameters(served: Served, word: str) -> None:
+    """Each is a condition that the database checks for every run, and it takes no more than some hundreds."""
+    for number, status in ((20, 200), (21, 422), (3000, 422)):
+        assert served.viewer.get("/v1/runs?" + "&".join([word] * number)).status_code == status
