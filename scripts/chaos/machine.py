@@ -53,8 +53,8 @@ def limit_files(pid: int, seconds: float) -> None:
 
 
 def _highest(pid: int, process: psutil.Process) -> int:
-    """The limit counts numbers of descriptors, not how many are open."""
+    """The limit counts numbers of descriptors, not how many are open. A process that has just died has none."""
     try:
-        return max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1
+        return max((int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()), default=-1) + 1
     except OSError:
         return int(process.num_fds())
