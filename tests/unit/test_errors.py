@@ -66,6 +66,8 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                     "JobfacError",
                     "TooSlowError",
                     "Pending",
+                    "Faulty",
+                    "_Repeated",
                     "NotJsonError",
                     "_Missing",
                     "LeaseLost",

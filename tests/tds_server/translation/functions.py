@@ -89,7 +89,8 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             return _attempted(node)
         case exp.Cast():
             node.set("to", _type(node.args["to"]))
-        case exp.Like() if isinstance(node.expression, exp.Binary):  # its pattern may have ranges in brackets
+        case exp.Like() if isinstance(node.expression, exp.Binary) and not isinstance(node.parent, exp.Escape):
+            # Its pattern may have ranges in brackets.
             return exp.Anonymous(this="dbo.is_like", expressions=[node.this, node.expression])
         case exp.Like() if not isinstance(node.parent, exp.Escape):
             return exp.Escape(this=node, expression=exp.Literal.string(""))
