@@ -213,10 +213,10 @@ def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
 
 
 def test_the_load_of_the_coming_days_is_drawn(operator: Browser) -> None:
-    text = operator.get("/timeline/load?days=2")
+    text = operator.get("/timeline/load?days=7")
     assert "Pool default" in text
     assert re.search(r"\d\d:00: 1 runs", text)
-    assert "jobfac schedule load --days 2" in text
+    assert "jobfac schedule load --days 7" in text
 
 
 def test_reports_are_csv_too(operator: Browser) -> None:
