@@ -204,12 +204,13 @@ def test_a_sequence_that_cannot_be_advanced_ends_no_worker(served: Served, monke
     served.define("a")
     served.admin.put("/v1/jobs/seq", json={"steps": [{"name": "one", "jobs": ["a"]}]}).raise_for_status()
     run = served.start("seq")
-    with monkeypatch.context() as patched, served.worker() as worker:
+    with monkeypatch.context() as patched:
         patched.setattr(advance, "decide", fail)
-        wait_for(lambda: _ended(served, "a"), "the program's end is stored")
-        other = served.start("a")
-        wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
-        assert worker.running == 0
+        with served.worker() as worker:
+            wait_for(lambda: _ended(served, "a"), "the program's end is stored")
+            other = served.start("a")
+            wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
+            assert worker.running == 0
     assert served.viewer.get(f"/v1/runs/{run}").json()["state"] == "running"
     elsewhere = Database(str(served.db.url))
     elsewhere.transact(sequences.sweep, "me")

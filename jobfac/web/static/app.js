@@ -134,15 +134,18 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// One question for all rows: it is filled with the row's job before it opens.
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-fill]");
-  if (!button) return;
+// One question for all rows: it is filled with the row's job before it opens, or now, if it was opened before this ran.
+const fill = (button) => {
   for (const one of all("[data-of]", document.getElementById(button.getAttribute("popovertarget")))) {
     if (one.matches("form")) one.action = one.dataset.of.replace("JOB", encodeURIComponent(button.dataset.fill));
     else one.textContent = one.dataset.of.replace("JOB", () => button.dataset.fill);
   }
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-fill]");
+  if (button) fill(button);
 }, true);
+if (document.activeElement?.matches("[data-fill]")) fill(document.activeElement);
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-all]")) all("input[name=run]", event.target.form).forEach((one) => { one.checked = event.target.checked; });
