@@ -1,4 +1,4 @@
-"""Limits how much of an answer the library apprise reads. By itself it reads all of it, and unpacks it, into memory.
+"""Limits how much of an answer the library apprise reads. Without a limit it reads and unpacks all of it in memory.
 
 An operator may name the receiver of a notification, and the receiver may answer without end. So while the rule for
 outgoing connections applies to a thread, its HTTP answers are not compressed, and neither they nor what a mail server

@@ -50,7 +50,7 @@ def read_journal(folder: Path) -> dict[Key, Execution]:
 
 def violations(db: Database, journal: dict[Key, Execution], clock: Clock, silent: Collection[str] = ()) -> list[str]:
     """One sentence for each violated guarantee. ``silent``: jobs whose programs write no journal."""
-    # Each by itself: the test server still makes deadlock victims, and a query is repeated after that.
+    # Separate queries: the test server still chooses deadlock victims, and ``query`` repeats one that fails.
     runs = db.query(lambda conn: conn.execute(sa.select(run)).mappings().all())
     pending = db.query(lambda conn: conn.execute(sa.select(upstream_end.c.run_id)).scalars().all())
     stored = db.query(lambda conn: conn.execute(sa.select(attempt)).mappings().all())

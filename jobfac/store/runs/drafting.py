@@ -64,7 +64,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
 
 
 def _check_values(conn: sa.Connection, request: StartRequest, by_job: Mapping[str, Any]) -> None:
-    """Check what the start of a sequence says about the jobs inside: values for them, and who is told of their runs."""
+    """Check the values for the jobs inside a sequence, and who is notified about their runs."""
     tells = request.categories is not None and any(entry.of != "sequence" for entry in _ad_hoc(request))
     if not (tells or any(by_job.values())):
         return

@@ -125,7 +125,7 @@ def _stop(engine: str, state: RunState) -> sa.Update:
 def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None) -> str:
     """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
     if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
-        return f"stopped by {by}" if pid else f"stopped by {by} before it began"
+        return f"stopped by {by}" if pid else _before_it_began(by)
     return f"{reason or 'stopped'} by {by}"
 
 

@@ -71,14 +71,14 @@ _DUE_JOBS = (
     .order_by(schedule.c.fire_at)
 )
 
-MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
-"""The columns of a schedule that change when it is due."""
+_MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
 
 
 @functools.cache
-def _advance(engine: str) -> sa.Update:
-    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in MOVED}).c
-    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in MOVED})
+def advancing(engine: str) -> sa.Update:
+    """Return the statement that stores what changes of schedules when they are due, by id."""
+    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED}).c
+    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in _MOVED})
     return rows.by_primary_key(change, schedule)
 
 
@@ -112,7 +112,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         return Inserted(0, [], [], [])
     requests = _without_duplicates(conn, requests)
     started = runs.start_each(conn, requests)
-    conn.execute(_advance(conn.dialect.name), rows.rows_parameter(moves))
+    conn.execute(advancing(conn.dialect.name), rows.rows_parameter(moves))
     for miss in misses:
         span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)

@@ -9,7 +9,7 @@ from jobfac.database.dialects import LOCKED_BY_KEY, rows, utcnow
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
 from jobfac.store.schedules.decision import ScheduleRow, come_again, read
-from jobfac.store.schedules.inserting import MOVED
+from jobfac.store.schedules.inserting import advancing
 
 BATCH = 200
 """The maximum number of schedules in one transaction."""
@@ -25,13 +25,6 @@ def _rows(engine: str) -> sa.Select[Any]:
     return query.where(schedule.c.id == given.c.id).order_by(schedule.c.id)
 
 
-@functools.cache
-def _change(engine: str) -> sa.Update:
-    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in MOVED}).c
-    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in MOVED})
-    return rows.by_primary_key(change, schedule)
-
-
 def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
     """Look at some schedules with ids above ``after`` and set those back that have moved on to a time far away.
 
@@ -42,9 +35,8 @@ def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
         return None, 0
     engine = conn.dialect.name
     moves = []
-    for row in [
-        ScheduleRow(*found) for found in conn.execute(_rows(engine), rows.rows_parameter({"id": one} for one in ids))
-    ]:
+    for found in conn.execute(_rows(engine), rows.rows_parameter({"id": one} for one in ids)).all():
+        row = ScheduleRow(*found)
         try:
             decision = come_again(read(row.definition), row)
         except (ValueError, LookupError, ArithmeticError):  # it cannot be used, which an insertion says
@@ -58,5 +50,5 @@ def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
                 "last_due_at": last, "resumed_at": resumed,
             })  # fmt: skip
     if moves:
-        conn.execute(_change(engine), rows.rows_parameter(moves))
+        conn.execute(advancing(engine), rows.rows_parameter(moves))
     return (ids[-1] if len(ids) == BATCH else None), len(moves)

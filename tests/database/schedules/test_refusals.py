@@ -1,4 +1,4 @@
-"""A due time whose start is refused is told, unless somebody has disabled the job."""
+"""A due time whose start is refused sends an event, unless somebody has disabled the job."""
 
 import json
 from datetime import timedelta
