@@ -153,7 +153,7 @@ class Turn:
                 queues = {name: queues[name] for name in moving.claimable(conn, queues, request.name)}
             # Runs that are pinned to this worker may be of any pool that it serves, so a closed queue holds them, too.
             pinned = pinned and not request.closed and len(queues) == len(request.queues)
-            share, taken = _claim(conn, request, queues, claimed, pinned)
+            share, taken = _claim(conn, request, queues, claimed, pinned, held)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             live = request.deliveries.live
@@ -212,7 +212,12 @@ class Turn:
 
 
 def _claim(
-    conn: sa.Connection, request: TurnRequest, queues: Mapping[str, int], already: Sequence[Claimed], pinned: bool
+    conn: sa.Connection,
+    request: TurnRequest,
+    queues: Mapping[str, int],
+    already: Sequence[Claimed],
+    pinned: bool,
+    held: bool,
 ) -> tuple[Share | None, list[Claimed]]:
     """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs.
 
@@ -222,7 +227,7 @@ def _claim(
     first: list[Claimed] = []
     free, most = request.free - sum(one.weight for one in already), request.most - len(already)
     if pinned and min(free, most) > 0:
-        first, waits = workers.claim_pinned(conn, request.worker_id, request.name, Room(free, most))
+        first, waits = workers.claim_pinned(conn, request.worker_id, request.name, Room(free, most, held=held))
         if waits:
             return None, first
         free, most = free - sum(one.weight for one in first), most - len(first)
@@ -235,7 +240,7 @@ def _claim(
         fleet = fleet_load.fleet(conn, queues)
         number = sum(load.slots for load in fleet) + 1
         share = share_of(request.worker_id, fleet, fleet_load.queued(conn, queues, number), queues)
-    room = Room(free, most, heavy if share is None else share.holds)
+    room = Room(free, most, heavy if share is None else share.holds, held)
     limit = share if request.fair else None
     limits = None if limit is None else limit.most
     return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)

@@ -57,7 +57,9 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
         return Begun(0, [])
     lock_rules(conn, (), waiting)
     no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
-    begun = sorted(conn.execute(dialect_of(conn).claim(limit), no_worker), key=lambda row: row.id)
+    taken = conn.execute(dialect_of(conn).claim(limit), no_worker).all()
+    held = workers.put_back_held(conn, [row.id for row in taken])
+    begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
     return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, dialect_of, lists, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, dialect_of, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
+from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs import Rule, queue_of_worker, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import lock_held
@@ -82,11 +83,13 @@ class Room(NamedTuple):
         slots: its free slots.
         runs: how many runs at most.
         holds: queues whose next run is waited for if it needs more slots than are free.
+        held: a hold is active, so claimed runs of held jobs are put back (``put_back_held``).
     """
 
     slots: int
     runs: int
     holds: Collection[str] = ()
+    held: bool = False
 
 
 def claim(
@@ -115,6 +118,7 @@ def claim(
     for queue, number in _by_queue(conn, limits, queues, room):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
         taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
+    taken = _without_held(conn, taken) if room.held else taken
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     _begin(conn, worker_id, name, taken)
     return taken
@@ -141,9 +145,43 @@ def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> 
             break
         taken.append(Claimed(**found))
         left -= taken[-1].weight
+    taken = _without_held(conn, taken) if room.held else taken
     _begin(conn, worker_id, name, taken)
     rest = sa.select(run.c.id).where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue).limit(1)
     return Pinned(taken, conn.execute(rest.with_hint(run, PASS, "mssql")).first() is not None)
+
+
+_AMONG_HELD = (
+    sa.select(run.c.id).with_hint(run, FOUND_BY_KEY, "mssql").where(run.c.id == lists.ids().c.value, IS_JOB_HELD)
+)
+_PUT_BACK = (
+    run.update()
+    .where(run.c.id == sa.bindparam("p_id"))
+    .values(
+        state=RunState.QUEUED,
+        attempt=run.c.attempt - 1,
+        worker_id=None,
+        worker=None,
+        started_at=sa.case((run.c.attempt == 1, None), else_=run.c.started_at),
+    )
+)
+
+
+def put_back_held(conn: sa.Connection, ids: Collection[int]) -> set[int]:
+    """Queue claimed runs of held jobs again. Returns their ids. Call it before anything is recorded of the claim.
+
+    The transaction has set queued runs of held jobs aside before its claim, but others may have been queued between
+    the two statements. The claim itself does not look at holds, so that it stays one ordered seek.
+    """
+    held = set(conn.execute(_AMONG_HELD, {"ids": lists.as_list(ids)}).scalars()) if ids else set()
+    for run_id in sorted(held):
+        conn.execute(_PUT_BACK, {"p_id": run_id})
+    return held
+
+
+def _without_held(conn: sa.Connection, taken: Sequence[Claimed]) -> list[Claimed]:
+    held = put_back_held(conn, [one.id for one in taken])
+    return [one for one in taken if one.id not in held]
 
 
 def _begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claimed]) -> None:

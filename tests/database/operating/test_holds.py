@@ -17,11 +17,12 @@ from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
 from jobfac.scheduler.poll import POLL, Poll
-from jobfac.store import jobs, overview, runs, schedules, sequences
+from jobfac.store import jobs, overview, runs, schedules, sequences, workers
 from jobfac.store.history import search
 from jobfac.store.holds import moving, reading
 from jobfac.store.holds.placing import Scope
-from jobfac.store.runs import StartRequest
+from jobfac.store.runs import StartRequest, queue_of_worker
+from jobfac.store.workers.claiming import Room
 from jobfac.views.holds import HoldView
 from jobfac.worker.turn import Deliveries, Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, events, get, start, states
@@ -94,6 +95,17 @@ def test_nothing_new_starts_until_the_release(factory: Database, scope: dict[str
     with factory.read() as conn:
         noted = [tuple(row) for row in conn.execute(sa.select(audit.c.action, audit.c.by).where(audit.c.by == "me"))]
     assert noted == [("hold", "me"), ("release", "me")]
+
+
+def test_a_run_that_is_queued_after_the_others_were_set_aside_is_not_claimed(factory: Database) -> None:
+    hold(factory, job="a")
+    late, free = start(factory, "a"), start(factory, "b")  # as if between a turn's two statements
+    hand = Hand(factory)
+    assert [one.id for one in hand.claim(held=True)] == [free]
+    with factory.begin() as conn:
+        conn.execute(run.update().where(run.c.id == late).values(queue=queue_of_worker("w1")))
+        assert workers.claim_pinned(conn, hand.id, "w1", Room(9, 9, held=True)).taken == []
+        assert [one.id for one in workers.claim_pinned(conn, hand.id, "w1", Room(9, 9)).taken] == [late]
 
 
 def test_a_hold_ends_at_its_time_and_frees_at_once(factory: Database) -> None:
