@@ -49,7 +49,7 @@ def report(data: bytes) -> None:
         found = Report(Path(folder, "report"))
         half = len(data) // 2
         for part in (data[:half], data[half:]):
-            with found.path.open("ab") as file:
+            with Path(found.path).open("ab") as file:
                 file.write(part)
             found.read()
         while not found.read(final=True):

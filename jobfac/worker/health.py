@@ -15,6 +15,9 @@ FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
 
+AMPLE = 10
+"""If there are descriptors for so many times the programs that are wanted, they are not counted again for a second."""
+
 PROBE = 64 * 1024
 """Bytes that must fit into the spool folder for the worker to be healthy."""
 
@@ -55,6 +58,7 @@ class Health:
         self._overload = ""  # why the machine is too loaded for more programs; empty: it is not
         self._shown = ""  # the message that is stored
         self._warned = False
+        self._ample_until = 0.0
 
     @property
     def condition(self) -> Condition:
@@ -80,7 +84,12 @@ class Health:
 
         ``running``: how many programs run.
         """
-        room = min(free, room_for_programs()) if free > 0 else free
+        if free <= 0 or now < self._ample_until:
+            return free
+        room = room_for_programs()
+        if room >= AMPLE * (free + running):
+            self._ample_until = now + 1.0
+        room = min(free, room)
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)
         elif room < free and not self._warned:

@@ -50,7 +50,7 @@ def test_random_reports_are_read(said: list[tuple[bytes, bytes]], truncates: boo
     with TemporaryDirectory() as folder:
         report = Report(Path(folder, "report"))
         for line, end in said:
-            with report.path.open("wb" if truncates else "ab") as file:
+            with Path(report.path).open("wb" if truncates else "ab") as file:
                 file.write(line + end)
             report.read()
         while not report.read(final=True):

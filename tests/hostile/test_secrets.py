@@ -124,7 +124,7 @@ def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database
     left.mkdir(parents=True)
     (tmp_path / "spool").chmod(0o700)
     (left / "lock").touch()
-    spool_path(left, run, 1, "stdout").write_text("hunter22 and shown")
+    Path(spool_path(left, run, 1, "stdout")).write_text("hunter22 and shown")
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         (piece,) = output.read(conn, run, 1, {"stdout": 0})

@@ -141,7 +141,7 @@ def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_ur
     hand.take()
     dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
     dead.ensure()
-    spool_path(dead.path, run_id, 1, "stdout").write_text("hello")
+    Path(spool_path(dead.path, run_id, 1, "stdout")).write_text("hello")
     assert dead._lock is not None
     os.close(dead._lock)  # the process has ended
     with db.begin() as conn:
@@ -150,7 +150,7 @@ def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_ur
     living.ensure()
     for _ in range(2):
         living.clear_dead(db)
-    assert spool_path(dead.path, run_id, 1, "stdout").read_text() == "hello"
+    assert Path(spool_path(dead.path, run_id, 1, "stdout")).read_text() == "hello"
     with db.begin() as conn:
         conn.execute(job_version.update().values(definition='{"command": ["true"]}'))
     living.clear_dead(db)

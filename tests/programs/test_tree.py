@@ -14,7 +14,7 @@ from tests.support.process_stage import Stage, finish, lives, until
 
 def test_a_program_that_ignores_term_is_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("ignores_term.py")
-    until(lambda: out.path.read_bytes() == b"ready\n")
+    until(lambda: Path(out.path).read_bytes() == b"ready\n")
     process.terminate()
     process.terminate()
     assert process.poll() is None

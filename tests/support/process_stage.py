@@ -61,8 +61,8 @@ class Stage:
 
     def numbers(self, spool: Spool, count: int = 1) -> list[int]:
         """Wait until the program has printed ``count`` PIDs; returns all that it printed."""
-        until(lambda: len(spool.path.read_bytes().splitlines()) >= count)
-        return [int(line) for line in spool.path.read_bytes().split()]
+        until(lambda: len(Path(spool.path).read_bytes().splitlines()) >= count)
+        return [int(line) for line in Path(spool.path).read_bytes().split()]
 
 
 def text(spool: Spool) -> bytes:

@@ -41,10 +41,6 @@ CLAIMED = (
     run.c.priority,
     run.c.arguments,
     run.c.payload,
-    run.c.parameters,
-    run.c.sensitive,
-    run.c.origin,
-    run.c.due_at,
     run.c.sequence_run_id,
     run.c.queue,
     run.c.created_at,
@@ -54,8 +50,12 @@ CLAIMED = (
     run.c.concurrency_key,
     run.c.lost,
     run.c.slots,
+    run.c.parameters,
+    run.c.sensitive,
+    run.c.origin,
+    run.c.due_at,
 )
-"""The columns of a run that a claim returns."""
+"""The columns of a run that a claim returns, in the order of ``Claimed``."""
 
 
 RENEW_PROMISED = (

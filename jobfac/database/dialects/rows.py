@@ -53,13 +53,13 @@ def deletion(engine: str, table: sa.Table, *columns: sa.Column[Any]) -> sa.Delet
 
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The parameter for a statement that uses ``rows_table``. Values: text, integers, datetimes, None for NULL."""
-    return joined(map(members, rows))
+    return {"rows": _encode([{name: value for name, value in row.items() if value is not None} for row in rows])}
 
 
 def members(row: Mapping[str, Any]) -> str:
     """Values of a row as they stand in the parameter, for ``joined``. They can be computed before a transaction."""
     named = {name: value for name, value in row.items() if value is not None}
-    return json.dumps(named, ensure_ascii=False, default=_written)[1:-1]
+    return _encode(named)[1:-1]
 
 
 def joined(rows: Iterable[str]) -> dict[str, str]:
@@ -71,3 +71,6 @@ def _written(moment: datetime) -> str:
     """Return a time in the format that SQLite stores and that SQL Server reads under any language setting."""
     whole = moment.astimezone(UTC)
     return f"{whole:%Y-%m-%d %H:%M:%S}.{whole.microsecond // 1000:03}000"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=_written).encode

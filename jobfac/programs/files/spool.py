@@ -44,8 +44,8 @@ class Spool:
         StartError: the file cannot be created.
     """
 
-    def __init__(self, path: Path, limit: int, mask: Mask = NOTHING_HIDDEN) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, limit: int, mask: Mask = NOTHING_HIDDEN) -> None:
+        self.path = str(path)
         self.head = limit // 2
         self.tail = limit - self.head
         self.flooding = False
@@ -86,6 +86,8 @@ class Spool:
         before = self.size
         self._update_length()
         self.flooding = self.size - before >= FLOOD
+        if self._position >= self.size:
+            return []
         chunks: list[Chunk] = []
         if self._position < self.head:
             chunks += self._take(self._position, self.head, most, final)
@@ -102,7 +104,7 @@ class Spool:
             os.close(self.fd)
             if delete:
                 with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-                    self.path.unlink()
+                    os.unlink(self.path)  # noqa: PTH108 (making a Path takes longer)
 
     def _update_length(self) -> None:
         """Update the length of the file. If the program truncated the file, all of its content counts as new."""
@@ -173,7 +175,7 @@ class SpoolName(NamedTuple):
     stream: str
 
 
-def _opened(path: Path) -> int:
+def _opened(path: str | Path) -> int:
     """Open a spool file for this worker and its program. An existing one must be a file of this worker's own."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     try:
@@ -181,11 +183,11 @@ def _opened(path: Path) -> int:
     except FileExistsError:  # a worker that died has left it, or another user has put something in its place
         pass
     except OSError as error:
-        raise StartError(explain_file("the spool file", path, error)) from error
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise StartError(explain_file("the spool file", path, error)) from error
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
         os.close(descriptor)
@@ -194,9 +196,9 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
-def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:
+def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:
     """Return the path of the spool file of a stream ('stdout' or 'stderr')."""
-    return folder / f"{run}-{attempt}.{stream}"
+    return f"{folder}/{run}-{attempt}.{stream}"  # each start makes some, and a Path takes ten times as long
 
 
 def parse_name(path: Path) -> SpoolName | None:

@@ -117,7 +117,7 @@ def claim(
     taken: list[Claimed] = []
     for queue, number in _by_queue(conn, limits, queues, room):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
+        taken += [Claimed(*row) for row in conn.execute(dialect_of(conn).claim(number), who)]
     taken = _without_held(conn, taken) if room.held else taken
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     _begin(conn, worker_id, name, taken)
@@ -140,10 +140,10 @@ def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> 
     queue, left = queue_of_worker(name), room.slots
     while left > 0 and len(taken) < room.runs:
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
-        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).mappings().first()
+        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).first()
         if found is None:
             break
-        taken.append(Claimed(**found))
+        taken.append(Claimed(*found))
         left -= taken[-1].weight
     taken = _without_held(conn, taken) if room.held else taken
     _begin(conn, worker_id, name, taken)
@@ -247,7 +247,7 @@ def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
     query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
         sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
     )
-    return [Claimed(**row) for row in conn.execute(query).mappings()]
+    return [Claimed(*row) for row in conn.execute(query)]
 
 
 def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError
+from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path
 from jobfac.programs.files.places import Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
@@ -73,7 +73,7 @@ class Execution:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
-        self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report", report_limit)
+        self.report = Report(spool_path(folder, *claimed.key, "report"), report_limit)
         self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
@@ -162,7 +162,7 @@ class Execution:
         """
         own = [os.fstat(spool.fd) for spool in self.spools.values()]
         with contextlib.suppress(OSError):  # not there yet, or removed by the program
-            own.append(self.report.path.stat())
+            own.append(os.stat(self.report.path))  # noqa: PTH116
         if self.paths and (files := places.seen(list(self.paths.values()))) is not None:
             self._files = files
         return *((one.st_size, one.st_mtime_ns) for one in own), *self._files

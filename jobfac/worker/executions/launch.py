@@ -70,17 +70,17 @@ class Launch:
     @property
     def payload(self) -> Path:
         """The payload file, which exists only if the run has a payload."""
-        return spool_path(self._folder, *self._claimed.key, "payload")
+        return Path(spool_path(self._folder, *self._claimed.key, "payload"))
 
     @property
     def script(self) -> Path:
         """The file with the script of a ``sql`` job, which exists only for one."""
-        return spool_path(self._folder, *self._claimed.key, "script")
+        return Path(spool_path(self._folder, *self._claimed.key, "script"))
 
     @property
     def parameters(self) -> Path:
         """The file of parameters, which exists only if the job declares some."""
-        return spool_path(self._folder, *self._claimed.key, "parameters")
+        return Path(spool_path(self._folder, *self._claimed.key, "parameters"))
 
     def places(self) -> list[str]:
         """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
@@ -203,9 +203,9 @@ class Launch:
         if destination.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
         if destination.kind == "database":
-            path = spool_path(self._folder, *self._claimed.key, stream)
+            name = spool_path(self._folder, *self._claimed.key, stream)
             try:
-                self.spools[stream] = spool = Spool(path, max(1, output.limit), self._report.mask)
+                self.spools[stream] = spool = Spool(name, max(1, output.limit), self._report.mask)
             except StartError as error:
                 raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
             return spool.fd

@@ -51,9 +51,9 @@ class Report:
         taken: total bytes read.
     """
 
-    def __init__(self, path: Path, limit: int = LIMIT) -> None:
+    def __init__(self, path: str | Path, limit: int = LIMIT) -> None:
         """``limit``: maximum total bytes to read."""
-        self.path = path
+        self.path = str(path)
         self.mask = NOTHING_HIDDEN
         self.progress: float | None = None
         self.message: str | None = None
@@ -85,7 +85,7 @@ class Report:
         Raises:
             StartError: only root may give a file to another user.
         """
-        write_private(self.path, b"", user)
+        write_private(Path(self.path), b"", user)
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
         """Read what was appended since the last call; returns whether everything was read.
@@ -192,7 +192,7 @@ class Report:
     def close(self) -> None:
         """Remove the file."""
         with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-            self.path.unlink()
+            os.unlink(self.path)  # noqa: PTH108 (making a Path takes longer)
 
 
 def _is_deep(outputs: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ def nested(levels: int) -> str:
 
 def read(folder: Path, line: str) -> Report:
     report = Report(folder / "report")
-    report.path.write_text(line + "\n")
+    Path(report.path).write_text(line + "\n")
     report.read(final=True)
     return report
 

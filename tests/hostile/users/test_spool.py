@@ -111,7 +111,7 @@ def test_a_worker_and_the_doctor_report_an_unsafe_spool(sqlite_factory: Factory)
 @needs_root
 @pytest.mark.parametrize("plant", ["link", "pipe", "theirs", "twice"])
 def test_planted_output_is_not_stored(tmp_path: Path, plant: str) -> None:
-    path, other = spool_path(tmp_path, 1, 1, "stdout"), tmp_path / "other"
+    path, other = Path(spool_path(tmp_path, 1, 1, "stdout")), tmp_path / "other"
     other.write_text("forged")
     if plant == "link":
         path.symlink_to("other")

@@ -10,6 +10,7 @@ import pytest
 
 from jobfac.programs import StartError
 from jobfac.telemetry.logs import SILENCE
+from jobfac.worker import health as health_module
 from jobfac.worker.health import LONGEST_PAUSE, Condition, Health, examine, machine_fault
 
 
@@ -101,3 +102,20 @@ def test_an_examination_leaves_no_files(tmp_path: Path) -> None:
 
 def test_a_lack_of_descriptors_is_found(tmp_path: Path, few_descriptors: None) -> None:
     assert examine(tmp_path) == "too many open files in this worker"
+
+
+def test_ample_descriptors_are_counted_once_a_second_and_scarce_ones_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    rooms = iter([1000, 79, 3, 80])
+
+    def count() -> int:
+        counted.append(next(rooms))
+        return counted[-1]
+
+    monkeypatch.setattr(health_module, "room_for_programs", count)
+    one = Health(SILENCE)
+    assert [one.room(6, 2, now) for now in (10.0, 10.9)] == [6, 6]
+    assert counted == [1000]
+    assert [one.room(6, 2, now) for now in (11.1, 11.2)] == [6, 3]
+    assert [one.room(6, 2, now) for now in (11.3, 11.4)] == [6, 6]
+    assert counted == [1000, 79, 3, 80]

@@ -18,7 +18,7 @@ def report(tmp_path: Path) -> Report:
 
 
 def read_lines(report: Report, *lines: str) -> Report:
-    report.path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    Path(report.path).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     report.read(final=True)
     return report
 
@@ -35,7 +35,7 @@ def test_only_root_creates_the_file_for_another_user(report: Report, monkeypatch
 def test_reports_are_read_as_they_are_appended(report: Report) -> None:
     report.read()
     read_lines(report, '{"progress": 0.5, "message": "half way"}', '{"outputs": {"rows": 1}}')
-    with report.path.open("a") as file:
+    with Path(report.path).open("a") as file:
         file.write('{"outputs": {"files": 2}, "result": "failed", "exit_message": "no rows"}')
     report.read(final=True)
     assert (report.progress, report.message, report.result, report.exit_message) == (
@@ -81,12 +81,12 @@ def test_a_message_is_truncated_to_its_column(report: Report) -> None:
 @pytest.mark.parametrize("thing", ["folder", "pipe", "link"])
 def test_another_object_in_place_of_the_file_is_ignored(report: Report, thing: str, tmp_path: Path) -> None:
     if thing == "folder":
-        report.path.mkdir()
+        Path(report.path).mkdir()
     elif thing == "pipe":
-        os.mkfifo(report.path)
+        os.mkfifo(Path(report.path))
     else:
         (tmp_path / "secret").write_text('{"message": "secret"}\n')
-        report.path.symlink_to(tmp_path / "secret")
+        Path(report.path).symlink_to(tmp_path / "secret")
     report.read(final=True)
     report.close()
     assert report.message is None
@@ -94,8 +94,8 @@ def test_another_object_in_place_of_the_file_is_ignored(report: Report, thing: s
 
 def test_a_report_of_any_length_is_read_to_its_end(report: Report) -> None:
     lines = [json.dumps({"progress": one / 60_000, "message": f"row {one}"}) for one in range(60_000)]
-    report.path.write_text("\n".join([*lines, '{"result": "failed"}']))
-    assert report.path.stat().st_size > 2 * PASS
+    Path(report.path).write_text("\n".join([*lines, '{"result": "failed"}']))
+    assert Path(report.path).stat().st_size > 2 * PASS
     times = 0
     while not report.read(final=True):
         times += 1
@@ -104,7 +104,7 @@ def test_a_report_of_any_length_is_read_to_its_end(report: Report) -> None:
 
 
 def test_each_call_reads_at_most_its_limit(report: Report) -> None:
-    report.path.write_text('{"progress": 0.5}\n' * 60_000)
+    Path(report.path).write_text('{"progress": 0.5}\n' * 60_000)
     assert not report.read(most=0)
     assert report.taken == 0
     assert not report.read(most=1)
@@ -112,8 +112,8 @@ def test_each_call_reads_at_most_its_limit(report: Report) -> None:
 
 
 def test_beyond_the_limit_nothing_is_read_and_the_reason_says_so(report: Report) -> None:
-    small = Report(report.path, limit=1024)
-    small.path.write_text('{"message": "early"}\n' + " " * 2000 + '\n{"message": "late"}\n')
+    small = Report(Path(report.path), limit=1024)
+    Path(small.path).write_text('{"message": "early"}\n' + " " * 2000 + '\n{"message": "late"}\n')
     assert small.read(final=True)
     assert (small.message, small.taken) == ("early", 1024)
     assert small.incomplete == "its report is longer than 1KiB; the rest was not read"
@@ -121,8 +121,8 @@ def test_beyond_the_limit_nothing_is_read_and_the_reason_says_so(report: Report)
 
 @pytest.mark.parametrize("limit", [100, 21, 22])
 def test_a_report_as_long_as_the_limit_is_complete(report: Report, limit: int) -> None:
-    exact = Report(report.path, limit)
-    exact.path.write_text('{"message": "early"}\n')
+    exact = Report(Path(report.path), limit)
+    Path(exact.path).write_text('{"message": "early"}\n')
     exact.read(final=True)
     assert (exact.message, exact.incomplete) == ("early", None)
 
@@ -148,8 +148,8 @@ def test_the_time_for_many_outputs_is_proportional(report: Report) -> None:
     """15,000 lines took half a minute when each line encoded all earlier ones."""
 
     def seconds(lines: int) -> float:
-        one = Report(report.path.with_suffix(f".{lines}"))
-        one.path.write_text("".join(json.dumps({"outputs": {f"key{n}": n}}) + "\n" for n in range(lines)))
+        one = Report(Path(report.path).with_suffix(f".{lines}"))
+        Path(one.path).write_text("".join(json.dumps({"outputs": {f"key{n}": n}}) + "\n" for n in range(lines)))
         began = time.thread_time()
         while not one.read(final=True):
             pass
@@ -163,10 +163,10 @@ def test_the_time_for_many_outputs_is_proportional(report: Report) -> None:
 def test_a_rewritten_report_is_read_from_its_beginning(report: Report, how: str) -> None:
     read_lines(report, '{"message": "one"}', '{"outputs": {"rows": 1}}', '{"progress": 0.5}')
     if how == "truncate":
-        os.truncate(report.path, 0)
+        os.truncate(Path(report.path), 0)
         report.read()
     if how == "another file":
-        report.path.rename(report.path.with_suffix(".old"))
+        Path(report.path).rename(Path(report.path).with_suffix(".old"))
     message = {"shorter": "2", "longer": "two" * 100}.get(how, "two")
     read_lines(report, json.dumps({"message": message}), '{"outputs": {"rows": 1}}', '{"progress": 0.7}')
     assert (report.message, report.progress, report.outputs) == (message, 0.7, '{"rows": 1}')
