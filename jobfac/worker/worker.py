@@ -170,8 +170,7 @@ class Worker:
                 self._expire_dead()
             self._turn()
             due = self._tick()
-        for process in self._watcher.wait(self._until_next_timer(due)):
-            process.poll()
+        for _ in self._watcher.wait(self._until_next_timer(due)):
             failpoint("exited")
 
     def _read_inbox(self) -> None:

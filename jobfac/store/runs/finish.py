@@ -178,9 +178,12 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[admission.Rule] = []
-    mine = [o for o in outcomes if o.run_id in found and _is_mine(found[o.run_id], o, worker_id)]
-    late = _not_stored(conn, [o for o in outcomes if o.run_id in found and o not in mine], worker_id)
-    events += [_discarded(o, by) for o in late]
+    mine: list[Outcome] = []
+    others: list[Outcome] = []
+    for outcome in outcomes:
+        if (row := found.get(outcome.run_id)) is not None:
+            (mine if _is_mine(row, outcome, worker_id) else others).append(outcome)
+    events += [_discarded(one, by) for one in _not_stored(conn, others, worker_id)]
     for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)

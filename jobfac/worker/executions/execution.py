@@ -30,6 +30,7 @@ class Execution:
     """A claimed run on this worker. The worker's loop owns it; other threads share these fields with it:
 
     Attributes:
+        key: run and attempt, the fence.
         process: written once, by the loop; None: nothing was started. Any thread may call its methods.
         shipping: the lock for storing output. The shipping thread holds it while it stores output of this execution.
             The loop takes it for good when it stores the outcome. Two concurrent transactions that insert the same
@@ -64,6 +65,7 @@ class Execution:
             usual: what the job usually takes, in seconds; None: not known or not needed.
         """
         self.claimed = claimed
+        self.key = claimed.key
         self.definition = definition
         self.marker = f"{token}/{claimed.id}/{claimed.attempt}"
         self.log = log.bind(run=claimed.id, attempt=claimed.attempt, job=claimed.job)
@@ -73,7 +75,7 @@ class Execution:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
-        self.report = Report(spool_path(folder, *claimed.key, "report"), report_limit)
+        self.report = Report(spool_path(folder, *self.key, "report"), report_limit)
         self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
@@ -84,11 +86,6 @@ class Execution:
         self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Run and attempt: the fence."""
-        return self.claimed.key
 
     @property
     def stage(self) -> Stage:
