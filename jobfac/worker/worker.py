@@ -239,12 +239,11 @@ class Worker:
         if request.message is not None:
             self._health.shown(request.message)
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
-        gone = self._held.stored(len(request.deliveries.outcomes))
+        self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        self._held.clean_up(gone)
         moves = result.moves or self._db.sequences.is_unfinished
         moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if moves else 0
         taken = sum(one.weight for one in result.claimed)
@@ -310,7 +309,7 @@ class Worker:
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
-        self._held.clean_up(self._held.stored(len(request.deliveries.outcomes)))
+        self._held.stored(len(request.deliveries.outcomes))
         self._held.forget_fenced(why)
         self._health.shown("")
         agenda.registered()
