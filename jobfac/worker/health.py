@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jobfac.programs import NO_ROOM, room_for_programs
+from jobfac.programs import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -16,7 +16,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 AMPLE = 10
-"""If there are descriptors for so many times the programs that are wanted, they are not counted again for a second."""
+"""If there are descriptors for so many times the programs that are wanted, they are not counted again for a second,
+unless the limit changes."""
 
 PROBE = 64 * 1024
 """Bytes that must fit into the spool folder for the worker to be healthy."""
@@ -59,6 +60,7 @@ class Health:
         self._shown = ""  # the message that is stored
         self._warned = False
         self._ample_until = 0.0
+        self._limit = 0  # of descriptors, as of then
 
     @property
     def condition(self) -> Condition:
@@ -84,11 +86,11 @@ class Health:
 
         ``running``: how many programs run.
         """
-        if free <= 0 or now < self._ample_until:
+        limit = descriptor_limit()
+        if free <= 0 or (now < self._ample_until and limit == self._limit):
             return free
-        room = room_for_programs()
-        if room >= AMPLE * (free + running):
-            self._ample_until = now + 1.0
+        room, self._limit = room_for_programs(), limit
+        self._ample_until = now + 1.0 if room >= AMPLE * (free + running) else 0.0
         room = min(free, room)
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)

@@ -12,11 +12,15 @@ EACH = 5  # two spool files and the exit descriptor; during the start, both ends
 NO_ROOM = f"the program was not started: {MACHINE[errno.EMFILE]}"
 
 
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may have open now. An administrator can change it at any time."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if limit == resource.RLIM_INFINITY else limit
+
+
 def room_for_programs() -> int:
     """Return how many more programs this process can start without using its reserve of descriptors."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        limit = 1 << 20
+    limit = descriptor_limit()
     try:
         used = len(os.listdir("/dev/fd"))  # noqa: PTH208 (hot)
     except OSError:

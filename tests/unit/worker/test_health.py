@@ -106,16 +106,19 @@ def test_a_lack_of_descriptors_is_found(tmp_path: Path, few_descriptors: None) -
 
 def test_ample_descriptors_are_counted_once_a_second_and_scarce_ones_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
-    rooms = iter([1000, 79, 3, 80])
+    rooms = iter([1000, 79, 3, 80, 2])
 
     def count() -> int:
         counted.append(next(rooms))
         return counted[-1]
 
     monkeypatch.setattr(health_module, "room_for_programs", count)
+    limits = iter([1024] * 6 + [512])
+    monkeypatch.setattr(health_module, "descriptor_limit", lambda: next(limits))
     one = Health(SILENCE)
     assert [one.room(6, 2, now) for now in (10.0, 10.9)] == [6, 6]
     assert counted == [1000]
     assert [one.room(6, 2, now) for now in (11.1, 11.2)] == [6, 3]
     assert [one.room(6, 2, now) for now in (11.3, 11.4)] == [6, 6]
     assert counted == [1000, 79, 3, 80]
+    assert one.room(6, 2, 11.5) == 2, "the limit has changed"
