@@ -178,14 +178,12 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[admission.Rule] = []
-    mine: list[Outcome] = []
-    others: list[Outcome] = []
-    for outcome in outcomes:
-        if (row := found.get(outcome.run_id)) is not None:
-            (mine if _is_mine(row, outcome, worker_id) else others).append(outcome)
+    known = [(found[o.run_id], o) for o in outcomes if o.run_id in found]
+    others = [outcome for row, outcome in known if not _is_mine(row, outcome, worker_id)]
     events += [_discarded(one, by) for one in _not_stored(conn, others, worker_id)]
-    for outcome in mine:
-        row = found[outcome.run_id]
+    for row, outcome in known:
+        if not _is_mine(row, outcome, worker_id):
+            continue
         state, failed = _next_state(row, outcome)
         if state == RunState.STOPPED and row.stop_by:
             outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))

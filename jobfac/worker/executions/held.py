@@ -310,12 +310,8 @@ class Executions:
         )
 
     def stored(self, number: int) -> None:
-        """Forget the executions of the first ``number`` outcomes and all events, because they are stored.
-
-        The next programs start after it: ext4 makes new files faster when others have just been deleted.
-        """
-        gone, self.over = self.over[:number], self.over[number:]
-        self.events = []
+        """Forget the executions of the first ``number`` outcomes and all events, because they are stored."""
+        gone, self.over, self.events = self.over[:number], self.over[number:], []
         for execution, outcome in gone:
             self._stored.append(execution.key)
             self._telemetry.ended(execution.log, outcome)
