@@ -181,9 +181,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     known = [(found[o.run_id], o) for o in outcomes if o.run_id in found]
     others = [outcome for row, outcome in known if not _is_mine(row, outcome, worker_id)]
     events += [_discarded(one, by) for one in _not_stored(conn, others, worker_id)]
-    for row, outcome in known:
-        if not _is_mine(row, outcome, worker_id):
-            continue
+    for row, outcome in (one for one in known if _is_mine(*one, worker_id)):
         state, failed = _next_state(row, outcome)
         if state == RunState.STOPPED and row.stop_by:
             outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))
