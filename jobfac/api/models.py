@@ -330,5 +330,5 @@ class LiveEvent(Shown):
     """An event of `text/event-stream`. ``data`` is a JSON object."""
 
     id: str = ""
-    event: Literal["run", "progress", "worker"]
+    event: Literal["run", "progress", "worker", "reset"]
     data: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/json"})]

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
@@ -274,7 +275,7 @@ class JobsQuery(Parameters):
 
 class KeyHeaders(Parameters):
     key: str | None = Field(
-        None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+        None, alias="Idempotency-Key", min_length=1, max_length=KEY_LENGTH, pattern=r"^[\x21-\x7e]+$",
         description="Requests with the same key return the same run.",
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from jobfac.states import (
 )
 
 __all__ = [
+    "KEY_LENGTH",
     "SCHEMA",
     "UNCOUNTED",
     "api_key",
@@ -56,6 +57,9 @@ __all__ = [
     "worker",
     "worker_lease",
 ]
+
+KEY_LENGTH = 200
+"""The maximum length of a start's key, in characters."""
 
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
 """Condition on runs that have ended and are not in the table ``daily`` yet, exactly as in their filtered index."""
@@ -157,7 +161,7 @@ run = sa.Table(
     sa.Column("already_running", Word, nullable=False),
     sa.Column("concurrency_key", Name),
     sa.Column("concurrency_limit", sa.Integer),
-    sa.Column("start_key", sa.Unicode(200)),
+    sa.Column("start_key", sa.Unicode(KEY_LENGTH)),
     sa.Column("schedule_id", BigId),
     sa.Column("due_at", Instant),
     sa.Column("sequence_run_id", BigId),

@@ -22,6 +22,7 @@ from jobfac.definitions.parse import (
     read_texts,
     reader,
     stored_body,
+    stored_defaults,
     text_reader,
 )
 from jobfac.definitions.plan import Difference, Plan, losses, plan
@@ -68,6 +69,7 @@ __all__ = [
     "read_texts",
     "reader",
     "stored_body",
+    "stored_defaults",
     "text_reader",
     "write_duration",
     "write_size",

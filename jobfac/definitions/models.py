@@ -5,6 +5,8 @@ Durations are in seconds and sizes in bytes. ``canonical`` returns the JSON form
 
 import codecs
 import shlex
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -270,6 +272,11 @@ class Sequence(Definition):
     maximum_visits: Annotated[int, whole(1, 10_000)] = Field(
         default=100, description="How often a run may enter the same step. One more visit ends the sequence as failed."
     )
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of each step in ``steps``, by name."""
+        return {step.name: place for place, step in enumerate(self.steps)}
 
 
 AnyJob = Job | Sequence

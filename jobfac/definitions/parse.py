@@ -150,6 +150,20 @@ def stored_body(text: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def stored_defaults(text: str | None) -> Defaults:
+    """Return the defaults of a category from the JSON text that is stored; None: it has none.
+
+    Raises:
+        DefinitionError: they are not valid for this version of jobfac.
+    """
+    if text is None:
+        return Defaults()
+    try:
+        return Defaults(notify=read_notify(json.loads(text).get("notify", [])))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DefinitionError([Problem(f"the defaults of its category cannot be read: {error}")]) from None
+
+
 def read_notify(entries: Any) -> tuple[Notify, ...]:
     """Return the ``notify`` entries of a start.
 

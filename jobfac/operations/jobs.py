@@ -116,7 +116,7 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     wanted, disabled = _with_state(wanted, stored)
     before = {job_id: _comparable(bodies[job_id], one.enabled) for job_id, one in stored.items()}
     after = {job_id: _comparable(d.canonical(one), one.enabled) for job_id, one in wanted.jobs.items()}
-    defaults = {name: d.canonical(entry) for name, entry in jobs.load_defaults(conn).items()}
+    defaults = jobs.load_defaults(conn)
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
     kept = Kept(disabled, _paused(conn, wanted))
     return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted, kept)

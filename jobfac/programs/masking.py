@@ -1,18 +1,27 @@
 """Masks secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
 
 import base64
+import json
+import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 LEAST = 8
 """Minimum characters of a base64 form. Shorter ones occur in other text by chance."""
 
 
 class Mask:
-    """The secrets of one execution, in plain form and in base64. Empty secrets are ignored."""
+    """The secrets of one execution: plain, in base64, and as in JSON and in URLs. Empty secrets are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        forms = (form for secret in secrets if secret for form in (secret, *base64_forms(secret)))
+        forms = (
+            form
+            for secret in secrets
+            if secret
+            for form in (secret, *base64_forms(secret), *json_forms(secret), *url_forms(secret))
+        )
         self._secrets = tuple(dict.fromkeys(forms))
         self.reach = max(map(len, self._secrets), default=1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
@@ -31,11 +40,14 @@ class Mask:
 
     def unfinished(self, data: bytes) -> int:
         """Return how many bytes at the end of `data` may be the start of an incomplete secret."""
-        for length in range(min(self.reach, len(data)), 0, -1):
-            end = data[-length:]
-            if any(len(secret) > length and secret.startswith(end) for secret in self._secrets):
-                return length
-        return 0
+        longest = 0
+        for secret in self._secrets:
+            at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
+            while at >= 0 and not secret.startswith(data[at:]):
+                at = data.find(secret[:1], at + 1)
+            if at >= 0:
+                longest = max(longest, len(data) - at)
+        return longest
 
     def hide(self, value: Any) -> Any:
         """Return a JSON value with every secret in its strings and names masked.
@@ -70,3 +82,35 @@ def base64_forms(secret: bytes) -> Iterator[bytes]:
         if len(form) >= LEAST:
             yield form
             yield form.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+_HTML_SAFE = ("", "&<>", "&'<=>", "\"&'+<>`")
+"""Characters that encoders of JSON write as a code besides those that must be: most; Go; Gson; .NET."""
+
+
+def json_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield the forms of a secret in a JSON string, as common encoders write it. None if it is not text."""
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        return
+    for ascii_only, coded in product((True, False), _HTML_SAFE):
+        form = "".join(
+            f"\\u{ord(one):04x}" if one in coded else json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in text
+        )
+        yield form.encode()
+        yield form.replace("/", "\\/").encode()
+        # An escaped backslash is matched as a pair, so a `u` after it does not begin a code.
+        yield re.sub(r"\\(?:u.{4}|.)", lambda found: found[0][:2] + found[0][2:].upper(), form).encode()
+
+
+_UNQUOTED = ("", "/", "!*'()", "!*()", "*", "$&+:=@", "!*'();/?:@&=+$,#")
+"""Characters that encoders of URLs leave as they are, besides letters, digits and `-._`."""
+
+
+def url_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield the forms of a secret in a URL or a form, as common encoders write it."""
+    for unquoted, blank, tilde in product(_UNQUOTED, ("%20", "+"), ("~", "%7E")):
+        form = quote(secret, safe=unquoted).replace("%20", blank).replace("~", tilde)
+        yield form.encode()
+        yield re.sub("%..", lambda found: found[0].lower(), form).encode()

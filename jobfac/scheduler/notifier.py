@@ -54,6 +54,7 @@ class Notifier:
         self._woken = threading.Event()
         self._closing = threading.Event()
         self._free = threading.Semaphore(MAX_DELIVERIES)
+        self._leased: list[outbox.Leased] = []  # by takes without an answer
         self._thread = threading.Thread(target=self._run, name="notifier")
 
     def start(self) -> None:
@@ -98,7 +99,8 @@ class Notifier:
             taken: list[Taken] = []
             try:
                 if number:
-                    taken = self._db.transact(outbox.take, number, LEASE, retry_for=2.0)
+                    taken = self._db.transact(outbox.take, number, LEASE, self._leased, retry_for=2.0)
+                    self._leased.clear()
             finally:
                 for _ in range(number - len(taken)):
                     self._free.release()

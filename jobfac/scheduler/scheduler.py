@@ -99,11 +99,10 @@ class Scheduler:
         self._settings = settings
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an Event, safe in a signal handler
         self._purging: Iterator[int] | None = None
-        self._purged = 0
+        self._purged = self._inserted = self._expired = 0
         self._log = log.bind(scheduler=name)
         self._uncounted = True
-        self._inserted = 0
-        self._expired = 0
+        self._watched = ""  # the job after which watching continues
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._clock = ClockWatch()
@@ -279,7 +278,8 @@ class Scheduler:
         return pause if self._empty_expiries else 0.0
 
     def _watch(self) -> float:
-        return 0.0 if self._db.transact(watching.watch, retry_for=2.0) else self._settings.sweep_interval
+        changed, self._watched = self._db.transact(watching.watch, self._watched, retry_for=2.0)
+        return 0.0 if changed or self._watched else self._settings.sweep_interval
 
     def _unhold(self) -> float:
         return 0.0 if self._db.transact(moving.free_ended, self.name, retry_for=2.0) else BACKOFF_FIRST

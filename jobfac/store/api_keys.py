@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
-from jobfac.database.tables import api_key, session_end
+from jobfac.database.dialects import lists, utcnow
+from jobfac.database.tables import api_key, job, session_end
 from jobfac.states import Role
 from jobfac.store import audit
 from jobfac.views.keys import KeyView
@@ -82,18 +82,29 @@ def check(conn: sa.Connection, key: str) -> Caller | None:
     row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
     if not secrets.compare_digest(digest(key), row["hash"] if row else digest("")) or row is None:
         return None
-    return _caller(row)
+    return _caller(conn, row)
 
 
 def of_session(conn: sa.Connection, key_id: int, session: str) -> Caller | None:
     """Return the owner of the key that opened a session; None: the key is revoked or expired, or it was logged out."""
     row = conn.execute(_OF_SESSION, {"p_id": key_id, "p_session": session}).mappings().first()
-    return None if row is None else _caller(row)
+    return None if row is None else _caller(conn, row)
 
 
-def _caller(row: sa.RowMapping) -> Caller:
-    categories = None if row["categories"] is None else tuple(json.loads(row["categories"]))
-    return Caller(row["name"], Role(row["role"]), categories, row["id"])
+def _caller(conn: sa.Connection, row: sa.RowMapping) -> Caller:
+    return Caller(row["name"], Role(row["role"]), read_categories(conn, row["categories"]), row["id"])
+
+
+def read_categories(conn: sa.Connection, text: str | None) -> tuple[str, ...] | None:
+    """Return stored names of categories, with those of jobs that the database treats as equal. None: all.
+
+    Most databases ignore case. So a comparison with the result finds the same jobs here as in SQL.
+    """
+    if text is None:
+        return None
+    names = json.loads(text)
+    spellings = sa.select(job.c.category).distinct().where(lists.among(job.c.category, names))
+    return tuple(dict.fromkeys([*names, *sorted(conn.execute(spellings).scalars())]))
 
 
 _IN_USE = sa.select(api_key.c.id, api_key.c.name, api_key.c.role, api_key.c.categories, api_key.c.hash).where(

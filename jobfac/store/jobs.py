@@ -169,9 +169,7 @@ def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
     return d.from_stored(job_id, text, enabled)
 
 
-@lru_cache(maxsize=200)
-def _parsed_defaults(text: str | None) -> d.Defaults:
-    return d.Defaults(notify=() if text is None else d.read_notify(json.loads(text).get("notify", [])))
+_parsed_defaults = lru_cache(maxsize=200)(d.stored_defaults)
 
 
 class Queue(NamedTuple):
@@ -318,10 +316,17 @@ def ids(conn: sa.Connection) -> Sequence[str]:
     return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()
 
 
-def load_defaults(conn: sa.Connection) -> dict[str, d.Defaults]:
-    """Return the defaults of every category that has defaults, by category name."""
+def load_defaults(conn: sa.Connection) -> dict[str, dict[str, Any]]:
+    """Return the defaults of every category that has defaults, by name: canonical or, if unreadable, as stored."""
     rows = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name))
-    return {row.name: _parsed_defaults(row.definition) for row in rows}
+    return {row.name: _defaults_body(row.definition) for row in rows}
+
+
+def _defaults_body(text: str) -> dict[str, Any]:
+    try:
+        return d.canonical(_parsed_defaults(text))
+    except d.DefinitionError:
+        return d.stored_body(text)
 
 
 def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
@@ -334,7 +339,7 @@ def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Def
     locks.take(conn, {locks.DEFINITIONS})
     before = load_defaults(conn)
     for name in [*plan.remove, *plan.add, *plan.change]:
-        old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None
+        old = json.dumps(before[name], ensure_ascii=False) if name in before else None
         new = json.dumps(d.canonical(wanted[name]), ensure_ascii=False) if name in wanted else None
         conn.execute(category.delete().where(category.c.name == name))
         if new is not None:

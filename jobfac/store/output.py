@@ -3,12 +3,14 @@
 import heapq
 import itertools
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import octets, utcnow
-from jobfac.database.tables import run_output
+from jobfac.database.dialects import PASS, octets, utcnow
+from jobfac.database.tables import run, run_output
+from jobfac.database.types import BigId
 
 STREAMS = ("stdout", "stderr")
 PAGE = 256 * 1024
@@ -16,20 +18,34 @@ PAGE = 256 * 1024
 
 
 class Stored(NamedTuple):
-    """A chunk of a stream. ``offset``: position of its first byte, in bytes from the stream's start."""
+    """A chunk of a stream. ``offset``: position of its first byte, in bytes from the stream's start.
+
+    ``created_at``: that of the run. A restored database may have given its id to another run, which must not get the
+    chunk. None: not known.
+    """
 
     run_id: int
     attempt: int
     stream: str
     offset: int
     data: bytes
+    created_at: datetime | None = None
 
 
 _KEY = ("run_id", "attempt", "stream", "offset")
+_OF_OTHER_RUN = sa.exists(
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")  # a run that is locked is not waited for
+    .where(
+        run.c.id == sa.bindparam("p_run_id", type_=BigId),
+        run.c.created_at != sa.bindparam("p_created_at", type_=run.c.created_at.type),
+    )
+)
 _INSERT = run_output.insert().from_select(
     [*_KEY, "data", "at"],
     sa.select(*(sa.bindparam(f"p_{name}", type_=run_output.c[name].type) for name in (*_KEY, "data")), utcnow()).where(
-        ~sa.exists().where(*(run_output.c[name] == sa.bindparam(f"p_{name}") for name in _KEY)).select_from(run_output)
+        ~sa.exists().where(*(run_output.c[name] == sa.bindparam(f"p_{name}") for name in _KEY)).select_from(run_output),
+        ~_OF_OTHER_RUN,
     ),
     include_defaults=False,
 )
@@ -53,8 +69,19 @@ def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
     return 0 if row is None else int(row[0]) + int(row[1])
 
 
-def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, tail: int) -> None:
-    """Delete the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``."""
+def cut(
+    conn: sa.Connection,
+    run_id: int,
+    attempt: int,
+    stream: str,
+    head: int,
+    tail: int,
+    created_at: datetime | None = None,
+) -> None:
+    """Delete the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``.
+
+    ``created_at``: as of ``Stored``.
+    """
     conn.execute(
         run_output.delete().where(
             run_output.c.run_id == run_id,
@@ -62,7 +89,9 @@ def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, 
             run_output.c.stream == stream,
             run_output.c.offset >= head,
             run_output.c.offset + octets(run_output.c.data) <= tail,
-        )
+            ~_OF_OTHER_RUN,
+        ),
+        {"p_run_id": run_id, "p_created_at": created_at},
     )
 
 

@@ -1,6 +1,7 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -25,8 +26,8 @@ _TO_WATCH = (
     sa.select(expectation, utcnow().label("now"), _enabled.label("enabled"))
     .with_hint(expectation, SKIP, "mssql")
     .where(sa.or_(expectation.c.due_at <= utcnow(), expectation.c.overdue_at.is_not(None)))
-    .order_by(expectation.c.due_at)
-    .limit(BATCH)
+    .where(expectation.c.job > sa.bindparam("p_after"))
+    .order_by(expectation.c.job)
 )
 
 _runs = (
@@ -40,30 +41,39 @@ _runs = (
 _SUCCESSES = sa.select(_runs.c.ended_at).where(_runs.c.state == RunState.SUCCEEDED).order_by(_runs.c.ended_at)
 
 
-def watch(conn: sa.Connection) -> int:
-    """Look at the jobs whose success is due now, and at those that are overdue. Returns how many changed.
+class Watched(NamedTuple):
+    """How many jobs changed, and after which job the next call continues; empty: there are no more."""
 
-    Records the event ``overdue`` once for each delay, and ``on_time_again`` when the success has come.
+    changed: int
+    last: str
+
+
+def watch(conn: sa.Connection, after: str = "") -> Watched:
+    """Look at the jobs whose success is due now, and at those that are overdue: ``BATCH`` of them, after a name.
+
+    The jobs that stay overdue must not hide the others. Records the event ``overdue`` once for each delay, and
+    ``on_time_again`` when the success has come.
     """
     changed = 0
     events = []
-    for row in conn.execute(_TO_WATCH).mappings().all():
+    found = conn.execute(_TO_WATCH.limit(BATCH), {"p_after": after}).mappings().all()
+    for row in found:
         successes = conn.execute(_SUCCESSES, {"p_job": row["job"]}).scalars().all()
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
         expect, is_enabled = expectations.read(row["definition"]), bool(row["enabled"])
-        after, event = expected.advance(expect, before, row["now"], successes, is_enabled)
-        if after == before:
+        state, event = expected.advance(expect, before, row["now"], successes, is_enabled)
+        if state == before:
             continue
         changed += 1
-        _write_state(conn, row["job"], after)
+        _write_state(conn, row["job"], state)
         if event is None:
             continue
         if event.kind == "overdue":
-            events.append(_overdue(row["job"], after))
+            events.append(_overdue(row["job"], state))
         else:
             events.append(_on_time_again(row["job"], before, event.at))
     outbox.record(conn, events)
-    return changed
+    return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
 
 
 def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:

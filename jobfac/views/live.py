@@ -17,6 +17,13 @@ class LiveRunEvent(NamedTuple):
     detail: str | None
 
 
+class LiveReset(NamedTuple):
+    """A stream goes on from the present, because it stood beyond the newest event. ``newest``: the id of that one."""
+
+    newest: int
+    reason: str = "the stream stood beyond the newest event, as after a restore from a backup; it goes on from now"
+
+
 class LiveProgress(NamedTuple):
     """The progress that a running program reports."""
 

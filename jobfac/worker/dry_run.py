@@ -167,6 +167,6 @@ class DryRun:
 
     def _streams(self) -> dict[str, Stream]:
         execution = self._execution
-        cuts = {stream: tail - head for stream, head, tail in execution.cuts()}
+        cuts = {stream: tail - head for _, _, stream, head, tail, _ in execution.cuts()}
         spooled = {name: Stream(spool.size, cuts.get(name, 0), None) for name, spool in execution.spools.items()}
         return spooled | {name: Stream(0, 0, path) for name, path in execution.paths.items()}

@@ -122,10 +122,10 @@ def _store(
 ) -> None:
     for execution, chunks in written:
         output.append(conn, chunks)
-        for stream, head, tail in execution.cuts():
-            output.cut(conn, *execution.key, stream, head, tail)
+        for cut in execution.cuts():
+            output.cut(conn, *cut)
     for execution in reported:
-        report_progress(conn, *execution.key, execution.report.progress, execution.report.message)
+        report_progress(conn, *execution.reported)
     for execution in unrecorded:
         if execution.process is not None:
             note_program(conn, *execution.key, execution.process.pid, execution.paths)

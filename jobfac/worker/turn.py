@@ -36,8 +36,8 @@ class Deliveries:
 
     Attributes:
         chunks: output.
-        cuts: output that exceeded its limit, as (run, attempt, stream, end of the head, start of the tail).
-        progress: the last report of ended programs, as (run, attempt, progress, message).
+        cuts: output that exceeded its limit, as (run, attempt, stream, end of the head, start of the tail, created_at).
+        progress: the last report of ended programs, as (run, attempt, progress, message, created_at).
         outcomes: how executions ended.
         sequences: ids of the sequence runs that the runs of these outcomes belong to.
         events: other events to record.
@@ -46,8 +46,8 @@ class Deliveries:
     """
 
     chunks: Sequence[output.Stored]
-    cuts: Sequence[tuple[int, int, str, int, int]]
-    progress: Sequence[tuple[int, int, float | None, str | None]]
+    cuts: Sequence[tuple[int, int, str, int, int, datetime]]
+    progress: Sequence[tuple[int, int, float | None, str | None, datetime]]
     outcomes: Sequence[Outcome]
     sequences: Collection[int]
     events: Sequence[Event]

@@ -1,11 +1,15 @@
 """Any definitions file is read or refused within seconds."""
 
+import json
 import time
 
 import pytest
 
 from jobfac import definitions as d
-from jobfac.database.tables import job_version
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import category, job_version
+from jobfac.operations import jobs
+from jobfac.operations.caller import Caller
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
@@ -84,6 +88,23 @@ def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) 
     found = served.viewer.get(f"/v1/runs/{run}").json()
     assert found["state"] == "start_failed"
     assert found["reason"].startswith("its definition cannot be read by this version of jobfac: ")
+
+
+def test_defaults_that_cannot_be_read_are_shown_as_stored_and_replaced(served: Served) -> None:
+    texts = {"newer": '{"notify": [{"on": ["of_a_later_version"], "to": {"email": "a@b.c"}}]}', "broken": "no JSON"}
+    with served.db.begin() as conn:
+        for name, text in texts.items():
+            values = {"name": name, "definition": text, "updated_by": "a DBA"}
+            conn.execute(category.insert().values(updated_at=utcnow()), values)
+    stored = {"newer": json.loads(texts["newer"]), "broken": {}}
+    assert served.viewer.get("/v1/defaults").json() == {"defaults": stored}
+    served.define("a", category="broken")
+    assert "cannot be read" in served.viewer.get("/v1/jobs/a").json()["unreadable"]
+    entry = {"notify": [{"on": ["failed"], "to": {"email": ["a@b.example"]}}]}
+    wanted = d.from_data({"defaults": dict.fromkeys(texts, entry)})
+    jobs.apply(served.db, Caller("me"), lambda known: wanted, prune=False)
+    assert served.viewer.get("/v1/defaults").json() == {"defaults": dict.fromkeys(texts, entry)}
+    assert "unreadable" not in served.viewer.get("/v1/jobs/a").json()
 
 
 def test_a_definition_that_cannot_be_read_hides_no_other(served: Served) -> None:

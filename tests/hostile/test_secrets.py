@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import random
+import re
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -70,6 +72,34 @@ def test_the_base64_of_a_secret_is_masked_at_any_position() -> None:
             # At most one character on each side may depend on the secret.
             assert masked.count(b"*") >= len(secret) * 8 // 6 - 2
             assert len(masked) == len(text)
+
+
+@pytest.mark.parametrize("secret", ['a"b\\c/d\nü', "50% off & <more>", "kö~w 😀'+`=", "\\u00fc ü", "p@ss:w/rd?#"])
+def test_a_secret_in_json_or_in_a_url_is_masked(secret: str) -> None:
+    mask = Mask([secret.encode()])
+    in_ascii = json.dumps(secret)[1:-1]
+    for form in (
+        in_ascii,
+        in_ascii.replace("/", "\\/"),
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        in_ascii.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        re.sub("%..", lambda found: found[0].lower(), quote_plus(secret)),
+        quote(secret, safe="!*'()"),
+    ):
+        assert mask.apply(b"x" + form.encode() + b"y") == b"x" + b"*" * len(form.encode()) + b"y", form
+
+
+def test_a_secret_as_encoders_with_more_codes_write_it_is_masked() -> None:
+    mask = Mask(['"<kü+\\u00fc'.encode()])
+    dotnet, gson = rb"\u0022\u003Ck\u00FC\u002B\\u00fc", '\\"\\u003ckü+\\\\u00fc'.encode()
+    assert mask.apply(dotnet) + mask.apply(gson) == b"*" * len(dotnet + gson)
+
+
+def test_a_secret_that_is_no_text_is_masked_in_a_url() -> None:
+    assert Mask([b"\xff\x00/"]).apply(b"=%FF%00%2F&") == b"=*********&"
 
 
 def test_a_short_secret_masks_nothing_else() -> None:

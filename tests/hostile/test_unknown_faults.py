@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
 from jobfac.programs import spool_path
 from jobfac.scheduler import Scheduler
+from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import RunState
 from jobfac.store import outbox, parameters, runs, schedules, sequences, workers
@@ -192,6 +194,32 @@ def test_a_registration_whose_answer_is_lost_is_one(
     worker_id, _ = register(db, identity.registration("w1", 1, ["default"], None), settings, called.append)
     monkeypatch.undo()
     assert ([one.id for one in db.query(workers.workers)], len(called), lost) == ([worker_id], 1, [])
+
+
+def test_notifications_whose_take_lost_its_answer_are_sent_at_once_and_once(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(db, job={"notify": [on("stopped")]})
+    db.transact(runs.request_stop, start(db, "job"), now=False, by="me")
+    lost = [False, True]  # the answer to the take, which comes after the addressing
+    begin = db.begin
+
+    @contextlib.contextmanager
+    def losing() -> Iterator[sa.Connection]:
+        with begin() as conn:
+            yield conn
+        if lost and lost.pop(0):  # after the commit
+            raise sa.exc.DBAPIError("", None, Exception(), connection_invalidated=True)
+
+    monkeypatch.setattr(db, "begin", losing)
+    monkeypatch.setattr(db, "is_transient", lambda error: isinstance(error, sa.exc.DBAPIError))
+    sent: queue.Queue[outbox.Taken] = queue.Queue()
+    notifier = Notifier(db, settings, "s")
+    monkeypatch.setattr(notifier, "_deliver", sent.put)
+    notifier._work()
+    assert sent.get(timeout=10).tries == 1
+    notifier._work()
+    assert (sent.empty(), lost) == (True, [])
 
 
 def test_what_cannot_be_notified_delays_no_other_notification(db: Database) -> None:

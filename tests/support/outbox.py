@@ -36,7 +36,7 @@ def apply_defaults(db: Database, **categories: Any) -> None:
     wanted = d.from_data({"defaults": categories}).defaults
 
     def work(conn: sa.Connection) -> None:
-        before = {name: d.canonical(one) for name, one in jobs.load_defaults(conn).items()}
+        before = jobs.load_defaults(conn)
         plan = d.plan(before, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
         jobs.apply_defaults(conn, plan, wanted, "me")
 

@@ -16,7 +16,7 @@ from jobfac.api.problems import RETRY_AFTER, Problem
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.telemetry.logs import logger
-from jobfac.views.live import LiveProgress, LiveRunEvent
+from jobfac.views.live import LiveProgress, LiveReset, LiveRunEvent
 from jobfac.views.workers import WorkerView
 
 T = TypeVar("T")
@@ -50,8 +50,8 @@ class Message(NamedTuple):
         category: that of the job, which decides which callers may see it.
     """
 
-    kind: Literal["run", "progress", "worker", "end"]
-    view: LiveRunEvent | LiveProgress | WorkerView | None
+    kind: Literal["run", "progress", "worker", "reset", "end"]
+    view: LiveRunEvent | LiveProgress | LiveReset | WorkerView | None
     position: int | None = None
     category: str | None = None
 
@@ -197,14 +197,21 @@ class LiveFeed:
             states, ends = await self._read(_runs, list(self._watches), outputs)
             self._wake(states, ends)
         if self._listeners or self._joining:
-            if self._positions is None:
-                recent = await self._read(queries.recent_ids)
-                self._positions = Positions(recent, time.monotonic())
-            await self._send_events(self._positions)
+            positions = self._positions or await self._begin()
+            if self._polls % FLEET_EVERY == 0 and (newest := await self._read(queries.newest_id)) < positions.last:
+                positions = await self._begin()
+                self._send(Message("reset", LiveReset(newest), positions.contiguous))
+            await self._send_events(positions)
             if self._polls % FLEET_EVERY == 0 or self._fleet is None:
                 fleet, progress = await self._read(_fleet, self._fleet or {})
                 self._send_changes(fleet, progress)
-            self._join(self._positions.contiguous)
+            self._join(positions.contiguous)
+
+    async def _begin(self) -> Positions:
+        """Begin after the newest events."""
+        recent = await self._read(queries.recent_ids)
+        self._positions = Positions(recent, time.monotonic())
+        return self._positions
 
     async def _read(self, query: Callable[..., T], *arguments: Any) -> T:
         def read() -> T:

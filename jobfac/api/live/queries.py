@@ -52,6 +52,11 @@ def recent_ids(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(sa.select(run_event.c.id).order_by(run_event.c.id.desc()).limit(RECENT)).scalars().all()
 
 
+def newest_id(conn: sa.Connection) -> int:
+    """Return the id of the newest event; 0: there is none."""
+    return conn.execute(sa.select(sa.func.max(run_event.c.id))).scalar() or 0
+
+
 class EventRow(NamedTuple):
     """An event of a run, with the category of its job, which decides which callers may see it."""
 

@@ -14,7 +14,7 @@ from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, eve
 from jobfac.api.routing import ApiRequest, Endpoint, Service
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
-from jobfac.views.live import LiveProgress, LiveRunEvent
+from jobfac.views.live import LiveProgress, LiveReset, LiveRunEvent
 from jobfac.views.serialization import as_json
 
 
@@ -23,7 +23,8 @@ async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers
 
     Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` (`run_id`, `job`,
     `attempt`, `progress`, `message`) and `worker` (a worker). `Last-Event-ID` resumes the stream; events near that
-    position may be sent twice, with the same `id` in their data.
+    position may be sent twice, with the same `id` in their data. `reset` (`newest`, `reason`): the position is beyond
+    the newest event, as after the restore of a backup, so the stream goes on from now and may have missed events.
     """
     after = query.after
     if after is None and headers.last_event_id:
@@ -41,6 +42,11 @@ async def _events(
         sent: set[int] = set()  # ids that were read from the table and will also come from the listener
         while after is not None:
             try:
+                if after > listener.start:
+                    newest = await run_in_threadpool(service.db.query, queries.newest_id, retry_for=RETRY_FOR)
+                    if after > newest:
+                        yield _as_sse(Message("reset", LiveReset(newest), listener.start))
+                        break
                 page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=RETRY_FOR)
             except Unreachable:
                 return
@@ -70,7 +76,7 @@ def _is_for(message: Message, caller: Caller, job: str | None) -> bool:
     """Whether to send a message to this caller. Messages about workers go to all callers that did not name a job."""
     if isinstance(message.view, LiveRunEvent | LiveProgress):
         return caller.sees(message.category) and job in (None, message.view.job)
-    return job is None
+    return job is None or isinstance(message.view, LiveReset)
 
 
 def _as_sse(message: Message) -> bytes:

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from jobfac import errors
 from jobfac.cli.client.local_administration import LocalAdministration
 from jobfac.cli.client.protocol import Text
-from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
@@ -166,7 +165,7 @@ class Local(LocalAdministration):
         return jobs.view(stored)
 
     def defaults(self) -> dict[str, dict[str, Any]]:
-        return {name: canonical(entry) for name, entry in self._db.query(jobs.load_defaults).items()}
+        return self._db.query(jobs.load_defaults)
 
     def enable(self, job_id: str, enabled: bool) -> None:
         from jobfac.operations import jobs

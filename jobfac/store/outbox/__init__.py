@@ -6,13 +6,14 @@
 """
 
 from jobfac.store.outbox.addressing import address, unaddressed
-from jobfac.store.outbox.delivery import Taken, delivered, failed, find, forget, requeue, take
+from jobfac.store.outbox.delivery import Leased, Taken, delivered, failed, find, forget, requeue, take
 from jobfac.store.outbox.recording import OutboxEvent, record
 from jobfac.store.outbox.subscriptions import NONE, RECOVERED, Subscription, subscription, wants
 
 __all__ = [
     "NONE",
     "RECOVERED",
+    "Leased",
     "OutboxEvent",
     "Subscription",
     "Taken",

@@ -5,7 +5,9 @@ A dead notification stays until it is requeued or removed.
 
 import functools
 import json
+import random
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -26,6 +28,9 @@ TRIES = 10
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
 """Seconds between two tries, at most. The first pause is ``FIRST_PAUSE``."""
+
+JITTER = 10_000
+"""Milliseconds by which a lease is longer, at random, so that two takes do not write the same end of it."""
 
 BATCH = 500
 """The maximum number of rows that one transaction removes."""
@@ -62,8 +67,9 @@ def pause(tries: int) -> float:
     return min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
 
 
+_UNTIL = utcnow(sa.bindparam("p_lease", type_=BigId)).label("until")
 _TAKE = (
-    sa.select(*(notification.c[name] for name in Taken._fields))
+    sa.select(*(notification.c[name] for name in Taken._fields), _UNTIL)
     .with_hint(notification, SKIP, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
     .order_by(notification.c.due_at)
@@ -72,21 +78,49 @@ _TAKE = (
 
 @functools.cache
 def _count_try(engine: str) -> sa.Update:
-    given = rows_table(engine, id=BigId, lease=BigId)
+    given = rows_table(engine, id=BigId)
     change = notification.update().where(notification.c.id == given.c.id)
-    change = change.values(tries=notification.c.tries + 1, due_at=utcnow(given.c.lease))
+    until = sa.bindparam("p_until", type_=notification.c.due_at.type)
+    change = change.values(tries=notification.c.tries + 1, due_at=until)
     return by_primary_key(change, notification)
 
 
-def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
+class Leased(NamedTuple):
+    """What a take wrote: notification, tries and end of the lease. Another take writes another end."""
+
+    id: int
+    tries: int
+    until: datetime
+
+
+def release(conn: sa.Connection, leased: Sequence[Leased]) -> None:
+    """Make notifications due again that a take leased whose answer was lost, so that nobody sends them.
+
+    Does nothing to those that this take did not lease after all, or that another scheduler has taken since.
+    """
+    for one in leased:
+        mine = (
+            notification.c.id == one.id,
+            notification.c.tries == one.tries,
+            notification.c.due_at == one.until,
+            notification.c.state == Delivery.WAITING,
+        )
+        conn.execute(notification.update().where(*mine).values(tries=one.tries - 1, due_at=utcnow()))
+
+
+def take(conn: sa.Connection, limit: int, lease: float, leased: list[Leased] | None = None) -> list[Taken]:
     """Take up to ``limit`` due notifications.
 
     The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
+    ``leased``: what earlier takes without an answer leased; it is released. What this one leases is added.
     """
     found, unread = [], []
-    for row in conn.execute(_TAKE.limit(limit)).mappings():
+    release(conn, leased or [])
+    written = []
+    for row in conn.execute(_TAKE.limit(limit), {"p_lease": round(lease * 1000) + random.randrange(JITTER)}).mappings():
         try:
             found.append(_taken(row))
+            written.append(Leased(row["id"], row["tries"] + 1, row["until"]))
         except ValueError:  # a newer jobfac stored it, and its scheduler can deliver it; the others must not wait
             unread.append(row["id"])
     if unread:
@@ -94,14 +128,17 @@ def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
         change = change.values(due_at=utcnow(LONGEST_PAUSE * 1000), error="this version of jobfac cannot read it")
         conn.execute(by_primary_key(change, notification))
     if found:
-        taken = rows_parameter({"id": one.id, "lease": round(lease * 1000)} for one in found)
-        conn.execute(_count_try(conn.dialect.name), taken)
+        taken = rows_parameter({"id": one.id} for one in found)
+        conn.execute(_count_try(conn.dialect.name), {**taken, "p_until": written[0].until})
+    if leased is not None:
+        leased += written
     return found
 
 
 def _taken(row: sa.RowMapping) -> Taken:
     to, body = Recipient.model_validate(json.loads(row["recipient"])), json.loads(row["body"])
-    return Taken(**{**row, "tries": row["tries"] + 1, "recipient": to, "body": body})
+    values = {name: row[name] for name in Taken._fields}
+    return Taken(**{**values, "tries": row["tries"] + 1, "recipient": to, "body": body})
 
 
 def delivered(conn: sa.Connection, taken: Taken) -> bool:

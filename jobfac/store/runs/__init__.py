@@ -7,11 +7,12 @@ from jobfac.recurrence.retry import retry_delay
 from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.drafting import new_row
 from jobfac.store.runs.events import events_of, record
-from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
+from jobfac.store.runs.finish import Finished, Outcome, end, finish, requeue, rules_of
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, first_step, get
 from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.reporting import note_program, report_progress
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
 from jobfac.store.runs.stopping import Stopped, request_stop, request_stops, rules_to_stop

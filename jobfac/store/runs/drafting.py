@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database.tables import KEY_LENGTH
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import AnyJob, DefinitionError, Job, Notify, Problem, Sequence, read_notify
 from jobfac.definitions.parameters import UnresolvedError, placeholders, resolve
@@ -30,9 +31,6 @@ RECIPIENTS = 20
 
 PRIORITIES = range(-1000, 1001)
 """The priorities that a start by hand may give."""
-
-KEY_LIMIT = 200
-"""The maximum length of a start's key, in characters."""
 
 
 def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
@@ -230,8 +228,8 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
             )
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
-    if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
-        raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
+    if request.key is not None and request.key != truncate_utf16(request.key, KEY_LENGTH):
+        raise Refused(f"The key has {len(request.key)} characters; {KEY_LENGTH} is the most.")
     return stored
 
 

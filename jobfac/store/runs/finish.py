@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -32,6 +33,7 @@ class Outcome:
         retry_after: seconds until the next attempt; None: no retry.
         rule: the run's rule, if the worker knows it; None: it is read from the database.
         cpu_seconds, peak_memory: what the program used; bytes.
+        created_at: that of its run. A restored database may have given its id to another run. None: not known.
     """
 
     run_id: int
@@ -49,6 +51,7 @@ class Outcome:
     rule: admission.Rule | None = None
     cpu_seconds: float | None = None
     peak_memory: int | None = None
+    created_at: datetime | None = None
 
 
 class Finished(NamedTuple):
@@ -78,6 +81,7 @@ class HeldRun(NamedTuple):
     stop_by: str | None
     notify: str | None
     lost: int | None
+    created_at: datetime
 
     @property
     def rule(self) -> admission.Rule:
@@ -179,6 +183,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     finished: list[Finished] = []
     freed: list[admission.Rule] = []
     known = [(found[o.run_id], o) for o in outcomes if o.run_id in found]
+    known = [(row, outcome) for row, outcome in known if outcome.created_at in (None, row.created_at)]
     others = [outcome for row, outcome in known if not _is_mine(row, outcome, worker_id)]
     events += [_discarded(one, by) for one in _not_stored(conn, others, worker_id)]
     for row, outcome in (one for one in known if _is_mine(*one, worker_id)):
@@ -269,15 +274,6 @@ def lock_held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int
     return [HeldRun(*row) for row in conn.execute(query)]
 
 
-def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None, paths: Mapping[str, str]) -> None:
-    """Store which process executes a run and which files receive its streams, while the run is still executing."""
-    conn.execute(
-        attempt.update()
-        .where(attempt.c.run_id == run_id, attempt.c.number == number)
-        .values(pid=pid, stdout_path=_cut(paths.get("stdout")), stderr_path=_cut(paths.get("stderr")))
-    )
-
-
 def _is_mine(row: HeldRun, outcome: Outcome, worker_id: int) -> bool:
     return row.attempt == outcome.attempt and row.worker_id == worker_id and row.state in HELD
 
@@ -336,14 +332,3 @@ def _values(outcome: Outcome, worker_id: int | None, state: RunState, failed: in
 
 def _cut(text: str | None) -> str | None:
     return None if text is None else truncate_utf16(text, 1000)
-
-
-def report_progress(
-    conn: sa.Connection, run_id: int, attempt_number: int, progress: float | None, message: str | None
-) -> None:
-    """Store the progress of an execution. Does not change a later attempt of the run."""
-    conn.execute(
-        run.update()
-        .where(run.c.id == run_id, run.c.attempt == attempt_number, sa.text(f"state IN ({sql_literals(HELD)})"))
-        .values(progress=progress, message=message)
-    )

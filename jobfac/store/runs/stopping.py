@@ -10,7 +10,7 @@ from jobfac.database.dialects import LOCKED_BY_KEY, lists, rows, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.errors import no_run
-from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
+from jobfac.states import ACTIVE, WAITING, RunState, Stop
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
@@ -36,49 +36,27 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked
     """
     if not locked:
         admission.lock(conn, rules_to_stop(conn, run.c.id == run_id))
-    query = sa.select(run.c.state, run.c.attempt, run.c.stop, *admission.RULE, run.c.notify).where(run.c.id == run_id)
-    row = conn.execute(query.with_hint(run, LOCKED_BY_KEY, "mssql")).first()
-    if row is None:
+    stopped = request_stops(conn, [run_id], now=now, by=by)
+    if run_id not in stopped:
         raise no_run(run_id)
-    before = RunState(row.state)
-    rule = admission.Rule(row.job, row.already_running, row.concurrency_key)
-    how = Stop.NOW if now else Stop.POLITE
-    if before in FINAL or (before == RunState.STOPPING and row.stop in (how, Stop.NOW)):
-        return Stopped(before, before)
-    if before == RunState.QUEUED:
-        admission.lock_late(conn, [rule])
-    values = {"stop": how, "stop_by": truncate_utf16(by, 128)}
-    if before in WAITING:
-        after = RunState.STOPPED
-        change = run.update().values(
-            {
-                **values,
-                "state": after,
-                "ended_at": utcnow(),
-                "reason": _before_it_began(by),
-            }
-        )
-    else:
-        after = RunState.STOPPING
-        change = run.update().values({**values, "state": after})
-    conn.execute(change.where(run.c.id == run_id, run.c.state == before))
-    record(conn, [Event(run_id, row.attempt, after, by, "at once" if now else None, row.notify)])
-    if before == RunState.QUEUED:
-        admission.release_blocked(conn, [rule], by)
-    return Stopped(before, after)
+    return stopped[run_id]
 
 
-def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, by: str) -> None:
+def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, by: str) -> dict[int, Stopped]:
     """Stop many runs, as ``request_stop`` does, in a few statements for each ``admission.BATCH`` of them.
+
+    Returns the states of the runs that exist, by id.
 
     One by one, 2,000 stops would hold SQLite's lock for many seconds. The caller has taken the named locks.
     """
     ids = sorted(run_ids)
     how = Stop.NOW if now else Stop.POLITE
     freed = set()
+    states: dict[int, Stopped] = {}
     for at in range(0, len(ids), admission.BATCH):
         given = lists.as_list(ids[at : at + admission.BATCH])
         found = conn.execute(_TO_STOP, {"ids": given}).all()
+        states |= {row.id: Stopped(RunState(row.state), RunState(row.state)) for row in found}
         waiting = [row for row in found if row.state in WAITING]
         held = [row for row in found if row.state == RunState.RUNNING or _is_slower(row.state, row.stop, how)]
         values = {"p_how": how, "p_by": truncate_utf16(by, 128), "p_why": _before_it_began(by)}
@@ -86,6 +64,7 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
             if rows_:
                 those = rows.rows_parameter({"id": row.id} for row in rows_)
                 conn.execute(_stop(conn.dialect.name, state), {**values, **those})
+                states |= {row.id: Stopped(states[row.id].before, state) for row in rows_}
         detail = "at once" if now else None
         stopped = [Event(row.id, row.attempt, RunState.STOPPED, by, detail, row.notify) for row in waiting]
         record(
@@ -94,6 +73,7 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         freed |= {admission.Rule(*row[-4:-1]) for row in waiting if row.state == RunState.QUEUED}
     admission.lock_late(conn, freed)
     admission.release_blocked(conn, freed, by)
+    return states
 
 
 _TO_STOP = (

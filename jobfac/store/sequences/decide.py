@@ -167,8 +167,8 @@ def leave(sequence: Definition, step: Step, result: StepResult) -> Leave:
     go = ways[result]
     if go.kind != "next":
         return Leave(result, go)
-    following = sequence.steps[sequence.steps.index(step) + 1 :]
-    return Leave(result, Go(kind="step", step=following[0].name) if following else END)
+    place = sequence.places[step.name] + 1
+    return Leave(result, Go(kind="step", step=sequence.steps[place].name) if place < len(sequence.steps) else END)
 
 
 def is_open(step: Step, instant: datetime) -> bool:
@@ -246,4 +246,4 @@ def failed_step(sequence: Definition, visits: Sequence[Visit]) -> str | None:
 
 def step_of(sequence: Definition, name: str) -> Step:
     """Return the step with this name."""
-    return next(step for step in sequence.steps if step.name == name)
+    return sequence.steps[sequence.places[name]]

@@ -13,15 +13,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import run, start_url
+from jobfac.database.tables import KEY_LENGTH, run, start_url
 from jobfac.states import RunState
 from jobfac.store import audit
-from jobfac.store.api_keys import digest
+from jobfac.store.api_keys import digest, read_categories
 from jobfac.views.keys import StartUrlView
 from jobfac.views.serialization import columns, from_row
-
-KEY_LENGTH = 200
-"""The maximum length of a start's key."""
 
 WINDOW = 60.0
 """Seconds in which the starts by one URL are counted."""
@@ -108,7 +105,7 @@ def check(conn: sa.Connection, token: str) -> StartUrl | None:
     if not secrets.compare_digest(digest(token), row.hash if row else digest("")) or row is None:
         return None
     age = WINDOW if row.window_at is None else (row.now - row.window_at).total_seconds()
-    categories = None if row.categories is None else tuple(json.loads(row.categories))
+    categories = read_categories(conn, row.categories)
     starts = row.starts if age < WINDOW else 0
     return StartUrl(row.id, row.job, row.name, categories, starts, max(0.0, WINDOW - age), row.now)
 

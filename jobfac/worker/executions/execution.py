@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -219,6 +220,7 @@ class Execution:
             paths=self.paths,
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
+            created_at=self.claimed.created_at,
             cpu_seconds=used.cpu_seconds if used else None,
             peak_memory=used.peak_memory if used else None,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
@@ -278,13 +280,22 @@ class Execution:
         stored = {(chunk.stream, chunk.offset) for chunk in chunks}
         self.pending = [chunk for chunk in self.pending if (chunk.stream, chunk.offset) not in stored]
 
-    def cuts(self) -> list[tuple[str, int, int]]:
-        """Return for each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
+    def cuts(self) -> list[tuple[int, int, str, int, int, datetime]]:
+        """Return for each stream that exceeded its limit what ``output.cut`` takes."""
         with self.lock:
-            return [(name, s.head, s.keep_from) for name, s in self.spools.items() if s.keep_from is not None]
+            return [
+                (*self.key, name, spool.head, spool.keep_from, self.claimed.created_at)
+                for name, spool in self.spools.items()
+                if spool.keep_from is not None
+            ]
+
+    @property
+    def reported(self) -> tuple[int, int, float | None, str | None, datetime]:
+        """What the program has reported, as ``report_progress`` takes it."""
+        return (*self.key, self.report.progress, self.report.message, self.claimed.created_at)
 
     def _stored(self, stream: str, chunk: Chunk) -> Stored:
-        return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data)
+        return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data, self.claimed.created_at)
 
     def close(self) -> None:
         """Remove the files of this execution. Their content is stored or no longer needed."""

@@ -293,15 +293,13 @@ class Executions:
         """Return the data that the next turn has to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
-        cuts = []
         for execution in over:
             with execution.lock:
                 chunks += execution.collect(final=True)
-            cuts += [(*execution.key, *cut) for cut in execution.cuts()]
         return Deliveries(
             chunks=chunks,
-            cuts=cuts,
-            progress=[(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
+            cuts=[cut for execution in over for cut in execution.cuts()],
+            progress=[e.reported for e in over if e.report.changed],
             outcomes=[outcome for _, outcome in self.over],
             sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             events=self.events,

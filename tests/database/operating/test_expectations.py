@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
@@ -10,6 +11,8 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import expectation, outbox_event
 from jobfac.scheduler.poll import POLL, Poll
+from jobfac.scheduler.scheduler import Scheduler
+from jobfac.settings import Settings
 from jobfac.states import RunState
 from jobfac.store import expectations, jobs, overview, watching
 from tests.support.database import Hand, define, now, start
@@ -45,10 +48,10 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     late(db)
     found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (True, False)
-    assert db.transact(watching.watch) == 1
+    assert db.transact(watching.watch).changed == 1
     found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (False, True)
-    assert db.transact(watching.watch) == 0
+    assert db.transact(watching.watch).changed == 0
     assert told(db) == [("a", "overdue")]
     (row,) = db.query(expectations.overdue)
     assert row.due_at <= row.overdue_at
@@ -59,7 +62,7 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     assert (shown.job, shown.last_success_at) == ("a", None)
     assert 0.9 < shown.overdue_seconds < 60
     succeed(db)
-    assert db.transact(watching.watch) == 1
+    assert db.transact(watching.watch).changed == 1
     assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
     assert db.query(expectations.overdue) == []
     found = poll(db)
@@ -82,7 +85,7 @@ def test_a_success_in_time_says_nothing(db: Database) -> None:
 def test_a_disabled_job_is_not_expected_to_succeed(db: Database) -> None:
     late(db)
     db.transact(jobs.enable, "a", False, "me")
-    assert db.transact(watching.watch) == 1
+    assert db.transact(watching.watch).changed == 1
     assert told(db) == []
     late_again = db.query(expectations.overdue)
     assert late_again == []
@@ -106,3 +109,20 @@ def test_the_row_follows_the_definition(db: Database) -> None:
     db.transact(jobs.put, "c", definition, "me")
     db.transact(jobs.remove, "c", "me")
     assert set(rows()) == {"b"}
+
+
+def test_many_overdue_jobs_do_not_hide_one_that_has_succeeded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "BATCH", 2)
+    entry = {"command": ["true"], "expect": {"every": "1h"}, "notify": [{"on": ["overdue", "on_time_again"], "to": TO}]}
+    define(db, **dict.fromkeys(("b", "c", "d", "a"), entry))
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(since=utcnow(-3_601_000), due_at=utcnow(-1000)))
+    scheduler = Scheduler(db, Settings(), "s")
+    pauses = [scheduler._watch() for _ in range(5)]
+    assert len(told(db)) == 4
+    with db.begin() as conn:  # the next times of the others are earlier than that of `a`
+        conn.execute(expectation.update().where(expectation.c.job == "a").values(due_at=utcnow(7_200_000)))
+    succeed(db)
+    pauses = [scheduler._watch() for _ in range(3)]
+    assert told(db)[4:] == [("a", "on_time_again")]
+    assert 0.0 in pauses

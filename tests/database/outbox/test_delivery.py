@@ -1,6 +1,7 @@
 """Delivery of notifications, the output that they contain, and runs that T-SQL starts and ends."""
 
 import json
+from contextlib import suppress
 
 from jobfac import definitions as d
 from jobfac.channels import shown
@@ -47,6 +48,28 @@ def test_a_taken_notification_is_not_taken_again_during_its_lease(db: Database) 
     assert not db.transact(outbox.delivered, first[0])  # too late: another notifier has taken it
     assert db.transact(outbox.delivered, again[0])
     assert not db.transact(outbox.delivered, again[0])
+
+
+def test_a_take_whose_answer_was_lost_delays_nothing(db: Database) -> None:
+    waiting(db, 2)
+    leased: list[outbox.Leased] = []
+    first = db.transact(outbox.take, 1, 60.0, leased)  # its answer is lost
+    assert [(one.id, one.tries) for one in leased] == [(first[0].id, 1)]
+    again = db.transact(outbox.take, 1, 60.0, leased)
+    again += db.transact(outbox.take, 1, 60.0)
+    assert {(one.id, one.tries) for one in again} == {(first[0].id, 1), (first[0].id + 1, 1)}
+
+
+def test_a_take_that_came_to_nothing_is_not_released_from_another_notifier(db: Database) -> None:
+    waiting(db, 1)
+    leased: list[outbox.Leased] = []
+    with suppress(ZeroDivisionError), db.begin() as conn:
+        assert outbox.take(conn, 1, 60.0, leased)
+        raise ZeroDivisionError
+    (theirs,) = db.transact(outbox.take, 1, 90.0)
+    assert theirs.tries == leased[0].tries
+    assert db.transact(outbox.take, 1, 60.0, leased) == []
+    assert db.transact(outbox.delivered, theirs)
 
 
 def test_concurrent_notifiers_take_each_notification_once(db: Database) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.states import RunState
-from jobfac.store import runs
+from jobfac.store import output, runs
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from tests.support.database import Hand, attempts, define, events, get, make_due, now, start, state
@@ -213,6 +213,26 @@ def test_outcomes_of_one_turn_are_stored_together_or_not_at_all(db: Database, ha
 def test_an_outcome_of_a_purged_run_is_ignored(db: Database, hand: Hand) -> None:
     assert db.transact(runs.finish, hand.id, [Outcome(99999, 1, RunState.SUCCEEDED)], "w1") == []
     assert events(db, 99999) == []
+
+
+def test_what_belongs_to_a_forgotten_run_is_not_stored_for_another_with_its_number(
+    db: Database, hand: Hand, claimed: Claimed
+) -> None:
+    """As after the restore of a backup: the execution of the forgotten run still ships."""
+    before = claimed.created_at - timedelta(hours=1)
+    mine = output.Stored(claimed.id, 1, "stdout", 0, b"mine", claimed.created_at)
+    db.transact(output.append, [mine, mine._replace(offset=4, data=b"not mine", created_at=before)])
+    db.transact(output.cut, claimed.id, 1, "stdout", 0, 9, before)
+    db.transact(runs.report_progress, claimed.id, 1, 0.5, "mine", claimed.created_at)
+    db.transact(runs.report_progress, claimed.id, 1, 0.7, "not mine", before)
+    assert db.transact(runs.finish, hand.id, [Outcome(claimed.id, 1, RunState.FAILED, created_at=before)], "w1") == []
+    assert db.query(output.end_of, claimed.id, 1, "stdout") == 4
+    assert (get(db, claimed.id)["state"], get(db, claimed.id)["message"]) == ("running", "mine")
+    assert "discarded" not in str(events(db, claimed.id))
+    ended = Outcome(claimed.id, 1, RunState.SUCCEEDED, created_at=claimed.created_at)
+    assert len(db.transact(runs.finish, hand.id, [ended], "w1")) == 1
+    db.transact(output.cut, claimed.id, 1, "stdout", 0, 9, claimed.created_at)
+    assert db.query(output.end_of, claimed.id, 1, "stdout") == 0
 
 
 def test_progress_and_process_are_stored_while_the_run_executes(db: Database, hand: Hand, claimed: Claimed) -> None:

@@ -16,11 +16,13 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
+from jobfac.states import Role
+from jobfac.store import api_keys, retention, statistics
 from jobfac.store import jobs as job_store
-from jobfac.store import retention, statistics
-from jobfac.store.history import search, waiting
+from jobfac.store.history import directory, search, waiting
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
+from jobfac.store.triggers import start_urls
 from tests.support.database import Hand, get, now, start
 
 ME = Caller("me")
@@ -118,3 +120,16 @@ def test_runs_of_both_spellings_are_counted_together(folding: Database) -> None:
     assert folding.transact(statistics.count) == 2
     with folding.read() as conn:
         assert len(search.find_all(conn, search.Filter(job="Load"))) == 2
+
+
+def test_a_key_for_a_category_sees_it_in_any_case_everywhere(folding: Database) -> None:
+    apply(folding, a={"category": "Etl"}, b={"category": "other"})
+    made = folding.transact(api_keys.create, "k", Role.VIEWER, "me", ["ETL"])
+    caller = folding.query(api_keys.check, made.key)
+    assert caller is not None
+    assert folding.query(directory.names, caller.categories) == ["a"]
+    assert [one.id for one in folding.query(job_store.load_all) if caller.sees(one.category)] == ["a"]
+    url = folding.transact(start_urls.create, "a", "u", "me", ["ETL"])
+    used = folding.query(start_urls.check, url.token)
+    assert used is not None
+    assert used.categories == ("ETL", "Etl")

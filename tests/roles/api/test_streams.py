@@ -2,9 +2,13 @@
 
 import base64
 import json
+import queue
 import threading
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from jobfac.database.tables import run_event
 from tests.support.api_stage import Served, events
 from tests.support.factory import wait_for
 
@@ -97,6 +101,36 @@ def test_events_are_streamed_live_and_resumed(served_everywhere: Served) -> None
     with served.viewer.stream("GET", "/v1/events?job=a&seconds=0.5", headers=headers) as answer:
         resumed = [one["id"] for one in events(answer.iter_lines())]
     assert resumed == [one["id"] for one in everything][len(everything) // 2 + 1 :]
+
+
+def test_a_stream_beyond_the_newest_event_says_so_and_goes_on(served: Served) -> None:
+    """As after the restore of a backup: for a client that resumes, and for one that has been connected all the time."""
+    served.define("a")
+    for _ in range(4):
+        served.start("a")
+    headers = {**SSE, "Last-Event-ID": "900"}
+    sent: queue.Queue[dict[str, str]] = queue.Queue()
+
+    def read() -> None:
+        with served.viewer.stream("GET", "/v1/events?seconds=30", headers=headers) as answer:
+            for one in events(answer.iter_lines()):
+                sent.put(one)
+                if one["event"] == "run":
+                    return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    first = sent.get(timeout=20)
+    assert (first["event"], first["id"], json.loads(first["data"])["newest"]) == ("reset", "4", 4)
+    with served.db.begin() as conn:
+        conn.execute(run_event.delete().where(run_event.c.id > 1))
+        if conn.dialect.name == "sqlite":
+            conn.execute(sa.text("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'run_event'"))
+    second = sent.get(timeout=20)
+    assert (second["event"], second["id"], json.loads(second["data"])["newest"]) == ("reset", "1", 1)
+    served.start("a")
+    assert sent.get(timeout=20)["id"] == "2"
+    thread.join()
 
 
 def test_registrations_of_workers_are_events(served: Served) -> None:

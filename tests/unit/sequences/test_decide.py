@@ -215,3 +215,10 @@ def test_the_order_of_outcomes_decides_a_step_that_waits_for_any() -> None:
     assert first_b.state == RunState.FAILED
     first_a = simulate(NIGHT, {("load", "a"): [GOOD], ("load", "b"): [BAD]}, NOW)
     assert way(first_a)[-1] == "close:success"
+
+
+def test_a_long_sequence_is_walked_without_a_search_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = sequence(*(step(f"s{number}") for number in range(300)))
+    monkeypatch.setattr(type(long.steps[0]), "__eq__", None)  # comparing a step with every other one takes long
+    walk = simulate(long, {}, NOW, limit=1000)
+    assert (len(walk.stops), walk.stops[-1].visit.step) == (300, "s299")

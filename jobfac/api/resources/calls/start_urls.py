@@ -14,6 +14,7 @@ from jobfac.api.resources.calls import signatures
 from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.api.validation import RawBody
+from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import DefinitionError
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
 from jobfac.errors import MAKE_URL, NotFound, no_job
@@ -126,8 +127,8 @@ def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
         if event not in call.events:
             reason = f"the event '{event}' is not one of {', '.join(call.events)}"
             return ApiResponse({"id": None, "job": url.job, "state": None, "reason": reason})
-    if (key := headers.get("idempotency-key")) is not None and len(key) > 200:
-        raise Problem(422, "Idempotency-Key must be at most 200 characters.")
+    if (key := headers.get("idempotency-key")) is not None and len(key) > KEY_LENGTH:
+        raise Problem(422, f"Idempotency-Key must be at most {KEY_LENGTH} characters.")
     given, payload = _taken(call, text, headers)
     by = operations.Caller(
         url.caller, url.categories, RETRY_FOR, request.service.traces, headers.get("traceparent"), Role.OPERATOR
