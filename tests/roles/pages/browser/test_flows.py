@@ -16,15 +16,18 @@ from tests.support.api_stage import Served
 from tests.support.database import start
 
 
-def test_log_in_by_link_and_with_a_wrong_key(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+def test_log_in_by_key_and_by_link(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
     served, _ = shared
     with Window(chromium, served) as window:
-        page = window.page
+        page = window.open("/")
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("status")).to_have_text("You are logged out.")
         page.fill("#key", "jf_000000000000_wrong")
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
+        page.fill("#key", served.keys[Role.OPERATOR])
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("button", name="Log out")).to_be_visible()
         page.goto(served.server.link("anna"))
         expect(page.locator(".who")).to_contain_text("anna")
         window.complaints = [one for one in window.complaints if "401" not in one]
