@@ -72,8 +72,8 @@ def running() -> Iterator[str]:
                     connection.execute(CATALOG.read_text(encoding="utf-8").encode())
                 yield dsn
             finally:
-                if connection := _connections.pop(dsn, None):
-                    connection.close()
+                if dsn in _connections:
+                    _connections.pop(dsn).close()
                 process.send_signal(signal.SIGINT)  # fast shutdown: disconnects clients
                 try:
                     process.wait(10)

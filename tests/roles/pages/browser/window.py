@@ -39,7 +39,7 @@ class Window:
 
     def __enter__(self) -> "Window":
         # By a request of this context, without the two pages; test_log_in_by_key_and_by_link types a key.
-        form = {"key": self.served.keys[self.role]}
+        form: dict[str, Any] = {"key": self.served.keys[self.role]}
         answer = self._context.request.post(f"{self.served.url}/login", form=form, max_redirects=0)
         assert answer.status == 303
         return self
