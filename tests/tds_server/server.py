@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from pysqlbridge.certificate import self_signed
+from pysqlbridge.certificate import self_signed, server_context
 
 from tests.tds_server.errors import CancelledError, SqlError, standard
 from tests.tds_server.faults import LOGIN, Event, Rule, Script
@@ -52,7 +52,7 @@ class Server:
 
     def __init__(self, dsn: str, rules: list[str], capture: str | None) -> None:
         self.dsn = dsn
-        self.certificate = self_signed("localhost")
+        self.tls = server_context(self_signed("localhost"))
         self.script = Script(rules)
         self.capture = capture
         self.connections: dict[int, Client] = {}
@@ -164,7 +164,7 @@ class Client:
 
     def serve(self) -> None:
         """Log in and answer requests until the client disconnects."""
-        request = login.receive(self.wire, self.server.certificate)
+        request = login.receive(self.wire, self.server.tls)
         self.program, self.process = request.program, request.process
         try:
             self._inject(Event(LOGIN, request.database, request.program))

@@ -102,7 +102,7 @@ def test_scheduled_blocked_and_ended_runs_are_never_claimed(db: Database) -> Non
 
 def test_concurrent_workers_claim_every_run_once(db: Database) -> None:
     define(db, job={})
-    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 300)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 200)
     hands = [Hand(db, f"w{number}") for number in range(8)]
 
     def work(position: int) -> list[tuple[int, int]]:
@@ -116,7 +116,7 @@ def test_concurrent_workers_claim_every_run_once(db: Database) -> None:
     taken = [one for part in together(8, work) for one in part]
     assert sorted(taken) == [(run_id, 1) for run_id in ids]
     with db.read() as conn:
-        assert len(search.find_all(conn, search.Filter(states=[RunState.SUCCEEDED]), 1000)) == 300
+        assert len(search.find_all(conn, search.Filter(states=[RunState.SUCCEEDED]), 1000)) == 200
 
 
 def test_after_a_lost_answer_the_claims_are_read_from_the_database(db: Database) -> None:

@@ -13,7 +13,7 @@ from jobfac.database import sql_files
 from jobfac.database.engine import Database, _config, versions, write_script
 from jobfac.database.tables import metadata
 from tests.support.engines import ENGINES
-from tests.tds_server import grammar
+from tests.tds_server import grammar, harness
 
 FILES = sorted(sql_files.folder("mssql").glob("*.sql"))
 SCHEMA = sql_files.folder("mssql") / "schema.sql"
@@ -68,14 +68,15 @@ def test_no_role_is_denied_anything() -> None:
 
 
 def test_an_upgrade_from_each_version_is_valid() -> None:
-    scripts = {}
+    batches = set()  # most of them are the same in every script
     for since in sorted(versions())[:-1]:
         made = io.StringIO()
         write_script("mssql", made, since)
-        scripts[since] = made.getvalue()
-        assert f"WHERE version_num = '{since}')" in scripts[since]
-        assert "CREATE TABLE jobfac.run (" not in scripts[since]
-    assert grammar.check(scripts) == []
+        script = made.getvalue()
+        assert f"WHERE version_num = '{since}')" in script
+        assert "CREATE TABLE jobfac.run (" not in script
+        batches |= set(harness.batches(script))
+    assert grammar.check({batch: batch for batch in batches}) == []
 
 
 def test_an_upgrade_by_script_makes_what_an_upgrade_makes(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def example_job(served: Served) -> None:
 
 @schema.parametrize()
 @seed(int(os.environ.get("JOBFAC_TEST_SEED", "1")))
-@settings(max_examples=20 if DEEP else 4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20 if DEEP else 3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_the_api_conforms_to_its_document(case: schemathesis.Case[Any], served: Served) -> None:
     # The header frames the request: a random value makes the request invalid HTTP, whatever the call.
     for name in [name for name in case.headers or () if name.lower() == "transfer-encoding"]:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,20 +13,26 @@ from scripts.bundle.__main__ import build, header
 NO_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
 
 
-def run(command: Sequence[object], code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, env=os.environ | environment, check=False
-    )
+def run(
+    command: Sequence[object], code: int = 0, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    words, environ = [str(word) for word in command], os.environ | environment
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environ, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # pip installs some forty packages
-def test_it_installs_without_a_network(tmp_path: Path) -> None:
+def test_it_installs_without_a_network_and_loads_no_module_of_the_current_folder(tmp_path: Path) -> None:
+    """Root installs a bundle where it was copied to, and in /tmp anybody may have left modules."""
     bundle = build(tmp_path / "dist", [])
-    made = run([*NO_NETWORK, "sh", bundle, tmp_path / "jobfac"], PYTHON=sys.executable, PIP_NO_COMPILE="1")
+    for name in ("sysconfig", "ensurepip", "venv", "pip"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'hijacked')!r}, 'w')")
+    install = [*NO_NETWORK, "sh", bundle, tmp_path / "jobfac"]
+    made = run(install, folder=tmp_path, PYTHON=sys.executable, PIP_NO_COMPILE="1")
     assert made.stdout.endswith("/bin/jobfac --help\n")
+    assert not (tmp_path / "hijacked").exists()
     database = tmp_path / "jobfac.db"
     program = [*NO_NETWORK, tmp_path / "jobfac/bin/jobfac"]
     run([*program, "db", "upgrade"], JOBFAC_DATABASE_URL=f"sqlite:///{database}")
@@ -55,16 +60,3 @@ def script(tmp_path: Path) -> Path:
 def test_what_is_wrong_is_said_in_a_sentence(script: Path, arguments: list[str], python: str, said: str) -> None:
     assert said in run(["sh", script, *arguments], 1, PYTHON=python).stderr
     assert not (script.parent / "there").exists()
-
-
-def test_it_loads_no_module_of_the_current_folder(script: Path, tmp_path: Path) -> None:
-    """Root installs a bundle where it was copied to, and in /tmp anybody may have left modules."""
-    for name in ("sysconfig", "ensurepip", "venv", "pip"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'hijacked')!r}, 'w')")
-    with script.open("ab") as file, tarfile.open(fileobj=file, mode="w"):
-        pass  # no wheels
-    command = ["sh", str(script), "there"]
-    environment = os.environ | {"PYTHON": sys.executable}
-    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stderr
-    assert "No matching distribution found for jobfac" in said  # so pip was asked
-    assert not (tmp_path / "hijacked").exists()

@@ -3,10 +3,9 @@
 import pytest
 
 from jobfac.worker.failpoints import POINTS
+from tests.support.engines import DRIVERS
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
-
-pytestmark = pytest.mark.each_driver
 
 SHORTER = {"JOBFAC_LEASE": "1.5", "JOBFAC_LEASE_MARGIN": "0.5"}
 
@@ -37,6 +36,8 @@ def test_a_crash_at_each_failpoint_on_sqlite(sqlite_fleet: Fleet, point: str) ->
     crash(sqlite_fleet, point)
 
 
+@pytest.mark.mssql
+@pytest.mark.parametrize("url", DRIVERS, indirect=True)
 @pytest.mark.parametrize("point", ["claimed_uncommitted:2", "committed:2"])
-def test_a_crash_at_main_failpoints_on_every_engine(fleet: Fleet, point: str) -> None:
+def test_a_crash_at_main_failpoints_on_the_test_server(fleet: Fleet, point: str) -> None:
     crash(fleet, point)

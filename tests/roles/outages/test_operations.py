@@ -244,7 +244,6 @@ def losing(first: int) -> list[str]:
     return ["drop after commit at 1", *rules]
 
 
-@pytest.mark.each_driver
 def test_an_operation_happens_once_whichever_answer_is_lost(stage: Stage) -> None:
     for name, case in CASES.items():
 

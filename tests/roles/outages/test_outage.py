@@ -162,23 +162,23 @@ def test_a_connection_that_breaks_during_its_set_up_is_retried(server_fleet: Fle
     [
         "drop after commit every 3",
         "drop before commit every 4",
-        "error 1205 chance 0.03",
+        "error 1205 chance 0.06",
         "error 40613 login every 2",
     ],
 )
 def test_after_a_lost_answer_the_result_is_read_from_the_database(server_fleet: Fleet, tds: Any, rule: str) -> None:
     fleet = server_fleet
     fleet.define(good=fleet.journal.job(0), bad=fleet.journal.job(0, code=4, retry={"attempts": 2, "delay": "0.1s"}))
-    good, bad = fleet.start("good", 40), fleet.start("bad", 5)
+    good, bad = fleet.start("good", 20), fleet.start("bad", 3)
     tds.faults(rule)
     worker = fleet.factory.role("worker", "--name", "w1", "--slots", "4")
-    wait_for(lambda: len(fleet.journal.lines("end")) >= 50, "everything has run", timeout=60)
+    wait_for(lambda: len(fleet.journal.lines("end")) >= 26, "everything has run", timeout=60)
     assert tds.stats()["faults"][0]["fired"] > 0
     tds.faults()
     fleet.finish(timeout=60)
-    assert [fleet.get(run_id)["attempt"] for run_id in good] == [1] * 40
+    assert [fleet.get(run_id)["attempt"] for run_id in good] == [1] * 20
     assert {(fleet.get(run_id)["state"], fleet.get(run_id)["attempt"]) for run_id in bad} == {("failed", 2)}
-    assert len(fleet.journal.lines("start")) == 50, "each attempt was executed once"
+    assert len(fleet.journal.lines("start")) == 26, "each attempt was executed once"
     assert not [run_id for run_id in good + bad if "discarded" in fleet.events(run_id)]
     assert worker.poll() is None
 

@@ -24,7 +24,7 @@ from jobfac.store.sequences.simulate import simulate
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import FINAL, Factory, wait_for
 
-NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
+NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "16"))
 """The number of sequence runs. `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
 
 MOST_KILLS = NUMBER // 8

@@ -1,8 +1,8 @@
 """Begin a session: negotiate encryption, read the login and answer it."""
 
+import ssl
 from dataclasses import dataclass
 
-from pysqlbridge.certificate import Certificate, server_context
 from pysqlbridge.tds import (
     DEFAULT_PACKET_SIZE,
     Encryption,
@@ -34,7 +34,7 @@ class Login:
     process: int
 
 
-def receive(transport: Transport, certificate: Certificate) -> Login:
+def receive(transport: Transport, context: ssl.SSLContext) -> Login:
     """Answer the prelogin, do the TLS handshake and read the login. Raises ConnectionError for any other message.
 
     Without encryption only the login is encrypted, and the rest of the session is in plain text.
@@ -46,7 +46,7 @@ def receive(transport: Transport, certificate: Certificate) -> Login:
     encrypted = prelogin.encryption in (Encryption.ON, Encryption.REQUIRED)
     agreed = Encryption.ON if encrypted else Encryption.OFF
     transport.write(ANSWER, server_response(version=VERSION, encryption=agreed, asked=prelogin).build())
-    tunnel = TlsTunnel(server_context(certificate))
+    tunnel = TlsTunnel(context)
     while not tunnel.handshake_complete:
         if records := tunnel.advance_handshake(transport.read().payload):
             transport.write(PRELOGIN, records)

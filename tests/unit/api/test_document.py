@@ -2,7 +2,6 @@
 
 import jsonschema_rs
 import pytest
-from openapi_spec_validator import validate
 
 from jobfac.api import TABLE, openapi
 
@@ -14,6 +13,8 @@ DEFINITION = {
 
 
 def test_it_is_valid() -> None:
+    from openapi_spec_validator import validate  # its import takes half a second, in each process that collects tests
+
     validate(DOCUMENT)
 
 
