@@ -41,7 +41,8 @@ def approve(
         waiting = sequences.waiting_for(conn, run_id, step)
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
-        if waiting.wanted.not_by_starter and by.name in waiting.started_by:
+        starters = {one.casefold() for one in waiting.started_by}  # a proxy may send a name as the person typed it
+        if waiting.wanted.not_by_starter and by.name.casefold() in starters:
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:

@@ -83,6 +83,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
 
     Raises:
         DefinitionError: the definitions cannot be used; nothing was changed.
+        Refused: runs of a job that ``prune`` would remove wait for a hold of its category; nothing was changed.
     """
 
     # Computed before the transaction, because on SQLite the transaction blocks every other writer, even heartbeats.
@@ -204,7 +205,7 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
-        Refused: a sequence runs it.
+        Refused: a sequence runs it, another job starts after it, or its runs wait for a hold of its category.
         Outdated: ``if_match`` does not hold.
     """
 

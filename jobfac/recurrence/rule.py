@@ -76,10 +76,14 @@ class Rule:
             return found
         return None
 
-    def moments(self, after: datetime) -> Iterator[Moment]:
-        """Yield all moments later than `after` in order, including those that do not fire, with their reasons."""
+    def moments(self, after: datetime, only_firing_days: bool = False) -> Iterator[Moment]:
+        """Yield all moments later than `after` in order, including those that do not fire, with their reasons.
+
+        ``only_firing_days``: leave out those of days on which none fires.
+        """
         waiting: list[Moment] = []
-        for day in self._days(local(self.zone, after).date() - ONE_DAY):
+        days = self._firing_days if only_firing_days and self.overnight is None else self._days
+        for day in days(local(self.zone, after).date() - ONE_DAY):
             if waiting:
                 start = day_start(self.zone, day)
                 ready = [moment for moment in waiting if moment.instant < start]

@@ -16,6 +16,7 @@ from jobfac.database.types import flag, truncate_utf16
 from jobfac.errors import unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import audit, expectations
+from jobfac.store.holds import deleting
 from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
@@ -261,10 +262,15 @@ def put(
 
 
 def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
-    """Delete a job. Its versions stay for the runs that recorded them. Returns False if there was no such job."""
+    """Delete a job. Its versions stay for the runs that recorded them. Returns False if there was no such job.
+
+    Raises:
+        Refused: runs of it wait for a hold of its category.
+    """
     stored = load(conn, job_id)
     if stored is None:
         return False
+    deleting.check(conn, stored.id, stored.category)
     if not conn.execute(job.delete().where(job.c.id == job_id)).rowcount:
         return False
     expectations.sync(conn, job_id, None)

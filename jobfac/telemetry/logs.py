@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jobfac.settings import Settings
+from jobfac.telemetry.log_stream import LogStream
 
 if TYPE_CHECKING:
     from jobfac.store.workers import Expiry
@@ -71,7 +72,7 @@ SILENCE = _silence()
 def configure(settings: Settings) -> None:
     """Configure logging for a role: jobfac's lines and warnings of libraries go to standard error."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogStream(sys.stderr)
     handler.setFormatter(_Text() if form == "text" else _Json())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("jobfac").setLevel(settings.log_level.upper())

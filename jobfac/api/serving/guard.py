@@ -54,7 +54,10 @@ class OriginGuard:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = refusal(scope["method"], Headers(scope=scope), self._hosts, self._person, self._public)
+        headers = Headers(scope=scope)
+        problem = refusal(
+            scope["method"], headers, self._hosts, self._person, self._public, scope.get("scheme", "http")
+        )
         if problem is None:
             await self._app(scope, receive, with_headers)
         else:
@@ -62,10 +65,15 @@ class OriginGuard:
 
 
 def refusal(
-    method: str, headers: Headers, hosts: Collection[str] | None, person: str = "", public: str = ""
+    method: str,
+    headers: Headers,
+    hosts: Collection[str] | None,
+    person: str = "",
+    public: str = "",
+    scheme: str = "http",
 ) -> Problem | None:
     """Return the problem that refuses a request; None: the request is accepted. ``public``: a further origin of this
-    server."""
+    server. ``scheme``: of the request."""
     if "content-length" in headers and "transfer-encoding" in headers:
         # A proxy that believes the other header sees the end of this request elsewhere.
         return Problem(400, "Send Content-Length or Transfer-Encoding, not both.", {"Connection": "close"})
@@ -77,7 +85,8 @@ def refusal(
             "front of it sends that name, start it with --behind-proxy.",
         )
     origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != host and origin != public:
+    # A page without TLS may be anybody's. The other way round, a proxy may have ended TLS without saying so.
+    if origin not in (None, public) and origin not in (f"{scheme}://{host}", f"https://{host}"):
         return Problem(
             403,
             f"Pages of {origin} may not use this API; if that is its own address behind a proxy, set public_url to it.",

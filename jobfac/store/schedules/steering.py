@@ -157,7 +157,7 @@ def _with_parameters(
 
 def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:
     silent = 0
-    for candidate in explain(rule, start, 10**9):
+    for candidate in explain(rule, start, 10**9, only_due=not every_candidate):
         silent = 0 if candidate.fires else silent + 1
         if silent > LONGEST_GAP:
             return

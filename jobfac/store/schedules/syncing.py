@@ -94,7 +94,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     """Delete a job and its schedules. Returns False if there was no such job.
 
     Raises:
-        Refused: a sequence runs it, or another job starts after it.
+        Refused: a sequence runs it, another job starts after it, or its runs wait for a hold of its category.
     """
     known = {one.id: one.body for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)

@@ -129,6 +129,8 @@ def test_who_may_approve(db: Database) -> None:
         approvals.approve(db, ANN, run_id, "release")
     with pytest.raises(Forbidden, match="by somebody other than its starter"):
         approvals.approve(db, Caller("tester"), run_id, "release")
+    with pytest.raises(Forbidden, match="by somebody other than its starter"):  # a proxy that keeps what was typed
+        approvals.approve(db, Caller("Tester"), run_id, "release")
     with pytest.raises(NotFound, match="no step 'check' that waits for an approval; such steps: release"):
         approvals.approve(db, ANN, run_id, "check")
     assert approvals.approve(db, Caller("bob"), run_id, "release").is_new

@@ -87,6 +87,20 @@ def test_the_guard_checks_origin_and_host(method: str, headers: dict[str, str], 
 
 
 @pytest.mark.parametrize(
+    ("scheme", "origin", "accepted"),
+    [
+        ("https", "https://localhost", True),
+        ("https", "http://localhost", False),  # anybody on the way could have written that page
+        ("http", "https://localhost", True),  # a proxy that does not say that it ends TLS
+        ("http", "ftp://localhost", False),
+    ],
+)
+def test_a_page_without_tls_is_no_page_of_a_server_with_tls(scheme: str, origin: str, accepted: bool) -> None:
+    headers = Headers({"host": "localhost", "origin": origin, "cookie": "a=b"})
+    assert (refusal("POST", headers, LOOPBACK, scheme=scheme) is None) == accepted
+
+
+@pytest.mark.parametrize(
     ("origin", "accepted"),
     [
         ("https://jobs.example.org", True),

@@ -26,5 +26,7 @@ def test_the_due_times_of_a_year_agree(zone: str, preview: Preview) -> None:
     after, until = year_of(zone)
     assert written(due_times(schedule, after, until), zone) == lines
     assert expected(preview, zone) == lines
-    explained = takewhile(lambda candidate: candidate.due_at <= until, explain(schedule, after, 20_000))
-    assert written((candidate.due_at for candidate in explained if candidate.fires), zone) == lines
+    for only_due in (False, True):
+        candidates = explain(schedule, after, 20_000, only_due=only_due)
+        explained = takewhile(lambda candidate: candidate.due_at <= until, candidates)
+        assert written((candidate.due_at for candidate in explained if candidate.fires), zone) == lines

@@ -1,5 +1,6 @@
 """Single rules of the recurrence, with results worked out by hand."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -7,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from jobfac.definitions.patterns.moments import Blackout
 from jobfac.definitions.schedule import Schedule
-from jobfac.recurrence import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due
+from jobfac.recurrence import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due, preview
 from jobfac.recurrence.workdays import _public
 
 
@@ -198,6 +200,25 @@ def test_a_blackout_without_an_end() -> None:
     assert blackout_end(rule.blackout, ZoneInfo("UTC"), at("2027-01-01")) == FOREVER
     assert next_due(rule, at("2027-01-01")) is None
     assert [c.reason for c in explain(rule, at("2027-01-01"), 1)] == ["held back by a blackout that never ends"]
+
+
+@pytest.mark.parametrize("start", ["2026-12-24", "2027-01-05T23:00", "2026-11-26"])
+def test_a_long_blackout_of_a_dense_rule_is_not_searched_second_by_second(
+    start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = schedule(every="5m", blackout=["12/20 00:02 - 01/06 00:00"])
+    calls: list[datetime] = []
+
+    def counted(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> datetime | None:
+        calls.append(instant)
+        return blackout_end(windows, zone, instant)
+
+    monkeypatch.setattr(preview, "blackout_end", counted)
+    found = explain(rule, at(start), 10**9, only_due=True)
+    late = next(one for one in found if one.fires and one.due_at >= at("2026-12-20T00:01"))
+    assert (late.due_at, late.reason) == (at("2027-01-06"), "held back by a blackout since 2026-12-20 00:05")
+    before = max(0, int((at("2026-12-20") - at(start)).total_seconds() / 300))  # due times before the blackout
+    assert len(calls) <= before + 10
 
 
 def test_explain_names_every_reason() -> None:
