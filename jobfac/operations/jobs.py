@@ -14,6 +14,7 @@ from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs, schedules
+from jobfac.store.jobs import category_defaults
 from jobfac.views.results.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
@@ -94,11 +95,11 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
 
     def work(conn: sa.Connection) -> Applied:
         if jobs.state(conn) == seen:
-            jobs.apply_defaults(conn, planned.defaults, planned.wanted.defaults, by.name)
+            category_defaults.apply(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
             return planned
         anew = _plan(conn, read, prune)  # another caller changed definitions meanwhile
-        jobs.apply_defaults(conn, anew.defaults, anew.wanted.defaults, by.name)
+        category_defaults.apply(conn, anew.defaults, anew.wanted.defaults, by.name)
         schedules.apply(conn, anew.jobs, anew.wanted.jobs, by.name)
         return anew
 
@@ -117,7 +118,7 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     wanted, disabled = _with_state(wanted, stored)
     before = {job_id: _comparable(bodies[job_id], one.enabled) for job_id, one in stored.items()}
     after = {job_id: _comparable(d.canonical(one), one.enabled) for job_id, one in wanted.jobs.items()}
-    defaults = jobs.load_defaults(conn)
+    defaults = category_defaults.load(conn)
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
     kept = Kept(disabled, _paused(conn, wanted))
     return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted, kept)

@@ -8,7 +8,7 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import notification
 from jobfac.scheduler.notifier import address_some
-from jobfac.store import jobs
+from jobfac.store.jobs import category_defaults
 
 OPS = {"email": ["ops@example.org"]}
 
@@ -36,8 +36,8 @@ def apply_defaults(db: Database, **categories: Any) -> None:
     wanted = d.from_data({"defaults": categories}).defaults
 
     def work(conn: sa.Connection) -> None:
-        before = jobs.load_defaults(conn)
+        before = category_defaults.load(conn)
         plan = d.plan(before, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
-        jobs.apply_defaults(conn, plan, wanted, "me")
+        category_defaults.apply(conn, plan, wanted, "me")
 
     db.transact(work)

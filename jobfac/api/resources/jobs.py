@@ -8,6 +8,7 @@ from jobfac.operations import jobs as operations
 from jobfac.operations.caller import visible_job
 from jobfac.store import jobs
 from jobfac.store.api_keys import Role
+from jobfac.store.jobs import category_defaults
 from jobfac.views.serialization import as_json
 
 
@@ -69,7 +70,7 @@ def disable_job(request: ApiRequest, job: str) -> ApiResponse:
 
 def list_defaults(request: ApiRequest) -> ApiResponse:
     """Show the defaults of categories. Those that this version of jobfac cannot read are shown as they are stored."""
-    stored = request.db.query(jobs.load_defaults, retry_for=RETRY_FOR)
+    stored = request.db.query(category_defaults.load, retry_for=RETRY_FOR)
     visible = {category: entry for category, entry in stored.items() if request.caller.sees(category)}
     return ApiResponse({"defaults": visible})
 

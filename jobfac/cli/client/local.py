@@ -17,6 +17,7 @@ from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
 from jobfac.store import jobs, runs
+from jobfac.store.jobs import category_defaults
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
 from jobfac.views.jobs import JobView
@@ -165,7 +166,7 @@ class Local(LocalAdministration):
         return jobs.view(stored)
 
     def defaults(self) -> dict[str, dict[str, Any]]:
-        return self._db.query(jobs.load_defaults)
+        return self._db.query(category_defaults.load)
 
     def enable(self, job_id: str, enabled: bool) -> None:
         from jobfac.operations import jobs

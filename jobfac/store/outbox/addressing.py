@@ -14,6 +14,7 @@ from jobfac.database.tables import notification, outbox_event, run
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
+from jobfac.store.jobs import category_defaults
 from jobfac.store.outbox.subscriptions import event_name_for
 from jobfac.views.notifications import Body
 
@@ -187,4 +188,4 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
 def _of_category(conn: sa.Connection, definition: AnyJob | None) -> Sequence[Notify]:
     if definition is None or definition.category is None:
         return ()
-    return jobs.defaults_of(conn, definition.category).notify
+    return category_defaults.of(conn, definition.category).notify

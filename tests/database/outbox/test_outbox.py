@@ -13,7 +13,8 @@ from jobfac.database.tables import outbox_event, schedule
 from jobfac.definitions import DefinitionError
 from jobfac.errors import Refused
 from jobfac.states import RunState
-from jobfac.store import jobs, outbox, runs, schedules, sequences
+from jobfac.store import outbox, runs, schedules, sequences
+from jobfac.store.jobs import category_defaults
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.event import Event
 from jobfac.views.serialization import as_json
@@ -274,7 +275,7 @@ def test_defaults_of_a_category_apply_to_its_jobs(db: Database) -> None:
     run_all()
     assert notified_events(db)[5:] == [("c", "started")]
     with db.read() as conn:
-        assert jobs.load_defaults(conn) == {}
+        assert category_defaults.load(conn) == {}
 
 
 def test_a_start_may_have_its_own_recipients(db: Database) -> None:

@@ -17,6 +17,7 @@ from jobfac.errors import unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import audit, expectations
 from jobfac.store.holds import deleting
+from jobfac.store.jobs import category_defaults
 from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
@@ -160,7 +161,7 @@ def _stored(row: Any) -> Stored:
     job_id, version, kind, enabled, in_category, waits_in, text, defaults = row
     found = job_id, version, JobKind(kind), enabled, in_category, waits_in, text
     try:
-        return Stored(*found, _parsed(job_id, text, enabled), _parsed_defaults(defaults))
+        return Stored(*found, _parsed(job_id, text, enabled), category_defaults.parsed(defaults))
     except d.DefinitionError as error:
         return Stored(*found, error, d.Defaults())
 
@@ -168,9 +169,6 @@ def _stored(row: Any) -> Stored:
 @lru_cache(maxsize=2000)
 def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
     return d.from_stored(job_id, text, enabled)
-
-
-_parsed_defaults = lru_cache(maxsize=200)(d.stored_defaults)
 
 
 class Queue(NamedTuple):
@@ -320,35 +318,3 @@ def _known(conn: sa.Connection, one: Queue) -> str:
 def ids(conn: sa.Connection) -> Sequence[str]:
     """Return the ids of all current jobs, in order."""
     return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()
-
-
-def load_defaults(conn: sa.Connection) -> dict[str, dict[str, Any]]:
-    """Return the defaults of every category that has defaults, by name: canonical or, if unreadable, as stored."""
-    rows = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name))
-    return {row.name: _defaults_body(row.definition) for row in rows}
-
-
-def _defaults_body(text: str) -> dict[str, Any]:
-    try:
-        return d.canonical(_parsed_defaults(text))
-    except d.DefinitionError:
-        return d.stored_body(text)
-
-
-def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
-    """Return the defaults of one category."""
-    return _parsed_defaults(conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar())
-
-
-def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
-    """Apply a plan for category defaults, as ``apply`` does for jobs."""
-    locks.take(conn, {locks.DEFINITIONS})
-    before = load_defaults(conn)
-    for name in [*plan.remove, *plan.add, *plan.change]:
-        old = json.dumps(before[name], ensure_ascii=False) if name in before else None
-        new = json.dumps(d.canonical(wanted[name]), ensure_ascii=False) if name in wanted else None
-        conn.execute(category.delete().where(category.c.name == name))
-        if new is not None:
-            values = {"name": name, "definition": new, "updated_by": by}
-            conn.execute(category.insert().values(updated_at=utcnow()), values)
-        audit.note(conn, by, "delete" if new is None else "apply", f"defaults of {name}", old, new)
