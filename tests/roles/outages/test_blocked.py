@@ -15,7 +15,7 @@ from jobfac.database.dialects.mssql import Mssql
 from tests.roles.outages.test_mssql_fleet import fleet_on
 from tests.support.database import make_due
 from tests.support.engines import DRIVERS
-from tests.support.factory import wait_for
+from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.mssql
@@ -57,7 +57,7 @@ def held(fleet: Fleet, *statements: str) -> Iterator[None]:
 
 @pytest.fixture
 def fleet(tds: Any, tmp_path: Path) -> Iterator[Fleet]:
-    with fleet_on(tds, DRIVERS[0], tmp_path / "blocked") as fleet:
+    with fleet_on(tds, DRIVERS[0], tmp_path / "blocked", Factory) as fleet:
         fleet.define(
             long=fleet.journal.job(30),
             limited=fleet.journal.job(1, concurrency={"key": "k", "limit": 2}),

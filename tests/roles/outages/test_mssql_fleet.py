@@ -14,7 +14,7 @@ from jobfac.database.tables import attempt, run
 from jobfac.settings import Settings
 from jobfac.states import FINAL
 from tests.support.engines import DRIVERS
-from tests.support.factory import wait_for
+from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet, leave
 from tests.support.inprocess import InProcess
 
@@ -34,14 +34,14 @@ It is repeated after too many requests, because old runs may have been purged (e
 
 
 @contextmanager
-def fleet_on(tds: Any, driver: str, folder: Path) -> Iterator[Fleet]:
-    """Run a fleet on a fresh database of the test server."""
+def fleet_on(tds: Any, driver: str, folder: Path, kind: type[Factory] = InProcess) -> Iterator[Fleet]:
+    """Run a fleet on a fresh database of the test server. ``kind``: how its roles begin."""
     from tests.tds_server import harness
 
     folder.mkdir()
     with tds.database(f"fleet{driver}{time.monotonic_ns()}", template="migrated") as name:
         url = harness.url(tds.port, driver, name).render_as_string(hide_password=False)
-        with InProcess(url, folder) as factory, Fleet(factory) as fleet:
+        with kind(url, folder) as factory, Fleet(factory) as fleet:
             yield fleet
 
 
