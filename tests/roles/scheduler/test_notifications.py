@@ -18,6 +18,7 @@ from jobfac.scheduler.notifier import LEASE
 from jobfac.settings import Settings
 from jobfac.states import RunState
 from jobfac.store import runs
+from jobfac.store.outbox.delivery import JITTER
 from tests.roles.scheduler.test_scheduler import put, runs_of, scheduling
 from tests.support.database import Hand, define, start
 from tests.support.engines import EACH_DIALECT
@@ -48,7 +49,7 @@ def make_due(db: Database, taken_too: bool = True) -> None:
     """Make postponed notifications due, and let the claims of notifiers expire."""
     where = [notification.c.state == "waiting"]
     if not taken_too:
-        where.append(~notification.c.due_at.between(utcnow((LEASE - 10) * 1000), utcnow(LEASE * 1000)))
+        where.append(~notification.c.due_at.between(utcnow((LEASE - 10) * 1000), utcnow(LEASE * 1000 + JITTER)))
     with db.begin() as conn:
         conn.execute(notification.update().where(*where).values(due_at=utcnow(-1)))
 
