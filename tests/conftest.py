@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Tests of what the drivers do differently (values, errors, outages) have the mark ``each_driver``, and
     ``JOBFAC_TEST_DRIVERS=each`` runs every test through each of them.
     """
-    if os.environ.get("JOBFAC_TEST_DRIVERS") == "each":
-        return
+    if os.environ.get("JOBFAC_TEST_DRIVERS") != "each":
+        _choose_drivers(config, items)
+    items[:] = long_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _choose_drivers(config: pytest.Config, items: list[pytest.Item]) -> None:
     drivers_of: dict[str, list[str]] = {}
     of_item = {}
     for item in items:
@@ -79,7 +83,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
+def long_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
+    """Order the tests so that each process begins with files of ``tests/roles``, which start real programs.
+
+    pytest-xdist gives each process one part of the list, and one that has ended takes half of what another one has
+    left. With the long tests at the end, the last minute would belong to one or two processes.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    short = []
+    for item in items:
+        if "roles" in item.path.parts:
+            files.setdefault(item.path, []).append(item)
+        else:
+            short.append(item)
+    shares: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for long in sorted(files.values(), key=len, reverse=True):
+        min(shares, key=len).extend(long)
+    ordered: list[pytest.Item] = []
+    for number, share in enumerate(shares):
+        size = (len(items) - len(ordered)) // (processes - number)
+        room = max(0, size - len(share))
+        ordered += [*share, *short[:room]]
+        short = short[room:]
+    return [*ordered, *short]
 
 
 @pytest.fixture(scope="session", autouse=True)

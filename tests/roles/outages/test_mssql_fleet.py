@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.tables import attempt, run
+from jobfac.database.tables import attempt, run, worker
 from jobfac.settings import Settings
 from jobfac.states import FINAL
 from tests.support.engines import DRIVERS
@@ -24,7 +24,7 @@ USUAL = {
 }
 """The default intervals of a fleet."""
 
-RUNS, WORKERS = 1500, 8
+RUNS, WORKERS = 1000, 8
 WINDOW = 10.0
 """Seconds of one measurement of an idle fleet.
 
@@ -52,27 +52,28 @@ def faults(tds: Any) -> Iterator[Callable[..., None]]:
     tds.faults()
 
 
-@pytest.mark.alone
 def test_eight_workers_execute_every_run_once_despite_faults(
     tds: Any, faults: Callable[..., None], tmp_path: Path
 ) -> None:
     with fleet_on(tds, DRIVERS[0], tmp_path / "drain") as fleet:
         says = 'echo "start $JOBFAC_RUN_ID $JOBFAC_ATTEMPT $$" >>"$JOURNAL/log"'
         fleet.define(brief={"command": ["sh", "-c", says], "environment": {"JOURNAL": str(fleet.journal.folder)}})
-        ids = [run_id for _ in range(RUNS // 500) for run_id in fleet.start("brief", 500)]
-        faults("error 1205 chance 0.005", "drop before commit chance 0.04", "drop after commit chance 0.04")
         # A lease that does not expire on a busy machine, because this test is about faults of transactions.
         patient = {**USUAL, "JOBFAC_LEASE": "40"}
         workers = [
             fleet.factory.role("worker", "--name", f"w{number}", "--slots", "16", **patient)
             for number in range(WORKERS)
         ]
+        registered = sa.select(sa.func.count()).select_from(worker)
+        wait_for(lambda: fleet.db.query(lambda conn: conn.execute(registered).scalar_one()) == WORKERS, "all are there")
+        ids = [run_id for _ in range(RUNS // 500) for run_id in fleet.start("brief", 500)]
+        faults("error 1205 chance 0.005", "drop before commit chance 0.04", "drop after commit chance 0.04")
         # Poll only the journal meanwhile, because that costs the server nothing.
-        wait_for(lambda: fleet.journal.count() >= RUNS, "all have run", timeout=200)
+        wait_for(lambda: fleet.journal.count() >= RUNS, "all have run", timeout=120)
         fired = {rule["rule"]: rule["fired"] for rule in tds.stats()["faults"]}
         faults()
         wait_for(lambda: fleet.states() == {"succeeded": RUNS}, "all are stored", timeout=60)
-        assert [leave(worker) for worker in workers] == [0] * WORKERS
+        assert [leave(one) for one in workers] == [0] * WORKERS
         assert sorted((line.run, line.attempt) for line in fleet.journal.lines("start")) == [(i, 1) for i in ids]
         ended = sa.select(sa.func.count()).where(attempt.c.ended_at.is_not(None), attempt.c.state == "succeeded")
         assert fleet.db.query(lambda conn: conn.execute(ended).scalar_one()) == RUNS
