@@ -94,6 +94,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
     prepared = schedules.Prepared(now, [planned.wanted.jobs[job_id] for job_id in touched])
 
     def work(conn: sa.Connection) -> Applied:
+        jobs.lock(conn, touched)
         if jobs.state(conn) == seen:
             category_defaults.apply(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
@@ -173,6 +174,7 @@ def put(
         raise d.DefinitionError([d.Problem(f"its id {error}")]) from None
 
     def work(conn: sa.Connection) -> Written:
+        jobs.lock(conn, [job_id])
         stored = jobs.load_all(conn)
         old = next((job for job in stored if job.id == job_id), None)
         hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
@@ -211,6 +213,7 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
     """
 
     def work(conn: sa.Connection) -> None:
+        jobs.lock(conn, [job_id])
         _match(if_match, visible_job(conn, by, job_id), job_id)
         schedules.remove(conn, job_id, by.name)
 
