@@ -188,9 +188,7 @@ def put(
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         # Checked after the definition: a condition counts only for a request that is valid without it.
-        if if_absent and old is not None:
-            raise Outdated(f"Job '{job_id}' already exists with version {old.version}.")
-        _match(if_match, old, job_id)
+        _match(if_match, old, job_id, if_absent)
         schedules.put(conn, job_id, definition, by.name)
         return Written(visible_job(conn, by, job_id), old is None)
 
@@ -252,8 +250,10 @@ def etag(stored: jobs.Stored) -> str:
     return f'"{stored.version}"' if stored.enabled else f'"{stored.version}-disabled"'
 
 
-def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str) -> None:
-    """Check that one ETag of a list is the job's. ``*`` matches any existing job."""
+def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str, if_absent: bool = False) -> None:
+    """Check that one ETag of a list is the job's, or that there is no such job. ``*`` matches any existing job."""
+    if if_absent and stored is not None:
+        raise Outdated(f"Job '{job_id}' already exists with version {stored.version}.")
     if wanted is None:
         return
     tags = [tag.strip() for tag in wanted.split(",")]
