@@ -233,27 +233,6 @@ def test_what_is_due_queues_up_or_is_missed_by_its_own_rule(db: Database) -> Non
     assert {miss.job for miss in after.misses} >= {"skip"}
 
 
-@pytest.mark.parametrize("is_released", [False, True])
-def test_a_hold_that_changes_before_the_due_schedules_are_locked_counts(db: Database, is_released: bool) -> None:
-    bodies = {"skip": {"command": ["x"], "schedules": [{"cron": "* * * * *", "missed": "skip"}]}}
-    db.transact(schedules.put, "skip", d.from_data({"jobs": bodies}).jobs["skip"], "me")
-    with db.begin() as conn:
-        now = conn.execute(sa.select(utcnow())).scalar_one()
-        conn.execute(schedule.update().values(fire_at=now, next_due_at=now.replace(second=0, microsecond=0)))
-    changes = [hold(db, job="skip")] if is_released else []
-
-    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
-        if "FROM jobfac.schedule WITH (UPDLOCK" in statement and len(changes) == is_released:
-            changes.append(holds.release(db, ME, changes[0].id) if is_released else hold(db, job="skip"))
-
-    if db.dialect.name == "sqlite":  # one writer: nothing changes between two statements
-        changes.append(holds.release(db, ME, changes[0].id) if is_released else hold(db, job="skip"))
-    else:
-        sa.event.listen(db.engine, "before_cursor_execute", listen)
-    assert bool(db.transact(schedules.insert_due, "s1").runs) == is_released
-    assert len(changes) == 1 + is_released
-
-
 def test_who_wants_to_know_is_told(db: Database) -> None:
     to: dict[str, Any] = {"email": "ops@example.org"}
     define(

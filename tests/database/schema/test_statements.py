@@ -21,7 +21,7 @@ from jobfac.scheduler.poll import POLL
 from jobfac.states import RunState
 from jobfac.store import audit, output, overview, retention, runs, statistics, watching, workers
 from jobfac.store.output import Stored
-from jobfac.store.runs import Finished, Outcome, StartRequest
+from jobfac.store.runs import Finished, Outcome, StartRequest, subscribers
 from jobfac.store.schedules import pausing
 from jobfac.store.triggers import start_urls
 from tests.support.database import Hand, define, make_due, start
@@ -168,9 +168,10 @@ def test_what_decides_by_a_run_that_is_missing_passes_over_no_run(db: Database) 
     with sent(db) as statements:
         db.transact(pausing.pause_failing, [Finished(1, "job", RunState.FAILED, None, None)])
         db.transact(watching.watch)
+        db.query(subscribers._recovered, {1})
         db.query(start_urls.overtaken, "job", 1, start_urls.Delivery(None, "a" * 64, 60), "key")
     found = [text for text, _ in statements if re.search(r"FROM (jobfac\.)?run\b", text)]
-    assert len(found) == 3
+    assert len(found) == 4
     assert not any("READPAST" in text for text in found)
 
 
