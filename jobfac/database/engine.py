@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from jobfac.database import dialects, sql_files
 from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
-from jobfac.database.upgrading import refuse_while_workers_live
+from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone
 from jobfac.definitions.parameters.matching import Pending, inside_transaction
 from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings.passwords import without_password
@@ -283,7 +283,8 @@ class Database:
                 "Use the newer jobfac that made it."
             )
         try:
-            with self._migrating.connect() as conn:
+            with upgrading_alone(self._migrating), self._migrating.connect() as conn:
+                found = self.version()  # another process may have upgraded it meanwhile
                 if found is not None and found != (needed := self.head()):
                     refuse_while_workers_live(conn, found, needed)
                 self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long

@@ -20,6 +20,9 @@ transaction that holds other locks, except the transaction that expires a lease.
 DEFINITIONS = "jobfac:definitions"
 """Serialise writers of definitions."""
 
+MIGRATIONS = "jobfac:migrations"
+"""Serialise upgrades of the schema."""
+
 DAILY = "jobfac:daily"
 """Serialise writers of a day's statistics: if two inserted the same row, one would fail."""
 

@@ -4,8 +4,12 @@ A worker checks the schema when it starts. One that is alive while the schema ch
 lose its lease and stop its programs, so an upgrade waits until such workers are drained.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.tables import worker, worker_lease
 from jobfac.errors import Refused
@@ -39,3 +43,14 @@ def refuse_while_workers_live(conn: sa.Connection, found: str, needed: str) -> N
             f"The schema is version {found} and is to become {needed}, but these workers are alive and use the old "
             f"one: {shown}; drain them with TERM or with `jobfac workers drain` of their version, then upgrade."
         )
+
+
+@contextmanager
+def upgrading_alone(engine: sa.Engine) -> Iterator[None]:
+    """Let other processes that upgrade the schema wait. On SQLite each migration locks the file."""
+    if engine.dialect.name == "sqlite":
+        yield
+        return
+    with engine.begin() as conn:  # a connection of its own: each migration ends its transaction
+        locks.take(conn, {locks.MIGRATIONS})
+        yield

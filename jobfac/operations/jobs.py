@@ -94,6 +94,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
     prepared = schedules.Prepared(now, [planned.wanted.jobs[job_id] for job_id in touched])
 
     def work(conn: sa.Connection) -> Applied:
+        jobs.lock(conn, touched)
         if jobs.state(conn) == seen:
             category_defaults.apply(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
@@ -173,6 +174,7 @@ def put(
         raise d.DefinitionError([d.Problem(f"its id {error}")]) from None
 
     def work(conn: sa.Connection) -> Written:
+        jobs.lock(conn, [job_id])
         stored = jobs.load_all(conn)
         old = next((job for job in stored if job.id == job_id), None)
         hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
@@ -186,9 +188,7 @@ def put(
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         # Checked after the definition: a condition counts only for a request that is valid without it.
-        if if_absent and old is not None:
-            raise Outdated(f"Job '{job_id}' already exists with version {old.version}.")
-        _match(if_match, old, job_id)
+        _match(if_match, old, job_id, if_absent)
         schedules.put(conn, job_id, definition, by.name)
         return Written(visible_job(conn, by, job_id), old is None)
 
@@ -211,6 +211,7 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
     """
 
     def work(conn: sa.Connection) -> None:
+        jobs.lock(conn, [job_id])
         _match(if_match, visible_job(conn, by, job_id), job_id)
         schedules.remove(conn, job_id, by.name)
 
@@ -249,8 +250,10 @@ def etag(stored: jobs.Stored) -> str:
     return f'"{stored.version}"' if stored.enabled else f'"{stored.version}-disabled"'
 
 
-def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str) -> None:
-    """Check that one ETag of a list is the job's. ``*`` matches any existing job."""
+def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str, if_absent: bool = False) -> None:
+    """Check that one ETag of a list is the job's, or that there is no such job. ``*`` matches any existing job."""
+    if if_absent and stored is not None:
+        raise Outdated(f"Job '{job_id}' already exists with version {stored.version}.")
     if wanted is None:
         return
     tags = [tag.strip() for tag in wanted.split(",")]

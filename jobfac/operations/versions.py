@@ -48,6 +48,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
     """
 
     def work(conn: sa.Connection) -> jobs.Stored:
+        jobs.lock(conn, [job_id])
         before = visible_job(conn, by, job_id)
         wanted = next((one for one in jobs.versions(conn, job_id, only=version) if one.version == version), None)
         if wanted is None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import rows
 from jobfac.database.tables import run, upstream, upstream_end
-from jobfac.database.types import BigId
+from jobfac.database.types import BigId, flag
 from jobfac.definitions.triggers import After
 
 
@@ -73,11 +73,32 @@ def _forget(engine: str) -> tuple[sa.Delete, ...]:
     return tuple(rows.deletion(engine, table, table.c.schedule_id) for table in (upstream, upstream_end))
 
 
-def pending(conn: sa.Connection, schedule_id: int, limit: int) -> list[End]:
-    """Return ends that have not become runs yet, oldest first."""
-    query = sa.select(*upstream_end.c).where(upstream_end.c.schedule_id == schedule_id)
-    found = conn.execute(query.order_by(upstream_end.c.ended_at, upstream_end.c.run_id).limit(limit))
-    return [End(**row) for row in found.mappings()]
+class Pending(NamedTuple):
+    """Ends that have not become runs yet, oldest first. ``stale``: the runs of those that the schedule no longer
+    waits for."""
+
+    ends: list[End]
+    stale: list[int]
+
+
+_IS_AWAITED = sa.exists(
+    sa.select(upstream.c.job).where(
+        *(upstream.c[name] == upstream_end.c[name] for name in ("schedule_id", "job", "state"))
+    )
+)
+
+
+def pending(conn: sa.Connection, schedule_id: int, limit: int) -> Pending:
+    """Return ends of a schedule that have not become runs yet. The caller has locked the schedule's row.
+
+    A transaction that records an end does not wait for one that changes the schedule. So it may record an end for
+    which the schedule waited before the change.
+    """
+    query = sa.select(*upstream_end.c, flag(_IS_AWAITED).label("awaited"))
+    query = query.where(upstream_end.c.schedule_id == schedule_id)
+    found = conn.execute(query.order_by(upstream_end.c.ended_at, upstream_end.c.run_id).limit(limit)).mappings().all()
+    ends = [End(*(row[name] for name in End._fields)) for row in found if row["awaited"]]
+    return Pending(ends, [row["run_id"] for row in found if not row["awaited"]])
 
 
 @functools.cache

@@ -63,10 +63,14 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
     """
     if not chosen:
         return []
+    newest = db.query(retries.newest, retry_for=by.retry_for)
     former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
     inside = {run.sequence_run_id for run in chosen}
     lines = []
     for run in sorted(chosen, key=lambda run: run.id):
+        # Many retries take minutes, and somebody may retry one of the runs meanwhile.
+        if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
+            former = {**former, run.id: late}
         if reason := _why_not(run, former, inside):
             lines.append(_line(run, Result.SKIPPED, reason))
         elif dry_run:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database import locks
-from jobfac.database.dialects import lists, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, lists, utcnow
 from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import flag, truncate_utf16
 from jobfac.errors import unreadable_job
@@ -194,6 +194,18 @@ def queue_of(definition: d.AnyJob) -> Queue:
     if name != truncate_utf16(name, QUEUE_LENGTH):
         name = truncate_utf16(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
     return Queue(name, definition.pool, labels, definition.slots)
+
+
+def lock(conn: sa.Connection, job_ids: Collection[str]) -> None:
+    """Let no other caller change definitions, or enable or disable these jobs, until the transaction ends.
+
+    Called before anything is read that decides about the change: what another caller stores between the reading and
+    the writing would be overwritten.
+    """
+    locks.take(conn, {locks.DEFINITIONS})
+    if job_ids:  # a job is enabled and disabled without the named lock
+        rows = sa.select(job.c.id).with_hint(job, LOCKED_BY_KEY, "mssql").where(lists.among(job.c.id, job_ids))
+        conn.execute(rows.order_by(job.c.id)).all()
 
 
 def apply(

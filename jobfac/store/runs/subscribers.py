@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lists
+from jobfac.database.dialects import lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, RunState
@@ -24,7 +24,7 @@ _SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id == _GIVEN.c.value)
 _earlier = run.alias("earlier")
 _LAST = (
     sa.select(_earlier.c.state)
-    .with_hint(_earlier, PASS, "mssql")  # do not wait for another run that is just ending
+    # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
     .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
     .order_by(_earlier.c.id.desc())
     .limit(1)

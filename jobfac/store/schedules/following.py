@@ -126,8 +126,12 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     for one in waiting:
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
-        if found is not None and (ends := ends_of.pending(conn, found.id, ENDS)):
-            done = _merged(done, _follow(conn, by, ScheduleRow(*found), ends))
+        if found is None:
+            continue
+        pending = ends_of.pending(conn, found.id, ENDS)
+        ends_of.done(conn, found.id, pending.stale)
+        if pending.ends:
+            done = _merged(done, _follow(conn, by, ScheduleRow(*found), pending.ends))
     return done
 
 

@@ -92,9 +92,11 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     due = conn.execute(_DUE_JOBS.limit(limit)).scalars().all()
     if not due:
         return Inserted(0, [], [], [])
-    held = reading.over_jobs(conn, set(due))
     runs.lock(conn, runs.rules_of_jobs(conn, set(due)))
-    for row in [ScheduleRow(*columns) for columns in conn.execute(_DUE.limit(limit))]:
+    found = [ScheduleRow(*columns) for columns in conn.execute(_DUE.limit(limit))]
+    # Holds come last: they may change while the transaction waits for the locks, and other schedules may become due.
+    held = reading.over_jobs(conn, {row.job for row in found}) if found else {}
+    for row in found:
         if len(requests) >= RUNS:
             break
         try:

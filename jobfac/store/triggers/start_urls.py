@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import utcnow
 from jobfac.database.tables import KEY_LENGTH, run, start_url
 from jobfac.states import RunState
 from jobfac.store import audit
@@ -161,7 +161,8 @@ def overtaken(conn: sa.Connection, job: str, url_id: int, delivery: Delivery, ke
     """
     if delivery.body is None:
         return None
-    query = _with_body(job, url_id, delivery.body).with_hint(run, PASS, "mssql")
+    # Without PASS: the run of the other request, which a worker is perhaps just claiming, would not be seen.
+    query = _with_body(job, url_id, delivery.body)
     found: str | None = conn.execute(query.where(run.c.start_key != key, _is_recent(delivery))).scalar()
     return found
 
@@ -203,9 +204,10 @@ def revoke(conn: sa.Connection, job: str, by: str, url_id: int | None = None) ->
     usable = sa.select(start_url.c.id).where(start_url.c.job == job, start_url.c.revoked_at.is_(None))
     if url_id is not None:
         usable = usable.where(start_url.c.id == url_id)
-    ids = [int(one) for one in conn.execute(usable.order_by(start_url.c.id)).scalars()]
-    for one in ids:
-        change = start_url.update().where(start_url.c.id == one)
-        conn.execute(change.values(revoked_at=utcnow(), revoked_by=by))
-        audit.note(conn, by, "revoke url", job, before=f"url {one}")
-    return ids
+    revoked = []
+    for one in conn.execute(usable.order_by(start_url.c.id)).scalars().all():
+        change = start_url.update().where(start_url.c.id == one, start_url.c.revoked_at.is_(None))
+        if conn.execute(change.values(revoked_at=utcnow(), revoked_by=by)).rowcount:
+            audit.note(conn, by, "revoke url", job, before=f"url {one}")
+            revoked.append(int(one))
+    return revoked

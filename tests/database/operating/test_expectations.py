@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import expectation, outbox_event
+from jobfac.database.tables import expectation, outbox_event, run
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
 from jobfac.store import expectations, jobs, overview, watching
-from tests.support.database import Hand, define, now, start
+from tests.support.database import Hand, being_written, define, now, start
 
 TO = {"email": "ops@example.org"}
 
@@ -79,6 +79,17 @@ def test_a_success_in_time_says_nothing(db: Database) -> None:
     with db.begin() as conn:
         conn.execute(expectation.update().values(due_at=utcnow()))
     db.transact(watching.watch)
+    assert told(db) == []
+
+
+def test_a_success_that_is_just_being_counted_is_in_time(db: Database) -> None:
+    late(db)
+    succeed(db)
+    with db.begin() as conn:
+        success = conn.execute(sa.select(run.c.id)).scalar_one()
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    with being_written(db, success):
+        db.transact(watching.watch)
     assert told(db) == []
 
 

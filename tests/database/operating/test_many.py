@@ -1,6 +1,7 @@
 """Retry and stop many runs: each at most once, however often it is asked for."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,20 @@ def test_failures_are_acknowledged_once_and_the_first_stays(db: Database) -> Non
     assert (again.result, again.reason) == (Result.SKIPPED, "it was acknowledged: bob")
     with pytest.raises(Refused, match="Select runs"):
         many.choose(db, ANN, Filter(unacknowledged=True), 100, TO_ACKNOWLEDGE)
+
+
+def test_a_run_that_somebody_retries_meanwhile_is_skipped(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(db, a={})
+    ids = failed(db, "a", 3)
+    by_hand: list[int] = []
+    original = starting.retry
+
+    def retry_by_hand_first(db: Database, by: Caller, run_id: int, **more: Any) -> Any:
+        if not by_hand:
+            by_hand.append(original(db, Caller("bob"), ids[1]).id)
+        return original(db, by, run_id, **more)
+
+    monkeypatch.setattr(starting, "retry", retry_by_hand_first)
+    lines = retry(db, Filter(job="a"))
+    assert [line.result for line in lines] == [Result.DONE, Result.SKIPPED, Result.DONE]
+    assert lines[1].reason == f"it was retried as run {by_hand[0]}"

@@ -13,7 +13,7 @@ from jobfac.operations import approvals, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import Role, RunState
 from jobfac.store import schedules, sequences, statistics
-from tests.support.database import Hand, start, state
+from tests.support.database import Hand, being_written, start, state
 from tests.support.sequences import Player, children
 
 S, F, T, L, X = RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED
@@ -58,6 +58,17 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, F, F, job="b") == [[]] * 4
     db.transact(schedules.resume, "a", None, "me")
     assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
+
+
+def test_a_success_that_is_just_being_counted_is_a_success(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    ends(db, hand, F, S)
+    with db.read() as conn:
+        success = conn.execute(sa.select(run.c.id).where(run.c.state == S)).scalar_one()
+    with being_written(db, success):
+        assert ends(db, hand, F) == [[]]
+    assert ends(db, hand, F) == [["a"]]
 
 
 def test_a_job_without_schedules_has_nothing_to_pause(db: Database) -> None:

@@ -14,7 +14,7 @@ from jobfac.operations.caller import Caller
 from jobfac.store.jobs import load
 from jobfac.store.triggers import start_urls as store
 from jobfac.store.triggers.start_urls import Delivery, StartUrl
-from tests.support.database import define, get, now, origin, together
+from tests.support.database import being_written, define, get, now, origin, start, together
 
 ANN = Caller("ann")
 
@@ -118,3 +118,31 @@ def test_a_url_sees_what_its_maker_saw_and_goes_with_its_job(db: Database) -> No
     jobs.delete(db, ANN, "load")
     define(db, load={"category": "etl"})
     assert db.query(store.check, made.token) is None
+
+
+def test_a_signed_body_is_found_while_its_run_is_just_being_claimed(db: Database) -> None:
+    define(db, load={"call": {}})
+    url = known(db, start_urls.create(db, ANN, "load", "github").token)
+    delivery = Delivery(None, "a" * 64, 3600)
+    key = store.key_of(url.id, delivery)
+    assert key is not None
+    first = start(db, "load", key=key)
+    with being_written(db, first):
+        assert db.query(store.overtaken, "load", url.id, delivery, "another") == key
+
+
+def test_a_url_that_two_people_revoke_is_revoked_by_the_first_one(db: Database) -> None:
+    define(db, load={"call": {}})
+    made = start_urls.create(db, ANN, "load", "github")
+    again: list[list[int]] = []
+
+    def listen(conn: object, cursor: object, statement: str, *more: object) -> None:
+        if not again and "UPDATE" in statement and "start_url" in statement:
+            again.append([])
+            again[0] = db.transact(store.revoke, "load", "bob", made.id)
+
+    if db.dialect.name != "sqlite":  # which has one writer
+        sa.event.listen(db.engine, "before_cursor_execute", listen)
+        with pytest.raises(NotFound):
+            start_urls.revoke(db, ANN, "load", made.id)
+        assert again == [[made.id]]

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from sqlalchemy.dialects import mssql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobfac import definitions
-from jobfac.database import tables
+from jobfac.database import locks, tables
 from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database, _config
 from jobfac.errors import Refused
@@ -221,3 +222,15 @@ def test_the_required_version_is_that_of_the_last_migration() -> None:
     from jobfac.database.engine import MIGRATIONS
 
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [Database("sqlite:///unused.db").head()]
+
+
+def test_another_process_that_upgrades_at_the_same_time_waits(db: Database) -> None:
+    seen: list[bool] = []
+
+    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "CREATE OR ALTER VIEW" in statement and not seen:
+            seen.append(locks.MIGRATIONS in db.transact(locks.take_free, {locks.MIGRATIONS}))
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    db.upgrade()
+    assert seen == ([] if db.dialect.name == "sqlite" else [False])

@@ -263,3 +263,29 @@ def test_many_ends_of_one_job_do_not_hide_the_end_of_the_other(db: Database, mon
     (row,) = started(db, "load")
     assert json.loads(row["origin"])["runs"][0]["id"] > ids[-1]
     assert rows_of(db, upstream_end) == 0
+
+
+@pytest.mark.parametrize("changed", [{"schedules": [{"cron": "0 6 * * *"}]}, after("other")], ids=["clock", "other"])
+def test_an_end_that_is_recorded_while_the_schedule_changes_starts_nothing(db: Database, changed: Any) -> None:
+    apply(db, load={}, other={}, report=after("load"), audit=after("load"))
+    hand = Hand(db)
+    start(db, "load")
+    (claimed,) = hand.claim()
+    known = {job: {"command": ["true"]} for job in ("load", "other")}
+    definition = d.from_data({"jobs": {"report": {"command": ["true"], **changed}}}, known=known).jobs["report"]
+    if db.engine.dialect.name == "sqlite":  # one writer: the end comes first and is forgotten, so it is recorded again
+        hand.end(claimed)
+        ends = db.query(lambda conn: conn.execute(sa.select(upstream_end)).mappings().all())
+        db.transact(schedules.put, "report", definition, "me")
+        with db.begin() as conn:
+            conn.execute(upstream_end.delete())
+            conn.execute(upstream_end.insert(), [dict(row) for row in ends])
+    else:  # the statement that records the end sees the schedules as they were before the change
+        with db.begin() as conn:
+            schedules.put(conn, "report", definition, "me")
+            hand.end(claimed)
+    assert rows_of(db, upstream_end) == 2
+    follow(db)
+    assert started(db, "report") == []
+    assert len(started(db, "audit")) == 1
+    assert rows_of(db, upstream_end) == 0
