@@ -169,11 +169,16 @@ def test_purge(db: Database) -> None:
 
 
 def test_purge_refuses_odd_numbers(db: Database) -> None:
-    odd = (("older_than_days", -30), ("older_than_days", None), ("batch", None), ("seconds", None), ("seconds", -1))
     with db.singles.connect() as conn:
-        for name, value in odd:
-            with pytest.raises(sa.exc.DBAPIError, match=rf"@{name} must be"):
-                call(conn, "purge", **{name: value})
+        for odd in (
+            "older_than_days = -30",
+            "older_than_days = NULL",
+            "batch = NULL",
+            "seconds = NULL",
+            "seconds = -1",
+        ):
+            with pytest.raises(sa.exc.DBAPIError, match=rf"@{odd.split()[0]} must be"):
+                conn.exec_driver_sql(f"EXEC jobfac.purge @{odd};")
 
 
 def test_purge_refuses_to_run_in_a_transaction(db: Database) -> None:
