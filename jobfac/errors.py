@@ -109,6 +109,10 @@ class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 
 
+class DatabaseDamaged(Unreachable):
+    """The database file is damaged, or is no database; what is in memory cannot be stored."""
+
+
 class DatabaseReplaced(Unreachable):
     """The database file was deleted or replaced under this process, which has to stop."""
 

@@ -22,6 +22,9 @@ _throttle = LogThrottle()
 RETRY_AFTER = 5
 """Seconds after which a client may retry when the database was unreachable or too many streams were open."""
 
+NO_THREAD = "can't start new thread"
+"""The text with which Python's RuntimeError says that the machine refused a thread."""
+
 CALL = "/v1/call/"
 """The beginning of the paths that end with the token of a start URL."""
 
@@ -112,6 +115,19 @@ async def _unreachable(request: Request, error: Exception) -> Response:
     return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
 
 
+async def _no_thread(request: Request, error: Exception) -> Response:
+    """Each request runs in a thread, which the machine's limits of processes, threads and memory may refuse."""
+    if NO_THREAD not in str(error):
+        raise error
+    if (left_out := _throttle.due("threads")) is not None:
+        log.error(
+            "no more threads can be started; raise the limit of processes (ulimit -u, TasksMax) or free memory",
+            action="threads_exhausted", path=shown_path(request), left_out=left_out,
+        )  # fmt: skip
+    detail = "The server can start no more threads right now; its log says more. Try again."
+    return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
+
+
 async def _bug(request: Request, error: Exception) -> Response:
     return response(Problem(500, "This is a bug; the server's log has its traceback."))
 
@@ -122,6 +138,7 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     JobfacError: _known,
     DefinitionError: _definition,
     Unreachable: _unreachable,
+    RuntimeError: _no_thread,
     Exception: _bug,
 }
 """The handler of each exception that an endpoint raises. That of the nearest base class is called."""

@@ -16,7 +16,7 @@ from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone
 from jobfac.definitions.parameters.matching import Pending, inside_transaction
-from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
+from jobfac.errors import DatabaseDamaged, Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings.passwords import without_password
 
 T = TypeVar("T")
@@ -153,10 +153,10 @@ class Database:
                     raise
             return self._retry(once, retry_for)
         except sa.exc.ResourceClosedError as error:
-            raise Unreachable(self._sentence(error)) from error
+            raise self._unreachable(error) from error
         except sa.exc.DBAPIError as error:
             if self.dialect.lasting_fault(error) or self.is_transient(error) or _is_unusable(error):
-                raise Unreachable(self._sentence(error)) from error
+                raise self._unreachable(error) from error
             if _is_missing_table(error):
                 raise no_schema() from error
             raise
@@ -182,11 +182,12 @@ class Database:
             return True  # the connection broke while SQLAlchemy initialised it
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
-    def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
+    def _unreachable(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> Unreachable:
+        kind = DatabaseDamaged if self.dialect.is_damaged(error) else Unreachable
         if fault := self.dialect.lasting_fault(error) or self.dialect.passing_fault(error):
-            return f"The database {self._shown()} cannot be reached: {fault}."
+            return kind(f"The database {self._shown()} cannot be reached: {fault}.")
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
-        return f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+        return kind(f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server.")
 
     def _shown(self) -> str:
         return without_password(self.url.render_as_string(hide_password=True))
@@ -241,7 +242,7 @@ class Database:
         try:
             return self.retrying(once, 5.0)
         except sa.exc.DBAPIError as error:
-            raise Unreachable(self._sentence(error)) from error
+            raise self._unreachable(error) from error
 
     def check_schema(self) -> None:
         """Check that the schema has the version that this program needs.
@@ -294,7 +295,7 @@ class Database:
                 sql_files.install(conn)
                 conn.commit()
         except sa.exc.DBAPIError as error:
-            raise Unreachable(self._sentence(error)) from error
+            raise self._unreachable(error) from error
 
     def script(self, out: Any) -> None:
         """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""

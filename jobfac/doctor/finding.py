@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from jobfac.errors import DatabaseDamaged
+
 
 class State(StrEnum):
     """The severity of a finding."""
@@ -29,6 +31,8 @@ def run_check(name: str, check: Check) -> list[Finding]:
     """Return the findings of a check. A check that raises becomes a warning named ``name``."""
     try:
         return list(check())
+    except DatabaseDamaged as error:
+        return [Finding(name, State.PROBLEM, error_text(error), "Nothing that the database says can be relied on.")]
     except Exception as error:  # a failing check must not stop the report
         remedy = "Correct this error, then run `jobfac doctor` again."
         return [Finding(name, State.WARNING, f"not checked: {error_text(error)}", remedy)]

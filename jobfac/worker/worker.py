@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError
-from jobfac.errors import Unreachable
+from jobfac.errors import DatabaseDamaged, Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.settings import Settings
 from jobfac.states import Stop
@@ -234,6 +234,8 @@ class Worker:
         except Unreachable as error:
             self._log.warning("turn failed", action="turn_failed", reason=str(error))
             agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
+            if isinstance(error, DatabaseDamaged) and self._phases.is_drain_over(time.monotonic()):
+                self._held.forget_all()  # the outcomes can never be stored, and the lease may last
             return
         failpoint("committed")
         if request.message is not None:

@@ -21,7 +21,11 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     IF @@TRANCOUNT > 0
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
-    IF @batch NOT BETWEEN 1 AND 1000
+    IF @older_than_days IS NULL OR @older_than_days < 0
+        THROW 50007, N'@older_than_days must be 0 or more: a negative number would delete all finished runs.', 1;
+    IF @seconds IS NULL OR @seconds < 0
+        THROW 50007, N'@seconds must be 0 or more.', 1;
+    IF @batch IS NULL OR @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
     SET XACT_ABORT ON; -- not earlier: a refusal would roll back the caller's changes
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit
-from jobfac.errors import DatabaseReplaced, Refused, Unreachable, WrongSchema
+from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Refused, Unreachable, WrongSchema
 from jobfac.store.audit import note
 from jobfac.store.history import search
 from tests.hostile.others import NOBODY, as_nobody, needs_root
@@ -199,6 +199,40 @@ def rows(path: Path) -> int:
         count = int(conn.execute("SELECT count(*) FROM audit").fetchone()[0])
     conn.close()
     return count
+
+
+def damage_runs(path: Path) -> None:
+    """Overwrite the pages at which the table of runs and its indexes begin, as a copy over a file in use may do."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = conn.execute("PRAGMA page_size").fetchone()[0]
+        pages = conn.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'run' AND rootpage > 0").fetchall()
+    with path.open("r+b") as file:
+        for (page,) in pages:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+
+
+def test_a_damaged_file_is_named_with_the_remedy(sqlite_factory: Factory) -> None:
+    damage_runs(sqlite_factory.folder / "jobfac.db")
+    db = Database(sqlite_factory.url)
+    with pytest.raises(DatabaseDamaged, match=r"file is damaged \(.*malformed\).*; stop every.*put a backup in their"):
+        db.query(search.find_all)
+    db.close()
+    damaged = [one for one in sqlite_factory.json("doctor", code=None) if "malformed" in one["found"]]
+    assert damaged
+    assert {one["state"] for one in damaged} == {"problem"}
+
+
+def test_a_worker_on_a_damaged_file_can_be_drained(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(endless={"command": ["sleep", "1000"]})
+    worker = fleet.worker(JOBFAC_DRAIN_LIMIT="0.1")
+    (run_id,) = fleet.start("endless")
+    fleet.wait(run_id, "running")
+    damage_runs(fleet.folder / "jobfac.db")
+    worker.terminate()
+    worker.wait(20)
 
 
 def test_a_backup_includes_the_log_and_is_private(sqlite_factory: Factory) -> None:

@@ -216,6 +216,9 @@ class Dialect(Protocol):
     def lasting_fault(self, error: BaseException) -> str | None:
         """Return why a retry cannot succeed after this error, as a clause with the remedy; None: it may succeed."""
 
+    def is_damaged(self, error: BaseException) -> bool:
+        """Whether this error says that the database's file is damaged."""
+
     def passing_fault(self, error: BaseException) -> str | None:
         """Return a cause that the driver does not name, as a clause with the remedy; None: none is known."""
 

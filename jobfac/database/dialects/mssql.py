@@ -161,6 +161,9 @@ class Mssql:
         numbers, state, text = _error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
+    def is_damaged(self, error: BaseException) -> bool:
+        return False  # SQL Server names a damaged page itself (823, 824)
+
     def lasting_fault(self, error: BaseException) -> str | None:
         return None
 

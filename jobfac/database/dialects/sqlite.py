@@ -30,7 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DatabaseFile
+from jobfac.database.dialects.sqlite_file import DatabaseFile, damage
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -156,7 +156,12 @@ class Sqlite:
     def is_transient(self, error: BaseException) -> bool:
         return _code(error) in TRANSIENT and self.lasting_fault(error) is None
 
+    def is_damaged(self, error: BaseException) -> bool:
+        return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
     def lasting_fault(self, error: BaseException) -> str | None:
+        if self.is_damaged(error):
+            return damage(str(getattr(error, "orig", error)))
         if self._file is None or _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             return None
         return self._file.fault()

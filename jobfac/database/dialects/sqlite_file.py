@@ -19,6 +19,14 @@ ROOM = 1 << 16
 REMOVED = "; stop every jobfac process that uses it and start them again: what was written since may be lost"
 
 
+def damage(why: str) -> str:
+    """The clause for a damaged file, with the remedy."""
+    return (
+        f"its file is damaged ({why}), as after a copy was written over it while it was in use; stop every jobfac "
+        "process that uses it, move the file, its -wal and its -shm away, and put a backup in their place"
+    )
+
+
 class DatabaseFile:
     """One database file, attached to an engine; it counts the engine's connections.
 

@@ -1,5 +1,6 @@
 """The procedures that stop, steer and purge do the same as the program, through both drivers."""
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac.database.dialects import lists, utcnow
@@ -165,6 +166,19 @@ def test_purge(db: Database) -> None:
             assert found.scalar_one() == 0
         assert call(conn, "purge", job="kept") == 1
         assert call(conn, "purge", older_than_days=101, job="counted") == 0
+
+
+def test_purge_refuses_odd_numbers(db: Database) -> None:
+    with db.singles.connect() as conn:
+        for odd in (
+            "older_than_days = -30",
+            "older_than_days = NULL",
+            "batch = NULL",
+            "seconds = NULL",
+            "seconds = -1",
+        ):
+            with pytest.raises(sa.exc.DBAPIError, match=rf"@{odd.split()[0]} must be"):
+                conn.exec_driver_sql(f"EXEC jobfac.purge @{odd};")
 
 
 def test_purge_refuses_to_run_in_a_transaction(db: Database) -> None:

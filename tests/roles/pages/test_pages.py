@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 from urllib.parse import urljoin
 
+import sqlalchemy as sa
+
 from jobfac import definitions as d
-from jobfac.database.tables import job_version
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import job_version, note, start_hold
 from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
@@ -137,6 +140,23 @@ def test_failures_are_acknowledged_and_notes_written(operator: Browser, stage: S
     assert "by operator" in text
     refused = operator.act(f"/runs/{stage.succeeded}/acknowledge", f"/runs/{stage.succeeded}")
     assert "so there is no failure to acknowledge" in refused
+
+
+def test_many_holds_and_notes_leave_the_pages_small(operator: Browser, stage: Stage, place: Served) -> None:
+    def write(conn: sa.Connection) -> None:
+        place_hold, write_note = start_hold.insert().values(created_at=utcnow()), note.insert().values(at=utcnow())
+        conn.execute(place_hold, [{"pool": "etl", "reason": "upgrade", "created_by": "x"}] * 125)
+        conn.execute(write_note, [{"run_id": stage.failed, "by": "x", "text": f"<{number}>"} for number in range(125)])
+
+    place.db.transact(write)
+    for path in ("/", "/fleet"):
+        text = operator.get(path)
+        assert text.count("Pool etl on hold:") == 20
+        assert "And 105 more holds" in text
+    text = operator.get(f"/runs/{stage.failed}")
+    assert text.count('<td class="why">&lt;') == 100
+    assert "&lt;124&gt;" in text
+    assert "&lt;24&gt;" not in text
 
 
 def test_starts_are_held_and_released(operator: Browser, stage: Stage) -> None:

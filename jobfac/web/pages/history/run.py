@@ -33,6 +33,9 @@ EVENTS = 300
 
 NOTIFICATIONS = 50
 
+NOTES = 100
+"""The maximum number of notes that the page shows, the newest ones."""
+
 FEW = 10
 """How many runs of a step with ``for_each`` the page shows, failures first."""
 
@@ -94,6 +97,7 @@ def show(visit: Visit) -> Response:
         places=where,
         output=f"/v1/runs/{run.id}/output" + (f"?attempt={number}" if "attempt" in visit.query else ""),
         few=FEW,
+        NOTES=NOTES,
         lanes=bars.attempts(facts.attempts, facts.now) if len(facts.attempts) > 1 else None,
         drawing=_drawing(facts),
         approvals=_approvals(facts),
