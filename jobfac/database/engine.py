@@ -184,10 +184,10 @@ class Database:
 
     def _unreachable(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> Unreachable:
         kind = DatabaseDamaged if self.dialect.is_damaged(error) else Unreachable
-        if fault := self.dialect.lasting_fault(error) or self.dialect.passing_fault(error):
-            return kind(f"The database {self._shown()} cannot be reached: {fault}.")
+        fault = self.dialect.lasting_fault(error) or self.dialect.passing_fault(error)
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
-        return kind(f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server.")
+        fault = fault or f"{why}. Check JOBFAC_DATABASE_URL and the server"
+        return kind(f"The database {self._shown()} cannot be reached: {fault}.")
 
     def _shown(self) -> str:
         return without_password(self.url.render_as_string(hide_password=True))
