@@ -184,9 +184,8 @@ class Database:
 
     def _unreachable(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> Unreachable:
         kind = DatabaseDamaged if self.dialect.is_damaged(error) else Unreachable
-        fault = self.dialect.lasting_fault(error) or self.dialect.passing_fault(error)
-        why = str(getattr(error, "orig", error)).strip().rstrip(".")
-        fault = fault or f"{why}. Check JOBFAC_DATABASE_URL and the server"
+        why = str(getattr(error, "orig", error)).strip().rstrip(".") + ". Check JOBFAC_DATABASE_URL and the server"
+        fault = self.dialect.lasting_fault(error) or self.dialect.passing_fault(error) or why
         return kind(f"The database {self._shown()} cannot be reached: {fault}.")
 
     def _shown(self) -> str:
