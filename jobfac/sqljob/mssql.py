@@ -79,6 +79,10 @@ class SqlServer(Server):
         if self.cancels:
             self.cursor.cancel()
 
+    def is_lost(self, error: Exception) -> bool:
+        # A cancel between two calls of ODBC ends with HY010, a function sequence error. After a loss the next call fails.
+        return super().is_lost(error) and error.args[:1] != ("HY010",)
+
     def open_transaction(self) -> bool:
         cursor = self.connection.cursor()
         cursor.execute("SELECT @@TRANCOUNT")

@@ -2,8 +2,10 @@
 
 from typing import Any, NamedTuple
 
+import pyodbc
 import pytest
 from sqlalchemy.dialects import mssql
+from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 
 from jobfac.sqljob.mssql import SqlServer
 from jobfac.sqljob.scripts import split
@@ -88,3 +90,9 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
 )
 def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> None:
     assert {secret.decode() for secret in secrets_of(url)} == {url, *passwords}
+
+
+@pytest.mark.parametrize(("state", "is_lost"), [("HY010", False), ("08S01", True)])
+def test_a_cancel_between_two_calls_of_odbc_is_no_lost_connection(state: str, is_lost: bool) -> None:
+    at = SqlServer(None, MSDialect_pyodbc(dbapi=pyodbc), print)
+    assert at.is_lost(pyodbc.Error(state, f"[{state}] [unixODBC][Driver Manager]")) is is_lost
