@@ -80,7 +80,7 @@ class SqlServer(Server):
             self.cursor.cancel()
 
     def is_lost(self, error: Exception) -> bool:
-        # A cancel between two calls of ODBC ends with HY010, a function sequence error. After a loss the next call fails.
+        # A cancel between two calls of ODBC ends with HY010 (function sequence error). A real loss fails the next call.
         return super().is_lost(error) and error.args[:1] != ("HY010",)
 
     def open_transaction(self) -> bool:
