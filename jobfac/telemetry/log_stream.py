@@ -1,4 +1,4 @@
-"""Writes log lines to a stream whose reader may have stopped: a role must not wait for whoever reads its log."""
+"""A log handler that drops lines while nobody reads its stream, so that no role waits for the reader of its log."""
 
 import logging
 import os

@@ -197,7 +197,7 @@ def _opened(path: str | Path) -> int:
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:
-    """Return the path of the spool file of a stream ('stdout' or 'stderr')."""
+    """Return the path of a file of an execution, such as that of its stdout."""
     return f"{folder}/{run}-{attempt}.{stream}"  # each start makes some, and a Path takes ten times as long
 
 

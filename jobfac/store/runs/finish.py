@@ -11,11 +11,12 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED_BY_KEY, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
-from jobfac.database.types import BigId, Word, sql_literals, truncate_utf16
+from jobfac.database.types import BigId, Word, sql_literals
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.reporting import cut
 from jobfac.store.runs.stopping import why_stopped
 
 POISON_ATTEMPTS = 3
@@ -182,11 +183,18 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[admission.Rule] = []
-    known = [(found[o.run_id], o) for o in outcomes if o.run_id in found]
-    known = [(row, outcome) for row, outcome in known if outcome.created_at in (None, row.created_at)]
-    others = [outcome for row, outcome in known if not _is_mine(row, outcome, worker_id)]
+    mine: list[tuple[HeldRun, Outcome]] = []
+    others: list[Outcome] = []
+    for outcome in outcomes:
+        row = found.get(outcome.run_id)
+        if row is None or outcome.created_at not in (None, row.created_at):
+            continue  # the database has forgotten the run
+        if _is_mine(row, outcome, worker_id):
+            mine.append((row, outcome))
+        else:
+            others.append(outcome)
     events += [_discarded(one, by) for one in _not_stored(conn, others, worker_id)]
-    for row, outcome in (one for one in known if _is_mine(*one, worker_id)):
+    for row, outcome in mine:
         state, failed = _next_state(row, outcome)
         if state == RunState.STOPPED and row.stop_by:
             outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))
@@ -256,7 +264,7 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
     """End a running sequence, which no worker holds. The caller must have locked its row and checked that it runs."""
     row = HeldRun(*conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).one())
     admission.lock_late(conn, [row.rule])
-    conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
+    conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=cut(reason), ended_at=utcnow()))
     record(conn, [Event(run_id, row.attempt, state, by, reason, row.notify)])
     admission.release_blocked(conn, [row.rule], by)
     return row.finished(state)
@@ -319,16 +327,12 @@ def _values(outcome: Outcome, worker_id: int | None, state: RunState, failed: in
         "failed": failed,
         "exit_code": outcome.exit_code,
         "signal": outcome.signal,
-        "reason": _cut(outcome.reason),
-        "exit_message": _cut(outcome.exit_message),
+        "reason": cut(outcome.reason),
+        "exit_message": cut(outcome.exit_message),
         "outputs": outcome.outputs,
         "pid": outcome.pid,
-        "stdout_path": _cut(outcome.paths.get("stdout")),
-        "stderr_path": _cut(outcome.paths.get("stderr")),
+        "stdout_path": cut(outcome.paths.get("stdout")),
+        "stderr_path": cut(outcome.paths.get("stderr")),
         "cpu_seconds": outcome.cpu_seconds,
         "peak_memory": outcome.peak_memory,
     }
-
-
-def _cut(text: str | None) -> str | None:
-    return None if text is None else truncate_utf16(text, 1000)

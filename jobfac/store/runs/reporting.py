@@ -15,11 +15,12 @@ def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None,
     conn.execute(
         attempt.update()
         .where(attempt.c.run_id == run_id, attempt.c.number == number)
-        .values(pid=pid, stdout_path=_cut(paths.get("stdout")), stderr_path=_cut(paths.get("stderr")))
+        .values(pid=pid, stdout_path=cut(paths.get("stdout")), stderr_path=cut(paths.get("stderr")))
     )
 
 
-def _cut(text: str | None) -> str | None:
+def cut(text: str | None) -> str | None:
+    """Return a text as long as the columns of reasons, messages and paths take it."""
     return None if text is None else truncate_utf16(text, 1000)
 
 
