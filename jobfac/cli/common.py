@@ -3,7 +3,6 @@
 import getpass
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -192,19 +191,6 @@ def confirm(question: str, yes: bool) -> None:
     """
     if not yes and is_terminal():
         typer.confirm(question, abort=True, err=True)
-
-
-def on_signal(react: Callable[[bool], None]) -> None:
-    """Call ``react(True)`` at the first TERM or INT, ``react(False)`` at later ones. It runs in a signal handler."""
-    count = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal count
-        count += 1
-        react(count == 1)
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
 
 
 def read_stdin() -> str:

@@ -1,7 +1,7 @@
 """Fleets and APIs on every engine, or on SQLite only for tests that do not depend on the engine."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,18 @@ from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
 
 TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each role's log with a failed test."""
+    report = yield
+    fleets = [one for one in item.funcargs.values() if isinstance(one, Fleet)]
+    if report.failed and report.when == "call":
+        report.sections += [
+            (f"Log {path.name}", path.read_text()[-8000:]) for fleet in fleets for path in fleet.log_files()
+        ]
+    return report
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ SHORT = {
 }
 """Short intervals, so a test of failover takes seconds."""
 
+USUAL = {"JOBFAC_LEASE": "15", "JOBFAC_HEARTBEAT": "3", "JOBFAC_LEASE_MARGIN": "3"}
+"""Longer intervals, for a test under load in which no worker may lose its lease."""
+
 SAME: Mapping[str, str] = {}
 """No additional variables."""
 

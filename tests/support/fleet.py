@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -178,7 +179,11 @@ class Fleet:
 
     def logs(self) -> str:
         """Return the logs of all roles so far."""
-        return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+        return "".join(path.read_text() for path in self.log_files())
+
+    def log_files(self) -> list[Path]:
+        """Return the files of the roles' logs."""
+        return sorted(self.folder.glob("*.log"))
 
 
 def kill(process: Process) -> None:
@@ -193,9 +198,13 @@ def thaw(process: Process) -> None:
 
 
 def leave(process: Process, timeout: float = 30.0) -> int:
-    """Send TERM and wait for the end; returns the exit code."""
+    """Send TERM and wait for the end; returns the exit code. One that stays writes its threads' stacks to its log."""
     process.terminate()
-    return process.wait(timeout)
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGUSR2)
+        raise
 
 
 def is_frozen(process: Process) -> bool:

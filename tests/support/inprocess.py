@@ -1,6 +1,7 @@
 """Runs jobfac as its users do, but without starting a Python interpreter for each command and role."""
 
 import contextlib
+import faulthandler
 import io
 import multiprocessing
 import os
@@ -90,6 +91,7 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    faulthandler.register(signal.SIGUSR2)
     sys.argv = words
     main()
 

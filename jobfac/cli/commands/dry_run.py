@@ -12,11 +12,12 @@ from typer.main import get_command
 
 from jobfac.bounded_files import read_bytes
 from jobfac.cli.commands.start import SetFileOption, SetOption
-from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, on_signal, read_stdin, seconds
+from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, read_stdin, seconds
 from jobfac.cli.listing import PLAIN
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
 from jobfac.cli.rendering.text import printable
+from jobfac.cli.signals import on_signal
 
 if TYPE_CHECKING:
     from jobfac.definitions import Job

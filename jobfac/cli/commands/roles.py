@@ -3,15 +3,15 @@
 import gc
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, on_signal, settings
+from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
 from jobfac.cli.rendering.printing import note
+from jobfac.cli.signals import on_signal, run_in_thread
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
@@ -71,7 +71,7 @@ def worker(
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
             on_signal(_drain_on_signal(role, loaded))
-            _in_thread(role.run)
+            run_in_thread(role.run)
 
 
 def scheduler(metrics: Metrics = None) -> None:
@@ -84,7 +84,7 @@ def scheduler(metrics: Metrics = None) -> None:
         role = Scheduler(db, loaded, worker_name())
         with _exporter(db, loaded, role):
             on_signal(lambda first: role.stop())
-            _in_thread(role.run)
+            run_in_thread(role.run)
 
 
 def api(
@@ -149,7 +149,7 @@ def up(
         _begin(threads)
         note(f"The factory is up: {roles[1].link(caller())}")
         try:
-            _in_thread(worker_role.run)
+            run_in_thread(worker_role.run)
         finally:
             for role in roles:
                 role.stop()
@@ -157,13 +157,6 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
-
-
-def _in_thread(run: Callable[[], None]) -> None:
-    """Run a role in a thread of its own. The main thread handles signals, which must not wait until a driver of the
-    database returns."""
-    with ThreadPoolExecutor(1, thread_name_prefix="role") as thread:
-        thread.submit(run).result()
 
 
 def _begin(threads: Sequence[threading.Thread]) -> None:

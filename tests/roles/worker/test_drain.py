@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.support.engines import EACH_DIALECT
-from tests.support.factory import wait_for
+from tests.support.factory import USUAL, wait_for
 from tests.support.fleet import Fleet, leave
 
 
@@ -74,7 +74,7 @@ def test_a_worker_is_drained_by_a_command(sqlite_fleet: Fleet) -> None:
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_a_rolling_restart_under_load_executes_every_run_once(fleet: Fleet) -> None:
     fleet.define(job=fleet.journal.job(0.02))
-    workers = [fleet.worker(f"w{number}", slots=3) for number in range(3)]
+    workers = [fleet.worker(f"w{number}", slots=3, environment=USUAL) for number in range(3)]
     for number, old in enumerate(workers):
         fleet.start("job", 50)
 
@@ -83,7 +83,7 @@ def test_a_rolling_restart_under_load_executes_every_run_once(fleet: Fleet) -> N
 
         wait_for(under_load, "under load")
         assert leave(old) == 0
-        fleet.worker(f"w{number}", slots=3)
+        fleet.worker(f"w{number}", slots=3, environment=USUAL)
     found = fleet.finish(timeout=60)
     assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 150
     assert sorted(line.run for line in fleet.journal.lines("end")) == [row["id"] for row in found]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.factory import wait_for
+from tests.support.factory import USUAL, wait_for
 from tests.support.fleet import Fleet, leave
 from tests.support.process_stage import lives
 
-USUAL = {"JOBFAC_LEASE": "15", "JOBFAC_HEARTBEAT": "3", "JOBFAC_LEASE_MARGIN": "3"}
 NOBODY = pwd.getpwnam("nobody")
 
 
