@@ -98,7 +98,7 @@ class WorkPoller:
         self._ended.set()
         self._armed.set()
         self._waiter.interrupt()
-        self._thread.join(timeout=1.0)
+        self._thread.join(timeout=0.2)
         if not self._thread.is_alive():
             self._waiter.close()
 

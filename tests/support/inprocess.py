@@ -2,6 +2,8 @@
 
 import contextlib
 import faulthandler
+import gc
+import importlib
 import io
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 from jobfac.cli import main
+from jobfac.worker import failpoints
 from tests.support.factory import Factory
 
 APART = {"up", "worker", "scheduler", "api", "try"}
@@ -21,14 +24,16 @@ APART = {"up", "worker", "scheduler", "api", "try"}
 
 nursery = multiprocessing.get_context("forkserver")
 nursery.set_forkserver_preload(
-    # Without jobfac.worker, which reads its environment variables on import.
     [
         "__main__",
         "tests.support.inprocess",
         "jobfac.cli.commands.roles",
         "jobfac.cli.client.local",
         "jobfac.scheduler.scheduler",
+        "jobfac.worker",
         "jobfac.api",
+        "mssql_python",
+        "pyodbc",
     ]
 )
 
@@ -92,6 +97,8 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
     os.environ.update(environment)
     time.tzset()
     faulthandler.register(signal.SIGUSR2)
+    importlib.reload(failpoints)  # it read the environment of the process that was copied
+    gc.freeze()  # collections skip what was imported
     sys.argv = words
     main()
 
