@@ -41,10 +41,16 @@ def add(conn: sa.Connection, run_id: int, text: str, by: str) -> NoteView:
     return from_row(NoteView, conn.execute(_SHOWN.where(note.c.id == note_id)).mappings().one())
 
 
-def of_run(conn: sa.Connection, run_id: int) -> list[NoteView]:
-    """Return the notes about a run, oldest first."""
-    query = _SHOWN.where(note.c.run_id == run_id).order_by(note.c.id)
+def of_run(conn: sa.Connection, run_id: int, limit: int | None = None, after: int = 0) -> list[NoteView]:
+    """Return the notes about a run, oldest first: up to ``limit`` of those with a greater id than ``after``."""
+    query = _SHOWN.where(note.c.run_id == run_id, note.c.id > after).order_by(note.c.id).limit(limit)
     return [from_row(NoteView, row) for row in conn.execute(query).mappings()]
+
+
+def newest_of_run(conn: sa.Connection, run_id: int, limit: int) -> list[NoteView]:
+    """Return up to ``limit`` notes about a run, the newest ones, oldest first."""
+    query = _SHOWN.where(note.c.run_id == run_id).order_by(note.c.id.desc()).limit(limit)
+    return [from_row(NoteView, row) for row in conn.execute(query).mappings()][::-1]
 
 
 def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
