@@ -32,7 +32,8 @@ def fleet(visit: Visit) -> Response:
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
         holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued, served=served,
-        sequences=SEQUENCES, now=seen.now, schedulers=found, silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
+        sequences=SEQUENCES, now=seen.now, schedulers=found,
+        silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
     )  # fmt: skip
 
 
