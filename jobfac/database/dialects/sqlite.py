@@ -16,7 +16,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.damage import CODES
 from jobfac.database.dialects import (
     CLAIM_VALUES,
     CLAIMED,
@@ -31,6 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
+from jobfac.database.dialects.damage import CODES
 from jobfac.database.dialects.sqlite_file import DatabaseFile, damage
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
