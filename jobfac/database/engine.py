@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
-from jobfac.database.dialects.damage import DamageWatch
+from jobfac.database.dialects.sqlite_file import DamageWatch
 from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone

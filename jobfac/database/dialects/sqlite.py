@@ -30,8 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.damage import CODES
-from jobfac.database.dialects.sqlite_file import DatabaseFile, damage
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -158,7 +157,7 @@ class Sqlite:
         return _code(error) in TRANSIENT and self.lasting_fault(error) is None
 
     def is_damaged(self, error: BaseException) -> bool:
-        return _code(error) in CODES
+        return _code(error) in DAMAGE_CODES
 
     def lasting_fault(self, error: BaseException) -> str | None:
         if self.is_damaged(error):
