@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, SKIP, rows, utcnow
 from jobfac.database.tables import note, run
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
+from jobfac.errors import no_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
 from jobfac.store.runs.event import Event
@@ -31,6 +32,17 @@ UNACKNOWLEDGED = f"run.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND run.acknowl
 """Condition of the filtered index of the failures that nobody has acknowledged."""
 
 _SHOWN = sa.select(*(note.c[name] for name in columns(NoteView)))
+
+
+def lock_run(conn: sa.Connection, run_id: int) -> None:
+    """Let no purge remove a finished run until the transaction ends.
+
+    Raises:
+        NotFound: it has just been removed.
+    """
+    if conn.execute(sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id == run_id)).first():
+        return
+    raise no_run(run_id)
 
 
 def add(conn: sa.Connection, run_id: int, text: str, by: str) -> NoteView:
@@ -87,7 +99,7 @@ def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, (given.c.job == run.c.job) & (given.c.success > run.c.id))
-        .with_hint(run, PASS, "mssql")
+        .with_hint(run, SKIP, "mssql")
         .where(sa.text(UNACKNOWLEDGED))
         .order_by(run.c.id)
         .limit(BATCH)
