@@ -27,6 +27,9 @@ TOGETHER = 1000
 PAGE = 500
 """The maximum number of runs that one query reads."""
 
+UNCOMMITTED = 10_000
+"""How far below the highest id that can be read the id of a run may be whose transaction has not committed yet."""
+
 
 def start(
     db: Database, by: Caller, request: StartRequest, if_new: Callable[[sa.Connection], None] | None = None
@@ -163,7 +166,8 @@ def retry(
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             if once_after is not None:  # the start holds the lock that all retries of the run take
-                other = retries.since(conn, former.job, run_id, once_after, but=started.run_id)
+                above = max(run_id, once_after - UNCOMMITTED)
+                other = retries.since(conn, former.job, run_id, above, but=started.run_id)
                 if other is not None and other.state != RunState.DENIED:
                     raise AlreadyRetried(run_id, other.id)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
