@@ -140,10 +140,10 @@ class ManyRuns(Shown):
 
 
 Note = model_of("Note", NoteView)
-Notes = _page("Notes", Note)
+Notes = _page("Notes", Note, cursor=True)
 
 Hold = model_of("Hold", HoldView)
-Holds = _page("Holds", Hold)
+Holds = _page("Holds", Hold, cursor=True)
 
 JobVersion = model_of("JobVersion", VersionView)
 Versions = _page("Versions", JobVersion)

@@ -181,7 +181,17 @@ class RollbackBody(Body):
     version: Annotated[int, Field(ge=1, lt=2**31), Whole]
 
 
-class HoldsQuery(Parameters):
+class PageQuery(Parameters):
+    limit: int = Field(500, ge=1, le=500, description="The maximum number of items in a page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
+
+    @property
+    def after(self) -> int | None:
+        """The id after which the page begins."""
+        return None if self.cursor is None else int(self.cursor)
+
+
+class HoldsQuery(PageQuery):
     all: bool = Field(False, description="Also those that have ended.")
 
 
@@ -215,9 +225,8 @@ class RunFields(BaseModel):
         return Filter(**fields, states=self.state, parameters=pairs)
 
 
-class RunFilter(Parameters, RunFields):
+class RunFilter(PageQuery, RunFields):
     limit: int = Field(50, ge=1, le=500, description="The maximum number of runs in a page.")
-    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 
 
 class OutputSearchQuery(Parameters):

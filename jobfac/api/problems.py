@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.definitions import DefinitionError
-from jobfac.errors import JobfacError, Kind, Unreachable
+from jobfac.errors import DatabaseDamaged, JobfacError, Kind, Unreachable
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
@@ -111,7 +111,12 @@ async def _unreachable(request: Request, error: Exception) -> Response:
     if (left_out := _throttle.due("unreachable")) is not None:
         path = shown_path(request)
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
-    detail = "The database cannot be reached or used right now; the server's log says more. Try again."
+    if isinstance(error, DatabaseDamaged):
+        return response(Problem(503, "The database file is damaged; the server's log says more."))
+    return _busy("The database cannot be reached or used right now; the server's log says more. Try again.")
+
+
+def _busy(detail: str) -> Response:
     return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
 
 
@@ -124,8 +129,7 @@ async def _no_thread(request: Request, error: Exception) -> Response:
             "no more threads can be started; raise the limit of processes (ulimit -u, TasksMax) or free memory",
             action="threads_exhausted", path=shown_path(request), left_out=left_out,
         )  # fmt: skip
-    detail = "The server can start no more threads right now; its log says more. Try again."
-    return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
+    return _busy("The server can start no more threads right now; its log says more. Try again.")
 
 
 async def _bug(request: Request, error: Exception) -> Response:

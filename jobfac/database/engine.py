@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from io import StringIO
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
+from jobfac.database.dialects.sqlite_file import DamageWatch
 from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone
@@ -54,6 +55,7 @@ class Database:
             self._lock_wait = lock_wait
             self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
             self.sequences = SequenceMemory()
+            self.damage = DamageWatch(str(self.url.database))
             self.engine.update_execution_options(sequence_limit=sequence_limit, sequence_memory=self.sequences)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
@@ -155,9 +157,9 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise self._unreachable(error) from error
         except sa.exc.DBAPIError as error:
-            if self.dialect.lasting_fault(error) or self.is_transient(error) or _is_unusable(error):
+            if self.dialect.lasting_fault(error) or self.is_transient(error) or _says(error, UNUSABLE):
                 raise self._unreachable(error) from error
-            if _is_missing_table(error):
+            if _says(error, MISSING_TABLE):
                 raise no_schema() from error
             raise
 
@@ -186,7 +188,7 @@ class Database:
         kind = DatabaseDamaged if self.dialect.is_damaged(error) else Unreachable
         why = str(getattr(error, "orig", error)).strip().rstrip(".") + ". Check JOBFAC_DATABASE_URL and the server"
         fault = self.dialect.lasting_fault(error) or self.dialect.passing_fault(error) or why
-        return kind(f"The database {self._shown()} cannot be reached: {fault}.")
+        return self.damage.note(kind(f"The database {self._shown()} cannot be reached: {fault}."))
 
     def _shown(self) -> str:
         return without_password(self.url.render_as_string(hide_password=True))
@@ -284,8 +286,8 @@ class Database:
             )
         try:
             with upgrading_alone(self._migrating), self._migrating.connect() as conn:
-                found = self.version()  # another process may have upgraded it meanwhile
-                if found is not None and found != (needed := self.head()):
+                # Another process may have upgraded it meanwhile.
+                if (found := self.version()) is not None and found != (needed := self.head()):
                     refuse_while_workers_live(conn, found, needed)
                 self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long
                 config = _config(self.dialect.name)
@@ -341,10 +343,8 @@ UNUSABLE = ("file is not a database", "disk image is malformed", "permission was
 """Texts of errors: SQLite's for a file that is damaged or no database, and SQL Server's for a missing permission."""
 
 
-def _is_unusable(error: sa.exc.DBAPIError) -> bool:
-    return any(phrase in str(error.orig) for phrase in UNUSABLE)
+MISSING_TABLE = ("no such table", "Invalid object name")
 
 
-def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
-    text = str(error.orig)
-    return "no such table" in text or "Invalid object name" in text
+def _says(error: sa.exc.DBAPIError, phrases: Sequence[str]) -> bool:
+    return any(phrase in str(error.orig) for phrase in phrases)

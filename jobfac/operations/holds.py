@@ -92,7 +92,14 @@ def _check_release(conn: sa.Connection, by: Caller, found: HoldView) -> None:
         raise reading.no_hold(found.id)
 
 
-def list_holds(conn: sa.Connection, by: Caller, ended: bool = False) -> list[HoldView]:
-    """Return the active holds that the caller may see, oldest first; with ``ended`` also ended ones, newest first."""
-    found = reading.every(conn) if ended else reading.active(conn)
-    return found if by.categories is None else reading.of_categories(conn, found, by.categories)
+def list_holds(
+    conn: sa.Connection, by: Caller, ended: bool = False, limit: int = 1000, cursor: int | None = None
+) -> reading.HoldPage:
+    """Return the active holds that the caller may see, oldest first; with ``ended`` also ended ones, newest first.
+
+    Of ``limit`` holds, a caller who is limited to categories gets those that they may see.
+    """
+    page = reading.page(conn, ended, limit, cursor)
+    if by.categories is None:
+        return page
+    return page._replace(holds=reading.of_categories(conn, page.holds, by.categories))

@@ -99,7 +99,9 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
             category_defaults.apply(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
             return planned
-        anew = _plan(conn, read, prune)  # another caller changed definitions meanwhile
+        # Another caller changed definitions meanwhile. The new plan may change jobs that are not locked yet.
+        jobs.lock(conn, list(planned.wanted.jobs))
+        anew = _plan(conn, read, prune)
         category_defaults.apply(conn, anew.defaults, anew.wanted.defaults, by.name)
         schedules.apply(conn, anew.jobs, anew.wanted.jobs, by.name)
         return anew

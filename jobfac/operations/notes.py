@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.errors import Refused, Way
 from jobfac.operations.caller import Caller, transact, visible_run
-from jobfac.states import TO_ACKNOWLEDGE
+from jobfac.states import FINAL, TO_ACKNOWLEDGE
 from jobfac.store import notes
 from jobfac.store.runs import reading
 from jobfac.views.runs import NoteView, RunView
@@ -29,6 +29,8 @@ def add(db: Database, by: Caller, run_id: int, text: str, *, acknowledge: bool =
 
     def work(conn: sa.Connection) -> NoteView:
         run = visible_run(conn, by, run_id)
+        if run.state in FINAL:
+            notes.lock_run(conn, run_id)
         if acknowledge:
             _check(run)
             notes.acknowledge(conn, run_id, by.name)

@@ -14,8 +14,9 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
 from jobfac.errors import Forbidden, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import Role
+from jobfac.states import Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
+from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import RunView
@@ -25,6 +26,9 @@ TOGETHER = 1000
 
 PAGE = 500
 """The maximum number of runs that one query reads."""
+
+UNCOMMITTED = 10_000
+"""How far below the highest id that can be read the id of a run may be whose transaction has not committed yet."""
 
 
 def start(
@@ -121,6 +125,14 @@ def _trace(db: Database, by: Caller, ids: List[int], since: int) -> None:
             by.traces.started(run, since, by.traceparent)
 
 
+class AlreadyRetried(Refused):
+    """Another call has retried the run. ``new_run``: the run that it started."""
+
+    def __init__(self, run_id: int, new_run: int) -> None:
+        super().__init__(f"Run {run_id} was retried as run {new_run}.")
+        self.new_run = new_run
+
+
 def retry(
     db: Database,
     by: Caller,
@@ -129,17 +141,20 @@ def retry(
     from_failed: bool = False,
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    once_after: int | None = None,
 ) -> RunView:
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run. ``from_failed``: a sequence continues from the step that failed. ``changes``: values in
-    place of those that the parameters of the finished run have.
+    place of those that the parameters of the finished run have. ``once_after``: only if no run above this id retries
+    the run already.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
+        AlreadyRetried: another call has retried it, and that was not denied.
     """
     start_key = None if key is None else _retry_key(run_id, key)
 
@@ -150,6 +165,11 @@ def retry(
             # Who approved the finished run approved its parameters.
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
+            if once_after is not None:  # the start holds the lock that all retries of the run take
+                above = max(run_id, once_after - UNCOMMITTED)
+                other = retries.since(conn, former.job, run_id, above, but=started.run_id)
+                if other is not None and other.state != RunState.DENIED:
+                    raise AlreadyRetried(run_id, other.id)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 

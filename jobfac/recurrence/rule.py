@@ -19,6 +19,7 @@ from jobfac.recurrence.times import (
     TimesOfDay,
     Wildcard,
     first_after,
+    moments_after,
     narrowed,
     second_of_day,
 )
@@ -89,10 +90,12 @@ class Rule:
                 ready = [moment for moment in waiting if moment.instant < start]
                 yield from ready
                 waiting = waiting[len(ready) :]
-            found = [moment for moment in self._moments_of(day, self.times, day) if moment.instant > after]
+            if not waiting and self.overnight is None and steady_midnight(self.zone, day) is not None:
+                yield from self._moments_of(day, self.times, day, after)  # in order; a dense day is not read to its end
+                continue
+            found = [*self._moments_of(day, self.times, day, after)]
             if self.overnight is not None:
-                crossing = self._moments_of(day - ONE_DAY, self.overnight, day)
-                found += [moment for moment in crossing if moment.instant > after]
+                found += self._moments_of(day - ONE_DAY, self.overnight, day, after)
             if found:
                 waiting = sorted(waiting + found)
         yield from waiting
@@ -114,23 +117,24 @@ class Rule:
             return True
         return any(map(self.matches, self.workdays.replaced(day)))
 
-    def _moments_of(self, day: date, times: TimesOfDay, shown: date) -> Iterator[Moment]:
-        """Yield the moments of a day that come on the local day `shown`, including those that do not fire."""
+    def _moments_of(self, day: date, times: TimesOfDay, shown: date, after: datetime) -> Iterator[Moment]:
+        """Yield the moments of a day that come on the local day `shown` later than `after`, including those that do not
+        fire."""
         if not self.workdays:
             if self.matches(day):
-                yield from times.moments(self.zone, shown)
+                yield from moments_after(times, self.zone, shown, after)
             return
         holiday = self.workdays.holiday(day)
         if self.matches(day) and holiday:
             moved = self.workdays.substitute(day)
             reason = holiday + (f"; moved to {moved}" if moved else "")
-            for moment in times.moments(self.zone, shown):
+            for moment in moments_after(times, self.zone, shown, after):
                 yield moment._replace(fires=False, reason=reason)
         elif self.matches(day):
-            yield from times.moments(self.zone, shown)
+            yield from moments_after(times, self.zone, shown, after)
         elif origin := next(filter(self.matches, self.workdays.replaced(day)), None):
             reason = f"moved from {origin}, {self.workdays.holiday(origin)}"
-            for moment in times.moments(self.zone, shown):
+            for moment in moments_after(times, self.zone, shown, after):
                 yield moment._replace(reason=moment.reason or reason)
 
 

@@ -18,7 +18,7 @@ cron. The last two follow real time: 60 and 90 minutes pass between two firings.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cached_property, lru_cache
@@ -185,11 +185,28 @@ class Running:
         return int((self.anchor - start).total_seconds()) % self.step
 
 
+def _midnight(times: TimesOfDay, zone: ZoneInfo, day: date) -> datetime | None:
+    """Return the instant after which `seconds_of` counts, or None if a clock change counts on that day."""
+    if isinstance(times, FromSpans) and times.overnight and steady_midnight(zone, day - ONE_DAY) is None:
+        return None  # the count began on a day on which the clocks change
+    return steady_midnight(zone, day)
+
+
+def moments_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -> Iterator[Moment]:
+    """Yield the moments of a local day that are later than `after`; without a clock change one by one and in order."""
+    midnight = _midnight(times, zone, day)
+    if midnight is None:
+        yield from (moment for moment in times.moments(zone, day) if moment.instant > after)
+        return
+    seconds, wall = times.seconds_of(midnight), datetime.combine(day, time())
+    for index in range(bisect_right(seconds, (after - midnight).total_seconds()), len(seconds)):
+        second = timedelta(seconds=seconds[index])
+        yield Moment(midnight + second, wall + second)
+
+
 def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -> datetime | None:
     """Return the first firing instant of the local day that is later than `after`, or None."""
-    midnight = steady_midnight(zone, day)
-    if isinstance(times, FromSpans) and times.overnight and steady_midnight(zone, day - ONE_DAY) is None:
-        midnight = None  # the count began on a day on which the clocks change
+    midnight = _midnight(times, zone, day)
     if midnight is None:
         found = _firing(times, zone, day)
         index = bisect_right(found, after)

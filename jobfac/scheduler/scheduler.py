@@ -138,7 +138,8 @@ class Scheduler:
         """Work until stopped. Waits while the database is unreachable.
 
         Raises:
-            Unreachable: at the start, the database was unreachable or has another schema.
+            Unreachable: at the start, the database was unreachable or has another schema; or its file was replaced
+                or is damaged.
         """
         self._db.check_schema()
         self._log.info("scheduler started", action="scheduler_started")
@@ -146,6 +147,8 @@ class Scheduler:
         pause = 0.0
         try:
             while not self._is_stopped(pause):
+                self._db.dialect.check_file()
+                self._db.damage.check()
                 pause = self._turn()
         finally:
             self._notifier.close()
@@ -214,18 +217,13 @@ class Scheduler:
         return [
             Metric("counter", "jobfac_scheduler_inserted", "Due runs that it inserted", self._inserted),
             Metric("counter", "jobfac_scheduler_expired_leases", "Workers that it expired", self._expired),
-            *(
-                Metric(
-                    kind,
-                    f"jobfac_scheduler_duty_{name}",
-                    text,
-                    {d.name: getattr(d, field) for d in self._duties},
-                    "duty",
-                )
-                for kind, name, field, text in DUTY_METRICS
-            ),
+            *(self._duty_metric(*row) for row in DUTY_METRICS),
             *self._notifier.metrics(),
         ]
+
+    def _duty_metric(self, kind: Kind, name: str, field: str, text: str) -> Metric:
+        values = {duty.name: getattr(duty, field) for duty in self._duties}
+        return Metric(kind, f"jobfac_scheduler_duty_{name}", text, values, "duty")
 
     def _rewind(self) -> float:
         if not self._rewind_after:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, SKIP, rows, utcnow
 from jobfac.database.tables import note, run
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
+from jobfac.errors import no_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
 from jobfac.store.runs.event import Event
@@ -33,6 +34,17 @@ UNACKNOWLEDGED = f"run.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND run.acknowl
 _SHOWN = sa.select(*(note.c[name] for name in columns(NoteView)))
 
 
+def lock_run(conn: sa.Connection, run_id: int) -> None:
+    """Let no purge remove a finished run until the transaction ends.
+
+    Raises:
+        NotFound: it has just been removed.
+    """
+    if conn.execute(sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id == run_id)).first():
+        return
+    raise no_run(run_id)
+
+
 def add(conn: sa.Connection, run_id: int, text: str, by: str) -> NoteView:
     """Write a note about a run."""
     values = {"run_id": run_id, "by": truncate_utf16(by, 128), "text": text}
@@ -41,10 +53,16 @@ def add(conn: sa.Connection, run_id: int, text: str, by: str) -> NoteView:
     return from_row(NoteView, conn.execute(_SHOWN.where(note.c.id == note_id)).mappings().one())
 
 
-def of_run(conn: sa.Connection, run_id: int) -> list[NoteView]:
-    """Return the notes about a run, oldest first."""
-    query = _SHOWN.where(note.c.run_id == run_id).order_by(note.c.id)
+def of_run(conn: sa.Connection, run_id: int, limit: int | None = None, after: int = 0) -> list[NoteView]:
+    """Return the notes about a run, oldest first: up to ``limit`` of those with a greater id than ``after``."""
+    query = _SHOWN.where(note.c.run_id == run_id, note.c.id > after).order_by(note.c.id).limit(limit)
     return [from_row(NoteView, row) for row in conn.execute(query).mappings()]
+
+
+def newest_of_run(conn: sa.Connection, run_id: int, limit: int) -> list[NoteView]:
+    """Return up to ``limit`` notes about a run, the newest ones, oldest first."""
+    query = _SHOWN.where(note.c.run_id == run_id).order_by(note.c.id.desc()).limit(limit)
+    return [from_row(NoteView, row) for row in conn.execute(query).mappings()][::-1]
 
 
 def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
@@ -81,7 +99,7 @@ def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, (given.c.job == run.c.job) & (given.c.success > run.c.id))
-        .with_hint(run, PASS, "mssql")
+        .with_hint(run, SKIP, "mssql")
         .where(sa.text(UNACKNOWLEDGED))
         .order_by(run.c.id)
         .limit(BATCH)

@@ -23,8 +23,8 @@ from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row, from_rows
 
-RUNNING, ENDED, DUE, FAILED = 200, 100, 50, 50
-"""The maximum number of running runs, ended runs, due schedules and unacknowledged failures in an overview."""
+RUNNING, ENDED, DUE, FAILED, HOLDS = 200, 100, 50, 50, 50
+"""The maximum number of running runs, ended runs, due schedules, unacknowledged failures and holds in an overview."""
 
 RECENT = 2000
 """How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
@@ -64,8 +64,9 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
         from_rows(RunLine, conn.execute(queries.ended, parameters)),
         from_rows(DueSchedule, conn.execute(queries.due, parameters)),
         from_rows(RunLine, failures),
-        holding,
+        holding[:HOLDS],
         [from_row(OverdueView, row) for row in overdue],
+        max(0, len(holding) - HOLDS),
     )
 
 

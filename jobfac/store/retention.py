@@ -34,7 +34,7 @@ from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
-from jobfac.store import audit, jobs, outbox, statistics
+from jobfac.store import audit, jobs, outbox, statistics, upstream
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
 from jobfac.store.schedules import arriving
@@ -117,6 +117,7 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
                 yield runs
     for forget, age in (
         (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age), (arriving.forget, keep.age),
+        (upstream.forget_orphans, 0.0),
         (statistics.forget, keep.statistics), (audit.forget, keep.audit),
     ):  # fmt: skip
         more = True

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import rows
-from jobfac.database.tables import run, upstream, upstream_end
+from jobfac.database.dialects import PASS, rows
+from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.database.types import BigId, flag
 from jobfac.definitions.triggers import After
+
+BATCH = 500
+"""The maximum number of ends that one transaction removes."""
 
 
 class End(NamedTuple):
@@ -66,6 +69,21 @@ def forget(conn: sa.Connection, schedule_ids: Collection[int]) -> None:
     given = rows.rows_parameter({"schedule_id": schedule_id} for schedule_id in schedule_ids)
     for statement in _forget(conn.dialect.name):
         conn.execute(statement, given)
+
+
+def forget_orphans(conn: sa.Connection, age: float) -> bool:
+    """Remove up to ``BATCH`` ends of schedules that are gone. Returns True if there may be more.
+
+    A transaction that records an end does not wait for one that removes the schedule.
+    """
+    exists = sa.exists(sa.select(schedule.c.id).where(schedule.c.id == upstream_end.c.schedule_id))
+    query = (
+        sa.select(*upstream_end.primary_key.columns).with_hint(upstream_end, PASS, "mssql").where(~exists).limit(BATCH)
+    )
+    found = [dict(row) for row in conn.execute(query).mappings()]
+    if found:
+        conn.execute(rows.deletion(conn.dialect.name, upstream_end), rows.rows_parameter(found))
+    return len(found) == BATCH
 
 
 @functools.cache

@@ -60,8 +60,9 @@ class Overview(NamedTuple):
         ended: the runs that ended last, latest first.
         due: the schedules that are due next, soonest first.
         failures: the failures that nobody has acknowledged, latest first.
-        holds: the active holds, oldest first.
+        holds: the first active holds, oldest first.
         overdue: the jobs whose expected success is missing, the longest first.
+        more_holds: how many active holds there are beside ``holds``.
     """
 
     now: datetime
@@ -76,6 +77,7 @@ class Overview(NamedTuple):
     failures: list[RunLine]
     holds: list[HoldView]
     overdue: list[OverdueView]
+    more_holds: int = 0
 
 
 class Counts(NamedTuple):

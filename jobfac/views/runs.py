@@ -108,7 +108,11 @@ class PastRun(NamedTuple):
 
 
 class AttemptView(NamedTuple):
-    """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one."""
+    """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one.
+
+    ``pid``: the program's on the worker's machine. After its end, and in a restored database, another program may have
+    it, and other runs may have written the files.
+    """
 
     run_id: int
     number: int

@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.telemetry.logs import logger
@@ -109,8 +111,8 @@ class WorkPoller:
             if self._ended.wait(pause) if pause else self._ended.is_set():
                 return
             try:
-                found = self._poll(armed)
-            except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
+                found = self._db.retrying(partial(self._poll, armed), 0)
+            except (Unreachable, sa.exc.DBAPIError) as error:
                 self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
                 self._ended.wait(RETRY_INTERVAL)
                 continue

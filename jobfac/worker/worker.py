@@ -137,6 +137,7 @@ class Worker:
         Raises:
             Unreachable: at the start, the database did not answer or has another schema version.
             DatabaseReplaced: the database file was deleted or replaced. The worker has killed its programs.
+            DatabaseDamaged: the database file is damaged. The worker has drained.
         """
         self._db.check_schema()
         become_subreaper()
@@ -151,7 +152,10 @@ class Worker:
         try:
             while not self._is_done():
                 self._db.dialect.check_file()
+                limit = self._settings.drain_limit if self._held.live else 0.0
+                self._database.drain_if_damaged(self._phases, limit, self._log)
                 self._iterate()
+            self._db.damage.check()
         finally:
             with self._pulse.waiting():
                 self._shut_down()

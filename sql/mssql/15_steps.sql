@@ -221,6 +221,11 @@ BEGIN
             EXEC jobfac.lock_rule @resource = @resource;
         END;
     END;
+    IF @retry_of IS NOT NULL
+    BEGIN
+        SET @resource = CONCAT(N'jobfac:retry:', @retry_of);
+        EXEC jobfac.lock_rule @resource = @resource;
+    END;
     IF @key IS NOT NULL
     BEGIN
         -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into

@@ -383,7 +383,9 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
     EXEC jobfac.check_text @text = @said;
-    IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
+    DECLARE @ended DATETIME2(3);
+    SELECT @ended = r.ended_at FROM jobfac.run AS r WHERE r.id = @run;
+    IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
         THROW 50003, @sentence, 1;
@@ -408,6 +410,13 @@ BEGIN
     ELSE
         SAVE TRANSACTION jobfac_note;
     BEGIN TRY
+        -- A purge may just be removing a finished run. It would leave the note behind.
+        IF @ended IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE r.id = @run)
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
         IF @acknowledge = 1
         BEGIN
             UPDATE jobfac.run

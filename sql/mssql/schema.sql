@@ -2287,6 +2287,11 @@ BEGIN
             EXEC jobfac.lock_rule @resource = @resource;
         END;
     END;
+    IF @retry_of IS NOT NULL
+    BEGIN
+        SET @resource = CONCAT(N'jobfac:retry:', @retry_of);
+        EXEC jobfac.lock_rule @resource = @resource;
+    END;
     IF @key IS NOT NULL
     BEGIN
         -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
@@ -2842,7 +2847,9 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
     EXEC jobfac.check_text @text = @said;
-    IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
+    DECLARE @ended DATETIME2(3);
+    SELECT @ended = r.ended_at FROM jobfac.run AS r WHERE r.id = @run;
+    IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
         THROW 50003, @sentence, 1;
@@ -2867,6 +2874,13 @@ BEGIN
     ELSE
         SAVE TRANSACTION jobfac_note;
     BEGIN TRY
+        -- A purge may just be removing a finished run. It would leave the note behind.
+        IF @ended IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE r.id = @run)
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
         IF @acknowledge = 1
         BEGIN
             UPDATE jobfac.run

@@ -17,9 +17,12 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Refused, Unreachable, WrongSchema
+from jobfac.scheduler import Scheduler
+from jobfac.settings import Settings
 from jobfac.store.audit import note
 from jobfac.store.history import search
 from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.support.api_stage import Served
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 
@@ -224,15 +227,48 @@ def test_a_damaged_file_is_named_with_the_remedy(sqlite_factory: Factory) -> Non
     assert {one["state"] for one in damaged} == {"problem"}
 
 
-def test_a_worker_on_a_damaged_file_can_be_drained(sqlite_fleet: Fleet) -> None:
+def test_a_worker_on_a_damaged_file_drains_and_stops(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(endless={"command": ["sleep", "1000"]})
-    worker = fleet.worker(JOBFAC_DRAIN_LIMIT="0.1")
-    (run_id,) = fleet.start("endless")
+    fleet.define(brief={"command": ["sh", "-c", "until [ -e go ]; do sleep 0.05; done; echo done > ended"]})
+    worker = fleet.worker(JOBFAC_DRAIN_LIMIT="60", JOBFAC_HEARTBEAT="0.5")
+    (run_id,) = fleet.start("brief")
     fleet.wait(run_id, "running")
     damage_runs(fleet.folder / "jobfac.db")
-    worker.terminate()
-    worker.wait(20)
+    fleet.db.transact(note, "me", "test", "nothing")  # so that the worker reads the pages again
+    wait_for(lambda: "draining, then stopping" in fleet.log(worker), "it finds the damage")
+    (fleet.folder / "go").touch()
+    assert worker.wait(20) == 5
+    assert "its file is damaged" in fleet.log(worker).strip().splitlines()[-1]
+    assert (fleet.folder / "ended").exists()
+
+
+def test_a_scheduler_on_a_damaged_file_stops(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    damage_runs(Path(str(db.url.database)))
+    with pytest.raises(DatabaseDamaged, match="file is damaged"):
+        Scheduler(db, Settings(), "s").run()
+    db.close()
+
+
+def test_one_error_is_no_certain_damage(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    db.damage.note(DatabaseDamaged("malformed"))
+    assert (db.damage.is_suspected, db.damage.certain(), db.damage.is_suspected) == (True, None, False)
+    damage_runs(Path(str(db.url.database)))
+    db.damage.note(DatabaseDamaged("malformed"))
+    assert db.damage.certain() is None  # the whole file is not read again so soon
+    db.close()
+
+
+def test_the_health_of_an_api_on_a_damaged_file(served: Served) -> None:
+    assert served.client(None).get("/healthz").status_code == 200
+    damage_runs(Path(str(served.db.url.database)))
+    assert served.viewer.get("/v1/runs").status_code == 503
+    answer = served.client(None).get("/healthz")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "The database file is damaged; the server's log says more.",
+    )
 
 
 def test_a_backup_includes_the_log_and_is_private(sqlite_factory: Factory) -> None:

@@ -40,7 +40,7 @@ class Order:
             self.names += names
             return problem
         # A receipt in the audit is a row of this operation, for which no other transaction waits.
-        if not _ROWS.search(statement) or "FROM jobfac.audit WITH" in statement:
+        if not _ROWS.search(statement) or "FROM jobfac.audit WITH" in statement or statement.startswith("CREATE "):
             return None
         self.rows = self.rows or statement[:120]
         table = _TABLE.search(statement)

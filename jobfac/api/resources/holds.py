@@ -10,9 +10,16 @@ from jobfac.views.serialization import all_as_json, as_json
 
 
 def list_holds(request: ApiRequest, query: parameters.HoldsQuery) -> ApiResponse:
-    """List holds."""
-    found = request.db.query(operations.list_holds, request.by, query.all, retry_for=RETRY_FOR)
-    return ApiResponse({"items": all_as_json(found)})
+    """List the active holds, oldest first; with `all` also those that have ended, newest first.
+
+    With a key that is limited to categories, a page may have fewer items than `limit`, or none, and `next_cursor`
+    continues it.
+    """
+    found = request.db.query(
+        operations.list_holds, request.by, query.all, query.limit, query.after, retry_for=RETRY_FOR
+    )
+    cursor = None if found.cursor is None else str(found.cursor)
+    return ApiResponse({"items": all_as_json(found.holds), "next_cursor": cursor})
 
 
 def hold(request: ApiRequest, body: parameters.HoldBody) -> ApiResponse:

@@ -13,14 +13,16 @@ from jobfac.views.runs import NoteView
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def list_notes(request: ApiRequest, run: int) -> ApiResponse:
-    """List the notes about a run."""
+def list_notes(request: ApiRequest, run: int, query: parameters.PageQuery) -> ApiResponse:
+    """List the notes about a run, oldest first."""
 
     def read(conn: sa.Connection) -> list[NoteView]:
         visible_run(conn, request.caller, run)
-        return notes.of_run(conn, run)
+        return notes.of_run(conn, run, query.limit + 1, query.after or 0)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    found = request.db.query(read, retry_for=RETRY_FOR)
+    cursor = str(found[query.limit - 1].id) if len(found) > query.limit else None
+    return ApiResponse({"items": all_as_json(found[: query.limit]), "next_cursor": cursor})
 
 
 def add_note(request: ApiRequest, run: int, body: parameters.NoteBody) -> ApiResponse:

@@ -73,8 +73,7 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     A search that must read very many runs stops early: a page may have fewer items than `limit`, or none, and
     `next_cursor` continues it.
     """
-    below = None if query.cursor is None else int(query.cursor)
-    wanted = query.wanted()._replace(categories=request.caller.categories, below=below)
+    wanted = query.wanted()._replace(categories=request.caller.categories, below=query.after)
     found = request.db.query(_found, wanted, query.limit, retry_for=RETRY_FOR)
     next_cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})

@@ -1,5 +1,6 @@
 """Health, metrics and the OpenAPI document."""
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import metrics, models
@@ -7,7 +8,9 @@ from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 
 
 async def health(request: ApiRequest) -> ApiResponse:
-    """Check that the process is alive, even while all threads are busy."""
+    """Check that the process is alive, even while all threads are busy, and that its database file is not damaged."""
+    if request.db.damage.is_suspected:
+        await run_in_threadpool(request.db.damage.check)
     return ApiResponse({"status": "ok"})
 
 

@@ -12,7 +12,7 @@ HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 """A key that can be the value of a header."""
 
 PAGE = 500
-"""The maximum number of runs or jobs in one request."""
+"""The maximum number of items of a list in one request."""
 
 
 class HttpApi:

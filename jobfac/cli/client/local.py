@@ -239,10 +239,10 @@ class Local(LocalAdministration):
 
         return holds.release(self._db, self._by, hold_id)
 
-    def holds(self, ended: bool) -> "list[HoldView]":
+    def holds(self, ended: bool, limit: int) -> "list[HoldView]":
         from jobfac.operations import holds
 
-        return self._db.query(holds.list_holds, self._by, ended)
+        return self._db.query(holds.list_holds, self._by, ended, limit).holds
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":
         from jobfac.operations import notes

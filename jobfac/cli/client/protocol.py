@@ -200,7 +200,7 @@ class Backend(Administration, Protocol):
     def release(self, hold_id: int) -> "HoldView":
         """End a hold."""
 
-    def holds(self, ended: bool) -> "list[HoldView]":
+    def holds(self, ended: bool, limit: int) -> "list[HoldView]":
         """The active holds, oldest first; with ``ended`` also those that have ended, newest first."""
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":

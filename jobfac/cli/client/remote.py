@@ -77,7 +77,7 @@ class Remote(RemoteAdministration):
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
-        notes = self._list(NoteView, f"/v1/runs/{run_id}/notes")
+        notes = [from_json(NoteView, item) for item in self._pages(f"/v1/runs/{run_id}/notes", None, {})]
         changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
         return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
@@ -228,8 +228,9 @@ class Remote(RemoteAdministration):
     def release(self, hold_id: int) -> HoldView:
         return from_json(HoldView, self._api.call("DELETE", f"/v1/holds/{hold_id}", repeatable=True))
 
-    def holds(self, ended: bool) -> list[HoldView]:
-        return self._list(HoldView, "/v1/holds", all="true" if ended else "false")
+    def holds(self, ended: bool, limit: int) -> list[HoldView]:
+        query = {"all": "true" if ended else "false"}
+        return [from_json(HoldView, item) for item in self._pages("/v1/holds", limit, query)]
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
         body = {"text": text, "acknowledge": acknowledge}

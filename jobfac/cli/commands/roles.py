@@ -12,6 +12,7 @@ from jobfac.cli import completion
 from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
 from jobfac.cli.rendering.printing import note
 from jobfac.cli.signals import on_signal, run_in_thread
+from jobfac.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
@@ -142,7 +143,7 @@ def up(
                 role.run()
             except Exception as error:
                 failures.append(error)
-                worker_role.drain(0.0)
+                worker_role.drain(None if isinstance(error, DatabaseDamaged) else 0.0)
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))

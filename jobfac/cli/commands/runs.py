@@ -13,6 +13,9 @@ from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
 from jobfac.views.runs import AttemptView, RunView, history_as_json
 
+NOTES = 100
+"""The maximum number of notes that `runs show` prints as a table."""
+
 app = group("List and show runs.")
 
 
@@ -93,7 +96,9 @@ def show_run(run: RunId, as_json: Json = False) -> None:
     print_table(history.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
     if history.notes:
         typer.echo("")
-        print_table(history.notes, {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
+        if len(history.notes) > NOTES:
+            typer.echo(f"These are the newest {NOTES} of {len(history.notes):,} notes; --json shows all.")
+        print_table(history.notes[-NOTES:], {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
     if history.changes:
         typer.echo(f"\nSince version {history.run.job_version}, which this run used, the job has changed:")
         for change in history.changes:

@@ -164,8 +164,11 @@ def _notices(overview: Overview) -> list[RenderableType]:
     held = [f"{one.sentence}{'' if one.until is None else f', until {text_of(one.until)}'}" for one in overview.holds]
     late = [f"{one.job} is overdue: it should have succeeded by {text_of(one.due_at)}" for one in overview.overdue]
     lines: list[RenderableType] = []
-    for texts, style in ((held, "yellow"), (late, "bold red")):
-        shown = texts if len(texts) <= NOTICES else [*texts[: NOTICES - 1], f"… and {len(texts) - NOTICES + 1:,} more"]
+    for texts, number, style in (
+        (held, len(held) + overview.more_holds, "yellow"),
+        (late, len(late), "bold red"),
+    ):
+        shown = texts if number <= NOTICES else [*texts[: NOTICES - 1], f"… and {number - NOTICES + 1:,} more"]
         lines += [Text(f" {printable(text)}", style=style, no_wrap=True, overflow="ellipsis") for text in shown]
     return lines
 

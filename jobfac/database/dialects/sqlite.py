@@ -30,7 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DatabaseFile, damage
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -157,7 +157,7 @@ class Sqlite:
         return _code(error) in TRANSIENT and self.lasting_fault(error) is None
 
     def is_damaged(self, error: BaseException) -> bool:
-        return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        return _code(error) in DAMAGE_CODES
 
     def lasting_fault(self, error: BaseException) -> str | None:
         if self.is_damaged(error):
@@ -167,9 +167,8 @@ class Sqlite:
         return self._file.fault()
 
     def passing_fault(self, error: BaseException) -> str | None:
-        if self._file is None or _code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return None
-        return self._file.no_space()
+        is_full = self._file is not None and _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return self._file.no_space() if self._file is not None and is_full else None
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:

@@ -76,7 +76,7 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:
-            lines.append(_retried(db, by, run, former))
+            lines.append(_retried(db, by, run, former, newest))
     return lines
 
 
@@ -90,11 +90,13 @@ def _why_not(run: RunView, former: Mapping[int, retries.Retry], inside: Collecti
     return None
 
 
-def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry]) -> ManyView:
+def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry], newest: int) -> ManyView:
     # The key makes a second call find the run of the first one. After a retry that was denied it is another key.
     key = f"many {former[run.id].id}" if run.id in former else "many"
     try:
-        new = starting.retry(db, by, run.id, key=key)
+        new = starting.retry(db, by, run.id, key=key, once_after=newest)
+    except starting.AlreadyRetried as error:
+        return _line(run, Result.SKIPPED, f"it was retried as run {error.new_run}")
     except (Forbidden, NotFound, Refused) as error:
         return _line(run, Result.REFUSED, error.fact)
     if new.state == RunState.DENIED:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,9 +16,6 @@ from jobfac.views.holds import HoldView, first_over
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.waiting import WaitingRun
-
-LIST = 1000
-"""The maximum number of holds in a list."""
 
 _SHOWN = sa.select(*(start_hold.c[name] for name in columns(HoldView)))
 _ACTIVE = _SHOWN.with_hint(start_hold, PASS, "mssql").where(is_active()).order_by(start_hold.c.id)
@@ -42,10 +40,20 @@ def of_categories(conn: sa.Connection, found: Sequence[HoldView], categories: Se
     ]
 
 
-def every(conn: sa.Connection) -> list[HoldView]:
-    """Return up to ``LIST`` holds, ended ones included, newest first."""
-    query = _SHOWN.order_by(start_hold.c.id.desc()).limit(LIST)
-    return [from_row(HoldView, row) for row in conn.execute(query).mappings()]
+class HoldPage(NamedTuple):
+    """A part of a list of holds. ``cursor``: the id after which the list continues; None: these were the last."""
+
+    holds: list[HoldView]
+    cursor: int | None
+
+
+def page(conn: sa.Connection, ended: bool, limit: int, cursor: int | None) -> HoldPage:
+    """Return up to ``limit`` active holds, oldest first; with ``ended`` also ended ones, newest first."""
+    query = _SHOWN.order_by(start_hold.c.id.desc()) if ended else _ACTIVE
+    if cursor is not None:
+        query = query.where(start_hold.c.id < cursor if ended else start_hold.c.id > cursor)
+    found = [from_row(HoldView, row) for row in conn.execute(query.limit(limit + 1)).mappings()]
+    return HoldPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
 def get(conn: sa.Connection, hold_id: int) -> HoldView:

@@ -1,5 +1,6 @@
 """A request to run a job."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,3 +67,17 @@ class StartRequest:
         """Return how many of ``most`` starts like this one may be in one transaction; at least one."""
         texts = [*(self.arguments or ()), self.payload or "", json.dumps(self.overrides or {}, ensure_ascii=False)]
         return min(most, max(1, WRITTEN // sum(map(len, texts))))
+
+    @property
+    def locks(self) -> set[str]:
+        """The named locks that keep apart starts with the same key, and retries of the same run.
+
+        The lock of a key is a hash of job and key. The procedure ``start_job`` uses the same name. Keys that the
+        database treats as equal (it ignores case and trailing blanks) have the same lock.
+        """
+        names = set() if self.retry_of is None else {f"jobfac:retry:{self.retry_of}"}
+        if self.key is not None:
+            text = f"{self.job.lower()}/{self.key.lower().rstrip(' ')}"
+            digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()
+            names.add(f"jobfac:start:{digest}")
+        return names

@@ -58,14 +58,14 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
 
 def start_once(conn: sa.Connection, request: StartRequest) -> Started:
     """Do the same as ``start``, and also return whether the run is new."""
-    if request.key is None:
+    if not request.locks:
         return _started(conn, request, checked_row(conn, request))
     if (found := _started_with(conn, request)) is not None:
         return found
     values = checked_row(conn, request)
     # Of two starts with the same key, the second waits here for the first. A lock on the index instead would lock the
     # gap into which all new keys of the job may fall.
-    admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
+    admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], request.locks)
     return _started_with(conn, request) or _started(conn, request, values)
 
 
@@ -77,22 +77,12 @@ def _started(conn: sa.Connection, request: StartRequest, values: Mapping[str, An
 def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
     """Return the run that was started with the request's key, or None."""
     query = sa.select(run.c.id, run.c.for_worker).where(run.c.job == request.job, run.c.start_key == request.key)
-    found = conn.execute(query).first()
+    found = None if request.key is None else conn.execute(query).first()
     if found is None:
         return None
     check_repeat(conn, int(found.id), request)
     pinned = found.for_worker is not None and request.key is not None
     return Started(int(found.id), False, others(conn, request.job, request.key or "") if pinned else ())
-
-
-def _name_of_key(request: StartRequest) -> str:
-    """Return the named lock of a start's key: a hash of job and key. The procedure ``start_job`` uses the same name.
-
-    Keys that the database treats as equal (it ignores case and trailing blanks) have the same lock.
-    """
-    text = f"{request.job.lower()}/{(request.key or '').lower().rstrip(' ')}"
-    digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()
-    return f"jobfac:start:{digest}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -135,7 +125,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     values = _single(checked_row(conn, request))
     # Of two calls with the same key, the second waits here for the first.
     rules = [] if _is_later(request) else [admission.Rule.of(values)]
-    admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
+    admission.lock(conn, rules, replace(request, key=keys[0]).locks)
     found = _started_with_any(conn, request.job, keys)
     if missing := [key for key in keys if key not in found]:
         rows = [{**values, "start_key": key} for key in missing]

@@ -21,6 +21,9 @@ from jobfac.views.results.load import LoadView
 DENSE = 10_000
 """The maximum number of due times of one schedule that are counted."""
 
+SPARSE, TOTAL = 1000, 100_000
+"""So many due times of each schedule are counted, and of all schedules together so many more."""
+
 USUAL_DAYS = 30
 """The days of statistics from which usual durations are computed."""
 
@@ -66,11 +69,15 @@ def read_load(conn: sa.Connection, days: int) -> LoadView:
     used: set[str] = set()
     due: dict[tuple[str, str], list[datetime]] = {}
     rules = list(_rules(conn, stored))
+    left = TOTAL
     for job_id, name, rule in rules:
         if rule.is_calendar:
-            times = list(islice(due_times(rule, now - TICK, until - TICK), DENSE + 1))
-            due[job_id, name] = times[:DENSE]
-            if len(times) > DENSE:
+            coming = due_times(rule, now - TICK, until - TICK)
+            times = list(islice(coming, SPARSE))
+            times += islice(coming, min(DENSE - SPARSE, left))
+            left -= max(0, len(times) - SPARSE)
+            due[job_id, name] = times
+            if next(coming, None) is not None:
                 dense.append(f"{job_id}/{name}")
     expansion = Expansion(stored, usual, crews, _followers(rules, due))
     for (job_id, name), times in due.items():

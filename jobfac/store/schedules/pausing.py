@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import TO_ACKNOWLEDGE
@@ -28,6 +29,8 @@ def pause_failing(conn: sa.Connection, finished: Iterable[Finished]) -> list[str
     paused = []
     for job_id, one in sorted(stored.items()):
         limit = one.definition.pause_after if isinstance(one, jobs.Stored) else None
+        if limit is not None:  # of two transactions with failures, neither would see the failure of the other
+            locks.take_now(conn, [f"jobfac:failures:{job_id}"])
         if limit is not None and _fails(conn, job_id, limit) and (names := _pause(conn, job_id)):
             why = f"it has failed {limit} times in a row"
             body = {"job": job_id, "schedules": names, "failures": limit}

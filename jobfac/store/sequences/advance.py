@@ -52,13 +52,16 @@ def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     """Do the same as ``begin_queued``, and also return how many sequences were begun."""
     waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
+    if not waiting:
+        return Begun(0, [])
+    is_held = bool(reading.active(conn))  # a hold that is placed after this may come too late, as for a worker's claim
     # After it has set runs aside, which locks them, the transaction must not wait for named locks.
-    if not waiting or moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE]):
+    if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
         return Begun(0, [])
     lock_rules(conn, (), waiting)
     no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
     taken = conn.execute(dialect_of(conn).claim(limit), no_worker).all()
-    held = workers.put_back_held(conn, [row.id for row in taken])
+    held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
     begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
     return Begun(len(begun), conclude(conn, [row.id for row in begun], by))

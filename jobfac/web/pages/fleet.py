@@ -6,10 +6,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from jobfac.operations import holds
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
-from jobfac.views.holds import HoldView
 from jobfac.views.overview import Overview, RunLine
 from jobfac.views.workers import SchedulerView
 from jobfac.web import commands
@@ -22,11 +20,10 @@ SEQUENCES = jobs.SEQUENCE_QUEUE
 def fleet(visit: Visit) -> Response:
     """Show the live workers and the schedulers."""
 
-    def read(conn: sa.Connection) -> tuple[Overview, list[HoldView], list[SchedulerView]]:
-        seen = overview.read(conn, visit.caller.categories)
-        return seen, holds.list_holds(conn, visit.by), schedulers.schedulers(conn)
+    def read(conn: sa.Connection) -> tuple[Overview, list[SchedulerView]]:
+        return overview.read(conn, visit.caller.categories), schedulers.schedulers(conn)
 
-    numbers, (seen, held, found) = visit.together(read)
+    numbers, (seen, found) = visit.together(read)
     runs: defaultdict[str, list[RunLine]] = defaultdict(list)
     for run in seen.running:
         if run.worker is not None:
@@ -34,8 +31,9 @@ def fleet(visit: Visit) -> Response:
     served = {pool for worker in seen.workers for pool in worker.pools} | {SEQUENCES}
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
-        holds=held, runs=runs, queued=seen.queued, served=served, sequences=SEQUENCES, now=seen.now,
-        schedulers=found, silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
+        holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued, served=served,
+        sequences=SEQUENCES, now=seen.now, schedulers=found,
+        silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from jobfac.operations import holds
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
 from jobfac.store.history import waiting
@@ -31,6 +30,7 @@ class Situation(NamedTuple):
     failures: list[RunLine]
     open: int
     holds: list[HoldView]
+    more_holds: int
     overdue: list[OverdueView]
     running: list[RunLine]
     slots: int
@@ -54,7 +54,8 @@ def now(visit: Visit) -> Response:
         return Situation(
             seen.failures[:FAILURES],
             len(seen.failures),
-            holds.list_holds(conn, visit.by),
+            seen.holds,
+            seen.more_holds,
             seen.overdue,
             seen.running[:RUNNING],
             sum(one.slots for one in active),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jobfac.database.engine import Database
+from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
 
 T = TypeVar("T")
@@ -66,6 +67,18 @@ class LoopDatabase:
                     self._began = None
                 if self._error is not None:
                     raise self._error
+
+    def drain_if_damaged(self, phases: Phases, limit: float, log: Any) -> None:
+        """Let the worker drain for at most ``limit`` seconds if the database file is damaged for certain.
+
+        What its programs do elsewhere need not be lost, but no outcome may ever be stored.
+        """
+        watch = self._db.damage
+        if not watch.is_suspected or (error := self.do(watch.certain)) is None:
+            return
+        if not phases.is_signalled:
+            log.error("draining, then stopping", action="database_damaged", reason=str(error))
+        phases.signal(time.monotonic() + limit)
 
     def _watch(self) -> None:
         while not self._ended.wait(PAUSE if self._is_busy() else REST):

@@ -32,7 +32,7 @@ def overlapping(db: Database, first: Callable[[], Any], second: Callable[[], Any
 
     def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
         is_mine = threading.get_ident() == mine
-        if not is_mine and "sp_getapplock" in statement:
+        if not is_mine and paused.is_set() and "sp_getapplock" in statement:
             waits.set()
         if is_mine and not paused.is_set() and "INTO jobfac.job_version" in statement:
             paused.set()
@@ -90,3 +90,20 @@ def test_a_rollback_and_an_application_keep_what_another_caller_stores(db: Datab
 
     overlapping(db, lambda: jobs.apply(db, ME, read), lambda: jobs.disable(db, YOU, "other"))
     assert not put(db, ME, "other", "again").stored.enabled
+
+
+def test_a_job_that_is_disabled_while_an_application_plans_anew_stays_disabled(db: Database) -> None:
+    define(db, job={}, other={})
+    texts = {"job": {"command": ["new"]}, "other": {"command": ["false"]}}
+    put(db, ME, "job", "new")
+
+    def read(known: Any) -> d.Definitions:
+        if not changed:  # somebody changes the job after it was compared, so the application has to change it, too
+            with ThreadPoolExecutor(1) as pool:
+                changed.append(pool.submit(put, db, YOU, "job", "meanwhile").result(30))
+        return d.from_data({"jobs": texts}, known=known)
+
+    changed: list[Any] = []
+    overlapping(db, lambda: jobs.apply(db, ME, read), lambda: jobs.disable(db, YOU, "job"))
+    assert put(db, ME, "job", "again").stored.version > 3
+    assert not put(db, ME, "job", "again").stored.enabled

@@ -10,11 +10,11 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import start_hold
 from jobfac.operations import holds
-from jobfac.store import retention
+from jobfac.store import retention, sequences
 from jobfac.store.holds.placing import Scope
 from jobfac.store.retention import Keep
 from tests.database.operating.test_holds import ME, factory, hold, turn
-from tests.support.database import Hand, start
+from tests.support.database import Hand, define, start
 from tests.support.engines import ENGINES
 
 __all__ = ["factory"]
@@ -28,7 +28,7 @@ def test_old_holds_are_removed_when_all_that_they_held_moves_on(factory: Databas
         conn.execute(start_hold.update().where(start_hold.c.id != fresh.id).values(released_at=utcnow(-100_000)))
         conn.execute(start_hold.update().where(start_hold.c.id == open_.id).values(released_at=None))
     retention.purge_all(factory, Keep(50.0))
-    assert {one.id for one in factory.query(holds.list_holds, ME, True)} == {fresh.id, open_.id}
+    assert {one.id for one in factory.query(holds.list_holds, ME, True).holds} == {fresh.id, open_.id}
 
 
 @pytest.mark.mssql
@@ -57,3 +57,19 @@ def test_the_claim_is_the_same_statement_beside_a_hold(factory: Database) -> Non
         r"WHERE state = 'queued' AND jobfac\.run\.queue = \? ORDER BY jobfac\.run\.priority DESC, jobfac\.run\.id\)",
         " ".join(text.split()),
     ), text
+
+
+def test_a_sequence_begins_with_one_look_at_the_holds(factory: Database) -> None:
+    define(factory, a={}, all={"steps": [{"name": "one", "jobs": ["a"]}]})
+    start(factory, "all")
+    looks: list[str] = []
+
+    def listen(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        looks.extend(["look"] * ("start_hold" in statement))
+
+    sa.event.listen(factory.engine, "before_cursor_execute", listen)
+    assert factory.transact(sequences.begin, "s1").number == 1
+    assert len(looks) == 1
+    holds.hold(factory, ME, Scope(), "why")
+    start(factory, "all")
+    assert factory.transact(sequences.begin, "s1").number == 0

@@ -126,7 +126,7 @@ def test_a_hold_ends_at_its_time_and_frees_at_once(factory: Database) -> None:
     assert not poll(factory).released
     assert states(factory, ids) == ["queued"] * 3
     assert turn(factory, hand) == ids
-    (ended,) = factory.query(reading.every)
+    ((ended,), _) = factory.query(reading.page, True, 10, None)
     assert (ended.released_by, ended.released_at is not None) == ("s1: its time came", True)
 
 
@@ -293,7 +293,7 @@ def test_what_cannot_be_held_is_refused_in_a_sentence(factory: Database) -> None
         hold(factory, until=datetime(2020, 1, 1, tzinfo=UTC))
     placed = holds.hold(factory, limited, Scope(category="etl"), "r")
     of_c = hold(factory, job="c")
-    assert [one.id for one in factory.query(holds.list_holds, limited)] == [placed.id]
+    assert [one.id for one in factory.query(holds.list_holds, limited).holds] == [placed.id]
     with pytest.raises(NotFound, match=f"There is no hold {of_c.id}"):
         holds.release(factory, limited, of_c.id)
     with pytest.raises(NotFound, match="There is no hold 99"):

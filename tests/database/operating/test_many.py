@@ -1,9 +1,12 @@
 """Retry and stop many runs: each at most once, however often it is asked for."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
@@ -11,9 +14,11 @@ from jobfac.operations import notes, starting
 from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
+from jobfac.store import sequences
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.support.database import Hand, define, get, now, start, state, states
+from tests.support.tsql import call
 
 ANN = Caller("ann")
 
@@ -138,10 +143,39 @@ def test_a_run_that_somebody_retries_meanwhile_is_skipped(db: Database, monkeypa
 
     def retry_by_hand_first(db: Database, by: Caller, run_id: int, **more: Any) -> Any:
         if not by_hand:
-            by_hand.append(original(db, Caller("bob"), ids[1]).id)
+            by_hand.extend(original(db, Caller("bob"), ids[number]).id for number in (0, 1))
         return original(db, by, run_id, **more)
 
     monkeypatch.setattr(starting, "retry", retry_by_hand_first)
     lines = retry(db, Filter(job="a"))
-    assert [line.result for line in lines] == [Result.DONE, Result.SKIPPED, Result.DONE]
-    assert lines[1].reason == f"it was retried as run {by_hand[0]}"
+    assert [line.result for line in lines] == [Result.SKIPPED, Result.SKIPPED, Result.DONE]
+    assert [line.reason for line in lines[:2]] == [f"it was retried as run {run_id}" for run_id in by_hand]
+
+
+@pytest.mark.parametrize("door", ["program", "procedure"])
+def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) -> None:
+    if door == "procedure" and db.dialect.name == "sqlite":
+        pytest.skip("SQLite has no procedures")
+    define(db, a={}, b={})
+    (run_id,) = failed(db, "a", 1)
+    waits = threading.Event()
+    mine = threading.get_ident()
+
+    def listen(conn: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        if threading.get_ident() != mine and f"jobfac:retry:{run_id}" in map(str, parameters):
+            waits.set()
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            if door == "procedure":
+                by_hand = int(call(conn, "retry_run", run=run_id, by="bob"))
+            else:
+                by_hand = sequences.retry(conn, run_id, "bob").run_id
+            if db.dialect.name != "sqlite":
+                start(db, "b")  # its id is higher
+            late = pool.submit(retry, db, Filter(job="a"))
+            late.add_done_callback(lambda _: waits.set())
+            waits.wait(0.5 if db.dialect.name == "sqlite" else 30)  # SQLite's second writer waits for the first
+        (line,) = late.result(30)
+    assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {by_hand}")

@@ -1,10 +1,17 @@
 """Notes, and failures that a person or a later success acknowledges."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import note, run
+from jobfac.database.tables import note, run, upstream_end
+from jobfac.definitions import Retention
 from jobfac.errors import NotFound, Refused
 from jobfac.operations import notes as operations
 from jobfac.operations.caller import Caller
@@ -88,3 +95,54 @@ def test_notes_stay_with_their_run_and_go_with_it(db: Database) -> None:
         assert conn.execute(sa.select(sa.func.count()).select_from(note)).scalar() == 0
     with pytest.raises(NotFound):
         db.query(runs.get, run_id)
+
+
+def during(db: Database, word: str, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """Call ``second`` before ``first`` executes a statement with this word. Returns its result or error."""
+    done, running, mine = threading.Event(), list[Any](), threading.get_ident()
+
+    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if not running and word in statement and threading.get_ident() == mine:
+            running.append(pool.submit(second))
+            running[0].add_done_callback(lambda _: done.set())
+            done.wait(0.5)  # longer if it waits for a lock
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    with ThreadPoolExecutor(1) as pool:
+        first()
+        return running[0].exception(30) or running[0].result()
+
+
+def test_a_failure_is_acknowledged_once_when_a_person_and_a_success_do_it(db: Database) -> None:
+    define(db, a={})
+    hand = Hand(db)
+    failure, success = ended(db, hand, "a", RunState.FAILED), ended(db, hand, "a", RunState.SUCCEEDED)
+    during(
+        db,
+        "acknowledged_by=",
+        lambda: db.transact(notes.acknowledge_recovered, {"a": success}),
+        lambda: operations.acknowledge(db, ME, [failure]),
+    )
+    assert events(db, failure).count("acknowledged") == 1
+    assert db.transact(notes.acknowledge_recovered, {"a": success}) == 0
+
+
+def test_a_note_is_refused_when_its_run_is_just_being_removed(db: Database) -> None:
+    define(db, a={})
+    run_id = ended(db, Hand(db), "a", RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(run.update().values(counted=True))
+        conn.execute(
+            upstream_end.insert().values(schedule_id=99, run_id=run_id, job="a", state="failed", ended_at=utcnow())
+        )
+    found = during(
+        db,
+        "attempt",
+        lambda: db.transact(retention.purge, "a", Retention(age=0.001)),
+        lambda: operations.add(db, ME, run_id, "late"),
+    )
+    assert isinstance(found, NotFound)
+    retention.purge_all(db, Keep(age=1000.0))
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(note)).scalar() == 0
+        assert conn.execute(sa.select(sa.func.count()).select_from(upstream_end)).scalar() == 0

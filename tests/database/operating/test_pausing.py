@@ -1,5 +1,7 @@
 """Schedules that pause after failures in a row, and what a job usually takes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from jobfac.database.tables import audit, outbox_event, run, schedule, visit
 from jobfac.operations import approvals, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import Role, RunState
-from jobfac.store import schedules, sequences, statistics
+from jobfac.store import runs, schedules, sequences, statistics
+from jobfac.store.runs import Outcome
+from jobfac.store.workers import Claimed
 from tests.support.database import Hand, being_written, start, state
 from tests.support.sequences import Player, children
 
@@ -58,6 +62,28 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, F, F, job="b") == [[]] * 4
     db.transact(schedules.resume, "a", None, "me")
     assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
+
+
+def test_failures_that_are_stored_at_the_same_time_are_counted_together(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    start(db, "a")
+    start(db, "a")
+    one, other = hand.claim()
+
+    def fail(conn: sa.Connection, claimed: Claimed) -> list[str]:
+        finished = runs.finish(conn, hand.id, [Outcome(claimed.id, claimed.attempt, F)], "w1")
+        return schedules.pause_failing(conn, finished)
+
+    waits = threading.Event()
+    db.on_retry.append(waits.set)
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            assert fail(conn, one) == []
+            late = pool.submit(db.transact, fail, other)
+            late.add_done_callback(lambda _: waits.set())
+            waits.wait(0.5)  # SQLite's second writer waits without a retry
+        assert late.result(30) == ["a"]
 
 
 def test_a_success_that_is_just_being_counted_is_a_success(db: Database) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
@@ -9,6 +10,7 @@ from jobfac.database.tables import daily
 from jobfac.operations import jobs, schedules
 from jobfac.operations.caller import Caller
 from jobfac.states import FINAL
+from jobfac.store.schedules import load as store_load
 from jobfac.store.schedules import read_load
 from tests.support.database import Hand, now
 
@@ -94,3 +96,14 @@ def test_a_dense_schedule_is_counted_in_part(db: Database) -> None:
     assert found.dense == ["often/1"]
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(daily)).scalar_one() == 0
+
+
+def test_many_schedules_that_are_due_very_often_share_the_work(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_load, "SPARSE", 10)
+    monkeypatch.setattr(store_load, "TOTAL", 15)
+    monkeypatch.setattr(store_load, "DENSE", 20)
+    for job in "abc":
+        put(db, job, schedules=[{"every": "1s"}])
+    found = db.query(read_load, 1)
+    assert sum(hour.runs for pool in found.pools for hour in pool.hours) == (10 + 10) + (10 + 5) + 10
+    assert found.dense == ["a/1", "b/1", "c/1"]

@@ -53,9 +53,9 @@ def test_new_different_keys_of_a_job_do_not_wait_and_the_same_key_does(
 
 
 def test_keys_that_differ_in_case_or_in_trailing_blanks_have_one_lock(db: Database) -> None:
-    names = {runs.starting._name_of_key(StartRequest(job, "me", key=key)) for job in ("job", "JOB") for key in "Kk"}
-    names |= {runs.starting._name_of_key(StartRequest("job", "me", key="k  "))}
+    names = {name for job in ("job", "JOB") for key in "Kk" for name in StartRequest(job, "me", key=key).locks}
+    names |= StartRequest("job", "me", key="k  ").locks
     assert len(names) == 1
     assert len(names.pop()) < 255
-    others = {runs.starting._name_of_key(StartRequest("job", "me", key="k" * 80 + str(n) + "k" * 80)) for n in range(9)}
+    others = {name for n in range(9) for name in StartRequest("job", "me", key="k" * 80 + str(n) + "k" * 80).locks}
     assert len(others) == 9

@@ -1,8 +1,10 @@
 """Holds, notes, acknowledgement and versions over HTTP, on every engine."""
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac.database.tables import audit
+from jobfac.store import overview
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -40,6 +42,35 @@ def test_a_hold_is_placed_listed_and_released(served_everywhere: Served) -> None
     limited = served.client(served.key(Role.OPERATOR, ["etl"]))
     assert limited.post("/v1/holds", json={"reason": "r"}).status_code == 403
     assert limited.post("/v1/holds", json={"reason": "r", "category": "etl"}).status_code == 201
+
+
+def test_holds_and_notes_are_read_page_by_page(served_everywhere: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = served_everywhere
+    monkeypatch.setattr(overview, "HOLDS", 2)
+    served.define("a", category="etl")
+    run = served.start("a")
+    for word in ("one", "two", "three"):
+        served.operator.post("/v1/holds", json={"job": "a", "reason": word}).raise_for_status()
+        served.operator.post(f"/v1/runs/{run}/notes", json={"text": word}).raise_for_status()
+    shown = served.viewer.get("/v1/overview").json()
+    assert ([one["reason"] for one in shown["holds"]], shown["more_holds"]) == (["one", "two"], 1)
+    seen = {
+        ("/v1/holds", "reason"): ["one", "two", "three"],
+        ("/v1/holds?all=true", "reason"): ["three", "two", "one"],
+        (f"/v1/runs/{run}/notes", "text"): ["one", "two", "three"],
+    }
+    for (path, field), words in seen.items():
+        everything = served.viewer.get(path).json()
+        assert [one[field] for one in everything["items"]] == words
+        assert everything["next_cursor"] is None
+        glue = "&" if "?" in path else "?"
+        first = served.viewer.get(f"{path}{glue}limit=2").json()
+        second = served.viewer.get(f"{path}{glue}limit=2&cursor={first['next_cursor']}").json()
+        assert [[one[field] for one in page["items"]] for page in (first, second)] == [words[:2], words[2:]]
+        assert second["next_cursor"] is None
+        assert served.viewer.get(f"{path}{glue}limit=501").status_code == 422
+    limited = served.client(served.key(Role.VIEWER, ["other"]))
+    assert limited.get("/v1/holds?limit=1").json()["items"] == []
 
 
 def test_a_failure_is_noted_and_acknowledged(served: Served) -> None:

@@ -1,12 +1,15 @@
 """Due times of forty schedules in twelve months: the files, their independent sources and jobfac agree."""
 
 import json
+from datetime import UTC, datetime
 from itertools import takewhile
+from typing import Any
 
 import pytest
 
 from jobfac.definitions.schedule import Schedule
-from jobfac.recurrence import due_times, explain
+from jobfac.recurrence import due_times, explain, times
+from jobfac.recurrence.times import Moment
 from tests.unit.recurrence.previews import PREVIEWS, Preview, expected, path, written, year_of
 
 CASES = [pytest.param(zone, preview, id=preview.name) for zone, found in PREVIEWS.items() for preview in found]
@@ -30,3 +33,20 @@ def test_the_due_times_of_a_year_agree(zone: str, preview: Preview) -> None:
         candidates = explain(schedule, after, 20_000, only_due=only_due)
         explained = takewhile(lambda candidate: candidate.due_at <= until, candidates)
         assert written((candidate.due_at for candidate in explained if candidate.fires), zone) == lines
+
+
+@pytest.mark.parametrize("more", [{}, {"blackout": ["00:00 - 23:59"]}, {"starts": "2030-01-01"}], ids=str)
+def test_a_preview_of_every_second_reads_no_whole_days(more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def count(*values: Any) -> Moment:
+        nonlocal made
+        made += 1
+        return Moment(*values)
+
+    monkeypatch.setattr(times, "Moment", count)
+    found = list(
+        explain(Schedule.model_validate({"every": "1s", **more}), datetime(2027, 1, 5, 13, 37, tzinfo=UTC), 100)
+    )
+    assert len(found) == 100
+    assert made < 1000

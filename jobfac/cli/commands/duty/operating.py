@@ -59,11 +59,13 @@ def release(hold: HoldId, json: Json = False) -> None:
 
 
 def list_holds(
-    ended: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False, json: Json = False
+    ended: Annotated[bool, typer.Option("--all", help="Also those that have ended, newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of holds.")] = 1000,
+    json: Json = False,
 ) -> None:
     """List the active holds, oldest first."""
     with backend() as factory:
-        found = factory.holds(ended)
+        found = factory.holds(ended, limit)
     columns: Columns[HoldView] = {
         "HOLD": "id",
         "OF": _scope,

@@ -68,7 +68,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         sequences.step_history(conn, run.id, visit.caller.categories) if is_sequence else [],
         _definition(conn, run),
         outbox.find(conn, described, limit=NOTIFICATIONS, run_id=run.id),
-        notes.of_run(conn, run.id),
+        notes.newest_of_run(conn, run.id, NOTES + 1),
         versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
         counts.now(conn),
