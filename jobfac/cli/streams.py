@@ -19,5 +19,15 @@ def prepare_streams() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
+    """Print a line on standard error. Control characters are escaped, so that a text cannot control the terminal."""
+    sys.stderr.write(escaped(text) + "\n")
+
+
+def escaped(text: str) -> str:
+    """Return the text with an escape for each control character, but not for the ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

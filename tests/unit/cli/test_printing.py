@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import pytest
 
-from jobfac.cli.rendering.printing import Columns, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration, styled, text_of
+from jobfac.cli.commands.monitoring.doctor import _table as findings_table
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
+from jobfac.cli.rendering.text import cell, changed_value, duration, styled, text_of
+from jobfac.doctor import Finding, State
 from jobfac.states import RunState
 
 
@@ -105,3 +107,14 @@ def test_fields_contain_no_escape_sequences_and_their_lines_are_indented(capsys:
     assert capsys.readouterr().out == (
         "exit_message   ]0;title  [2Jdone\n              state  succeeded\n              \n              x\n"
     )
+
+
+def test_sentences_changes_and_findings_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x9b31m\u202ex\r\ny\udce9"
+    note(f"There is no job '{hostile}'.")
+    assert capsys.readouterr().err == "There is no job '\\x1b[2J\\x9b31m\\u202ex\\r\ny\\udce9'.\n"
+    assert changed_value("\x9b31m\u202e") == '"\\x9b31m\\u202e"'
+    print_drawn(findings_table([Finding("holds", State.WARNING, hostile, hostile)]))
+    shown = capsys.readouterr().out
+    assert "[2J" in shown
+    assert shown.replace("\n", "").isprintable()
