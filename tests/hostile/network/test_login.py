@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from jobfac.api import auth
 from jobfac.api.auth import MAX_FAILURES
 from jobfac.api.live import streams
 from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
-from jobfac.api.single_sign_on import SingleSignOn
+from jobfac.api.single_sign_on import PEER, SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
@@ -153,3 +154,20 @@ def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> 
             assert client.get("/v1/keys", headers=sent).status_code == 403
         assert client.get("/v1/keys", headers={name: "shared"}).status_code == 200
     db.close()
+
+
+def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one() -> None:
+    roles = {"proxy_groups_header": "X-Groups", "proxy_roles": "Büro=operator,dba=admin,*=viewer"}
+    trusted = SingleSignOn(replace(sso("127.0.0.1", "geheim-ß"), **roles))
+
+    def role(groups: bytes, person: bytes = "Jürgen".encode()) -> tuple[str, Role]:
+        headers = [(b"x-user", person), (b"x-groups", groups), (b"x-jobfac-proxy-secret", "geheim-ß".encode())]
+        caller = trusted.caller(Request({"type": "http", "headers": headers, PEER: ("127.0.0.1", 1)}))
+        assert caller is not None
+        return caller.name, caller.role
+
+    assert role("x, Büro".encode()) == ("Jürgen", Role.OPERATOR)
+    assert role(b"B\xfcro", b"J\xfcrgen") == ("Jürgen", Role.OPERATOR)  # a proxy that sends Latin-1
+    for other in ("\u00a0dba", "dba\u2003", "\u200bdba", "DBA", "x;dba", "Bu\u0308ro"):
+        assert role(other.encode())[1] == Role.VIEWER, other
+    assert role(b"\xa0dba")[1] == Role.VIEWER
