@@ -171,3 +171,20 @@ def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one(
     for other in ("\u00a0dba", "dba\u2003", "\u200bdba", "DBA", "x;dba", "Bu\u0308ro"):
         assert role(other.encode())[1] == Role.VIEWER, other
     assert role(b"\xa0dba")[1] == Role.VIEWER
+
+
+def test_a_stream_of_a_person_ends_so_that_the_proxy_decides_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy is not asked about an open stream: somebody whose groups were taken away would read on."""
+    monkeypatch.setattr(streams, "CHECK", 0.2)
+    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(auth, "PERSON_LIFETIME", 0.5)
+    db = Database(sqlite_url)
+    with Served(db, sso("127.0.0.1, ::1"), behind_proxy=True) as served:
+        person = served.client(None, headers={"X-User": "eve", "Accept": "text/event-stream"})
+        with person.stream("GET", "/v1/events", timeout=20) as stream:
+            assert stream.status_code == 200
+            for line in stream.iter_lines():  # it ends by itself
+                assert line in (": still here", "")
+    db.close()
