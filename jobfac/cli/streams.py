@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,15 @@ def prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+_CONTROLS = re.compile(rb"\x1b(?!\[[0-9;:]*m)|\xc2[\x80-\x9f]|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+"""What controls a terminal, except colours, ends of lines, tabs and the way back that progress bars take."""
+
+
+def for_terminal(output: bytes) -> bytes:
+    """Return output of a program in which only colours control the terminal of the person who reads it."""
+    return _CONTROLS.sub(lambda found: escaped(found[0].decode()).encode(), output)
 
 
 def note(text: str) -> None:

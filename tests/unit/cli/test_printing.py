@@ -8,6 +8,7 @@ import pytest
 from jobfac.cli.commands.monitoring.doctor import _table as findings_table
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, styled, text_of
+from jobfac.cli.streams import for_terminal
 from jobfac.doctor import Finding, State
 from jobfac.states import RunState
 
@@ -118,3 +119,11 @@ def test_sentences_changes_and_findings_cannot_control_the_terminal(capsys: pyte
     shown = capsys.readouterr().out
     assert "[2J" in shown
     assert shown.replace("\n", "").isprintable()
+
+
+def test_output_of_a_program_controls_no_more_of_a_terminal_than_its_colours() -> None:
+    colours = "\x1b[1;31mred\x1b[0m\t10 %\r20 %\b\n\x1b[38:5:1mä\U0001f600".encode()
+    assert for_terminal(colours) == colours
+    assert for_terminal(b"\x1b]0;title\x07\x1b[2J\xc2\x9b2J\x1b[31\x1b") == (
+        b"\\x1b]0;title\\x07\\x1b[2J\\x9b2J\\x1b[31\\x1b"
+    )
