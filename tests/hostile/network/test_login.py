@@ -14,6 +14,9 @@ from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
 from jobfac.api.single_sign_on import PEER, SingleSignOn
 from jobfac.database.engine import Database
+from jobfac.errors import Invalid
+from jobfac.operations import keys
+from jobfac.operations.caller import Caller
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
@@ -188,3 +191,12 @@ def test_a_stream_of_a_person_ends_so_that_the_proxy_decides_again(
             for line in stream.iter_lines():  # it ends by itself
                 assert line in (": still here", "")
     db.close()
+
+
+def test_a_key_has_a_name_and_no_blank_category(served: Served) -> None:
+    """The audit would name nobody; a key to the category '' looks limited and sees nothing."""
+    for body in ({"name": "  "}, {"name": "a", "categories": [" "]}):
+        answer = served.admin.post("/v1/keys", json={"role": "viewer", **body})
+        assert (answer.status_code, "must not be blank" in answer.json()["detail"]) == (422, True)
+    with pytest.raises(Invalid, match="A category must not be blank"):
+        keys.create(served.db, Caller("me"), "a", Role.VIEWER, categories=[""])
