@@ -160,8 +160,9 @@ def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> 
 
 
 def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one() -> None:
-    roles = {"proxy_groups_header": "X-Groups", "proxy_roles": "Büro=operator,dba=admin,*=viewer"}
-    trusted = SingleSignOn(replace(sso("127.0.0.1", "geheim-ß"), **roles))
+    settings = sso("127.0.0.1", "geheim-ß")
+    roles = "Büro=operator,dba=admin,*=viewer"
+    trusted = SingleSignOn(replace(settings, proxy_groups_header="X-Groups", proxy_roles=roles))
 
     def role(groups: bytes, person: bytes = "Jürgen".encode()) -> tuple[str, Role]:
         headers = [(b"x-user", person), (b"x-groups", groups), (b"x-jobfac-proxy-secret", "geheim-ß".encode())]
