@@ -38,6 +38,12 @@ LINK_LIFETIME = 3600.0
 SESSION_LIFETIME = 7 * 86400.0
 """Seconds until the session of a browser expires."""
 
+PERSON_LIFETIME = 600.0
+"""Seconds after which a stream of a person whom a proxy named ends. The client connects again; the proxy decides."""
+
+NAMED = "jobfac.named"
+"""Where a request's scope has the monotonic time at which a proxy named its person."""
+
 LINK = "log in by link"
 """What the audit says of a key that a login link made."""
 
@@ -103,6 +109,7 @@ class Authenticator:
             return self.check(request, key)
         person = self._single_sign_on.caller(request) if self._single_sign_on is not None else None
         if person is not None:
+            request.scope.setdefault(NAMED, time.monotonic())
             return person
         if (cookie := request.cookies.get(cookie_name(request))) is None:
             raise _unauthorized(
@@ -114,12 +121,12 @@ class Authenticator:
         return caller
 
     def accepts(self, request: Request) -> bool:
-        """Whether the key or the session of a request is valid."""
+        """Whether the key or the session of a request is valid, or its proxy has named the person recently."""
         try:
             self.caller(request)
         except Problem:
             return False
-        return True
+        return NAMED not in request.scope or time.monotonic() - request.scope[NAMED] < PERSON_LIFETIME
 
     def check(self, request: Request, key: str) -> Caller:
         """Return the owner of a key that came with this request.

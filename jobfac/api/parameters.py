@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -158,6 +158,9 @@ class RetryBody(Body):
     parameters: dict[str, ParameterValue] | None = None
 
 
+_SCOPES = {"pool", "category", "job"}
+
+
 class HoldBody(Body):
     """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
 
@@ -166,6 +169,13 @@ class HoldBody(Body):
     job: JobId | None = None
     reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
     until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _everything_is_meant(self) -> Self:
+        """A variable without a value, which becomes null, must not hold everything."""
+        if (self.pool, self.category, self.job) == (None, None, None) and self.model_fields_set & _SCOPES:
+            raise ValueError("pool, category or job is null; leave out all three to hold everything")
+        return self
 
 
 class NoteBody(Body):

@@ -71,20 +71,20 @@ class SingleSignOn:
             )
         if self._secret and not self._is_proven(request.headers.getlist(SECRET)):
             raise Problem(403, f"The proxy did not send {SECRET}, or not the one of the setting proxy_secret.")
-        if len(names) != 1 or not names[0].strip():
+        if len(names) != 1 or not (name := _text(names[0]).strip()):
             raise Problem(403, f"The header {self.header} must name one person.")
-        name = names[0].strip()
         sent = request.headers.getlist(self._groups) if self._groups else []
         if len(sent) > 1:  # one of them may be the client's own, which the proxy should have removed
             raise Problem(403, f"The header {self._groups} came {len(sent)} times; the proxy must send it once.")
-        groups = [one.strip() for value in sent for one in value.split(",")]
+        # Blanks and tabs alone: a group whose name begins with a no-break space is another group.
+        groups = [one.strip(" \t") for value in sent for one in _text(value).split(",")]
         granted = [self._roles[group] for group in (*groups, EVERYBODY) if group in self._roles]
         if not granted:
             raise Problem(403, f"No group of '{name}' has a role; the setting proxy_roles says which groups have one.")
         return Caller(name[:128], max(granted, key=list(Role).index))
 
     def _is_proven(self, sent: Sequence[str]) -> bool:
-        return len(sent) == 1 and hmac.compare_digest(sent[0].encode(), self._secret)
+        return len(sent) == 1 and hmac.compare_digest(_text(sent[0]).encode(), self._secret)
 
     def _is_proxy(self, peer: str) -> bool:
         try:
@@ -92,6 +92,14 @@ class SingleSignOn:
         except ValueError:
             return False
         return any(address in network for network in self._proxies)
+
+
+def _text(header: str) -> str:
+    """Return a header as the proxy meant it: proxies send names in UTF-8, and headers are read as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _secret(settings: Settings) -> str:

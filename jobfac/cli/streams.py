@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,25 @@ def prepare_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+_CONTROLS = re.compile(rb"\x1b(?!\[[0-9;:]*m)|\xc2[\x80-\x9f]|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+"""What controls a terminal, except colours, ends of lines, tabs and the way back that progress bars take."""
+
+
+def for_terminal(output: bytes) -> bytes:
+    """Return output of a program in which only colours control the terminal of the person who reads it."""
+    return _CONTROLS.sub(lambda found: escaped(found[0].decode()).encode(), output)
+
+
 def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
+    """Print a line on standard error. Control characters are escaped, so that a text cannot control the terminal."""
+    sys.stderr.write(escaped(text) + "\n")
+
+
+def escaped(text: str) -> str:
+    """Return the text with an escape for each control character, but not for the ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -9,6 +9,7 @@ import httpx
 import tenacity
 
 from jobfac.errors import JobfacError, Kind, Unreachable, Way
+from jobfac.settings.passwords import without_password
 
 Object = dict[str, Any]
 """A JSON object."""
@@ -61,12 +62,15 @@ class ApiTransport:
 
     def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
         self._url = url.rstrip("/")
+        self._shown = without_password(self._url)
         headers = {"Authorization": f"Bearer {key}"}
         timeout = httpx.Timeout(MAX_WAIT + 30)
         try:
             base = httpx.URL(self._url)
         except httpx.InvalidURL as error:
-            raise Unreachable(f"The API's URL '{self._url}' cannot be used: {error}. Check JOBFAC_API_URL.") from error
+            raise Unreachable(
+                f"The API's URL '{self._shown}' cannot be used: {error}. Check JOBFAC_API_URL."
+            ) from error
         try:
             self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=_authorities(self._url))
         except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -123,7 +127,7 @@ class ApiTransport:
             return retrying(once)
         except httpx.TransportError as error:
             way, check = proxy_words(request.url)
-            sentence = f"The API at {self._url} cannot be reached{way}: {error}. Check JOBFAC_API_URL{check}."
+            sentence = f"The API at {self._shown} cannot be reached{way}: {error}. Check JOBFAC_API_URL{check}."
             raise Unreachable(sentence) from error
 
     def read(self, response: httpx.Response) -> Object:
@@ -136,7 +140,7 @@ class ApiTransport:
         if response.is_success:
             return
         problem, status = problem_of(response), response.status_code
-        unexplained = f"{self._url} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
+        unexplained = f"{self._shown} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
         sentence = str(problem.get("detail") or unexplained)
         if status >= Kind.BUG.status:
             raise Unreachable(sentence)

@@ -17,6 +17,7 @@ from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
+from jobfac.settings.passwords import without_password
 from jobfac.times import unknown_zone
 
 PATHS = ("api_tls_certificate", "api_tls_key", "templates")
@@ -129,21 +130,21 @@ def files(slots: int) -> Iterable[Finding]:
 def api(settings: Settings) -> Iterator[Finding]:
     """Check that the API at ``api_url`` answers and accepts the key."""
     url, headers = settings.api_url, {"Authorization": f"Bearer {settings.api_key}"}
-    started = time.monotonic()
+    shown, started = without_password(url), time.monotonic()
     try:
         response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
         way, check = (
             proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", " and the proxy variables")
         )
-        found = f"{url} cannot be reached{way}: {error_text(error)}"
+        found = f"{shown} cannot be reached{way}: {error_text(error)}"
         yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")
         return
     if response.is_success:
-        yield Finding("api", State.OK, f"{url} answers in {(time.monotonic() - started) * 1000:.0f} ms")
+        yield Finding("api", State.OK, f"{shown} answers in {(time.monotonic() - started) * 1000:.0f} ms")
     elif response.status_code in (401, 403):
         remedy = "Set JOBFAC_API_KEY to a key made by `jobfac keys create`."
-        yield Finding("api key", State.PROBLEM, f"{url} does not accept it", remedy)
+        yield Finding("api key", State.PROBLEM, f"{shown} does not accept it", remedy)
     else:
         remedy = "Check JOBFAC_API_URL, and run `jobfac doctor` where the API runs."
-        yield Finding("api", State.PROBLEM, f"{url} answers {response.status_code}", remedy)
+        yield Finding("api", State.PROBLEM, f"{shown} answers {response.status_code}", remedy)

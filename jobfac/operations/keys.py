@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import LIST_KEYS, NotFound
+from jobfac.errors import LIST_KEYS, Invalid, NotFound
 from jobfac.operations.caller import Caller, transact
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Created, Role
@@ -27,7 +27,14 @@ def create(
     Args:
         categories: the only categories that the key may access; None: all.
         lifetime: seconds until it expires; None: never.
+
+    Raises:
+        Invalid: the name or a category is blank.
     """
+    if not name.strip():
+        raise Invalid("The name of a key must not be blank: events and the audit say with it who did something.")
+    if not all(one.strip() for one in categories or ()):
+        raise Invalid("A category must not be blank; leave it out for a key to all categories.")
     return transact(db, by, lambda conn: api_keys.create(conn, name, role, by.name, categories, lifetime))
 
 

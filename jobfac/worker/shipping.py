@@ -128,4 +128,4 @@ def _store(
         report_progress(conn, *execution.reported)
     for execution in unrecorded:
         if execution.process is not None:
-            note_program(conn, *execution.key, execution.process.pid, execution.paths)
+            note_program(conn, *execution.key, execution.process.pid, execution.shown_paths())

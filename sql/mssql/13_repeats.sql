@@ -6,15 +6,99 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_repeated_parameters
+    @run BIGINT,
+    @parameters NVARCHAR(MAX),
+    @differs NVARCHAR(100) OUTPUT
+AS
+-- Compare the parameters of a start with those of the run. A worker writes the values of a run in their canonical form,
+-- with the defaults, so values are compared as their type says. Durations are not compared: they have too many forms.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @definition NVARCHAR(MAX), @shown NVARCHAR(MAX), @sensitive NVARCHAR(MAX);
+    DECLARE @wanted TABLE (
+        name NVARCHAR(400) NOT NULL, place NVARCHAR(40) NOT NULL, kind NVARCHAR(20) NULL, said NVARCHAR(MAX) NULL,
+        is_given BIT NOT NULL
+    );
+    DECLARE @stored TABLE (name NVARCHAR(400) NOT NULL, place NVARCHAR(40) NOT NULL, said NVARCHAR(MAX) NULL);
+    SELECT @definition = v.definition, @shown = r.parameters, @sensitive = r.sensitive
+    FROM jobfac.run AS r
+    JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+    WHERE r.id = @run;
+    -- What is no JSON object could not have started the run.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        SET @differs = N'parameters';
+    IF @differs IS NULL AND @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        SET @differs = N'parameters';
+    IF @differs IS NOT NULL
+        RETURN;
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(g.[key], 400), N'0', JSON_VALUE(p.[value], '$.type'), g.[value], 1
+    FROM OPENJSON(@parameters) AS g
+    LEFT JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(g.[key], 400), e.[key], JSON_VALUE(p.[value], '$.type'), e.[value], 1
+    FROM OPENJSON(@parameters) AS g
+    LEFT JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    -- A default that depends on the time does not count.
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(p.[key], 400), N'0', JSON_VALUE(p.[value], '$.type'), d.[value], 0
+    FROM OPENJSON(@definition, '$.parameters') AS p
+    CROSS APPLY OPENJSON(p.[value]) AS d
+    WHERE d.[key] = N'default' AND d.[type] NOT IN (0, 4) AND CHARINDEX(N'${', d.[value]) = 0
+        AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), N'0', g.[value] FROM OPENJSON(@shown) AS g WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), e.[key], e.[value]
+    FROM OPENJSON(@shown) AS g CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), N'0', g.[value] FROM OPENJSON(@sensitive) AS g WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), e.[key], e.[value]
+    FROM OPENJSON(@sensitive) AS g CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    IF EXISTS (
+        SELECT 1 FROM @wanted AS w
+        WHERE (w.is_given = 1 OR EXISTS (SELECT 1 FROM @stored AS k WHERE k.name = w.name))
+            AND NOT EXISTS (
+                SELECT 1 FROM @stored AS s
+                WHERE s.name = w.name AND s.place = w.place
+                    AND (
+                        (s.said COLLATE Latin1_General_BIN2 = w.said AND DATALENGTH(s.said) = DATALENGTH(w.said))
+                        OR (w.kind = N'integer' AND TRY_CAST(s.said AS BIGINT) = TRY_CAST(w.said AS BIGINT))
+                        OR (w.kind = N'number' AND TRY_CAST(s.said AS FLOAT) = TRY_CAST(w.said AS FLOAT))
+                        OR (w.kind = N'date' AND TRY_CAST(s.said AS DATE) = TRY_CAST(w.said AS DATE))
+                        OR (w.kind = N'boolean' AND LOWER(LTRIM(RTRIM(s.said))) = LOWER(LTRIM(RTRIM(w.said))))
+                        OR (
+                            w.kind = N'datetime'
+                            AND TRY_CAST(s.said AS DATETIMEOFFSET) = TRY_CAST(w.said AS DATETIMEOFFSET)
+                        )
+                        OR w.kind = N'duration'
+                    )
+            )
+    )
+        SET @differs = N'parameters';
+    IF @differs IS NULL AND EXISTS (
+        SELECT 1 FROM @stored AS s
+        WHERE EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name)
+            AND NOT EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name AND w.place = s.place)
+    )
+        SET @differs = N'parameters';
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.check_repeat
     @run BIGINT, -- the run that the key gave
     @key NVARCHAR(200),
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX),
     @priority INT,
-    @delay_seconds INT
+    @delay_seconds INT,
+    @parameters NVARCHAR(MAX) = NULL
 AS
--- Refuse a start that differs in arguments, payload, priority or time from the run that its key gave.
+-- Refuse a start that differs in arguments, payload, priority, time or parameters from the run that its key gave.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @kind VARCHAR(16), @was_arguments NVARCHAR(MAX), @was_payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
@@ -91,6 +175,8 @@ BEGIN
     IF @differs IS NULL AND @ready_at IS NOT NULL AND @attempt = 0
         AND (@delay = 0 OR ABS(DATEDIFF_BIG(MILLISECOND, DATEADD(SECOND, @delay, @created_at), @ready_at)) > 1000)
         SET @differs = N'time';
+    IF @differs IS NULL
+        EXEC jobfac.check_repeated_parameters @run = @run, @parameters = @parameters, @differs = @differs OUTPUT;
     IF @differs IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(

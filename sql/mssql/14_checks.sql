@@ -32,8 +32,35 @@ BEGIN
     IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
         RETURN;
     SET @text = LEFT(@text, @most);
-    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE N'[' + NCHAR(55296) + N'-' + NCHAR(56319) + N']'
+    DECLARE @first NVARCHAR(5) = CONCAT(N'[', NCHAR(55296), N'-', NCHAR(56319), N']');
+    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE @first
         SET @text = LEFT(@text, @most - 1);
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_by
+    @by NVARCHAR(129)
+AS
+-- Refuse a name that is blank or would be cut: events and the audit say with it who did something.
+BEGIN
+    SET NOCOUNT ON;
+    IF LTRIM(RTRIM(@by)) = N''
+        THROW 50007, N'@by must not be blank; leave it out for the name of the login.', 1;
+    IF DATALENGTH(@by) > 256
+        THROW 50007, N'@by has more than 128 characters; give a shorter name.', 1;
+    EXEC jobfac.check_text @text = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_reason
+    @reason NVARCHAR(1001)
+AS
+-- Refuse a reason that would be cut.
+BEGIN
+    SET NOCOUNT ON;
+    IF DATALENGTH(@reason) > 2000
+        THROW 50007, N'@reason has more than 1,000 characters; write less.', 1;
+    EXEC jobfac.check_text @text = @reason;
 END;
 GO
 

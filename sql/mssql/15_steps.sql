@@ -341,12 +341,12 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.set_enabled
     @job NVARCHAR(128),
     @enabled BIT,
-    @by NVARCHAR(128)
+    @by NVARCHAR(129)
 AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
@@ -365,12 +365,16 @@ CREATE OR ALTER PROCEDURE jobfac.set_paused
     @job NVARCHAR(128),
     @schedule NVARCHAR(128),
     @paused BIT,
-    @by NVARCHAR(128)
+    @by NVARCHAR(129)
 AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
+    -- A variable without a value must not resume what was paused on purpose.
+    IF @schedule IS NULL
+        THROW 50007, N'@schedule is NULL; leave it out for every schedule of the job.', 1;
+    SET @schedule = NULLIF(@schedule, N'*');
     IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
     BEGIN
         SET @sentence = CONCAT(

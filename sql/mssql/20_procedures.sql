@@ -20,7 +20,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @priority INT = NULL, -- from -1000 to 1000, higher values first; NULL: the definition's
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
-    @by NVARCHAR(128) = NULL, -- NULL: the login
+    @by NVARCHAR(129) = NULL, -- at most 128 characters; NULL: the login
     @run_id BIGINT = NULL OUTPUT,
     @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
@@ -34,8 +34,11 @@ BEGIN
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     IF @priority NOT BETWEEN -1000 AND 1000
         THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @by, N'|', @parameters);
+    IF LTRIM(RTRIM(@key)) = N''
+        THROW 50007, N'@key must not be blank: all starts with a blank key would give the same run.', 1;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @parameters);
     EXEC jobfac.check_text @text = @said;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -67,7 +70,8 @@ BEGIN
                 @arguments = @arguments,
                 @payload = @payload,
                 @priority = @priority,
-                @delay_seconds = @delay_seconds;
+                @delay_seconds = @delay_seconds,
+                @parameters = @parameters;
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY
@@ -83,7 +87,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.retry_run
     @run BIGINT,
-    @by NVARCHAR(128) = NULL,
+    @by NVARCHAR(129) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
 -- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
@@ -93,7 +97,7 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
     DECLARE @arguments NVARCHAR(MAX), @payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -164,7 +168,7 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.stop_run
     @run BIGINT,
     @now BIT = 0, -- 1: without the job's grace period
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Stop a run; a sequence with all its runs. A waiting run ends here. A running one is stopped by its worker, within a
 -- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
@@ -173,7 +177,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -199,7 +203,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.enable_job
     @job NVARCHAR(128),
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Allow starts of a job again.
 BEGIN
@@ -210,7 +214,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Forbid starts of a job. Its active runs continue.
 BEGIN
@@ -221,8 +225,8 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.pause_schedule
     @job NVARCHAR(128),
-    @schedule NVARCHAR(128) = NULL, -- NULL: every schedule of the job
-    @by NVARCHAR(128) = NULL
+    @schedule NVARCHAR(128) = N'*', -- *: every schedule of the job
+    @by NVARCHAR(129) = NULL
 AS
 -- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
@@ -233,8 +237,8 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.resume_schedule
     @job NVARCHAR(128),
-    @schedule NVARCHAR(128) = NULL,
-    @by NVARCHAR(128) = NULL
+    @schedule NVARCHAR(128) = N'*',
+    @by NVARCHAR(129) = NULL
 AS
 -- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
@@ -245,13 +249,13 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.drain_worker
     @worker BIGINT, -- its id in jobfac.v_fleet
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
@@ -267,12 +271,12 @@ END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.hold
-    @pool NVARCHAR(128) = NULL,
-    @category NVARCHAR(128) = NULL,
-    @job NVARCHAR(128) = NULL, -- one of the three; none: everything
+    @pool NVARCHAR(128) = N'*',
+    @category NVARCHAR(128) = N'*',
+    @job NVARCHAR(128) = N'*', -- one of the three; none: everything
     @until DATETIME2(3) = NULL, -- UTC; NULL: until it is released
-    @reason NVARCHAR(1000) = NULL, -- everybody sees it who waits
-    @by NVARCHAR(128) = NULL,
+    @reason NVARCHAR(1001) = NULL, -- at most 1,000 characters; everybody sees it who waits
+    @by NVARCHAR(129) = NULL,
     @hold_id BIGINT = NULL OUTPUT
 AS
 -- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
@@ -280,8 +284,15 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by), @detail NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @said;
+    DECLARE @detail NVARCHAR(MAX), @is_empty BIT = 0;
+    -- A variable without a value must not hold everything, so NULL is not the default.
+    IF @pool IS NULL OR @category IS NULL OR @job IS NULL
+        SET @is_empty = 1;
+    SELECT @pool = NULLIF(@pool, N'*'), @category = NULLIF(@category, N'*'), @job = NULLIF(@job, N'*');
+    IF @is_empty = 1 AND COALESCE(@pool, @category, @job) IS NULL
+        THROW 50007, N'@pool, @category or @job is NULL; leave out all three to hold everything.', 1;
+    EXEC jobfac.check_reason @reason = @reason;
+    EXEC jobfac.check_by @by = @by;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -325,14 +336,14 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.release
     @hold BIGINT, -- its id in jobfac.v_holds
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- End a hold. A scheduler queues again what it held.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
@@ -373,7 +384,7 @@ CREATE OR ALTER PROCEDURE jobfac.add_note
     @run BIGINT,
     @text NVARCHAR(MAX) = NULL, -- NULL: only acknowledge
     @acknowledge BIT = 0, -- 1: acknowledge the run's failure, too
-    @by NVARCHAR(128) = NULL,
+    @by NVARCHAR(129) = NULL,
     @note_id BIGINT = NULL OUTPUT
 AS
 -- Write a note about a run, and acknowledge its failure.
@@ -381,8 +392,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
-    EXEC jobfac.check_text @text = @said;
+    EXEC jobfac.check_text @text = @text;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @ended DATETIME2(3);
     SELECT @ended = r.ended_at FROM jobfac.run AS r WHERE r.id = @run;
     IF @@ROWCOUNT = 0
@@ -390,7 +401,7 @@ BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
         THROW 50003, @sentence, 1;
     END;
-    IF @acknowledge = 0 AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
+    IF (@acknowledge IS NULL OR @acknowledge = 0) AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
         THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
     IF DATALENGTH(@text) > 8000
         THROW 50007, N'@text has more than 4,000 characters; write less.', 1;
@@ -455,8 +466,8 @@ CREATE OR ALTER PROCEDURE jobfac.approve
     @run BIGINT, -- a run of a sequence
     @step NVARCHAR(128), -- its step that waits for a person
     @reject BIT = 0, -- 1: reject it, and the step fails
-    @reason NVARCHAR(1000) = NULL,
-    @by NVARCHAR(128) = NULL,
+    @reason NVARCHAR(1001) = NULL, -- at most 1,000 characters
+    @by NVARCHAR(129) = NULL,
     @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for which the step asks, by name
 AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
@@ -467,8 +478,12 @@ BEGIN
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
     DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by, N'|', @parameters), @detail NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @said;
+    DECLARE @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @parameters;
+    EXEC jobfac.check_reason @reason = @reason;
+    EXEC jobfac.check_by @by = @by;
+    IF @reject IS NULL
+        THROW 50007, N'@reject must be 0, to approve the step, or 1, to reject it.', 1;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;

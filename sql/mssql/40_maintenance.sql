@@ -7,7 +7,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.purge
     @older_than_days INT = 90,
-    @job NVARCHAR(128) = NULL, -- NULL: all jobs whose definition has no retention
+    @job NVARCHAR(128) = N'*', -- *: all jobs whose definition has no retention
     @batch INT = 500,
     @seconds INT = 300, -- no batch begins later than this
     @deleted BIGINT = NULL OUTPUT
@@ -23,10 +23,13 @@ BEGIN
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @older_than_days IS NULL OR @older_than_days < 0
         THROW 50007, N'@older_than_days must be 0 or more: a negative number would delete all finished runs.', 1;
+    IF @job IS NULL
+        THROW 50007, N'@job is NULL; leave it out for all jobs whose definition has no retention.', 1;
     IF @seconds IS NULL OR @seconds < 0
         THROW 50007, N'@seconds must be 0 or more.', 1;
     IF @batch IS NULL OR @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    SET @job = NULLIF(@job, N'*');
     SET XACT_ABORT ON; -- not earlier: a refusal would roll back the caller's changes
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());

@@ -1709,15 +1709,99 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_repeated_parameters
+    @run BIGINT,
+    @parameters NVARCHAR(MAX),
+    @differs NVARCHAR(100) OUTPUT
+AS
+-- Compare the parameters of a start with those of the run. A worker writes the values of a run in their canonical form,
+-- with the defaults, so values are compared as their type says. Durations are not compared: they have too many forms.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @definition NVARCHAR(MAX), @shown NVARCHAR(MAX), @sensitive NVARCHAR(MAX);
+    DECLARE @wanted TABLE (
+        name NVARCHAR(400) NOT NULL, place NVARCHAR(40) NOT NULL, kind NVARCHAR(20) NULL, said NVARCHAR(MAX) NULL,
+        is_given BIT NOT NULL
+    );
+    DECLARE @stored TABLE (name NVARCHAR(400) NOT NULL, place NVARCHAR(40) NOT NULL, said NVARCHAR(MAX) NULL);
+    SELECT @definition = v.definition, @shown = r.parameters, @sensitive = r.sensitive
+    FROM jobfac.run AS r
+    JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+    WHERE r.id = @run;
+    -- What is no JSON object could not have started the run.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        SET @differs = N'parameters';
+    IF @differs IS NULL AND @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        SET @differs = N'parameters';
+    IF @differs IS NOT NULL
+        RETURN;
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(g.[key], 400), N'0', JSON_VALUE(p.[value], '$.type'), g.[value], 1
+    FROM OPENJSON(@parameters) AS g
+    LEFT JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(g.[key], 400), e.[key], JSON_VALUE(p.[value], '$.type'), e.[value], 1
+    FROM OPENJSON(@parameters) AS g
+    LEFT JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    -- A default that depends on the time does not count.
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(p.[key], 400), N'0', JSON_VALUE(p.[value], '$.type'), d.[value], 0
+    FROM OPENJSON(@definition, '$.parameters') AS p
+    CROSS APPLY OPENJSON(p.[value]) AS d
+    WHERE d.[key] = N'default' AND d.[type] NOT IN (0, 4) AND CHARINDEX(N'${', d.[value]) = 0
+        AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), N'0', g.[value] FROM OPENJSON(@shown) AS g WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), e.[key], e.[value]
+    FROM OPENJSON(@shown) AS g CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), N'0', g.[value] FROM OPENJSON(@sensitive) AS g WHERE g.[type] NOT IN (0, 4);
+    INSERT INTO @stored (name, place, said)
+    SELECT LEFT(g.[key], 400), e.[key], e.[value]
+    FROM OPENJSON(@sensitive) AS g CROSS APPLY OPENJSON(CASE WHEN g.[type] = 4 THEN g.[value] END) AS e;
+    IF EXISTS (
+        SELECT 1 FROM @wanted AS w
+        WHERE (w.is_given = 1 OR EXISTS (SELECT 1 FROM @stored AS k WHERE k.name = w.name))
+            AND NOT EXISTS (
+                SELECT 1 FROM @stored AS s
+                WHERE s.name = w.name AND s.place = w.place
+                    AND (
+                        (s.said COLLATE Latin1_General_BIN2 = w.said AND DATALENGTH(s.said) = DATALENGTH(w.said))
+                        OR (w.kind = N'integer' AND TRY_CAST(s.said AS BIGINT) = TRY_CAST(w.said AS BIGINT))
+                        OR (w.kind = N'number' AND TRY_CAST(s.said AS FLOAT) = TRY_CAST(w.said AS FLOAT))
+                        OR (w.kind = N'date' AND TRY_CAST(s.said AS DATE) = TRY_CAST(w.said AS DATE))
+                        OR (w.kind = N'boolean' AND LOWER(LTRIM(RTRIM(s.said))) = LOWER(LTRIM(RTRIM(w.said))))
+                        OR (
+                            w.kind = N'datetime'
+                            AND TRY_CAST(s.said AS DATETIMEOFFSET) = TRY_CAST(w.said AS DATETIMEOFFSET)
+                        )
+                        OR w.kind = N'duration'
+                    )
+            )
+    )
+        SET @differs = N'parameters';
+    IF @differs IS NULL AND EXISTS (
+        SELECT 1 FROM @stored AS s
+        WHERE EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name)
+            AND NOT EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name AND w.place = s.place)
+    )
+        SET @differs = N'parameters';
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.check_repeat
     @run BIGINT, -- the run that the key gave
     @key NVARCHAR(200),
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX),
     @priority INT,
-    @delay_seconds INT
+    @delay_seconds INT,
+    @parameters NVARCHAR(MAX) = NULL
 AS
--- Refuse a start that differs in arguments, payload, priority or time from the run that its key gave.
+-- Refuse a start that differs in arguments, payload, priority, time or parameters from the run that its key gave.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @kind VARCHAR(16), @was_arguments NVARCHAR(MAX), @was_payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
@@ -1794,6 +1878,8 @@ BEGIN
     IF @differs IS NULL AND @ready_at IS NOT NULL AND @attempt = 0
         AND (@delay = 0 OR ABS(DATEDIFF_BIG(MILLISECOND, DATEADD(SECOND, @delay, @created_at), @ready_at)) > 1000)
         SET @differs = N'time';
+    IF @differs IS NULL
+        EXEC jobfac.check_repeated_parameters @run = @run, @parameters = @parameters, @differs = @differs OUTPUT;
     IF @differs IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(
@@ -1839,8 +1925,35 @@ BEGIN
     IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
         RETURN;
     SET @text = LEFT(@text, @most);
-    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE N'[' + NCHAR(55296) + N'-' + NCHAR(56319) + N']'
+    DECLARE @first NVARCHAR(5) = CONCAT(N'[', NCHAR(55296), N'-', NCHAR(56319), N']');
+    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE @first
         SET @text = LEFT(@text, @most - 1);
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_by
+    @by NVARCHAR(129)
+AS
+-- Refuse a name that is blank or would be cut: events and the audit say with it who did something.
+BEGIN
+    SET NOCOUNT ON;
+    IF LTRIM(RTRIM(@by)) = N''
+        THROW 50007, N'@by must not be blank; leave it out for the name of the login.', 1;
+    IF DATALENGTH(@by) > 256
+        THROW 50007, N'@by has more than 128 characters; give a shorter name.', 1;
+    EXEC jobfac.check_text @text = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_reason
+    @reason NVARCHAR(1001)
+AS
+-- Refuse a reason that would be cut.
+BEGIN
+    SET NOCOUNT ON;
+    IF DATALENGTH(@reason) > 2000
+        THROW 50007, N'@reason has more than 1,000 characters; write less.', 1;
+    EXEC jobfac.check_text @text = @reason;
 END;
 GO
 
@@ -2407,12 +2520,12 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.set_enabled
     @job NVARCHAR(128),
     @enabled BIT,
-    @by NVARCHAR(128)
+    @by NVARCHAR(129)
 AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
@@ -2431,12 +2544,16 @@ CREATE OR ALTER PROCEDURE jobfac.set_paused
     @job NVARCHAR(128),
     @schedule NVARCHAR(128),
     @paused BIT,
-    @by NVARCHAR(128)
+    @by NVARCHAR(129)
 AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
+    -- A variable without a value must not resume what was paused on purpose.
+    IF @schedule IS NULL
+        THROW 50007, N'@schedule is NULL; leave it out for every schedule of the job.', 1;
+    SET @schedule = NULLIF(@schedule, N'*');
     IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
     BEGIN
         SET @sentence = CONCAT(
@@ -2484,7 +2601,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @priority INT = NULL, -- from -1000 to 1000, higher values first; NULL: the definition's
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
-    @by NVARCHAR(128) = NULL, -- NULL: the login
+    @by NVARCHAR(129) = NULL, -- at most 128 characters; NULL: the login
     @run_id BIGINT = NULL OUTPUT,
     @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
@@ -2498,8 +2615,11 @@ BEGIN
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     IF @priority NOT BETWEEN -1000 AND 1000
         THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @by, N'|', @parameters);
+    IF LTRIM(RTRIM(@key)) = N''
+        THROW 50007, N'@key must not be blank: all starts with a blank key would give the same run.', 1;
+    DECLARE @said NVARCHAR(MAX) = CONCAT(@arguments, N'|', @payload, N'|', @key, N'|', @parameters);
     EXEC jobfac.check_text @text = @said;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -2531,7 +2651,8 @@ BEGIN
                 @arguments = @arguments,
                 @payload = @payload,
                 @priority = @priority,
-                @delay_seconds = @delay_seconds;
+                @delay_seconds = @delay_seconds,
+                @parameters = @parameters;
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY
@@ -2547,7 +2668,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.retry_run
     @run BIGINT,
-    @by NVARCHAR(128) = NULL,
+    @by NVARCHAR(129) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
 -- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
@@ -2557,7 +2678,7 @@ BEGIN
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
     DECLARE @arguments NVARCHAR(MAX), @payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -2628,7 +2749,7 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.stop_run
     @run BIGINT,
     @now BIT = 0, -- 1: without the job's grace period
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Stop a run; a sequence with all its runs. A waiting run ends here. A running one is stopped by its worker, within a
 -- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
@@ -2637,7 +2758,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -2663,7 +2784,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.enable_job
     @job NVARCHAR(128),
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Allow starts of a job again.
 BEGIN
@@ -2674,7 +2795,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Forbid starts of a job. Its active runs continue.
 BEGIN
@@ -2685,8 +2806,8 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.pause_schedule
     @job NVARCHAR(128),
-    @schedule NVARCHAR(128) = NULL, -- NULL: every schedule of the job
-    @by NVARCHAR(128) = NULL
+    @schedule NVARCHAR(128) = N'*', -- *: every schedule of the job
+    @by NVARCHAR(129) = NULL
 AS
 -- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
@@ -2697,8 +2818,8 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.resume_schedule
     @job NVARCHAR(128),
-    @schedule NVARCHAR(128) = NULL,
-    @by NVARCHAR(128) = NULL
+    @schedule NVARCHAR(128) = N'*',
+    @by NVARCHAR(129) = NULL
 AS
 -- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
@@ -2709,13 +2830,13 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.drain_worker
     @worker BIGINT, -- its id in jobfac.v_fleet
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
@@ -2731,12 +2852,12 @@ END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.hold
-    @pool NVARCHAR(128) = NULL,
-    @category NVARCHAR(128) = NULL,
-    @job NVARCHAR(128) = NULL, -- one of the three; none: everything
+    @pool NVARCHAR(128) = N'*',
+    @category NVARCHAR(128) = N'*',
+    @job NVARCHAR(128) = N'*', -- one of the three; none: everything
     @until DATETIME2(3) = NULL, -- UTC; NULL: until it is released
-    @reason NVARCHAR(1000) = NULL, -- everybody sees it who waits
-    @by NVARCHAR(128) = NULL,
+    @reason NVARCHAR(1001) = NULL, -- at most 1,000 characters; everybody sees it who waits
+    @by NVARCHAR(129) = NULL,
     @hold_id BIGINT = NULL OUTPUT
 AS
 -- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
@@ -2744,8 +2865,15 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by), @detail NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @said;
+    DECLARE @detail NVARCHAR(MAX), @is_empty BIT = 0;
+    -- A variable without a value must not hold everything, so NULL is not the default.
+    IF @pool IS NULL OR @category IS NULL OR @job IS NULL
+        SET @is_empty = 1;
+    SELECT @pool = NULLIF(@pool, N'*'), @category = NULLIF(@category, N'*'), @job = NULLIF(@job, N'*');
+    IF @is_empty = 1 AND COALESCE(@pool, @category, @job) IS NULL
+        THROW 50007, N'@pool, @category or @job is NULL; leave out all three to hold everything.', 1;
+    EXEC jobfac.check_reason @reason = @reason;
+    EXEC jobfac.check_by @by = @by;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -2789,14 +2917,14 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.release
     @hold BIGINT, -- its id in jobfac.v_holds
-    @by NVARCHAR(128) = NULL
+    @by NVARCHAR(129) = NULL
 AS
 -- End a hold. A scheduler queues again what it held.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    EXEC jobfac.check_text @text = @by;
+    EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
@@ -2837,7 +2965,7 @@ CREATE OR ALTER PROCEDURE jobfac.add_note
     @run BIGINT,
     @text NVARCHAR(MAX) = NULL, -- NULL: only acknowledge
     @acknowledge BIT = 0, -- 1: acknowledge the run's failure, too
-    @by NVARCHAR(128) = NULL,
+    @by NVARCHAR(129) = NULL,
     @note_id BIGINT = NULL OUTPUT
 AS
 -- Write a note about a run, and acknowledge its failure.
@@ -2845,8 +2973,8 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@text, N'|', @by);
-    EXEC jobfac.check_text @text = @said;
+    EXEC jobfac.check_text @text = @text;
+    EXEC jobfac.check_by @by = @by;
     DECLARE @ended DATETIME2(3);
     SELECT @ended = r.ended_at FROM jobfac.run AS r WHERE r.id = @run;
     IF @@ROWCOUNT = 0
@@ -2854,7 +2982,7 @@ BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
         THROW 50003, @sentence, 1;
     END;
-    IF @acknowledge = 0 AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
+    IF (@acknowledge IS NULL OR @acknowledge = 0) AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
         THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
     IF DATALENGTH(@text) > 8000
         THROW 50007, N'@text has more than 4,000 characters; write less.', 1;
@@ -2919,8 +3047,8 @@ CREATE OR ALTER PROCEDURE jobfac.approve
     @run BIGINT, -- a run of a sequence
     @step NVARCHAR(128), -- its step that waits for a person
     @reject BIT = 0, -- 1: reject it, and the step fails
-    @reason NVARCHAR(1000) = NULL,
-    @by NVARCHAR(128) = NULL,
+    @reason NVARCHAR(1001) = NULL, -- at most 1,000 characters
+    @by NVARCHAR(129) = NULL,
     @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for which the step asks, by name
 AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
@@ -2931,8 +3059,12 @@ BEGIN
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
     DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
-    DECLARE @said NVARCHAR(MAX) = CONCAT(@reason, N'|', @by, N'|', @parameters), @detail NVARCHAR(MAX);
-    EXEC jobfac.check_text @text = @said;
+    DECLARE @detail NVARCHAR(MAX);
+    EXEC jobfac.check_text @text = @parameters;
+    EXEC jobfac.check_reason @reason = @reason;
+    EXEC jobfac.check_by @by = @by;
+    IF @reject IS NULL
+        THROW 50007, N'@reject must be 0, to approve the step, or 1, to reject it.', 1;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -3116,7 +3248,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.purge
     @older_than_days INT = 90,
-    @job NVARCHAR(128) = NULL, -- NULL: all jobs whose definition has no retention
+    @job NVARCHAR(128) = N'*', -- *: all jobs whose definition has no retention
     @batch INT = 500,
     @seconds INT = 300, -- no batch begins later than this
     @deleted BIGINT = NULL OUTPUT
@@ -3132,10 +3264,13 @@ BEGIN
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @older_than_days IS NULL OR @older_than_days < 0
         THROW 50007, N'@older_than_days must be 0 or more: a negative number would delete all finished runs.', 1;
+    IF @job IS NULL
+        THROW 50007, N'@job is NULL; leave it out for all jobs whose definition has no retention.', 1;
     IF @seconds IS NULL OR @seconds < 0
         THROW 50007, N'@seconds must be 0 or more.', 1;
     IF @batch IS NULL OR @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    SET @job = NULLIF(@job, N'*');
     SET XACT_ABORT ON; -- not earlier: a refusal would roll back the caller's changes
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());

@@ -114,7 +114,7 @@ def config(as_json: Json = False) -> None:
         value = source.value
         if name in secret and value:
             value = "***"
-        if name == "database_url":
+        if name in ("database_url", "api_url") and value:
             value = without_password(value)
         rows.append(ShownSetting(name, value, source.origin, helps[name]))
     if as_json:

@@ -13,6 +13,7 @@ from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, settings
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import print_drawn, print_json
+from jobfac.cli.streams import escaped
 from jobfac.states import FINAL, Decision, RunState
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def simulate(
     from jobfac.cli.rendering.tree import walk_tree
 
     print_drawn(walk_tree(job, walk))
-    typer.echo(f"ends {walk.state}" + (f": {walk.reason}" if walk.reason else ""))
+    typer.echo(f"ends {walk.state}" + (f": {escaped(walk.reason)}" if walk.reason else ""))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from jobfac.cli.streams import escaped
 from jobfac.cli.times import write_time
 from jobfac.views.durations import Timed
 
@@ -29,7 +30,7 @@ def text_of(value: object) -> str:
 
 def changed_value(value: object) -> str:
     """A value of a definition that differs, as JSON."""
-    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
+    return "(default)" if value is None else escaped(json.dumps(value, ensure_ascii=False))
 
 
 def printable(text: str) -> str:

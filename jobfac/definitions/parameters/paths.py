@@ -24,9 +24,12 @@ def fill_address(url: str, context: Context) -> str:
     """Return a URL with its placeholders replaced; a value stays inside its part of the URL.
 
     Raises:
-        UnresolvedError: a placeholder has no value.
+        UnresolvedError: a placeholder has no value, or the path would lead to another one by a part that is `..`.
     """
-    return fill(url, context, lambda placeholder, value: quote(value, safe=""))
+    filled = fill(url, context, lambda placeholder, value: quote(value, safe=""))
+    if _dots(filled) != _dots(url):
+        raise UnresolvedError(f"would become {filled!r}, which is another path; give a name without dots alone")
+    return filled
 
 
 def fill_path(path: str, context: Context) -> str:
@@ -46,7 +49,15 @@ def _filled(path: str, context: Context, convert: Callable[[Placeholder, str], s
     folder = path[: path.index("${")].rpartition("/")[0]
     if folder and not PurePath(os.path.normpath(filled)).is_relative_to(os.path.normpath(folder)):
         raise UnresolvedError(f"leads to {filled!r}, out of the folder {folder!r}; give a plain name")
+    # Dots of two values, or of a value and the definition, make `..`; an empty value leaves a slash at the beginning.
+    if _dots(filled) != _dots(path) or PurePath(filled).is_absolute() != PurePath(path).is_absolute():
+        raise UnresolvedError(f"leads to {filled!r}, out of its folder; give a plain name")
     return filled
+
+
+def _dots(path: str) -> int:
+    """How often the path leads to the folder above."""
+    return re.split(r"[/\\?#]", path).count("..")
 
 
 def _checked(placeholder: Placeholder, value: str) -> str:

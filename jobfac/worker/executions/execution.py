@@ -93,16 +93,20 @@ class Execution:
         """The current stage, as of the loop's last update."""
         return self._life.stage
 
+    def shown_paths(self) -> dict[str, str]:
+        """Return ``paths`` as they are stored: without sensitive values."""
+        return {stream: self.report.mask.hide(path) for stream, path in self.paths.items()}
+
     # Starting
 
     def fail_start(self, why: str) -> None:
         """End the execution as a failed start, because the run itself cannot be started."""
-        self._error = why
+        self._error = self.report.mask.hide(why)
         self._life.over()
 
     def requeue(self, why: str) -> None:
         """End the execution without a start and requeue the run, because the run is not at fault."""
-        self._not_started = f"not started: {why}"
+        self._not_started = f"not started: {self.report.mask.hide(why)}"
         self._life.over()
 
     def places(self) -> list[str]:
@@ -217,7 +221,7 @@ class Execution:
             exit_message=self.report.exit_message,
             outputs=self.report.outputs,
             pid=self.process.pid if self.process else None,
-            paths=self.paths,
+            paths=self.shown_paths(),
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
             created_at=self.claimed.created_at,

@@ -21,6 +21,7 @@ from jobfac.definitions.parameters import (
 from jobfac.definitions.parameters.matching import is_simple
 from jobfac.definitions.parameters.uses import job_texts
 from jobfac.programs import StartError
+from jobfac.programs.masking import Mask
 from jobfac.store import parameters
 from jobfac.store.workers.claiming import Claimed
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT
@@ -43,14 +44,16 @@ def fill_job(job: Job, claimed: Claimed) -> Filled:
     if not job.parameters and not any("${" in field.text for field in job_texts(job)):
         return Filled(job, {}, [])
     row = parameters.row_of(claimed)
+    hidden: list[str] = []
     try:
         values = parameters.values_of(row, job)
+        hidden += secrets(split(job.parameters, values)[1])
         filled = _filled(job, parameters.context_of(row, values))
     except DefinitionError as error:
         raise StartError("; ".join(problem.message for problem in error.problems)) from None
-    except UnresolvedError as error:
-        raise StartError(str(error)) from None
-    return Filled(filled, values, list(secrets(split(job.parameters, values)[1])))
+    except UnresolvedError as error:  # it names a value
+        raise StartError(Mask([text.encode() for text in hidden]).hide(str(error))) from None
+    return Filled(filled, values, hidden)
 
 
 Definitions = Mapping[tuple[str, int], AnyJob | DefinitionError]

@@ -85,10 +85,9 @@ class Launch:
     def places(self) -> list[str]:
         """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
         try:
-            self._filled = fill_job(self.definition, self._claimed)
+            job = self._fill().job
         except StartError:  # the start reports it
             return []
-        job = self._filled.job
         base = job.directory or "."
         found = [] if job.directory is None else [job.directory]
         if job.sql is None and not job.shell and "/" in job.command[0]:
@@ -100,6 +99,12 @@ class Launch:
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
         return found + [one.secret.removeprefix("file:") for one in secrets if one.secret.startswith("file:")]
 
+    def _fill(self) -> Filled:
+        """Fill in the run's values. From then on, what is said about the run shows none that is sensitive."""
+        self._filled = fill_job(self.definition, self._claimed)
+        self._report.mask = Mask([text.encode() for text in self._filled.secrets])
+        return self._filled
+
     def start(self) -> Process:
         """Start the program. After a failure only ``spools`` and the payload file are left; the caller removes them.
 
@@ -108,8 +113,7 @@ class Launch:
             SecretError: a secret cannot be resolved.
             OSError: a file in the worker's spool cannot be created.
         """
-        filled = self._filled or fill_job(self.definition, self._claimed)
-        self.definition, self._values, hidden = filled
+        self.definition, self._values, hidden = self._filled or self._fill()
         program, secrets = self._program()
         secrets += [text.encode() for text in hidden]
         if secrets:

@@ -5,14 +5,18 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from jobfac.api import auth
 from jobfac.api.auth import MAX_FAILURES
 from jobfac.api.live import streams
 from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
-from jobfac.api.single_sign_on import SingleSignOn
+from jobfac.api.single_sign_on import PEER, SingleSignOn
 from jobfac.database.engine import Database
+from jobfac.errors import Invalid
+from jobfac.operations import keys
+from jobfac.operations.caller import Caller
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
@@ -153,3 +157,47 @@ def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> 
             assert client.get("/v1/keys", headers=sent).status_code == 403
         assert client.get("/v1/keys", headers={name: "shared"}).status_code == 200
     db.close()
+
+
+def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one() -> None:
+    settings = sso("127.0.0.1", "geheim-ß")
+    roles = "Büro=operator,dba=admin,*=viewer"
+    trusted = SingleSignOn(replace(settings, proxy_groups_header="X-Groups", proxy_roles=roles))
+
+    def role(groups: bytes, person: bytes = "Jürgen".encode()) -> tuple[str, Role]:
+        headers = [(b"x-user", person), (b"x-groups", groups), (b"x-jobfac-proxy-secret", "geheim-ß".encode())]
+        caller = trusted.caller(Request({"type": "http", "headers": headers, PEER: ("127.0.0.1", 1)}))
+        assert caller is not None
+        return caller.name, caller.role
+
+    assert role("x, Büro".encode()) == ("Jürgen", Role.OPERATOR)
+    assert role(b"B\xfcro", b"J\xfcrgen") == ("Jürgen", Role.OPERATOR)  # a proxy that sends Latin-1
+    for other in ("\u00a0dba", "dba\u2003", "\u200bdba", "DBA", "x;dba", "Bu\u0308ro"):
+        assert role(other.encode())[1] == Role.VIEWER, other
+    assert role(b"\xa0dba")[1] == Role.VIEWER
+
+
+def test_a_stream_of_a_person_ends_so_that_the_proxy_decides_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy is not asked about an open stream: somebody whose groups were taken away would read on."""
+    monkeypatch.setattr(streams, "CHECK", 0.2)
+    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(auth, "PERSON_LIFETIME", 0.5)
+    db = Database(sqlite_url)
+    with Served(db, sso("127.0.0.1, ::1"), behind_proxy=True) as served:
+        person = served.client(None, headers={"X-User": "eve", "Accept": "text/event-stream"})
+        with person.stream("GET", "/v1/events", timeout=20) as stream:
+            assert stream.status_code == 200
+            for line in stream.iter_lines():  # it ends by itself
+                assert line in (": still here", "")
+    db.close()
+
+
+def test_a_key_has_a_name_and_no_blank_category(served: Served) -> None:
+    """The audit would name nobody; a key to the category '' looks limited and sees nothing."""
+    for body in ({"name": "  "}, {"name": "a", "categories": [" "]}):
+        answer = served.admin.post("/v1/keys", json={"role": "viewer", **body})
+        assert (answer.status_code, "must not be blank" in answer.json()["detail"]) == (422, True)
+    with pytest.raises(Invalid, match="A category must not be blank"):
+        keys.create(served.db, Caller("me"), "a", Role.VIEWER, categories=[""])

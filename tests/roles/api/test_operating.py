@@ -38,6 +38,9 @@ def test_a_hold_is_placed_listed_and_released(served_everywhere: Served) -> None
         ({"reason": "r", "until": "2020-01-01T00:00:00Z"}, 409),
     ):
         assert served.operator.post("/v1/holds", json=body).status_code == status, body
+    for scope in ("pool", "category", "job"):  # a variable without a value must not hold everything
+        answer = served.operator.post("/v1/holds", json={scope: None, "reason": "r"})
+        assert (answer.status_code, "leave out all three" in answer.text) == (422, True)
     assert served.operator.delete("/v1/holds/99").status_code == 404
     limited = served.client(served.key(Role.OPERATOR, ["etl"]))
     assert limited.post("/v1/holds", json={"reason": "r"}).status_code == 403

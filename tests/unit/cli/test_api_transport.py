@@ -3,8 +3,11 @@
 import httpx
 import pytest
 
+from jobfac.cli.commands.database import config
 from jobfac.client.transport import ApiTransport, ProblemError
+from jobfac.doctor import machine
 from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
+from jobfac.settings import Settings
 
 
 def transport(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response) -> tuple[ApiTransport, list[str]]:
@@ -48,3 +51,20 @@ def test_a_refusal_has_the_exit_code_of_its_status(
     assert isinstance(caught.value, ProblemError) is (status < 500)
     with pytest.raises(JobfacError, match=f"answered {status} and may not be the API of jobfac"):
         api.get("/a")
+
+
+def test_nothing_shows_the_password_of_the_url(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    transport(monkeypatch)
+    for url in ("http://user:geheim@api:1", "http://user:geheim@api:port"):
+        with pytest.raises(Unreachable, match=r"http://user:\*\*\*@api") as caught:
+            ApiTransport(url, "key", retry_for=0).get("/v1/jobs")
+        assert "geheim" not in str(caught.value)
+    (found,) = machine.api(Settings(api_url="http://user:geheim@127.0.0.1:1"))
+    assert "geheim" not in f"{found}"
+    monkeypatch.setenv("JOBFAC_API_URL", "http://user:geheim@api")
+    config(as_json=True)
+    shown = capsysbinary.readouterr().out
+    assert b"http://user:***@api" in shown
+    assert b"geheim" not in shown

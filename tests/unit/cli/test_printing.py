@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 import pytest
 
-from jobfac.cli.rendering.printing import Columns, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration, styled, text_of
+from jobfac.cli.commands.monitoring.doctor import _table as findings_table
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
+from jobfac.cli.rendering.text import cell, changed_value, duration, styled, text_of
+from jobfac.cli.streams import for_terminal
+from jobfac.doctor import Finding, State
 from jobfac.states import RunState
 
 
@@ -104,4 +107,23 @@ def test_fields_contain_no_escape_sequences_and_their_lines_are_indented(capsys:
     print_fields({"exit_message": "\x1b]0;title\x07\x1b[2Jdone\nstate  succeeded\u2028\rx"})
     assert capsys.readouterr().out == (
         "exit_message   ]0;title  [2Jdone\n              state  succeeded\n              \n              x\n"
+    )
+
+
+def test_sentences_changes_and_findings_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x9b31m\u202ex\r\ny\udce9"
+    note(f"There is no job '{hostile}'.")
+    assert capsys.readouterr().err == "There is no job '\\x1b[2J\\x9b31m\\u202ex\\r\ny\\udce9'.\n"
+    assert changed_value("\x9b31m\u202e") == '"\\x9b31m\\u202e"'
+    print_drawn(findings_table([Finding("holds", State.WARNING, hostile, hostile)]))
+    shown = capsys.readouterr().out
+    assert "[2J" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_output_of_a_program_controls_no_more_of_a_terminal_than_its_colours() -> None:
+    colours = "\x1b[1;31mred\x1b[0m\t10 %\r20 %\b\n\x1b[38:5:1mä\U0001f600".encode()
+    assert for_terminal(colours) == colours
+    assert for_terminal(b"\x1b]0;title\x07\x1b[2J\xc2\x9b2J\x1b[31\x1b") == (
+        b"\\x1b]0;title\\x07\\x1b[2J\\x9b2J\\x1b[31\\x1b"
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.definitions import DefinitionError, from_data
-from jobfac.definitions.parameters import Context, UnresolvedError, bind, fill, fill_path
+from jobfac.definitions.parameters import Context, UnresolvedError, bind, fill, fill_address, fill_path, fill_pattern
 
 DUE = datetime(2027, 1, 31, 6, 30, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -48,6 +48,33 @@ def test_whatever_the_value_a_file_stays_in_its_folder(value: str) -> None:
 def test_a_value_cannot_lead_a_path_elsewhere(value: str) -> None:
     with pytest.raises(UnresolvedError, match="give a plain name"):
         fill_path("logs/${parameters.a}", Context(due=DUE, values={"a": value}))
+
+
+@pytest.mark.parametrize(
+    ("path", "a", "b"),
+    [
+        ("${parameters.a}/out.log", "", "x"),  # a path from the root
+        ("${parameters.a}/*.csv", None, "x"),
+        (".${parameters.a}/out.log", ".", "x"),
+        ("${parameters.a}${parameters.b}/out.log", ".", "."),
+        ("${parameters.a}${parameters.b}", ".", "./secret"),
+        ("x/${parameters.b}/.${parameters.a}/${parameters.b}", ".", "y"),
+    ],
+)
+def test_blank_values_and_single_dots_lead_a_path_nowhere_else(path: str, a: str | None, b: str) -> None:
+    context = Context(due=DUE, values={"a": a, "b": b})
+    for fill_in in (fill_path, fill_pattern):
+        with pytest.raises(UnresolvedError, match="give a plain name"):
+            fill_in(path, context)
+
+
+@pytest.mark.parametrize(
+    ("url", "a"), [("http://h/api/${parameters.a}/state", ".."), ("http://h/api/.${parameters.a}?x=1", ".")]
+)
+def test_a_value_leads_an_address_to_no_other_path(url: str, a: str) -> None:
+    with pytest.raises(UnresolvedError, match="another path"):
+        fill_address(url, Context(due=DUE, values={"a": a}))
+    assert fill_address(url, Context(due=DUE, values={"a": "v1..2/x"})).endswith(("/v1..2%2Fx/state", "v1..2%2Fx?x=1"))
 
 
 def test_a_path_takes_names_and_folders() -> None:

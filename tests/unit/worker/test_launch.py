@@ -1,5 +1,6 @@
 """Programs that cannot be started: nothing stays open, and the fault is attributed to the run or the machine."""
 
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.states import JobKind, RunState
+from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution, is_suspected
@@ -73,3 +74,46 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
 )
 def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, most: int, suspected: bool) -> None:
     assert is_suspected(claimed(lost=lost), most) == suspected
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "state", "says"),
+    [
+        ("hunter22", {"directory": "{}/${parameters.token}"}, RunState.START_FAILED, "/********' does not exist"),
+        ("../hunter22", {"directory": "{}/${parameters.token}"}, RunState.START_FAILED, "is '***********'; give a"),
+        ("hunter22", {"output": {"stdout": {"append": "/proc/${parameters.token}/x"}}}, RunState.START_FAILED, "*****"),
+        ("hunter22", {"output": {"stdout": {"append": "{}/x-${parameters.token}.log"}}}, RunState.QUEUED, None),
+    ],
+)
+def test_what_is_said_about_a_start_shows_no_sensitive_value(
+    tmp_path: Path, value: str, more: Any, state: RunState, says: str | None
+) -> None:
+    """Viewers read reasons and paths, and so do logs."""
+    more = json.loads(json.dumps(more).replace("{}", str(tmp_path)))
+    job = Job.model_validate({"command": ["true"], "parameters": {"token": {"sensitive": True}}, **more})
+    run = claimed(sensitive=json.dumps({"token": value}))
+    execution = Execution(run, job, "token", tmp_path, SILENCE)
+    execution.places()
+    assert execution.begin() is None
+    outcome = execution.outcome(0.5)
+    assert outcome.state == state
+    assert "hunter" not in f"{outcome.reason} {outcome.paths}"
+    assert says is None or says in (outcome.reason or "")
+    if says is None:
+        assert outcome.paths == {"stdout": f"{tmp_path}/x-********.log"}
+        assert (tmp_path / "x-hunter22.log").exists()
+        execution.request_stop(Stop.NOW)
+        assert execution.process is not None
+        os.waitid(os.P_PID, execution.process.pid, os.WEXITED | os.WNOWAIT)
+    execution.close()
+
+
+def test_a_folder_that_does_not_answer_is_named_without_its_sensitive_part(tmp_path: Path) -> None:
+    job = Job.model_validate(
+        {"command": ["true"], "parameters": {"token": {"sensitive": True}}, "directory": "/mnt/${parameters.token}"}
+    )
+    execution = Execution(claimed(sensitive='{"token": "hunter22"}'), job, "token", tmp_path, SILENCE)
+    (place,) = execution.places()
+    execution.fail_start(f"{place!r} has not answered")
+    assert execution.outcome(0.5).reason == "'/mnt/********' has not answered"
+    execution.close()

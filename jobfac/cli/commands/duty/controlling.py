@@ -12,6 +12,7 @@ from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
+from jobfac.cli.streams import escaped
 from jobfac.states import FINAL
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -148,7 +149,7 @@ def acknowledge(
                 print_json(serialization.all_as_json(found))
                 return
             for run in found:
-                typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")
+                typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {escaped(run.acknowledged_by or '')}")
             return
         shown = factory.choose_to_acknowledge(wanted, limit)
         _act(shown, "acknowledge", dry_run, yes, as_json, factory.acknowledge_many)
@@ -214,7 +215,7 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
     elif stopped.before in FINAL:
         note(f"Run {run} had already ended: {stopped.before}.")
     elif current.state in FINAL:
-        reason = f": {current.reason}" if current.reason else ""
+        reason = f": {escaped(current.reason)}" if current.reason else ""
         typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
         fail(

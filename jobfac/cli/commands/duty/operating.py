@@ -12,6 +12,7 @@ from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_json, print_list
 from jobfac.cli.rendering.text import cell, text_of
+from jobfac.cli.streams import escaped
 from jobfac.views.holds import HoldView
 from jobfac.views.serialization import as_json
 
@@ -41,7 +42,9 @@ def hold(
         print_json(as_json(placed))
         return
     ends = "until it is released" if placed.until is None else f"until {text_of(placed.until)}"
-    typer.echo(f"hold {placed.id} of {placed.scope} is placed, {ends}: `jobfac release {placed.id}` ends it")
+    typer.echo(
+        f"hold {placed.id} of {escaped(str(placed.scope))} is placed, {ends}: `jobfac release {placed.id}` ends it"
+    )
 
 
 def _ahead(text: str) -> datetime:
@@ -55,7 +58,7 @@ def release(hold: HoldId, json: Json = False) -> None:
     """End a hold. The runs that it held start as soon as there are free slots."""
     with backend() as factory:
         released = factory.release(hold)
-    print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {released.scope} is released")
+    print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {escaped(str(released.scope))} is released")
 
 
 def list_holds(

@@ -8,6 +8,7 @@ import typer
 from jobfac.cli.client import backend
 from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json
 from jobfac.cli.rendering.printing import print_drawn, print_json
+from jobfac.cli.rendering.text import printable_lines
 from jobfac.errors import JobfacError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def _table(findings: "Sequence[Finding]") -> "RenderableType":
     table.add_column(overflow="fold")
     for finding in findings:
         sign, style = signs[finding.state]
-        text = Text(finding.found)
+        text = Text(printable_lines(finding.found, 0))
         if finding.remedy:
-            text.append(f"\n{finding.remedy}", "cyan")
+            text.append(f"\n{printable_lines(finding.remedy, 0)}", "cyan")
         check = Text(finding.check, style="" if finding.state == "ok" else style)
         table.add_row(Text(sign, style=style), check, text)
     counts = [sum(finding.state == state for finding in findings) for state in ("problem", "warning")]

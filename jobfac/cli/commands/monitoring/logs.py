@@ -13,6 +13,7 @@ from jobfac.cli.client import Backend, backend
 from jobfac.cli.client.protocol import Text
 from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
+from jobfac.cli.streams import for_terminal
 from jobfac.states import FINAL
 from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, RunView
@@ -112,7 +113,8 @@ def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int], a
     pieces = factory.output(run, attempt, positions)
     for piece in pieces:
         target = sys.stderr if aside or piece.stream == "stderr" else sys.stdout
-        target.buffer.write(_bytes(piece))
+        data = _bytes(piece)
+        target.buffer.write(for_terminal(data) if target.isatty() else data)
     sys.stdout.flush()
     sys.stderr.flush()
     return bool(pieces)

@@ -58,8 +58,13 @@ def _source() -> str:
     """Return the URL of the API or of the database, without its password and options."""
     import sqlalchemy as sa
 
+    from jobfac.settings.passwords import without_password
+
     loaded = settings()
-    return loaded.api_url or sa.make_url(loaded.database_url).render_as_string(hide_password=True).partition("?")[0]
+    return (
+        without_password(loaded.api_url)
+        or sa.make_url(loaded.database_url).render_as_string(hide_password=True).partition("?")[0]
+    )
 
 
 def _watch(console: "Console", factory: "Backend", interval: float) -> None:
