@@ -18,6 +18,7 @@ from jobfac.store import sequences
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.support.database import Hand, define, get, now, start, state, states
+from tests.support.engines import ENGINES
 from tests.support.tsql import call
 
 ANN = Caller("ann")
@@ -152,10 +153,11 @@ def test_a_run_that_somebody_retries_meanwhile_is_skipped(db: Database, monkeypa
     assert [line.reason for line in lines[:2]] == [f"it was retried as run {run_id}" for run_id in by_hand]
 
 
-@pytest.mark.parametrize("door", ["program", "procedure"])
+DOORS = [(engine, "program") for engine in ENGINES] + [(engine, "procedure") for engine in ENGINES[1:]]
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) -> None:
-    if door == "procedure" and db.dialect.name == "sqlite":
-        pytest.skip("SQLite has no procedures")
     define(db, a={}, b={})
     (run_id,) = failed(db, "a", 1)
     waits = threading.Event()
@@ -176,6 +178,6 @@ def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) 
                 start(db, "b")  # its id is higher
             late = pool.submit(retry, db, Filter(job="a"))
             late.add_done_callback(lambda _: waits.set())
-            waits.wait(0.5 if db.dialect.name == "sqlite" else 30)  # SQLite's second writer waits for the first
+            waits.wait(0.1 if db.dialect.name == "sqlite" else 30)  # SQLite's second writer waits for the first
         (line,) = late.result(30)
     assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {by_hand}")

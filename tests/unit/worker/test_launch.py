@@ -16,6 +16,7 @@ from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution, is_suspected
 from jobfac.worker.executions.lifecycle import Stage
+from tests.support.factory import wait_for
 
 
 def claimed(number: int = 1, **more: Any) -> Claimed:
@@ -103,8 +104,7 @@ def test_what_is_said_about_a_start_shows_no_sensitive_value(
         assert outcome.paths == {"stdout": f"{tmp_path}/x-********.log"}
         assert (tmp_path / "x-hunter22.log").exists()
         execution.request_stop(Stop.NOW)
-        assert execution.process is not None
-        os.waitid(os.P_PID, execution.process.pid, os.WEXITED | os.WNOWAIT)
+        wait_for(execution.is_over, "ended")
     execution.close()
 
 
