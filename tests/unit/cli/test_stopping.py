@@ -1,8 +1,12 @@
 """The messages of a role that is asked to stop."""
 
+import os
+from contextlib import suppress
+
 import pytest
 
-from jobfac.cli.commands.roles import stop_sentence
+from jobfac.cli.commands.roles import _announce, stop_sentence
+from jobfac.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,22 @@ from jobfac.cli.commands.roles import stop_sentence
 )  # fmt: skip
 def test_the_message_names_what_the_role_waits_for(running: int, limit: float, first: bool, sentence: str) -> None:
     assert stop_sentence(running, limit, first) == sentence
+
+
+def test_the_message_does_not_wait_for_a_reader() -> None:
+    """It is written in a signal handler: a role whose log nobody reads waited there, after its work had ended."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    for size in (4096, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * size)
+    os.set_blocking(writer, True)
+    before = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        _announce("Stopping.", Settings())
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (reader, writer, before):
+            os.close(descriptor)
