@@ -104,7 +104,7 @@ def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, sett
     old.touch()
     os.utime(old, (0, 0))
     files = OldFiles(replace(settings, retention=1.0), logging.getLogger())
-    job = Job(command=("true",), output=Output(stdout=Destination("timestamped", f"{tmp_path}/out-*.log")))
+    job = Job(command=("true",), output=Output(stdout=Destination(kind="timestamped", path=f"{tmp_path}/out-*.log")))
     refuse(True)
     files.after(job)  # it ended the worker, with all of its programs
     refuse(False)
