@@ -129,6 +129,14 @@ class Refused(JobfacError):
     kind = Kind.CONFLICT
 
 
+class Retried(Refused):
+    """The run was retried already, as the run ``new``."""
+
+    def __init__(self, run_id: int, new: int) -> None:
+        super().__init__(f"Run {run_id} was retried as run {new}.")
+        self.new = new
+
+
 class Forbidden(JobfacError):
     """The caller may not do this; the text says what the caller may do."""
 

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
-from jobfac.errors import Forbidden, Refused, Unreachable
+from jobfac.errors import Forbidden, Refused, Retried, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import Role
+from jobfac.states import Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
+from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import RunView
@@ -129,14 +130,17 @@ def retry(
     from_failed: bool = False,
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    unless_since: int | None = None,
 ) -> RunView:
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run. ``from_failed``: a sequence continues from the step that failed. ``changes``: values in
-    place of those that the parameters of the finished run have.
+    place of those that the parameters of the finished run have. ``unless_since``: start none if a run with a higher id,
+    which was not denied, has retried it already, with another key or without one.
 
     Raises:
+        Retried: as ``unless_since`` says.
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
@@ -145,6 +149,10 @@ def retry(
 
     def work(conn: sa.Connection) -> RunView:
         former = visible_run(conn, by, run_id)
+        if unless_since is not None:
+            late = retries.since(conn, former.job, run_id, unless_since, start_key)
+            if late is not None and late.state != RunState.DENIED:
+                raise Retried(run_id, late.id)
         started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes)
         if started.is_new:
             # Who approved the finished run approved its parameters.

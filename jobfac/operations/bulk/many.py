@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from jobfac.database.engine import Database
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.errors import Forbidden, NotFound, Refused, Retried
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, TO_ACKNOWLEDGE, RunState
@@ -68,15 +68,12 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
     inside = {run.sequence_run_id for run in chosen}
     lines = []
     for run in sorted(chosen, key=lambda run: run.id):
-        # Many retries take minutes, and somebody may retry one of the runs meanwhile.
-        if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
-            former = {**former, run.id: late}
         if reason := _why_not(run, former, inside):
             lines.append(_line(run, Result.SKIPPED, reason))
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:
-            lines.append(_retried(db, by, run, former))
+            lines.append(_retried(db, by, run, former, newest))
     return lines
 
 
@@ -90,11 +87,14 @@ def _why_not(run: RunView, former: Mapping[int, retries.Retry], inside: Collecti
     return None
 
 
-def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry]) -> ManyView:
+def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry], newest: int) -> ManyView:
     # The key makes a second call find the run of the first one. After a retry that was denied it is another key.
     key = f"many {former[run.id].id}" if run.id in former else "many"
     try:
-        new = starting.retry(db, by, run.id, key=key)
+        # Many retries take minutes, and somebody may retry one of the runs meanwhile.
+        new = starting.retry(db, by, run.id, key=key, unless_since=newest)
+    except Retried as late:
+        return _line(run, Result.SKIPPED, f"it was retried as run {late.new}")
     except (Forbidden, NotFound, Refused) as error:
         return _line(run, Result.REFUSED, error.fact)
     if new.state == RunState.DENIED:
