@@ -138,7 +138,7 @@ class Scheduler:
         """Work until stopped. Waits while the database is unreachable.
 
         Raises:
-            Unreachable: at the start, the database was unreachable or has another schema.
+            Unreachable: at the start, the database was unreachable or has another schema; later, its file was replaced.
         """
         self._db.check_schema()
         self._log.info("scheduler started", action="scheduler_started")
@@ -146,6 +146,7 @@ class Scheduler:
         pause = 0.0
         try:
             while not self._is_stopped(pause):
+                self._db.dialect.check_file()
                 pause = self._turn()
         finally:
             self._notifier.close()
@@ -336,8 +337,7 @@ class Scheduler:
         if self._purging is None:
             self._purging, self._purged = retention.steps(self._db, retention.Keep.of(self._settings)), 0
         purging, self._purging = self._purging, None  # a failure ends this round
-        removed = next(purging, None)
-        if removed is None:
+        if (removed := next(purging, None)) is None:
             if self._purged:
                 self._log.info("old runs purged", action="purged", runs=self._purged)
             return PURGE_INTERVAL
