@@ -1,11 +1,14 @@
 """The messages of a role that is asked to stop."""
 
+import fcntl
 import os
+import threading
 from contextlib import suppress
 
 import pytest
 
 from jobfac.cli.commands.roles import _announce, stop_sentence
+from jobfac.cli.signals import run_in_thread
 from jobfac.settings import Settings
 
 
@@ -46,3 +49,19 @@ def test_the_message_does_not_wait_for_a_reader() -> None:
         os.dup2(before, 2)
         for descriptor in (reader, writer, before):
             os.close(descriptor)
+
+
+def test_a_role_runs_beside_a_thousand_inherited_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def high_pipe() -> tuple[int, int]:
+        low = pipe()
+        made.extend(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 1024) for end in low)
+        for end in low:
+            os.close(end)
+        return made[0], made[1]
+
+    pipe, ran = os.pipe, []
+    monkeypatch.setattr(os, "pipe", high_pipe)
+    run_in_thread(lambda: ran.append(threading.Event().wait(0.05)))  # so that the main thread waits for it
+    assert (ran, min(made) >= 1024) == ([False], True)
