@@ -31,13 +31,15 @@ def run_in_thread(run: Callable[[], None]) -> None:
     reader, writer = os.pipe()
     for end in (reader, writer):
         os.set_blocking(end, False)
+    poll = select.poll()  # unlike select, it takes descriptors above 1023, which a parent may have left open
+    poll.register(reader, select.POLLIN)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # a full pipe wakes the thread, too
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="role") as thread:
             role = thread.submit(run)
             role.add_done_callback(lambda _: _wake(writer))
             while not role.done():
-                select.select([reader], [], [])
+                poll.poll()
                 os.read(reader, 4096)
             role.result()
     finally:

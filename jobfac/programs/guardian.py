@@ -26,7 +26,7 @@ if __name__ == "__main__":
     bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 (pathlib is larger than all of this)
     sys.modules["jobfac.programs"] = bare
 
-from jobfac.programs.tree import Entry, Table, kill_found, now
+from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, now
 
 PIPE = 0
 CLOCK_INTERVAL = (
@@ -73,7 +73,12 @@ class Guarded:
     def kill(self) -> None:
         """Kill all process trees and forget them."""
         markers = list(self.leaders)
-        kill_found(lambda: self._family(Table.read()).values())
+        while True:
+            try:
+                kill_found(lambda: self._family(Table.read()).values())
+                break
+            except OSError:  # the machine has no free descriptor; nobody else would kill them
+                time.sleep(PAUSE)
         self.forget(markers)
 
     def _family(self, table: Table) -> dict[int, Entry]:

@@ -50,8 +50,13 @@ class Asker:
                 if one.id in self._asked:
                     continue
                 self._asked.add(one.id)
-            # A daemon thread, so that a request that hangs does not keep the process alive.
-            threading.Thread(target=self._ask, args=(one,), name=f"visit {one.id}", daemon=True).start()
+            try:
+                # A daemon thread, so that a request that hangs does not keep the process alive.
+                threading.Thread(target=self._ask, args=(one,), name=f"visit {one.id}", daemon=True).start()
+            except RuntimeError as error:  # no more threads: the address is asked again after its interval
+                with self._lock:
+                    self._asked.discard(one.id)
+                self._log.warning("address not asked", action="ask_failed", run=one.run_id, reason=str(error))
 
     def _ask(self, waiting: WaitingVisit) -> None:
         try:

@@ -7,8 +7,8 @@ its rows are locked. They double from turn to turn."""
 MAX_EXPIRY_PAUSE = 30.0
 """The maximum seconds until the next expiry after expiries that found no dead worker."""
 
-NOTICE_INTERVAL = 0.25
-"""Seconds between two expiries while a worker has been given notice (SQLite)."""
+PENDING_INTERVAL = 0.25
+"""Seconds between two expiries while a worker has been given notice (SQLite), or its row is locked."""
 
 
 def expiry_pause(empty: int) -> float:

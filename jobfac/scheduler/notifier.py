@@ -35,6 +35,9 @@ BATCH = 50
 LEASE = 120.0
 """Seconds for which a notification is leased: longer than the timeouts of the channels."""
 
+NO_THREAD_PAUSE = 1.0
+"""Seconds until it tries again to start a thread that the machine has refused."""
+
 CLOSE_TIMEOUT = 3.0
 """Seconds for which ``close`` waits for deliveries."""
 
@@ -96,19 +99,31 @@ class Notifier:
         while more and not self._closing.is_set():
             more = self._db.transact(address_some, retry_for=2.0) == BATCH
             number = self._reserve()
-            taken: list[Taken] = []
+            begun = 0
             try:
-                if number:
-                    taken = self._db.transact(outbox.take, number, LEASE, self._leased, retry_for=2.0)
-                    self._leased.clear()
+                begun = self._begin(number) if number else 0
             finally:
-                for _ in range(number - len(taken)):
+                for _ in range(number - begun):
                     self._free.release()
-            for notification in taken:
-                name = f"notification {notification.id}"
-                # A daemon thread, so that a delivery that hangs does not keep the process alive.
-                threading.Thread(target=self._deliver, args=(notification,), name=name, daemon=True).start()
-            more = more or bool(taken)
+            more = more or begun > 0
+
+    def _begin(self, number: int) -> int:
+        """Take up to ``number`` notifications and begin their deliveries. Returns how many were begun."""
+        taken = self._db.transact(outbox.take, number, LEASE, self._leased, retry_for=2.0)
+        leases, self._leased = {one.id: one for one in self._leased}, []
+        for begun, notification in enumerate(taken):
+            name = f"notification {notification.id}"
+            # A daemon thread, so that a delivery that hangs does not keep the process alive.
+            thread = threading.Thread(target=self._deliver, args=(notification,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the machine refuses threads
+                self._leased = [leases[one.id] for one in taken[begun:]]  # the next take releases these
+                self._log.warning("cannot deliver, retrying", action="delivery_failed", reason=str(error))
+                self._woken.set()
+                self._closing.wait(NO_THREAD_PAUSE)
+                return begun
+        return len(taken)
 
     def _reserve(self) -> int:
         """Wait for capacity and reserve all of it. Returns the number of deliveries; 0: the notifier is closing."""

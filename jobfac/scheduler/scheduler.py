@@ -16,7 +16,7 @@ from typing import Any
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.asker import Asker
-from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
+from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause
 from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
@@ -263,8 +263,8 @@ class Scheduler:
         expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
-        if expiry.noticed:  # it ends by itself, by a heartbeat or by an expiry
-            return NOTICE_INTERVAL
+        if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction
+            return PENDING_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1
         pause = expiry_pause(self._empty_expiries)
         if pause >= 1.0 > expiry_pause(self._empty_expiries - 1):
@@ -334,8 +334,7 @@ class Scheduler:
         if self._purging is None:
             self._purging, self._purged = retention.steps(self._db, retention.Keep.of(self._settings)), 0
         purging, self._purging = self._purging, None  # a failure ends this round
-        removed = next(purging, None)
-        if removed is None:
+        if (removed := next(purging, None)) is None:
             if self._purged:
                 self._log.info("old runs purged", action="purged", runs=self._purged)
             return PURGE_INTERVAL

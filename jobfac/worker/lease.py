@@ -269,4 +269,7 @@ class Lease:
 
     def _lose(self) -> None:
         self.lost = True
-        self._on_lost(clock() < self._trusted_until + self._advance / 2)
+        try:
+            self._on_lost(clock() < self._trusted_until + self._advance / 2)
+        except Exception:  # the loop does it again; without this thread, no later lease would be renewed or watched
+            self._log.exception("cannot end the programs, retrying", action="kill_failed")

@@ -26,6 +26,9 @@ from jobfac.worker.loop.fair_share import Share, share_of
 CONTINUED = 20
 """Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
 
+KNOWN = 2000
+"""The maximum number of definitions that a worker remembers between turns: every change of a job is another one."""
+
 Key = tuple[int, int]
 """Run and attempt: an execution."""
 
@@ -163,6 +166,8 @@ class Turn:
             if others := [one for one in taken if one.key in live and one.key not in again]:
                 finished += self._give_back(conn, others)
                 unowned += [one.key for one in others]
+        if len(self.definitions) > KNOWN:
+            self.definitions.clear()
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:

@@ -25,6 +25,7 @@ from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
+from tests.support.process_stage import lives
 
 FILES = ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm")
 
@@ -90,13 +91,33 @@ def test_a_worker_stops_when_its_database_is_replaced(harm: object, sqlite_fleet
     (run_id,) = fleet.start("long")
     worker = fleet.worker()
     fleet.wait(run_id, "running")
-    wait_for(lambda: fleet.programs(worker), "its program")
+    programs = wait_for(lambda: fleet.programs(worker), "its program")
     harm(fleet.folder / "jobfac.db")  # type: ignore[operator]
     assert worker.wait(20) == 5
     said = fleet.log(worker).strip().splitlines()[-1]
     assert said.startswith("The ")
     assert "while it was in use" in said
-    assert not fleet.programs(worker)
+    assert not any(map(lives, programs))
+
+
+@pytest.mark.parametrize("role", ["scheduler", "api", "up"])
+def test_every_role_stops_when_its_database_is_replaced(role: str, sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    process = fleet.factory.role(role, *(["--port", "0"] if role != "scheduler" else []))
+    started = ["scheduler", "api", "worker"] if role == "up" else [role]
+    wait_for(lambda: all(f"{one} started" in fleet.log(process) for one in started), "started")
+    replaced_by_another(fleet.folder / "jobfac.db")
+    assert process.wait(20) == 5
+    assert "while it was in use" in fleet.log(process).strip().splitlines()[-1]
+
+
+def test_nothing_is_read_from_a_file_that_was_replaced(sqlite_url: str, tmp_path: Path) -> None:
+    db = Database(sqlite_url)
+    db.query(search.find_all)
+    replaced_by_another(tmp_path / "jobfac.db")
+    with pytest.raises(DatabaseReplaced):
+        db.query(search.find_all)
+    db.close()
 
 
 def test_a_file_that_was_moved_away_may_return(sqlite_url: str, tmp_path: Path) -> None:

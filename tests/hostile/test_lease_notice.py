@@ -44,7 +44,7 @@ def test_an_expiry_takes_two_steps_of_notice_and_its_period(db: Database, clocks
     clocks.go(LEASE + 1)
     assert promised(db, one) == NOTICE, "the lease has run out, but nobody has noticed"
     expiry = db.transact(workers.expire, "another")
-    assert (expiry.workers, expiry.noticed) == ([], 1)
+    assert (expiry.workers, expiry.pending) == ([], 1)
     assert promised(db, one) is None
     clocks.go(NOTICE + 1)
     assert expired(db) == [], "the period begins with the second step"
@@ -67,7 +67,7 @@ def test_a_heartbeat_withdraws_the_notice_and_a_turn_goes_on_meanwhile(db: Datab
     db.transact(workers.renew, one, LEASE)
     assert promised(db, one) == NOTICE
     clocks.go(LEASE - 1)
-    assert db.transact(workers.expire, "another").noticed == 0
+    assert db.transact(workers.expire, "another").pending == 0
 
 
 def test_after_the_notice_a_late_worker_has_lost_its_lease_although_nobody_ended_it(
@@ -128,7 +128,7 @@ def test_who_waited_for_the_lock_himself_gives_no_notice_for_a_while(
     monkeypatch.setattr(lease_notice, "contention", waits)
     now = time.monotonic()
     waits.note(now - NOTICE / 4, now)
-    assert db.transact(workers.expire, "another").noticed == 1
+    assert db.transact(workers.expire, "another").pending == 1
     assert promised(db, one) == NOTICE
     assert not waits.explains(NOTICE, now + NOTICE), "it is forgotten after a period"
     assert not lease_notice.Contention().explains(NOTICE, now)

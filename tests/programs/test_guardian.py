@@ -1,10 +1,14 @@
 """No program outlives its worker, whether the worker is killed or frozen, or the guardian has died."""
 
+import fcntl
 import os
+import re
+import resource
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +63,20 @@ def marked(token: str) -> list[int]:
     return [pid for name, pids in by_marker.items() if name.startswith(token) for pid in pids]
 
 
+def has_read(pid: int) -> bool:
+    """Whether the process has read everything from its standard input."""
+    left = bytearray(4)
+    with Path(f"/proc/{pid}/fd/0").open("rb", buffering=0) as pipe:
+        fcntl.ioctl(pipe, termios.FIONREAD, left)
+    return not any(left)
+
+
+def pauses(pid: int) -> int:
+    """Return how often a process has waited."""
+    (line,) = re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(line)
+
+
 def test_twenty_trees_are_killed_soon_after_the_workers_death(worker: Worker) -> None:
     for _ in range(20):
         worker.start("sh", "-c", "setsid sleep 600 & sleep 600 & wait")
@@ -68,6 +86,21 @@ def test_twenty_trees_are_killed_soon_after_the_workers_death(worker: Worker) ->
     began = time.monotonic()
     until(lambda: not any(map(lives, members)))
     assert time.monotonic() - began < 2
+
+
+def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Worker) -> None:
+    program = worker.start("sleep", "600")
+    guardian = int(worker.tell("guardian"))
+    until(lambda: has_read(guardian))
+    limits = resource.prlimit(guardian, resource.RLIMIT_NOFILE)
+    resource.prlimit(guardian, resource.RLIMIT_NOFILE, (3, limits[1]))
+    before = pauses(guardian)
+    worker.process.kill()
+    worker.process.wait()
+    until(lambda: pauses(guardian) > before + 3)  # it tries, and tries again
+    assert lives(program)
+    resource.prlimit(guardian, resource.RLIMIT_NOFILE, limits)
+    until(lambda: not lives(program))
 
 
 def test_a_program_with_a_cleared_environment_is_found_by_its_session(worker: Worker) -> None:

@@ -13,6 +13,7 @@ from jobfac.api.serving.guard import LOOPBACK
 from jobfac.api.serving.log_throttle import OncePerMinute
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
+from jobfac.errors import DatabaseReplaced
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger
 
@@ -74,7 +75,7 @@ class Server:
             raise SettingsError(
                 f"api_tls_certificate ({certificate}) or api_tls_key ({settings.api_tls_key}) cannot be used: {error}."
             ) from None
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, db)
         for name in ("uvicorn.error", "asyncio"):  # clients can cause any number of their log lines
             if not any(isinstance(known, OncePerMinute) for known in logging.getLogger(name).filters):
                 logging.getLogger(name).addFilter(OncePerMinute())
@@ -101,12 +102,18 @@ class Server:
         return f"{self.url}/login?token={self.app.state.service.authenticator.new_link(name)}"
 
     def run(self) -> None:
-        """Serve until ``stop`` is called."""
+        """Serve until ``stop`` is called.
+
+        Raises:
+            DatabaseReplaced: the database file was deleted or replaced.
+        """
         log.info("api started", action="api_started", url=self.url)
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
+        if self._server.fault is not None:
+            raise self._server.fault
         log.info("api stopped", action="api_stopped", url=self.url)
 
     def stop(self) -> None:
@@ -115,7 +122,26 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the command line, and ends event streams before it waits for requests."""
+    """Leaves signals to the command line, and ends event streams before it waits for requests.
+
+    Attributes:
+        fault: why it has stopped by itself.
+    """
+
+    def __init__(self, config: uvicorn.Config, db: Database) -> None:
+        super().__init__(config)
+        self.fault: DatabaseReplaced | None = None
+        self._db = db
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second. Returns whether to stop: it would serve from a file that nobody else uses."""
+        if counter % 10 == 0:
+            try:
+                self._db.dialect.check_file()
+            except DatabaseReplaced as error:
+                self.fault = error
+                return True
+        return await super().on_tick(counter)
 
     def capture_signals(self) -> Any:
         from contextlib import nullcontext

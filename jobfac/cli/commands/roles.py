@@ -198,10 +198,14 @@ def stop_sentence(running: int, limit: float, first: bool) -> str:
 
 
 def _announce(sentence: str, loaded: "Settings") -> None:
-    """Write a line in the form of the log to standard error. Runs in a signal handler, which may have interrupted a
-    write to a buffer, so it writes to the descriptor."""
+    """Write a line in the form of the log to standard error, unless nobody reads it.
+
+    Runs in a signal handler, which may have interrupted a write to a buffer, so it writes to the descriptor. A main
+    thread that waited for a reader here would never end.
+    """
     import json
     import os
+    import select
     import sys
     from datetime import UTC, datetime
 
@@ -210,8 +214,11 @@ def _announce(sentence: str, loaded: "Settings") -> None:
         sentence = json.dumps(
             {"timestamp": now, "level": "info", "event": sentence, "action": "stop_requested"}, ensure_ascii=False
         )
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
     with suppress(OSError):  # the reader has closed the pipe
-        os.write(2, f"{sentence}\n".encode())
+        if poll.poll(0):
+            os.write(2, f"{sentence}\n".encode())
 
 
 def _exporter(db: "Database", loaded: "Settings", *roles: Any) -> AbstractContextManager[object]:

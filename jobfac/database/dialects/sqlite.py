@@ -84,11 +84,10 @@ class Sqlite:
 
     def begin(self, conn: sa.Connection, write: bool) -> None:
         # IMMEDIATE: a transaction that will write takes the lock at its start, instead of failing in the middle.
+        self.check_file()
         if not write:
             _begin(conn, "BEGIN")
             return
-        if self._file is not None:
-            self._file.check()
         began = time.monotonic()
         try:
             _begin(conn, "BEGIN IMMEDIATE")

@@ -33,13 +33,14 @@ class Returned(NamedTuple):
 class Expiry(NamedTuple):
     """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended.
 
-    ``noticed``: how many workers have run out of their lease, but may not be expired yet.
+    ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
+    notice (SQLite), or another transaction, such as another expiry, holds their rows.
     """
 
     workers: list[str]
     runs: list[Returned]
     finished: list[Finished]
-    noticed: int = 0
+    pending: int = 0
 
 
 def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
@@ -67,8 +68,9 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     silent = [only] if only is not None else _silent(conn)
     endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
-    expiry = Expiry([], [], [], noticed=len(silent) - len(endable))
-    for dead in _take_the_dead(conn, endable, only):
+    taken = _take_the_dead(conn, endable, only)
+    expiry = Expiry([], [], [], pending=len(silent) - len(taken) if only is None else 0)
+    for dead in taken:
         rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)

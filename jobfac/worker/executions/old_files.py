@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from jobfac.definitions import Job, Retention
@@ -34,11 +35,12 @@ class OldFiles:
             now, key = time.monotonic(), (job.directory, stream.path)
             if now < self._not_before.get(key, now) or (self._thread is not None and self._thread.is_alive()):
                 continue
-            self._not_before[key] = now + PAUSE
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._remove, args=(stream.path, job.directory, keep), name="old files", daemon=True
             )
-            self._thread.start()
+            with suppress(RuntimeError):  # no more threads: the next run that ends tries again
+                thread.start()
+                self._thread, self._not_before[key] = thread, now + PAUSE
 
     def _remove(self, path: str, directory: str | None, keep: Retention) -> None:
         if removed := remove_timestamped(path, directory, time.time(), keep.age, keep.count):

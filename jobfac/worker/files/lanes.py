@@ -27,6 +27,9 @@ STUCK = 30.0
 MOST = 64
 """The maximum number of threads."""
 
+NO_THREAD_PAUSE = 1.0
+"""Seconds until it tries again to start a thread that the machine has refused."""
+
 
 class Result(NamedTuple):
     """The result of a scan of a pattern.
@@ -83,9 +86,15 @@ class Lanes:
                     self._pending.add(pattern)
                     self._waiting.setdefault(folder_of(pattern), deque()).append(pattern)
             for folder in [one for one in self._waiting if one not in self._since][: self._room(now)]:
-                self._since[folder] = now
                 # A daemon thread, so that a folder that hangs does not keep the process alive.
-                threading.Thread(target=self._run, args=(folder,), name=f"files {folder}", daemon=True).start()
+                thread = threading.Thread(target=self._run, args=(folder,), name=f"files {folder}", daemon=True)
+                self._since[folder] = now
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    del self._since[folder]  # a lane without a thread would count as one that does not answer
+                    log.warning("folders cannot be scanned, retrying", action="watch_failed", reason=str(error))
+                    return now + NO_THREAD_PAUSE
             if self._waiting.keys() <= self._since.keys():
                 return None
             return min((since + STUCK for since in self._since.values() if since + STUCK > now), default=None)

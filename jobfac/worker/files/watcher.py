@@ -40,14 +40,20 @@ class FileWatcher:
             return
         self._number = number
         self._changed.set()
-        if self._events is None:
-            self._events = folder_events()
-            self._lanes = Lanes(self._events)
-            arguments = self._make(self._lanes), self._events
-            self._thread = threading.Thread(target=self._run, args=arguments, name="files", daemon=True)
-            self._thread.start()
-        else:
+        if self._events is not None:
             self._events.wake()
+            return
+        events = folder_events()
+        lanes = Lanes(events)
+        thread = threading.Thread(target=self._run, args=(self._make(lanes), events), name="files", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine refuses threads; the next survey tries again
+            self._number = 0
+            events.close()
+            self._log.warning("cannot watch for files, retrying", action="watch_failed", reason=str(error))
+            return
+        self._events, self._lanes, self._thread = events, lanes, thread
 
     def close(self) -> None:
         """Stop watching."""

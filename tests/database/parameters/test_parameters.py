@@ -16,6 +16,7 @@ from jobfac.states import RunState
 from jobfac.store import parameters, runs, schedules, sequences
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
+from jobfac.worker import turn as turn_module
 from jobfac.worker.turn import Deliveries, Turn, TurnRequest
 from tests.support.database import Hand, define, get, now, start
 from tests.support.sequences import Player, children, path
@@ -43,6 +44,19 @@ def take(hand: Hand) -> list[Any]:
     nothing = Deliveries([], [], [], [], set(), [], {}, set())
     turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), {})
     return list(hand.db.transact(turn.take).claimed)
+
+
+def test_a_worker_does_not_remember_definitions_without_end(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn_module, "KNOWN", 2)
+    hand, known = Hand(db), dict[Any, Any]()
+    for number in range(6):
+        define(db, job={"name": str(number)})
+        start(db, "job")
+        nothing = Deliveries([], [], [], [], set(), [], {}, set())
+        turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), known)
+        (claimed,) = hand.db.transact(turn.take).claimed
+        assert known[claimed.job, claimed.job_version].name == str(number)
+        assert len(known) <= 3
 
 
 def test_a_run_keeps_its_values(db: Database) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import worker
 from jobfac.states import RunState, WorkerState
 from jobfac.store import runs, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
+from tests.support.engines import ENGINES
 
 
 def fleet(db: Database) -> dict[str, dict[str, Any]]:
@@ -121,6 +123,19 @@ def test_concurrent_expiries_expire_a_worker_once(db: Database) -> None:
     together(6, lambda _: db.transact(workers.expire, "sweeper"))
     assert set(states(db, ids)) == {"queued"}
     assert all(events(db, run_id) == ["queued", "running", "queued"] for run_id in ids)
+
+
+@pytest.mark.parametrize("url", ENGINES[1:], indirect=True)
+def test_a_dead_worker_whose_row_is_locked_is_pending(db: Database) -> None:
+    """The scheduler then said that clocks disagree, and looked again only after up to 30 s."""
+    hand = Hand(db)
+    hand.lapse()
+    with db.begin() as conn:  # a DBA, or another expiry
+        conn.execute(worker.update().where(worker.c.id == hand.id).values(message="x"))
+        found = db.transact(workers.expire, "sweeper")
+    assert (found.workers, found.pending) == ([], 1)
+    found = db.transact(workers.expire, "sweeper")
+    assert (len(found.workers), found.pending) == (1, 0)
 
 
 def test_many_held_runs_are_requeued_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

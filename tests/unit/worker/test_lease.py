@@ -30,3 +30,20 @@ def test_a_registration_that_took_long_is_followed_by_a_heartbeat_at_once(sqlite
         lease.close()
         guardian.close()
         db.close()
+
+
+def test_a_loss_in_which_programs_cannot_be_killed_ends_no_thread(sqlite_url: str) -> None:
+    """As without a free descriptor. The worker registers again, and that lease needs its heartbeat and its watchdog."""
+    settings = Settings(database_url=sqlite_url, lease=120.0, lease_margin=10.0, heartbeat=60.0)
+    db, guardian = Database(sqlite_url), Guardian()
+
+    def fail(in_time: bool) -> None:
+        raise OSError(24, "Too many open files")
+
+    lease = Lease(db, WHO, settings, guardian, lambda beat, load: None, fail)
+    try:
+        lease.check()
+        assert lease.lost
+    finally:
+        guardian.close()
+        db.close()

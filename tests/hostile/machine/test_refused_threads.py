@@ -1,0 +1,112 @@
+"""A machine that refuses threads for a while, as under a limit of processes, stops nothing for good."""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.definitions import Job
+from jobfac.definitions.execution.output import Destination, Output
+from jobfac.scheduler.asker import AT_A_TIME, Asker
+from jobfac.scheduler.notifier import MAX_DELIVERIES, Notifier
+from jobfac.settings import Settings
+from jobfac.store import outbox, runs
+from jobfac.store.sequences import WaitingVisit
+from jobfac.worker.executions.old_files import OldFiles
+from jobfac.worker.files.events import NoEvents
+from jobfac.worker.files.lanes import Lanes
+from jobfac.worker.files.watcher import FileWatcher
+from tests.support.database import define, start
+from tests.support.factory import wait_for
+from tests.support.outbox import on
+
+Refuse = Callable[[bool], None]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Make every start of a thread fail as it does on such a machine, until it is called with False."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def switch(is_on: bool) -> None:
+        if is_on:
+            monkeypatch.setattr(threading.Thread, "start", refused)
+        else:
+            monkeypatch.undo()
+
+    return switch
+
+
+def test_notifications_are_sent_when_there_are_threads_again(db: Database, settings: Settings, refuse: Refuse) -> None:
+    define(db, job={"notify": [on("stopped")]})
+    for _ in range(MAX_DELIVERIES + 1):
+        db.transact(runs.request_stop, start(db, "job"), now=False, by="me")
+    sent: queue.Queue[outbox.Taken] = queue.Queue()
+    notifier = Notifier(db, settings, "s")
+
+    def deliver(taken: outbox.Taken) -> None:
+        sent.put(taken)
+        notifier._free.release()
+
+    notifier._deliver = deliver  # type: ignore[method-assign]
+    notifier._closing.wait = lambda timeout=None: False  # type: ignore[method-assign]
+    refuse(True)
+    notifier._work()
+    refuse(False)
+    notifier._work()
+    tries = [sent.get(timeout=10).tries for _ in range(MAX_DELIVERIES + 1)]
+    assert (tries, sent.empty()) == ([1] * (MAX_DELIVERIES + 1), True)
+
+
+def test_addresses_are_asked_when_there_are_threads_again(sqlite_url: str, settings: Settings, refuse: Refuse) -> None:
+    asker = Asker(Database(sqlite_url), settings, "s")
+    refuse(True)
+    asker.ask(WaitingVisit(number, 1, "step", "{}") for number in range(AT_A_TIME))
+    assert asker.free == AT_A_TIME
+
+
+def test_folders_are_scanned_when_there_are_threads_again(tmp_path: Path, refuse: Refuse) -> None:
+    (tmp_path / "a.csv").touch()
+    lanes = Lanes(NoEvents())
+    refuse(True)
+    assert 0.0 < (lanes.begin([f"{tmp_path}/*.csv"], 1000.0) or 0.0) < 1010.0
+    refuse(False)
+    lanes.begin((), 1001.0)
+    found = wait_for(lanes.results, "scanned")
+    assert list(found[0].found.files) == [f"{tmp_path}/a.csv"]
+
+
+def test_the_watcher_of_files_begins_when_there_are_threads_again(
+    sqlite_url: str, settings: Settings, refuse: Refuse
+) -> None:
+    watcher = FileWatcher(Database(sqlite_url), settings, "w", ["default"])
+    refuse(True)
+    watcher.noticed(1)
+    refuse(False)
+    watcher.noticed(1)
+    try:
+        assert watcher._thread is not None
+        assert watcher._thread.is_alive()
+    finally:
+        watcher.close()
+
+
+def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, settings: Settings, refuse: Refuse) -> None:
+    old = tmp_path / "out-20200101T000000Z-1.log"
+    old.touch()
+    os.utime(old, (0, 0))
+    files = OldFiles(replace(settings, retention=1.0), logging.getLogger())
+    job = Job(command=("true",), output=Output(stdout=Destination(kind="timestamped", path=f"{tmp_path}/out-*.log")))
+    refuse(True)
+    files.after(job)  # it ended the worker, with all of its programs
+    refuse(False)
+    files.after(job)
+    wait_for(lambda: not old.exists(), "removed")
