@@ -61,7 +61,7 @@ test: setup      ## all tests
 	@scripts/odbc.sh
 	@scripts/browser.sh
 	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -o tmp_path_retention_policy=failed -m "not alone"
-	$(BIN)/pytest -o tmp_path_retention_policy=failed -m alone
+	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone
 
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
