@@ -48,9 +48,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported out of full garbage collections: a tenth of the suite's processor time."""
+    """Collect garbage seldom, and never what was imported: otherwise a sixth of the tests' processor time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,6 +18,7 @@ The control port takes lines of JSON and answers each with one:
 """
 
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -291,6 +292,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns of every error in a pipeline
     dsn, *rules = sys.argv[1:]
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # parse trees are many objects, and live as long as the server
     server = Server(dsn, rules, os.environ.get("JOBFAC_TDS_CAPTURE"))
     with Listener(server) as listener, Control(server) as control:
         for part in (listener, control):
