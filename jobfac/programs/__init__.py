@@ -5,7 +5,7 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 
 from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
-from jobfac.programs.failures import StartError
+from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import open_destination
 from jobfac.programs.files.old_files import remove_timestamped
@@ -36,6 +36,7 @@ __all__ = [
     "Usage",
     "become_subreaper",
     "descriptor_limit",
+    "explain_file",
     "kill_all",
     "kill_marked",
     "open_destination",
