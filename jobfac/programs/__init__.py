@@ -10,7 +10,7 @@ from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_fo
 from jobfac.programs.files.destinations import open_destination
 from jobfac.programs.files.old_files import remove_timestamped
 from jobfac.programs.files.places import Places
-from jobfac.programs.files.private import UnsafeFolder, open_private, private_fault, write_private
+from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
@@ -37,6 +37,7 @@ __all__ = [
     "become_subreaper",
     "descriptor_limit",
     "explain_file",
+    "file_in_the_way",
     "kill_all",
     "kill_marked",
     "open_destination",

@@ -35,9 +35,7 @@ def open_private(path: Path, purpose: str) -> int:
     except ForeignLink as error:
         raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {error.strerror}; choose another folder") from None
     except (NotADirectoryError, FileExistsError):
-        file = next((str(one) for one in (path, *path.parents) if os.path.lexists(one)), str(path))
-        why = f"{file!r} is not a folder; move it away, or choose another folder"
-        raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {why}") from None
+        raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {file_in_the_way(path)}") from None
     try:
         if not before:
             os.fchmod(handle, 0o700)  # a strict umask may have removed this user's own rights
@@ -49,6 +47,12 @@ def open_private(path: Path, purpose: str) -> int:
         os.close(handle)
         raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {fault}")
     return handle
+
+
+def file_in_the_way(path: Path) -> str:
+    """Return a clause with the remedy that names the file in the place of a folder or of one above it."""
+    file = next((str(one) for one in (path, *path.parents) if os.path.lexists(one)), str(path))
+    return f"{file!r} is not a folder; move it away, or choose another folder"
 
 
 def private_fault(path: Path) -> str | None:
