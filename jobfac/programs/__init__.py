@@ -5,12 +5,12 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 
 from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
-from jobfac.programs.failures import StartError
+from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import open_destination
 from jobfac.programs.files.old_files import remove_timestamped
 from jobfac.programs.files.places import Places
-from jobfac.programs.files.private import UnsafeFolder, open_private, private_fault, write_private
+from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
@@ -36,6 +36,8 @@ __all__ = [
     "Usage",
     "become_subreaper",
     "descriptor_limit",
+    "explain_file",
+    "file_in_the_way",
     "kill_all",
     "kill_marked",
     "open_destination",

@@ -14,7 +14,8 @@ import threading
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from jobfac.programs.tree import marker
+from jobfac.programs.reading import read_each
+from jobfac.programs.tree import markers
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -136,14 +137,18 @@ class Children:
 
     def _owner(self, pid: int, session: int) -> str | None:
         """Return the marker of this orphan's execution, found by its marker, its session, or its output file."""
-        own = marker(pid)
+        own = markers([pid]).get(pid)
         if any(program.marker == own for program in self._programs.values()):
             return own
         if session in self._programs:
             return self._programs[session].marker
-        held = {file for number in (1, 2) if (file := regular_file(f"/proc/{pid}/fd/{number}"))}
+        held = read_each(_outputs, [pid]).get(pid, set())
         owners = [program.marker for program in self._programs.values() if program.outputs & held]
         return owners[0] if len(owners) == 1 else own
+
+
+def _outputs(pid: int) -> set[File]:
+    return {file for number in (1, 2) if (file := regular_file(f"/proc/{pid}/fd/{number}"))}
 
 
 def regular_file(file: int | str) -> File | None:

@@ -74,7 +74,7 @@ def explain_directory(directory: str, error: OSError, who: str) -> str:
 
 def _directory_fault(directory: str) -> str | None:
     path = Path(directory)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (raises nothing for a name that is too long)
         return f"the directory {directory!r} does not exist on this worker; create it or correct the job's directory"
     if not path.is_dir():
         return f"{directory!r} is not a directory; correct the job's directory"
@@ -88,7 +88,9 @@ def _program_fault(
 ) -> str:
     if "/" in name:
         path = Path(directory or ".", name)
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 (raises nothing for a name that is too long)
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+                return f"{name!r} is no path of a program: {error.strerror}; correct the command"
             return f"there is no program {name!r} on this worker; install it or correct the command"
     else:
         search = environment.get("PATH", os.defpath)
@@ -107,9 +109,20 @@ def _program_fault(
             f"{name!r} names {interpreter} to run it, which this worker does not have; install it or correct the file"
         )
     if error.errno == errno.EACCES:
-        who = "this worker" if user is None else f"user {user!r}"
-        return f"{name!r} may not be executed by {who}; make it executable (chmod +x)"
+        return _not_executable(name, path, user)
     return f"{name!r} cannot be started: {error.strerror}; correct the command"
+
+
+def _not_executable(name: str, path: Path, user: str | None) -> str:
+    """Return the sentence for a program that exists but may not be executed."""
+    who = "this worker" if user is None else f"user {user!r}"
+    if not path.is_file():
+        return f"{name!r} is not a regular file; correct the command"
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return f"{name!r} is on a file system that is mounted noexec; move it, or mount that with exec"
+    if user is None and os.access(path, os.X_OK):
+        return f"{name!r} names {_interpreter(path)} to run it, which {who} may not execute; correct the file"
+    return f"{name!r} may not be executed by {who}; make it executable (chmod +x)"
 
 
 def _interpreter(path: Path) -> str:

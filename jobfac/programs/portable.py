@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 
 import psutil
 
@@ -30,8 +31,12 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in map(entry, psutil.pids()) if one is not None}
 
 
-def marker(pid: int) -> str | None:
-    """The marker in the process's initial environment, or None."""
+def markers(pids: Iterable[int]) -> dict[int, str]:
+    """The markers in the initial environments of these processes, by PID, without those that have none."""
+    return {pid: found for pid in pids if (found := _marker(pid)) is not None}
+
+
+def _marker(pid: int) -> str | None:
     try:
         found: str | None = psutil.Process(pid).environ().get("JOBFAC_MARKER")
     except (psutil.Error, OSError):

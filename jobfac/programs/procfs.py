@@ -4,6 +4,9 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Iterable
+
+from jobfac.programs.reading import read_each
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = b"\0JOBFAC_MARKER="
@@ -54,8 +57,12 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in found if one is not None}
 
 
-def marker(pid: int) -> str | None:
-    """The marker in the process's initial environment, or None."""
+def markers(pids: Iterable[int]) -> dict[int, str]:
+    """The markers in the initial environments of these processes, by PID, without those that have none."""
+    return {pid: found for pid, found in read_each(_marker, pids).items() if found is not None}
+
+
+def _marker(pid: int) -> str | None:
     try:
         environment = b"\0" + _content(f"/proc/{pid}/environ")
     except OSError as error:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 
 if sys.platform == "linux":
-    from jobfac.programs.procfs import Entry, entries, entry, marker, now, send
+    from jobfac.programs.procfs import Entry, entries, entry, markers, now, send
 else:
-    from jobfac.programs.portable import entries, entry, marker, now, send
+    from jobfac.programs.portable import entries, entry, markers, now, send
     from jobfac.programs.procfs import Entry
 
-__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "marker", "now", "send"]
+__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "markers", "now", "send"]
 
 PAUSE = 0.005  # seconds after a search that found no new process
 
@@ -45,9 +45,8 @@ class Table:
     def pids_by_marker(self, since: int = 0) -> dict[str, list[int]]:
         """Return by marker the PIDs of processes with a marker that started at `since` (clock ticks) or later."""
         found: dict[str, list[int]] = {}
-        for one in self.entries.values():
-            if one.start >= since and (its_marker := marker(one.pid)) is not None:
-                found.setdefault(its_marker, []).append(one.pid)
+        for pid, its_marker in markers(one.pid for one in self.entries.values() if one.start >= since).items():
+            found.setdefault(its_marker, []).append(pid)
         return found
 
     def family(self, seeds: Iterable[int], sessions: Iterable[int] = ()) -> dict[int, Entry]:

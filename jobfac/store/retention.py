@@ -48,6 +48,9 @@ BATCH = 100
 REST = 4.0
 """The pause of ``purge_all`` after a step, as a multiple of the step's duration."""
 
+LONGEST_REST = 1.0
+"""The maximum pause in seconds: a step that took long has waited for a lock, and kept nobody waiting meanwhile."""
+
 
 class Purged(NamedTuple):
     """The number of removed runs, whether there may be more, and the id of the first removed run (0: none)."""
@@ -97,7 +100,7 @@ def purge_for(db: Database, keep: Keep, seconds: float | None) -> Removed:
         if seconds is not None and time.monotonic() - began > seconds:
             return Removed(removed, True)
         # SQLite does not queue its writers. Without a pause, a claim would rarely get the write lock.
-        time.sleep(REST * (time.monotonic() - begun))
+        time.sleep(min(REST * (time.monotonic() - begun), LONGEST_REST))
         begun = time.monotonic()
     return Removed(removed, False)
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jobfac.programs import NO_ROOM, descriptor_limit, room_for_programs
+from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -201,8 +201,10 @@ def examine(folder: Path) -> str | None:
         )  # fmt: skip
     except FileNotFoundError:
         return None  # the folder was removed; the next start creates it again
+    except NotADirectoryError:
+        return file_in_the_way(folder)
     except OSError as error:
-        return machine_fault(error, folder) or f"{error.strerror or error}"
+        return machine_fault(error, folder) or f"{(error.strerror or str(error)).lower()}: {error.filename or folder}"
     except subprocess.TimeoutExpired:
         return "a program does not end within 10 s"
     return None

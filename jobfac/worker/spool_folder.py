@@ -14,7 +14,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
-from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
+from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, explain_file, kill_marked, open_private, recover
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
@@ -67,6 +67,13 @@ class SpoolFolder:
                     self._log_skipped(str(self._spool / name), error)
         finally:
             os.close(spool)
+
+    def begin(self) -> None:
+        """Create the folder at the worker's start. Raises StartError, with the remedy."""
+        try:
+            self.ensure()
+        except OSError as error:
+            raise StartError(explain_file("the spool", self._spool, error)) from error
 
     def ensure(self) -> None:
         """Create the folder if it is missing.

@@ -138,11 +138,12 @@ class Worker:
             Unreachable: at the start, the database did not answer or has another schema version.
             DatabaseReplaced: the database file was deleted or replaced. The worker has killed its programs.
             DatabaseDamaged: the database file is damaged. The worker has drained.
+            StartError: the spool's folder cannot be used.
         """
         self._db.check_schema()
         become_subreaper()
         self._spool.clear_dead(self._db)
-        self._spool.ensure()
+        self._spool.begin()
         self._guardian.start()
         self._inbox.put_load(self._limits.exceeded(measure()))
         self._register(lambda conn: None)

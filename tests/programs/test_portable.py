@@ -17,9 +17,9 @@ def test_both_tables_agree(stage: Stage) -> None:
         assert [one.pid, one.parent, one.session, one.group, one.dead] == [
             two.pid, two.parent, two.session, two.group, two.dead
         ]  # fmt: skip
-        assert portable.marker(pid) == procfs.marker(pid)
+        assert portable.markers([pid]) == procfs.markers([pid])
         assert two.start <= portable.now()
-    assert portable.marker(child) == process.marker
+    assert portable.markers([child]) == {child: process.marker}
     assert portable.entries().keys() >= {process.pid, child}
 
 
@@ -33,5 +33,5 @@ def test_a_signal_reaches_only_the_same_process(stage: Stage) -> None:
     until(lambda: (one := portable.entry(process.pid)) is not None and one.dead)
     finish(process)
     assert portable.entry(process.pid) is None
-    assert portable.marker(process.pid) is None
+    assert portable.markers([process.pid]) == {}
     assert not portable.send(process.pid, found.start, signal.SIGKILL)

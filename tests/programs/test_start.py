@@ -44,6 +44,21 @@ def test_a_script_without_an_interpreter_is_explained(stage: Stage) -> None:
 def test_a_program_that_may_not_be_executed_is_explained(stage: Stage) -> None:
     assert "make it executable" in refusal(stage, script(stage, "#!/bin/sh\n", 0o644))
     assert "is a directory" in refusal(stage, str(stage.folder))
+    os.mkfifo(stage.folder / "pipe")
+    assert "is not a regular file" in refusal(stage, str(stage.folder / "pipe"))
+    (stage.folder / "interpreter").touch()
+    named = refusal(stage, script(stage, f"#!{stage.folder}/interpreter\n"))
+    assert f"names '{stage.folder}/interpreter' to run it, which this worker may not execute" in named
+    assert "is no path of a program: File name too long" in refusal(stage, "/" + "a" * 300)
+
+
+def test_a_mount_without_exec_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.touch(0o755)
+    mount = os.statvfs_result((4096, 4096, 1, 1, 1, 1, 1, 1, os.ST_NOEXEC, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: mount)
+    sentence = explain([str(program)], {}, None, None, PermissionError(errno.EACCES, "Permission denied"))
+    assert "is on a file system that is mounted noexec" in sentence
 
 
 def test_a_missing_directory_is_explained(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """`runs list / show`."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -13,8 +14,10 @@ from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
 from jobfac.views.runs import AttemptView, RunView, history_as_json
 
-NOTES = 100
-"""The maximum number of notes that `runs show` prints as a table."""
+T = TypeVar("T")
+
+NEWEST = 100
+"""The maximum number of events and of notes that `runs show` prints as a table."""
 
 app = group("List and show runs.")
 
@@ -93,12 +96,11 @@ def show_run(run: RunId, as_json: Json = False) -> None:
     if history.attempts:
         print_table(history.attempts, columns, "")
         typer.echo("")
-    print_table(history.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    events = _newest(history.events, "events")
+    print_table(events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
     if history.notes:
         typer.echo("")
-        if len(history.notes) > NOTES:
-            typer.echo(f"These are the newest {NOTES} of {len(history.notes):,} notes; --json shows all.")
-        print_table(history.notes[-NOTES:], {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
+        print_table(_newest(history.notes, "notes"), {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
     if history.changes:
         typer.echo(f"\nSince version {history.run.job_version}, which this run used, the job has changed:")
         for change in history.changes:
@@ -108,6 +110,13 @@ def show_run(run: RunId, as_json: Json = False) -> None:
 
         typer.echo("")
         print_drawn(history_tree(history.run, history.path))
+
+
+def _newest(rows: Sequence[T], what: str) -> Sequence[T]:
+    """Return the newest rows, and say how many there are if there are more."""
+    if len(rows) > NEWEST:
+        typer.echo(f"These are the newest {NEWEST} of {len(rows):,} {what}; --json shows all.")
+    return rows[-NEWEST:]
 
 
 def _cpu(attempt: AttemptView) -> str:

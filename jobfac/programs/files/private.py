@@ -25,7 +25,7 @@ def open_private(path: Path, purpose: str) -> int:
         purpose: a name of the folder for messages, as in 'the spool'.
 
     Raises:
-        UnsafeFolder: other users may change or read it, or replace a folder above it.
+        UnsafeFolder: it is a file, or other users may change or read it, or replace a folder above it.
         OSError: it cannot be opened or created.
     """
     before = os.path.lexists(path)
@@ -34,6 +34,8 @@ def open_private(path: Path, purpose: str) -> int:
             handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
     except ForeignLink as error:
         raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {error.strerror}; choose another folder") from None
+    except (NotADirectoryError, FileExistsError):
+        raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {file_in_the_way(path)}") from None
     try:
         if not before:
             os.fchmod(handle, 0o700)  # a strict umask may have removed this user's own rights
@@ -45,6 +47,12 @@ def open_private(path: Path, purpose: str) -> int:
         os.close(handle)
         raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {fault}")
     return handle
+
+
+def file_in_the_way(path: Path) -> str:
+    """Return a clause with the remedy that names the file in the place of a folder or of one above it."""
+    file = next((str(one) for one in (path, *path.parents) if os.path.lexists(one)), str(path))
+    return f"{file!r} is not a folder; move it away, or choose another folder"
 
 
 def private_fault(path: Path) -> str | None:

@@ -175,6 +175,17 @@ class Execution:
             return None
         return self._warning.sentence
 
+    def outlives_kill(self, now: float) -> str | None:
+        """Return a sentence that KILL does not end the program, once; otherwise None."""
+        if not self._life.outlives_kill(now) or self.process is None:
+            return None
+        pids = self.process.leftovers() or [self.process.pid]
+        which = ", ".join(map(str, pids[:5]))
+        return (
+            f"KILL does not end process {which}: it is stuck in the kernel, as on a drive that does not answer; "
+            "the run ends when the process does"
+        )
+
     def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""
         ended = self.process is not None and self.process.poll() is not None

@@ -230,6 +230,9 @@ class Executions:
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
                 self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
+            if why := execution.outlives_kill(now):
+                execution.log.error("a program does not end", action="kill_unanswered", reason=why)
+                self.events.append(Event(*key, "kill_unanswered", self._telemetry.worker, why))
             if execution.is_over() and self._is_trusted():
                 before = execution.report.taken
                 if self._gather(execution, room):

@@ -1,5 +1,6 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
+import math
 from enum import StrEnum
 
 from jobfac.states import Stop
@@ -71,6 +72,9 @@ class Action(StrEnum):
 KILL_AGAIN = 1.0
 """Seconds between two KILLs: a process may have forked meanwhile."""
 
+KILL_ANSWERED = 10.0
+"""Seconds after the first KILL in which a program ends, unless it is stuck in the kernel."""
+
 LEFTOVER_INTERVAL = 0.05
 """Seconds between two polls for processes that a program left running. The kernel does not report their end."""
 
@@ -89,6 +93,7 @@ class Lifecycle:
         self._grace = grace
         self._warn_after = warn_after
         self._kill_at: float | None = None
+        self._unanswered_at: float | None = None  # when to report a program that outlives KILL; infinite: reported
         self.began = now
         self.cause: Cause | None = None
 
@@ -156,6 +161,8 @@ class Lifecycle:
             self._machine.move(Stage.LINGERING)
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + KILL_AGAIN
+            if self._unanswered_at is None:
+                self._unanswered_at = now + KILL_ANSWERED
             self._mark_ending()
             actions += (Action.KILL,)
         return actions
@@ -182,6 +189,13 @@ class Lifecycle:
         if self.stage in (Stage.PREPARED, Stage.OVER) or self.warn_at is None or now < self.warn_at:
             return False
         self._warn_after = None
+        return True
+
+    def outlives_kill(self, now: float) -> bool:
+        """Whether to report now that KILL does not end the program. True only once."""
+        if self.stage == Stage.OVER or self._unanswered_at is None or now < self._unanswered_at:
+            return False
+        self._unanswered_at = math.inf
         return True
 
     def _end(self, now: float) -> tuple[Action, ...]:

@@ -1,7 +1,8 @@
 """Retention: a job's retention determines which finished runs are purged, with all their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -133,3 +134,17 @@ def test_an_unfinished_run_is_never_removed(db: Database) -> None:
     assert left(db) == [running.id, ids[1]]
     with db.read() as conn:
         assert runs.get(conn, running.id).state == RunState.RUNNING
+
+
+def test_a_purge_that_waited_for_a_lock_goes_on_soon(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], list[float]()
+
+    def steps(db: Database, keep: Keep) -> Iterator[int]:
+        for waited in (0.01, 30.0):
+            now[0] += waited
+            yield 1
+
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append))
+    monkeypatch.setattr(retention, "steps", steps)
+    assert retention.purge_all(db, Keep(DAY)) == 2
+    assert slept == pytest.approx([0.04, 1.0])

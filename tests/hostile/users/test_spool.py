@@ -19,6 +19,16 @@ from tests.support.fleet import Fleet
 SERVER = "mssql+pyodbc://me:secret@server/one"
 
 
+def test_a_file_in_the_place_of_the_spool_is_named_with_a_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "spool"
+    file.touch()
+    for spool in (file, file / "deeper"):
+        with pytest.raises(StartError, match=f"{file}' is not a folder; move it away, or choose another folder"):
+            SpoolFolder(spool, "token", "w1").begin()
+    with pytest.raises(StartError, match="'/proc/spool' cannot be opened: "):
+        SpoolFolder(Path("/proc/spool"), "token", "w1").begin()
+
+
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
     before = os.umask(mask)

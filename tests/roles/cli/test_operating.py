@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jobfac.cli import common
+from jobfac.cli.commands import runs as command
 from tests.support.factory import Factory, wait_for
 
 
@@ -31,7 +32,7 @@ def test_a_hold_from_its_command_to_its_release(sqlite_factory: Factory) -> None
     assert "no job 'zz'" in factory.run("hold", "--job", "zz", "--reason", "r", code=3).stderr
 
 
-def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory) -> None:
+def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     factory = sqlite_factory
     factory.apply({"bad": {"command": ["false"]}, "good": {"command": ["true"]}})
     factory.worker()
@@ -55,7 +56,10 @@ def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory) ->
     assert [one["text"] for one in shown["notes"]] == ["it was the network"]
     assert shown["acknowledged_by"] == note["by"]
     assert "acknowledged" in [event["event"] for event in shown["events"]]
-    assert "it was the network" in factory.run("runs", "show", str(first)).stdout
+    monkeypatch.setattr(command, "NEWEST", 1)
+    text = factory.run("runs", "show", str(first)).stdout
+    assert "it was the network" in text
+    assert f"These are the newest 1 of {len(shown['events'])} events; --json shows all." in text
     assert "Failed " not in factory.run("top", "--once").stdout
     assert "no failure" in factory.run("ack", str(good), code=4).stderr
     assert "There is no run 99" in factory.run("note", "99", "x", code=3).stderr

@@ -98,6 +98,11 @@ def test_an_examination_leaves_no_files(tmp_path: Path) -> None:
     assert examine(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     assert examine(tmp_path / "gone") is None, "the next start makes the folder"
+    (tmp_path / "spool").touch()
+    way = f"'{tmp_path}/spool' is not a folder; move it away, or choose another folder"
+    assert examine(tmp_path / "spool/token") == way
+    (tmp_path / "probe").mkdir()
+    assert examine(tmp_path) == f"is a directory: {tmp_path}/probe"
 
 
 def test_a_lack_of_descriptors_is_found(tmp_path: Path, few_descriptors: None) -> None:

@@ -101,6 +101,18 @@ def test_a_programs_own_end_precedes_a_stop_but_its_leftovers_are_killed() -> No
     assert life.tick(110.0, ended=True, leftovers=True) == KILL
 
 
+def test_a_program_that_outlives_kill_is_reported_once() -> None:
+    life = running(timeout=5.0, grace=1.0)
+    for now in range(100, 106):
+        life.tick(now, ended=False, leftovers=False)
+    assert life.tick(106.0, ended=False, leftovers=False) == KILL
+    assert [now for now in range(106, 130) if life.outlives_kill(now)] == [116]
+    gone = running(timeout=5.0, grace=0.0)
+    gone.tick(105.0, ended=False, leftovers=False)
+    gone.tick(106.0, ended=True, leftovers=False)
+    assert not gone.outlives_kill(200.0)
+
+
 def test_a_stop_before_the_start_ends_the_execution() -> None:
     life = Lifecycle(None, 10.0, None, now=0.0)
     assert life.request_stop(Stop.POLITE, True, 1.0, ended=False) == ()

@@ -1,0 +1,66 @@
+"""A process that is stuck in the kernel stops neither the search for others nor their end."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jobfac.programs import procfs, reading
+from jobfac.programs.reading import read_each
+from tests.support.process_stage import Stage, until
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until it is set, the stuck processes of a test are stuck."""
+    monkeypatch.setattr(reading, "PATIENCE", 0.02)
+    event = threading.Event()
+    yield event
+    event.set()
+    until(lambda: all(reader.is_over for reader in reading._stuck.values()))
+
+
+def test_other_programs_are_killed_while_one_is_stuck(
+    stage: Stage, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, _, _ = stage.start("sleep", "600")
+    process, _, _ = stage.zoo("ignores_term.py")
+    read = procfs._marker
+
+    def marker(pid: int) -> str | None:
+        if pid == stuck.pid:
+            released.wait()
+        return read(pid)
+
+    monkeypatch.setattr(procfs, "_marker", marker)
+    ends = threading.Thread(target=process.kill, daemon=True)
+    ends.start()
+    ends.join(10)
+    assert not ends.is_alive()
+    until(lambda: not process.alive())
+
+
+def test_what_is_stuck_is_read_again_when_it_answers(released: threading.Event) -> None:
+    reads: list[int] = []
+
+    def read(pid: int) -> int:
+        reads.append(pid)
+        if pid % 10 == 0:
+            released.wait()
+        return -pid
+
+    pids = range(1, 41)
+    well = {pid: -pid for pid in pids if pid % 10}
+    assert read_each(read, pids) == well
+    assert read_each(read, pids) == well
+    assert reads.count(10) == 1, "nothing waits twice for a stuck process"
+    released.set()
+    until(lambda: len(read_each(read, pids)) == 40)
+
+
+def test_an_error_of_a_read_reaches_the_caller() -> None:
+    def read(pid: int) -> int:
+        raise OSError(pid)
+
+    with pytest.raises(OSError, match="7"):
+        read_each(read, [7])
