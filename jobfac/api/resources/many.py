@@ -1,7 +1,7 @@
 """`/v1/runs:retry`, `/v1/runs:stop` and `/v1/runs:acknowledge`: many runs at once."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,14 @@ LIMIT = 500
 
 class SelectedRuns(parameters.Body, parameters.RunFields):
     """Which runs. At least one field besides ``state`` is needed."""
+
+    @model_validator(mode="after")
+    def _all_are_meant(self) -> Self:
+        """A variable without a value, which becomes null, must not choose more runs."""
+        for name in sorted(self.model_fields_set):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is null; leave it out to choose runs whatever it is")
+        return self
 
 
 class ManyBody(parameters.Body):

@@ -208,7 +208,9 @@ class Remote(RemoteAdministration):
 
     def backfill(self, wanted: BackfillRequest, dry_run: bool) -> Backfill:
         fields = {"from": wanted.since.isoformat(), "to": wanted.until.isoformat(), "at_most": wanted.at_most}
-        body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
+        body: Object = {**fields, "priority": wanted.priority, "dry_run": dry_run}
+        if wanted.name is not None:
+            body["schedule"] = wanted.name
         path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
         return from_json(Backfill, self._api.call("POST", path, repeatable=True, json=body))
 
