@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
@@ -20,7 +21,7 @@ class BackfillBody(parameters.Body):
     since: Annotated[parameters.Moment, Field(alias="from")]
     until: Annotated[parameters.Moment, Field(alias="to")]
     at_most: Annotated[int, Field(ge=1, le=1000), parameters.Whole] = 1
-    schedule: parameters.Word | None = None
+    schedule: parameters.Word | SkipJsonSchema[None] = None
     priority: Annotated[int, Field(ge=-1000, le=1000), parameters.Whole] | None = None
     dry_run: bool = False
 

@@ -13,7 +13,6 @@ from jobfac.store.api_keys import Created, Role
 from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.results.plans import AppliedView
-from jobfac.views.serialization import from_json
 
 
 class RemoteAdministration(HttpApi):
@@ -80,7 +79,7 @@ class RemoteAdministration(HttpApi):
         texts = [{"name": name, "text": text} for name, text in read_texts(*files).items()]
         body: Object = {"files": texts, "prune": prune, "dry_run": dry_run}
         path = "/v1/definitions:apply"
-        return from_json(AppliedView, self._api.call("POST", path, repeatable=True, json=body))
+        return self._api.view(AppliedView, self._api.call("POST", path, repeatable=True, json=body))
 
 
 def _query(wanted: ReportRequest) -> Object:

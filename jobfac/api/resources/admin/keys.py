@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -19,8 +20,8 @@ class KeyBody(parameters.Body):
 
     role: Role
     name: Annotated[str, Field(max_length=128, pattern=r"^[^\x00]*$")] | None = None
-    categories: Annotated[list[parameters.Word], Field(min_length=1)] | None = None
-    lifetime: parameters.Duration | None = None
+    categories: Annotated[list[parameters.Word], Field(min_length=1)] | SkipJsonSchema[None] = None
+    lifetime: parameters.Duration | SkipJsonSchema[None] = None
 
     _all_are_meant = parameters.given("categories", "leave it out for a key for all jobs")
     _no_end_is_meant = parameters.given("lifetime", "leave it out for a key that does not expire")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -25,7 +26,7 @@ class NotificationsQuery(parameters.Parameters):
 class RequeueBody(parameters.Body):
     """``ids``: which dead notifications; left out: all of them."""
 
-    ids: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=500)] | None = None
+    ids: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=500)] | SkipJsonSchema[None] = None
 
     _every_one_is_meant = parameters.given("ids", "leave it out to deliver all dead notifications")
 
