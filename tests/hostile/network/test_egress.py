@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from jobfac.channels import DeliveryError, Message, deliver, egress
+from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
-from jobfac.definitions import DefinitionError, Recipient, read_notify
+from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
 from jobfac.errors import Refused
 from jobfac.scheduler.asker import AT_A_TIME, Asker
 from jobfac.settings import Settings
@@ -37,6 +37,13 @@ def failure(to: dict[str, Any], settings: Settings | None = None) -> str:
     with pytest.raises(DeliveryError) as caught:
         deliver(MESSAGE, Recipient.model_validate(to), settings or Settings())
     return str(caught.value)
+
+
+def test_an_error_names_no_host_of_a_secret_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOSTILE_HOOK", "http://token-abc.localhost.invalid/x")
+    assert failure({"webhook": {"secret": "env:HOSTILE_HOOK"}}).startswith("the host env:HOSTILE_HOOK cannot be found")
+    with pytest.raises(DeliveryError, match=r"^the host env:HOSTILE_HOOK cannot be found"):
+        webhook.ask(Secret(secret="env:HOSTILE_HOOK"), Settings())
 
 
 @pytest.fixture
