@@ -15,6 +15,7 @@ from jobfac.programs import spool_path
 from jobfac.programs.masking import Mask, base64_forms
 from jobfac.secret_references import SecretError, resolve
 from jobfac.store import output
+from jobfac.worker.executions.fingerprints import fingerprints_path, keep
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
@@ -181,3 +182,23 @@ def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database
     with db.read() as conn:
         (piece,) = output.read(conn, run, 1, {"stdout": 0})
     assert piece.data == b"******** and shown"
+
+
+def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
+    kept: dict[str, bytes] = {}
+    for now in ("former-secret", "latest-secret"):
+        run = start(db, "a")
+        left = tmp_path / "spool" / f"of-{now}"
+        left.mkdir(parents=True)
+        (tmp_path / "spool").chmod(0o700)
+        (left / "lock").touch()
+        Path(spool_path(left, run, 1, "stdout")).write_text(f"with {now}")
+        keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": now})
+        monkeypatch.setenv("HOSTILE_TOKEN", "latest-secret")
+        SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
+        with db.read() as conn:
+            kept[now] = b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0}))
+    assert kept == {"former-secret": b"", "latest-secret": b"with *************"}

@@ -313,6 +313,7 @@ class Execution:
         files = [] if self.claimed.payload is None else [self._launch.payload]
         files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
+        files += [self._launch.fingerprints] if self._launch.has_secrets else []
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 file.unlink()
