@@ -191,12 +191,22 @@ def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None
 @pytest.fixture
 def dripping() -> Iterator[int]:
     """The port of a server that sends a byte of a header every 50 ms and never comes to an end."""
+    yield from _dripping(b"HTTP/1.1 200 OK\r\nX: ")
+
+
+@pytest.fixture
+def dripping_mail() -> Iterator[int]:
+    """The same as a mail server that has greeted."""
+    yield from _dripping(b"220 mail.example\r\n250-")
+
+
+def _dripping(beginning: bytes) -> Iterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
 
     def drip(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            connection.sendall(beginning)
             while not ended.wait(0.05):
                 connection.sendall(b"x")
 
@@ -212,6 +222,14 @@ def dripping() -> Iterator[int]:
     listening.shutdown(socket.SHUT_RDWR)
     listening.close()
     thread.join()
+
+
+def test_a_mail_server_that_sends_a_byte_now_and_then_is_given_up(
+    dripping_mail: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "SECONDS", 0.5)
+    settings = Settings(smtp_host="127.0.0.1", smtp_port=dripping_mail, smtp_tls="none")
+    assert "it took longer than 0.5 s" in failure({"email": ["a@example.org"]}, settings)
 
 
 @APPRISE
