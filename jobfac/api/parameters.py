@@ -13,6 +13,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -100,6 +101,20 @@ class Body(BaseModel):
     """A request body. Unknown names are errors, and types are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def given(name: str, otherwise: str) -> Any:
+    """Return a validator of a field of a body: null is refused, because a variable without a value must not mean all.
+
+    ``otherwise``: the remedy.
+    """
+
+    def check(value: Any) -> Any:
+        if value is None:
+            raise ValueError(f"{name} is null; {otherwise}")
+        return value
+
+    return field_validator(name)(check)
 
 
 class StartBody(Body):

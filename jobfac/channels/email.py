@@ -29,11 +29,10 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     mail = compose(message, recipient, settings)
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
-        with egress.guarded(settings, trusted_host=True):
-            connected = _connected(settings, place)
-        with connected as server:
+        password = resolve_setting(settings.smtp_password) if settings.smtp_user else ""
+        with egress.guarded(settings, trusted_host=True), _connected(settings, place) as server:
             if settings.smtp_user:
-                server.login(settings.smtp_user, resolve_setting(settings.smtp_password))
+                server.login(settings.smtp_user, password)
             server.send_message(mail)
     except smtplib.SMTPAuthenticationError as error:
         raise DeliveryError(f"{place} does not let smtp_user '{settings.smtp_user}' in ({error.smtp_code})") from None

@@ -9,6 +9,8 @@ import hmac
 import json
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -48,7 +50,11 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         DeliveryError: the answer is not a 2xx (redirects are not followed), there is none, or the URL is refused.
     """
     assert recipient.webhook is not None
-    url = _url(resolve(recipient.webhook) if not isinstance(recipient.webhook, str) else recipient.webhook)
+    with _named(recipient.webhook) as text:
+        _post(message, recipient, _url(text), settings)
+
+
+def _post(message: Message, recipient: Recipient, url: httpx.URL, settings: Settings) -> None:
     body = b"" if recipient.body == "none" else json.dumps(message.body, ensure_ascii=False).encode()
     headers = {name: value if isinstance(value, str) else resolve(value) for name, value in recipient.headers.items()}
     ours = {
@@ -79,13 +85,35 @@ def call(text: str, settings: Settings) -> None:
     _check(url, status)
 
 
-def ask(text: str, settings: Settings) -> None:
+def ask(address: str | Secret, settings: Settings) -> None:
     """Ask a URL by GET, once. Returns when the answer is a 2xx. Raises as ``send``."""
-    url = _url(text)
-    headers = {"Host": url.netloc.decode(), "User-Agent": f"jobfac/{version('jobfac')}"}
-    with egress.guarded(settings):
-        status = _send("GET", url, headers, b"", settings)
-    _check(url, status)
+    with _named(address) as text:
+        url = _url(text)
+        headers = {"Host": url.netloc.decode(), "User-Agent": f"jobfac/{version('jobfac')}"}
+        with egress.guarded(settings):
+            status = _send("GET", url, headers, b"", settings)
+        _check(url, status)
+
+
+@contextmanager
+def _named(address: str | Secret) -> Iterator[str]:
+    """Yield the URL. If it is a secret, errors name the reference in place of its host, which may be the secret part.
+
+    Raises:
+        SecretError: it cannot be resolved.
+    """
+    if isinstance(address, str):
+        yield address
+        return
+    text = resolve(address)
+    try:
+        yield text
+    except DeliveryError as error:
+        try:
+            host = httpx.URL(text).host
+        except httpx.InvalidURL:
+            host = ""
+        raise DeliveryError(str(error).replace(host, address.secret) if host else str(error)) from None
 
 
 def _check(url: httpx.URL, status: int) -> None:

@@ -27,7 +27,6 @@ from jobfac.client.transport import MAX_WAIT, RETRY_FOR, ApiTransport, ProblemEr
 from jobfac.errors import Kind
 from jobfac.states import FINAL
 from jobfac.views.runs import RunView
-from jobfac.views.serialization import from_json
 
 __all__ = ["Client", "Piece", "ProblemError", "RunView"]
 
@@ -118,7 +117,7 @@ class Client:
         )
         if response.status_code == Kind.CONFLICT.status and (denied := problem_of(response).get("run_id")):
             return self.run(denied)
-        return from_json(RunView, self._api.read(response))
+        return self._api.view(RunView, self._api.read(response))
 
     def run(self, run_id: int) -> RunView:
         """Return a run as it is now.
@@ -127,7 +126,7 @@ class Client:
             ProblemError: there is no such run, or the key may not see it.
             Unreachable: the API stayed away.
         """
-        return from_json(RunView, self._api.get(f"/v1/runs/{run_id}"))
+        return self._api.view(RunView, self._api.get(f"/v1/runs/{run_id}"))
 
     def wait(self, run_id: int, timeout: float | None = None) -> RunView:
         """Wait until a run has ended, and return it. The answer comes within a fraction of a second after the end.
@@ -142,7 +141,7 @@ class Client:
         end = None if timeout is None else monotonic() + timeout
         while True:
             left = MAX_WAIT if end is None else max(0.0, min(MAX_WAIT, end - monotonic()))
-            run = from_json(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(left, 3)))
+            run = self._api.view(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(left, 3)))
             if run.state in FINAL:
                 return run
             if end is not None and monotonic() >= end:

@@ -10,6 +10,7 @@ import tenacity
 
 from jobfac.errors import JobfacError, Kind, Unreachable, Way
 from jobfac.settings.passwords import without_password
+from jobfac.views.serialization import View, from_json
 
 Object = dict[str, Any]
 """A JSON object."""
@@ -33,7 +34,9 @@ class ProblemError(JobfacError):
 
     def __init__(self, sentence: str, status: int, problem: Mapping[str, Any]) -> None:
         advice = problem.get("advice")
-        way = Way(advice["command"], advice["http"]) if advice else None
+        way = None
+        if isinstance(advice, dict) and {*Way._fields} <= advice.keys():
+            way = Way(str(advice["command"]), str(advice["http"]))
         super().__init__(sentence if way is None else sentence.replace(way.http, "{way}"), way)
         self.status = status
         self.problem = problem
@@ -133,7 +136,40 @@ class ApiTransport:
     def read(self, response: httpx.Response) -> Object:
         """Return the JSON object of a response, empty if it has no body. Raises as ``call`` does."""
         self.check(response)
-        return dict(response.json()) if response.content else {}
+        if not response.content:
+            return {}
+        try:
+            found = response.json()
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self.foreign("no JSON object")
+        return found
+
+    def foreign(self, what: str) -> Unreachable:
+        """Return the error for an answer that an API of this version does not give."""
+        return Unreachable(
+            f"{self._shown} answered with {what}, so it may not be the API of jobfac, or has another version; check "
+            "JOBFAC_API_URL."
+        )
+
+    def view(self, view: type[View], document: Any) -> View:
+        """Return the view of a JSON object of an answer.
+
+        Raises:
+            Unreachable: it is none.
+        """
+        try:
+            return from_json(view, document)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise self.foreign(f"something else than a {view.__name__}") from None
+
+    def items(self, page: Object) -> list[Object]:
+        """Return the items of a list in an answer. Raises as ``view`` does."""
+        found = page.get("items")
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise self.foreign("no list")
+        return found
 
     def check(self, response: httpx.Response) -> None:
         """Raise the error of a response that is not a success, as ``call`` does."""
@@ -161,7 +197,7 @@ def problem_of(response: httpx.Response) -> Object:
     """Return the problem document of a response, empty if it has none."""
     try:
         found = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

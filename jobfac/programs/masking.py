@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +17,9 @@ class Mask:
     """The secrets of one execution: plain, in base64, and as in JSON and in URLs. Empty secrets are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        forms = (
-            form
-            for secret in secrets
-            if secret
-            for form in (secret, *base64_forms(secret), *json_forms(secret), *url_forms(secret))
-        )
+        forms = (form for secret in filter(None, secrets) for forms_of in _FORMS for form in forms_of(secret))
         self._secrets = tuple(dict.fromkeys(forms))
+        self._numbers = frozenset(secret for secret in secrets if secret[:1] in b"-0123456789")
         self.reach = max(map(len, self._secrets), default=1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
 
@@ -50,7 +47,7 @@ class Mask:
         return longest
 
     def hide(self, value: Any) -> Any:
-        """Return a JSON value with every secret in its strings and names masked.
+        """Return a JSON value with every secret in its strings and names masked, and numbers that are one.
 
         Raises:
             RecursionError: the value is nested too deeply.
@@ -63,11 +60,10 @@ class Mask:
             return [self.hide(one) for one in value]
         if isinstance(value, dict):
             return {self.hide(name): self.hide(one) for name, one in value.items()}
+        if self._numbers and isinstance(value, int | float) and not isinstance(value, bool):
+            written = json.dumps(value)
+            return "*" * len(written) if written.encode() in self._numbers else value
         return value
-
-
-NOTHING_HIDDEN = Mask(())
-"""The mask of an execution without secrets."""
 
 
 def base64_forms(secret: bytes) -> Iterator[bytes]:
@@ -114,3 +110,30 @@ def url_forms(secret: bytes) -> Iterator[bytes]:
         form = quote(secret, safe=unquoted).replace("%20", blank).replace("~", tilde)
         yield form.encode()
         yield re.sub("%..", lambda found: found[0].lower(), form).encode()
+
+
+def quoted_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield the forms of a secret in sentences that quote it, such as those about files. None if it is not text."""
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        return
+    quoted = repr(f"'\"{text}")[4:-1]  # with both kinds of quotes the single ones are escaped
+    yield quoted.encode()
+    yield quoted.replace("\\'", "'").encode()
+
+
+def path_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield the forms of a secret that is a part of a path: without doubled slashes, and the folders that it names."""
+    try:
+        path = PurePosixPath(secret.decode())
+    except UnicodeDecodeError:
+        return
+    if b"/" in secret:
+        yield from (form for one in (path, *path.parents) if len(form := str(one).encode()) >= LEAST)
+
+
+_FORMS = (lambda secret: (secret,), base64_forms, json_forms, url_forms, quoted_forms, path_forms)
+
+NOTHING_HIDDEN = Mask(())
+"""The mask of an execution without secrets."""

@@ -48,7 +48,11 @@ class Exit:
 
 
 class Process:
-    """A started program with its process tree. Any thread may call every method."""
+    """A started program with its process tree. Any thread may call every method.
+
+    Attributes:
+        refuses: a signal was refused, because the program has become another user, as sudo does.
+    """
 
     def __init__(
         self, program: Program, pid: int, since: int, outputs: Iterable[int], group: Group | None = None
@@ -58,6 +62,7 @@ class Process:
         self.marker = program.marker
         self.started = time.monotonic()
         self.exit: Exit | None = None
+        self.refuses = False
         self.detach = program.detach
         self.since = since
         self.meter = Meter()
@@ -228,13 +233,17 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
 def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
     """Send a signal to every member: to a group at once if its leader is not reaped yet, one by one to the others."""
     found: list[dict[int, Entry]] = []
-    groups = {process.pid for process in processes if process.poll() is None}
+    groups = {process.pid: process for process in processes if process.poll() is None}
     try:
         found = _trees(processes)
     finally:
-        for group in groups:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+        for group, process in groups.items():
+            try:
                 os.killpg(group, number)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                process.refuses = True
     for tree in found:
         for one in tree.values():
             if one.group not in groups:

@@ -80,11 +80,11 @@ class Rule:
     def moments(self, after: datetime, only_firing_days: bool = False) -> Iterator[Moment]:
         """Yield all moments later than `after` in order, including those that do not fire, with their reasons.
 
-        ``only_firing_days``: leave out those of days on which none fires.
+        ``only_firing_days``: leave out those of days that do not fire.
         """
         waiting: list[Moment] = []
-        days = self._firing_days if only_firing_days and self.overnight is None else self._days
-        for day in days(local(self.zone, after).date() - ONE_DAY):
+        chosen = self._with_moments if only_firing_days else self._days
+        for day in chosen(local(self.zone, after).date() - ONE_DAY):
             if waiting:
                 start = day_start(self.zone, day)
                 ready = [moment for moment in waiting if moment.instant < start]
@@ -93,8 +93,10 @@ class Rule:
             if not waiting and self.overnight is None and steady_midnight(self.zone, day) is not None:
                 yield from self._moments_of(day, self.times, day, after)  # in order; a dense day is not read to its end
                 continue
-            found = [*self._moments_of(day, self.times, day, after)]
-            if self.overnight is not None:
+            found: list[Moment] = []
+            if not only_firing_days or self._fires_on(day):
+                found += self._moments_of(day, self.times, day, after)
+            if self.overnight is not None and (not only_firing_days or self._fires_on(day - ONE_DAY)):
                 found += self._moments_of(day - ONE_DAY, self.overnight, day, after)
             if found:
                 waiting = sorted(waiting + found)
@@ -109,6 +111,12 @@ class Rule:
 
     def _firing_days(self, first: date) -> Iterator[date]:
         return filter(self.matches if self.workdays is None else self._fires_on, self._days(first))
+
+    def _with_moments(self, first: date) -> Iterator[date]:
+        """Yield the days on which a time of a day that fires comes."""
+        if self.overnight is None:
+            return self._firing_days(first)
+        return (day for day in self._days(first) if self._fires_on(day) or self._fires_on(day - ONE_DAY))
 
     def _fires_on(self, day: date) -> bool:
         if self.workdays is None:

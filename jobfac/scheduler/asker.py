@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from jobfac.channels import DeliveryError, webhook
 from jobfac.database.engine import Database
+from jobfac.definitions import Secret
 from jobfac.errors import Unreachable
-from jobfac.secret_references import SecretError, resolve
+from jobfac.secret_references import SecretError
 from jobfac.settings import Settings
 from jobfac.store import sequences
 from jobfac.store.sequences import WaitingVisit
@@ -76,7 +77,7 @@ class Asker:
         """Ask the address. Returns why it does not count as an answer, or None."""
         wanted = waiting.wanted["http"]
         try:
-            webhook.ask(wanted if isinstance(wanted, str) else resolve(wanted["secret"]), self._settings)
+            webhook.ask(wanted if isinstance(wanted, str) else Secret(secret=wanted["secret"]), self._settings)
         except (DeliveryError, SecretError) as error:
             return str(error)
         return None

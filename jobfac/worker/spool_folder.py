@@ -21,6 +21,7 @@ from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.connections import secrets_of
+from jobfac.worker.executions.fingerprints import check, fingerprints_path
 
 log = logger("jobfac.spool")
 
@@ -121,7 +122,7 @@ class SpoolFolder:
             except DefinitionError as error:  # its limit and its secrets are not known
                 unread = True
                 self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
-            except (StartError, SecretError, OSError) as error:
+            except (StartError, SecretError, OSError, ValueError, KeyError) as error:
                 fields = db.query(_log_fields, name)
                 self._log.bind(**fields).warning(
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
@@ -184,10 +185,13 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
     if found is None:
         return  # purged
     job, sensitive = found
-    secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
-    secrets += [text.encode() for text in sensitive]
+    resolved = {one.secret: resolve(one) for one in job.environment.values() if not isinstance(one, str)}
+    secrets = [value.encode() for value in resolved.values()] + [text.encode() for text in sensitive]
     if job.sql is not None:
-        secrets += secrets_of(resolve(job.sql.connection))
+        url = resolve(job.sql.connection)
+        secrets += secrets_of(url)
+        resolved[job.sql.connection if isinstance(job.sql.connection, str) else job.sql.connection.secret] = url
+    check(fingerprints_path(path.parent, name.run, name.attempt), resolved)
     stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), Mask(secrets))
     try:

@@ -15,6 +15,7 @@ from jobfac.programs import spool_path
 from jobfac.programs.masking import Mask, base64_forms
 from jobfac.secret_references import SecretError, resolve
 from jobfac.store import output
+from jobfac.worker.executions.fingerprints import fingerprints_path, keep
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
@@ -102,6 +103,28 @@ def test_a_secret_that_is_no_text_is_masked_in_a_url() -> None:
     assert Mask([b"\xff\x00/"]).apply(b"=%FF%00%2F&") == b"=*********&"
 
 
+@pytest.mark.parametrize("secret", ["it's\"x", "s3cret\x7fü", "nb\u00a0sp'x", "back\\slash'\"", "plain"])
+@pytest.mark.parametrize("around", ["{}", "'{}", '"{}', "'{}\""])
+def test_a_secret_that_a_sentence_quotes_is_masked(secret: str, around: str) -> None:
+    said = repr(around.format(secret))
+    assert re.fullmatch(r"""['"\\]*[*]+['"\\]*""", Mask([secret.encode()]).hide(said))
+
+
+@pytest.mark.parametrize("secret", ["dGhlIGxvbmcgb25l/d29ybGQ=", "a//b1234567", "./b1234567/", "12345678/../b"])
+def test_a_secret_in_a_path_is_masked(secret: str) -> None:
+    path = Path("/srv", f"x{secret}.log" if secret[0] != "." else secret)
+    mask = Mask([secret.encode()])
+    for said in (str(path), f"the folder {str(path.parent)!r} does not exist"):
+        assert not set(re.findall(r"\w{8,}", secret)) & set(re.findall(r"\w{8,}", mask.hide(said).replace("/x", "/")))
+
+
+def test_a_number_that_is_a_secret_is_masked_in_outputs() -> None:
+    mask = Mask([b"123456", b"1.5", b"text"])
+    assert mask.hide({"a": 123456, "b": [1.5, 12345, True], "c": "x123456"}) == {
+        "a": "******", "b": ["***", 12345, True], "c": "x******",
+    }  # fmt: skip
+
+
 def test_a_short_secret_masks_nothing_else() -> None:
     assert Mask([b"ab"]).apply(b"YWI= YWJj") == b"YWI= YWJj"
     assert Mask([b"ab"]).hide({"ab": ["cab", 1, None, True, 1.5]}) == {"**": ["c**", 1, None, True, 1.5]}
@@ -159,3 +182,23 @@ def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database
     with db.read() as conn:
         (piece,) = output.read(conn, run, 1, {"stdout": 0})
     assert piece.data == b"******** and shown"
+
+
+def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
+    kept: dict[str, bytes] = {}
+    for now in ("former-secret", "latest-secret"):
+        run = start(db, "a")
+        left = tmp_path / "spool" / f"of-{now}"
+        left.mkdir(parents=True)
+        (tmp_path / "spool").chmod(0o700)
+        (left / "lock").touch()
+        Path(spool_path(left, run, 1, "stdout")).write_text(f"with {now}")
+        keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": now})
+        monkeypatch.setenv("HOSTILE_TOKEN", "latest-secret")
+        SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
+        with db.read() as conn:
+            kept[now] = b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0}))
+    assert kept == {"former-secret": b"", "latest-secret": b"with *************"}

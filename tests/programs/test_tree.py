@@ -25,6 +25,21 @@ def test_a_program_that_ignores_term_is_killed(stage: Stage) -> None:
     assert (process.exit.code, process.exit.signal) == (None, signal.SIGKILL)
 
 
+def test_a_program_that_became_another_user_is_known_to_refuse_signals(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", _refuse)
+        process.terminate()
+        assert process.refuses
+    process.kill()
+
+
+def _refuse(group: int, number: int) -> None:
+    raise PermissionError
+
+
 @pytest.mark.usefixtures("either_way")
 def test_leftover_processes_are_found_and_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("forks_and_exits.sh")

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
@@ -13,16 +14,18 @@ from jobfac.views.serialization import as_json
 
 class BackfillBody(parameters.Body):
     """Due times from ``from`` on and before ``to``. ``at_most``: how many of the runs may run at a time. ``schedule``:
-    only this one of the job's schedules. ``priority``: null: 100 below that of the job."""
+    only this one of the job's schedules; left out: all. ``priority``: null: 100 below that of the job."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     since: Annotated[parameters.Moment, Field(alias="from")]
     until: Annotated[parameters.Moment, Field(alias="to")]
     at_most: Annotated[int, Field(ge=1, le=1000), parameters.Whole] = 1
-    schedule: parameters.Word | None = None
+    schedule: parameters.Word | SkipJsonSchema[None] = None
     priority: Annotated[int, Field(ge=-1000, le=1000), parameters.Whole] | None = None
     dry_run: bool = False
+
+    _all_are_meant = parameters.given("schedule", "leave it out for all schedules of the job")
 
 
 def backfill(request: ApiRequest, job: str, body: BackfillBody) -> ApiResponse:

@@ -1,9 +1,9 @@
 """`/v1/runs:retry`, `/v1/runs:stop` and `/v1/runs:acknowledge`: many runs at once."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
@@ -20,8 +20,28 @@ LIMIT = 500
 """The maximum number of runs in one request."""
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    """Change the JSON Schema of a model whose fields may be left out, but are never null."""
+    for field in schema["properties"].values():
+        forms = [one for one in field.get("anyOf", ()) if one != {"type": "null"}]
+        if len(forms) == 1:
+            del field["anyOf"]
+            field |= forms[0]
+            field.pop("default", None)
+
+
 class SelectedRuns(parameters.Body, parameters.RunFields):
     """Which runs. At least one field besides ``state`` is needed."""
+
+    model_config = ConfigDict(json_schema_extra=_without_null)
+
+    @model_validator(mode="after")
+    def _all_are_meant(self) -> Self:
+        """A variable without a value, which becomes null, must not choose more runs."""
+        for name in sorted(self.model_fields_set):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is null; leave it out to choose runs whatever it is")
+        return self
 
 
 class ManyBody(parameters.Body):

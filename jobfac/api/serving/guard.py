@@ -22,6 +22,13 @@ HEADERS = {
 """Headers of every response that does not set them."""
 
 
+ONCE = (
+    "Authorization", "Host", "Origin", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
+    "Stripe-Signature", "X-GitHub-Delivery", "X-GitHub-Event", "X-Hub-Signature-256",
+)  # fmt: skip
+"""Headers that a request has once. Of two, a proxy might read the one and this server the other."""
+
+
 class OriginGuard:
     """Refuses requests whose Host is not in ``hosts`` (None: any), and requests of pages of another origin.
 
@@ -77,6 +84,8 @@ def refusal(
     if "content-length" in headers and "transfer-encoding" in headers:
         # A proxy that believes the other header sees the end of this request elsewhere.
         return Problem(400, "Send Content-Length or Transfer-Encoding, not both.", {"Connection": "close"})
+    if twice := next((name for name in ONCE if len(headers.getlist(name)) > 1), None):
+        return Problem(400, f"Send the header {twice} once.")
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
         return Problem(

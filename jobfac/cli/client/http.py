@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import ApiTransport, Object
-from jobfac.views.serialization import View, from_json
+from jobfac.views.serialization import View
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 """A key that can be the value of a header."""
@@ -34,17 +34,17 @@ class HttpApi:
         self._api.close()
 
     def _list(self, view: type[View], path: str, **query: Any) -> list[View]:
-        return [from_json(view, item) for item in self._api.get(path, **query)["items"]]
+        return [self._api.view(view, item) for item in self._api.items(self._api.get(path, **query))]
 
     def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
         """Return all items, or the first ``limit``, page by page."""
         items: list[Object] = []
-        page: Object = {"next_cursor": None}
+        at: str | None = None
         while limit is None or len(items) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(items))
-            cursor = {} if page["next_cursor"] is None else {"cursor": page["next_cursor"]}
-            page = self._api.get(path, **query, **cursor, limit=size)
-            items += page["items"]
-            if page["next_cursor"] is None:
+            page = self._api.get(path, **query, **({} if at is None else {"cursor": at}), limit=size)
+            items += self._api.items(page)
+            if page.get("next_cursor") in (None, at):
                 break
+            at = page["next_cursor"]
         return items

@@ -32,7 +32,6 @@ from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, EventView, NoteView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepVisitView
-from jobfac.views.serialization import from_json
 from jobfac.views.workers import WorkerView
 
 
@@ -69,7 +68,7 @@ class Remote(RemoteAdministration):
         if response.status_code == Kind.CONFLICT.status and (denied := problem_of(response).get("run_id")):
             return [self.wait(denied, 0)]
         first = self._api.read(response)
-        return [from_json(RunView, run) for run in first.get("runs", [first])]
+        return [self._api.view(RunView, run) for run in first.get("runs", [first])]
 
     def run(self, run_id: int) -> RunHistory:
         run = self.wait(run_id, 0)
@@ -77,7 +76,7 @@ class Remote(RemoteAdministration):
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
-        notes = [from_json(NoteView, item) for item in self._pages(f"/v1/runs/{run_id}/notes", None, {})]
+        notes = [self._api.view(NoteView, item) for item in self._pages(f"/v1/runs/{run_id}/notes", None, {})]
         changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
         return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
@@ -85,12 +84,12 @@ class Remote(RemoteAdministration):
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
-            run = from_json(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
+            run = self._api.view(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
             if run.state in FINAL or left <= MAX_WAIT:
                 return run
 
     def runs(self, wanted: Filter, limit: int) -> list[RunView]:
-        return [from_json(RunView, item) for item in self._pages("/v1/runs", limit, _filter(wanted))]
+        return [self._api.view(RunView, item) for item in self._pages("/v1/runs", limit, _filter(wanted))]
 
     def choose_to_retry(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:retry", wanted, limit)
@@ -107,11 +106,11 @@ class Remote(RemoteAdministration):
         while len(items) < limit:
             body["limit"] = min(PAGE, limit - len(items))
             page = self._api.call("POST", path, repeatable=True, json=body)
-            items += page["items"]
-            if page["next_cursor"] is None:
+            items += self._api.items(page)
+            if page.get("next_cursor") in (None, body.get("cursor")):
                 break
             body["cursor"] = page["next_cursor"]
-        return [from_json(ManyView, item) for item in items]
+        return [self._api.view(ManyView, item) for item in items]
 
     def retry_many(self, run_ids: Sequence[int]) -> list[ManyView]:
         return self._many("/v1/runs:retry", {"runs": list(run_ids)})
@@ -124,11 +123,11 @@ class Remote(RemoteAdministration):
 
     def _many(self, path: str, body: Object) -> list[ManyView]:
         page = self._api.call("POST", path, repeatable=True, json=body)
-        return [from_json(ManyView, item) for item in page["items"]]
+        return [self._api.view(ManyView, item) for item in self._api.items(page)]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
         path = f"/v1/runs/{run_id}/stop"
-        return from_json(Stopped, self._api.call("POST", path, repeatable=True, json={"now": now}))
+        return self._api.view(Stopped, self._api.call("POST", path, repeatable=True, json={"now": now}))
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
@@ -157,10 +156,10 @@ class Remote(RemoteAdministration):
 
     def jobs(self) -> list[JobView]:
         items = self._pages("/v1/jobs", None, {})
-        return [self.job(item["id"]) if item["truncated"] else from_json(JobView, item) for item in items]
+        return [self.job(item["id"]) if item.get("truncated") else self._api.view(JobView, item) for item in items]
 
     def job(self, job_id: str) -> JobView:
-        return from_json(JobView, self._api.get(f"/v1/jobs/{quote(job_id, safe='')}"))
+        return self._api.view(JobView, self._api.get(f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def defaults(self) -> dict[str, dict[str, Any]]:
         defaults: dict[str, dict[str, Any]] = self._api.get("/v1/defaults")["defaults"]
@@ -184,7 +183,9 @@ class Remote(RemoteAdministration):
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
         items = self._api.get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
-        return [from_json(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items]
+        return [
+            self._api.view(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items
+        ]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
@@ -208,47 +209,49 @@ class Remote(RemoteAdministration):
 
     def backfill(self, wanted: BackfillRequest, dry_run: bool) -> Backfill:
         fields = {"from": wanted.since.isoformat(), "to": wanted.until.isoformat(), "at_most": wanted.at_most}
-        body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
+        body: Object = {**fields, "priority": wanted.priority, "dry_run": dry_run}
+        if wanted.name is not None:
+            body["schedule"] = wanted.name
         path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
-        return from_json(Backfill, self._api.call("POST", path, repeatable=True, json=body))
+        return self._api.view(Backfill, self._api.call("POST", path, repeatable=True, json=body))
 
     def search_output(self, wanted: Filter, text: str, limit: int) -> list[OutputMatch]:
         query = _filter(wanted) | {"text": text}
-        return [from_json(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
+        return [self._api.view(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
 
     def load(self, days: int) -> LoadView:
-        return from_json(LoadView, self._api.get("/v1/schedules/load", days=days))
+        return self._api.view(LoadView, self._api.get("/v1/schedules/load", days=days))
 
     def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
         body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
         if until is not None:
             body["until"] = until.isoformat()
-        return from_json(HoldView, self._api.call("POST", "/v1/holds", repeatable=False, json=body))
+        return self._api.view(HoldView, self._api.call("POST", "/v1/holds", repeatable=False, json=body))
 
     def release(self, hold_id: int) -> HoldView:
-        return from_json(HoldView, self._api.call("DELETE", f"/v1/holds/{hold_id}", repeatable=True))
+        return self._api.view(HoldView, self._api.call("DELETE", f"/v1/holds/{hold_id}", repeatable=True))
 
     def holds(self, ended: bool, limit: int) -> list[HoldView]:
         query = {"all": "true" if ended else "false"}
-        return [from_json(HoldView, item) for item in self._pages("/v1/holds", limit, query)]
+        return [self._api.view(HoldView, item) for item in self._pages("/v1/holds", limit, query)]
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
         body = {"text": text, "acknowledge": acknowledge}
-        return from_json(NoteView, self._api.call("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
+        return self._api.view(NoteView, self._api.call("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
 
     def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
         paths = [f"/v1/runs/{run_id}/acknowledge" for run_id in run_ids]
-        return [from_json(RunView, self._api.call("POST", path, repeatable=True)) for path in paths]
+        return [self._api.view(RunView, self._api.call("POST", path, repeatable=True)) for path in paths]
 
     def versions(self, job_id: str) -> list[VersionView]:
         return self._list(VersionView, f"/v1/jobs/{quote(job_id, safe='')}/versions")
 
     def rollback(self, job_id: str, version: int) -> JobView:
         call = f"/v1/jobs/{quote(job_id, safe='')}/rollback"
-        return from_json(JobView, self._api.call("POST", call, repeatable=True, json={"version": version}))
+        return self._api.view(JobView, self._api.call("POST", call, repeatable=True, json={"version": version}))
 
     def overview(self) -> Overview:
-        return from_json(Overview, self._api.get("/v1/overview"))
+        return self._api.view(Overview, self._api.get("/v1/overview"))
 
 
 def _filter(wanted: Filter) -> Object:

@@ -13,7 +13,6 @@ from jobfac.store.api_keys import Created, Role
 from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.results.plans import AppliedView
-from jobfac.views.serialization import from_json
 
 
 class RemoteAdministration(HttpApi):
@@ -23,7 +22,8 @@ class RemoteAdministration(HttpApi):
         return self._list(KeyView, "/v1/keys")
 
     def create_key(self, name: str, role: Role, categories: Sequence[str] | None, lifetime: float | None) -> Created:
-        body: Object = {"name": name, "role": str(role), "categories": categories, "lifetime": lifetime}
+        limits = {"categories": categories, "lifetime": lifetime}
+        body: Object = {"name": name, "role": str(role), **{key: one for key, one in limits.items() if one is not None}}
         made = self._api.call("POST", "/v1/keys", repeatable=False, json=body)
         return Created(made["id"], made["key"])
 
@@ -49,7 +49,7 @@ class RemoteAdministration(HttpApi):
         return self._list(NotificationView, "/v1/notifications", **query)
 
     def requeue(self, ids: Sequence[int] | None) -> list[int]:
-        body = {"ids": None if ids is None else list(ids)}
+        body: Object = {} if ids is None else {"ids": list(ids)}
         path = "/v1/notifications:requeue"
         return list(self._api.call("POST", path, repeatable=True, json=body)["requeued"])
 
@@ -79,7 +79,7 @@ class RemoteAdministration(HttpApi):
         texts = [{"name": name, "text": text} for name, text in read_texts(*files).items()]
         body: Object = {"files": texts, "prune": prune, "dry_run": dry_run}
         path = "/v1/definitions:apply"
-        return from_json(AppliedView, self._api.call("POST", path, repeatable=True, json=body))
+        return self._api.view(AppliedView, self._api.call("POST", path, repeatable=True, json=body))
 
 
 def _query(wanted: ReportRequest) -> Object:

@@ -27,6 +27,10 @@ DEEPEST = 50
 """The maximum depth of parentheses in an expression."""
 
 
+LONGEST = 4 * 1024 * 1024
+"""Characters of a concatenation at most: a few lines that double a variable would fill the memory."""
+
+
 class Unknown(NamedTuple):
     """A value that only the server knows. ``what``: its text in the script."""
 
@@ -291,7 +295,7 @@ def _number(text: str) -> int | str:
 
 def _joined(left: Value, right: Value) -> Value:
     if isinstance(left, str) and isinstance(right, str):
-        return left + right
+        return left + right if len(left) + len(right) <= LONGEST else Unknown("a text that is too long")
     if isinstance(left, int) and isinstance(right, int):
         return left + right
     return Unknown("an expression")

@@ -87,6 +87,7 @@ class Execution:
         self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
+        self._refusal_logged = False
 
     @property
     def stage(self) -> Stage:
@@ -198,6 +199,13 @@ class Execution:
                 self.process.terminate()
             else:
                 self.process.kill()
+            if self.process.refuses and not self._refusal_logged:
+                self._refusal_logged = True
+                self.log.warning(
+                    "a program cannot be ended: it has become another user, as sudo does; end it as that user",
+                    action="signal_refused",
+                    pid=self.process.pid,
+                )
 
     def is_over(self) -> bool:
         """Whether the program and its tree have ended or were never started. Then the outcome can be stored."""
@@ -324,6 +332,7 @@ class Execution:
         files = [] if self.claimed.payload is None else [self._launch.payload]
         files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
+        files += [self._launch.fingerprints] if self._launch.has_secrets else []
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 file.unlink()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobfac.definitions import Job
+from jobfac.definitions import Job, Secret
 from jobfac.definitions.execution.sql import Sql
 from jobfac.definitions.parameters import Values
 from jobfac.programs import (
@@ -31,6 +31,7 @@ from jobfac.views.serialization import read_json
 from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
 from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
+from jobfac.worker.executions.fingerprints import fingerprints_path, keep
 from jobfac.worker.executions.report import Report
 
 SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
@@ -62,6 +63,7 @@ class Launch:
         self._claimed = claimed
         self._values: Values = {}
         self._filled: Filled | None = None
+        self._resolved: dict[str, str] = {}  # secrets by their references
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -76,6 +78,16 @@ class Launch:
     def script(self) -> Path:
         """The file with the script of a ``sql`` job, which exists only for one."""
         return Path(spool_path(self._folder, *self._claimed.key, "script"))
+
+    @property
+    def fingerprints(self) -> Path:
+        """The file that recognises a change of the secrets, which exists only if there are some."""
+        return fingerprints_path(self._folder, *self._claimed.key)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the start has resolved secrets."""
+        return bool(self._resolved)
 
     @property
     def parameters(self) -> Path:
@@ -118,6 +130,8 @@ class Launch:
         secrets += [text.encode() for text in hidden]
         if secrets:
             self._report.mask = Mask(secrets)
+        if self._resolved:
+            keep(self.fingerprints, self._resolved)
         with contextlib.ExitStack() as opened:
             handles = []
             for stream in STREAMS:
@@ -158,7 +172,7 @@ class Launch:
             environment |= home_of(job.user)
         secrets: list[bytes] = []
         for name, value in job.environment.items():
-            text = value if isinstance(value, str) else resolve(value)
+            text = value if isinstance(value, str) else self._resolve(value)
             environment[name] = text
             if not isinstance(value, str) and text:
                 secrets.append(text.encode())
@@ -180,6 +194,11 @@ class Launch:
             write_private(self.parameters, text.encode(), job.user)
         return environment, secrets
 
+    def _resolve(self, secret: Secret | str) -> str:
+        value = resolve(secret)
+        self._resolved[secret if isinstance(secret, str) else secret.secret] = value
+        return value
+
     def _write_payload(self, payload: str) -> Mapping[str, str]:
         """Write the payload file; returns the variables that pass the payload to the program."""
         write_private(self.payload, payload.encode(), self.definition.user)
@@ -195,7 +214,7 @@ class Launch:
 
     def _write_script(self, sql: Sql, secrets: list[bytes]) -> Mapping[str, str]:
         """Write the file of a ``sql`` job; returns the variables for its program. Its URL and password are secrets."""
-        url = resolve(sql.connection)
+        url = self._resolve(sql.connection)
         secrets += secrets_of(url)
         body = sql.model_dump(exclude_none=True, exclude={"connection"})
         write_private(self.script, json.dumps(body).encode(), self.definition.user)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from jobfac.channels import DeliveryError, Message, deliver, egress
+from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
-from jobfac.definitions import DefinitionError, Recipient, read_notify
+from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
 from jobfac.errors import Refused
 from jobfac.scheduler.asker import AT_A_TIME, Asker
 from jobfac.settings import Settings
@@ -37,6 +37,13 @@ def failure(to: dict[str, Any], settings: Settings | None = None) -> str:
     with pytest.raises(DeliveryError) as caught:
         deliver(MESSAGE, Recipient.model_validate(to), settings or Settings())
     return str(caught.value)
+
+
+def test_an_error_names_no_host_of_a_secret_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOSTILE_HOOK", "http://token-abc.localhost.invalid/x")
+    assert failure({"webhook": {"secret": "env:HOSTILE_HOOK"}}).startswith("the host env:HOSTILE_HOOK cannot be found")
+    with pytest.raises(DeliveryError, match=r"^the host env:HOSTILE_HOOK cannot be found"):
+        webhook.ask(Secret(secret="env:HOSTILE_HOOK"), Settings())
 
 
 @pytest.fixture
@@ -184,12 +191,22 @@ def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None
 @pytest.fixture
 def dripping() -> Iterator[int]:
     """The port of a server that sends a byte of a header every 50 ms and never comes to an end."""
+    yield from _dripping(b"HTTP/1.1 200 OK\r\nX: ")
+
+
+@pytest.fixture
+def dripping_mail() -> Iterator[int]:
+    """The same as a mail server that has greeted."""
+    yield from _dripping(b"220 mail.example\r\n250-")
+
+
+def _dripping(beginning: bytes) -> Iterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
 
     def drip(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            connection.sendall(beginning)
             while not ended.wait(0.05):
                 connection.sendall(b"x")
 
@@ -205,6 +222,14 @@ def dripping() -> Iterator[int]:
     listening.shutdown(socket.SHUT_RDWR)
     listening.close()
     thread.join()
+
+
+def test_a_mail_server_that_sends_a_byte_now_and_then_is_given_up(
+    dripping_mail: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "SECONDS", 0.5)
+    settings = Settings(smtp_host="127.0.0.1", smtp_port=dripping_mail, smtp_tls="none")
+    assert "it took longer than 0.5 s" in failure({"email": ["a@example.org"]}, settings)
 
 
 @APPRISE

@@ -20,7 +20,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/keys"): ADMIN,
     ("POST", "/v1/keys"): ADMIN,
     ("DELETE", "/v1/keys/{key:id}"): ADMIN,
-    ("GET", "/v1/notifications"): OPERATOR,
+    ("GET", "/v1/notifications"): VIEWER,
     ("POST", "/v1/notifications:requeue"): OPERATOR,
     ("GET", "/v1/reports/{report}"): VIEWER,
     ("GET", "/v1/reports.html"): VIEWER,

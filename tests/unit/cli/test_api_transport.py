@@ -3,11 +3,13 @@
 import httpx
 import pytest
 
+from jobfac.cli.client.remote import Remote
 from jobfac.cli.commands.database import config
 from jobfac.client.transport import ApiTransport, ProblemError
 from jobfac.doctor import machine
 from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
 from jobfac.settings import Settings
+from jobfac.store.history.search import Filter
 
 
 def transport(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response) -> tuple[ApiTransport, list[str]]:
@@ -51,6 +53,38 @@ def test_a_refusal_has_the_exit_code_of_its_status(
     assert isinstance(caught.value, ProblemError) is (status < 500)
     with pytest.raises(JobfacError, match=f"answered {status} and may not be the API of jobfac"):
         api.get("/a")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>log in</html>"),
+        httpx.Response(200, text="[" * 200_000),
+        httpx.Response(200, json=[1]),
+        httpx.Response(204),
+        httpx.Response(200, json={"items": None}),
+        httpx.Response(200, json={"items": [{"id": 1}], "next_cursor": None}),
+    ],
+    ids=["a page", "deep", "a list", "nothing", "no list", "another version"],
+)
+def test_an_answer_that_is_none_of_the_api_is_named(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response) -> None:
+    transport(monkeypatch, answer)
+    with pytest.raises(Unreachable, match="may not be the API of jobfac, or has another version; check JOBFAC_API_URL"):
+        Remote("http://api", "key").runs(Filter(), 10)
+
+
+@pytest.mark.parametrize("advice", [{"a": 1}, [1], "text"])
+def test_an_odd_advice_of_a_refusal_is_left_out(monkeypatch: pytest.MonkeyPatch, advice: object) -> None:
+    api, _ = transport(monkeypatch, httpx.Response(404, json={"detail": "No.", "advice": advice}))
+    with pytest.raises(ProblemError, match=r"^No\.$"):
+        api.get("/a")
+
+
+def test_a_list_whose_cursor_stays_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = {"items": [], "next_cursor": "5"}
+    _, asked = transport(monkeypatch, *(httpx.Response(200, json=again) for _ in range(5)))
+    assert Remote("http://api", "key").runs(Filter(), 10) == []
+    assert len(asked) == 2
 
 
 def test_nothing_shows_the_password_of_the_url(

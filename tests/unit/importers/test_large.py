@@ -1,6 +1,7 @@
 """Large imports take a time that grows with their size, not with its square. CPU time does not depend on the load."""
 
 import time
+import tracemalloc
 
 from jobfac.cli.commands.importing.crontab import free_name
 from jobfac.importers.agent import Converter, Options, read_scripts
@@ -15,6 +16,16 @@ def test_a_job_of_agent_with_thousands_of_steps_is_read_in_seconds() -> None:
     assert time.process_time() - began < 4, "it took 10 s when each step looked at all others, and takes 1 s"
     assert len(defined.bodies) == 4001
     assert {"J", "J.s", "J.s-2", "J.s-4000"} <= defined.bodies.keys()
+
+
+def test_a_variable_that_doubles_does_not_fill_the_memory() -> None:
+    script = ["DECLARE @x NVARCHAR(MAX) = N'a'", *["SET @x = @x + @x"] * 28, "EXEC msdb.dbo.sp_add_job @job_name=@x"]
+    tracemalloc.start()
+    try:
+        read_scripts(iter([("x.sql", "\n".join(script).encode())]))
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
 
 
 def test_thousands_of_names_are_free_or_get_a_number_in_no_time() -> None:

@@ -1,7 +1,7 @@
 """Due times of forty schedules in twelve months: the files, their independent sources and jobfac agree."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
@@ -50,3 +50,23 @@ def test_a_preview_of_every_second_reads_no_whole_days(more: dict[str, Any], mon
     )
     assert len(found) == 100
     assert made < 1000
+
+
+def test_times_over_midnight_on_holidays_are_not_read_second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def count(*values: Any) -> Moment:
+        nonlocal made
+        made += 1
+        return Moment(*values)
+
+    monkeypatch.setattr(times, "Moment", count)
+    holidays = [f"{datetime(2027, 1, 1, tzinfo=UTC) + timedelta(days=number):%m/%d}" for number in range(364)]
+    rule = {
+        "times": {"every": "1s", "between": ["22:00 - 21:59"], "count_from": "span"},
+        "calendar": {"dates": holidays},
+        "blackout": "01/02 00:00 - 01/01 00:00",
+    }
+    found = explain(Schedule.model_validate(rule), datetime(2026, 11, 26, tzinfo=UTC), 10**9, only_due=True)
+    assert next(one.due_at for one in found if one.fires) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert made < 5 * 86_400

@@ -10,8 +10,9 @@ import pytest
 
 from jobfac.definitions.patterns.moments import Blackout
 from jobfac.definitions.schedule import Schedule
-from jobfac.recurrence import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due, preview
+from jobfac.recurrence import FOREVER, blackout, blackout_end, due_times, explain, jitter, missed, next_due, preview
 from jobfac.recurrence.workdays import _public
+from jobfac.recurrence.zones import first_instant
 
 
 def schedule(**fields: Any) -> Schedule:
@@ -200,6 +201,22 @@ def test_a_blackout_without_an_end() -> None:
     assert blackout_end(rule.blackout, ZoneInfo("UTC"), at("2027-01-01")) == FOREVER
     assert next_due(rule, at("2027-01-01")) is None
     assert [c.reason for c in explain(rule, at("2027-01-01"), 1)] == ["held back by a blackout that never ends"]
+
+
+def test_a_chain_of_many_windows_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [at("2026-01-01") + timedelta(days=number) for number in range(901)]
+    chain = [f"{first:%Y-%m-%d} 00:00 - {last:%Y-%m-%d} 00:00" for first, last in pairwise(days)]
+    calls: list[datetime] = []
+
+    def counted(zone: ZoneInfo, wall: datetime) -> datetime:
+        calls.append(wall)
+        return first_instant(zone, wall)
+
+    monkeypatch.setattr(blackout, "first_instant", counted)
+    rule = schedule(every="1s", blackout=chain)
+    for start in ("2026-01-01", "2026-11-26T10:00:00", "2028-06-18"):
+        assert next_due(rule, at(start)) == days[-1]
+    assert len(calls) == 900
 
 
 @pytest.mark.parametrize("start", ["2026-12-24", "2027-01-05T23:00", "2026-11-26"])

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -14,13 +15,16 @@ from jobfac.views.serialization import all_as_json
 
 
 class KeyBody(parameters.Body):
-    """``name``: in events and in the audit; null: the role. ``categories``: the only ones that the key may access.
-    ``lifetime``: seconds, or a text such as 90d, until it expires; null: never."""
+    """``name``: in events and in the audit; null: the role. ``categories``: the only ones that the key may access;
+    left out: all. ``lifetime``: seconds, or a text such as 90d, until it expires; left out: it does not."""
 
     role: Role
     name: Annotated[str, Field(max_length=128, pattern=r"^[^\x00]*$")] | None = None
-    categories: Annotated[list[parameters.Word], Field(min_length=1)] | None = None
-    lifetime: parameters.Duration | None = None
+    categories: Annotated[list[parameters.Word], Field(min_length=1)] | SkipJsonSchema[None] = None
+    lifetime: parameters.Duration | SkipJsonSchema[None] = None
+
+    _all_are_meant = parameters.given("categories", "leave it out for a key for all jobs")
+    _no_end_is_meant = parameters.given("lifetime", "leave it out for a key that does not expire")
 
 
 def list_keys(request: ApiRequest) -> ApiResponse:

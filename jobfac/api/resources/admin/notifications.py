@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
+import sqlalchemy as sa
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -12,6 +14,7 @@ from jobfac.operations import notifications as operations
 from jobfac.states import Delivery
 from jobfac.store import outbox
 from jobfac.store.api_keys import Role
+from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import all_as_json
 
 
@@ -21,14 +24,20 @@ class NotificationsQuery(parameters.Parameters):
 
 
 class RequeueBody(parameters.Body):
-    """``ids``: null: all dead notifications."""
+    """``ids``: which dead notifications; left out: all of them."""
 
-    ids: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=500)] | None = None
+    ids: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=500)] | SkipJsonSchema[None] = None
+
+    _every_one_is_meant = parameters.given("ids", "leave it out to deliver all dead notifications")
 
 
 def list_notifications(request: ApiRequest, query: NotificationsQuery) -> ApiResponse:
     """List notifications, newest first. Recipients are shown without their secrets."""
-    views = request.db.query(outbox.find, shown, query.state, query.limit, retry_for=RETRY_FOR)
+
+    def read(conn: sa.Connection) -> list[NotificationView]:
+        return outbox.find(conn, shown, query.state, query.limit, categories=request.caller.categories)
+
+    views = request.db.query(read, retry_for=RETRY_FOR)
     return ApiResponse({"items": all_as_json(views)})
 
 
@@ -42,8 +51,6 @@ ENDPOINTS = (
         method="GET",
         path="/v1/notifications",
         handler=list_notifications,
-        role=Role.OPERATOR,
-        unrestricted=True,
         responses={200: models.Notifications},
     ),
     Endpoint(

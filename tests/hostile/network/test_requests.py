@@ -1,0 +1,49 @@
+"""Requests that could be understood in two ways, or that could mean more than their sender wants."""
+
+from typing import Any
+
+import pytest
+
+from jobfac.scheduler.notifier import address_some
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Authorization", "If-Match"])
+def test_a_header_that_counts_comes_once(served: Served, name: str) -> None:
+    served.define("a")
+    own = [("Authorization", served.operator.headers["Authorization"])] if name != "Authorization" else []
+    answer = served.operator.post("/v1/jobs/a/runs", json={}, headers=[*own, (name, "one"), (name, "two")])
+    assert (answer.status_code, answer.json()["detail"]) == (400, f"Send the header {name} once.")
+    assert served.operator.get("/v1/runs").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/notifications:requeue", {"ids": None}, "ids"),
+        ("/v1/keys", {"role": "viewer", "categories": None}, "categories"),
+        ("/v1/keys", {"role": "viewer", "lifetime": None}, "lifetime"),
+        ("/v1/jobs/a/backfill", {"from": "2027-01-01T00:00:00Z", "to": "2027-01-02T00:00:00Z", "schedule": None},
+         "schedule"),
+        ("/v1/runs:stop", {"job": None, "since": "2027-01-01T00:00:00Z"}, "job"),
+    ],
+)  # fmt: skip
+def test_a_variable_without_a_value_does_not_mean_all(
+    served: Served, path: str, body: dict[str, Any], field: str
+) -> None:
+    served.define("a")
+    answer = served.admin.post(path, json=body)
+    assert answer.status_code == 422
+    assert f"{field} is null" in answer.text
+
+
+def test_notifications_are_shown_as_on_their_page(served: Served) -> None:
+    for name in ("north", "south"):
+        served.define(name, category=name, notify=[{"on": ["stopped"], "to": {"email": f"{name}@example.org"}}])
+        assert served.operator.post(f"/v1/runs/{served.start(name)}/stop").is_success
+    served.db.transact(address_some)
+    everywhere = served.viewer.get("/v1/notifications").json()["items"]
+    assert {one["job"] for one in everywhere} == {"north", "south"}
+    limited = served.client(served.key(Role.VIEWER, ["north"]))
+    assert {one["job"] for one in limited.get("/v1/notifications").json()["items"]} == {"north"}
