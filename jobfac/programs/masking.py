@@ -124,13 +124,16 @@ def quoted_forms(secret: bytes) -> Iterator[bytes]:
 
 
 def path_forms(secret: bytes) -> Iterator[bytes]:
-    """Yield the forms of a secret that is a part of a path: without doubled slashes, and the folders that it names."""
+    """Yield the forms of a secret that a definition can put into a path: without doubled slashes, and its folder.
+
+    None for an address or an absolute path, which no path takes: its folder, such as /var/lib, is in many texts.
+    """
     try:
         path = PurePosixPath(secret.decode())
     except UnicodeDecodeError:
         return
-    if b"/" in secret:
-        yield from (form for one in (path, *path.parents) if len(form := str(one).encode()) >= LEAST)
+    if b"/" in secret and b"://" not in secret and not path.is_absolute():
+        yield from (form for one in (path, path.parent) if len(form := str(one).encode()) >= LEAST)
 
 
 _FORMS = (lambda secret: (secret,), base64_forms, json_forms, url_forms, quoted_forms, path_forms)

@@ -110,6 +110,12 @@ def test_a_secret_that_a_sentence_quotes_is_masked(secret: str, around: str) -> 
     assert re.fullmatch(r"""['"\\]*[*]+['"\\]*""", Mask([secret.encode()]).hide(said))
 
 
+@pytest.mark.parametrize("secret", [b"/var/lib/geheim/token", b"postgresql://ann:geheim@db/payroll"])
+def test_the_folder_of_a_path_and_the_scheme_of_an_address_are_not_masked(secret: bytes) -> None:
+    said = "reads /var/lib/dpkg/status, connects to postgresql://db/reports"
+    assert Mask([secret]).hide(said) == said
+
+
 @pytest.mark.parametrize("secret", ["dGhlIGxvbmcgb25l/d29ybGQ=", "a//b1234567", "./b1234567/", "12345678/../b"])
 def test_a_secret_in_a_path_is_masked(secret: str) -> None:
     path = Path("/srv", f"x{secret}.log" if secret[0] != "." else secret)
