@@ -97,10 +97,18 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _no_null_default(schema: dict[str, Any]) -> None:
+    """Change the JSON Schema of a model: null is no default where it is refused (``given``)."""
+    for field in schema.get("properties", {}).values():
+        takes_null = {"type": "null"} in field.get("anyOf", ()) or not {"type", "anyOf"} & field.keys()
+        if field.get("default", "") is None and not takes_null:
+            del field["default"]
+
+
 class Body(BaseModel):
     """A request body. Unknown names are errors, and types are not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_no_null_default)
 
 
 def given(name: str, otherwise: str) -> Any:
