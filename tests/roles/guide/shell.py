@@ -87,7 +87,9 @@ class Shell:
     def _serve(self, asking: socket.socket) -> None:
         """Run the command of one request, pass signals on to it, and answer with its exit code."""
         with asking, asking.makefile() as lines:
-            request = json.loads(lines.readline())
+            if not (line := lines.readline()):
+                return  # a signal ended the program before it had asked
+            request = json.loads(line)
             out, err = (Path(f"/proc/{request['pid']}/fd/{number}") for number in (1, 2))
             process = Forked(tuple(request["words"]), request["environment"], Path(request["folder"]), out, err)
             self._processes.append(process)
