@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import Notify
@@ -181,24 +182,21 @@ class RetryBody(Body):
     parameters: dict[str, ParameterValue] | None = None
 
 
-_SCOPES = {"pool", "category", "job"}
+EVERYTHING = "leave it out, and leave out all three of pool, category and job to hold everything"
 
 
 class HoldBody(Body):
     """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
 
-    pool: Plain | None = None
-    category: Plain | None = None
-    job: JobId | None = None
+    pool: Plain | SkipJsonSchema[None] = None
+    category: Plain | SkipJsonSchema[None] = None
+    job: JobId | SkipJsonSchema[None] = None
     reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
     until: Moment | None = None
 
-    @model_validator(mode="after")
-    def _everything_is_meant(self) -> Self:
-        """A variable without a value, which becomes null, must not hold everything."""
-        if (self.pool, self.category, self.job) == (None, None, None) and self.model_fields_set & _SCOPES:
-            raise ValueError("pool, category or job is null; leave out all three to hold everything")
-        return self
+    _named_pool = given("pool", EVERYTHING)
+    _named_category = given("category", EVERYTHING)
+    _named_job = given("job", EVERYTHING)
 
 
 class NoteBody(Body):

@@ -13,14 +13,17 @@ from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import all_as_json
 
+NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
+Category = Annotated[str, Field(max_length=400, pattern=NOT_BLANK)]
+
 
 class KeyBody(parameters.Body):
     """``name``: in events and in the audit; null: the role. ``categories``: the only ones that the key may access;
     left out: all. ``lifetime``: seconds, or a text such as 90d, until it expires; left out: it does not."""
 
     role: Role
-    name: Annotated[str, Field(max_length=128, pattern=r"^[^\x00]*$")] | None = None
-    categories: Annotated[list[parameters.Word], Field(min_length=1)] | SkipJsonSchema[None] = None
+    name: Annotated[str, Field(max_length=128, pattern=NOT_BLANK)] | None = None
+    categories: Annotated[list[Category], Field(min_length=1)] | SkipJsonSchema[None] = None
     lifetime: parameters.Duration | SkipJsonSchema[None] = None
 
     _all_are_meant = parameters.given("categories", "leave it out for a key for all jobs")
