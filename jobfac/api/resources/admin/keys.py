@@ -13,10 +13,16 @@ from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import all_as_json
 
-NOT_BLANK = {"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
-"""For the document; the operation refuses a blank text with a sentence."""
-
-Category = Annotated[parameters.Word, Field(json_schema_extra=NOT_BLANK)]
+# For the document; the operation refuses a blank text with a sentence. An empty name counts as none.
+Name = Annotated[
+    str,
+    Field(
+        max_length=128,
+        pattern=r"^[^\x00]*$",
+        json_schema_extra={"pattern": r"^([^\x00]*[^\x00\s][^\x00]*)?$"},
+    ),
+]
+Category = Annotated[parameters.Word, Field(json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"})]
 
 
 class KeyBody(parameters.Body):
@@ -24,7 +30,7 @@ class KeyBody(parameters.Body):
     left out: all. ``lifetime``: seconds, or a text such as 90d, until it expires; left out: it does not."""
 
     role: Role
-    name: Annotated[str, Field(max_length=128, pattern=r"^[^\x00]*$", json_schema_extra=NOT_BLANK)] | None = None
+    name: Name | None = None
     categories: Annotated[list[Category], Field(min_length=1)] | SkipJsonSchema[None] = None
     lifetime: parameters.Duration | SkipJsonSchema[None] = None
 
