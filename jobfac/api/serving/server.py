@@ -125,7 +125,7 @@ class _Uvicorn(uvicorn.Server):
     """Leaves signals to the command line, and ends event streams before it waits for requests.
 
     Attributes:
-        fault: why it has stopped by itself.
+        fault: the error that stopped the server; None: there was none.
     """
 
     def __init__(self, config: uvicorn.Config, db: Database) -> None:

@@ -48,3 +48,7 @@ class HttpApi:
                 break
             at = page["next_cursor"]
         return items
+
+    def _paged(self, view: type[View], path: str, limit: int | None, query: Mapping[str, Any]) -> list[View]:
+        """Return the views of all items, or of the first ``limit``, page by page."""
+        return [self._api.view(view, item) for item in self._pages(path, limit, query)]

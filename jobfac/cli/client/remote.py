@@ -76,7 +76,7 @@ class Remote(RemoteAdministration):
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
-        notes = [self._api.view(NoteView, item) for item in self._pages(f"/v1/runs/{run_id}/notes", None, {})]
+        notes = self._paged(NoteView, f"/v1/runs/{run_id}/notes", None, {})
         changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
         return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
@@ -89,7 +89,7 @@ class Remote(RemoteAdministration):
                 return run
 
     def runs(self, wanted: Filter, limit: int) -> list[RunView]:
-        return [self._api.view(RunView, item) for item in self._pages("/v1/runs", limit, _filter(wanted))]
+        return self._paged(RunView, "/v1/runs", limit, _filter(wanted))
 
     def choose_to_retry(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:retry", wanted, limit)
@@ -182,9 +182,9 @@ class Remote(RemoteAdministration):
         self._api.call("POST", f"/v1/workers/{worker_id}/undrain", repeatable=True)
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
-        items = self._api.get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        items = self._api.items(self._api.get("/v1/schedules", **({} if job is None else {"job": job})))
         return [
-            self._api.view(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items
+            self._api.view(ScheduleView, item | {"definition": {}} if item.get("truncated") else item) for item in items
         ]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
@@ -217,7 +217,7 @@ class Remote(RemoteAdministration):
 
     def search_output(self, wanted: Filter, text: str, limit: int) -> list[OutputMatch]:
         query = _filter(wanted) | {"text": text}
-        return [self._api.view(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
+        return self._paged(OutputMatch, "/v1/output", limit, query)[:limit]
 
     def load(self, days: int) -> LoadView:
         return self._api.view(LoadView, self._api.get("/v1/schedules/load", days=days))
@@ -232,8 +232,7 @@ class Remote(RemoteAdministration):
         return self._api.view(HoldView, self._api.call("DELETE", f"/v1/holds/{hold_id}", repeatable=True))
 
     def holds(self, ended: bool, limit: int) -> list[HoldView]:
-        query = {"all": "true" if ended else "false"}
-        return [self._api.view(HoldView, item) for item in self._pages("/v1/holds", limit, query)]
+        return self._paged(HoldView, "/v1/holds", limit, {"all": "true" if ended else "false"})
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
         body = {"text": text, "acknowledge": acknowledge}

@@ -30,7 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, primary_code
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -153,21 +153,22 @@ class Sqlite:
         return names
 
     def is_transient(self, error: BaseException) -> bool:
-        return _code(error) in TRANSIENT and self.lasting_fault(error) is None
+        return primary_code(error) in TRANSIENT and self.lasting_fault(error) is None
 
     def is_damaged(self, error: BaseException) -> bool:
-        return _code(error) in DAMAGE_CODES
+        return primary_code(error) in DAMAGE_CODES
 
     def lasting_fault(self, error: BaseException) -> str | None:
         if self.is_damaged(error):
             return damage(str(getattr(error, "orig", error)))
-        if self._file is None or _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if self._file is None or primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             return None
         return self._file.fault()
 
     def passing_fault(self, error: BaseException) -> str | None:
-        is_full = self._file is not None and _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-        return self._file.no_space() if self._file is not None and is_full else None
+        if self._file is None or primary_code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return None
+        return self._file.no_space()
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:
@@ -183,12 +184,6 @@ class Sqlite:
 
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)
-
-
-def _code(error: BaseException) -> int:
-    """SQLite's primary error code; 0: it is no error of SQLite."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 @functools.cache

@@ -22,6 +22,12 @@ ROOM = 1 << 16
 REMOVED = "; stop every jobfac process that uses it and start them again: what was written since may be lost"
 
 
+def primary_code(error: BaseException) -> int:
+    """SQLite's primary error code; 0: it is no error of SQLite."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+
+
 def damage(why: str) -> str:
     """The clause for a damaged file, with the remedy."""
     return (
@@ -224,4 +230,4 @@ def is_damaged(path: str) -> bool:
         with contextlib.closing(sqlite3.connect(where, uri=True, timeout=DAMAGE_BUSY, isolation_level=None)) as conn:
             return bool(conn.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",))
     except sqlite3.Error as error:
-        return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in DAMAGE_CODES
+        return primary_code(error) in DAMAGE_CODES
