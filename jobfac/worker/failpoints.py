@@ -1,4 +1,4 @@
-"""Failpoints: named places in the code where a test can make a worker die, freeze or hang.
+"""Failpoints: named places in the code where a test can make a worker die or hang.
 
 Without the environment variables a failpoint costs one comparison. Its name says what has just happened.
 """
@@ -22,23 +22,28 @@ POINTS = (
     "exited",  # a program has ended, its outcome is not gathered yet
 )
 
-_HANG = os.environ.get("JOBFAC_HANG_WHILE")
-_SIGNAL = signal.SIGKILL if "JOBFAC_CRASH_AT" in os.environ else signal.SIGSTOP
-_ENABLED, _, _TIMES = os.environ.get("JOBFAC_CRASH_AT", os.environ.get("JOBFAC_FREEZE_AT", "")).partition(":")
+_CRASHES_AT, _, _TIMES = os.environ.get("JOBFAC_CRASH_AT", "").partition(":")
+_HANGS_AT = os.environ.get("JOBFAC_HANG_AT")
 _left = int(_TIMES or 1)
 
 
 def failpoint(point: str) -> None:
     """Kill this process with KILL if ``JOBFAC_CRASH_AT`` is ``point``, or at the N-th call if it is ``point:N``.
 
-    ``JOBFAC_FREEZE_AT`` stops the process (STOP) instead, until it receives CONT. While there is a file
-    ``JOBFAC_HANG_WHILE``, the thread hangs at the point ``started``, and the process's other threads go on.
+    At the point ``JOBFAC_HANG_AT`` the thread hangs while there is a file ``JOBFAC_HANG_WHILE``, and writes the point's
+    name to it. The process's other threads go on.
     """
     global _left
-    if _HANG is not None and point == "started":
-        while Path(_HANG).exists():
-            time.sleep(0.01)
-    if point == _ENABLED:
+    if point == _HANGS_AT:
+        _hang(point, Path(os.environ["JOBFAC_HANG_WHILE"]))
+    if point == _CRASHES_AT:
         _left -= 1
         if _left == 0:
-            signal.pthread_kill(threading.get_ident(), _SIGNAL)  # this thread does not go on while another one stops
+            signal.pthread_kill(threading.get_ident(), signal.SIGKILL)  # this thread does nothing more
+
+
+def _hang(point: str, file: Path) -> None:
+    if file.exists():
+        file.write_text(point, "utf-8")
+    while file.exists():
+        time.sleep(0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import SHORT, wait_for
-from tests.support.fleet import Fleet, guardian, is_frozen, kill, kill_with_guardian, thaw
+from tests.support.fleet import Fleet, Process, guardian, kill, kill_with_guardian, thaw
 from tests.support.process_stage import lives
 
 LEASE = float(SHORT["JOBFAC_LEASE"])
@@ -91,8 +91,7 @@ def test_a_worker_frozen_between_claim_and_start_starts_nothing_later(sqlite_fle
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600))
     (run_id,) = fleet.start("long")
-    first = fleet.worker("first", JOBFAC_FREEZE_AT=point)
-    wait_for(lambda: is_frozen(first), "frozen with a run claimed")
+    first = _frozen_at(fleet, point)
     fleet.worker("second")
     wait_for(lambda: fleet.journal.lines("start"), "started by the second", timeout=LEASE + 5)
     former = fleet.row(first)
@@ -149,11 +148,21 @@ def test_a_late_result_is_discarded_with_an_event(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0.2))
     (run_id,) = fleet.start("brief")
-    first = fleet.worker("first", slots=1, JOBFAC_FREEZE_AT="outcome_in_hand")
-    wait_for(lambda: is_frozen(first), "frozen with the outcome in hand")
+    first = _frozen_at(fleet, "outcome_in_hand")
     fleet.worker("second")
     found = fleet.wait(run_id)
     thaw(first)
     wait_for(lambda: "discarded" in fleet.events(run_id), "the late result discarded")
     assert {**fleet.get(run_id)} == {**found}
     assert (found["state"], found["worker"], found["attempt"]) == ("succeeded", "second", 2)
+
+
+def _frozen_at(fleet: Fleet, point: str) -> Process:
+    """Start a worker whose loop hangs at the failpoint, and freeze it there; thawed, it goes on from the point."""
+    hang = fleet.folder / "hang"
+    hang.touch()
+    worker = fleet.worker("first", slots=1, JOBFAC_HANG_AT=point, JOBFAC_HANG_WHILE=str(hang))
+    wait_for(hang.read_text, f"at the failpoint {point}")
+    fleet.freeze(worker)
+    hang.unlink()
+    return worker

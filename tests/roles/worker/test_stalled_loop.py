@@ -9,7 +9,7 @@ def test_the_runs_of_a_worker_with_a_stalled_loop_restart_elsewhere(sqlite_fleet
     hang = fleet.folder / "hang"
     fleet.define(long=fleet.journal.job(600), other={"command": ["true"], "labels": {"only": "first"}})
     (run_id,) = fleet.start("long")
-    first = fleet.worker("first", "--label", "only=first", JOBFAC_HANG_WHILE=str(hang))
+    first = fleet.worker("first", "--label", "only=first", JOBFAC_HANG_AT="started", JOBFAC_HANG_WHILE=str(hang))
     wait_for(lambda: fleet.programs(first), "running")
     hang.touch()
     fleet.start("other")
