@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -15,6 +16,7 @@ from jobfac.bounded_files import MOST
 from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
 from jobfac.cli.streams import NOT_UTF8 as NOT_UTF8
+from jobfac.cli.streams import note
 from jobfac.errors import DONE as DONE
 from jobfac.errors import NOT_FOUND as NOT_FOUND
 from jobfac.errors import REFUSED as REFUSED
@@ -73,10 +75,20 @@ def settings(**overrides: Any) -> "Settings":
     """Load the settings. ``overrides``: options of the command; None: not given."""
     from jobfac.settings import SettingsError, load
 
+    warn_of_misspelt()
     try:
         return load(**overrides)
     except SettingsError as error:
         fail(USAGE, str(error))
+
+
+@cache
+def warn_of_misspelt() -> None:
+    """Say once on standard error which variables are no settings but nearly spelt like one."""
+    from jobfac.settings.misspelt import misspelt
+
+    for name, meant in misspelt(os.environ).items():
+        note(f"Nothing reads {name}. Did you mean {meant}?")
 
 
 @contextmanager

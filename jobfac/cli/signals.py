@@ -9,7 +9,10 @@ from contextlib import suppress
 
 
 def on_signal(react: Callable[[bool], None]) -> None:
-    """Call ``react(True)`` at the first TERM or INT, ``react(False)`` at later ones. It runs in a signal handler."""
+    """Call ``react(True)`` at the first TERM, INT or HUP, ``react(False)`` at later ones, in a signal handler.
+
+    A terminal that is closed sends HUP, unless the program was started with `nohup`, which ignores it.
+    """
     count = 0
 
     def handle(number: int, frame: object) -> None:
@@ -19,6 +22,8 @@ def on_signal(react: Callable[[bool], None]) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handle)
 
 
 def run_in_thread(run: Callable[[], None]) -> None:

@@ -1,6 +1,5 @@
 """Checks of this machine: settings, drivers, disk space for output, the guardian, the limit of open files, the API."""
 
-import difflib
 import resource
 import sqlite3
 import tempfile
@@ -17,6 +16,7 @@ from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
+from jobfac.settings.misspelt import misspelt
 from jobfac.settings.passwords import without_password
 from jobfac.times import unknown_zone
 
@@ -27,11 +27,8 @@ PATHS = ("api_tls_certificate", "api_tls_key", "templates")
 def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Check for misspelt variables, missing files, an unknown time zone. The settings must be loadable."""
     loaded = sources(environment)
-    known = [f"JOBFAC_{name.upper()}" for name in loaded]
-    for name in sorted(environment):
-        similar = difflib.get_close_matches(name, known, 1, 0.85)
-        if name.startswith("JOBFAC_") and name not in known and similar:
-            yield Finding("settings", State.WARNING, f"nothing reads {name}", f"Did you mean {similar[0]}?")
+    for name, meant in misspelt(environment).items():
+        yield Finding("settings", State.WARNING, f"nothing reads {name}", f"Did you mean {meant}?")
     for name in PATHS:
         path = loaded[name].value
         if path and not Path(path).exists():

@@ -12,17 +12,19 @@ from jobfac.settings import Settings
 from tests.support.api_stage import Served
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
-from tests.support.inprocess import InProcess
+from tests.support.inprocess import Forked, InProcess
 
 TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of each role's log with a failed test."""
+    """Show the end of each role's log with a failed test, and in it the stacks of those that live."""
     report = yield
     fleets = [one for one in item.funcargs.values() if isinstance(one, Fleet)]
     if report.failed and report.when == "call":
+        for role in (role for fleet in fleets for role in fleet.factory.roles if isinstance(role, Forked)):
+            role.write_stacks()
         report.sections += [
             (f"Log {path.name}", path.read_text()[-8000:]) for fleet in fleets for path in fleet.log_files()
         ]

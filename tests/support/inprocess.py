@@ -48,6 +48,7 @@ class Forked:
         self.args = ["jobfac", *words]
         out.touch()
         err.touch()
+        self._err = err
         self._process = nursery.Process(target=_play, args=(self.args, environment, folder, out, err), daemon=True)
         self._process.start()
         self.pid: int = self._process.pid or 0
@@ -80,6 +81,14 @@ class Forked:
     def kill(self) -> None:
         """Send KILL."""
         self.send_signal(signal.SIGKILL)
+
+    def write_stacks(self) -> None:
+        """Let the process write the stacks of its threads to ``err``, unless it has ended or does not obey in 2 s."""
+        before = self._err.stat().st_size
+        self.send_signal(signal.SIGUSR2)
+        end = time.monotonic() + 2.0
+        while self.poll() is None and self._err.stat().st_size == before and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:

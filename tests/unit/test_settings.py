@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.cli import common
+from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
+from jobfac.settings.misspelt import misspelt
 from jobfac.settings.passwords import without_password
 
 
@@ -190,3 +193,29 @@ def test_every_database_has_its_own_spool_without_its_password() -> None:
     assert len({Settings(database_url=f"{long}DATABASE%3D{name}").spool_folder() for name in ("one", "other")}) == 2
     assert Settings(database_url="sqlite:////var/jobs.db").spool_folder() == Path("/var/jobs.db-spool")
     assert Settings(spool="here").spool_folder() == Path.cwd() / "here"
+
+
+def test_variables_spelt_nearly_like_a_setting_are_found() -> None:
+    environment = {
+        "JOBFAC_DATABASE": "x",
+        "JOBFAC_LEASES": "1",
+        "JOBFAC_RUN_ID": "1",
+        "JOBFAC_LEASE": "3",
+        "LEASE": "1",
+    }
+    assert misspelt(environment) == {"JOBFAC_DATABASE": "JOBFAC_DATABASE_URL", "JOBFAC_LEASES": "JOBFAC_LEASE"}
+
+
+def test_no_variable_of_a_job_program_is_spelt_nearly_like_a_setting() -> None:
+    assert misspelt(dict.fromkeys(RESERVED, "1")) == {}
+
+
+def test_a_command_says_once_which_variable_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOBFAC_DATABASE", "x")
+    common.warn_of_misspelt.cache_clear()
+    common.settings()
+    common.settings()
+    assert capfd.readouterr().err == "Nothing reads JOBFAC_DATABASE. Did you mean JOBFAC_DATABASE_URL?\n"
+    common.warn_of_misspelt.cache_clear()

@@ -19,3 +19,13 @@ def test_a_signal_to_any_thread_stops_a_role(sqlite_fleet: Fleet, role: str) -> 
     newest = max(int(thread.name) for thread in Path(f"/proc/{process.pid}/task").iterdir())
     assert ctypes.CDLL(None).tgkill(process.pid, newest, signal.SIGTERM) == 0
     assert process.wait(10) == 0
+
+
+def test_a_terminal_that_is_closed_drains_a_worker(sqlite_fleet: Fleet) -> None:
+    sqlite_fleet.define(brief=sqlite_fleet.journal.job(1))
+    (run_id,) = sqlite_fleet.start("brief")
+    process = sqlite_fleet.worker()
+    wait_for(lambda: sqlite_fleet.journal.lines("start"), "running")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 0
+    assert sqlite_fleet.get(run_id)["state"] == "succeeded"

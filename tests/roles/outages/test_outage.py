@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.engines import DRIVERS
-from tests.support.factory import SHORT, wait_for
+from tests.support.factory import SHORT, USUAL, wait_for
 from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
 
@@ -171,7 +171,7 @@ def test_after_a_lost_answer_the_result_is_read_from_the_database(server_fleet: 
     fleet.define(good=fleet.journal.job(0), bad=fleet.journal.job(0, code=4, retry={"attempts": 2, "delay": "0.1s"}))
     good, bad = fleet.start("good", 20), fleet.start("bad", 3)
     tds.faults(rule)
-    worker = fleet.factory.role("worker", "--name", "w1", "--slots", "4")
+    worker = fleet.factory.role("worker", "--name", "w1", "--slots", "4", **USUAL)
     wait_for(lambda: len(fleet.journal.lines("end")) >= 26, "everything has run", timeout=60)
     assert tds.stats()["faults"][0]["fired"] > 0
     tds.faults()
