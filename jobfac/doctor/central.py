@@ -109,6 +109,7 @@ def factory_findings(db: Database) -> list[Finding]:
         "workers": factory.workers,
         "queue": factory.queues,
         "triggers": factory.triggers,
+        "programs": factory.programs,
         "holds": factory.holds,
         "schedules": factory.schedules,
         "notifications": factory.notifications,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
-from jobfac.database.tables import WATCHED, notification, outbox_event, run, schedule, visit
+from jobfac.database.tables import WATCHED, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
@@ -170,6 +170,16 @@ def holds(conn: sa.Connection) -> Iterator[Finding]:
     for late in expectations.overdue(conn)[:MAX_NAMES]:
         found = f"job '{late.job}' is overdue: it should have succeeded by {late.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
         yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
+
+
+def programs(conn: sa.Connection) -> Iterator[Finding]:
+    """Report the runs whose program KILL does not end."""
+    is_last = sa.and_(run_event.c.run_id == run.c.id, run_event.c.attempt == run.c.attempt)
+    query = sa.select(run.c.id, run_event.c.by, run_event.c.detail).join(run_event, is_last)
+    query = query.where(sa.text(f"state = '{RunState.RUNNING}'"), run_event.c.event == "kill_unanswered")
+    for run_id, worker, detail in conn.execute(query.order_by(run.c.id).limit(MAX_NAMES)):
+        remedy = f"Look at what it waits for on {worker}, such as a network drive; its run holds a slot until it ends."
+        yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:
