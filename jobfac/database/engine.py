@@ -159,8 +159,8 @@ class Database:
         except sa.exc.DBAPIError as error:
             if self.dialect.lasting_fault(error) or self.is_transient(error) or _says(error, UNUSABLE):
                 raise self._unreachable(error) from error
-            if _says(error, MISSING_TABLE):
-                raise no_schema() from error
+            if _says(error, MISSING_PART):
+                self.check_schema()  # which says what is wrong: it is missing, older or newer
             raise
 
     def _retry(self, once: Callable[[], T], retry_for: float) -> T:
@@ -343,7 +343,7 @@ UNUSABLE = ("file is not a database", "disk image is malformed", "permission was
 """Texts of errors: SQLite's for a file that is damaged or no database, and SQL Server's for a missing permission."""
 
 
-MISSING_TABLE = ("no such table", "Invalid object name")
+MISSING_PART = ("no such table", "no such column", "has no column named", "Invalid object name", "Invalid column name")
 
 
 def _says(error: sa.exc.DBAPIError, phrases: Sequence[str]) -> bool:

@@ -196,27 +196,6 @@ def test_a_single_statement_is_committed(db: Database) -> None:
     assert hand.survey().state == "draining"
 
 
-def test_a_file_without_a_schema_is_reported(tmp_path: Path) -> None:
-    is_reported(Database(f"sqlite:///{tmp_path / 'empty.db'}"))
-
-
-@pytest.mark.parametrize("driver", [e for e in ENGINES if e not in ("sqlite", "real")])
-def test_a_server_without_a_schema_is_reported(tds: Any, driver: str) -> None:
-    from tests.tds_server import harness
-
-    with tds.database(f"empty_{driver}") as name:
-        is_reported(Database(harness.url(tds.port, driver, name).render_as_string(hide_password=False)))
-
-
-def is_reported(db: Database) -> None:
-    assert db.version() is None
-    with pytest.raises(WrongSchema, match="has no jobfac schema yet; run `jobfac db upgrade`"):
-        db.check_schema()
-    with pytest.raises(WrongSchema, match="has no jobfac schema yet"):
-        db.query(search.find_all)
-    db.close()
-
-
 def test_a_schema_of_another_version_is_refused(db: Database) -> None:
     db.check_schema()
     version = "jobfac.alembic_version" if db.dialect.name == "mssql" else "alembic_version"
