@@ -28,8 +28,11 @@ class Started(Protocol):
 
     pid: int
     marker: str
-    outputs: frozenset[File]
     meter: Meter
+
+    @property
+    def outputs(self) -> frozenset[File]:
+        """The regular files that its output goes to."""
 
 
 class Children:
