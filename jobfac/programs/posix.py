@@ -18,6 +18,9 @@ from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
 from jobfac.programs.usage import Meter, Usage
 
+SOON = 1.0
+"""Seconds after which a kill ends although new processes appear. The caller kills again."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -221,11 +224,11 @@ def terminate_all(processes: Iterable[Process]) -> None:
 
 
 def kill_all(processes: Iterable[Process]) -> None:
-    """Send KILL to the trees of all these programs, until no new process appears. Takes milliseconds."""
+    """Send KILL to the trees of all these programs, until no new process appears, for at most ``SOON`` seconds."""
     processes = list(processes)
     with children.lock:
         _signal_trees(processes, signal.SIGKILL)
-    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()))
+    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()), SOON)
 
 
 def _trees(processes: list[Process]) -> list[dict[int, Entry]]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
-from jobfac.programs.procfs import Entry
-from jobfac.programs.tree import Table, entry, send
+from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.support.process_stage import Stage, finish, lives, until
 
 
@@ -170,6 +169,18 @@ def test_a_marker_prefix_matches_whole_parts(stage: Stage) -> None:
     until(first.poll)
     assert [process.poll() for process in others] == [None] * 10
     assert kill_marked(stage.token + "/") == 10
+
+
+def test_a_search_for_processes_that_somebody_starts_without_end_ends(stage: Stage) -> None:
+    """Somebody outside of the tree who uses its marker could keep the worker's loop in the search."""
+    started: list[Process] = []
+
+    def find() -> list[Entry]:
+        started.append(stage.start("sleep", "600")[0])
+        found = entry(started[-1].pid)
+        return [] if found is None else [found]
+
+    assert kill_found(find, seconds=0.2) == len(started) > 1
 
 
 def test_a_signal_never_reaches_a_later_owner_of_the_number(stage: Stage) -> None:

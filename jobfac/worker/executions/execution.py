@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ class Execution:
         self.claimed = claimed
         self.key = claimed.key
         self.definition = definition
-        self.marker = f"{token}/{claimed.id}/{claimed.attempt}"
+        # The end is random: the program of another user must not give its own processes the marker of this one.
+        self.marker = f"{token}/{claimed.id}/{claimed.attempt}/{secrets.token_hex(8)}"
         self.log = log.bind(run=claimed.id, attempt=claimed.attempt, job=claimed.job)
         self.process: Process | None = None
         self.lock = threading.Lock()
