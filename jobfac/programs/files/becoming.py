@@ -114,13 +114,14 @@ def become(
         "files": files,
     }
     command = [sys.executable, "-I", *(["-S"] if sys.platform == "linux" else []), __file__]
+    libraries = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}  # of the interpreter
     ours, theirs = socket.socketpair()
     with theirs:
         try:
             handle = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={"JOBFAC_MARKER": marker},  # by which the guardian finds it
+                env={**libraries, "JOBFAC_MARKER": marker},  # by which the guardian finds it
                 stdin=streams[0],
                 stdout=streams[1],
                 stderr=streams[2],
