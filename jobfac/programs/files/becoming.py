@@ -114,14 +114,13 @@ def become(
         "files": files,
     }
     command = [sys.executable, "-I", *(["-S"] if sys.platform == "linux" else []), __file__]
-    libraries = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}  # of the interpreter
     ours, theirs = socket.socketpair()
     with theirs:
         try:
             handle = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**libraries, "JOBFAC_MARKER": marker},  # by which the guardian finds it
+                env={**_libraries(), "JOBFAC_MARKER": marker},  # by which the guardian finds it
                 stdin=streams[0],
                 stdout=streams[1],
                 stderr=streams[2],
@@ -136,6 +135,11 @@ def become(
         ours.sendall(json.dumps(request).encode())
         ours.shutdown(socket.SHUT_WR)
     return handle.pid, Becoming(ours)
+
+
+def _libraries() -> dict[str, str]:
+    """Return the variable that the interpreter may need to start."""
+    return {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
 
 
 def main() -> None:
