@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
+from jobfac.programs.children import outputs_of, regular_file
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.support.process_stage import Stage, finish, lives, until
 
@@ -169,6 +171,17 @@ def test_a_marker_prefix_matches_whole_parts(stage: Stage) -> None:
     until(first.poll)
     assert [process.poll() for process in others] == [None] * 10
     assert kill_marked(stage.token + "/") == 10
+
+
+@pytest.mark.parametrize(("flags", "is_output"), [(os.O_RDONLY, False), (os.O_WRONLY, True), (os.O_RDWR, True)])
+def test_a_file_that_a_process_only_reads_is_not_its_output(tmp_path: Path, flags: int, is_output: bool) -> None:
+    """Otherwise, who may read a job's output file could count processes of another user among those of the job."""
+    (tmp_path / "out.log").touch()
+    file = os.open(tmp_path / "out.log", flags)
+    with subprocess.Popen(["sleep", "600"], stdout=file, stderr=subprocess.DEVNULL) as process:
+        assert outputs_of(process.pid) == ({regular_file(file)} if is_output else set())
+        process.kill()
+    os.close(file)
 
 
 def test_a_search_for_processes_that_somebody_starts_without_end_ends(stage: Stage) -> None:
