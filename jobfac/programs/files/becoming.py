@@ -33,6 +33,9 @@ from jobfac.programs.files.destinations import Kind, open_path
 SECONDS = 10.0
 """Time limit in seconds for the new process to read its request."""
 
+LONGEST = 10_000
+"""Characters of a reason at most."""
+
 NOT_STARTED = 127
 """The exit code of a process that has not become the program."""
 
@@ -78,7 +81,7 @@ class Becoming:
         files, found, failure = self._text.partition(b"\n")
         if found:
             self.files = frozenset((device, inode) for device, inode in json.loads(files))
-        self.failure = failure.decode() or None
+        self.failure = failure.decode(errors="replace") or None
 
     def close(self) -> None:
         """Stop listening."""
@@ -152,7 +155,10 @@ def main() -> None:
     try:
         _become(channel, request)
     except StartError as error:
-        channel.sendall(str(error).encode(errors="backslashreplace"))
+        # The worker reads it only after this process has ended, so the socket must hold it. A part of it could end in
+        # the middle of a secret, which would then not be masked.
+        reason = str(error) if len(str(error)) <= LONGEST else "its paths or its command are too long to start it"
+        channel.sendall(reason.encode(errors="backslashreplace"))
     os._exit(NOT_STARTED)
 
 

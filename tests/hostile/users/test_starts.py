@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs import Program, kill_all, start
+from jobfac.programs import Program, StartError, kill_all, start
 from tests.hostile.others import NOBODY, needs_root, run
 from tests.support.process_stage import finish, until
 
@@ -68,3 +68,9 @@ def test_a_program_of_another_user_begins_as_any_other(crossroads: Path) -> None
     assert int(shown[1].split()[1], 16) == 0
     names = {line.partition(b"=")[0] for line in shown[2:-1]}
     assert names == {b"BYTES", b"JOBFAC_MA", b"LARGE", b"LARGER", b"PATH"}
+
+
+@needs_root
+def test_a_long_reason_does_not_keep_the_process_from_ending() -> None:
+    with pytest.raises(StartError, match="are too long to start it"):
+        run(Program(("/" + "\u0001" * 120_000,), "long/1/1", {}, user="nobody"))
