@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 MOST = 64 * 1024 * 1024
@@ -18,21 +19,25 @@ PAUSE = 0.02
 PIECE = 1024 * 1024
 
 
-def read_bytes(path: str | Path, most: int = MOST) -> bytes:
+def read_bytes(path: str | Path, most: int = MOST, check: Callable[[os.stat_result], None] | None = None) -> bytes:
     """Return the content of a file. A pipe, as in ``<(command)``, is read to its end.
+
+    ``check`` gets the properties of the file that was opened, which may be another one than a moment ago.
 
     Raises:
         OSError: it cannot be read, is too large, or is a pipe to which nobody writes. ``strerror`` says which.
     """
-    first = b""
-    if stat.S_ISFIFO(Path(path).stat().st_mode):
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # which does not wait for a writer
-        first = _first_piece(handle)
+    # Of a pipe, it does not wait for a writer; of a file that a file server has reserved, it waits.
+    late = os.O_NONBLOCK if stat.S_ISFIFO(Path(path).stat().st_mode) else 0
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | late)
+    with open(handle, "rb", buffering=0) as source:  # noqa: PTH123 (a descriptor)
+        found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if check is not None:
+            check(found)
+        first = _first_piece(handle) if stat.S_ISFIFO(found.st_mode) else b""
         os.set_blocking(handle, True)
-        source = open(handle, "rb", buffering=0)  # noqa: PTH123, SIM115
-    else:
-        source = Path(path).open("rb", buffering=0)  # noqa: SIM115
-    with source:
         pieces, size = [first], len(first)
         while size <= most and (piece := source.read(PIECE)):
             pieces.append(piece)
@@ -42,13 +47,18 @@ def read_bytes(path: str | Path, most: int = MOST) -> bytes:
     return b"".join(pieces)
 
 
-def read_text(path: str | Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """Return a text file with line feeds as line ends. Raises as ``read_bytes``.
+def read_text(
+    path: str | Path,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    check: Callable[[os.stat_result], None] | None = None,
+) -> str:
+    """Return a text file with line feeds as line ends. ``check``, and raises, as ``read_bytes``.
 
     Raises:
         UnicodeDecodeError: it has another encoding.
     """
-    return read_bytes(path).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
+    return read_bytes(path, check=check).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _first_piece(handle: int) -> bytes:
@@ -65,6 +75,5 @@ def _first_piece(handle: int) -> bytes:
         except BlockingIOError:  # there is a writer
             return b""
         if time.monotonic() > end:
-            os.close(handle)
             raise OSError(errno.EPIPE, "it is a pipe to which nobody writes")
         time.sleep(PAUSE)

@@ -1,6 +1,8 @@
 """Validation of a request's query, headers and body against the models of its endpoint. Errors are 4xx problems."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,12 +112,27 @@ async def _read(http: Request, limit: int) -> bytes:
 
 def _parsed(kind: Any, text: bytes) -> Any:
     try:
-        return pydantic.TypeAdapter(kind).validate_json(text)
+        found = pydantic.TypeAdapter(kind).validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "json_invalid":
             raise Problem(400, f"The body is not JSON: {first['ctx']['error']}.") from None
         raise invalid(_field_errors(error)) from None
+    json.loads(text, object_pairs_hook=_once)
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a body. Of two values for a name, a proxy might check the one and this server use the other.
+
+    Raises:
+        Problem: 400 for a name that it has twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+        raise Problem(400, f"The body has two values for '{twice[:100]}'; send one.")
+    return found
 
 
 def _field_errors(error: pydantic.ValidationError) -> list[dict[str, str]]:

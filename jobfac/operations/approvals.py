@@ -1,5 +1,6 @@
 """Approve or reject a step of a sequence that waits for a person."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,17 @@ from jobfac.operations.caller import Caller, transact, visible_run
 from jobfac.states import Role
 from jobfac.store import audit, sequences
 from jobfac.store.sequences.approvals import Approval
+
+
+def as_typed(name: str) -> str:
+    """Return what all spellings of a name have in common that directories take for the same person.
+
+    A proxy may send a name as the person typed it. Directories ignore case, accents, repeated blanks, characters that
+    are not shown, and the width of characters.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    shown = "".join(one for one in plain if unicodedata.category(one) not in ("Mn", "Cf"))
+    return " ".join(shown.split())
 
 
 def approve(
@@ -41,8 +53,8 @@ def approve(
         waiting = sequences.waiting_for(conn, run_id, step)
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
-        starters = {one.casefold() for one in waiting.started_by}  # a proxy may send a name as the person typed it
-        if waiting.wanted.not_by_starter and by.name.casefold() in starters:
+        starters = {as_typed(one) for one in waiting.started_by}
+        if waiting.wanted.not_by_starter and as_typed(by.name) in starters:
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:

@@ -28,8 +28,11 @@ class Started(Protocol):
 
     pid: int
     marker: str
-    outputs: frozenset[File]
     meter: Meter
+
+    @property
+    def outputs(self) -> frozenset[File]:
+        """The regular files that its output goes to."""
 
 
 class Children:
@@ -142,13 +145,25 @@ class Children:
             return own
         if session in self._programs:
             return self._programs[session].marker
-        held = read_each(_outputs, [pid]).get(pid, set())
+        held = read_each(outputs_of, [pid]).get(pid, set())
         owners = [program.marker for program in self._programs.values() if program.outputs & held]
         return owners[0] if len(owners) == 1 else own
 
 
-def _outputs(pid: int) -> set[File]:
-    return {file for number in (1, 2) if (file := regular_file(f"/proc/{pid}/fd/{number}"))}
+def outputs_of(pid: int) -> set[File]:
+    """Return the regular files to which a process writes its output.
+
+    A file that it only reads does not count: every user may be allowed to read the output file of a job.
+    """
+    places = (f"/proc/{pid}/fd/{number}" for number in (1, 2))
+    return {file for place in places if _is_written(place) and (file := regular_file(place))}
+
+
+def _is_written(place: str) -> bool:
+    try:
+        return bool(os.lstat(place).st_mode & stat.S_IWUSR)  # the kernel shows there how the file was opened
+    except OSError:
+        return False
 
 
 def regular_file(file: int | str) -> File | None:

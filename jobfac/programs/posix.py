@@ -5,20 +5,21 @@ import os
 import pwd
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypedDict
 
 from jobfac.programs.cgroup import Group, Limits
-from jobfac.programs.children import children, regular_file
+from jobfac.programs.children import File, children, regular_file
 from jobfac.programs.failures import StartError, explain
-from jobfac.programs.files.opening import enter_as
+from jobfac.programs.files.becoming import Becoming, OutputFile, become
 from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
 from jobfac.programs.usage import Meter, Usage
+
+SOON = 1.0
+"""Seconds after which a kill ends although new processes appear. The caller kills again."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Program:
     """A program to start. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
 
     marker: unique to the execution, without spaces. detach: do not end the processes that it leaves running.
-    limits: of its whole tree, by a cgroup.
+    limits: of its whole tree, by a cgroup. files: of stdout and stderr, opened as another user.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +37,7 @@ class Program:
     user: str | None = None
     detach: bool = False
     limits: Limits | None = None
+    files: tuple[OutputFile | None, OutputFile | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,15 @@ class Process:
     """
 
     def __init__(
-        self, program: Program, pid: int, since: int, outputs: Iterable[int], group: Group | None = None
+        self,
+        program: Program,
+        pid: int,
+        since: int,
+        outputs: Iterable[int],
+        group: Group | None = None,
+        becoming: Becoming | None = None,
     ) -> None:
+        """``becoming``: the start as another user."""
         self.pid = pid
         self.group = group
         self.marker = program.marker
@@ -66,14 +75,31 @@ class Process:
         self.detach = program.detach
         self.since = since
         self.meter = Meter()
-        self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
+        self._outputs = frozenset(file for number in outputs if (file := regular_file(number)))
+        self._becoming = becoming
         self._members: dict[int, int] = {}  # known processes of the tree: PID -> start
         self._had_orphans = False
+
+    @property
+    def outputs(self) -> frozenset[File]:
+        """The regular files that its output goes to."""
+        if self._becoming is None:
+            return self._outputs
+        self._becoming.read()
+        return self._outputs | self._becoming.files
+
+    @property
+    def not_started(self) -> str | None:
+        """After the end: why the process did not become the program of another user; None: it did."""
+        return None if self._becoming is None else self._becoming.failure
 
     def poll(self) -> Exit | None:
         """Reap the main program if it has ended. Never blocks."""
         with children.lock:
             if self.exit is None and (ended := _reap(self.pid, self.meter)):
+                if self._becoming is not None:
+                    self._becoming.read()
+                    self._becoming.close()
                 self.exit = ended
                 # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:
@@ -144,7 +170,8 @@ class Process:
 def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     """Start a program in its own session and process group, with the null device as stdin.
 
-    The caller keeps the descriptors of stdout and stderr open.
+    The caller keeps the descriptors of stdout and stderr open. A program of another user may still fail to start after
+    this, and then ends with the reason in ``not_started``.
 
     Raises:
         StartError: the program cannot be started.
@@ -152,54 +179,42 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     if not program.argv:
         raise StartError("the command is empty; give a program to run")
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
+    identity = account(program.user)
     since = now()
-    with (
-        _directory(program) as directory,
-        children.lock,
-        _nothing_blocked(),
-        Gate(program.argv, program.limits, program.marker) as gate,
-    ):
+    with children.lock, _nothing_blocked(), Gate(program.argv, program.limits, program.marker) as gate:
+        becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
-            handle = subprocess.Popen(
-                gate.argv,
-                stdin=gate.stdin,
-                stdout=stdout_fd,
-                stderr=stderr_fd,
-                cwd=directory,
-                env=environment,
-                start_new_session=True,
-                **account(program.user),
-            )
+            if program.user is not None and identity:
+                pid, becoming = become(
+                    program.user, identity, gate.argv, environment, program.directory, program.files, program.marker,
+                    gate.stdin, stdout_fd, stderr_fd,
+                )  # fmt: skip
+            else:
+                handle = subprocess.Popen(
+                    gate.argv,
+                    stdin=gate.stdin,
+                    stdout=stdout_fd,
+                    stderr=stderr_fd,
+                    cwd=program.directory,
+                    env=environment,
+                    start_new_session=True,
+                )
+                handle.returncode = 0  # prevents Popen from reaping the process; poll() does that
+                pid = handle.pid
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             sentence = explain(program.argv, environment, program.directory, program.user, error)
             raise StartError(sentence) from error
-        handle.returncode = 0  # prevents Popen from reaping the process; poll() does that
-        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd), gate.group)
+        process = Process(program, pid, since, (stdout_fd, stderr_fd), gate.group, becoming)
         children.add_program(process)
         try:
-            gate.open(handle.pid)
+            gate.open(pid)
         except OSError as error:
-            os.kill(handle.pid, signal.SIGKILL)
-            os.waitpid(handle.pid, 0)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             children.remove_program(process)
             raise StartError(f"{program.argv[0]!r} cannot be put into its cgroup: {error.strerror}") from error
     return process
-
-
-@contextlib.contextmanager
-def _directory(program: Program) -> Iterator[str | None]:
-    """Yield the path to start the program in. For another user it leads to a directory that this user could enter."""
-    entered = None
-    if program.user is not None and program.directory is not None and sys.platform == "linux":
-        entered = enter_as(program.user, Path(program.directory))
-    if entered is None:
-        yield program.directory
-        return
-    try:
-        yield f"/proc/self/fd/{entered}"  # the new process has a copy of the descriptor until it executes the program
-    finally:
-        os.close(entered)
 
 
 def terminate_all(processes: Iterable[Process]) -> None:
@@ -209,11 +224,11 @@ def terminate_all(processes: Iterable[Process]) -> None:
 
 
 def kill_all(processes: Iterable[Process]) -> None:
-    """Send KILL to the trees of all these programs, until no new process appears. Takes milliseconds."""
+    """Send KILL to the trees of all these programs, until no new process appears, for at most ``SOON`` seconds."""
     processes = list(processes)
     with children.lock:
         _signal_trees(processes, signal.SIGKILL)
-    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()))
+    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()), SOON)
 
 
 def _trees(processes: list[Process]) -> list[dict[int, Entry]]:

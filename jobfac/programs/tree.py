@@ -21,6 +21,10 @@ __all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "markers", "n
 
 PAUSE = 0.005  # seconds after a search that found no new process
 
+LONG = 10.0
+"""Seconds after which a search for further processes ends. Somebody outside of the tree, who uses its marker, could
+start new ones without end."""
+
 
 class Table:
     """A snapshot of all processes of the machine."""
@@ -75,16 +79,17 @@ class Table:
                 return {pid: self.entries[pid] for pid in found if not self.entries[pid].dead}
 
 
-def kill_found(find: Callable[[], Iterable[Entry]]) -> int:
+def kill_found(find: Callable[[], Iterable[Entry]], seconds: float = LONG) -> int:
     """Kill the processes that `find` returns, until two calls in a row return no new one; returns how many were killed.
 
     One call is not enough, because it may miss a process that started while the table was read, and that process may
-    fork. A process that has received KILL cannot fork, so the loop ends.
+    fork. A process that has received KILL cannot fork, so the loop soon ends; at the latest after so many `seconds`.
     """
+    end = time.monotonic() + seconds
     killed: set[tuple[int, int]] = set()
     number = 0
     calls_without_new = 0
-    while calls_without_new < 2:
+    while calls_without_new < 2 and time.monotonic() < end:
         new = [one for one in find() if (one.pid, one.start) not in killed]
         for one in new:
             killed.add((one.pid, one.start))

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobfac.bounded_files import read_text
 from jobfac.errors import JobfacError, Kind
-from jobfac.settings.ownership import foreign_owner
+from jobfac.settings.ownership import owner_fault
 from jobfac.settings.passwords import without_password
 from jobfac.settings.values import checked
 
@@ -291,13 +291,12 @@ def worker_name() -> str:
 
 
 def _file(path: Path, required: bool) -> dict[str, Any]:
-    if not required and (owner := foreign_owner(path)) is not None:
-        raise SettingsError(
-            f"{path} in this folder belongs to {owner} and could run any program here: remove it, or name it in "
-            "JOBFAC_CONFIG if you trust it."
-        )
+    def check(found: os.stat_result) -> None:
+        if not required and (fault := owner_fault(path, found)) is not None:
+            raise SettingsError(fault)
+
     try:
-        text = read_text(path)
+        text = read_text(path, check=check)
     except FileNotFoundError:
         if required:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None

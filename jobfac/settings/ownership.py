@@ -12,10 +12,24 @@ def foreign_owner(path: Path) -> str | None:
     In a folder such as /tmp, another user can leave a file for whoever works there.
     """
     try:
-        owner, folder = path.stat().st_uid, path.absolute().parent.stat().st_uid
+        return _foreign(path, path.stat())
     except OSError:  # it does not exist, or opening it reports why not
         return None
-    return None if owner in (0, os.geteuid(), folder) else _user(owner)
+
+
+def _foreign(path: Path, found: os.stat_result) -> str | None:
+    folder = path.absolute().parent.stat().st_uid
+    return None if found.st_uid in (0, os.geteuid(), folder) else _user(found.st_uid)
+
+
+def owner_fault(path: Path, found: os.stat_result) -> str | None:
+    """Return why the settings that were opened at the path are not used, as a sentence; None: they are."""
+    if (owner := _foreign(path, found)) is None:
+        return None
+    return (
+        f"{path} in this folder belongs to {owner} and could run any program here: remove it, or name it in "
+        "JOBFAC_CONFIG if you trust it."
+    )
 
 
 def database_fault(path: Path) -> str | None:

@@ -98,14 +98,17 @@ CREATE OR ALTER PROCEDURE jobfac.check_repeat
     @delay_seconds INT,
     @parameters NVARCHAR(MAX) = NULL
 AS
--- Refuse a start that differs in arguments, payload, priority, time or parameters from the run that its key gave.
+-- Refuse a start that differs in arguments, payload, priority, time or parameters from the run that its key gave, or in
+-- its key, which the collation takes for the same.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @kind VARCHAR(16), @was_arguments NVARCHAR(MAX), @was_payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
     DECLARE @was_priority INT, @attempt INT, @created_at DATETIME2(3), @ready_at DATETIME2(3);
     DECLARE @differs NVARCHAR(100), @sentence NVARCHAR(2000), @delay INT = COALESCE(@delay_seconds, 0);
+    DECLARE @was_key NVARCHAR(200);
     SELECT
         @kind = r.kind,
+        @was_key = r.start_key,
         @was_arguments = r.arguments,
         @was_payload = r.payload,
         @overrides = r.overrides,
@@ -115,13 +118,16 @@ BEGIN
         @ready_at = r.ready_at
     FROM jobfac.run AS r
     WHERE r.id = @run;
+    -- Most collations ignore case, which distinguishes two keys. They all ignore blanks at the end, and so does this.
+    IF RTRIM(@key) COLLATE Latin1_General_BIN2 <> RTRIM(@was_key)
+        SET @differs = N'the spelling of its key';
     IF @kind = 'sequence'
         SELECT
             @was_arguments = JSON_QUERY(@overrides, '$.arguments'),
             @was_payload = JSON_QUERY(@overrides, '$.payloads'),
             @arguments = COALESCE(@arguments, CASE WHEN @overrides IS NOT NULL THEN N'{}' END),
             @payload = COALESCE(@payload, CASE WHEN @overrides IS NOT NULL THEN N'{}' END);
-    IF ISJSON(@arguments) = 0 OR (@kind = 'sequence' AND ISJSON(@payload) = 0)
+    IF @differs IS NULL AND (ISJSON(@arguments) = 0 OR (@kind = 'sequence' AND ISJSON(@payload) = 0))
         SET @differs = N'arguments or payload';
     -- A first start of a sequence may have been without one of the two.
     IF @kind = 'sequence'

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from jobfac.programs import Program, StartError, start
+from tests.support.process_stage import finish
+
 NOBODY = pwd.getpwnam("nobody")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
@@ -28,3 +31,11 @@ def as_nobody(act: Callable[[], object]) -> None:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert status == 0, "nobody could not do it"
+
+
+def run(program: Program, output: int = 1) -> None:
+    """Run a program to its end. Raises StartError if it did not start."""
+    process = start(program, output, output)
+    finish(process)
+    if process.not_started is not None:
+        raise StartError(process.not_started)

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
-from jobfac.programs.procfs import Entry
-from jobfac.programs.tree import Table, entry, send
+from jobfac.programs.children import outputs_of, regular_file
+from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.support.process_stage import Stage, finish, lives, until
 
 
@@ -170,6 +171,29 @@ def test_a_marker_prefix_matches_whole_parts(stage: Stage) -> None:
     until(first.poll)
     assert [process.poll() for process in others] == [None] * 10
     assert kill_marked(stage.token + "/") == 10
+
+
+@pytest.mark.parametrize(("flags", "is_output"), [(os.O_RDONLY, False), (os.O_WRONLY, True), (os.O_RDWR, True)])
+def test_a_file_that_a_process_only_reads_is_not_its_output(tmp_path: Path, flags: int, is_output: bool) -> None:
+    """Otherwise, who may read a job's output file could count processes of another user among those of the job."""
+    (tmp_path / "out.log").touch()
+    file = os.open(tmp_path / "out.log", flags)
+    with subprocess.Popen(["sleep", "600"], stdout=file, stderr=subprocess.DEVNULL) as process:
+        assert outputs_of(process.pid) == ({regular_file(file)} if is_output else set())
+        process.kill()
+    os.close(file)
+
+
+def test_a_search_for_processes_that_somebody_starts_without_end_ends(stage: Stage) -> None:
+    """Somebody outside of the tree who uses its marker could keep the worker's loop in the search."""
+    started: list[Process] = []
+
+    def find() -> list[Entry]:
+        started.append(stage.start("sleep", "600")[0])
+        found = entry(started[-1].pid)
+        return [] if found is None else [found]
+
+    assert kill_found(find, seconds=0.2) == len(started) > 1
 
 
 def test_a_signal_never_reaches_a_later_owner_of_the_number(stage: Stage) -> None:

@@ -13,6 +13,23 @@ from jobfac.trusted_paths import folder, open_regular
 Kind = Literal["overwrite", "append", "timestamped"]
 
 
+def destination_path(kind: Kind, pattern: str, directory: str | None, run_id: int, now: datetime) -> Path:
+    """Return the path of the file that a program writes to.
+
+    A relative `pattern` is relative to the job's `directory`. `timestamped` replaces the `*` in the name with the time
+    and the run id.
+
+    Raises:
+        StartError: the name has no `*` for the time.
+    """
+    path = Path(directory or ".", pattern)
+    if kind == "timestamped":
+        if "*" not in path.name:
+            raise StartError(f"the output file {pattern!r} has no '*' in its name for the time; add one")
+        path = path.with_name(path.name.replace("*", f"{now:%Y%m%dT%H%M%SZ}-{run_id}"))
+    return path
+
+
 def open_destination(
     kind: Kind,
     pattern: str,
@@ -21,35 +38,24 @@ def open_destination(
     now: datetime,
     rotate_at: int = 10 * 1024 * 1024,
     keep: int = 5,
-    user: str | None = None,
 ) -> tuple[int, Path]:
-    """Open the file that a program writes to; returns the descriptor (the caller closes it) and the path.
+    """Open the file that a program of this process's user writes to; returns the descriptor and the path.
 
-    A relative `pattern` is relative to the job's `directory`. Missing folders are created. `timestamped` replaces the
-    `*` in the name with the time and the run id. `append` first renames a file of more than `rotate_at` bytes to `.1`,
-    the former `.1` to `.2`, and so on; `keep` of them are kept.
-
-    The file is opened with the rights of `user`. If that is not this process's user, a helper process opens it. Only
-    regular files are opened, and symbolic links that another user could have created are not followed.
-
-    Raises:
-        StartError: the file cannot be opened, or it is not a regular file.
+    Raises as ``destination_path`` and ``open_path``.
     """
-    path = Path(directory or ".", pattern)
-    if kind == "timestamped":
-        if "*" not in path.name:
-            raise StartError(f"the output file {pattern!r} has no '*' in its name for the time; add one")
-        path = path.with_name(path.name.replace("*", f"{now:%Y%m%dT%H%M%SZ}-{run_id}"))
-    if user is not None:
-        from jobfac.programs.files.opening import open_as
-
-        if (descriptor := open_as(user, kind, path, rotate_at, keep)) is not None:
-            return descriptor, path
+    path = destination_path(kind, pattern, directory, run_id, now)
     return open_path(kind, path, rotate_at, keep), path
 
 
 def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "this worker") -> int:
-    """Open the output file with this process's rights; returns the descriptor. `who`: the user named in messages.
+    """Open the output file with this process's rights; returns the descriptor, which the caller closes.
+
+    Missing folders are created. `append` first renames a file of more than `rotate_at` bytes to `.1`, the former `.1`
+    to `.2`, and so on; `keep` of them are kept. Only regular files are opened, and symbolic links that another user
+    could have created are not followed.
+
+    Args:
+        who: the user named in messages.
 
     Raises:
         StartError: the file cannot be opened, or it is not a regular file.

@@ -3,13 +3,18 @@
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
 
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
+
+OF_ONE_MOUNT = 8
+"""Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others."""
 
 FRESH = 1.0
 """Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
@@ -91,6 +96,9 @@ class Places:
             inquiry = Inquiry(paths, self._on_answer)
             if len(self._open) >= MOST:  # some were answered after nobody waited any more
                 self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
+            if (silent := self._on_silent_mount(paths)) is not None:
+                inquiry.at = silent
+                return inquiry
             if len(self._open) >= MOST:
                 return inquiry
             try:
@@ -105,3 +113,28 @@ class Places:
                 return inquiry
         del self._open[paths]
         return inquiry
+
+    def _on_silent_mount(self, paths: tuple[str, ...]) -> str | None:
+        """Return a path on a file system of which enough inquiries have no answer; None: there is none."""
+        silent = [one.at for one in self._open.values() if not one.answered.is_set()]
+        if len(silent) < OF_ONE_MOUNT:
+            return None
+        points = mount_points()
+        waiting = Counter(_mount_of(path, points) for path in silent)
+        return next((path for path in paths if waiting[_mount_of(path, points)] >= OF_ONE_MOUNT), None)
+
+
+def mount_points() -> list[str]:
+    """Return where file systems are mounted, without a look at them; empty where the kernel does not tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    return [line.split(" ")[4].replace("\\040", " ") for line in lines]
+
+
+def _mount_of(path: str, points: Sequence[str]) -> str:
+    """Return the mount point of a path by its name. Links are not followed, because that is a look."""
+    full = os.path.abspath(path)  # noqa: PTH100 (it makes no Path)
+    above = (point for point in points if point == "/" or full == point or full.startswith(f"{point}/"))
+    return max(above, key=len, default="")

@@ -20,9 +20,18 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
     """Compare a request with the run that was started with the same key.
 
     Raises:
-        DefinitionError: the request differs in arguments, payload, priority, time or overrides.
+        DefinitionError: the request differs in arguments, payload, priority, time or overrides, or in its key, which
+            the database takes for the same: most ignore case, and blanks at the end.
     """
-    columns = (run.c.arguments, run.c.payload, run.c.overrides, run.c.priority, run.c.attempt, run.c.ready_at)
+    columns = (
+        run.c.start_key,
+        run.c.arguments,
+        run.c.payload,
+        run.c.overrides,
+        run.c.priority,
+        run.c.attempt,
+        run.c.ready_at,
+    )
     row = conn.execute(sa.select(*columns, run.c.job_version, *parameters.COLUMNS).where(run.c.id == run_id)).one()
     pairs = {
         "arguments": (None if request.arguments is None else list(request.arguments), _decoded(row.arguments)),
@@ -31,6 +40,8 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
         "priority": (row.priority if request.priority is None else request.priority, row.priority),
     }
     differs = [name for name, (wanted, stored) in pairs.items() if wanted != stored]
+    if row.start_key.rstrip(" ") != (request.key or "").rstrip(" "):
+        differs.append(f"the spelling of its key '{row.start_key}'")
     if _differs_in_parameters(conn, request, row):
         differs.append("parameters")
     if _differs_in_time(request, row):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ class Execution:
         self.claimed = claimed
         self.key = claimed.key
         self.definition = definition
-        self.marker = f"{token}/{claimed.id}/{claimed.attempt}"
+        # The end is random: the program of another user must not give its own processes the marker of this one.
+        self.marker = f"{token}/{claimed.id}/{claimed.attempt}/{secrets.token_hex(8)}"
         self.log = log.bind(run=claimed.id, attempt=claimed.attempt, job=claimed.job)
         self.process: Process | None = None
         self.lock = threading.Lock()
@@ -229,13 +231,14 @@ class Execution:
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.reports)
         over = self.process.exit if self.process else None
         used = self.process.usage() if self.process else None
+        code, number = (over.code, over.signal) if over and state != RunState.START_FAILED else (None, None)
         stopped = self._life.cause is not None and not self._life.cause.is_timeout
         return Outcome(
             run_id=self.claimed.id,
             attempt=self.claimed.attempt,
             state=state,
-            exit_code=over.code if over else None,
-            signal=over.signal if over else None,
+            exit_code=code,
+            signal=number,
             reason=reason,
             exit_message=self.report.exit_message,
             outputs=self.report.outputs,
@@ -253,6 +256,8 @@ class Execution:
         cause = self._life.cause
         if self._error is not None:
             return RunState.START_FAILED, self._error
+        if self.process is not None and self.process.not_started is not None:
+            return RunState.START_FAILED, self.report.mask.hide(self.process.not_started)
         if self.process is None or self.process.exit is None:
             return RunState.QUEUED, self._not_started or "not started: its worker was drained"
         if cause is not None and cause.requeues:

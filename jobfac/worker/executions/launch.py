@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from jobfac.definitions.execution.sql import Sql
 from jobfac.definitions.parameters import Values
 from jobfac.programs import (
     Limits,
+    OutputFile,
     Process,
     Program,
     Spool,
     StartError,
+    account,
+    destination_path,
     open_destination,
     spool_path,
     start,
@@ -64,6 +68,7 @@ class Launch:
         self._values: Values = {}
         self._filled: Filled | None = None
         self._resolved: dict[str, str] = {}  # secrets by their references
+        self._files: dict[str, OutputFile] = {}  # by stream, the file that is opened as another user
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -138,12 +143,8 @@ class Launch:
                 handles.append(self._open(stream))
                 if stream not in self.spools:
                     opened.callback(os.close, handles[-1])
-            try:
-                return start(program, *handles)
-            except StartError as error:
-                if program.user is not None and _errno(error) == errno.EAGAIN:
-                    raise StartError(str(error)) from None  # it is the limit of the job's user
-                raise
+            stdout, stderr = (self._files.get(stream) for stream in STREAMS)
+            return start(replace(program, files=(stdout, stderr)), *handles)
 
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self.definition, self._claimed
@@ -232,12 +233,15 @@ class Launch:
             except StartError as error:
                 raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
             return spool.fd
+        place = destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
+        rotate = output.rotate
+        if account(self.definition.user):
+            path = destination_path(*place)
+            self.paths[stream] = str(path)
+            self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep)
+            return os.open(os.devnull, os.O_WRONLY)
         try:
-            handle, path = open_destination(
-                destination.kind, destination.path, self.definition.directory, self._claimed.id,
-                self._started_at(), rotate_at=output.rotate.size, keep=output.rotate.keep,
-                user=self.definition.user,
-            )  # fmt: skip
+            handle, path = open_destination(*place, rotate.size, rotate.keep)
         except StartError as error:
             if _errno(error) not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise StartError(str(error)) from None  # the job chose this file, so the machine is not at fault

@@ -133,3 +133,14 @@ def test_a_key_for_a_category_sees_it_in_any_case_everywhere(folding: Database) 
     used = folding.query(start_urls.check, url.token)
     assert used is not None
     assert used.categories == ("ETL", "Etl")
+
+
+def test_a_start_whose_key_differs_in_case_is_refused_and_not_taken_for_the_other_one(folding: Database) -> None:
+    apply(folding, one={})
+    (first,) = starting.start(folding, ME, StartRequest("one", "me", key="0015g00000AbCdE"))
+    (again,) = starting.start(folding, ME, StartRequest("one", "me", key="0015g00000AbCdE"))
+    assert again.id == first.id
+    with pytest.raises(
+        d.DefinitionError, match=f"was used for run {first.id}, which differs in the spelling of its key"
+    ):
+        starting.start(folding, ME, StartRequest("one", "me", key="0015g00000aBcDe"))

@@ -18,6 +18,16 @@ def test_a_header_that_counts_comes_once(served: Served, name: str) -> None:
     assert served.operator.get("/v1/runs").json()["items"] == []
 
 
+@pytest.mark.parametrize("body", ['{"priority": 1, "priority": 2}', '{"parameters": {"n": 1, "n": 2}}'])
+def test_a_name_in_a_body_has_one_value(served: Served, body: str) -> None:
+    served.define("a", parameters={"n": {"type": "integer", "default": 0}})
+    headers = {"Content-Type": "application/json"}
+    answer = served.operator.post("/v1/jobs/a/runs", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("The body has two values for '")
+    assert served.operator.get("/v1/runs").json()["items"] == []
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [

@@ -1,13 +1,12 @@
 """A program's directory is entered with the rights of its user, not with those of the worker."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from jobfac.programs import Program, StartError, start
-from tests.hostile.others import NOBODY, as_nobody, needs_root
+from jobfac.programs import Program, StartError
+from tests.hostile.others import NOBODY, as_nobody, needs_root, run
 
 
 @pytest.fixture
@@ -23,15 +22,13 @@ def place(crossroads: Path) -> Path:
     return theirs
 
 
-def run(directory: Path, command: str) -> str:
+def output_of(directory: Path, command: str) -> str:
     """Run a shell command as nobody in this directory; returns its output."""
     output = directory.parent / "output"
     with output.open("w+b") as file:
         environment = {"PATH": os.defpath}
         program = Program(("/bin/sh", "-c", command), "m/1/1", environment, str(directory), "nobody")
-        process = start(program, file.fileno(), file.fileno())
-        while process.poll() is None:
-            time.sleep(0.01)
+        run(program, file.fileno())
     return output.read_text().strip()
 
 
@@ -39,7 +36,7 @@ def run(directory: Path, command: str) -> str:
 def test_a_link_of_the_user_leads_to_no_directory_that_it_may_not_enter(place: Path) -> None:
     as_nobody(lambda: (place / "work").symlink_to("../closed/inside"))
     with pytest.raises(StartError, match="may not be entered by user 'nobody'"):
-        run(place / "work", "cat secret")
+        output_of(place / "work", "cat secret")
 
 
 @needs_root
@@ -47,7 +44,7 @@ def test_the_users_own_links_and_closed_folders_are_entered(place: Path) -> None
     as_nobody(lambda: (place / "release").mkdir(mode=0o700))
     as_nobody(lambda: (place / "current").symlink_to("release"))
     before = sorted(Path("/proc/self/fd").iterdir())
-    assert run(place / "current", "pwd; id -u; ls -l /proc/self/fd | grep -c release").split() == [
+    assert output_of(place / "current", "pwd; id -u; ls -l /proc/self/fd | grep -c release").split() == [
         str(place / "release"), str(NOBODY.pw_uid), "0",
     ]  # fmt: skip
     assert sorted(Path("/proc/self/fd").iterdir()) == before
@@ -58,17 +55,17 @@ def test_the_users_own_links_and_closed_folders_are_entered(place: Path) -> None
 def test_a_directory_that_cannot_be_entered_is_named(place: Path, name: str, words: str) -> None:
     (place / "file").touch()
     with pytest.raises(StartError, match=f"{place / name}' {words}"):
-        run(place / name, "true")
+        output_of(place / name, "true")
 
 
 @needs_root
 def test_an_error_is_explained_without_a_look_into_what_the_user_placed(place: Path) -> None:
-    """In the worker, the user's link leads to the worker's own descriptors: reading a pipe there may never end."""
+    """In the worker, the user's link would lead to the worker's own descriptors: reading a pipe may never end."""
     reading, writing = os.pipe()
     os.write(writing, b"#!taken\n")
     as_nobody(lambda: (place / "run").symlink_to(f"/proc/self/fd/{reading}"))
-    with pytest.raises(StartError, match="names an interpreter or a loader to run it") as caught:
-        start(Program(("./run",), "m/1/1", {}, str(place), "nobody"), 1, 2)
+    with pytest.raises(StartError, match="there is no program") as caught:
+        run(Program(("./run",), "m/1/1", {}, str(place), "nobody"))
     assert "taken" not in str(caught.value)
     assert os.read(reading, 100) == b"#!taken\n"
     os.close(reading)

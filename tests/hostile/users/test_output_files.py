@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs import StartError, open_destination, remove_timestamped
+from jobfac.programs import OutputFile, Program, StartError, destination_path, open_destination, remove_timestamped
 from jobfac.programs.files.destinations import Kind
-from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.hostile.others import NOBODY, as_nobody, needs_root, run
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 KINDS: list[Kind] = ["overwrite", "append", "timestamped"]
@@ -28,8 +28,13 @@ def place(crossroads: Path) -> Path:
     return theirs
 
 
-def write(kind: Kind, pattern: str, place: Path, user: str | None) -> Path:
-    handle, path = open_destination(kind, pattern, str(place), 7, NOW, user=user)
+def write(kind: Kind, pattern: str, place: Path, user: str | None, rotate_at: int = 1 << 20) -> Path:
+    if user is not None:
+        path = destination_path(kind, pattern, str(place), 7, NOW)
+        file = OutputFile(kind, str(path), rotate_at, 5)
+        run(Program(("printf", "written"), "m/1/1", {}, user=user, files=(file, None)))
+        return path
+    handle, path = open_destination(kind, pattern, str(place), 7, NOW)
     os.write(handle, b"written")
     os.close(handle)
     return path
@@ -93,7 +98,7 @@ def test_rotation_follows_no_link(place: Path) -> None:
     (place.parent / "secret").write_text("long" * 100)
     as_nobody(lambda: (place / "out.log").symlink_to("../secret"))
     with pytest.raises(StartError):
-        open_destination("append", "out.log", str(place), 7, NOW, rotate_at=20, user="nobody")
+        write("append", "out.log", place, "nobody", rotate_at=20)
     assert sorted(one.name for one in place.iterdir()) == ["out.log"]
 
 

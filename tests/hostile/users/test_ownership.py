@@ -1,7 +1,9 @@
 """Files that another user left in a folder do not decide which programs a worker runs."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,31 @@ def test_settings_that_another_user_left_are_refused(crossroads: Path, monkeypat
         load({})
     named = load({"JOBFAC_CONFIG": str(crossroads / "jobfac.toml")})
     assert named.database_url == "sqlite:////tmp/theirs.db"
+
+
+@needs_root
+def test_settings_that_change_after_the_check_are_refused(crossroads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user can exchange the file in a loop, so what counts is the file that was opened."""
+    file, opened = crossroads / "jobfac.toml", (io.open, os.open)
+
+    def exchanged(path: object) -> None:
+        if str(path) == "jobfac.toml" and file.stat().st_uid == 0:
+            os.chown(file, NOBODY.pw_uid, NOBODY.pw_gid)
+
+    def open_late(path: Any, *rest: Any, **more: Any) -> Any:
+        exchanged(path)
+        return opened[0](path, *rest, **more)
+
+    def os_open_late(path: Any, *rest: Any, **more: Any) -> Any:
+        exchanged(path)
+        return opened[1](path, *rest, **more)
+
+    file.write_text("lease = 20")
+    monkeypatch.chdir(crossroads)
+    monkeypatch.setattr(io, "open", open_late)
+    monkeypatch.setattr(os, "open", os_open_late)
+    with pytest.raises(SettingsError, match="belongs to user 'nobody'"):
+        load({})
 
 
 @needs_root

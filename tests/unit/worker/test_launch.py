@@ -117,3 +117,11 @@ def test_a_folder_that_does_not_answer_is_named_without_its_sensitive_part(tmp_p
     execution.fail_start(f"{place!r} has not answered")
     assert execution.outcome(0.5).reason == "'/mnt/********' has not answered"
     execution.close()
+
+
+def test_the_marker_of_an_execution_cannot_be_guessed(tmp_path: Path) -> None:
+    """With it, a program of another user could count its own processes among those of this one, which would not end."""
+    job = Job.model_validate({"command": ["true"]})
+    first, second = (Execution(claimed(7), job, "token", tmp_path, SILENCE).marker for _ in range(2))
+    assert first.startswith("token/7/1/")
+    assert first != second

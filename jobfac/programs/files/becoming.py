@@ -1,0 +1,204 @@
+"""Becomes another user, then a program of that user: the part of a start that this user can hold up.
+
+A user can stop its own processes, and let them wait for a file system of its own. So the worker starts this process,
+which is the worker's own user until it has read the request, and does not wait until it has become the program. After
+that, output files and the directory are opened with the rights of the other user, so that its links lead nowhere else.
+
+It runs as `python -I -S becoming.py SOCKET` and imports little, to start in milliseconds. It answers through the
+socket: a line with the output files, and a sentence if the program cannot start.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    # Empty packages replace the real ones, so this process does not load the imports of `jobfac.programs`.
+    programs = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    for name, place in (("jobfac", os.path.dirname(programs)), ("jobfac.programs", programs)):  # noqa: PTH120
+        bare = type(sys)(name)
+        bare.__path__ = [place]
+        sys.modules[name] = bare
+
+from jobfac.programs.failures import StartError, explain, explain_directory
+from jobfac.programs.files.destinations import Kind, open_path
+
+SECONDS = 10.0
+"""Time limit in seconds for the new process to read its request."""
+
+LONGEST = 10_000
+"""Characters of a reason at most."""
+
+NOT_STARTED = 127
+"""The exit code of a process that has not become the program."""
+
+File = tuple[int, int]  # device and inode
+
+
+class OutputFile(NamedTuple):
+    """A file that a stream is redirected to, to be opened as the other user."""
+
+    kind: Kind
+    path: str
+    rotate_at: int
+    keep: int
+
+
+class Becoming:
+    """The start of a program as another user. The holder of ``children.lock`` calls it.
+
+    Attributes:
+        files: the output files that the process has opened.
+        failure: why it has not become the program, as a sentence; None: it has, or it has not got there yet.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.files: frozenset[File] = frozenset()
+        self.failure: str | None = None
+        self._channel = channel
+        self._text = b""
+        channel.setblocking(False)
+
+    def read(self) -> None:
+        """Read what the process has answered so far. Never blocks."""
+        if self._channel.fileno() < 0:
+            return
+        try:
+            while part := self._channel.recv(65536):
+                self._text += part
+            self._channel.close()  # it has become the program, or has ended
+        except BlockingIOError:
+            pass
+        except OSError:  # it was killed before it had read the request
+            self._channel.close()
+        files, found, failure = self._text.partition(b"\n")
+        if found:
+            self.files = frozenset((device, inode) for device, inode in json.loads(files))
+        self.failure = failure.decode(errors="replace") or None
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._channel.close()
+
+
+def become(
+    user: str,
+    identity: Mapping[str, Any],
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: str | None,
+    files: Sequence[OutputFile | None],
+    marker: str,
+    *streams: int,
+) -> tuple[int, Becoming]:
+    """Start the process that becomes the user and then the program; returns its PID. The caller reaps it.
+
+    Args:
+        environment: of the program. The process itself must not have it: it may name code of the user, to be loaded.
+        files: by stream, stdout first, the output file; None: the stream stays as it is.
+        streams: the descriptors of stdin, stdout and stderr.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+    request = {
+        "user": user,
+        "identity": identity,
+        "argv": [os.fsencode(one).hex() for one in argv],
+        "environment": {os.fsencode(name).hex(): os.fsencode(text).hex() for name, text in environment.items()},
+        "directory": directory,
+        "files": files,
+    }
+    command = [sys.executable, "-I", *(["-S"] if sys.platform == "linux" else []), __file__]
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            handle = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**_libraries(), "JOBFAC_MARKER": marker},  # by which the guardian finds it
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+    handle.returncode = 0  # prevents Popen from reaping the process
+    with suppress(OSError):  # it has died, which its exit shows
+        ours.settimeout(SECONDS)
+        ours.sendall(json.dumps(request).encode())
+        ours.shutdown(socket.SHUT_WR)
+    return handle.pid, Becoming(ours)
+
+
+def _libraries() -> dict[str, str]:
+    """Return the variable that the interpreter may need to start."""
+    return {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
+
+
+def main() -> None:
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    text = b""
+    while part := channel.recv(1 << 20):
+        text += part
+    request = json.loads(text)
+    try:
+        _become(channel, request)
+    except StartError as error:
+        # The worker reads it only after this process has ended, so the socket must hold it. A part of it could end in
+        # the middle of a secret, which would then not be masked.
+        reason = str(error) if len(str(error)) <= LONGEST else "its paths or its command are too long to start it"
+        channel.sendall(reason.encode(errors="backslashreplace"))
+    os._exit(NOT_STARTED)
+
+
+def _become(channel: socket.socket, request: dict[str, Any]) -> None:
+    """Become the user and the program. Raises StartError."""
+    user, identity, directory = request["user"], request["identity"], request["directory"]
+    try:
+        os.setgroups(identity["extra_groups"])
+        os.setresgid(*[identity["group"]] * 3)
+        os.setresuid(*[identity["user"]] * 3)
+    except PermissionError:
+        raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
+    who = f"user {user!r}"
+    opened = []
+    try:
+        for stream, file in enumerate(request["files"], 1):
+            if file is not None:
+                kind, path, rotate_at, keep = file
+                descriptor = open_path(kind, Path(path), rotate_at, keep, who)
+                os.dup2(descriptor, stream)
+                found = os.fstat(descriptor)
+                opened.append((found.st_dev, found.st_ino))
+    finally:
+        channel.sendall(json.dumps(opened).encode() + b"\n")
+    if directory is not None:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise StartError(explain_directory(directory, error, who)) from error
+    argv = [bytes.fromhex(one) for one in request["argv"]]
+    environment = {bytes.fromhex(name): bytes.fromhex(text) for name, text in request["environment"].items()}
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except (OSError, ValueError) as error:
+        names = {os.fsdecode(name): os.fsdecode(text) for name, text in environment.items()}
+        sentence = explain([os.fsdecode(one) for one in argv], names, directory, user, error)
+        raise StartError(sentence) from error
+
+
+if __name__ == "__main__":
+    main()

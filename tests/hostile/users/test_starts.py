@@ -1,0 +1,76 @@
+"""What a user can do to a start of its own program does not make the worker wait."""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import Program, StartError, kill_all, start
+from tests.hostile.others import NOBODY, needs_root, run
+from tests.support.process_stage import finish, until
+
+
+@pytest.fixture
+def program(crossroads: Path) -> Path:
+    """A program of the user nobody."""
+    path = crossroads / "program"
+    path.write_text("#!/bin/sh\necho started\n")
+    path.chmod(0o755)
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    return path
+
+
+@pytest.fixture
+def lease(program: Path) -> Iterator[int]:
+    """A process of nobody that reserves the program and does not answer: who executes it waits for 45 seconds."""
+    reading, writing = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        os.setresuid(*[NOBODY.pw_uid] * 3)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        fcntl.fcntl(os.open(program, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        os.write(writing, b"!")
+        signal.pause()
+    assert os.read(reading, 1) == b"!"
+    yield holder
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    os.close(reading)
+    os.close(writing)
+
+
+@needs_root
+def test_a_program_that_its_user_reserves_delays_only_itself(program: Path, lease: int) -> None:
+    before = time.monotonic()
+    process = start(Program((str(program),), "lease/1/1", {"PATH": os.defpath}, user="nobody"), 1, 2)
+    assert time.monotonic() - before < 10
+    until(lambda: f"Uid:\t{NOBODY.pw_uid}" in Path(f"/proc/{process.pid}/status").read_text())
+    assert process.poll() is None
+    kill_all([process])
+    finish(process)
+    assert process.not_started is None
+
+
+@needs_root
+def test_a_program_of_another_user_begins_as_any_other(crossroads: Path) -> None:
+    """It ignores no signal, has three descriptors and no variable but its own, and may have a large environment."""
+    show = "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; env | grep -vE '^(PWD|SHLVL|_)=' | cut -c1-9"
+    environment = {"PATH": os.defpath, "LARGE": "x" * 100_000, "LARGER": "x" * 100_000, "BYTES": "\udcff"}
+    with (crossroads / "output").open("w+b") as output:
+        run(Program(("/bin/sh", "-c", show), "begin/1/1", environment, "/", "nobody"), output.fileno())
+        output.seek(0)
+        shown = output.read().split(b"\n")
+    assert int(shown[0]) == 4  # with the one of the listing
+    assert int(shown[1].split()[1], 16) == 0
+    names = {line.partition(b"=")[0] for line in shown[2:-1]}
+    assert names == {b"BYTES", b"JOBFAC_MA", b"LARGE", b"LARGER", b"PATH"}
+
+
+@needs_root
+def test_a_long_reason_does_not_keep_the_process_from_ending() -> None:
+    with pytest.raises(StartError, match="are too long to start it"):
+        run(Program(("/" + "\u0001" * 120_000,), "long/1/1", {}, user="nobody"))
