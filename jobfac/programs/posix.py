@@ -86,7 +86,7 @@ class Process:
         if self._becoming is None:
             return self._outputs
         self._becoming.read()
-        return self._outputs | self._becoming.files
+        return self._outputs | (self._becoming.files or frozenset())
 
     @property
     def not_started(self) -> str | None:
@@ -98,8 +98,7 @@ class Process:
         with children.lock:
             if self.exit is None and (ended := _reap(self.pid, self.meter)):
                 if self._becoming is not None:
-                    self._becoming.read()
-                    self._becoming.close()
+                    self._becoming.ended(ended.code)
                 self.exit = ended
                 # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:

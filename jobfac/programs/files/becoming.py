@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,16 +54,32 @@ class Becoming:
     """The start of a program as another user. The holder of ``children.lock`` calls it.
 
     Attributes:
-        files: the output files that the process has opened.
+        files: the output files that the process has opened; None: it has not got there.
         failure: why it has not become the program, as a sentence; None: it has, or it has not got there yet.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
-        self.files: frozenset[File] = frozenset()
+    def __init__(self, channel: socket.socket, user: str) -> None:
+        self.files: frozenset[File] | None = None
         self.failure: str | None = None
+        self._user = user
         self._channel = channel
         self._text = b""
-        channel.setblocking(False)
+
+    def request(self, text: bytes, pid: int) -> None:
+        """Send the request to the process. It is killed if it does not begin to read."""
+        self._channel.settimeout(SECONDS)
+        try:
+            self._channel.sendall(text)
+            self._channel.shutdown(socket.SHUT_WR)
+        except TimeoutError:  # without the whole request it would wait for ever
+            os.kill(pid, signal.SIGKILL)
+            self.failure = (
+                f"the process that becomes user {self._user!r} did not begin within {SECONDS:g} s; "
+                "give this worker fewer slots"
+            )
+        except OSError:  # it has died, which its exit shows
+            pass
+        self._channel.setblocking(False)
 
     def read(self) -> None:
         """Read what the process has answered so far. Never blocks."""
@@ -81,7 +96,17 @@ class Becoming:
         files, found, failure = self._text.partition(b"\n")
         if found:
             self.files = frozenset((device, inode) for device, inode in json.loads(files))
-        self.failure = failure.decode(errors="replace") or None
+        self.failure = failure.decode(errors="replace") or self.failure
+
+    def ended(self, code: int | None) -> None:
+        """Call at the end of the process, with its exit code; None: a signal ended it."""
+        self.read()
+        self.close()
+        if code is not None and self.files is None and self.failure is None:
+            self.failure = (
+                f"the process that becomes user {self._user!r} ended with exit code {code} before the program began; "
+                "repair the installation of jobfac on this worker"
+            )
 
     def close(self) -> None:
         """Stop listening."""
@@ -133,11 +158,9 @@ def become(
             ours.close()
             raise
     handle.returncode = 0  # prevents Popen from reaping the process
-    with suppress(OSError):  # it has died, which its exit shows
-        ours.settimeout(SECONDS)
-        ours.sendall(json.dumps(request).encode())
-        ours.shutdown(socket.SHUT_WR)
-    return handle.pid, Becoming(ours)
+    becoming = Becoming(ours, user)
+    becoming.request(json.dumps(request).encode(), handle.pid)
+    return handle.pid, becoming
 
 
 def _libraries() -> dict[str, str]:
@@ -154,10 +177,12 @@ def main() -> None:
     request = json.loads(text)
     try:
         _become(channel, request)
-    except StartError as error:
+    except Exception as error:  # whatever it is, without a reason the exit code would count as the program's
+        reason = str(error) if isinstance(error, StartError) else f"the program cannot be started: {error!r}"
         # The worker reads it only after this process has ended, so the socket must hold it. A part of it could end in
         # the middle of a secret, which would then not be masked.
-        reason = str(error) if len(str(error)) <= LONGEST else "its paths or its command are too long to start it"
+        if len(reason) > LONGEST:
+            reason = "its paths or its command are too long to start it"
         channel.sendall(reason.encode(errors="backslashreplace"))
     os._exit(NOT_STARTED)
 
@@ -165,15 +190,10 @@ def main() -> None:
 def _become(channel: socket.socket, request: dict[str, Any]) -> None:
     """Become the user and the program. Raises StartError."""
     user, identity, directory = request["user"], request["identity"], request["directory"]
-    try:
-        os.setgroups(identity["extra_groups"])
-        os.setresgid(*[identity["group"]] * 3)
-        os.setresuid(*[identity["user"]] * 3)
-    except PermissionError:
-        raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
     who = f"user {user!r}"
     opened = []
     try:
+        _switch(user, identity)
         for stream, file in enumerate(request["files"], 1):
             if file is not None:
                 kind, path, rotate_at, keep = file
@@ -198,6 +218,17 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
         names = {os.fsdecode(name): os.fsdecode(text) for name, text in environment.items()}
         sentence = explain([os.fsdecode(one) for one in argv], names, directory, user, error)
         raise StartError(sentence) from error
+
+
+def _switch(user: str, identity: Mapping[str, Any]) -> None:
+    try:
+        os.setgroups(identity["extra_groups"])
+        os.setresgid(*[identity["group"]] * 3)
+        os.setresuid(*[identity["user"]] * 3)
+    except PermissionError:
+        raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
+    except OSError as error:  # a container may not have all users
+        raise StartError(f"this worker cannot switch to user {user!r}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What a user can do to a start of its own program does not make the worker wait."""
 
+import ctypes
 import fcntl
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import Program, StartError, kill_all, start
+from jobfac.programs.files import becoming
 from tests.hostile.others import NOBODY, needs_root, run
 from tests.support.process_stage import finish, until
 
@@ -74,3 +77,41 @@ def test_a_program_of_another_user_begins_as_any_other(crossroads: Path) -> None
 def test_a_long_reason_does_not_keep_the_process_from_ending() -> None:
     with pytest.raises(StartError, match="are too long to start it"):
         run(Program(("/" + "\u0001" * 120_000,), "long/1/1", {}, user="nobody"))
+
+
+ECHO = Program(("/bin/echo",), "echo/1/1", {"PATH": os.defpath}, user="nobody")
+
+
+@needs_root
+def test_a_worker_that_may_not_switch_says_so() -> None:
+    """The exit code of its process is not the program's."""
+    drop, setuid = 24, 7  # PR_CAPBSET_DROP, CAP_SETUID
+    child = os.fork()
+    if child == 0:
+        try:
+            ctypes.CDLL(None).prctl(drop, setuid, 0, 0, 0)
+            run(ECHO)
+        except StartError as error:
+            os._exit(0 if "may not switch to user 'nobody'" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_root
+def test_an_installation_that_is_being_exchanged_is_not_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(becoming, "__file__", "/there/is/none.py")
+    with pytest.raises(StartError, match="ended with exit code 2 before the program began"):
+        run(ECHO)
+
+
+@needs_root
+def test_a_process_that_does_not_begin_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(becoming, "SECONDS", 0.2)
+    large = dict.fromkeys(map(str, range(10)), "x" * 100_000)
+    with pytest.raises(StartError, match="did not begin within"):
+        run(Program(("/bin/echo",), "slow/1/1", large, user="nobody"))
