@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,12 @@ from jobfac.programs.cgroup import Group, Limits, delegation
 
 WAIT = 'read -r _ && exec "$@" </dev/null'
 """The shell waits for a line, then becomes the program. So the process that the worker has started stays the leader."""
+
+
+def group_name(marker: str) -> str:
+    """Return a name for the cgroup of this execution. All users see it, so it does not show the random marker."""
+    digest = hashlib.sha256(os.fsencode(marker)).hexdigest()[:16]
+    return f"{marker.rpartition('/')[0].replace('/', '-')}-{digest}"
 
 
 class Gate:
@@ -38,7 +45,7 @@ class Gate:
         self._button = -1
         if limits is None:
             return
-        self.group = delegation().group(marker.replace("/", "-"), limits)
+        self.group = delegation().group(group_name(marker), limits)
         try:
             self.stdin, self._button = os.pipe()
         except OSError:

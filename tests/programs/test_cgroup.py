@@ -127,8 +127,10 @@ class Made:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.names: list[str] = []
 
     def group(self, name: str, limits: Limits) -> Group:
+        self.names.append(name)
         return Group(self._folder)
 
 
@@ -148,6 +150,19 @@ def test_a_program_and_its_children_run_in_the_group_from_their_first_moment(
     process, _, _ = stage.start(sys.executable, "-S", "-c", burn, limits=ALL)
     finish(process)
     assert 0.2 <= process.usage().cpu_seconds < 2.0
+
+
+def test_other_users_do_not_learn_the_marker_from_the_name_of_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(tmp_path / "group")
+    monkeypatch.setattr(gate, "delegation", lambda: made)
+    for marker in ("token/17/1/5eed", "token/17/1/feed"):
+        with gate.Gate(("true",), ALL, marker):
+            pass
+    assert [name.rpartition("-")[0] for name in made.names] == ["token-17-1"] * 2
+    assert not [name for name in made.names if "5eed" in name or "feed" in name or "/" in name]
+    assert len(set(made.names)) == 2
 
 
 @pytest.mark.parametrize(
