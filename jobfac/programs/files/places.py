@@ -1,9 +1,9 @@
 """Looks at paths without waiting for their file systems: a network drive may hang for hours."""
 
 import os
+import stat
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +16,9 @@ MOST = 64
 OF_ONE_MOUNT = 8
 """Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others."""
 
+LINKS = 40
+"""Links of a path that are followed, as in the kernel."""
+
 FRESH = 1.0
 """Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
 
@@ -26,37 +29,105 @@ Seen = tuple[tuple[int, int] | None, ...]
 """By file, its size and the time of its last change in nanoseconds; None: it was not found."""
 
 
+Place = str | tuple[str, ...]
+"""A path; or where a program is looked for, as in PATH: the first is executed, with the interpreter that it names."""
+
+
+class SilentMount(Exception):
+    """Enough inquiries wait for this file system already."""
+
+
 class Inquiry:
-    """A look at some paths in a thread of its own.
+    """A look at some places in a thread of its own.
 
     Attributes:
-        at: the path that is looked at.
+        over: the thread has ended.
+        is_answered: it has found out everything. Not so if it met a file system that enough others wait for.
+        at: the path that is looked at, as it was given.
+        real: how far it has got, without links. So it is known which file system it waits for.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
     """
 
-    def __init__(self, paths: Sequence[str], on_answer: Callable[[], None]) -> None:
-        self.answered = threading.Event()
-        self.at = paths[0]
+    def __init__(
+        self, places: Sequence[Place], is_silent: Callable[["Inquiry"], bool], on_answer: Callable[[], None]
+    ) -> None:
+        """``is_silent``: whether enough others wait for the file system of ``real``."""
+        self.over = threading.Event()
+        self.is_answered = False
+        self.at = self.real = places[0] if isinstance(places[0], str) else places[0][0]
         self.is_late = False
         self.seen: Seen = ()
-        self._paths = paths
+        self._places = places
+        self._is_silent = is_silent
         self._on_answer = on_answer
 
     def run(self) -> None:
-        """Look at the paths. Whether they exist does not matter."""
-        found: list[tuple[int, int] | None] = []
-        for path in self._paths:
-            self.at = path
-            try:
-                one = look(path)
-                found.append((one.st_size, one.st_mtime_ns))
-            except (OSError, ValueError):
-                found.append(None)
-        self.seen = tuple(found)
-        self.answered.set()
+        """Look at the places. Whether they exist does not matter."""
+        try:
+            self.seen = tuple(self._see(one) for one in self._places)
+            self.is_answered = True
+        except SilentMount:
+            pass
+        self.over.set()
         if self.is_late:
             self._on_answer()
+
+    def _see(self, place: Place) -> tuple[int, int] | None:
+        if isinstance(place, str):
+            found = self._look(place)
+            return None if found is None else (found.st_size, found.st_mtime_ns)
+        for path in place:
+            found = self._look(path)
+            if found is not None and stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+                if interpreter := interpreter_of(path):
+                    self._look(interpreter)
+                return found.st_size, found.st_mtime_ns
+        return None
+
+    def _look(self, path: str) -> os.stat_result | None:
+        self.at = path
+        try:
+            self._follow(path)
+            return look(path)
+        except (OSError, ValueError):
+            return None
+
+    def _follow(self, path: str) -> None:
+        """Follow the links of a path step by step, to know at each step on which file system it is."""
+        self.real = "/"
+        rest = os.path.abspath(path).split("/")[::-1]  # noqa: PTH100 (it makes no Path)
+        links = 0
+        while rest and links < LINKS:
+            part = rest.pop()
+            if part in ("", "."):
+                continue
+            above = self.real
+            self.real = os.path.dirname(above) if part == ".." else f"{above.rstrip('/')}/{part}"  # noqa: PTH120
+            if self._is_silent(self):
+                raise SilentMount
+            try:
+                target = os.readlink(self.real)  # noqa: PTH115 (a string)
+            except OSError:  # no link
+                continue
+            links += 1
+            self.real = "/" if target.startswith("/") else above
+            rest += target.split("/")[::-1]
+
+
+def interpreter_of(path: str) -> str | None:
+    """Return the interpreter that the first line of a script names; None: it is no script, or cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        words = os.read(handle, 256).split(b"\n")[0].removeprefix(b"#!").split()
+        return os.fsdecode(words[0]) if words and os.pread(handle, 2, 0) == b"#!" else None
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 look = os.stat
@@ -68,60 +139,59 @@ class Places:
     def __init__(self, on_answer: Callable[[], None]) -> None:
         """``on_answer``: called by the thread of an inquiry at its end, if nobody waited for it so long."""
         self._on_answer = on_answer
-        self._open: dict[tuple[str, ...], Inquiry] = {}
-        self._fresh: dict[str, float] = {}  # until when an answer counts, by path (monotonic)
+        self._open: dict[tuple[Place, ...], Inquiry] = {}
+        self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
 
-    def silent(self, paths: Sequence[str]) -> str | None:
-        """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same paths once."""
+    def silent(self, places: Sequence[Place]) -> str | None:
+        """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same places once."""
         now = time.monotonic()
-        if all(self._fresh.get(path, 0.0) > now for path in paths):
+        if all(self._fresh.get(place, 0.0) > now for place in places):
             return None
-        inquiry = self._ask(tuple(paths))
-        if not inquiry.answered.is_set():
+        inquiry = self._ask(tuple(places))
+        if not inquiry.is_answered:
             return inquiry.at
         if len(self._fresh) >= REMEMBERED:
             self._fresh.clear()
-        self._fresh |= dict.fromkeys(paths, now + FRESH)
+        self._fresh |= dict.fromkeys(places, now + FRESH)
         return None
 
     def seen(self, paths: Sequence[str]) -> Seen | None:
         """Return what the files are like now, or were at the last answer; None: no answer yet. Waits as ``silent``."""
         inquiry = self._ask(tuple(paths))
-        return inquiry.seen if inquiry.answered.is_set() else None
+        return inquiry.seen if inquiry.is_answered else None
 
-    def _ask(self, paths: tuple[str, ...]) -> Inquiry:
-        """Return the open inquiry about these paths, or a new one. One that is answered is open no more."""
-        inquiry, wait = self._open.get(paths), 0.0
-        if inquiry is None:
-            inquiry = Inquiry(paths, self._on_answer)
-            if len(self._open) >= MOST:  # some were answered after nobody waited any more
-                self._open = {known: one for known, one in self._open.items() if not one.answered.is_set()}
-            if (silent := self._on_silent_mount(paths)) is not None:
-                inquiry.at = silent
-                return inquiry
+    def _ask(self, places: tuple[Place, ...]) -> Inquiry:
+        """Return the open inquiry about these places, or a new one. One that is over is open no more."""
+        inquiry, wait = self._open.get(places), 0.0
+        if inquiry is None or (inquiry.over.is_set() and not inquiry.is_answered):
+            self._open.pop(places, None)
+            inquiry = Inquiry(places, self._is_silent, self._on_answer)
+            if len(self._open) >= MOST:  # some ended after nobody waited any more
+                self._open = {known: one for known, one in self._open.items() if not one.over.is_set()}
             if len(self._open) >= MOST:
                 return inquiry
             try:
                 threading.Thread(target=inquiry.run, name="places", daemon=True).start()
             except RuntimeError:  # no more threads: the start will find out why
-                inquiry.answered.set()
+                inquiry.is_answered = True
                 return inquiry
-            self._open[paths], wait = inquiry, AT_ONCE
-        if not inquiry.answered.wait(wait):
+            self._open[places], wait = inquiry, AT_ONCE
+        if not inquiry.over.wait(wait):
             inquiry.is_late = True
-            if not inquiry.answered.is_set():  # asked again, because the thread may have looked before it was late
+            if not inquiry.over.is_set():  # asked again, because the thread may have looked before it was late
                 return inquiry
-        del self._open[paths]
+        del self._open[places]
         return inquiry
 
-    def _on_silent_mount(self, paths: tuple[str, ...]) -> str | None:
-        """Return a path on a file system of which enough inquiries have no answer; None: there is none."""
-        silent = [one.at for one in self._open.values() if not one.answered.is_set()]
-        if len(silent) < OF_ONE_MOUNT:
-            return None
+    def _is_silent(self, inquiry: Inquiry) -> bool:
+        """Whether enough other inquiries wait for the file system that this one has got to. Any thread may call it."""
+        waiting = [one.real for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
+        if len(waiting) < OF_ONE_MOUNT:
+            return False
         points = mount_points()
-        waiting = Counter(_mount_of(path, points) for path in silent)
-        return next((path for path in paths if waiting[_mount_of(path, points)] >= OF_ONE_MOUNT), None)
+        here = _mount_of(inquiry.real, points)
+        others = sum(_mount_of(path, points) == here for path in waiting) - inquiry.is_late
+        return others >= OF_ONE_MOUNT
 
 
 def mount_points() -> list[str]:
@@ -134,7 +204,6 @@ def mount_points() -> list[str]:
 
 
 def _mount_of(path: str, points: Sequence[str]) -> str:
-    """Return the mount point of a path by its name. Links are not followed, because that is a look."""
-    full = os.path.abspath(path)  # noqa: PTH100 (it makes no Path)
-    above = (point for point in points if point == "/" or full == point or full.startswith(f"{point}/"))
+    """Return the mount point of a path without links."""
+    above = (point for point in points if point == "/" or path == point or path.startswith(f"{point}/"))
     return max(above, key=len, default="")

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobfac.definitions import Job, write_duration
 from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path
-from jobfac.programs.files.places import Seen
+from jobfac.programs.files.places import Place, Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored
@@ -112,7 +112,7 @@ class Execution:
         self._not_started = f"not started: {self.report.mask.hide(why)}"
         self._life.over()
 
-    def places(self) -> list[str]:
+    def places(self) -> list[Place]:
         """Return the paths outside of the worker's own folders that the start uses."""
         return self._launch.places()
 

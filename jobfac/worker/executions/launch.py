@@ -27,6 +27,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
+from jobfac.programs.files.places import Place
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -99,16 +100,16 @@ class Launch:
         """The file of parameters, which exists only if the job declares some."""
         return Path(spool_path(self._folder, *self._claimed.key, "parameters"))
 
-    def places(self) -> list[str]:
+    def places(self) -> list[Place]:
         """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
         try:
             job = self._fill().job
         except StartError:  # the start reports it
             return []
         base = job.directory or "."
-        found = [] if job.directory is None else [job.directory]
-        if job.sql is None and not job.shell and "/" in job.command[0]:
-            found.append(os.path.join(base, job.command[0]))  # noqa: PTH118 (the directory may be missing)
+        found: list[Place] = [] if job.directory is None else [job.directory]
+        if job.sql is None and not job.shell:
+            found += _program_place(job.command[0], base, job.environment.get("PATH", base_environment()["PATH"]))
         for stream in STREAMS:
             path = getattr(job.output, stream).path
             found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
@@ -248,6 +249,14 @@ class Launch:
             raise
         self.paths[stream] = str(path)
         return handle
+
+
+def _program_place(name: str, base: str, search: str | Secret) -> list[Place]:
+    """Return where a program is looked for; nothing if that is a secret."""
+    if "/" in name:
+        return [(os.path.join(base, name),)]  # noqa: PTH118 (the directory may be missing)
+    folders = search.split(os.pathsep) if isinstance(search, str) else []
+    return [tuple(os.path.join(base, folder, name) for folder in folders)] if folders else []  # noqa: PTH118
 
 
 def _errno(error: StartError) -> int | None:

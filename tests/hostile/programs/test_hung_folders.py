@@ -21,7 +21,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
     answers, real = threading.Event(), os.stat
 
     def play(path: Any, **options: Any) -> object:
-        if str(path).startswith(str(tmp_path / "hung")):
+        if os.path.realpath(str(path)).startswith(str(tmp_path / "hung")):
             answers.wait()
         return real(path, **options)
 
@@ -36,6 +36,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
     [
         {"directory": "hung"},
         {"command": ["hung/program"]},
+        {"command": ["program"], "environment": {"PATH": "/no/such:hung:/bin"}},
         {"output": {"stdout": {"append": "hung/out.log"}}},
         {"environment": {"X": {"secret": "file:hung/secret"}}},
     ],
@@ -68,6 +69,30 @@ def test_a_hundred_hung_folders_of_one_drive_delay_no_other(
     assert asked.silent([str(tmp_path)]) is None
     hung.set()
     wait_for(lambda: asked.silent([one]) is None, "the drive answers again")
+
+
+def test_links_to_hung_folders_count_for_their_drive(
+    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "mount_points", lambda: ["/", str(tmp_path / "hung")])
+    (tmp_path / "link").symlink_to("hung")
+    asked = places.Places(lambda: None)
+    for number in range(100):
+        one = str(tmp_path / f"link/{number}")
+        assert asked.silent([one]) == one
+    assert asked.silent([str(tmp_path)]) is None
+    hung.set()
+    wait_for(lambda: asked.silent([one]) is None, "the drive answers again")
+
+
+def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"#!{tmp_path}/hung/python -u\n")
+    script.chmod(0o700)
+    asked = places.Places(lambda: None)
+    assert asked.silent([("/no/such", str(tmp_path), str(script), f"{tmp_path}/hung")]) == f"{tmp_path}/hung/python"
+    hung.set()
+    wait_for(lambda: asked.silent([(str(script),)]) is None, "the drive answers again")
 
 
 def test_a_folder_that_never_answers_fails_the_start(
