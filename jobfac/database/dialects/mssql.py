@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, mssql_errors, utcnow
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -24,7 +24,7 @@ SESSION = (
 """LOCK_TIMEOUT: named locks wait as long, because that is the default of sp_getapplock. XACT_ABORT: an error ends the
 whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it ON for everybody ('user
 options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a table with filtered
-indexes need it OFF. LANGUAGE: the phrases of ``mssql_errors`` are English, and a login may have another language."""
+indexes need it OFF. LANGUAGE: the phrases of ``answers`` are English, and a login may have another language."""
 
 
 class Mssql:
@@ -109,13 +109,13 @@ class Mssql:
         return taken
 
     def is_transient(self, error: BaseException) -> bool:
-        return mssql_errors.is_transient(error)
+        return answers.is_transient(error)
 
     def is_damaged(self, error: BaseException) -> bool:
         return False  # SQL Server names a damaged page itself (823, 824)
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        return None if self.is_transient(error) else mssql_errors.refusal(error)
+        return None if self.is_transient(error) else answers.refusal(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
         return None

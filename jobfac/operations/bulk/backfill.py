@@ -74,8 +74,8 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
         except (Unreachable, Refused) as error:
             if not first:
                 raise
-            rest = f"{first} of {len(missing)} runs were started; the same request starts the others."
-            raise error.with_more(rest) from error
+            text = f"{first} of {len(missing)} runs were started; the same request starts the others."
+            raise error.with_more(text) from error
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest)
 
