@@ -9,16 +9,23 @@ from contextlib import suppress
 
 
 def on_signal(react: Callable[[bool], None]) -> None:
-    """Call ``react(True)`` at the first TERM or INT, ``react(False)`` at later ones. It runs in a signal handler."""
+    """Call ``react(True)`` at the first TERM, INT or HUP, ``react(False)`` at a later TERM or INT.
+
+    It runs in a signal handler. A terminal that closes sends HUP, and its shell may send it once more.
+    """
     count = 0
 
     def handle(number: int, frame: object) -> None:
         nonlocal count
+        if number == signal.SIGHUP and count:
+            return
         count += 1
         react(count == 1)
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored
+        signal.signal(signal.SIGHUP, handle)
 
 
 def run_in_thread(run: Callable[[], None]) -> None:
