@@ -297,14 +297,12 @@ def main() -> None:
     server = Server(dsn, rules, os.environ.get("JOBFAC_TDS_CAPTURE"))
     with Listener(server) as listener, Control(server) as control:
         for part in (listener, control):
-            threading.Thread(target=part.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(target=part.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
         ports = {"port": listener.server_address[1], "control": control.server_address[1]}
         sys.stdout.write(json.dumps(ports) + "\n")
         sys.stdout.flush()
         sys.stdin.read()
         server.cut()
-        listener.shutdown()
-        control.shutdown()
 
 
 if __name__ == "__main__":
