@@ -1,11 +1,12 @@
 """The engines under test, a fresh database for each test, and jobfac's commands."""
 
+import fcntl
 import gc
 import itertools
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "alone" or not collection_path.name.startswith("test_"):
         return None
     return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """On a fresh clone let one process rewrite the asserts of all modules, and the others read what it has written."""
+    cache = Path(__file__).parent / "unit" / "__pycache__"  # of the last modules
+    if "PYTEST_XDIST_WORKER" not in os.environ or any(cache.glob("test_*.pyc")):
+        return (yield)
+    with Path(__file__).open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

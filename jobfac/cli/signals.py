@@ -9,20 +9,22 @@ from contextlib import suppress
 
 
 def on_signal(react: Callable[[bool], None]) -> None:
-    """Call ``react(True)`` at the first TERM, INT or HUP, ``react(False)`` at later ones, in a signal handler.
+    """Call ``react(True)`` at the first TERM, INT or HUP, ``react(False)`` at a later TERM or INT.
 
-    A terminal that is closed sends HUP, unless the program was started with `nohup`, which ignores it.
+    It runs in a signal handler. A terminal that closes sends HUP, and its shell may send it once more.
     """
     count = 0
 
     def handle(number: int, frame: object) -> None:
         nonlocal count
+        if number == signal.SIGHUP and count:
+            return
         count += 1
         react(count == 1)
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # under nohup it is ignored
         signal.signal(signal.SIGHUP, handle)
 
 

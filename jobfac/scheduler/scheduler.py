@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.asker import Asker
@@ -167,7 +169,7 @@ class Scheduler:
         """Poll, give every duty that has work one turn, and return the seconds until the next poll."""
         try:
             poll = self._db.retrying(self._poll, 2.0)
-        except Unreachable as error:
+        except (Unreachable, sa.exc.DBAPIError) as error:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted

@@ -325,7 +325,7 @@ class Worker:
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
         """Call ``first`` and register, in one transaction. The lease is trusted from the request that registers."""
-        with self._pulse.waiting():
+        with self._pulse.waiting(), self._database.unknown_is_outage():
             worker_id, sent = register(self._db, self._who, self._settings, first)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id

@@ -2,7 +2,8 @@
 
     python -m scripts.bundle [--output dist] [--extra mssql ...]
 
-The file is a shell script with the wheels for this platform and this version of Python behind it:
+The file is a shell script with the wheels for this platform and this version of Python behind it. One of them is pip,
+so that the other machine needs no package for virtual environments beside its Python:
 
     sh jobfac-0.1.0-linux_x86_64-cp311.sh /opt/jobfac
 """
@@ -33,8 +34,8 @@ def build(output: Path, extras: list[str]) -> Path:
         run("uv", "build", "--wheel", "--quiet", "--out-dir", str(wheels), str(ROOT))
         own = next(wheels.glob("jobfac-*.whl"))
         wanted = f"{own}[{','.join(extras)}]" if extras else str(own)
-        constraints = str(ROOT / "constraints.txt")
-        run("pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(wheels), "-c", constraints, wanted)
+        how = ["--quiet", "--only-binary=:all:", "--dest", str(wheels), "-c", str(ROOT / "constraints.txt")]
+        run("pip", "download", *how, wanted, "pip")
         python, platform = sysconfig.get_config_var("py_version_nodot"), sysconfig.get_platform().replace("-", "_")
         path = output / f"jobfac-{version('jobfac')}-{platform}-cp{python}.sh"
         output.mkdir(parents=True, exist_ok=True)

@@ -12,15 +12,17 @@ command -v "$python" >/dev/null || fail "There is no $python here; install Pytho
 # -I everywhere: without it, Python would load modules that anybody has left in the current folder, such as /tmp.
 found=$("$python" -I -c 'import sys, sysconfig; print("%d.%d" % sys.version_info[:2], sysconfig.get_platform())')
 [ "$found" = "@PYTHON@ @PLATFORM@" ] || fail "This bundle is for Python @PYTHON@ on @PLATFORM@, and $python is $found; build one for it with make bundle."
-"$python" -I -c 'import ensurepip, venv' 2>/dev/null || fail "$python lacks its venv module; on Debian and Ubuntu install python@PYTHON@-venv."
+"$python" -I -c 'import venv' 2>/dev/null || fail "$python lacks its venv module; on Debian and Ubuntu install python@PYTHON@-venv."
 
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 trap 'exit 130' INT TERM
 start=$(awk '/^__WHEELS__$/ { print NR + 1; exit }' "$0")
 tail -n +"$start" "$0" | tar -xf - -C "$wheels" || fail "$0 is damaged or incomplete; copy it again."
-"$python" -I -m venv "$1" || fail "A virtual environment cannot be made in $1."
-"$1/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-index --find-links "$wheels" --upgrade '@WANTED@'
+"$python" -I -m venv --without-pip "$1" || fail "A virtual environment cannot be made in $1."
+for pip in "$wheels"/pip-*.whl; do
+    "$1/bin/python" -I "$pip/pip" install --quiet --disable-pip-version-check --no-index --find-links "$wheels" --upgrade '@WANTED@' pip
+done
 echo "jobfac @VERSION@ is installed: $1/bin/jobfac --help"
 exit 0
 __WHEELS__

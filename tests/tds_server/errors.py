@@ -20,6 +20,8 @@ MESSAGES = {
     40501: "The service is currently busy. Retry the request after 10 seconds.",
     49918: "Cannot process request. Not enough resources to process request.",
     18456: "Login failed for user 'sa'.",
+    701: "There is insufficient system memory in resource pool 'default' to run this query.",
+    1105: "Could not allocate space for object 'jobfac.run' in database 'jobfac' because the 'DATA' filegroup is full.",
     229: "The SELECT permission was denied on the object 'job', database 'jobfac', schema 'jobfac'.",
 }
 
@@ -56,7 +58,7 @@ class CancelledError(Exception):
 
 def standard(number: int) -> SqlError:
     """Return the error with this number and its usual message, for fault scripts."""
-    severity = {1205: 13, 2627: 14, 40613: 17, 18456: 14}.get(number, 16)
+    severity = {1205: 13, 2627: 14, 701: 17, 1105: 17, 40613: 17, 18456: 14}.get(number, 16)
     return SqlError(number, MESSAGES.get(number, f"Error {number}, injected by the fault script."), severity)
 
 

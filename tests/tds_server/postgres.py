@@ -24,7 +24,7 @@ SETTINGS = {
     "max_connections": "300",
     "shared_buffers": "64MB",
     "deadlock_timeout": "100ms",
-    "autovacuum_naptime": "5s",
+    "autovacuum_naptime": "30s",
     "listen_addresses": "",
     "timezone": "UTC",
     "search_path": "dbo,public,pg_catalog",

@@ -2,14 +2,13 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, utcnow
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -18,52 +17,6 @@ from jobfac.database.tables import SCHEMA, run
 from jobfac.errors import Refused
 from jobfac.states import RunState
 
-TRANSIENT = frozenset(
-    {
-        1205,  # deadlock victim
-        1222,  # lock request timeout
-        1204, 8645, 8651,  # no memory for locks or for the statement at the moment
-        3960,  # snapshot update conflict
-        -2,  # client timeout
-        233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
-        4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
-        10928, 10929, 10936,  # Azure: a limit of the database or its pool is reached
-        596, 6005, 18401,  # the session was killed, the server shuts down or is being upgraded
-        615, 617, 921, 922, 926, 976, 978, 983, 988, 9001, 9002,  # database closing, recovering, no replica; log full
-        51222,  # thrown by jobfac: a named lock was not free in time
-    }
-)  # fmt: skip
-"""Error numbers after which the whole transaction may be retried.
-Source: Microsoft, "Troubleshoot transient connection errors" and "Database engine events and errors"."""
-
-PHRASES = (
-    "was deadlocked on lock",
-    "Lock request time out",
-    "Snapshot isolation transaction aborted due to update conflict",
-    "is not currently available",
-    "is currently busy",
-    "has been reached. See",
-    "because the session is in the kill state",
-    "SHUTDOWN is in progress",
-    "not been recovered yet",
-    "is being recovered",
-    "script upgrade mode",
-    "is participating in an availability group",
-    "not in the PRIMARY or SECONDARY role",
-    "Cannot open database",
-    "cannot obtain a LOCK resource",
-    "error processing your request",
-    "Not enough resources to process",
-    "Communication link failure",
-    "TCP Provider",
-    "timeout expired",
-    "lock could not be had in time",
-)
-"""Texts of the same errors, because exceptions of mssql-python contain no number."""
-
-BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
-"""SQLSTATEs of a connection that broke or could not be made."""
-
 SESSION = (
     "SET XACT_ABORT ON; SET LOCK_TIMEOUT {milliseconds:.0f}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; "
     "SET ANSI_NULLS ON; SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
@@ -71,7 +24,7 @@ SESSION = (
 """LOCK_TIMEOUT: named locks wait as long, because that is the default of sp_getapplock. XACT_ABORT: an error ends the
 whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it ON for everybody ('user
 options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a table with filtered
-indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
+indexes need it OFF. LANGUAGE: the phrases of ``answers`` are English, and a login may have another language."""
 
 
 class Mssql:
@@ -156,16 +109,13 @@ class Mssql:
         return taken
 
     def is_transient(self, error: BaseException) -> bool:
-        if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
-            return True
-        numbers, state, text = _error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-        return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+        return answers.is_transient(error)
 
     def is_damaged(self, error: BaseException) -> bool:
         return False  # SQL Server names a damaged page itself (823, 824)
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        return None
+        return None if self.is_transient(error) else answers.refusal(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
         return None
@@ -305,14 +255,6 @@ def _decoded(text: bytes) -> str:
     """Return a text. Half of a character becomes U+FFFD: the driver would raise an error, and a worker could not claim
     from a queue in which such a run waits."""
     return text.decode("utf-16-le", "replace")
-
-
-def _error_parts(error: Any) -> tuple[frozenset[int], str, str]:
-    """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them."""
-    text = " ".join(str(argument) for argument in getattr(error, "args", ()))
-    numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
-    state = str(error.args[0]) if getattr(error, "args", ()) else ""
-    return numbers, state, text
 
 
 _RENEW_TEXT = f"""\

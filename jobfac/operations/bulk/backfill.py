@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import NotFound, Refused
+from jobfac.errors import NotFound, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import audit
 from jobfac.store.schedules import backfilling
@@ -69,7 +69,13 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
     for first in range(0, len(missing), TOGETHER):
         if first:
             time.sleep(db.dialect.pause_between_writes)
-        started = transact(db, by, _insert(by, request, missing[first : first + TOGETHER]))
+        try:
+            started = transact(db, by, _insert(by, request, missing[first : first + TOGETHER]))
+        except (Unreachable, Refused) as error:
+            if not first:
+                raise
+            text = f"{first} of {len(missing)} runs were started; the same request starts the others."
+            raise error.with_more(text) from error
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest)
 

@@ -2,10 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
 
@@ -16,6 +20,10 @@ PAUSE = 0.1
 
 REST = 1.0
 """Seconds between two looks of the deputy while no program runs."""
+
+UNKNOWN_FOR = 60.0
+"""Seconds for which an error of the database that jobfac does not know counts as an outage. It may be one that hits
+every worker and passes. If it stays, it may be that of one run, so the worker ends and its runs go to others."""
 
 
 class LoopDatabase:
@@ -41,6 +49,7 @@ class LoopDatabase:
         self._lock = threading.Lock()  # the deputy never acts while the loop does
         self._began: float | None = None  # since when the loop waits (monotonic)
         self._error: BaseException | None = None
+        self._unknown_since: float | None = None  # written by the loop
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="deputy", daemon=True)
 
@@ -50,7 +59,9 @@ class LoopDatabase:
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
         """``Database.transact``, with the deputy. Raises as that does."""
-        return self.do(lambda: self._db.transact(work, *arguments, retry_for=retry_for))
+        result = self.do(lambda: self._db.transact(work, *arguments, retry_for=retry_for))
+        self._unknown_since = None
+        return result
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
         """``Database.query``, with the deputy. Raises as that does."""
@@ -61,12 +72,28 @@ class LoopDatabase:
         with self._pulse.waiting():
             self._began = time.monotonic()
             try:
-                return work()
+                with self.unknown_is_outage():
+                    return work()
             finally:
                 with self._lock:
                     self._began = None
                 if self._error is not None:
                     raise self._error
+
+    @contextmanager
+    def unknown_is_outage(self) -> Iterator[None]:
+        """Make an error of the database that jobfac does not know ``Unreachable``, unless it stays.
+
+        Raises:
+            Unreachable: what was done in this block failed.
+        """
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            self._unknown_since = self._unknown_since or time.monotonic()
+            if time.monotonic() - self._unknown_since > UNKNOWN_FOR:
+                raise
+            raise Unreachable(f"The database answers with an error: {error.orig}.") from error
 
     def drain_if_damaged(self, phases: Phases, limit: float, log: Any) -> None:
         """Let the worker drain for at most ``limit`` seconds if the database file is damaged for certain.

@@ -1,6 +1,8 @@
 """Runs for due times that have passed: one each, a few at a time, below the normal priority."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -8,12 +10,13 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule
-from jobfac.errors import NotFound, Refused
+from jobfac.errors import NotFound, Refused, Unreachable
 from jobfac.operations import jobs as job_operations
 from jobfac.operations.bulk import backfill as operations
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
 from jobfac.store import schedules
+from jobfac.store.schedules import backfilling
 from jobfac.views.results.backfill import Backfill, BackfillResult
 from tests.support.database import Hand, get, origin, states, together
 
@@ -45,6 +48,23 @@ def test_each_due_time_gets_one_run_however_often_it_is_asked_for(db: Database) 
     assert {(row["priority"], row["created_by"]) for row in rows} == {(-95, "ann")}
     assert origin(db, rows[0]["id"]) == "backfill of a schedule by ann"
     assert {line.result for line in fill(db).items} == {BackfillResult.EXISTS}
+
+
+def test_an_outage_in_the_middle_says_how_many_were_started(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(db)
+    insert = backfilling.insert
+
+    def failing(conn: sa.Connection, definition: Any, times: Sequence[backfilling.DueTime], *more: Any) -> Any:
+        if times[0].due_at.day == 4:
+            raise Unreachable("The database went away.")
+        return insert(conn, definition, times, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operations, "TOGETHER", 1)
+        patched.setattr(backfilling, "insert", failing)
+        with pytest.raises(Unreachable, match="2 of 7 runs were started; the same request starts the other"):
+            fill(db)
+    assert [line.result for line in fill(db).items] == [BackfillResult.EXISTS] * 2 + [BackfillResult.STARTED] * 5
 
 
 def test_only_so_many_run_at_a_time(db: Database) -> None:

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.dialects import sqlite
-from jobfac.database.dialects.mssql import Mssql
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
@@ -55,24 +54,6 @@ ANY_FAULT = pytest.mark.parametrize(
         "failover 0.2 at 3",
     ],
 )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Resource ID : 1. The request limit for the database is 400 and has been reached. See '' for assistance.",
-        "Cannot continue the execution because the session is in the kill state.",
-        "SHUTDOWN is in progress.",
-        "Database 'jobfac' has not been recovered yet. Wait and try again.",
-        "Database 'jobfac' is being recovered. Waiting until recovery is finished.",
-        "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or "
-        "SECONDARY role.",
-    ],
-)
-def test_transient_errors_are_recognised_by_their_text(text: str) -> None:
-    """By their texts, because errors of mssql-python contain no number."""
-    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{text}"))
-    assert not Mssql().is_transient(Exception("[Microsoft][SQL Server]Invalid object name 'jobfac.run'."))
 
 
 @ON_MSSQL

@@ -30,7 +30,8 @@ def test_it_installs_without_a_network_and_loads_no_module_of_the_current_folder
     for name in ("sysconfig", "ensurepip", "venv", "pip"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'hijacked')!r}, 'w')")
     install = [*NO_NETWORK, "sh", bundle, tmp_path / "jobfac"]
-    made = run(install, folder=tmp_path, PYTHON=sys.executable, PIP_NO_COMPILE="1")
+    # pip reads 0 as "do not compile", and 1 as "compile".
+    made = run(install, folder=tmp_path, PYTHON=sys.executable, PIP_NO_COMPILE="0")
     assert made.stdout.endswith("/bin/jobfac --help\n")
     assert not (tmp_path / "hijacked").exists()
     database = tmp_path / "jobfac.db"

@@ -1,8 +1,15 @@
 """Many runs at once on the command line, at home and over HTTP."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
 from jobfac.cli import common
+from jobfac.cli.client import local
+from jobfac.cli.commands.duty import controlling
+from jobfac.errors import Unreachable
+from jobfac.views.results.many import ManyView
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
@@ -24,6 +31,28 @@ def test_stop_and_retry_show_first_and_then_do_exactly_that(remote: InProcess, s
         assert way.json("runs", "list", "--job", "bad", "--until", "today")[0]["id"] == other
         way.run("stop", "--since", "1h", "--all")
     assert remote.json("runs", "list", "--text", "HELL") == sqlite_factory.json("runs", "list", "--text", "HELL")
+
+
+def test_an_outage_in_the_middle_leaves_no_doubt_about_what_was_done(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with InProcess(sqlite_url, tmp_path) as factory:
+        factory.apply({"hello": {"command": ["true"]}})
+        for _ in range(3):
+            factory.start("hello")
+        stopped = local.Local.stop_many
+
+        def stop_many(self: local.Local, ids: Sequence[int], now: bool) -> list[ManyView]:
+            if ids != [1]:
+                raise Unreachable("The database went away.")
+            return stopped(self, ids, now)
+
+        monkeypatch.setattr(local.Local, "stop_many", stop_many)
+        monkeypatch.setattr(controlling, "BATCH", 1)
+        done = factory.run("stop", "--job", "hello", "--all", "--limit", "3", code=5)
+        assert done.stdout.splitlines()[1].split()[:4] == ["1", "hello", "queued", "done"]
+        told = "1 stopped, 0 skipped, 0 refused. The other 2 are in doubt; repeat the command. There may be more"
+        assert (told in done.stderr, done.stderr.splitlines()[-1]) == (True, "The database went away.")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import attempt, run, worker
 from jobfac.settings import Settings
 from jobfac.states import FINAL
+from jobfac.store import runs, schedulers
 from tests.support.engines import DRIVERS
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet, leave
@@ -80,6 +81,35 @@ def test_eight_workers_execute_every_run_once_despite_faults(
         shares = sa.select(run.c.worker, sa.func.count()).group_by(run.c.worker)
         assert len(fleet.db.query(lambda conn: conn.execute(shares).all())) == WORKERS, "all of them took part"
         assert all(fired.values()), fired
+
+
+def test_no_error_of_the_server_ends_a_role_or_its_programs(
+    tds: Any, faults: Callable[..., None], tmp_path: Path
+) -> None:
+    outages = (
+        ["error 701 always", "error 1105 always"],  # no memory, no space
+        ["error 5555 always"],  # jobfac does not know it
+        ["drop before always", "error 18456 login always"],
+    )
+    with fleet_on(tds, DRIVERS[-1], tmp_path / "errors") as fleet:
+        fleet.define(brief={}, long={"command": ["sleep", "600"]})
+        roles = [
+            fleet.worker(environment=USUAL),
+            fleet.factory.role("scheduler", **{**USUAL, "JOBFAC_SWEEP_INTERVAL": "0.3"}),
+        ]
+        (long,) = fleet.start("long")
+        fleet.wait(long, "running")
+        wait_for(lambda: fleet.db.query(schedulers.schedulers), "the scheduler works")
+        for number, rules in enumerate(outages, 1):
+            faults(*rules)
+            log = fleet.folder / "scheduler-1.log"
+            wait_for(lambda: log.read_text().count("poll failed") >= number, "the scheduler has met one")  # noqa: B023
+            wait_for(lambda: sum(rule["fired"] for rule in tds.stats()["faults"]) > 10, "the worker, too")
+            faults()
+            assert fleet.one("brief")["state"] == "succeeded"
+        assert ([role.poll() for role in roles], fleet.get(long)["attempt"]) == ([None, None], 1)
+        fleet.db.transact(runs.request_stop, long, now=True, by="me")
+        fleet.wait(long)
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
 from jobfac.store import runs
+from jobfac.worker.loop import database
 from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.pulse import Pulse
 from tests.roles.outages.test_blocked import EVERYTHING, held
@@ -106,4 +108,25 @@ def test_the_loops_own_work_is_done_meanwhile_and_errors_come_through(sqlite_url
         loop.transact(fails, retry_for=0.0)
     assert loop.query(lambda conn: conn.exec_driver_sql("SELECT 1").scalar(), retry_for=0.0) == 1
     loop.close()
+    db.close()
+
+
+def test_an_unknown_error_of_the_database_counts_as_an_outage_for_a_while(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(sqlite_url)
+    loop = LoopDatabase(db, Pulse(), lambda: None)
+
+    def fails(conn: sa.Connection) -> None:
+        conn.exec_driver_sql("SELECT nothing")
+
+    with pytest.raises(Unreachable, match="nothing"):
+        loop.transact(fails, retry_for=0.0)
+    monkeypatch.setattr(database, "UNKNOWN_FOR", 0.0)
+    with pytest.raises(sa.exc.DBAPIError):
+        loop.transact(fails, retry_for=0.0)
+    loop.transact(lambda conn: None, retry_for=0.0)
+    monkeypatch.undo()
+    with pytest.raises(Unreachable):
+        loop.transact(fails, retry_for=0.0)
     db.close()

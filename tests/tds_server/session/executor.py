@@ -36,7 +36,11 @@ class Session:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.statements = Statements(storage)
+        self._batches = 0
         self._trying = 0
+        storage.is_ended_by_error = lambda: (
+            self._batches > 0 and not self._trying and self.statements.options["XACT_ABORT"]
+        )
 
     def reset(self) -> None:
         """Reset the session to its state after a login."""
@@ -45,6 +49,7 @@ class Session:
 
     def run_batch(self, text: str, scope: Scope, output: Output) -> None:
         """Execute a batch. Raises the error that ends it; other errors go to the output."""
+        self._batches += 1
         try:
             for node in batches.parse(text):
                 self._run(node, scope, output)
@@ -55,6 +60,7 @@ class Session:
                 self._rollback()
             raise
         finally:
+            self._batches -= 1
             self._drop_tables(scope)
         if self.statements.doomed and not scope.depth:
             self._rollback()

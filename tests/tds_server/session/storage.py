@@ -45,13 +45,13 @@ class Storage:
     """Executes statements, inside the transaction if there is one.
 
     PostgreSQL's transaction begins with the first statement. Every later statement has its own savepoint, because on
-    SQL
-    Server a failed statement does not end a transaction.
+    SQL Server a failed statement does not end a transaction, unless ``is_ended_by_error`` says that it does.
     """
 
     def __init__(self, dsn: str, interrupted: Callable[[], bool]) -> None:
         self.connection = WatchedConnection.connect(dsn, autocommit=True, cursor_factory=psycopg.RawCursor)
         self.connection.interrupted = interrupted
+        self.is_ended_by_error: Callable[[], bool] = lambda: False
         self.spid = self.connection.info.backend_pid
         self.depth = 0  # @@TRANCOUNT
         self.isolation = "READ COMMITTED"
@@ -66,8 +66,8 @@ class Storage:
 
     # Statements
 
-    def run(self, sql: str, arguments: Sequence[Any] = ()) -> Cursor:
-        """Execute one statement.
+    def run(self, sql: str, arguments: Sequence[Any] = (), survived: bool = False) -> Cursor:
+        """Execute one statement. ``survived``: the transaction continues after an error in any case.
 
         Raises:
             SqlError: the statement failed. If the error ends the transaction, it is rolled back.
@@ -76,25 +76,29 @@ class Storage:
         try:
             if not self.depth:
                 return self.connection.execute(sql, arguments)
-            return self._run_within(sql, arguments)
+            return self._run_within(sql, arguments, survived)
         except pg.QueryCanceled:
             raise CancelledError from None
         except psycopg.Error as error:
             raise self._translated(error, sql) from None
 
-    def _run_within(self, sql: str, arguments: Sequence[Any]) -> Cursor:
-        opening = f'SAVEPOINT "{STATEMENT}"' if self._begun else self._begin()
+    def _run_within(self, sql: str, arguments: Sequence[Any], survived: bool) -> Cursor:
+        saves = self._begun and (survived or not self.is_ended_by_error())
         try:
+            if self._begun and not saves:
+                return self.connection.execute(sql, arguments)
             with self.connection.pipeline():
-                self.connection.execute(opening)
+                self.connection.execute(f'SAVEPOINT "{STATEMENT}"' if saves else self._begin())
                 cursor = self.connection.execute(sql, arguments)
-                if self._begun:
+                if saves:
                     self.connection.execute(f'RELEASE SAVEPOINT "{STATEMENT}"')
         except psycopg.Error as error:
             if isinstance(error, pg.DeadlockDetected | pg.SerializationFailure):
                 self.rollback()
-            elif self._begun:
+            elif saves:
                 self.connection.execute(f'ROLLBACK TO SAVEPOINT "{STATEMENT}"; RELEASE SAVEPOINT "{STATEMENT}"')
+            elif self._begun:
+                self._finish("ROLLBACK")  # the depth stays until the session has processed the error
             elif not self.connection.closed:
                 self.connection.execute("ROLLBACK")
             raise
@@ -192,7 +196,7 @@ class Storage:
         suffix = ("" if whole_session else "_xact") + "_lock" + ("_shared" if shared else "")
         self.set_lock_timeout(milliseconds)
         try:
-            self.run(f"SELECT pg_advisory{suffix}(hashtextextended($1, 0))", [resource])
+            self.run(f"SELECT pg_advisory{suffix}(hashtextextended($1, 0))", [resource], survived=True)
         except SqlError as error:
             if error.number not in (1222, 1205):
                 raise

@@ -122,6 +122,19 @@ def test_with_xact_abort_a_failed_statement_ends_its_transaction(queue: sa.Engin
         assert count(conn) == 2
 
 
+def test_with_xact_abort_a_refused_named_lock_ends_no_transaction(queue: sa.Engine) -> None:
+    lock = (
+        "DECLARE @got int; EXEC @got = sp_getapplock @Resource = 'a', @LockMode = 'Exclusive', @LockOwner = "
+        "'Transaction', @LockTimeout = 0; SELECT @got"
+    )
+    with queue.connect() as other, queue.connect() as conn:
+        assert other.exec_driver_sql(lock).scalar() == 0
+        conn.exec_driver_sql("SET XACT_ABORT ON")
+        conn.execute(run.insert().values(queue="a"))
+        assert conn.exec_driver_sql(lock).scalar() == -1
+        assert count(conn) == 3
+
+
 def test_the_isolation_level_belongs_to_the_session(queue: sa.Engine) -> None:
     with queue.connect().execution_options(isolation_level="SERIALIZABLE") as conn:
         assert conn.get_isolation_level() == "SERIALIZABLE"

@@ -34,27 +34,28 @@ class Login:
     process: int
 
 
-def receive(transport: Transport, context: ssl.SSLContext) -> Login:
+def receive(transport: Transport, context: ssl.SSLContext, encrypts_login: bool) -> Login:
     """Answer the prelogin, do the TLS handshake and read the login. Raises ConnectionError for any other message.
 
-    Without encryption only the login is encrypted, and the rest of the session is in plain text.
+    Without encryption the rest of the session is in plain text, and so is the login unless ``encrypts_login``.
     """
     message = transport.read()
     if message.type != PRELOGIN:
         raise ConnectionError("the client did not begin with a prelogin")
     prelogin = Prelogin.parse(message.payload)
     encrypted = prelogin.encryption in (Encryption.ON, Encryption.REQUIRED)
-    agreed = Encryption.ON if encrypted else Encryption.OFF
+    agreed = Encryption.ON if encrypted else Encryption.OFF if encrypts_login else Encryption.NOT_SUPPORTED
     transport.write(ANSWER, server_response(version=VERSION, encryption=agreed, asked=prelogin).build())
-    tunnel = TlsTunnel(context)
-    while not tunnel.handshake_complete:
-        if records := tunnel.advance_handshake(transport.read().payload):
-            transport.write(PRELOGIN, records)
-    transport.enter(tunnel)
+    if agreed is not Encryption.NOT_SUPPORTED:
+        tunnel = TlsTunnel(context)
+        while not tunnel.handshake_complete:
+            if records := tunnel.advance_handshake(transport.read().payload):
+                transport.write(PRELOGIN, records)
+        transport.enter(tunnel)
     message = transport.read()
     if message.type != LOGIN:
         raise ConnectionError("the client did not log in after the handshake")
-    if not encrypted:
+    if agreed is Encryption.OFF:
         transport.leave_tunnel()
     login = Login7.parse(message.payload)
     password = deobfuscate_password(login.password)

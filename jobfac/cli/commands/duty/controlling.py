@@ -13,6 +13,7 @@ from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, f
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.streams import escaped
+from jobfac.errors import JobfacError
 from jobfac.states import FINAL
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -69,7 +70,7 @@ def stop(
         if not (all_active or states or dry_run):
             fail(USAGE, "Select the runs to stop: --all for all that have not ended, or --state.")
         shown = factory.choose_to_stop(wanted, limit)
-        _act(shown, "stop", dry_run, yes, as_json, lambda ids: factory.stop_many(ids, now))
+        _act(shown, "stop", dry_run, yes, as_json, lambda ids: factory.stop_many(ids, now), limit)
 
 
 def retry(
@@ -112,7 +113,7 @@ def retry(
         if from_failed or changes:
             fail(USAGE, "--from-failed, --set and --set-file are for one run; give its id.")
         shown = factory.choose_to_retry(wanted, limit)
-        _act(shown, "retry", dry_run, yes, as_json, factory.retry_many)
+        _act(shown, "retry", dry_run, yes, as_json, factory.retry_many, limit)
 
 
 def acknowledge(
@@ -152,7 +153,7 @@ def acknowledge(
                 typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {escaped(run.acknowledged_by or '')}")
             return
         shown = factory.choose_to_acknowledge(wanted, limit)
-        _act(shown, "acknowledge", dry_run, yes, as_json, factory.acknowledge_many)
+        _act(shown, "acknowledge", dry_run, yes, as_json, factory.acknowledge_many, limit)
 
 
 def _is_many(run: int | None, wanted: "Filter", more: bool) -> bool:
@@ -172,25 +173,36 @@ def _act(
     yes: bool,
     as_json: bool,
     act: Callable[[Sequence[int]], list[ManyView]],
+    limit: int,
 ) -> None:
     """Show the runs, ask a person, and act on exactly these, batch by batch."""
+    more = f" There may be more: {limit} were selected (--limit)." if len(shown) >= limit else ""
     chosen = [line.id for line in shown if line.result is Result.CHOSEN]
     if dry_run:
         _print(shown, as_json)
         if not as_json:
-            note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.")
+            note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
         return
     if is_terminal() and not yes and chosen:
         _print(shown, as_json=False)
         confirm(f"{verb.capitalize()} these {len(chosen)} runs?", yes)
     lines = [line for line in shown if line.result is not Result.CHOSEN]
+    interrupted: JobfacError | None = None
     for first in range(0, len(chosen), BATCH):
-        lines += act(chosen[first : first + BATCH])
+        try:
+            lines += act(chosen[first : first + BATCH])
+        except JobfacError as error:
+            interrupted = error
+            more = f" The other {len(shown) - len(lines)} are in doubt; repeat the command.{more}"
+            break
     _print(lines, as_json)
     number = {result: sum(line.result is result for line in lines) for result in Result}
-    if not as_json:
+    if not as_json or interrupted:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
-        note(f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused.")
+        counts = f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused."
+        note(counts + more)
+    if interrupted:
+        raise interrupted
     if number[Result.REFUSED]:
         raise typer.Exit(UNSUCCESSFUL)
 

@@ -31,7 +31,7 @@ def test_axe_finds_nothing(chromium: Chromium, shared: tuple[Served, Stage]) -> 
 
 def test_no_page_complains_or_scrolls_sideways(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
     served, stage = shared
-    with Window(chromium, served, viewport={"width": 360, "height": 740}) as window:
+    with Window(chromium, served, viewport={"width": 360, "height": 740}, reduced_motion="no-preference") as window:
         for path in PATHS:
             page = window.open(path.format(**stage._asdict()))
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path

@@ -24,7 +24,12 @@ class Window:
         self.served = served
         self.complaints: list[str] = []
         self.role = role
-        options = {"viewport": {"width": 1280, "height": 800}, "timezone_id": "Europe/Berlin", **options}
+        options = {
+            "viewport": {"width": 1280, "height": 800},
+            "timezone_id": "Europe/Berlin",
+            "reduced_motion": "reduce",  # what moves is painted sixty times a second
+            **options,
+        }
         self._context = chromium.new_context(**options)
         self._context.set_default_timeout(8_000)
         self.page: Page = self._context.new_page()
