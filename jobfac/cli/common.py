@@ -87,6 +87,8 @@ def warn_of_misspelt() -> None:
     """Say once on standard error which variables are no settings but nearly spelt like one."""
     from jobfac.settings.misspelt import misspelt
 
+    if "_JOBFAC_COMPLETE" in os.environ:  # the shell asks for completions, and a note would garble the line
+        return
     for name, meant in misspelt(os.environ).items():
         note(f"Nothing reads {name}. Did you mean {meant}?")
 

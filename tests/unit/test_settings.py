@@ -207,7 +207,7 @@ def test_variables_spelt_nearly_like_a_setting_are_found() -> None:
 
 
 def test_no_variable_of_a_job_program_is_spelt_nearly_like_a_setting() -> None:
-    assert misspelt(dict.fromkeys(RESERVED, "1")) == {}
+    assert misspelt(dict.fromkeys([*RESERVED, "JOBFAC_PARAM_HEARTBEAT_URL"], "1")) == {}
 
 
 def test_a_command_says_once_which_variable_nothing_reads(
@@ -215,6 +215,10 @@ def test_a_command_says_once_which_variable_nothing_reads(
 ) -> None:
     monkeypatch.setenv("JOBFAC_DATABASE", "x")
     common.warn_of_misspelt.cache_clear()
+    monkeypatch.setenv("_JOBFAC_COMPLETE", "complete_bash")
+    common.settings()
+    common.warn_of_misspelt.cache_clear()
+    monkeypatch.delenv("_JOBFAC_COMPLETE")
     common.settings()
     common.settings()
     assert capfd.readouterr().err == "Nothing reads JOBFAC_DATABASE. Did you mean JOBFAC_DATABASE_URL?\n"
