@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -29,8 +30,19 @@ Seen = tuple[tuple[int, int] | None, ...]
 """By file, its size and the time of its last change in nanoseconds; None: it was not found."""
 
 
-Place = str | tuple[str, ...]
-"""A path; or where a program is looked for, as in PATH: the first is executed, with the interpreter that it names."""
+class Search(NamedTuple):
+    """Where a program is looked for, as in PATH: the first one is executed.
+
+    Attributes:
+        reads: whether to look at the interpreter that it names. Not for a program that another user may exchange, for a
+            link to a device.
+    """
+
+    paths: tuple[str, ...]
+    reads: bool
+
+
+Place = str | Search
 
 
 class SilentMount(Exception):
@@ -55,7 +67,7 @@ class Inquiry:
         """``is_silent``: whether enough others wait for the file system of ``real``."""
         self.over = threading.Event()
         self.is_answered = False
-        self.at = self.real = places[0] if isinstance(places[0], str) else places[0][0]
+        self.at = self.real = places[0] if isinstance(places[0], str) else places[0].paths[0]
         self.is_late = False
         self.seen: Seen = ()
         self._places = places
@@ -77,10 +89,10 @@ class Inquiry:
         if isinstance(place, str):
             found = self._look(place)
             return None if found is None else (found.st_size, found.st_mtime_ns)
-        for path in place:
+        for path in place.paths:
             found = self._look(path)
             if found is not None and stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
-                if interpreter := interpreter_of(path):
+                if place.reads and (interpreter := interpreter_of(path)):
                     self._look(interpreter)
                 return found.st_size, found.st_mtime_ns
         return None

@@ -27,7 +27,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
-from jobfac.programs.files.places import Place
+from jobfac.programs.files.places import Place, Search
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -104,12 +104,14 @@ class Launch:
         """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
         try:
             job = self._fill().job
+            is_own = not account(job.user)
         except StartError:  # the start reports it
             return []
         base = job.directory or "."
         found: list[Place] = [] if job.directory is None else [job.directory]
         if job.sql is None and not job.shell:
-            found += _program_place(job.command[0], base, job.environment.get("PATH", base_environment()["PATH"]))
+            search = job.environment.get("PATH", base_environment()["PATH"])
+            found += _program_place(job.command[0], base, search, is_own)
         for stream in STREAMS:
             path = getattr(job.output, stream).path
             found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
@@ -251,12 +253,12 @@ class Launch:
         return handle
 
 
-def _program_place(name: str, base: str, search: str | Secret) -> list[Place]:
-    """Return where a program is looked for; nothing if that is a secret."""
+def _program_place(name: str, base: str, search: str | Secret, is_own: bool) -> list[Place]:
+    """Return where a program is looked for; nothing if that is a secret. ``is_own``: it is of the worker's user."""
     if "/" in name:
-        return [(os.path.join(base, name),)]  # noqa: PTH118 (the directory may be missing)
+        return [Search((os.path.join(base, name),), is_own)]  # noqa: PTH118 (the directory may be missing)
     folders = search.split(os.pathsep) if isinstance(search, str) else []
-    return [tuple(os.path.join(base, folder, name) for folder in folders)] if folders else []  # noqa: PTH118
+    return [Search(tuple(os.path.join(base, one, name) for one in folders), is_own)] if folders else []  # noqa: PTH118
 
 
 def _errno(error: StartError) -> int | None:

@@ -89,10 +89,12 @@ def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threadi
     script = tmp_path / "script"
     script.write_text(f"#!{tmp_path}/hung/python -u\n")
     script.chmod(0o700)
+    search = places.Search(("/no/such", str(tmp_path), str(script), f"{tmp_path}/hung"), reads=True)
     asked = places.Places(lambda: None)
-    assert asked.silent([("/no/such", str(tmp_path), str(script), f"{tmp_path}/hung")]) == f"{tmp_path}/hung/python"
+    assert asked.silent([search]) == f"{tmp_path}/hung/python"
+    assert asked.silent([search._replace(reads=False)]) is None, "a program of another user is not read"
     hung.set()
-    wait_for(lambda: asked.silent([(str(script),)]) is None, "the drive answers again")
+    wait_for(lambda: asked.silent([search]) is None, "the drive answers again")
 
 
 def test_a_folder_that_never_answers_fails_the_start(
