@@ -154,6 +154,11 @@ def no_schema() -> WrongSchema:
     )
 
 
+def incomplete_schema(missing: object) -> WrongSchema:
+    """The schema has the right version, but somebody has removed a part of it; ``missing``: what the engine says."""
+    return WrongSchema(f"A part of the database's schema is missing ({missing}); restore it from a backup.")
+
+
 def no_run(run_id: int) -> NotFound:
     """The error for a run that does not exist."""
     return NotFound(f"There is no run {run_id}; {{way}} shows what there is.", LIST_RUNS)

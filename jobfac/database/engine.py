@@ -17,7 +17,7 @@ from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone
 from jobfac.definitions.parameters.matching import Pending, inside_transaction
-from jobfac.errors import DatabaseDamaged, Refused, Unreachable, WrongSchema, no_schema
+from jobfac.errors import DatabaseDamaged, Refused, Unreachable, WrongSchema, incomplete_schema, no_schema
 from jobfac.settings.passwords import without_password
 
 T = TypeVar("T")
@@ -160,7 +160,8 @@ class Database:
             if self.dialect.lasting_fault(error) or self.is_transient(error) or _says(error, UNUSABLE):
                 raise self._unreachable(error) from error
             if _says(error, MISSING_PART):
-                self.check_schema()  # which says what is wrong: it is missing, older or newer
+                self.check_schema()
+                raise incomplete_schema(error.orig) from error
             raise
 
     def _retry(self, once: Callable[[], T], retry_for: float) -> T:
@@ -341,7 +342,6 @@ def _schema(engine: str) -> str | None:
 
 UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
 """Texts of errors: SQLite's for a file that is damaged or no database, and SQL Server's for a missing permission."""
-
 
 MISSING_PART = ("no such table", "no such column", "has no column named", "Invalid object name", "Invalid column name")
 

@@ -94,7 +94,9 @@ class Forked:
 def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
     """Make the forked process look like a new one, and run the command."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests beside others ignores it
+    # Who runs the tests in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     streams: tuple[str | Path, ...] = (os.devnull, out, err)
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)

@@ -308,7 +308,7 @@ def test_it_waits_for_an_unreachable_database(sqlite_factory: Factory) -> None:
         shown.shows("no running runs")
         with later.begin() as conn:
             conn.exec_driver_sql("ALTER TABLE schedule RENAME TO gone")
-        shown.shows(" old: The database has no jobfac schema yet")
+        shown.shows(" old: A part of the database's schema is missing")
         with later.begin() as conn:
             conn.exec_driver_sql("ALTER TABLE gone RENAME TO schedule")
         later.close()
