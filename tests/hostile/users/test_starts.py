@@ -66,7 +66,7 @@ def ignored_here() -> int:
 
 @needs_root
 def test_a_program_of_another_user_begins_as_any_other(crossroads: Path) -> None:
-    """It ignores no more signals than the worker, has three descriptors and no variable but its own, and may have a large environment."""
+    """It ignores no more signals, has three descriptors and its own variables alone, which may be large."""
     show = "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; env | grep -vE '^(PWD|SHLVL|_)=' | cut -c1-9"
     environment = {"PATH": os.defpath, "LARGE": "x" * 100_000, "LARGER": "x" * 100_000, "BYTES": "\udcff"}
     with (crossroads / "output").open("w+b") as output:
