@@ -20,8 +20,9 @@ OF_ONE_MOUNT = 8
 LINKS = 40
 """Links of a path that are followed, as in the kernel."""
 
-FRESH = 1.0
-"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
+FRESH = 0.05
+"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts. Not longer: a drive
+that stops answering meanwhile holds the worker's loop."""
 
 REMEMBERED = 1000
 """Answers at most that are remembered."""
