@@ -109,7 +109,7 @@ class Inquiry:
     def _follow(self, path: str) -> None:
         """Follow the links of a path step by step, to know at each step on which file system it is."""
         self.real = "/"
-        rest = os.path.abspath(path).split("/")[::-1]  # noqa: PTH100 (it makes no Path)
+        rest = (path if path.startswith("/") else f"{os.getcwd()}/{path}").split("/")[::-1]  # noqa: PTH109
         links = 0
         while rest and links < LINKS:
             part = rest.pop()
