@@ -20,8 +20,9 @@ OF_ONE_MOUNT = 8
 LINKS = 40
 """Links of a path that are followed, as in the kernel."""
 
-FRESH = 1.0
-"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
+FRESH = 0.05
+"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts. Not longer: a drive
+that stops answering meanwhile holds the worker's loop."""
 
 REMEMBERED = 1000
 """Answers at most that are remembered."""
@@ -108,7 +109,7 @@ class Inquiry:
     def _follow(self, path: str) -> None:
         """Follow the links of a path step by step, to know at each step on which file system it is."""
         self.real = "/"
-        rest = os.path.abspath(path).split("/")[::-1]  # noqa: PTH100 (it makes no Path)
+        rest = (path if path.startswith("/") else f"{os.getcwd()}/{path}").split("/")[::-1]  # noqa: PTH109
         links = 0
         while rest and links < LINKS:
             part = rest.pop()

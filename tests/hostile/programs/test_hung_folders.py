@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,19 @@ def test_links_to_hung_folders_count_for_their_drive(
     assert asked.silent([str(tmp_path)]) is None
     hung.set()
     wait_for(lambda: asked.silent([one]) is None, "the drive answers again")
+
+
+def test_a_drive_that_has_just_answered_is_asked_again(
+    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts runs all the time would otherwise always meet the end of a drive in a start."""
+    clock = iter((1.0, 1.0, 1.1))
+    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    asked, one = places.Places(lambda: None), str(tmp_path / "hung")
+    hung.set()
+    assert [asked.silent([one]) for _ in range(2)] == [None, None]
+    hung.clear()
+    assert asked.silent([one]) == one
 
 
 def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:

@@ -113,7 +113,7 @@ def test_a_folder_that_does_not_answer_is_named_without_its_sensitive_part(tmp_p
         {"command": ["true"], "parameters": {"token": {"sensitive": True}}, "directory": "/mnt/${parameters.token}"}
     )
     execution = Execution(claimed(sensitive='{"token": "hunter22"}'), job, "token", tmp_path, SILENCE)
-    (place,) = execution.places()
+    place, _ = execution.places()
     execution.fail_start(f"{place!r} has not answered")
     assert execution.outcome(0.5).reason == "'/mnt/********' has not answered"
     execution.close()
