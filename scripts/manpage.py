@@ -33,7 +33,7 @@ def text() -> str:
 def commands() -> Iterator[tuple[str, TyperCommand]]:
     """Every command with its words."""
     for name, listed in app.commands.items():
-        found = listed.load() if isinstance(listed, Listed) else listed
+        found = listed.loaded if isinstance(listed, Listed) else listed
         below = {f"{name} {word}": one for word, one in found.commands.items()} if isinstance(found, TyperGroup) else {}
         for words, command in (below or {name: found}).items():
             if not isinstance(command, TyperCommand):

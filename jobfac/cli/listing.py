@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from typing import Any
 
@@ -57,7 +57,7 @@ class Commands(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Import the command that the arguments name."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command.load() if isinstance(command, Listed) else command, rest
+        return name, command.loaded if isinstance(command, Listed) else command, rest
 
     def execute(self, words: list[str]) -> Any:
         """Execute a command line and return the exit code; None: 0. Exceptions are not caught."""
@@ -82,8 +82,9 @@ class Listed(TyperCommand):
         super().__init__(name, help=line, rich_markup_mode=None)
         self._target = target
 
-    def load(self) -> TyperCommand | TyperGroup:
-        """Import the command.
+    @cached_property
+    def loaded(self) -> TyperCommand | TyperGroup:
+        """The command, imported.
 
         Raises:
             TypeError: the target is not a command.
@@ -121,4 +122,5 @@ def _name_values(command: TyperCommand | TyperGroup) -> None:
 
 
 def _named(typed: Callable[[Any], str], context: Any) -> str:
-    return VALUES.get(typed(context), typed(context))
+    kind = typed(context)
+    return VALUES.get(kind, kind)

@@ -71,6 +71,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                     "NotJsonError",
                     "_Missing",
                     "LeaseLost",
+                    "SilentMount",
                     "UnknownReference",
                     "UnresolvedError",
                     "StepError",

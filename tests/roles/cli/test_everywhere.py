@@ -101,7 +101,7 @@ EXITS = {"approve": 4}
 
 def commands(group: TyperGroup = app, prefix: str = "") -> Iterator[str]:
     for name, listed in group.commands.items():
-        command = listed.load() if isinstance(listed, Listed) else listed
+        command = listed.loaded if isinstance(listed, Listed) else listed
         if isinstance(command, TyperGroup):
             yield from commands(command, f"{prefix}{name} ")
         else:

@@ -30,7 +30,7 @@ print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 def test_a_line_of_the_list_agrees_with_the_command(name: str) -> None:
     listed = app.commands[name]
     assert isinstance(listed, Listed)
-    assert (listed.load().help or "").startswith(COMMANDS[name][1].rstrip("."))
+    assert (listed.loaded.help or "").startswith(COMMANDS[name][1].rstrip("."))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -38,7 +38,14 @@ def test_help_names_values_in_plain_words(name: str) -> None:
     """No value is called by its type in Python, such as `<int range>`."""
     listed = app.commands[name]
     assert isinstance(listed, Listed)
-    command = listed.load()
+    command = listed.loaded
     for below in command.commands.values() if isinstance(command, TyperGroup) else [command]:
         context = typer.Context(below, info_name=name)
         assert re.findall(r"<(?:int|str|float|list|path|file)[^>]*>", below.get_help(context)) == []
+
+
+def test_a_command_is_loaded_once_in_a_process() -> None:
+    """Else a process that runs many, as the tests do, would name its values again and again, each time slower."""
+    listed = app.commands["try"]
+    assert isinstance(listed, Listed)
+    assert app.resolve_command(typer.Context(app), ["try"])[1] is listed.loaded
