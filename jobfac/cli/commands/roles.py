@@ -170,8 +170,9 @@ def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], N
     """Return a signal handler that drains the worker and prints what it waits for."""
 
     def drain(first: bool) -> None:
+        running = worker.running  # before the worker's thread stops them
         worker.drain(None if first else 0.0)
-        _announce(stop_sentence(worker.running, loaded.drain_limit, first), loaded)
+        _announce(stop_sentence(running, loaded.drain_limit, first), loaded)
 
     return drain
 
