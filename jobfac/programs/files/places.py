@@ -72,6 +72,7 @@ class Inquiry:
         self.is_late = False
         self.seen: Seen = ()
         self._places = places
+        self._plain: set[str] = set()  # paths that are no links
         self._is_silent = is_silent
         self._on_answer = on_answer
 
@@ -117,11 +118,14 @@ class Inquiry:
                 continue
             above = self.real
             self.real = os.path.dirname(above) if part == ".." else f"{above.rstrip('/')}/{part}"  # noqa: PTH120
+            if self.real in self._plain:
+                continue
             if self._is_silent(self):
                 raise SilentMount
             try:
                 target = os.readlink(self.real)  # noqa: PTH115 (a string)
             except OSError:  # no link
+                self._plain.add(self.real)
                 continue
             links += 1
             self.real = "/" if target.startswith("/") else above
@@ -198,6 +202,8 @@ class Places:
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the file system that this one has got to. Any thread may call it."""
+        if len(self._open) < OF_ONE_MOUNT:
+            return False
         waiting = [one.real for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
         if len(waiting) < OF_ONE_MOUNT:
             return False

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import sys
@@ -111,7 +112,10 @@ class Launch:
         found: list[Place] = [] if job.directory is None else [job.directory]
         if job.sql is None and not job.shell:
             search = job.environment.get("PATH", base_environment()["PATH"])
-            found += _program_place(job.command[0], base, search, is_own)
+            if "/" in job.command[0]:
+                search = ""  # PATH does not matter
+            if isinstance(search, str):
+                found.append(_program_place(job.command[0], base, search, is_own))
         for stream in STREAMS:
             path = getattr(job.output, stream).path
             found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
@@ -253,12 +257,11 @@ class Launch:
         return handle
 
 
-def _program_place(name: str, base: str, search: str | Secret, is_own: bool) -> list[Place]:
-    """Return where a program is looked for; nothing if that is a secret. ``is_own``: it is of the worker's user."""
-    if "/" in name:
-        return [Search((os.path.join(base, name),), is_own)]  # noqa: PTH118 (the directory may be missing)
-    folders = search.split(os.pathsep) if isinstance(search, str) else []
-    return [Search(tuple(os.path.join(base, one, name) for one in folders), is_own)] if folders else []  # noqa: PTH118
+@functools.lru_cache(1000)
+def _program_place(name: str, base: str, search: str, is_own: bool) -> Search:
+    """Return where a program is looked for. ``search``: a PATH. ``is_own``: it is of the worker's user."""
+    folders = search.split(os.pathsep)
+    return Search(tuple(os.path.join(base, one, name) for one in folders), is_own)  # noqa: PTH118 (it may be missing)
 
 
 def _errno(error: StartError) -> int | None:
