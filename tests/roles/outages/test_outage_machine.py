@@ -102,6 +102,7 @@ def test_with_few_open_files_fewer_programs_run_at_once(sqlite_fleet: Fleet) -> 
     fleet = sqlite_fleet
     fleet.define(job={"command": ["sleep", "0.2"]})
     worker = fleet.worker(slots=60)
+    fleet.one("job")  # what a worker opens for its start alone is closed after it
     used = len(os.listdir(f"/proc/{worker.pid}/fd"))  # noqa: PTH208
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 60, used + 60))
     assert {row["state"] for row in fleet.finish(*fleet.start("job", 20))} == {"succeeded"}
@@ -112,6 +113,7 @@ def test_without_free_descriptors_nothing_is_claimed_and_the_fleet_shows_why(sql
     fleet = sqlite_fleet
     fleet.define(job={"command": ["true"]})
     worker = fleet.worker("w1")
+    fleet.one("job")  # as above
     used = len(os.listdir(f"/proc/{worker.pid}/fd"))  # noqa: PTH208
     _, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 20, hard))
