@@ -14,13 +14,12 @@ import threading
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from jobfac.programs.files.becoming import File
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import markers
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
-
-File = tuple[int, int]  # device and inode
 
 
 class Started(Protocol):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from jobfac.programs.cgroup import Group, Limits
-from jobfac.programs.children import File, children, regular_file
+from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
-from jobfac.programs.files.becoming import Becoming, OutputFile, become
+from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
 from jobfac.programs.usage import Meter, Usage

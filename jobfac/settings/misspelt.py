@@ -10,7 +10,7 @@ from jobfac.settings import Settings
 def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that nothing reads, each with the variable of a setting that is spelt nearly like it.
 
-    The parameters of a run, of which its program may pass on any, are not meant as settings.
+    Parameters of a run, which its program may pass on, do not count.
     """
     known = [f"JOBFAC_{setting.name.upper()}" for setting in dataclasses.fields(Settings)]
     named = (name for name in environment if name.startswith("JOBFAC_") and not name.startswith("JOBFAC_PARAM_"))

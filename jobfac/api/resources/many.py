@@ -40,7 +40,7 @@ class SelectedRuns(parameters.Body, parameters.RunFields):
         """A variable without a value, which becomes null, must not choose more runs."""
         for name in sorted(self.model_fields_set):
             if getattr(self, name) is None:
-                raise ValueError(f"{name} is null; leave it out to choose runs whatever it is")
+                raise ValueError(f"{name} is null; leave it out to choose runs with any")
         return self
 
 

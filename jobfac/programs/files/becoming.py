@@ -177,7 +177,7 @@ def main() -> None:
     request = json.loads(text)
     try:
         _become(channel, request)
-    except Exception as error:  # whatever it is, without a reason the exit code would count as the program's
+    except Exception as error:  # without a reason, the exit code would count as the program's
         reason = str(error) if isinstance(error, StartError) else f"the program cannot be started: {error!r}"
         # The worker reads it only after this process has ended, so the socket must hold it. A part of it could end in
         # the middle of a secret, which would then not be masked.

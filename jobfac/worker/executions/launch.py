@@ -111,9 +111,8 @@ class Launch:
         base = job.directory or "."
         found: list[Place] = [] if job.directory is None else [job.directory]
         if job.sql is None and not job.shell:
-            search = job.environment.get("PATH", base_environment()["PATH"])
-            if "/" in job.command[0]:
-                search = ""  # PATH does not matter
+            path = job.environment.get("PATH", base_environment()["PATH"])
+            search = "" if "/" in job.command[0] else path
             if isinstance(search, str):
                 found.append(_program_place(job.command[0], base, search, is_own))
         for stream in STREAMS:

@@ -59,28 +59,17 @@ def test_others_run_while_a_folder_hangs(served: Served, tmp_path: Path, hung: t
         wait_for(lambda: _state(served, stuck[1]) == "succeeded", "the run has started when its folder answered")
 
 
+@pytest.mark.parametrize("drive", ["hung", "link"])
+@pytest.mark.parametrize("also_asked", [True, False], ids=["beside another", "alone"])
 def test_a_hundred_hung_folders_of_one_drive_delay_no_other(
-    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(places, "mount_points", lambda: ["/", str(tmp_path / "hung")])
-    asked = places.Places(lambda: None)
-    for number in range(100):
-        one = str(tmp_path / f"hung/{number}")
-        assert asked.silent([str(tmp_path), one]) == one
-    assert asked.silent([str(tmp_path)]) is None
-    hung.set()
-    wait_for(lambda: asked.silent([one]) is None, "the drive answers again")
-
-
-def test_links_to_hung_folders_count_for_their_drive(
-    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch, drive: str, also_asked: bool
 ) -> None:
     monkeypatch.setattr(places, "mount_points", lambda: ["/", str(tmp_path / "hung")])
     (tmp_path / "link").symlink_to("hung")
     asked = places.Places(lambda: None)
     for number in range(100):
-        one = str(tmp_path / f"link/{number}")
-        assert asked.silent([one]) == one
+        one = str(tmp_path / f"{drive}/{number}")
+        assert asked.silent([str(tmp_path), one] if also_asked else [one]) == one
     assert asked.silent([str(tmp_path)]) is None
     hung.set()
     wait_for(lambda: asked.silent([one]) is None, "the drive answers again")

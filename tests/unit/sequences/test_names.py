@@ -1,4 +1,4 @@
-"""Who may not approve what they started, in whatever spelling of their name."""
+"""Nobody may approve what they started, however their name is spelt."""
 
 import pytest
 
