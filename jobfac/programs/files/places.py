@@ -5,8 +5,9 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
+
+from jobfac.programs.files.mounts import Remote, mount_of, mounts
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -20,9 +21,11 @@ OF_ONE_MOUNT = 8
 LINKS = 40
 """Links of a path that are followed, as in the kernel."""
 
-FRESH = 0.05
-"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts. Not longer: a drive
-that stops answering meanwhile holds the worker's loop."""
+FRESH = 1.0
+"""Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
+
+FRESH_REMOTE = 0.05
+"""The same for a file system with a server. A server that stops answering meanwhile holds the worker's loop."""
 
 REMEMBERED = 1000
 """Answers at most that are remembered."""
@@ -60,6 +63,7 @@ class Inquiry:
         real: how far it has got, without links. So it is known which file system it waits for.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
+        steps: the paths without links that it has passed; to be read after the answer.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Inquiry:
         self.is_late = False
         self.seen: Seen = ()
         self._places = places
-        self._plain: set[str] = set()  # paths that are no links
+        self.steps: set[str] = set()
         self._is_silent = is_silent
         self._on_answer = on_answer
 
@@ -118,14 +122,14 @@ class Inquiry:
                 continue
             above = self.real
             self.real = os.path.dirname(above) if part == ".." else f"{above.rstrip('/')}/{part}"  # noqa: PTH120
-            if self.real in self._plain:
+            if self.real in self.steps:
                 continue
             if self._is_silent(self):
                 raise SilentMount
             try:
                 target = os.readlink(self.real)  # noqa: PTH115 (a string)
             except OSError:  # no link
-                self._plain.add(self.real)
+                self.steps.add(self.real)
                 continue
             links += 1
             self.real = "/" if target.startswith("/") else above
@@ -158,6 +162,7 @@ class Places:
         self._on_answer = on_answer
         self._open: dict[tuple[Place, ...], Inquiry] = {}
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
+        self._remote = Remote()
 
     def silent(self, places: Sequence[Place]) -> str | None:
         """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same places once."""
@@ -169,7 +174,8 @@ class Places:
             return inquiry.at
         if len(self._fresh) >= REMEMBERED:
             self._fresh.clear()
-        self._fresh |= dict.fromkeys(places, now + FRESH)
+        fresh = FRESH_REMOTE if self._remote.has_any(inquiry.steps, now) else FRESH
+        self._fresh |= dict.fromkeys(places, now + fresh)
         return None
 
     def seen(self, paths: Sequence[str]) -> Seen | None:
@@ -207,22 +213,7 @@ class Places:
         waiting = [one.real for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
         if len(waiting) < OF_ONE_MOUNT:
             return False
-        points = mount_points()
-        here = _mount_of(inquiry.real, points)
-        others = sum(_mount_of(path, points) == here for path in waiting) - inquiry.is_late
+        points = [mount.point for mount in mounts()]
+        here = mount_of(inquiry.real, points)
+        others = sum(mount_of(path, points) == here for path in waiting) - inquiry.is_late
         return others >= OF_ONE_MOUNT
-
-
-def mount_points() -> list[str]:
-    """Return where file systems are mounted, without a look at them; empty where the kernel does not tell."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return []
-    return [line.split(" ")[4].replace("\\040", " ") for line in lines]
-
-
-def _mount_of(path: str, points: Sequence[str]) -> str:
-    """Return the mount point of a path without links."""
-    above = (point for point in points if point == "/" or path == point or path.startswith(f"{point}/"))
-    return max(above, key=len, default="")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.programs.files import places
+from jobfac.programs.files import mounts, places
 from jobfac.worker.executions import held
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -64,7 +64,8 @@ def test_others_run_while_a_folder_hangs(served: Served, tmp_path: Path, hung: t
 def test_a_hundred_hung_folders_of_one_drive_delay_no_other(
     tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch, drive: str, also_asked: bool
 ) -> None:
-    monkeypatch.setattr(places, "mount_points", lambda: ["/", str(tmp_path / "hung")])
+    mounted = [mounts.Mount("/", "ext4"), mounts.Mount(str(tmp_path / "hung"), "nfs4")]
+    monkeypatch.setattr(places, "mounts", lambda: mounted)
     (tmp_path / "link").symlink_to("hung")
     asked = places.Places(lambda: None)
     for number in range(100):
@@ -75,16 +76,21 @@ def test_a_hundred_hung_folders_of_one_drive_delay_no_other(
     wait_for(lambda: asked.silent([one]) is None, "the drive answers again")
 
 
-def test_a_drive_that_has_just_answered_is_asked_again(
-    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["nfs4", "ext4"])
+def test_a_drive_with_a_server_is_asked_again_soon(
+    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A worker that starts runs all the time would otherwise always meet the end of a drive in a start."""
-    clock = iter((1.0, 1.0, 1.1))
+    table = tmp_path / "mountinfo"
+    table.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:40 / {tmp_path}/hung rw master:1 - {kind} x rw\n")
+    monkeypatch.setattr(mounts, "TABLE", table)
+    clock = iter((1.0, 1.0, 1.1, 2.1))
     monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     asked, one = places.Places(lambda: None), str(tmp_path / "hung")
     hung.set()
     assert [asked.silent([one]) for _ in range(2)] == [None, None]
     hung.clear()
+    assert asked.silent([one]) == (one if kind == "nfs4" else None)
     assert asked.silent([one]) == one
 
 
