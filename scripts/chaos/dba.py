@@ -46,7 +46,8 @@ class Dba:
         self._chance = random.Random(seed)
         self._longest = max(1.0, min(longest, LONGEST))
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._act_forever, name="dba", daemon=True)
+        self._wrong: list[str] = []
+        self._thread = threading.Thread(target=self._act_until_closed, name="dba", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -54,10 +55,15 @@ class Dba:
 
     def close(self) -> list[str]:
         """End the current act, and wait for its end. Returns what went wrong with the DBA himself."""
-        alive = self._thread.is_alive()
         self._over.set()
         self._thread.join(60.0)
-        return [] if alive else ["the DBA's thread ended before its time"]
+        return self._wrong
+
+    def _act_until_closed(self) -> None:
+        try:
+            self._act_forever()
+        except Exception as error:  # a DBA who does nothing would be a check that cannot fail
+            self._wrong.append(f"the DBA ended before his time: {error!r}")
 
     def _act_forever(self) -> None:
         act = self._sqlite if self._url.get_backend_name() == "sqlite" else self._mssql

@@ -7,8 +7,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,30 @@ class TestServer:
     port: int
     dsn: str
     _control: socket.socket
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def command(self, **command: Any) -> dict[str, Any]:
-        """Execute a command of the control port (see ``server``). Raises ValueError if the server refuses it."""
+        """Execute a command of the control port (see ``server``). Any thread may call it.
+
+        Raises:
+            ValueError: the server refuses it.
+        """
+        with self._lock:  # an answer does not say to which command it belongs
+            received = self._ask(command)
+        answer: dict[str, Any] = json.loads(received)
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
+    def _ask(self, command: dict[str, Any]) -> bytes:
         self._control.sendall(json.dumps(command).encode() + b"\n")
-        received = bytearray()
+        received = b""
         while not received.endswith(b"\n"):
             chunk = self._control.recv(65536)
             if not chunk:
                 raise ConnectionError("the test server's control port is closed")
             received += chunk
-        answer: dict[str, Any] = json.loads(received)
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        return answer
+        return received
 
     def faults(self, *rules: str, seed: int = 0) -> None:
         """The rules in force from now on; none ends them."""

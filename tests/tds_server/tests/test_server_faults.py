@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,18 @@ def test_statements_are_recorded_for_the_grammar(server: TestServer, queue: sa.E
     assert sum("UPDATE jobfac.run" in text for text in files.values()) == 1
     assert any("UPDATE next" in text and "@P1" in text.splitlines()[0] for text in files.values())
     assert grammar.check_files(files) == []
+
+
+def test_each_thread_gets_the_answers_to_its_own_commands(server: TestServer) -> None:
+    def refusals(name: str) -> set[str]:
+        found = set()
+        for _ in range(200):
+            with pytest.raises(ValueError, match="unknown") as caught:
+                server.command(**{name: ""})
+            found.add(str(caught.value))
+        return found
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(refusals, ["one", "other"])
+    assert len(one) == len(other) == 1
+    assert one != other
