@@ -105,17 +105,40 @@ PHRASES = (
     "The session has been terminated because",
     "error processing your request",
     "Not enough resources to process",
-    "Communication link failure",
-    "TCP Provider",
-    "timeout expired",
     "lock could not be had in time",
 )
 """Texts of the same errors, because exceptions of mssql-python contain no number."""
 
-BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
-"""SQLSTATEs of a connection that broke or could not be made."""
+PASSING = ("08001", "08003", "08004", "08007", "08S01", "40001", "HYT00", "HYT01", "IMC06")
+"""SQLSTATEs of a connection that broke or could not be made, of a timeout, and of a deadlock."""
 
-REFUSED = ("Login failed", "Cannot generate SSPI context", "is not able to access the database")
+NOT_AUTHORIZED = "28000"
+
+STATES = {
+    "Client unable to establish connection": "08001",
+    "Connection not open": "08003",
+    "Server rejected the connection": "08004",
+    "Connection failure during transaction": "08007",
+    "Communication link failure": "08S01",
+    "Invalid authorization specification": NOT_AUTHORIZED,
+    "Serialization failure": "40001",
+    "Timeout expired": "HYT00",
+    "Connection timeout expired": "HYT01",
+}
+"""SQLSTATEs by the texts that mssql-python has for them. Source: its module ``exceptions``."""
+
+UNNAMED = "An error occurred with SQLSTATE code: "
+"""The beginning of its text for any other SQLSTATE."""
+
+NUMBER = re.compile(r" \((-?\d+)\)(?= \(SQL|; \[\w{5}\] |$)")
+"""Where pyodbc puts an error's number: ``[SQLSTATE] text (number) (ODBC function); [SQLSTATE] text (number)``."""
+
+REFUSED = (
+    "Login failed",
+    "Logon failed for login",
+    "Cannot generate SSPI context",
+    "is not able to access the database",
+)
 """Texts of errors of a login that a DBA has to mend. A retry at once would only lock the login out."""
 
 
@@ -124,21 +147,26 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         return True
     numbers, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-    return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+    if numbers:  # they say it for certain; a text may quote the name of anything
+        return bool(numbers & TRANSIENT) or state in PASSING
+    return state in PASSING or any(phrase in text for phrase in PHRASES)
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return the text of the server if it refuses the login, or None."""
-    _, _, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    """Return the text of the server if it refuses the login, or None. It may be in the server's language."""
+    _, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
     at = [text.find(phrase) for phrase in REFUSED if phrase in text]
-    if not at:
+    if not at and state != NOT_AUTHORIZED:
         return None
-    return re.split(r" \(\d+\)|;", text[min(at) :])[0].rstrip(". ") + "; have a DBA look at the login and its user"
+    said = text[min(at) :] if at else text.partition("[SQL Server]")[2] or text
+    return re.split(r" \(\d+\)|;", said)[0].rstrip(". ") + "; have a DBA look at the login and its user"
 
 
 def error_parts(error: Any) -> tuple[frozenset[int], str, str]:
     """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them."""
-    text = " ".join(str(argument) for argument in getattr(error, "args", ()))
-    numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
-    state = str(error.args[0]) if getattr(error, "args", ()) else ""
-    return numbers, state, text
+    arguments = [str(argument) for argument in getattr(error, "args", ())]
+    text = " ".join(arguments)
+    if (named := getattr(error, "driver_error", None)) is not None:  # mssql-python
+        return frozenset(), STATES.get(named, named.removeprefix(UNNAMED)), text
+    numbers = frozenset(int(found) for found in NUMBER.findall(text))
+    return numbers, arguments[0] if arguments else "", text
