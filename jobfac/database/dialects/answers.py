@@ -8,8 +8,11 @@ Errors that pass by themselves, or when a DBA has helped, stop no role. Sources:
 connection errors" and "Database engine events and errors".
 """
 
+import copy
 import math
 import re
+import threading
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +50,58 @@ def give_up_after(connection: Any, seconds: float) -> None:
 def _discard_after_timeout(context: sa.ExceptionContext) -> None:
     if "timeout expired" in str(context.original_exception).lower():
         context.is_disconnect = True
+
+
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
+"""The shortest and the longest pause in seconds before the next login after a refused one."""
+
+
+def login_pause(refused_for: float) -> float:
+    """Return the pause in seconds before the next login, when logins have been refused for so many seconds.
+
+    A quarter of that: a failover that refuses logins for some seconds costs no worker its lease.
+    """
+    return min(max(FIRST_PAUSE, refused_for / 4), LAST_PAUSE)
+
+
+class LoginPause:
+    """Pauses between the logins of a process while the server refuses them: more of them would only lock the login out.
+
+    A connection that is wanted meanwhile fails at once, with the same error. Connections that are open are not
+    affected. ``_lock`` protects the other fields; times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._since = self._until = 0.0
+
+    def install(self, engine: sa.Engine) -> None:
+        """Make the engine's logins obey the pause."""
+        sa.event.listen(engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: sa.Dialect, record: Any, arguments: Any, named: Any) -> Any:
+        with self._lock:
+            now = time.monotonic()
+            if self._error is not None and now < self._until:
+                raise copy.copy(self._error)  # not itself: each thread adds its traceback to what it raises
+            if self._error is not None:
+                self._until = now + login_pause(now - self._since)  # one thread tries again
+        try:
+            connection = dialect.connect(*arguments, **named)
+        except Exception as error:
+            self._tried(None if is_transient(error) or refusal(error) is None else error)
+            raise
+        self._tried(None)
+        return connection
+
+    def _tried(self, error: Exception | None) -> None:
+        """Record that a login was refused with this error; None: it was not refused."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = now if self._error is None else self._since
+            self._until = now + login_pause(now - self._since)
+            self._error = None if error is None else copy.copy(error)
 
 
 TRANSIENT = frozenset(
