@@ -127,6 +127,7 @@ MISTAKES: dict[tuple[str, ...], int] = {
     ("apply", "missing.yaml"): 2,
     ("start", "alone", "--key", ""): 2,
     ("worker", "--name", "n" * 201): 2,
+    ("worker", "--name", "a\nb"): 2,
     ("worker", "--label", "zone"): 2,
     ("worker", "--label", "=a"): 2,
     ("keys", "create", "--role", "viewer", "--expires", "0"): 2,
