@@ -2,12 +2,15 @@
 
 import re
 
-_DIRECTION = "\u202a-\u202e\u2066-\u2069"
+_DIRECTION = r"\u202a-\u202e\u2066-\u2069"
 """Embeddings, overrides and isolates of right-to-left text. Source: Unicode Standard Annex #9."""
 
-_CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTION}]")
+REFUSED = rf"\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTION}"
+"""The characters that no name has, as the inside of a class of a regular expression."""
 
-_LEFT = re.compile(f"[\x7f-\x9f\u2028\u2029{_DIRECTION}]")
+_CONTROL = re.compile(f"[{REFUSED}]")
+
+_LEFT = re.compile(rf"[\x7f-\x9f\u2028\u2029{_DIRECTION}]")
 """Those that writers of JSON and YAML do not escape."""
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -229,7 +229,7 @@ class Local(LocalAdministration):
 
         return self._db.query(schedules.read_load, days)
 
-    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
+    def hold(self, scope: "Scope", reason: str, until: datetime | timedelta | None) -> "HoldView":
         from jobfac.operations import holds
 
         return holds.hold(self._db, self._by, scope, reason, until)

@@ -1,7 +1,7 @@
 """The interface of the clients over the database and over the API. Both return the same views."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -194,8 +194,8 @@ class Backend(Administration, Protocol):
     def load(self, days: int) -> "LoadView":
         """Return how full the coming days are."""
 
-    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
-        """Hold this scope: start nothing new."""
+    def hold(self, scope: "Scope", reason: str, until: datetime | timedelta | None) -> "HoldView":
+        """Hold this scope: start nothing new. ``until``: a time, or how long from now on the database's clock."""
 
     def release(self, hold_id: int) -> "HoldView":
         """End a hold."""
