@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.errors import Unreachable
-from jobfac.states import RunState, WorkerState
+from jobfac.states import TO_ACKNOWLEDGE, RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
@@ -136,7 +136,7 @@ class Turn:
             LeaseLost: the lease has expired. The turn changed nothing.
         """
         request = self.request
-        lock_rules(conn, request)
+        lock_rules(conn, request, self._failure_locks(conn))
         state, due, begin, pinned, held = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
         if request.message is not None:
@@ -179,6 +179,15 @@ class Turn:
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
         return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+
+    def _failure_locks(self, conn: sa.Connection) -> set[str]:
+        """Return the named locks that ``pause_failing`` needs, as far as the cached definitions tell."""
+        ended = [one for one in self.request.deliveries.outcomes if one.state in TO_ACKNOWLEDGE]
+        failed = {one.rule.job for one in ended if one.rule is not None and one.retry_after is None}
+        if not failed:
+            return set()
+        counted = {job for (job, _), one in self.definitions.items() if getattr(one, "pause_after", None)}
+        return schedules.failure_locks(conn, sorted(failed & counted))
 
     def _give_back(self, conn: sa.Connection, others: Sequence[Claimed]) -> list[Finished]:
         """Queue runs again whose ids belong to programs that run here: the database has forgotten their runs."""
@@ -251,10 +260,10 @@ def _claim(
     return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)
 
 
-def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:
-    """Take the named locks that storing the outcomes may need. Call it before the transaction locks a row."""
+def lock_rules(conn: sa.Connection, request: TurnRequest, more: Collection[str] = ()) -> None:
+    """Take the named locks that storing the outcomes may need, and ``more``, before the transaction locks a row."""
     rules = runs.rules_of(conn, request.deliveries.outcomes)
-    sequences.lock_rules(conn, rules, request.deliveries.sequences)
+    sequences.lock_rules(conn, rules, request.deliveries.sequences, more)
 
 
 def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:

@@ -9,7 +9,7 @@ from jobfac.store.schedules.blackouts import hold_back
 from jobfac.store.schedules.following import WAITING, insert_followers
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
 from jobfac.store.schedules.load import read_load
-from jobfac.store.schedules.pausing import pause_failing
+from jobfac.store.schedules.pausing import failure_locks, pause_failing
 from jobfac.store.schedules.rewinding import rewind
 from jobfac.store.schedules.steering import get, list_schedules, no_schedule, pause, paused, preview, resume
 from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
@@ -24,6 +24,7 @@ __all__ = [
     "Refusal",
     "WatchedSchedule",
     "apply",
+    "failure_locks",
     "get",
     "hold_back",
     "insert_due",

@@ -29,9 +29,10 @@ def pause_failing(conn: sa.Connection, finished: Iterable[Finished]) -> list[str
     paused = []
     for job_id, one in sorted(stored.items()):
         limit = one.definition.pause_after if isinstance(one, jobs.Stored) else None
-        if limit is not None:  # of two transactions with failures, neither would see the failure of the other
-            locks.take_now(conn, [f"jobfac:failures:{job_id}"])
-        if limit is not None and _fails(conn, job_id, limit) and (names := _pause(conn, job_id)):
+        if limit is None or not (lock := failure_locks(conn, [job_id])):
+            continue
+        locks.take_now(conn, lock)  # else, of two transactions with failures, neither would see that of the other
+        if _fails(conn, job_id, limit) and (names := pause(conn, job_id, None, BY)):
             why = f"it has failed {limit} times in a row"
             body = {"job": job_id, "schedules": names, "failures": limit}
             outbox.record(conn, [OutboxEvent(job_id, "paused", body, detail=why)])
@@ -39,9 +40,13 @@ def pause_failing(conn: sa.Connection, finished: Iterable[Finished]) -> list[str
     return paused
 
 
-def _pause(conn: sa.Connection, job_id: str) -> list[str]:
-    found = conn.execute(sa.select(schedule.c.id).where(schedule.c.job == job_id).limit(1)).first()
-    return [] if found is None else pause(conn, job_id, None, BY)
+def failure_locks(conn: sa.Connection, job_ids: Iterable[str]) -> set[str]:
+    """Return the named locks that ``pause_failing`` takes for failures of these jobs: of those with schedules to pause.
+
+    A transaction that takes them first waits for them. Later it would have to be repeated if one were not free.
+    """
+    running = sa.select(schedule.c.id).where(schedule.c.paused == sa.false()).limit(1)
+    return {f"jobfac:failures:{one}" for one in job_ids if conn.execute(running.where(schedule.c.job == one)).first()}
 
 
 def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:

@@ -7,7 +7,7 @@ sequence inwards, and before the rows of their jobs.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -106,8 +106,9 @@ def deregister(conn: sa.Connection, worker_id: int, by: str) -> None:
     conclude(conn, _sequences_of(ended), by, ended)
 
 
-def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:
-    """Take the named locks of these rules and of all runs that advancing these sequence runs may start or end.
+def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
+    """Take ``more`` and the named locks of these rules and of all runs that advancing these sequence runs may start or
+    end.
 
     Must be called before the transaction locks a row.
     """
@@ -120,7 +121,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
         with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
             definition = jobs.load_version(conn, row.job, row.job_version)
             names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
-    runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)])
+    runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)], more)
 
 
 def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:

@@ -1,23 +1,26 @@
 """Schedules that pause after failures in a row, and what a job usually takes."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database import locks
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, outbox_event, run, schedule, visit
 from jobfac.operations import approvals, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import Role, RunState
-from jobfac.store import runs, schedules, sequences, statistics
+from jobfac.store import jobs, runs, schedules, sequences, statistics
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
+from jobfac.worker.turn import Deliveries, Turn, TurnRequest
 from tests.support.database import Hand, being_written, start, state
+from tests.support.engines import DRIVERS
 from tests.support.sequences import Player, children
 
 S, F, T, L, X = RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED
@@ -84,6 +87,47 @@ def test_failures_that_are_stored_at_the_same_time_are_counted_together(db: Data
             late.add_done_callback(lambda _: waits.set())
             waits.wait(0.5)  # SQLite's second writer waits without a retry
         assert late.result(30) == ["a"]
+
+
+@pytest.mark.parametrize("url", DRIVERS, indirect=True)
+def test_a_turn_with_a_failure_waits_for_another_one_and_is_not_repeated(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    start(db, "a")
+    failed = hand.take()
+    outcome = Outcome(failed.id, failed.attempt, F, rule=failed.rule)
+    request = TurnRequest(hand.id, hand.name, {}, False, 0, 0, Deliveries([], [], [], [outcome], [], [], {}, []))
+    known: dict[Any, Any] = {("a", 1): db.query(jobs.load_version, "a", 1)}
+    retries: list[int] = []
+    waits = threading.Event()
+
+    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "sp_getapplock" in statement:
+            waits.set()
+
+    with ThreadPoolExecutor(1) as pool, db.begin() as conn:
+        locks.take(conn, schedules.failure_locks(conn, ["a"]))
+        db.on_retry.append(lambda: retries.append(1))
+        sa.event.listen(db.engine, "before_cursor_execute", listen)
+        late = pool.submit(db.transact, Turn(request, known).take)
+        assert waits.wait(30)
+        wait([late], 0.5)  # a turn that does not wait for the lock is repeated meanwhile
+        conn.commit()
+        late.result(30)
+    assert (state(db, failed.id), retries) == ("failed", [])
+
+
+@pytest.mark.parametrize("url", DRIVERS, indirect=True)
+def test_a_failure_of_a_job_whose_schedules_are_paused_waits_for_nobody(db: Database) -> None:
+    define(db, a={"pause_after": 1, **EVERY})
+    hand = Hand(db)
+    with db.read() as conn:
+        names = schedules.failure_locks(conn, ["a"])
+    assert ends(db, hand, F) == [["a"]]
+    db.on_retry.append(lambda: pytest.fail("it was repeated"))
+    with db.begin() as conn:
+        locks.take(conn, names)
+        assert ends(db, hand, F) == [[]]
 
 
 def test_a_success_that_is_just_being_counted_is_a_success(db: Database) -> None:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
+from jobfac import definitions
 from jobfac.database import tables
 from jobfac.database.dialects import parameter_types, utcnow
 from jobfac.database.dialects.mssql import Mssql
@@ -19,7 +20,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.scheduler.poll import POLL
 from jobfac.states import RunState
-from jobfac.store import audit, output, overview, retention, runs, statistics, watching, workers
+from jobfac.store import audit, output, overview, retention, runs, schedules, statistics, watching, workers
 from jobfac.store.output import Stored
 from jobfac.store.runs import Finished, Outcome, StartRequest, subscribers
 from jobfac.store.schedules import pausing
@@ -162,7 +163,8 @@ def test_the_claim_seeks_in_index_order_and_skips_locked_rows() -> None:
 def test_what_decides_by_a_run_that_is_missing_passes_over_no_run(db: Database) -> None:
     """READPAST skips a row that is just being written, such as a success that is being counted. The test server does
     not, when a statement only reads."""
-    define(db, job={"pause_after": 1, "expect": {"every": "1h"}})
+    body = {"command": ["x"], "pause_after": 1, "expect": {"every": "1h"}, "schedules": [{"cron": "0 6 * * *"}]}
+    db.transact(schedules.put, "job", definitions.from_data({"jobs": {"job": body}}).jobs["job"], "me")
     with db.begin() as conn:
         conn.execute(tables.expectation.update().values(due_at=utcnow(-1000)))
     with sent(db) as statements:
