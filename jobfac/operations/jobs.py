@@ -158,7 +158,6 @@ def put(
     """Create or change one job.
 
     ``body`` is the content of a definition file under the job's id. Without ``enabled``, the job keeps its value.
-
     May be repeated: the same body makes no new version.
 
     Args:
@@ -167,7 +166,7 @@ def put(
 
     Raises:
         DefinitionError: the definition cannot be used.
-        Forbidden: the job has, or would get, a category that the caller may not touch.
+        Forbidden: the job has, had or would get a category that the caller may not touch.
         Outdated: ``if_match`` or ``if_absent`` does not hold.
     """
     try:
@@ -182,15 +181,17 @@ def put(
         hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
         # A new job would take over the runs and versions of a deleted one with its id.
         former = jobs.last_body(conn, job_id) if old is None and by.categories is not None else None
-        if job_id.lower() in hidden or (former is not None and not by.sees(former.get("category"))):
-            raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
+        taken = job_id.lower() in hidden or (former is not None and not by.sees(former.get("category")))
         # Jobs that a limited key cannot see do not exist for its sequences either.
         known = {job.id: job.body for job in stored if by.sees(job.category)}
-        definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
+        visible = None if taken else old
+        definition = d.from_data({"jobs": {job_id: _with_enabled(body, visible)}}, known=known).jobs[job_id]
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         # Checked after the definition: a condition counts only for a request that is valid without it.
-        _match(if_match, old, job_id, if_absent)
+        _match(if_match, visible, job_id, if_absent)
+        if taken:  # checked last, so that what creates no job tells no more than of an id that does not exist
+            raise Forbidden(f"The key '{by.name}' may not define a job with the id '{job_id}'; choose another id.")
         schedules.put(conn, job_id, definition, by.name)
         return Written(visible_job(conn, by, job_id), old is None)
 

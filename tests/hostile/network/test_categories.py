@@ -69,3 +69,25 @@ def test_a_limited_key_does_not_take_over_a_deleted_job_of_another_category(serv
     assert limited.get(f"/v1/runs/{run}").status_code == 404
     assert limited.put("/v1/jobs/moved", json=body).status_code == 201
     assert limited.put("/v1/jobs/new", json=body).status_code == 201
+
+
+def test_what_defines_no_job_tells_nothing_of_the_jobs_of_other_categories(served: Served) -> None:
+    """A request that would create a job of an id that is taken has to be refused; others tell nothing of it."""
+    served.define("theirs", category="b")
+    limited = served.client(served.key(Role.ADMIN, ["a"]))
+    body = {"command": ["true"], "category": "a"}
+    for wrong, headers in (
+        (body, {"If-Match": "*"}),
+        (body, {"If-Match": '"1"'}),
+        ({**body, "category": "b"}, {}),
+        ({**body, "comand": "x"}, {}),
+        ({**body, "schedules": [{"after": {"job": "none"}}]}, {}),
+    ):
+        told = []
+        for name in ("theirs", "nobody"):
+            answer = limited.put(f"/v1/jobs/{name}", json=wrong, headers=headers)
+            told.append((answer.status_code, answer.text.replace(name, "NAME")))
+        assert told[0] == told[1], wrong
+    answer = limited.put("/v1/jobs/theirs", json=body)
+    assert answer.status_code == 403
+    assert answer.json()["detail"].endswith("may not define a job with the id 'theirs'; choose another id.")
