@@ -78,7 +78,7 @@ def show(visit: Visit) -> Response:
     except JobfacError as error:
         problem = str(error)
     return visit.render(
-        "many.html", active="runs", counts=numbers, query=query, word=word, about=chosen.about, problem=problem,
+        "history/many.html", active="runs", counts=numbers, query=query, word=word, about=chosen.about, problem=problem,
         lines=sorted(lines, key=lambda one: -one.id), below=below, line=commands.many(word, query, wanted),
         ids=[one.id for one in lines if one.result is Result.CHOSEN],
     )  # fmt: skip

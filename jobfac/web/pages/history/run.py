@@ -89,7 +89,7 @@ def show(visit: Visit) -> Response:
     number = _attempt(visit, run)
     where = places(facts.definition, run, facts.attempts, number)
     return visit.render(
-        "run.html",
+        "history/run.html",
         active="runs",
         counts=numbers,
         over=run.state in FINAL,

@@ -52,7 +52,7 @@ def runs(visit: Visit) -> Response:
     query, wanted = visit.query, listed.wanted
     is_narrow = any(wanted._replace(states=(), unacknowledged=False, categories=None, below=None))
     return visit.render(
-        "runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
+        "history/runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
         groups=[(value, title) for value, title, _ in run_filter.GROUPS], line=commands.runs_list(query, wanted),
         acts=many.possible(wanted) if visit.may() and listed.found.runs else [], is_narrow=is_narrow,
         **listed._asdict(),
