@@ -14,7 +14,7 @@ from starlette.responses import Response
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint, Service
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service
 from jobfac.errors import NotFound, Unreachable
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL
@@ -23,6 +23,8 @@ from jobfac.store.api_keys import Caller
 from jobfac.store.output import STREAMS, Piece
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import as_json
+
+ENDPOINTS = Endpoints()
 
 TEXT_LIMIT = 4 * 2**20
 """The approximate maximum size of a text response, in bytes. Its last piece may exceed it."""
@@ -91,6 +93,13 @@ def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int =
     return Batch(pieces, row, ended and not pieces)
 
 
+@ENDPOINTS.add(
+    "GET",
+    "/v1/runs/{run:id}/output",
+    responses={200: models.OutputPage},
+    media_types={"text/plain": "One stream.", MEDIA: models.OutputEvent},
+    errors=(404,),
+)
 async def get_output(
     request: ApiRequest, run: int, query: parameters.OutputQuery, headers: parameters.FollowHeaders
 ) -> ApiResponse | Response:
@@ -211,15 +220,3 @@ def _end_event(reader: Reader, row: RunView) -> bytes:
     run = as_json(row)
     data = {name: run[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
     return event("end", data, reader.position())
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/output",
-        handler=get_output,
-        responses={200: models.OutputPage},
-        media_types={"text/plain": "One stream.", MEDIA: models.OutputEvent},
-        errors=(404,),
-    ),
-)

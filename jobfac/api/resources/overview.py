@@ -2,11 +2,14 @@
 
 from jobfac.api import models
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.store import overview
 from jobfac.views.serialization import as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/overview", responses={200: models.Overview})
 def get_overview(request: ApiRequest) -> ApiResponse:
     """Show the current state of the factory.
 
@@ -14,6 +17,3 @@ def get_overview(request: ApiRequest) -> ApiResponse:
     key that is limited to categories sees the runs and schedules of their jobs, and all workers.
     """
     return ApiResponse(as_json(request.db.query(overview.read, request.caller.categories, retry_for=RETRY_FOR)))
-
-
-ENDPOINTS = (Endpoint(method="GET", path="/v1/overview", handler=get_overview, responses={200: models.Overview}),)
