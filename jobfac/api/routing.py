@@ -50,6 +50,8 @@ class Id(Convertor[int]):
 
 register_url_convertor("id", Id())
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -61,6 +63,10 @@ class Service:
     traces: Traces
     readiness: Readiness
     public_url: str = ""
+
+    def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Read from the database: ``work`` gets a connection and the arguments."""
+        return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,10 @@ class ApiRequest:
     def db(self) -> Database:
         """The database of the service."""
         return self.service.db
+
+    def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """As that of the service."""
+        return self.service.read(work, *arguments, **named)
 
     def is_accepted(self) -> bool:
         """Whether its key or session is still valid: a request may last for hours."""

@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live import queries
 from jobfac.api.live.feed import END, Message
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
@@ -46,11 +45,11 @@ async def _events(
         while after is not None:
             try:
                 if after > listener.start:
-                    newest = await run_in_threadpool(service.db.query, queries.newest_id, retry_for=RETRY_FOR)
+                    newest = await run_in_threadpool(service.read, queries.newest_id)
                     if after > newest:
                         yield _as_sse(Message("reset", LiveReset(newest), listener.start))
                         break
-                page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=RETRY_FOR)
+                page = await run_in_threadpool(service.read, queries.events, after)
             except Unreachable:
                 return
             for row in page:

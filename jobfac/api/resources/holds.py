@@ -1,7 +1,6 @@
 """`/v1/holds`."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import holds as operations
 from jobfac.store.api_keys import Role
@@ -18,9 +17,7 @@ def list_holds(request: ApiRequest, query: parameters.HoldsQuery) -> ApiResponse
     With a key that is limited to categories, a page may have fewer items than `limit`, or none, and `next_cursor`
     continues it.
     """
-    found = request.db.query(
-        operations.list_holds, request.by, query.all, query.limit, query.after, retry_for=RETRY_FOR
-    )
+    found = request.read(operations.list_holds, request.by, query.all, query.limit, query.after)
     cursor = None if found.cursor is None else str(found.cursor)
     return ApiResponse({"items": all_as_json(found.holds), "next_cursor": cursor})
 

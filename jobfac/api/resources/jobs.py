@@ -1,7 +1,6 @@
 """`/v1/jobs`: definitions of jobs and sequences, each with an ETag."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.definition_schema import Definition, without_large
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import jobs as operations
@@ -24,7 +23,7 @@ def _job(stored: jobs.Stored, status: int = 200) -> ApiResponse:
 @ENDPOINTS.add("GET", "/v1/jobs", responses={200: models.Jobs})
 def list_jobs(request: ApiRequest, query: parameters.JobsQuery) -> ApiResponse:
     """List jobs and sequences."""
-    visible = [job for job in request.db.query(jobs.load_all, retry_for=RETRY_FOR) if request.caller.sees(job.category)]
+    visible = [job for job in request.read(jobs.load_all) if request.caller.sees(job.category)]
     rest = [job for job in visible if not query.cursor or job.id > query.cursor]
     page = rest[: query.limit]
     next_cursor = page[-1].id if len(rest) > query.limit else None
@@ -34,7 +33,7 @@ def list_jobs(request: ApiRequest, query: parameters.JobsQuery) -> ApiResponse:
 @ENDPOINTS.add("GET", "/v1/jobs/{job}", responses={200: models.Job}, errors=(404,))
 def get_job(request: ApiRequest, job: str) -> ApiResponse:
     """Show a job."""
-    return _job(request.db.query(visible_job, request.caller, job, retry_for=RETRY_FOR))
+    return _job(request.read(visible_job, request.caller, job))
 
 
 @ENDPOINTS.add("PUT", "/v1/jobs/{job}", role=Role.ADMIN, responses={200: models.Job, 201: models.Job}, errors=(412,))
@@ -79,6 +78,6 @@ def disable_job(request: ApiRequest, job: str) -> ApiResponse:
 @ENDPOINTS.add("GET", "/v1/defaults", responses={200: models.CategoryDefaults})
 def list_defaults(request: ApiRequest) -> ApiResponse:
     """Show the defaults of categories. Those that this version of jobfac cannot read are shown as they are stored."""
-    stored = request.db.query(category_defaults.load, retry_for=RETRY_FOR)
+    stored = request.read(category_defaults.load)
     visible = {category: entry for category, entry in stored.items() if request.caller.sees(category)}
     return ApiResponse({"defaults": visible})

@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import notes as operations
 from jobfac.operations.caller import visible_run
@@ -23,7 +22,7 @@ def list_notes(request: ApiRequest, run: int, query: parameters.PageQuery) -> Ap
         visible_run(conn, request.caller, run)
         return notes.of_run(conn, run, query.limit + 1, query.after or 0)
 
-    found = request.db.query(read, retry_for=RETRY_FOR)
+    found = request.read(read)
     cursor = str(found[query.limit - 1].id) if len(found) > query.limit else None
     return ApiResponse({"items": all_as_json(found[: query.limit]), "next_cursor": cursor})
 

@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service
 from jobfac.errors import NotFound, Unreachable
@@ -113,7 +112,7 @@ async def get_output(
     service, caller = request.service, request.caller
     accepted = request.http.headers.get("accept", "")
     after = query.after or (headers.last_event_id if MEDIA in accepted else None)
-    reader = await run_in_threadpool(service.db.query, _reader, caller, run, query, after, retry_for=RETRY_FOR)
+    reader = await run_in_threadpool(service.read, _reader, caller, run, query, after)
     if MEDIA in accepted:
         following = _follow(service, caller, reader, query.seconds)
         return EventStream(service.live, caller.name, following, request.is_accepted)
@@ -146,7 +145,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     reader.positions = {stream: reader.positions[stream]}
     text = bytearray()
     while True:
-        batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
+        batch = service.read(read_batch, caller, reader)
         for piece in batch.pieces:
             text += output.cut_mark(piece.skipped) + piece.data
         if not batch.pieces or len(text) >= TEXT_LIMIT:
@@ -162,7 +161,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
 
 def _page(service: Service, caller: Caller, reader: Reader) -> ApiResponse:
     """Respond with pieces of both streams as JSON."""
-    batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
+    batch = service.read(read_batch, caller, reader)
     pieces = [
         {
             "stream": piece.stream,
@@ -190,7 +189,7 @@ async def _follow(
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
-                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=RETRY_FOR)
+                batch = await run_in_threadpool(service.read, read_batch, caller, reader)
             except (Unreachable, NotFound):
                 return  # the client resumes after its last position
             for piece in batch.pieces:

@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import starting, stopping
@@ -85,7 +84,7 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     `next_cursor` continues it.
     """
     wanted = query.wanted()._replace(categories=request.caller.categories, below=query.after)
-    found = request.db.query(_found, wanted, query.limit, retry_for=RETRY_FOR)
+    found = request.read(_found, wanted, query.limit)
     next_cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
 
@@ -102,7 +101,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
     end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(request.db.query, _shown, request.caller, run, retry_for=RETRY_FOR)
+        return await run_in_threadpool(request.read, _shown, request.caller, run)
 
     row = await read()
     if query.wait and row.state not in FINAL:
@@ -162,7 +161,7 @@ def attempts(request: ApiRequest, run: int) -> ApiResponse:
         visible_run(conn, request.caller, run)
         return runs.attempts(conn, run)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
 @ENDPOINTS.add("GET", "/v1/runs/{run:id}/events", responses={200: models.RunEvents}, errors=(404,))
@@ -173,7 +172,7 @@ def events(request: ApiRequest, run: int) -> ApiResponse:
         visible_run(conn, request.caller, run)
         return runs.events_of(conn, run)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
 @ENDPOINTS.add("GET", "/v1/runs/{run:id}/path", responses={200: models.StepHistory}, errors=(404,))
@@ -184,4 +183,4 @@ def path(request: ApiRequest, run: int) -> ApiResponse:
         row = visible_run(conn, request.caller, run)
         return sequences.step_history(conn, row.id, request.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})

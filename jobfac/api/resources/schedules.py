@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.definition_schema import without_large
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import schedules as operations
@@ -20,7 +19,7 @@ ENDPOINTS = Endpoints()
 def list_schedules(request: ApiRequest, query: parameters.SchedulesQuery) -> ApiResponse:
     """List schedules."""
     categories = request.caller.categories
-    views = request.db.query(schedules.list_schedules, query.job, categories, retry_for=RETRY_FOR)
+    views = request.read(schedules.list_schedules, query.job, categories)
     return ApiResponse({"items": [without_large(schedule) for schedule in all_as_json(views)]})
 
 
@@ -32,7 +31,7 @@ def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
         visible_job(conn, request.caller, query.job)
         return schedules.preview(conn, query.job, query.count, query.start, query.explain)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
 @ENDPOINTS.add("GET", "/v1/schedules/load", unrestricted=True, responses={200: models.Load})
@@ -41,7 +40,7 @@ def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiResponse:
 
     The runs of each hour by pool, with usual durations, against the slots of the live workers; and which times to move.
     """
-    return ApiResponse(as_json(request.db.query(schedules.read_load, query.days, retry_for=RETRY_FOR)))
+    return ApiResponse(as_json(request.read(schedules.read_load, query.days)))
 
 
 @ENDPOINTS.add(
@@ -66,4 +65,4 @@ def resume(request: ApiRequest, schedule: int) -> ApiResponse:
 
 
 def _schedule(request: ApiRequest, schedule: int) -> ApiResponse:
-    return ApiResponse(as_json(request.db.query(schedules.get, schedule, retry_for=RETRY_FOR)))
+    return ApiResponse(as_json(request.read(schedules.get, schedule)))

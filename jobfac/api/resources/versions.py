@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import jobs as jobs_operations
 from jobfac.operations import versions as operations
@@ -19,7 +18,7 @@ ENDPOINTS = Endpoints()
 @ENDPOINTS.add("GET", "/v1/jobs/{job}/versions", responses={200: models.Versions}, errors=(404,))
 def list_versions(request: ApiRequest, job: str) -> ApiResponse:
     """List the versions of a job, newest first."""
-    found = request.db.query(operations.history, request.by, job, retry_for=RETRY_FOR)
+    found = request.read(operations.history, request.by, job)
     return ApiResponse({"items": all_as_json(found)})
 
 
@@ -41,4 +40,4 @@ def changes(request: ApiRequest, run: int) -> ApiResponse:
         found = visible_run(conn, request.caller, run)
         return operations.changes_since(conn, found.job, found.job_version)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})

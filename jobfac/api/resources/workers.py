@@ -1,7 +1,6 @@
 """`/v1/workers`: list workers, drain one and cancel a drain."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import workers as operations
 from jobfac.store import workers
@@ -14,7 +13,7 @@ ENDPOINTS = Endpoints()
 @ENDPOINTS.add("GET", "/v1/workers", responses={200: models.Workers})
 def list_workers(request: ApiRequest, query: parameters.WorkersQuery) -> ApiResponse:
     """List workers, newest first."""
-    return ApiResponse({"items": all_as_json(request.db.query(workers.workers, not query.all, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(workers.workers, not query.all))})
 
 
 @ENDPOINTS.add(

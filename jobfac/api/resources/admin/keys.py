@@ -6,7 +6,6 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import keys as operations
 from jobfac.store import api_keys
@@ -43,7 +42,7 @@ class KeyBody(parameters.Body):
 @ENDPOINTS.add("GET", "/v1/keys", role=Role.ADMIN, unrestricted=True, responses={200: models.Keys})
 def list_keys(request: ApiRequest) -> ApiResponse:
     """List keys, without their secrets."""
-    return ApiResponse({"items": all_as_json(request.db.query(api_keys.list_keys, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(api_keys.list_keys))})
 
 
 @ENDPOINTS.add("POST", "/v1/keys", role=Role.ADMIN, unrestricted=True, responses={201: models.NewKey})

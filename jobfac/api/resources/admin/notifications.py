@@ -7,7 +7,6 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.channels import shown
 from jobfac.operations import notifications as operations
@@ -40,7 +39,7 @@ def list_notifications(request: ApiRequest, query: NotificationsQuery) -> ApiRes
     def read(conn: sa.Connection) -> list[NotificationView]:
         return outbox.find(conn, shown, query.state, query.limit, categories=request.caller.categories)
 
-    views = request.db.query(read, retry_for=RETRY_FOR)
+    views = request.read(read)
     return ApiResponse({"items": all_as_json(views)})
 
 

@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse
 
 from jobfac import reports
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.reports.document import document
@@ -73,4 +72,4 @@ def _facts(request: ApiRequest, query: ReportQuery) -> reports.Facts:
     def read(conn: sa.Connection) -> reports.Facts:
         return reports.facts(conn, reports.period(conn, since, until), query.job, query.category)
 
-    return request.db.query(read, retry_for=RETRY_FOR)
+    return request.read(read)

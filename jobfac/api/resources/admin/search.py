@@ -1,7 +1,6 @@
 """`/v1/output`: search the output of many runs."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.store.history.output import search_output
 from jobfac.store.history.search import Filter
@@ -24,6 +23,6 @@ def search_lines(request: ApiRequest, query: parameters.OutputSearchQuery) -> Ap
         categories=request.caller.categories,
         below=None if query.cursor is None else int(query.cursor),
     )
-    found = request.db.query(search_output, wanted, query.text, query.limit, retry_for=RETRY_FOR)
+    found = request.read(search_output, wanted, query.text, query.limit)
     cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.matches), "next_cursor": cursor})

@@ -48,8 +48,8 @@ class UrlBody(parameters.Body):
 @ENDPOINTS.add("GET", "/v1/jobs/{job}/urls", role=Role.ADMIN, responses={200: models.StartUrls}, errors=(404,))
 def list_urls(request: ApiRequest, job: str) -> ApiResponse:
     """List the start URLs of a job, without their tokens."""
-    stored = request.db.query(operations.visible_job, request.caller, job, retry_for=RETRY_FOR)
-    return ApiResponse({"items": all_as_json(request.db.query(start_urls.of_job, stored.id, retry_for=RETRY_FOR))})
+    stored = request.read(operations.visible_job, request.caller, job)
+    return ApiResponse({"items": all_as_json(request.read(start_urls.of_job, stored.id))})
 
 
 @ENDPOINTS.add(
@@ -104,7 +104,7 @@ def _known(request: ApiRequest, token: str) -> StartUrl:
     Raises:
         Problem: 404.
     """
-    url = request.db.query(start_urls.check, token, retry_for=RETRY_FOR)
+    url = request.read(start_urls.check, token)
     if url is None:
         raise NotFound(GONE, MAKE_URL)
     return url
@@ -129,7 +129,7 @@ def _start(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
 
 
 def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
-    stored = request.db.query(jobs.load, url.job, retry_for=RETRY_FOR)
+    stored = request.read(jobs.load, url.job)
     if stored is None:
         raise no_job(url.job)
     call: Call | None = stored.definition.call
