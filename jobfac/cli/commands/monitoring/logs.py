@@ -10,7 +10,7 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
-from jobfac.cli.client.protocol import Text
+from jobfac.cli.client.values import Text
 from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.streams import for_terminal
