@@ -3,7 +3,7 @@
 from jobfac.recurrence.blackout import FOREVER, blackout_end
 from jobfac.recurrence.due import due_times, jitter, missed, next_due
 from jobfac.recurrence.preview import Candidate, explain
-from jobfac.recurrence.window import in_window, next_window
+from jobfac.recurrence.window import in_window
 
 __all__ = [
     "FOREVER",
@@ -15,5 +15,4 @@ __all__ = [
     "jitter",
     "missed",
     "next_due",
-    "next_window",
 ]

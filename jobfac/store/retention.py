@@ -79,11 +79,6 @@ class Keep:
         return cls(settings.retention, count, settings.statistics_retention, settings.audit_retention)
 
 
-def purge_all(db: Database, keep: Keep) -> int:
-    """Remove everything whose retention is over, with a pause after each step. Returns the number of removed runs."""
-    return purge_for(db, keep, None).removed
-
-
 class Removed(NamedTuple):
     """The number of removed runs, and whether there may be more."""
 
@@ -91,8 +86,11 @@ class Removed(NamedTuple):
     more: bool
 
 
-def purge_for(db: Database, keep: Keep, seconds: float | None) -> Removed:
-    """As ``purge_all``, for at most about so many seconds; None: to the end."""
+def purge_all(db: Database, keep: Keep, seconds: float | None = None) -> Removed:
+    """Remove everything whose retention is over, with a pause after each step.
+
+    ``seconds``: about the longest time that it takes; None: to the end.
+    """
     removed = 0
     began = begun = time.monotonic()
     for runs in steps(db, keep):

@@ -116,7 +116,7 @@ class LocalAdministration:
         from jobfac.operations import retention
         from jobfac.store.retention import Keep
 
-        return retention.purge(self._db, self._by, Keep.of(settings()))
+        return retention.purge(self._db, self._by, Keep.of(settings())).removed
 
     def doctor(self) -> "list[Finding]":
         """Check the database and the factory."""

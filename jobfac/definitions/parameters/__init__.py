@@ -28,7 +28,6 @@ from jobfac.definitions.parameters.reading import (
     secrets,
     split,
     typed_value,
-    typed_values,
 )
 from jobfac.definitions.parameters.values import Typed, Value, as_text
 
@@ -59,7 +58,6 @@ __all__ = [
     "secrets",
     "split",
     "typed_value",
-    "typed_values",
     "variable",
     "whole",
 ]

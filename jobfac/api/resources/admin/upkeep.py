@@ -22,7 +22,7 @@ def purge(request: ApiRequest) -> ApiResponse:
     The retention is that of the server's settings. One request works for 20 s at most; `more` says whether to send it
     again.
     """
-    done = operations.purge_for(request.db, request.by, Keep.of(settings.load()), PURGE_FOR)
+    done = operations.purge(request.db, request.by, Keep.of(settings.load()), PURGE_FOR)
     return ApiResponse({"removed": done.removed, "more": done.more})
 
 
