@@ -51,7 +51,7 @@ def logs(
     if search is not None:
         if run is not None or follow:
             fail(USAGE, "--search looks into many runs; give --job and --since instead of a run.")
-        _search(s.selection(job, None, None, None, since, until, None, None, None), search, limit, as_json)
+        _search(s.selection(job=job, since=since, until=until), search, limit, as_json)
         return
     if run is None:
         fail(USAGE, "Give the id of a run, or --search TEXT.")
