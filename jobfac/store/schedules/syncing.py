@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import LOCKED_BY_KEY, current_time, utcnow
-from jobfac.database.dialects.rows import by_primary_key, deletion, joined, members, rows_parameter, rows_table
+from jobfac.database.dialects.rows import by_primary_key, delete, joined, members, rows_table
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule, checks
@@ -257,7 +257,7 @@ def _write(conn: sa.Connection, changes: _Changes) -> None:
 def _delete(conn: sa.Connection, schedule_ids: Sequence[int]) -> None:
     for some in _batches(schedule_ids):
         upstream.forget(conn, some)
-        conn.execute(deletion(conn.dialect.name, schedule), rows_parameter({"id": one} for one in some))
+        delete(conn, schedule, [{"id": one} for one in some])
 
 
 def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
