@@ -14,24 +14,7 @@ from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import go_on, sweep, wake
 
 __all__ = [
-    "WaitingVisit",
-    "advance_after",
-    "approve",
-    "begin",
-    "deregister",
-    "expire",
-    "found",
-    "go_on",
-    "lock",
-    "lock_rules",
-    "looked_for",
-    "note",
-    "retry",
-    "skipped_approvals",
-    "step_history",
-    "stop",
-    "sweep",
-    "take_due",
-    "waiting_for",
+    "WaitingVisit", "advance_after", "approve", "begin", "deregister", "expire", "found", "go_on", "lock", "lock_rules",
+    "looked_for", "note", "retry", "skipped_approvals", "step_history", "stop", "sweep", "take_due", "waiting_for",
     "wake",
-]
+]  # fmt: skip
