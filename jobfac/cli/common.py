@@ -38,6 +38,7 @@ MAX_ID = 2**63 - 1
 """The greatest id."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
+JobId = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused
 from jobfac.operations.caller import Caller, transact, visible_job
@@ -36,7 +36,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
 
     def work(conn: sa.Connection) -> HoldView:
         _check(conn, by, scope)
-        if until is not None and until <= conn.execute(sa.select(utcnow())).scalar_one():
+        if until is not None and until <= current_time(conn):
             raise Refused(f"The hold would have ended at {until.isoformat()} already; give a later time.")
         return placing.place(conn, scope, reason.strip(), until, by.name)
 

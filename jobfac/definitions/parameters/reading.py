@@ -102,11 +102,6 @@ def secrets(values: Mapping[str, Value | None]) -> Iterator[str]:
                 yield json.dumps(one)
 
 
-def typed_values(declared: Mapping[str, Parameter], values: Mapping[str, Value | None]) -> dict[str, Typed | None]:
-    """Return the values as a database driver binds them, by the names of the parameters."""
-    return {name: typed(parameter.limits, values.get(name)) for name, parameter in declared.items()}
-
-
 def typed_value(placeholder: Placeholder, declared: Mapping[str, Parameter], context: Context) -> Typed | None:
     """Return what a placeholder of a SQL text stands for, as a database driver binds it.
 

@@ -15,8 +15,8 @@ from jobfac.definitions.parameters import (
     read_parameters,
     secrets,
     split,
-    typed_values,
 )
+from jobfac.definitions.parameters.values import typed
 
 BERLIN = timezone(timedelta(hours=1))
 CONTEXT = Context(
@@ -183,7 +183,8 @@ def test_a_driver_gets_typed_values() -> None:
     known = {name: Parameter.model_validate(body) for name, body in bodies.items()}
     given = {"day": "2027-01-31", "at": "2027-01-31T22:00:00Z", "long": "90s", "n": "5", "days": ["2027-01-31"]}
     day = datetime(2027, 1, 31, tzinfo=UTC).date()
-    assert typed_values(known, read_parameters("load", known, given, CONTEXT)) == {
+    values = read_parameters("load", known, given, CONTEXT)
+    assert {name: typed(parameter.limits, values[name]) for name, parameter in known.items()} == {
         "day": day, "at": datetime(2027, 1, 31, 22, tzinfo=UTC), "long": 90.0, "n": 5, "none": None, "days": [day],
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
+from jobfac.database.dialects import current_time
 from jobfac.errors import Invalid, JobfacError
 from jobfac.operations.bulk import many
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
@@ -100,7 +101,7 @@ def _command(visit: Visit, word: str, run_ids: Sequence[int]) -> str:
     """Return the command that does the same: by the filter that chose the runs, or by their ids."""
     if text := visit.field("filter"):
         query = Query(parse_qsl(text))
-        return commands.many(word, query, run_filter.of(visit, query, visit.read(counts.now)))
+        return commands.many(word, query, run_filter.of(visit, query, visit.read(current_time)))
     return commands.each(word, run_ids) if len(run_ids) <= IN_NOTICE else ""
 
 
