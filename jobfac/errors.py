@@ -156,7 +156,10 @@ def no_schema() -> WrongSchema:
 
 def incomplete_schema(missing: object) -> WrongSchema:
     """The schema has the right version, but somebody has removed a part of it; ``missing``: what the engine says."""
-    return WrongSchema(f"A part of the database's schema is missing ({missing}); restore it from a backup.")
+    return WrongSchema(
+        f"A part of the database's schema is missing ({missing}); restore it from a backup, or create it as "
+        "`jobfac db script` does."
+    )
 
 
 def no_run(run_id: int) -> NotFound:

@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobfac.api.problems import Problem
-from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.api.sessions import Session, Sessions
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.store import api_keys, session_keys
 from jobfac.store.api_keys import Caller, Role
+from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")

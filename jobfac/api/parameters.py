@@ -1,7 +1,5 @@
 """Models of request bodies, queries and headers."""
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,42 +9,20 @@ from pydantic import (
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
-    WithJsonSchema,
     WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from jobfac.api.moments import Duration as Duration
+from jobfac.api.moments import Moment as Moment
+from jobfac.api.moments import Until
 from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import Notify
-from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
 from jobfac.store.history.search import Filter
 from jobfac.store.runs.drafting import RECIPIENTS
-
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
-
-
-def _read_moment(value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    try:
-        assert isinstance(value, str)
-        assert _MOMENT.fullmatch(value)
-        moment = datetime.fromisoformat(value.upper())
-    except (AssertionError, ValueError):
-        hint = "; write + as %2B in a URL" if isinstance(value, str) and " " in value else ""
-        raise ValueError(f"must be a time with its offset, such as 2027-01-31T22:00:00+01:00{hint}") from None
-    # No record is older than 1970, and the ends of the calendar cannot be converted to UTC.
-    if moment.year < EARLIEST.year:
-        return EARLIEST
-    return LATEST if moment.year > 9998 else max(moment, EARLIEST)
-
-
-Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""A time in RFC 3339 form, with offset."""
 
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL characters, which an argument of a program cannot contain."""
@@ -61,14 +37,6 @@ Whole = BeforeValidator(read_whole)
 RunNumber = Annotated[int, Field(ge=1, lt=10**18), Whole]
 Word = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00]*$")]
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
-_SHORT = {"type": "string", "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$"}
-Duration = Annotated[
-    float,
-    BeforeValidator(read_duration),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": LONGEST}, _SHORT]}),
-]
-"""Seconds, or a text as in definitions. The schema describes the simple forms; 1h30m is also accepted."""
-
 POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
 Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
 """``attempt:stdout:stderr``: a position in the output, in bytes from the start of each stream."""
@@ -186,13 +154,16 @@ EVERYTHING = "leave it out, and leave out all three of pool, category and job to
 
 
 class HoldBody(Body):
-    """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
+    """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything.
+
+    ``until``: a time, or how long from now, such as 2h.
+    """
 
     pool: Plain | SkipJsonSchema[None] = None
     category: Plain | SkipJsonSchema[None] = None
     job: JobId | SkipJsonSchema[None] = None
     reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
-    until: Moment | None = None
+    until: Until | None = None
 
     _named_pool = given("pool", EVERYTHING)
     _named_category = given("category", EVERYTHING)

@@ -8,9 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.definitions import DefinitionError
 from jobfac.errors import DatabaseDamaged, JobfacError, Kind, Unreachable
+from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")

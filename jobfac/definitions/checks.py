@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from jobfac.control_characters import check_name
 from jobfac.definitions.models import AnyJob, Job, Sequence
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path
@@ -38,6 +39,7 @@ def check(
     following: Links,
 ) -> Iterator[Finding]:
     """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
+    yield from _names(definition)
     yield from _schedules(job, definition, tree)
     yield from check_parameters(definition, declarations, commands)
     yield from check_after(job, definition, tree, following)
@@ -69,6 +71,18 @@ def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
         if step.name not in reached:
             path = ("steps", position)
             yield Finding(path, f"{field_path(path)} '{step.name}' cannot be reached from the first step")
+
+
+def _names(definition: AnyJob) -> Iterator[Finding]:
+    """Check names. Not in the models, so that a definition that an earlier version has stored can still be read."""
+    limit = definition.concurrency
+    named: dict[Path, str | None] = {("name",): definition.name, ("category",): definition.category}
+    named["concurrency", "key"] = None if limit is None else limit.key
+    for path, name in named.items():
+        try:
+            check_name(name or "")
+        except ValueError as error:
+            yield Finding(path, f"{field_path(path)} {error}")
 
 
 def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobfac.control_characters import escape_quoted
 from jobfac.definitions.problems import DefinitionError, Path, Problem
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def write_document(value: Any) -> str:
     yaml.width = 1_000_000
     stream = StringIO()
     yaml.dump(value, stream)
-    return stream.getvalue()
+    return escape_quoted(stream.getvalue())
 
 
 def _style(text: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jobfac.control_characters import check_name
 from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
@@ -209,7 +210,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for category, body in categories.items():
             place = _Place(document, ("defaults", category))
             entry, found = _validated(Defaults, body, place, f"defaults.{category}: ")
-            problems.extend(found)
+            problems.extend([*found, *_category_problems(place, category)])
             if isinstance(entry, Defaults):
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
@@ -289,6 +290,13 @@ def _id_problems(place: _Place, places: dict[str, _Place], ids: dict[str, str]) 
         twin = ids[job.lower()]
         yield place.problem(Finding((), f"its id differs from '{twin}' only in case; rename one of them"))
     ids.setdefault(job.lower(), job)
+
+
+def _category_problems(place: _Place, category: str) -> Iterator[Problem]:
+    try:
+        check_name(category)
+    except ValueError as error:
+        yield place.problem(Finding((), f"defaults: the name of a category {error}"))
 
 
 def _model_for(body: Any) -> type[AnyJob]:

@@ -1,7 +1,7 @@
 """Hold starts and release them."""
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -15,14 +15,15 @@ from jobfac.store.holds.placing import Scope
 from jobfac.views.holds import HoldView
 
 
-def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | None = None) -> HoldView:
+def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | timedelta | None = None) -> HoldView:
     """Let nothing new start in a pool, in a category, of a job, or, with an empty scope, at all. Returns the hold.
 
     What runs goes on, and what waits keeps its place. Claims that are under way at this instant may still succeed. Each
     call places a hold, so the caller must not repeat it.
 
     Args:
-        until: when the hold ends automatically; None: only when it is released.
+        until: when the hold ends automatically, or how long from now on the database's clock; None: only when it is
+            released.
 
     Raises:
         NotFound: there is no such job, category or pool, or the caller may not see it.
@@ -36,9 +37,11 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
 
     def work(conn: sa.Connection) -> HoldView:
         _check(conn, by, scope)
-        if until is not None and until <= current_time(conn):
-            raise Refused(f"The hold would have ended at {until.isoformat()} already; give a later time.")
-        return placing.place(conn, scope, reason.strip(), until, by.name)
+        now = current_time(conn)
+        end = now + until if isinstance(until, timedelta) else until
+        if end is not None and end <= now:
+            raise Refused(f"The hold would have ended at {end.isoformat()} already; give a later time.")
+        return placing.place(conn, scope, reason.strip(), end, by.name)
 
     placed = transact(db, by, work)
     # In batches of their own. A worker sets aside what is left before it claims.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from jobfac.control_characters import check_name
 from jobfac.database.engine import Database
 from jobfac.errors import LIST_KEYS, Invalid, NotFound
 from jobfac.operations.caller import Caller, transact
@@ -29,12 +30,17 @@ def create(
         lifetime: seconds until it expires; None: never.
 
     Raises:
-        Invalid: the name or a category is blank.
+        Invalid: the name or a category is blank, or has control characters.
     """
     if not name.strip():
         raise Invalid("The name of a key must not be blank: events and the audit say with it who did something.")
     if not all(one.strip() for one in categories or ()):
         raise Invalid("A category must not be blank; leave it out for a key to all categories.")
+    for what, text in (("The name of a key", name), *(("A category", one) for one in categories or ())):
+        try:
+            check_name(text)
+        except ValueError as error:
+            raise Invalid(f"{what} {error}.") from None
     return transact(db, by, lambda conn: api_keys.create(conn, name, role, by.name, categories, lifetime))
 
 

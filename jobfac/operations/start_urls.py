@@ -5,9 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.control_characters import check_name
 from jobfac.database.engine import Database
 from jobfac.definitions.triggers.call import PER_MINUTE, Call
-from jobfac.errors import LIST_URLS, NotFound, Refused
+from jobfac.errors import LIST_URLS, Invalid, NotFound, Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store.runs import StartRequest
@@ -38,7 +39,12 @@ def create(db: Database, by: Caller, job: str, name: str) -> NewUrl:
     Raises:
         NotFound: there is no such job, or the caller may not see it.
         Refused: the job may not be started on demand.
+        Invalid: the name has control characters.
     """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise Invalid(f"The name of a URL {error}.") from None
 
     def work(conn: sa.Connection) -> NewUrl:
         stored = visible_job(conn, by, job)

@@ -66,7 +66,7 @@ class Asker:
             elif self._db.transact(sequences.found, waiting, "it has answered", self._scheduler):
                 self._log.info("address answered", action="address_answered", run=waiting.run_id, step=waiting.step)
         except Unreachable as error:
-            self._log.warning("answer not stored, retrying", action="ask_failed", reason=str(error))
+            self._log.outage("answer not stored, retrying", action="ask_failed", reason=str(error))
         except Exception:  # the address is asked again after its interval
             self._log.exception("address not asked", action="ask_failed", run=waiting.run_id, step=waiting.step)
         finally:

@@ -89,7 +89,7 @@ class Notifier:
             try:
                 self._work()
             except Unreachable as error:  # the next poll of the scheduler wakes this thread again
-                self._log.warning("cannot deliver, retrying", action="delivery_failed", reason=str(error))
+                self._log.outage("cannot deliver, retrying", action="delivery_failed", reason=str(error))
             except Exception:
                 self._log.exception("cannot deliver, retrying", action="delivery_failed")
 

@@ -170,7 +170,7 @@ class Scheduler:
         try:
             poll = self._db.retrying(self._poll, 2.0)
         except (Unreachable, sa.exc.DBAPIError) as error:
-            self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
+            self._log.outage("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted
         if back := self._clock.set_back(poll.now, time.monotonic()):
@@ -206,7 +206,7 @@ class Scheduler:
         try:
             return duty.work()
         except Unreachable as error:
-            self._log.warning("duty failed, retrying", action="duty_failed", duty=duty.name, reason=str(error))
+            self._log.outage("duty failed, retrying", action="duty_failed", duty=duty.name, reason=str(error))
         except Exception:
             self._log.exception("duty failed, retrying", action="duty_failed", duty=duty.name)
         finally:

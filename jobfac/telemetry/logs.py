@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobfac.settings import Settings
 from jobfac.telemetry.log_stream import LogStream
+from jobfac.telemetry.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from jobfac.store.workers import Expiry
+
+
+_repeated = LogThrottle()
 
 
 class Log:
@@ -40,6 +44,13 @@ class Log:
     def warning(self, sentence: str, *, exc_info: bool = False, **fields: Any) -> None:
         """Log a problem that jobfac handles itself. ``exc_info`` adds the traceback of the current exception."""
         self._write(logging.WARNING, sentence, fields, exc_info)
+
+    def outage(self, sentence: str, **fields: Any) -> None:
+        """Log a problem that a loop meets again and again, such as a database that refuses the login: the same line
+        once a minute. ``left_out`` in the next one says how often it was met meanwhile."""
+        cause = (self._logger.name, sentence, str(self._fields), str(fields))
+        if (left_out := _repeated.due(cause)) is not None:
+            self._write(logging.WARNING, sentence, fields | ({"left_out": left_out} if left_out else {}))
 
     def error(self, sentence: str, **fields: Any) -> None:
         """Log a problem that an operator must handle."""

@@ -6,7 +6,9 @@ tracing.
 """
 
 import hashlib
+import io
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
+    from requests import Session
 
     from jobfac.store.runs import Outcome
     from jobfac.store.workers import Claimed
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT = 2.0
 """Timeout in seconds for sending the last spans when a process ends."""
+
+
+LARGEST = 2**16
+"""Bytes of the receiver's answer that are read. It is a few bytes long, unless the receiver is broken."""
 
 
 def trace_id(run_id: int, created_at: datetime) -> int:
@@ -100,6 +107,27 @@ NO_TRACES: Traces = _None()
 """Traces that record nothing."""
 
 
+def _session() -> "Session | None":
+    """Return a session that reads no more than ``LARGEST`` of an answer; None: OpenTelemetry is told to use another."""
+    from requests import PreparedRequest, Response, Session
+    from requests.adapters import HTTPAdapter
+
+    if any(re.fullmatch("OTEL_PYTHON_EXPORTER_OTLP_.*CREDENTIAL_PROVIDER", name) for name in os.environ):
+        return None
+
+    class Bounded(HTTPAdapter):
+        def send(self, request: PreparedRequest, *arguments: Any, **named: Any) -> Response:
+            answer = super().send(request, *arguments, **named)
+            body, answer.raw = answer.raw, io.BytesIO(answer.raw.read(LARGEST))
+            body.close()  # nothing, if all of it was read
+            return answer
+
+    session = Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Bounded())
+    return session
+
+
 class _Spans:
     wanted = True
 
@@ -122,7 +150,7 @@ class _Spans:
         ):
             resource = resource.merge(Resource({"service.name": service}))
         self._provider = TracerProvider(resource=resource, id_generator=TraceIdOfRun(), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=_session())))
         self._tracer = self._provider.get_tracer("jobfac")
         self._open: dict[tuple[int, int], Span] = {}
 

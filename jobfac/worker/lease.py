@@ -217,7 +217,7 @@ class Lease:
                     self._lose()
             return None
         except Unreachable as error:
-            self._log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
+            self._log.outage("heartbeat failed", action="heartbeat_failed", reason=str(error))
             return None
         except Exception:  # the next heartbeat may succeed while the lease is still valid
             self._log.exception("heartbeat failed", action="heartbeat_failed")

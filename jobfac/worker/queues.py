@@ -38,6 +38,6 @@ class ServedQueues:
             found = self._database.query(claimable_queues, who.pools, who.labels, who.slots, retry_for=1.0)
             self.slots, self.closed = found
         except Unreachable as error:
-            self._log.warning("queues not read", action="turn_failed", reason=str(error))
+            self._log.outage("queues not read", action="turn_failed", reason=str(error))
             return False
         return True

@@ -66,7 +66,7 @@ class Shipper:
                         execution.process.sample()
                 behind = self.ship(executions)
             except Unreachable as error:
-                self._log.warning("output waits", action="ship_failed", reason=str(error))
+                self._log.outage("output waits", action="ship_failed", reason=str(error))
             except Exception:  # one program's output must not stop the shipping of the others
                 self._log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))

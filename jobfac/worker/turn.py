@@ -290,7 +290,7 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             db.transact(sequences.go_on, unfinished, name, retry_for=0)
             moved += len(unfinished)
     except Unreachable as error:  # the next turn or a scheduler repeats it
-        log.warning("runs not moved", action="move_failed", reason=str(error))
+        log.outage("runs not moved", action="move_failed", reason=str(error))
     except Exception:  # what is wrong with one sequence must not end the worker
         log.exception("runs not moved", action="move_failed")
     return moved

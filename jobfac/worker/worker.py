@@ -237,7 +237,7 @@ class Worker:
             self._lease.lost = True
             return
         except Unreachable as error:
-            self._log.warning("turn failed", action="turn_failed", reason=str(error))
+            self._log.outage("turn failed", action="turn_failed", reason=str(error))
             agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
             if isinstance(error, DatabaseDamaged) and self._phases.is_drain_over(time.monotonic()):
                 self._held.forget_all()  # the outcomes can never be stored, and the lease may last
@@ -283,7 +283,7 @@ class Worker:
             expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
             self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
-            self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
+            self._log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
 
     def _register_again(self) -> None:
@@ -310,7 +310,7 @@ class Worker:
         try:
             self._register(requeue)
         except Unreachable as error:
-            self._log.warning("cannot register", action="register_failed", reason=str(error))
+            self._log.outage("cannot register", action="register_failed", reason=str(error))
             agenda.not_before = time.monotonic() + RETRY_INTERVAL
             if self._phases.is_drain_over(time.monotonic()):
                 # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.

@@ -14,7 +14,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jobfac.api.serving.log_throttle import LogThrottle
+from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")

@@ -10,11 +10,11 @@ import uvicorn
 from jobfac.api.app import Site, create_app
 from jobfac.api.serving.connections import BATCH, LimitedListener, connection_limit, protocol
 from jobfac.api.serving.guard import LOOPBACK
-from jobfac.api.serving.log_throttle import OncePerMinute
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.errors import DatabaseReplaced
 from jobfac.settings import Settings, SettingsError
+from jobfac.telemetry.log_throttle import OncePerMinute
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")

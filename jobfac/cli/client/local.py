@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -257,8 +257,8 @@ class Local(LocalAdministration):
 
         return self._db.query(schedules.read_load, days)
 
-    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
-        """Hold this scope: start nothing new."""
+    def hold(self, scope: "Scope", reason: str, until: datetime | timedelta | None) -> "HoldView":
+        """Hold this scope: start nothing new. ``until``: a time, or how long from now on the database's clock."""
         from jobfac.operations import holds
 
         return holds.hold(self._db, self._by, scope, reason, until)

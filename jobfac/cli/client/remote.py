@@ -4,7 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -222,10 +222,10 @@ class Remote(RemoteAdministration):
     def load(self, days: int) -> LoadView:
         return self._api.view(LoadView, self._api.get("/v1/schedules/load", days=days))
 
-    def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
+    def hold(self, scope: Scope, reason: str, until: datetime | timedelta | None) -> HoldView:
         body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
         if until is not None:
-            body["until"] = until.isoformat()
+            body["until"] = until.isoformat() if isinstance(until, datetime) else f"{until.total_seconds():.3f}s"
         return self._api.view(HoldView, self._api.call("POST", "/v1/holds", repeatable=False, json=body))
 
     def release(self, hold_id: int) -> HoldView:

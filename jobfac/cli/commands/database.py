@@ -38,12 +38,19 @@ def _offer_snapshot(db: "Database") -> None:
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Compare the schema with the one that this program needs."""
+    """Compare the schema with the one that this program needs: its version, tables, columns and indexes."""
+    from jobfac.database.metadata import missing_parts
+    from jobfac.errors import incomplete_schema
+
     with database() as db:
         found, needed = db.version(), db.head()
+        missing = db.query(missing_parts) if found == needed else []
         if as_json:
-            print_json({"found": found, "needed": needed, "current": found == needed})
+            current = found == needed and not missing
+            print_json({"found": found, "needed": needed, "current": current, "missing": missing})
         db.check_schema()
+        if missing:
+            raise incomplete_schema(", ".join(missing))
         if not as_json:
             typer.echo(f"schema {found} is current")
 

@@ -12,6 +12,7 @@ from jobfac.cli import completion
 from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
 from jobfac.cli.rendering.printing import note
 from jobfac.cli.signals import on_signal, run_in_thread
+from jobfac.control_characters import check_name
 from jobfac.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
@@ -288,6 +289,10 @@ def _worker(
     for label in labels or []:
         if not all(label.partition("=")[::2]):
             fail(USAGE, f"--label must be K=V, such as zone=a, not '{label}'.")
+    try:
+        check_name(name or "")
+    except ValueError as error:
+        fail(USAGE, f"--name {error}.")
     if name and name != truncate_utf16(name, 200):
         fail(USAGE, f"--name must have at most 200 characters, not {len(name)}.")
     unignore_signals()

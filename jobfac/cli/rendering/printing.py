@@ -13,6 +13,7 @@ from jobfac.cli.rendering.fit import GAP, fit
 from jobfac.cli.rendering.text import cell, printable, printable_lines, text_of
 from jobfac.cli.streams import note as note
 from jobfac.cli.times import write_short
+from jobfac.control_characters import escape_quoted
 from jobfac.views.serialization import all_as_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def print_text(text: str) -> None:
 
 def print_json(document: Any) -> None:
     """Print an indented JSON document."""
-    print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    print_text(escape_quoted(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
 
 
 def print_list(rows: Sequence[Row], columns: Columns[Row], empty: str, as_json: bool) -> None:

@@ -8,8 +8,11 @@ Errors that pass by themselves, or when a DBA has helped, stop no role. Sources:
 connection errors" and "Database engine events and errors".
 """
 
+import copy
 import math
 import re
+import threading
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +50,58 @@ def give_up_after(connection: Any, seconds: float) -> None:
 def _discard_after_timeout(context: sa.ExceptionContext) -> None:
     if "timeout expired" in str(context.original_exception).lower():
         context.is_disconnect = True
+
+
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
+"""The shortest and the longest pause in seconds before the next login after a refused one."""
+
+
+def login_pause(refused_for: float) -> float:
+    """Return the pause in seconds before the next login, when logins have been refused for so many seconds.
+
+    A quarter of that: a failover that refuses logins for some seconds costs no worker its lease.
+    """
+    return min(max(FIRST_PAUSE, refused_for / 4), LAST_PAUSE)
+
+
+class LoginPause:
+    """Pauses between the logins of a process while the server refuses them: more of them would only lock the login out.
+
+    A connection that is wanted meanwhile fails at once, with the same error. Connections that are open are not
+    affected. ``_lock`` protects the other fields; times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._since = self._until = 0.0
+
+    def install(self, engine: sa.Engine) -> None:
+        """Make the engine's logins obey the pause."""
+        sa.event.listen(engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: sa.Dialect, record: Any, arguments: Any, named: Any) -> Any:
+        with self._lock:
+            now = time.monotonic()
+            if self._error is not None and now < self._until:
+                raise copy.copy(self._error)  # not itself: each thread adds its traceback to what it raises
+            if self._error is not None:
+                self._until = now + login_pause(now - self._since)  # one thread tries again
+        try:
+            connection = dialect.connect(*arguments, **named)
+        except Exception as error:
+            self._tried(None if is_transient(error) or refusal(error) is None else error)
+            raise
+        self._tried(None)
+        return connection
+
+    def _tried(self, error: Exception | None) -> None:
+        """Record that a login was refused with this error; None: it was not refused."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = now if self._error is None else self._since
+            self._until = now + login_pause(now - self._since)
+            self._error = None if error is None else copy.copy(error)
 
 
 TRANSIENT = frozenset(
@@ -105,17 +160,40 @@ PHRASES = (
     "The session has been terminated because",
     "error processing your request",
     "Not enough resources to process",
-    "Communication link failure",
-    "TCP Provider",
-    "timeout expired",
     "lock could not be had in time",
 )
 """Texts of the same errors, because exceptions of mssql-python contain no number."""
 
-BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
-"""SQLSTATEs of a connection that broke or could not be made."""
+PASSING = ("08001", "08003", "08004", "08007", "08S01", "40001", "HYT00", "HYT01", "IMC06")
+"""SQLSTATEs of a connection that broke or could not be made, of a timeout, and of a deadlock."""
 
-REFUSED = ("Login failed", "Cannot generate SSPI context", "is not able to access the database")
+NOT_AUTHORIZED = "28000"
+
+STATES = {
+    "Client unable to establish connection": "08001",
+    "Connection not open": "08003",
+    "Server rejected the connection": "08004",
+    "Connection failure during transaction": "08007",
+    "Communication link failure": "08S01",
+    "Invalid authorization specification": NOT_AUTHORIZED,
+    "Serialization failure": "40001",
+    "Timeout expired": "HYT00",
+    "Connection timeout expired": "HYT01",
+}
+"""SQLSTATEs by the texts that mssql-python has for them. Source: its module ``exceptions``."""
+
+UNNAMED = "An error occurred with SQLSTATE code: "
+"""The beginning of its text for any other SQLSTATE."""
+
+NUMBER = re.compile(r" \((-?\d+)\)(?= \(SQL|; \[\w{5}\] |$)")
+"""Where pyodbc puts an error's number: ``[SQLSTATE] text (number) (ODBC function); [SQLSTATE] text (number)``."""
+
+REFUSED = (
+    "Login failed",
+    "Logon failed for login",
+    "Cannot generate SSPI context",
+    "is not able to access the database",
+)
 """Texts of errors of a login that a DBA has to mend. A retry at once would only lock the login out."""
 
 
@@ -124,21 +202,26 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         return True
     numbers, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-    return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+    if numbers:  # they say it for certain; a text may quote the name of anything
+        return bool(numbers & TRANSIENT) or state in PASSING
+    return state in PASSING or any(phrase in text for phrase in PHRASES)
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return the text of the server if it refuses the login, or None."""
-    _, _, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    """Return the text of the server if it refuses the login, or None. It may be in the server's language."""
+    _, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
     at = [text.find(phrase) for phrase in REFUSED if phrase in text]
-    if not at:
+    if not at and state != NOT_AUTHORIZED:
         return None
-    return re.split(r" \(\d+\)|;", text[min(at) :])[0].rstrip(". ") + "; have a DBA look at the login and its user"
+    said = text[min(at) :] if at else text.partition("[SQL Server]")[2] or text
+    return re.split(r" \(\d+\)|;", said)[0].rstrip(". ") + "; have a DBA look at the login and its user"
 
 
 def error_parts(error: Any) -> tuple[frozenset[int], str, str]:
     """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them."""
-    text = " ".join(str(argument) for argument in getattr(error, "args", ()))
-    numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
-    state = str(error.args[0]) if getattr(error, "args", ()) else ""
-    return numbers, state, text
+    arguments = [str(argument) for argument in getattr(error, "args", ())]
+    text = " ".join(arguments)
+    if (named := getattr(error, "driver_error", None)) is not None:  # mssql-python
+        return frozenset(), STATES.get(named, named.removeprefix(UNNAMED)), text
+    numbers = frozenset(int(found) for found in NUMBER.findall(text))
+    return numbers, arguments[0] if arguments else "", text

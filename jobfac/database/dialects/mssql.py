@@ -35,6 +35,9 @@ class Mssql:
     poll_interval = 5.5  # with the report of each minute an idle scheduler sends 12 requests a minute
     gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
+    def __init__(self) -> None:
+        self._login_pause = answers.LoginPause()
+
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         driver = url.get_driver_name()
         _one_pool(driver)
@@ -52,6 +55,7 @@ class Mssql:
         sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings, driver))
         declare_types(engine)
         set_time_limit(engine)
+        self._login_pause.install(engine)
         return engine
 
     def create(self) -> None:

@@ -12,6 +12,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from jobfac.control_characters import REFUSED
 from jobfac.definitions.values import (
     Duration,
     Many,
@@ -34,10 +35,12 @@ def _read_short(value: Any) -> str:
 
 Short = Annotated[
     str,
-    PlainValidator(_read_short, json_schema_input_type=Annotated[str, Field(max_length=128)] | int),
+    PlainValidator(
+        _read_short, json_schema_input_type=Annotated[str, Field(max_length=128, pattern=rf"^[^{REFUSED}]*$")] | int
+    ),
     Field(title="text"),
 ]
-"""Text of at most 128 characters."""
+"""Text of at most 128 characters. ``checks`` refuses control characters, which a stored definition may have."""
 
 
 class Retry(Model):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from jobfac.control_characters import as_name
 from jobfac.definitions import DefinitionError, from_data
 from jobfac.importers.agent import schedules, sequences, steps
 from jobfac.importers.agent.model import Agent, Job, Remark, Schedule, Step
@@ -76,7 +77,7 @@ class Converter:
             name = _unique(_slug(step.step_name) or f"step-{step.step_id}", inside)
             names[step.step_id] = name
             children[step.step_id] = self._id(f"{job_id}.{name}", "job", 128)
-            child = self._program(job, step) | {"name": step.step_name[:128] or name}
+            child = self._program(job, step) | {"name": as_name(step.step_name[:128]) or name}
             if "category" in common:
                 child["category"] = common["category"]
             bodies[children[step.step_id]] = child
@@ -88,11 +89,11 @@ class Converter:
 
     def _common(self, job: Job, scheduled: list[tuple[Schedule, dict[str, Any]]]) -> dict[str, Any]:
         """Return the keys that jobs and sequences share."""
-        body: dict[str, Any] = {"name": job.name[:128], "already_running": "deny"}
+        body: dict[str, Any] = {"name": as_name(job.name[:128]), "already_running": "deny"}
         if job.description.strip().lower() not in EMPTY_DESCRIPTIONS:
             body["description"] = job.description.replace("\0", "")
         if job.category and not UNCATEGORIZED.fullmatch(job.category):
-            body["category"] = job.category[:128]
+            body["category"] = as_name(job.category[:128])
         taken: dict[str, int] = {}
         if scheduled:
             names = [_unique(_slug(schedule.name) or "schedule", taken) for schedule, _ in scheduled]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobfac.programs.files.mounts import Remote, mount_of, mounts
+from jobfac.programs.files.mounts import Remote, neighbours
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -213,7 +213,4 @@ class Places:
         waiting = [one.real for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
         if len(waiting) < OF_ONE_MOUNT:
             return False
-        points = [mount.point for mount in mounts()]
-        here = mount_of(inquiry.real, points)
-        others = sum(mount_of(path, points) == here for path in waiting) - inquiry.is_late
-        return others >= OF_ONE_MOUNT
+        return neighbours(inquiry.real, waiting) - inquiry.is_late >= OF_ONE_MOUNT

@@ -1,7 +1,7 @@
 """What people on duty do about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -43,8 +43,8 @@ def hold(visit: Visit) -> Response:
         raise Invalid("A hold applies to a pool, a category, a job or everything; choose one.")
     reason, lasts = visit.field("reason"), visit.field("lasts").strip()
     try:
-        until = datetime.now(UTC) + timedelta(seconds=float(read_duration(lasts))) if lasts else None
-    except (ValueError, OverflowError):
+        until = timedelta(seconds=read_duration(lasts)) if lasts else None
+    except ValueError:
         raise Invalid(f"'{lasts}' is not a duration: write 2h, or leave it empty.") from None
     limited = Scope() if scope == "everything" else Scope(**{scope: name})
     placed = holds.hold(visit.service.db, visit.by, limited, reason, until)

@@ -120,7 +120,7 @@ class Files:
         try:
             targets = self._db.query(read_targets, self._pools, retry_for=1.0)
         except Unreachable as error:
-            self._log.warning("files to watch for not read", action="watch_failed", reason=str(error))
+            self._log.outage("files to watch for not read", action="watch_failed", reason=str(error))
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
@@ -150,7 +150,7 @@ class Files:
                 self._say(watch, found.problems, now)
                 self._take(watch, watch.arrivals.observe(found.files, result.began), now, is_over)
             except Unreachable as error:
-                self._log.warning("files not started, retrying", action="watch_failed", reason=str(error))
+                self._log.outage("files not started, retrying", action="watch_failed", reason=str(error))
                 break
             except Exception:  # what is wrong with one target must not stop the others
                 self._log.exception("files not started, retrying", action="watch_failed", target=watch.target.name)

@@ -3,6 +3,7 @@
 One thread for all folders could not do this, because nothing ends a call to a file server that hangs. The number of
 threads is limited: ``AT_A_TIME`` scan, and a folder that has not answered for ``STUCK`` seconds makes room for another,
 up to ``MOST`` threads. So up to ``MOST - AT_A_TIME`` folders may hang, and the others wait ``STUCK`` seconds at most.
+At most ``OF_ONE_MOUNT`` threads wait for one mounted file system: a drive that hangs leaves threads for the others.
 """
 
 import queue
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
+from jobfac.programs.files.mounts import neighbours
+from jobfac.programs.files.places import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
@@ -76,6 +79,8 @@ class Lanes:
         self._waiting: dict[str, deque[str]] = {}
         self._pending: set[str] = set()
         self._since: dict[str, float] = {}
+        self._looks: dict[str, Inquiry] = {}  # of the lanes: they know the folder without links
+        self._put_off: dict[str, float] = {}  # until when folders wait whose file system does not answer others
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._is_closed = False
 
@@ -85,7 +90,8 @@ class Lanes:
                 if pattern not in self._pending:
                     self._pending.add(pattern)
                     self._waiting.setdefault(folder_of(pattern), deque()).append(pattern)
-            for folder in [one for one in self._waiting if one not in self._since][: self._room(now)]:
+            ready = (one for one in self._waiting if one not in self._since and self._put_off.get(one, now) <= now)
+            for folder in list(ready)[: self._room(now)]:
                 # A daemon thread, so that a folder that hangs does not keep the process alive.
                 thread = threading.Thread(target=self._run, args=(folder,), name=f"files {folder}", daemon=True)
                 self._since[folder] = now
@@ -97,7 +103,8 @@ class Lanes:
                     return now + NO_THREAD_PAUSE
             if self._waiting.keys() <= self._since.keys():
                 return None
-            return min((since + STUCK for since in self._since.values() if since + STUCK > now), default=None)
+            times = (*(since + STUCK for since in self._since.values()), *self._put_off.values())
+            return min((at for at in times if at > now), default=None)
 
     def _room(self, now: float) -> int:
         answering = sum(now < since + STUCK for since in self._since.values())
@@ -116,7 +123,7 @@ class Lanes:
 
     def stuck(self, now: float) -> Collection[str]:
         with self._lock:
-            return {folder for folder, since in self._since.items() if now >= since + STUCK}
+            return {folder for folder, since in self._since.items() if now >= since + STUCK} | self._put_off.keys()
 
     def close(self) -> bool:
         """Scan nothing more. Returns whether all threads have ended; a folder that does not answer keeps its own."""
@@ -126,6 +133,18 @@ class Lanes:
             return not self._since
 
     def _run(self, folder: str) -> None:
+        look = Inquiry([folder], self._is_silent, lambda: None)
+        with self._lock:
+            self._looks[folder] = look
+        look.run()
+        with self._lock:
+            self._put_off.pop(folder, None)
+            if not look.is_answered:
+                self._put_off[folder] = time.monotonic() + STUCK
+                self._end(folder)
+        if not look.is_answered:
+            self._events.wake()
+            return
         while (pattern := self._next(folder)) is not None:
             began = time.monotonic()
             found = self._scan(pattern)
@@ -139,7 +158,7 @@ class Lanes:
         with self._lock:
             if self._is_closed or not self._waiting.get(folder):
                 self._waiting.pop(folder, None)
-                del self._since[folder]
+                self._end(folder)
                 others_wait = bool(self._waiting.keys() - self._since.keys())
             else:
                 self._since[folder] = time.monotonic()
@@ -147,6 +166,17 @@ class Lanes:
         if others_wait:
             self._events.wake()
         return None
+
+    def _end(self, folder: str) -> None:
+        del self._since[folder], self._looks[folder]
+
+    def _is_silent(self, look: Inquiry) -> bool:
+        """Whether enough other lanes wait for the file system that this look has got to."""
+        now = time.monotonic()
+        with self._lock:
+            others = {folder: one for folder, one in self._looks.items() if one is not look}
+            waiting = [one.real for folder, one in others.items() if now >= self._since[folder] + STUCK]
+        return len(waiting) >= OF_ONE_MOUNT and neighbours(look.real, waiting) >= OF_ONE_MOUNT
 
     def _scan(self, pattern: str) -> Scan:
         try:

@@ -1,8 +1,54 @@
 """Which of SQL Server's errors pass, and which login is refused."""
 
 import pytest
+from mssql_python.exceptions import raise_exception
 
+from jobfac.database.dialects.answers import NOT_AUTHORIZED, PASSING, STATES, error_parts
 from jobfac.database.dialects.mssql import Mssql
+
+SAID = "[Microsoft][ODBC Driver 18 for SQL Server][SQL Server]"
+
+
+def of_mssql_python(state: str, text: str = "Something.") -> Exception:
+    """Return the exception of mssql-python for a SQLSTATE, made as the driver makes it."""
+    with pytest.raises(Exception, match="Driver Error") as caught:
+        raise_exception(state, SAID + text)
+    return caught.value
+
+
+@pytest.mark.parametrize("state", [*STATES.values(), *PASSING, "42000", "23000", "IMC06"])
+def test_the_state_of_an_error_is_read_from_what_mssql_python_makes_of_it(state: str) -> None:
+    error = of_mssql_python(state)
+    assert Mssql().is_transient(error) == (state in PASSING)
+    if state in (*STATES.values(), *PASSING):
+        assert error_parts(error)[1] == state
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "passes"),
+    [
+        ("40001", "Transaktion wurde als Deadlockopfer ausgewählt. (1205) (SQLExecDirectW)", True),
+        ("42000", "The log is full. (9002) (SQLExecDirectW); [01000] [Microsoft]Ended. (3621)", True),
+        ("42000", "Ended. (3621) (SQLExecDirectW); [42000] [Microsoft]The log is full. (9002)", True),
+        ("HY000", "Not now. (701) (SQLSetConnectAttr(SQL_ATTR_AUTOCOMMIT))", True),
+        ("23000", "Cannot insert the key 'import (1205) of today'. (2627) (SQLExecDirectW)", False),
+        ("42000", "The job 'Cannot open database' is no job. (50003) (SQLExecDirectW)", False),
+    ],
+)
+def test_the_number_of_an_error_is_read_where_pyodbc_puts_it(state: str, text: str, passes: bool) -> None:
+    assert Mssql().is_transient(Exception(state, f"[{state}] {SAID}{text}")) == passes
+
+
+def test_a_number_in_a_name_is_none_of_mssql_python() -> None:
+    assert not Mssql().is_transient(of_mssql_python("23000", "Cannot insert the key 'import (1205)'"))
+
+
+def test_a_login_that_is_refused_in_another_language_is_recognised() -> None:
+    text = "Fehler bei der Anmeldung für den Benutzer 'j'."
+    shown = "Fehler bei der Anmeldung für den Benutzer 'j'; have a DBA look at the login and its user"
+    assert Mssql().lasting_fault(of_mssql_python(NOT_AUTHORIZED, text)) == shown
+    of_pyodbc = Exception(NOT_AUTHORIZED, f"[{NOT_AUTHORIZED}] {SAID}{text} (18456) (SQLDriverConnect)")
+    assert Mssql().lasting_fault(of_pyodbc) == shown
 
 
 @pytest.mark.parametrize(
@@ -42,5 +88,5 @@ def test_transient_errors_are_recognised_by_their_text(text: str) -> None:
     ],
 )
 def test_a_refused_login_is_a_sentence_and_is_not_retried_at_once(text: str, shown: str | None) -> None:
-    found = Mssql().lasting_fault(Exception("28000", text))
+    found = Mssql().lasting_fault(Exception("42000", text))
     assert found == shown if shown is None else (found or "").startswith(shown)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import sqlite
+from jobfac.database.dialects import answers, sqlite
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
@@ -304,3 +304,40 @@ def test_a_missing_permission_is_reported_in_a_sentence(db: Database, faults: Fa
     faults('error 229 matching "jobfac.job" at 1')
     with pytest.raises(Unreachable, match="permission was denied"):
         db.query(lambda conn: conn.execute(sa.select(job.c.id)).all())
+
+
+@ON_MSSQL
+def test_a_process_whose_login_is_refused_asks_again_after_a_pause(
+    db: Database, tds: Any, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def works(number: int) -> bool:
+        try:
+            return db.single(work) if number % 2 else db.transact(work)
+        except Unreachable as error:
+            return "Login failed for user 'sa'; have a DBA look at the login" not in str(error)
+
+    def work(conn: sa.Connection) -> bool:
+        return bool(conn.execute(sa.select(sa.literal(1))).scalar())
+
+    def refused() -> int:
+        return int(tds.stats()["faults"][0]["fired"])
+
+    pauses = [0.0]
+    monkeypatch.setattr(answers, "login_pause", lambda seconds: pauses[-1])
+    db.close()
+    faults("error 18456 login always")
+    assert (works(0), works(1), refused()) == (False, False, 2), "there is no pause"
+    pauses.append(3600.0)
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(works, range(40)))
+    assert refused() == 3, "one of them asks, the others take its answer"
+    pauses.append(0.0)
+    db.dialect._login_pause._until = 0.0  # type: ignore[attr-defined]
+    assert (works(0), refused()) == (False, 4)
+    faults()
+    assert works(0)
+    assert works(1)
+
+
+def test_the_pause_between_refused_logins_grows_with_the_outage() -> None:
+    assert [*map(answers.login_pause, (0.0, 2.0, 20.0, 100.0, 10_000.0))] == [1.0, 1.0, 5.0, 25.0, 60.0]

@@ -16,6 +16,7 @@ from jobfac import definitions
 from jobfac.database import locks, tables
 from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database, _config, write_script
+from jobfac.database.metadata import missing_parts
 from jobfac.errors import Refused
 from jobfac.operations import holds, notes
 from jobfac.operations.caller import Caller
@@ -199,14 +200,23 @@ def test_a_lease_in_the_first_schema_holds_up_an_upgrade(tmp_path: Path) -> None
 
 def test_an_upgrade_creates_every_table_and_index(db: Database) -> None:
     schema = tables.SCHEMA if db.dialect.name == "mssql" else None
+    assert db.query(missing_parts) == []
     with db.read() as conn:
         inspector = sa.inspect(conn)
-        assert {t.name for t in tables.metadata.sorted_tables} <= set(inspector.get_table_names(schema=schema))
         for table in tables.metadata.sorted_tables:
-            found = {index["name"] for index in inspector.get_indexes(table.name, schema=schema)}
-            assert {index.name for index in table.indexes} <= found
             columns = {column["name"] for column in inspector.get_columns(table.name, schema=schema)}
             assert columns == set(table.c.keys())
+
+
+def test_missing_tables_columns_and_indexes_are_named(db: Database) -> None:
+    (found,) = (index for index in tables.run.indexes if index.name == "ix_run_start_key")
+    prefix = f"{tables.SCHEMA}." if db.dialect.name == "mssql" else ""
+    with db.begin() as conn:
+        conn.exec_driver_sql(f"ALTER TABLE {prefix}start_url DROP COLUMN revoked_by")
+        tables.session_end.drop(conn)
+        found.drop(conn)
+    missing = ["the column start_url.revoked_by", "the index ix_run_start_key", "the table session_end"]
+    assert sorted(db.query(missing_parts)) == missing
 
 
 def test_an_unknown_state_is_refused(db: Database) -> None:

@@ -201,3 +201,16 @@ def test_a_key_has_a_name_and_no_blank_category(served: Served) -> None:
         assert (answer.status_code, "must not be blank" in answer.json()["detail"]) == (422, True)
     with pytest.raises(Invalid, match="A category must not be blank"):
         keys.create(served.db, Caller("me"), "a", Role.VIEWER, categories=[""])
+
+
+def test_what_is_named_has_a_name_of_one_line(served: Served) -> None:
+    """A name with a line end or a change of direction would forge what lists and the audit show."""
+    served.define("job", command=["true"])
+    for path, body in (
+        ("/v1/keys", {"role": "viewer", "name": "a\nb"}),
+        ("/v1/keys", {"role": "viewer", "name": "a", "categories": ["a\u202eb"]}),
+        ("/v1/jobs/job/urls", {"name": "a\x9bb"}),
+        ("/v1/jobs/job/urls", {"name": "a\u2028b"}),
+    ):
+        answer = served.admin.post(path, json=body)
+        assert (answer.status_code, "must be one line of text" in answer.json()["detail"]) == (422, True), body

@@ -65,7 +65,7 @@ def test_a_hundred_hung_folders_of_one_drive_delay_no_other(
     tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch, drive: str, also_asked: bool
 ) -> None:
     mounted = [mounts.Mount("/", "ext4"), mounts.Mount(str(tmp_path / "hung"), "nfs4")]
-    monkeypatch.setattr(places, "mounts", lambda: mounted)
+    monkeypatch.setattr(mounts, "mounts", lambda: mounted)
     (tmp_path / "link").symlink_to("hung")
     asked = places.Places(lambda: None)
     for number in range(100):

@@ -1,5 +1,7 @@
 """Holds, notes, acknowledgement and versions over HTTP, on every engine."""
 
+from datetime import datetime, timedelta
+
 import pytest
 import sqlalchemy as sa
 
@@ -41,6 +43,12 @@ def test_a_hold_is_placed_listed_and_released(served_everywhere: Served) -> None
     for scope in ("pool", "category", "job"):  # a variable without a value must not hold everything
         answer = served.operator.post("/v1/holds", json={scope: None, "reason": "r"})
         assert (answer.status_code, "leave out all three" in answer.text) == (422, True)
+    for until in ("90m", "1h30m"):
+        brief = served.operator.post("/v1/holds", json={"reason": "r", "until": until}).json()
+        lasts = datetime.fromisoformat(brief["until"]) - datetime.fromisoformat(brief["created_at"])
+        assert abs(lasts - timedelta(minutes=90)) < timedelta(minutes=1)
+    for wrong in (7200, "soon", "0s", "1000000d"):
+        assert served.operator.post("/v1/holds", json={"reason": "r", "until": wrong}).status_code in (409, 422)
     assert served.operator.delete("/v1/holds/99").status_code == 404
     limited = served.client(served.key(Role.OPERATOR, ["etl"]))
     assert limited.post("/v1/holds", json={"reason": "r"}).status_code == 403

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +128,7 @@ MISTAKES: dict[tuple[str, ...], int] = {
     ("apply", "missing.yaml"): 2,
     ("start", "alone", "--key", ""): 2,
     ("worker", "--name", "n" * 201): 2,
+    ("worker", "--name", "a\nb"): 2,
     ("worker", "--label", "zone"): 2,
     ("worker", "--label", "=a"): 2,
     ("keys", "create", "--role", "viewer", "--expires", "0"): 2,
@@ -299,6 +301,16 @@ def test_a_missing_schema_is_reported_with_the_remedy(sqlite_factory: Factory, t
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
     for words in (("jobs", "list"), ("worker",), ("scheduler",), ("api",)):
         assert "jobfac db upgrade" in sqlite_factory.run(*words, code=5).stderr, words
+
+
+def test_a_part_that_the_schema_lacks_is_named(sqlite_factory: Factory, tmp_path: Path) -> None:
+    assert sqlite_factory.json("db", "check")["missing"] == []
+    with sqlite3.connect(tmp_path / "jobfac.db") as conn:
+        conn.execute("DROP INDEX ix_run_start_key")
+    said = sqlite_factory.run("db", "check", code=5).stderr
+    assert "A part of the database's schema is missing (the index ix_run_start_key); restore it from a backup" in said
+    found = json.loads(sqlite_factory.run("db", "check", "--json", code=5).stdout)
+    assert (found["current"], found["missing"]) == (False, ["the index ix_run_start_key"])
 
 
 def test_keys_make_a_start_repeatable(sqlite_factory: Factory) -> None:

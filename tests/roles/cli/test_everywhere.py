@@ -37,7 +37,7 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "start": (Way.WORKS, ["hello"]),
     "stop": (Way.WORKS, ["--job", "hello", "--all"]),
     "retry": (Way.WORKS, [RUN]),
-    "hold": (Way.WORKS, ["--job", "bad", "--reason", "why"]),
+    "hold": (Way.WORKS, ["--job", "bad", "--reason", "why", "--until", "1h30m"]),
     "release": (Way.WORKS, ["1"]),
     "holds": (Way.SAME, ["--json"]),
     "note": (Way.WORKS, [RUN, "what was done"]),

@@ -1,12 +1,32 @@
 """The commands of the people on duty: holds, notes, versions, and questions before something is taken away."""
 
 import json
+from datetime import datetime, timedelta, tzinfo
+from typing import Self
 
 import pytest
 
 from jobfac.cli import common
 from jobfac.cli.commands import runs as command
+from jobfac.cli.commands.duty import operating
 from tests.support.factory import Factory, wait_for
+
+
+class Fast(datetime):
+    """The clock of a machine that is a day fast."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=1)
+
+
+def test_the_duration_of_a_hold_counts_on_the_clock_of_the_database(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operating, "datetime", Fast)
+    placed = sqlite_factory.json("hold", "--reason", "why", "--until", "2h")
+    lasts = datetime.fromisoformat(placed["until"]) - datetime.fromisoformat(placed["created_at"])
+    assert abs(lasts - timedelta(hours=2)) < timedelta(minutes=1)
 
 
 def test_a_hold_from_its_command_to_its_release(sqlite_factory: Factory) -> None:

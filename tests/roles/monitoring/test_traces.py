@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -130,6 +132,39 @@ def test_only_the_standard_variables_enable_traces(
     spans = traces.begin("worker")
     spans.close()
     assert (type(spans).__name__ == "_Spans") == wanted
+
+
+def test_no_more_than_the_beginning_of_a_long_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    piece, pieces = b"x" * 2**20, 64
+    sent: list[int] = []
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(piece) * pieces))
+            self.end_headers()
+            try:
+                for _ in range(pieces):
+                    sent.append(self.wfile.write(piece))
+            except OSError:  # the sender has closed the connection
+                self.close_connection = True
+            over.set()
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        found = traces.begin("worker")
+        found._root("start job", 1, datetime.now(UTC), 1).end()  # type: ignore[attr-defined]
+        found.close()
+        assert over.wait(30)
+        server.shutdown()
+        thread.join()
+    assert len(sent) < pieces / 2, "what the sockets buffer, at most"
 
 
 def python(script: str, **environment: str) -> str:

@@ -1,5 +1,6 @@
 """Printing: values become text by their type, and texts from programs cannot control the terminal."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -75,6 +76,14 @@ def test_json_is_one_document_without_escaped_letters(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == '{\n  "name": "Ärger"\n}\n'
 
 
+def test_json_shows_no_character_that_controls_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "a\u202eb\u2066c\x9bd\x7fe\u2028 مرحبا 😀"
+    print_json({text: [text]})
+    shown = capsys.readouterr().out
+    assert shown.replace("\n", "").isprintable()
+    assert json.loads(shown) == {text: [text]}
+
+
 def test_a_table_has_a_line_for_each_row_or_says_that_it_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     columns: Columns[Line] = {"id": "id", "what": lambda line: line.text.upper()}
     print_table([Line(1, "one"), Line(2, "two")], columns, "nothing there")
@@ -127,3 +136,4 @@ def test_output_of_a_program_controls_no_more_of_a_terminal_than_its_colours() -
     assert for_terminal(b"\x1b]0;title\x07\x1b[2J\xc2\x9b2J\x1b[31\x1b") == (
         b"\\x1b]0;title\\x07\\x1b[2J\\x9b2J\\x1b[31\\x1b"
     )
+    assert for_terminal("a\u202eb\u2069 \u2065\u200f".encode()) == "a\\u202eb\\u2069 \u2065\u200f".encode()

@@ -209,6 +209,14 @@ def test_enabled_is_written_to_yaml_but_not_stored() -> None:
     assert loads(dump(off)) == off
 
 
+def test_characters_that_change_the_direction_of_text_are_escaped_in_yaml() -> None:
+    body = {"command": ["x"], "description": "a \u202e b\nc \u2066 \x9b", "environment": {"k\u202e": "v"}}
+    written = dump(from_data({"jobs": {"a": body}}))
+    assert written.replace("\n", "").isprintable()
+    assert dump(loads(written)) == written
+    assert loads(written).jobs["a"].description == body["description"]
+
+
 def test_defaults_of_a_category_are_read() -> None:
     definitions = loads("jobs: {}\ndefaults: {finance: {notify: [{on: failed, to: {email: a@example.org}}]}}")
     assert definitions.defaults["finance"].notify[0].on == ("failed",)

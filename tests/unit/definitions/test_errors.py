@@ -171,6 +171,29 @@ def test_schedules_of_the_same_name_are_refused() -> None:
     assert sentences(text) == ["line 2: job 'j': schedules[1] has the name '2' of schedules[0]; rename it"]
 
 
+@pytest.mark.parametrize("sign", ["\n", "\t", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"])
+def test_a_name_is_one_line_without_control_characters(sign: str) -> None:
+    name = f"a{sign}b"
+    says = f"must be one line of text without control characters, but has {sign!r} at position 2"
+    for body, field in (
+        ({"name": name}, "name"),
+        ({"category": name}, "category"),
+        ({"concurrency": {"key": name}}, "concurrency.key"),
+    ):
+        with pytest.raises(DefinitionError) as caught:
+            from_data({"jobs": {"j": {"command": ["x"], **body}}})
+        assert str(caught.value) == f"job 'j': {field} {says}"
+        assert from_canonical("j", {"command": ["x"], **body}), "an earlier version may have stored it"
+    with pytest.raises(DefinitionError) as caught:
+        from_data({"defaults": {name: {"notify": []}}})
+    assert str(caught.value) == f"defaults: the name of a category {says}"
+
+
+@pytest.mark.parametrize("text", ["naïve 😀 岸", "مرحبا", "a\u200db", "a\u00adb"])
+def test_a_name_may_be_of_any_script(text: str) -> None:
+    assert from_data({"jobs": {"j": {"command": ["x"], "name": text, "category": text}}}).jobs["j"].name == text
+
+
 def test_an_invalid_stored_definition_names_its_job() -> None:
     with pytest.raises(DefinitionError, match=r"^job 'j': priority must be a whole number"):
         from_canonical("j", {"command": ["x"], "priority": "high"})

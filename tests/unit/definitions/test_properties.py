@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobfac.control_characters import as_name
 from jobfac.definitions import canonical, dump, from_canonical, from_data, loads
 from jobfac.definitions.document import read_document, write_document
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
@@ -103,7 +104,7 @@ scripts = mapping(
     },
 )
 OPTIONAL: dict[str, Any] = {
-    "name": words,
+    "name": words.map(as_name),
     "description": texts,
     "environment": st.dictionaries(ids, st.one_of(texts, secrets), max_size=3),
     "labels": st.dictionaries(ids, texts, max_size=3),

@@ -54,6 +54,22 @@ def test_text_quotes_ambiguous_values(capsys: pytest.CaptureFixture[str]) -> Non
     assert line.endswith(r"warning  turn failed  action=turn_failed reason='no\x1b[2J host' left_out=0")
 
 
+def test_an_outage_is_one_line_a_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(Settings(log_format="json"))
+    log, now = logger("jobfac.test").bind(worker="w1"), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for now[0] in (1000.0, 1000.5, 1059.9, 1060.0, 1061.0):
+        log.outage("turn failed", action="turn_failed", reason="Login failed")
+    log.outage("turn failed", action="turn_failed", reason="no answer")
+    log.bind(worker="w2").outage("turn failed", action="turn_failed", reason="Login failed")
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["worker"], one["reason"], one.get("left_out")) for one in found] == [
+        ("w1", "Login failed", None), ("w1", "Login failed", 2),
+        ("w1", "no answer", None), ("w2", "Login failed", None),
+    ]  # fmt: skip
+    assert {one["level"] for one in found} == {"warning"}
+
+
 def test_a_role_does_not_import_rich_for_its_log() -> None:
     program = "import sys, jobfac.telemetry.logs; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

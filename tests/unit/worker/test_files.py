@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.programs.files import mounts
+from jobfac.programs.files.places import OF_ONE_MOUNT
 from jobfac.worker.files import lanes, scanning
 from jobfac.worker.files.arrivals import REMEMBERED, Arrivals
 from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
@@ -158,3 +160,40 @@ def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) ->
     for thread in hung():
         thread.join(30)
     assert scanner.close()
+
+
+def test_the_folders_of_one_drive_that_hangs_leave_threads_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gate = threading.Event()
+
+    def answer(pattern: str) -> Scan:
+        assert not pattern.startswith("/drive/") or gate.wait(60)
+        return Scan({}, frozenset(), [])
+
+    def hung() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name.startswith("files /drive")]
+
+    table = tmp_path / "mountinfo"
+    table.write_text("".join(f"1 1 0:1 / {point} rw - nfs4 x rw\n" for point in ("/", "/drive")))
+    monkeypatch.setattr(mounts, "TABLE", table)
+    monkeypatch.setattr(lanes, "scan", answer)
+    monkeypatch.setattr(lanes, "STUCK", 0.2)
+    scanner = lanes.Lanes(NoEvents())
+    of_drive = [f"/drive/{number}/*" for number in range(lanes.MOST)]
+    found: list[str] = []
+
+    def turn(*wanted: str) -> bool:
+        scanner.begin(wanted, time.monotonic())
+        found.extend(one.pattern for one in scanner.results())
+        return len(hung()) <= 2 * OF_ONE_MOUNT
+
+    try:
+        wait_for(lambda: turn(*of_drive) and len(scanner.stuck(time.monotonic())) == lanes.MOST, "none answers")
+        turn("/other/*")
+        wait_for(lambda: turn() and found == ["/other/*"], "the other one is scanned")
+        wait_for(lambda: len(hung()) == OF_ONE_MOUNT, "the rest wait without threads")
+    finally:
+        gate.set()
+    wait_for(lambda: turn() and set(found) == {*of_drive, "/other/*"}, "all are scanned when the drive answers")
+    wait_for(scanner.close, "all threads have ended")

@@ -7,6 +7,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
+from jobfac.control_characters import REFUSED
 from jobfac.operations import keys as operations
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
@@ -20,10 +21,12 @@ Name = Annotated[
     Field(
         max_length=128,
         pattern=r"^[^\x00]*$",
-        json_schema_extra={"pattern": r"^([^\x00]*[^\x00\s][^\x00]*)?$"},
+        json_schema_extra={"pattern": rf"^([^{REFUSED}]*[^{REFUSED}\s][^{REFUSED}]*)?$"},
     ),
 ]
-Category = Annotated[parameters.Word, Field(json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"})]
+Category = Annotated[
+    parameters.Word, Field(json_schema_extra={"pattern": rf"^[^{REFUSED}]*[^{REFUSED}\s][^{REFUSED}]*$"})
+]
 
 
 class KeyBody(parameters.Body):

@@ -14,6 +14,7 @@ from jobfac.api.resources.calls import signatures
 from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.api.validation import RawBody
+from jobfac.control_characters import REFUSED
 from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import DefinitionError
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
@@ -42,7 +43,10 @@ GONE = "There is no such start URL, or it was revoked; {way} makes one."
 class UrlBody(parameters.Body):
     """``name``: who calls, in events and in the audit."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$")] = "caller"
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$", json_schema_extra={"pattern": rf"^[^{REFUSED}]*$"}),
+    ] = "caller"
 
 
 @ENDPOINTS.add("GET", "/v1/jobs/{job}/urls", role=Role.ADMIN, responses={200: models.StartUrls}, errors=(404,))

@@ -1,7 +1,7 @@
 """hold, release, holds, note, approve: what the people on duty do."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -47,10 +47,10 @@ def hold(
     )
 
 
-def _ahead(text: str) -> datetime:
+def _ahead(text: str) -> datetime | timedelta:
     """A time, or a duration from now."""
     if re.fullmatch(r"[\d.]+[a-z]+.*", text):
-        return datetime.now(UTC) + timedelta(seconds=seconds(text, "--until"))
+        return timedelta(seconds=seconds(text, "--until"))
     return instant(text, "--until")
 
 

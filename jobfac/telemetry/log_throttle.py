@@ -1,4 +1,4 @@
-"""A rate limit for log lines that clients can cause: one a minute for each cause."""
+"""A rate limit for log lines that repeat: one a minute for each cause."""
 
 import logging
 import threading
