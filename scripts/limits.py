@@ -2,9 +2,9 @@
 
     python scripts/limits.py
 
-The limits: a Python file has at most 350 lines (migrations, which are generated, excepted), a function at most 50, a
-folder of ``jobfac`` at most 15 modules, a folder of ``tests`` or ``scripts`` at most 15 files, and ``jobfac`` itself at
-most eight loose modules. The exit code is 1 if something is larger; each excess is a line.
+The limits: a Python file has at most 350 lines, a function at most 50, a folder of ``jobfac``, ``tests`` or ``scripts``
+at most 15 files, and ``jobfac`` itself at most eight loose modules. Migrations, which are generated, and the pages of
+the guide are excepted. The exit code is 1 if something is larger; each excess is a line.
 """
 
 import ast
@@ -20,6 +20,7 @@ FUNCTION_LINES = 50
 FOLDER_FILES = 15
 LOOSE_MODULES = 8
 GENERATED = "jobfac/database/migrations/versions/"
+GUIDE = "jobfac/guide/"
 OPEN: set[str] = set()
 """Known excesses, which do not fail the check. Remove an entry when its excess is gone. Do not add entries."""
 
@@ -56,13 +57,12 @@ def _in_folders(paths: list[str]) -> Iterator[Excess]:
     counted = [
         name
         for name in paths
-        if name.startswith(("tests/", "scripts/"))
-        or (name.startswith("jobfac/") and name.endswith(".py") and not name.startswith(GENERATED))
+        if name.startswith(("jobfac/", "tests/", "scripts/")) and not name.startswith((GENERATED, GUIDE))
     ]
     for folder, number in sorted(Counter(str(Path(name).parent) for name in counted).items()):
         if number > FOLDER_FILES:
             yield Excess(f"{folder}/", f"{folder}/ has {number} files at one level; at most {FOLDER_FILES}")
-    loose = [name for name in counted if Path(name).parent == Path("jobfac") and not Path(name).name.startswith("__")]
+    loose = [name for name in counted if Path(name).match("jobfac/*.py") and not Path(name).name.startswith("__")]
     if len(loose) > LOOSE_MODULES:
         sentence = f"jobfac/ has {len(loose)} loose modules; at most {LOOSE_MODULES}: {', '.join(loose)}"
         yield Excess("jobfac", sentence)

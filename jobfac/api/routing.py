@@ -1,4 +1,4 @@
-"""The route table: an ``Endpoint`` declares a method of a path, and the parameters of its handler declare its input.
+"""The route table: a decorator declares a handler for a method of a path, and its parameters declare the input.
 
 The routes, the OpenAPI document and the tests of roles are derived from the table.
 """
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -50,6 +50,8 @@ class Id(Convertor[int]):
 
 register_url_convertor("id", Id())
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -61,6 +63,10 @@ class Service:
     traces: Traces
     readiness: Readiness
     public_url: str = ""
+
+    def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Read from the database: ``work`` gets a connection and the arguments."""
+        return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,10 @@ class ApiRequest:
     def db(self) -> Database:
         """The database of the service."""
         return self.service.db
+
+    def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """As that of the service."""
+        return self.service.read(work, *arguments, **named)
 
     def is_accepted(self) -> bool:
         """Whether its key or session is still valid: a request may last for hours."""
@@ -102,9 +112,10 @@ class ApiResponse(NamedTuple):
 
 
 Handler = Callable[..., ApiResponse | Response | Awaitable[ApiResponse | Response]]
+H = TypeVar("H", bound=Handler)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Endpoint:
     """A method of a path.
 
@@ -130,12 +141,12 @@ class Endpoint:
     method: str
     path: str
     handler: Handler
-    role: Role | None = Role.VIEWER
-    unrestricted: bool = False
-    body_required: bool = True
-    responses: Mapping[int, Any] = field(default_factory=dict)
-    media_types: Mapping[str, Any] = field(default_factory=dict)
-    errors: tuple[int, ...] = ()
+    role: Role | None
+    unrestricted: bool
+    body_required: bool
+    responses: Mapping[int, Any]
+    media_types: Mapping[str, Any]
+    errors: tuple[int, ...]
     parameters: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +183,32 @@ class Endpoint:
         text = inspect.getdoc(self.handler)
         assert text, f"the handler of {self.method} {self.path} has no docstring"
         return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+class Endpoints(list[Endpoint]):
+    """The endpoints of a module."""
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        role: Role | None = Role.VIEWER,
+        unrestricted: bool = False,
+        body_required: bool = True,
+        responses: Mapping[int, Any] = {},
+        media_types: Mapping[str, Any] = {},
+        errors: tuple[int, ...] = (),
+    ) -> Callable[[H], H]:
+        """Return the decorator that adds its handler. The arguments are the attributes of ``Endpoint``."""
+
+        def declare(handler: H) -> H:
+            self.append(
+                Endpoint(method, path, handler, role, unrestricted, body_required, responses, media_types, errors)
+            )
+            return handler
+
+        return declare
 
 
 def _parameters(handler: Handler, path: str) -> Mapping[str, Any]:

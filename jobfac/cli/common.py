@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from jobfac.bounded_files import MOST
 from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
 from jobfac.cli.streams import NOT_UTF8 as NOT_UTF8
@@ -24,6 +23,7 @@ from jobfac.errors import UNREACHABLE as UNREACHABLE
 from jobfac.errors import UNSUCCESSFUL as UNSUCCESSFUL
 from jobfac.errors import USAGE as USAGE
 from jobfac.errors import JobfacError
+from jobfac.files.bounded import MOST
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ MAX_ID = 2**63 - 1
 """The greatest id."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
+JobId = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 

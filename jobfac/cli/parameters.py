@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from jobfac.bounded_files import read_text
 from jobfac.cli.common import NOT_UTF8, USAGE, fail, read_stdin
+from jobfac.files.bounded import read_text
 
 
 def read_settings(pairs: list[str], file: str | None) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""The options that say which runs, of `runs list`, `retry` and `stop`."""
+"""The options that say which runs, of `runs list`, `retry`, `stop` and `ack`."""
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,38 +15,34 @@ if TYPE_CHECKING:
     from jobfac.store.history.search import Filter
 
 Job = Annotated[str | None, typer.Option(help="Only runs of this job.", autocompletion=completion.jobs)]
-States = Annotated[
-    list[str] | None,
-    typer.Option("--state", help="Only runs in this state; may be repeated.", autocompletion=completion.states),
-]
-Category = Annotated[
-    str | None, typer.Option(help="Only runs of jobs of this category.", autocompletion=completion.categories)
-]
-WorkerName = Annotated[
-    str | None,
-    typer.Option("--worker", help="Only runs that this worker executed last.", autocompletion=completion.workers),
-]
 Since = Annotated[str | None, typer.Option(help="Only runs created since this time: 2h, yesterday, a day, or a time.")]
 Until = Annotated[str | None, typer.Option(help="Only runs created before this time, or up to the end of this day.")]
-InSequence = Annotated[
-    int | None, typer.Option("--sequence", min=1, metavar="RUN", help="Only runs of this sequence run.")
-]
-Key = Annotated[str | None, typer.Option(help="Only runs started with this key.")]
-TextOption = Annotated[
-    str | None, typer.Option("--text", help="Only runs with this text in the job, the reason, a message or the key.")
-]
 
 
 def selection(
-    job: str | None,
-    states: list[str] | None,
-    category: str | None,
-    worker: str | None,
-    since: str | None,
-    until: str | None,
-    sequence: int | None,
-    key: str | None,
-    text: str | None,
+    *,
+    job: Job = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only runs in this state; may be repeated.", autocompletion=completion.states),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="Only runs of jobs of this category.", autocompletion=completion.categories)
+    ] = None,
+    worker: Annotated[
+        str | None,
+        typer.Option("--worker", help="Only runs that this worker executed last.", autocompletion=completion.workers),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    sequence: Annotated[
+        int | None, typer.Option("--sequence", min=1, metavar="RUN", help="Only runs of this sequence run.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Only runs started with this key.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="Only runs with this text in the job, the reason, a message or the key."),
+    ] = None,
 ) -> "Filter":
     """Return the filter that the options describe."""
     from jobfac.store.history.search import Filter
@@ -62,3 +61,18 @@ def selection(
         key=key,
         text=text,
     )
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the parameter ``wanted`` of a command with the options of ``selection``, and give it their filter."""
+    options, own = inspect.signature(selection).parameters, inspect.signature(command)
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in options}
+        command(wanted=selection(**chosen), **values)
+
+    shown = [one for name, kept in own.parameters.items() for one in (options.values() if name == "wanted" else [kept])]
+    call.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in shown}
+    return call

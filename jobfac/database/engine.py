@@ -299,10 +299,6 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise self._unreachable(error) from error
 
-    def script(self, out: Any) -> None:
-        """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
-        write_script(self.dialect.name, out)
-
 
 def write_script(engine: str, out: Any, since: str | None = None) -> None:
     """Write the SQL of an upgrade to ``out``; ``engine`` is mssql or sqlite. Needs no driver.

@@ -24,39 +24,11 @@ from jobfac.states import (
 )
 
 __all__ = [
-    "KEY_LENGTH",
-    "SCHEMA",
-    "UNCOUNTED",
-    "api_key",
-    "arrived_file",
-    "attempt",
-    "audit",
-    "category",
-    "daily",
-    "daily_worker",
-    "expectation",
-    "job",
-    "job_version",
-    "metadata",
-    "note",
-    "notification",
-    "outbox_event",
-    "queue",
-    "run",
-    "run_event",
-    "run_output",
-    "schedule",
-    "scheduler",
-    "session_end",
-    "session_key",
-    "start_hold",
-    "start_url",
-    "upstream",
-    "upstream_end",
-    "visit",
-    "worker",
-    "worker_lease",
-]
+    "KEY_LENGTH", "SCHEMA", "UNCOUNTED", "api_key", "arrived_file", "attempt", "audit", "category", "daily",
+    "daily_worker", "expectation", "job", "job_version", "metadata", "note", "notification", "outbox_event", "queue",
+    "run", "run_event", "run_output", "schedule", "scheduler", "session_end", "session_key", "start_hold", "start_url",
+    "upstream", "upstream_end", "visit", "worker", "worker_lease",
+]  # fmt: skip
 
 KEY_LENGTH = 200
 """The maximum length of a start's key, in characters."""

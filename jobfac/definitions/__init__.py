@@ -4,9 +4,8 @@
 stored, ``from_canonical`` and ``from_stored`` read it. ``plan`` compares stored and wanted definitions.
 """
 
-from jobfac.definitions.execution.output import Destination, Output
 from jobfac.definitions.execution.policies import Retention, Retry
-from jobfac.definitions.execution.watching import Expect, Usual
+from jobfac.definitions.execution.watching import Usual
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.parameters import Parameter
@@ -29,48 +28,12 @@ from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
-from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+from jobfac.definitions.values import read_duration, write_duration, write_size
 
 __all__ = [
-    "AnyJob",
-    "Defaults",
-    "DefinitionError",
-    "Definitions",
-    "Destination",
-    "Difference",
-    "Expect",
-    "Go",
-    "Job",
-    "Notify",
-    "Output",
-    "Parameter",
-    "Plan",
-    "Problem",
-    "Recipient",
-    "Retention",
-    "Retry",
-    "Schedule",
-    "Secret",
-    "Sequence",
-    "Step",
-    "Usual",
-    "canonical",
-    "dump",
-    "from_canonical",
-    "from_data",
-    "from_stored",
-    "load",
-    "loads",
-    "losses",
-    "plan",
-    "read_duration",
-    "read_notify",
-    "read_size",
-    "read_texts",
-    "reader",
-    "stored_body",
-    "stored_defaults",
-    "text_reader",
-    "write_duration",
+    "AnyJob", "Defaults", "DefinitionError", "Definitions", "Difference", "Go", "Job", "Notify", "Parameter", "Plan",
+    "Problem", "Recipient", "Retention", "Retry", "Schedule", "Secret", "Sequence", "Step", "Usual", "canonical",
+    "dump", "from_canonical", "from_data", "from_stored", "load", "loads", "losses", "plan", "read_duration",
+    "read_notify", "read_texts", "reader", "stored_body", "stored_defaults", "text_reader", "write_duration",
     "write_size",
-]
+]  # fmt: skip

@@ -165,7 +165,10 @@ class Job(Definition):
     arguments: tuple[Text, ...] = Field(
         default=(), description="Appended to the command. A start or a schedule may replace them.", examples=[["/etc"]]
     )
-    directory: Word | None = Field(default=None, description="The working directory; default: that of the worker.")
+    directory: Word | None = Field(
+        default=None,
+        description="The working directory; default: that of the worker, or / where the job's user cannot get there.",
+    )
     environment: dict[Variable, TextOrSecret] = Field(
         default={},
         description="Environment variables, as text or as a reference to a secret.",

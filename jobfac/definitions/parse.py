@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobfac.bounded_files import read_text
 from jobfac.control_characters import check_name
 from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
@@ -19,6 +18,7 @@ from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
+from jobfac.files.bounded import read_text
 
 Known = Mapping[str, Mapping[str, Any]]
 """Stored definitions in their canonical form, by job id."""

@@ -8,6 +8,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.doctor import engine, factory
 from jobfac.doctor.finding import Finding, State, error_text, run_check
@@ -70,7 +71,7 @@ def _connection(db: Database) -> Iterator[Finding]:
 def _ping(conn: sa.Connection) -> tuple[float, float]:
     """Return the seconds of a round trip, and by how many seconds this machine's clock is ahead."""
     started, local_time = time.monotonic(), datetime.now(UTC)
-    database_time = factory.now(conn)
+    database_time = current_time(conn)
     seconds = time.monotonic() - started
     return seconds, (local_time - database_time).total_seconds() + seconds / 2
 

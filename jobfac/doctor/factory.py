@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
 from jobfac.database.tables import WATCHED, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
@@ -49,12 +49,6 @@ _HEALTH = sa.Table(
 )
 
 
-def now(conn: sa.Connection) -> datetime:
-    """Return the database's current time."""
-    moment: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return moment
-
-
 class Health(NamedTuple):
     """A row of the view ``v_health``."""
 
@@ -68,7 +62,7 @@ def trouble(conn: sa.Connection) -> list[Finding]:
     """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
     query = sa.select(_HEALTH).where(sa.text(f"problem NOT IN ({sql_literals(ELSEWHERE)})"))
     query = query.order_by(_HEALTH.c.problem, _HEALTH.c.since).limit(MAX_ROWS)
-    return judge_trouble([Health(*row) for row in conn.execute(query)], now(conn))
+    return judge_trouble([Health(*row) for row in conn.execute(query)], current_time(conn))
 
 
 def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
@@ -91,7 +85,7 @@ def _names(names: Sequence[str]) -> str:
 
 def workers(conn: sa.Connection) -> list[Finding]:
     """Report live workers, and workers whose lease has expired."""
-    return judge_workers(worker_store.workers(conn, alive_only=True), now(conn))
+    return judge_workers(worker_store.workers(conn, alive_only=True), current_time(conn))
 
 
 def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]:
@@ -115,7 +109,7 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
     query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
     served = {SEQUENCE_QUEUE}
-    moment, seen = now(conn), set()
+    moment, seen = current_time(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
         kind = (tuple(row.pools), tuple(row.labels.items()), row.slots)
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
@@ -142,7 +136,7 @@ def triggers(conn: sa.Connection) -> Iterator[Finding]:
     wanted = {pool for query in _WATCHED_POOLS for pool in conn.execute(query).scalars()}
     if not wanted:
         return
-    moment = now(conn)
+    moment = current_time(conn)
     live = [row for row in worker_store.workers(conn, alive_only=True) if row.lease_until > moment]
     unserved = sorted(wanted - {pool for row in live for pool in row.pools})
     for pool in unserved:

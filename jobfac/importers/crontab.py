@@ -84,25 +84,16 @@ def user_table(user: str) -> Table:
         raise CrontabError(f"the crontab of '{user}' cannot be read: {' '.join(str(error).split())}") from None
 
 
-def from_crontab(
-    text: str, *, system: bool, filename: str, timezone: str
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
 
     A line that cannot be converted causes a warning and no job.
 
     Args:
-        text: the content of the crontab.
         system: each line names its user, as in /etc/crontab.
-        filename: for the warnings and the job ids.
+        name: of the file, for the warnings and the job ids.
         timezone: the time zone of the machine that the crontab comes from.
     """
-    table = Table(tab=text.replace("\r\n", "\n"), user=False if system else None)
-    return from_table(table, system=system, name=filename, timezone=timezone)
-
-
-def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """As ``from_crontab``, for a parsed table."""
     variables = _Variables(timezone)
     jobs: list[dict[str, Any]] = []
     warnings: list[str] = []

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused
 from jobfac.operations.caller import Caller, transact, visible_job
@@ -37,7 +37,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
 
     def work(conn: sa.Connection) -> HoldView:
         _check(conn, by, scope)
-        now = conn.execute(sa.select(utcnow())).scalar_one()
+        now = current_time(conn)
         end = now + until if isinstance(until, timedelta) else until
         if end is not None and end <= now:
             raise Refused(f"The hold would have ended at {end.isoformat()} already; give a later time.")

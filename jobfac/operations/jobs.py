@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
@@ -88,7 +87,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
     """
 
     # Computed before the transaction, because on SQLite the transaction blocks every other writer, even heartbeats.
-    seen, now, planned = db.query(lambda conn: (jobs.state(conn), _now(conn), _plan(conn, read, prune)))
+    seen, now, planned = db.query(lambda conn: (jobs.state(conn), current_time(conn), _plan(conn, read, prune)))
     touched = [*planned.jobs.add, *planned.jobs.change]
     bodies = {job_id: d.canonical(planned.wanted.jobs[job_id]) for job_id in touched}
     prepared = schedules.Prepared(now, [planned.wanted.jobs[job_id] for job_id in touched])
@@ -107,11 +106,6 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
         return anew
 
     return transact(db, by, work)
-
-
-def _now(conn: sa.Connection) -> datetime:
-    found: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return found
 
 
 def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:

@@ -1,9 +1,10 @@
 """Masks secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
 
 import base64
+import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ class Mask:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         forms = (form for secret in filter(None, secrets) for forms_of in _FORMS for form in forms_of(secret))
         self._secrets = tuple(dict.fromkeys(forms))
+        self._periods = tuple(map(_period, self._secrets))
         self._numbers = frozenset(secret for secret in secrets if secret[:1] in b"-0123456789")
         self.reach = max(map(len, self._secrets), default=1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
@@ -26,13 +28,16 @@ class Mask:
     def apply(self, data: bytes) -> bytes:
         """Return `data` with every secret, even if they overlap, replaced by asterisks of the same length."""
         masked: bytearray | None = None
-        for secret in self._secrets:
+        for secret, period in zip(self._secrets, self._periods, strict=True):
             at = data.find(secret)
             while at >= 0:
+                end = at + len(secret)
+                while period and data.startswith(secret[-period:], end):
+                    end += period
                 if masked is None:
                     masked = bytearray(data)
-                masked[at : at + len(secret)] = b"*" * len(secret)
-                at = data.find(secret, at + 1)
+                masked[at:end] = b"*" * (end - at)
+                at = data.find(secret, end - len(secret) + 1)
         return data if masked is None else bytes(masked)
 
     def unfinished(self, data: bytes) -> int:
@@ -66,6 +71,18 @@ class Mask:
         return value
 
 
+def _period(secret: bytes) -> int:
+    """Return by how many bytes a secret can be moved to overlap itself by half at least, as 1 for `aaaa`; 0: it cannot.
+
+    Its occurrences may then begin at every such step. To mask each for itself takes seconds for a long one.
+    """
+    half = len(secret) // 2
+    step = secret.find(secret[: len(secret) - half], 1)
+    while 0 < step <= half and not secret.startswith(secret[step:]):
+        step = secret.find(secret[: len(secret) - half], step + 1)
+    return step if 0 < step <= half else 0
+
+
 def base64_forms(secret: bytes) -> Iterator[bytes]:
     """Yield the parts of a secret's base64 that occur in the base64 of any bytes that contain it, in both alphabets.
 
@@ -90,15 +107,18 @@ def json_forms(secret: bytes) -> Iterator[bytes]:
         text = secret.decode()
     except UnicodeDecodeError:
         return
-    for ascii_only, coded in product((True, False), _HTML_SAFE):
-        form = "".join(
-            f"\\u{ord(one):04x}" if one in coded else json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in text
-        )
-        yield form.encode()
-        yield form.replace("/", "\\/").encode()
-        # An escaped backslash is matched as a pair, so a `u` after it does not begin a code.
-        yield re.sub(r"\\(?:u.{4}|.)", lambda found: found[0][:2] + found[0][2:].upper(), form).encode()
+    # A secret may be long, but it has few different characters.
+    for ascii_only in (True, False):
+        plain = {ord(one): json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in set(text)}
+        for coded in _HTML_SAFE:
+            forms = plain | {ord(one): f"\\u{ord(one):04x}" for one in coded}
+            yield text.translate(forms).encode()
+            yield text.translate(forms | {ord("/"): "\\/"}).encode()
+            upper = {one: _CODE.sub(lambda found: found[0].upper(), form) for one, form in forms.items()}
+            yield text.translate(upper).encode()
 
+
+_CODE = re.compile(r"(?<=\\u).{4}")
 
 _UNQUOTED = ("", "/", "!*'()", "!*()", "*", "$&+:=@", "!*'();/?:@&=+$,#")
 """Characters that encoders of URLs leave as they are, besides letters, digits and `-._`."""
@@ -106,10 +126,18 @@ _UNQUOTED = ("", "/", "!*'()", "!*()", "*", "$&+:=@", "!*'();/?:@&=+$,#")
 
 def url_forms(secret: bytes) -> Iterator[bytes]:
     """Yield the forms of a secret in a URL or a form, as common encoders write it."""
+    text = secret.decode("latin-1")
+    yield from (text.translate(table).encode() for table in _url_tables())
+
+
+@functools.cache
+def _url_tables() -> Sequence[Mapping[int, str]]:
+    """Return for each encoder what it writes for each octet."""
+    tables = []
     for unquoted, blank, tilde in product(_UNQUOTED, ("%20", "+"), ("~", "%7E")):
-        form = quote(secret, safe=unquoted).replace("%20", blank).replace("~", tilde)
-        yield form.encode()
-        yield re.sub("%..", lambda found: found[0].lower(), form).encode()
+        table = {one: quote(bytes([one]), safe=unquoted) for one in range(256)} | {ord(" "): blank, ord("~"): tilde}
+        tables += [table, {one: form.lower() if len(form) > 1 else form for one, form in table.items()}]
+    return tables
 
 
 def quoted_forms(secret: bytes) -> Iterator[bytes]:

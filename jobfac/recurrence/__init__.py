@@ -2,18 +2,9 @@
 
 from jobfac.recurrence.blackout import FOREVER, blackout_end
 from jobfac.recurrence.due import due_times, jitter, missed, next_due
-from jobfac.recurrence.preview import Candidate, explain
-from jobfac.recurrence.window import in_window, next_window
+from jobfac.recurrence.preview import explain
+from jobfac.recurrence.window import in_window
 
 __all__ = [
-    "FOREVER",
-    "Candidate",
-    "blackout_end",
-    "due_times",
-    "explain",
-    "in_window",
-    "jitter",
-    "missed",
-    "next_due",
-    "next_window",
-]
+    "FOREVER", "blackout_end", "due_times", "explain", "in_window", "jitter", "missed", "next_due",
+]  # fmt: skip

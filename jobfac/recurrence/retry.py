@@ -1,29 +1,12 @@
 """Compute whether and when a failed run is retried. Pure functions."""
 
 import contextlib
-from typing import Protocol
 
+from jobfac.definitions import Retry
 from jobfac.states import RunState
 
 
-class Policy(Protocol):
-    """The ``retry`` of a definition; delays in seconds, ``jitter`` a fraction, ``on`` the states that are retried."""
-
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def delay(self) -> float: ...
-    @property
-    def backoff(self) -> float: ...
-    @property
-    def maximum_delay(self) -> float: ...
-    @property
-    def jitter(self) -> float: ...
-    @property
-    def on(self) -> tuple[str, ...]: ...
-
-
-def retry_delay(policy: Policy, state: RunState, failures: int, chance: float) -> float | None:
+def retry_delay(policy: Retry, state: RunState, failures: int, chance: float) -> float | None:
     """Return the seconds until the next attempt of a run that ended in ``state``; None: no retry.
 
     ``failures`` is the number of earlier failures.

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 from jobfac.definitions.schedule import Dates, Times
 from jobfac.recurrence.days import day_test
-from jobfac.recurrence.rule import HORIZON, Rule, times_of_day
-from jobfac.recurrence.times import Fixed, Span, TimesOfDay, second_of_day
+from jobfac.recurrence.rule import Rule, times_of_day
+from jobfac.recurrence.times import Span, second_of_day
 from jobfac.recurrence.zones import ONE_DAY, local
 
 ONE_MINUTE = timedelta(minutes=1)
@@ -35,29 +35,9 @@ def in_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, instant:
     return any(map(named, began))
 
 
-def next_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """Return the first instant (UTC) later than `after` (aware) at which the window opens, or None if it never does."""
-    # An opening after midnight may belong to the previous day, so ``in_window`` tests the dates of spans and hours.
-    by_date = times is None or _is_points(times)
-    rule = Rule(zone, day_test(dates if by_date else None), _openings(times))
-    opening = rule.next_time(after)
-    while opening is not None and not in_window(dates, times, zone, opening):
-        opening = rule.next_time(opening) if opening - after < timedelta(days=HORIZON) else None
-    return opening
-
-
 def _is_points(times: Times) -> bool:
     return bool(times.at or times.minutes or times.every)
 
 
 def _spans(times: Times) -> list[Span]:
     return [Span(second_of_day(start), second_of_day(end)) for start, end in times.between]
-
-
-def _openings(times: Times | None) -> TimesOfDay:
-    if times is None:
-        return Fixed((0,), "shift", "both")
-    if _is_points(times):
-        return times_of_day(times, "shift", "both")
-    seconds = {hour * 3600 for hour in times.hours} | {span.start for span in _spans(times)}
-    return Fixed(tuple(sorted(seconds)), "shift", "both")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
@@ -91,7 +91,7 @@ class Facts:
 
 def period(conn: sa.Connection, since: date | None = None, until: date | None = None) -> Period:
     """Return the period from ``since`` (default: 29 days before ``until``) to ``until`` (default: today)."""
-    now = conn.execute(sa.select(utcnow())).scalar_one()
+    now = current_time(conn)
     until = min(until or now.date(), now.date())
     return Period(min(since or until - timedelta(days=29), until), until, now)
 

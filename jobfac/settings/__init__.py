@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobfac.bounded_files import read_text
 from jobfac.errors import JobfacError, Kind
+from jobfac.files.bounded import read_text
 from jobfac.settings.ownership import owner_fault
 from jobfac.settings.passwords import without_password
 from jobfac.settings.values import checked

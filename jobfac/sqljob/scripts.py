@@ -52,7 +52,6 @@ _QUOTED = {
 _OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
 _PARAMETER = re.compile(r"\$\{\s*parameters\.([^{}]*?)\s*\}")
 _GO = re.compile(r"go(?:[ \t]+(\d+))?[ \t]*;?[ \t]*(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
-_WORD = re.compile(r"[^\W\d]\w*")
 _EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 NESTING = ("mssql", "postgresql")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -60,17 +60,9 @@ def create(
         lifetime: seconds until the key expires; None: never.
         what: the action that the audit records.
     """
-    prefix = secrets.token_hex(6)
-    key = f"jf_{prefix}_{secrets.token_urlsafe(32)}"
-    insert = api_key.insert().values(
-        name=name,
-        role=role,
-        categories=None if categories is None else json.dumps(list(categories), ensure_ascii=False),
-        prefix=prefix,
-        hash=digest(key),
-        created_at=utcnow(),
-        expires_at=None if lifetime is None else utcnow(lifetime * 1000),
-    )
+    key, stored = new_secret("jf", categories)
+    expires_at = None if lifetime is None else utcnow(lifetime * 1000)
+    insert = api_key.insert().values(name=name, role=role, expires_at=expires_at, **stored)
     key_id = int(conn.execute(insert.returning(api_key.c.id)).scalar_one())
     audit.note(conn, by, what, f"key {key_id}", after=f"{name}: {role}")
     return Created(key_id, key)
@@ -78,11 +70,8 @@ def create(
 
 def check(conn: sa.Connection, key: str) -> Caller | None:
     """Return the owner of the key, or None if the key is unknown, revoked or expired."""
-    prefix = key.split("_")[1] if key.startswith("jf_") else ""
-    row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
-    if not secrets.compare_digest(digest(key), row["hash"] if row else digest("")) or row is None:
-        return None
-    return _caller(conn, row)
+    row = find(conn, _VALID, "jf", key)
+    return None if row is None else _caller(conn, row)
 
 
 def of_session(conn: sa.Connection, key_id: int, session: str) -> Caller | None:
@@ -133,6 +122,21 @@ _SHOWN = [api_key.c[name] for name in columns(KeyView)]
 def list_keys(conn: sa.Connection) -> list[KeyView]:
     """Return all keys, revoked and expired ones included, oldest first."""
     return [from_row(KeyView, row) for row in conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings()]
+
+
+def new_secret(kind: str, categories: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
+    """Return a new key or token ``<kind>_<prefix>_<secret>`` and what is stored of it, with its ``categories``."""
+    prefix = secrets.token_hex(6)
+    text = f"{kind}_{prefix}_{secrets.token_urlsafe(32)}"
+    names = None if categories is None else json.dumps(list(categories), ensure_ascii=False)
+    return text, {"categories": names, "prefix": prefix, "hash": digest(text), "created_at": utcnow()}
+
+
+def find(conn: sa.Connection, query: sa.Select[Any], kind: str, text: str) -> sa.RowMapping | None:
+    """Return the row of a key or token, which ``query`` finds by its prefix; None: it is unknown."""
+    prefix = text.split("_")[1] if text.startswith(f"{kind}_") else ""
+    row = conn.execute(query, {"p_prefix": prefix}).mappings().first()
+    return row if secrets.compare_digest(digest(text), row["hash"] if row else digest("")) else None
 
 
 def digest(key: str) -> str:

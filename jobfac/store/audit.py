@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, utcnow
-from jobfac.database.dialects.rows import deletion, rows_parameter
+from jobfac.database.dialects.rows import delete
 from jobfac.database.tables import audit
 from jobfac.database.types import truncate_utf16
 
@@ -63,7 +63,4 @@ def note(
 def forget(conn: sa.Connection, age: float) -> bool:
     """Remove up to ``BATCH`` entries older than ``age`` seconds. Returns True if there may be more."""
     oldest = sa.select(audit.c.id, audit.c.at, utcnow(-age * 1000).label("limit")).order_by(audit.c.id).limit(BATCH)
-    ids = [row.id for row in conn.execute(oldest) if row.at < row.limit]
-    if ids:
-        conn.execute(deletion(conn.dialect.name, audit), rows_parameter({"id": one} for one in ids))
-    return len(ids) == BATCH
+    return delete(conn, audit, [{"id": row.id} for row in conn.execute(oldest) if row.at < row.limit]) == BATCH

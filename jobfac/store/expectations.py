@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.tables import expectation
 from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
@@ -26,7 +26,7 @@ def sync(conn: sa.Connection, job_id: str, expect: Expect | None) -> None:
         return
     conn.execute(expectation.delete().where(mine))
     if expect is not None:
-        begun = expected.begin(expect, conn.execute(sa.select(utcnow())).scalar_one())
+        begun = expected.begin(expect, current_time(conn))
         values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
         conn.execute(expectation.insert().values(values))
 

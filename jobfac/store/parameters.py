@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import PASS, current_time
 from jobfac.database.tables import run
 from jobfac.definitions import AnyJob, DefinitionError, Job, Problem
 from jobfac.definitions.parameters import (
@@ -71,7 +71,7 @@ def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mappi
     if "due" in start.origin:
         due = datetime.fromisoformat(start.origin["due"])
     else:
-        moment: datetime = start.due or conn.execute(sa.select(utcnow())).scalar_one()
+        moment = start.due or current_time(conn)
         due = moment.astimezone(zone_of(definition))
     wanted = needs_previous(definition.parameters, start.parameters)
     wanted = wanted or (start.is_template and "${previous." in json.dumps([texts, start.parameters], default=str))

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from jobfac.database import locks
 from jobfac.database.dialects import CLAIMING, FOUND_BY_KEY, PASS, SKIP, utcnow
-from jobfac.database.dialects.rows import deletion, rows_parameter, rows_table
+from jobfac.database.dialects.rows import delete, rows_parameter, rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import (
     attempt,
@@ -79,11 +79,6 @@ class Keep:
         return cls(settings.retention, count, settings.statistics_retention, settings.audit_retention)
 
 
-def purge_all(db: Database, keep: Keep) -> int:
-    """Remove everything whose retention is over, with a pause after each step. Returns the number of removed runs."""
-    return purge_for(db, keep, None).removed
-
-
 class Removed(NamedTuple):
     """The number of removed runs, and whether there may be more."""
 
@@ -91,8 +86,11 @@ class Removed(NamedTuple):
     more: bool
 
 
-def purge_for(db: Database, keep: Keep, seconds: float | None) -> Removed:
-    """As ``purge_all``, for at most about so many seconds; None: to the end."""
+def purge_all(db: Database, keep: Keep, seconds: float | None = None) -> Removed:
+    """Remove everything whose retention is over, with a pause after each step.
+
+    ``seconds``: about the longest time that it takes; None: to the end.
+    """
     removed = 0
     began = begun = time.monotonic()
     for runs in steps(db, keep):
@@ -193,7 +191,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         # Dependent rows go first, so an interrupted purge leaves no orphans.
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
-    conn.execute(deletion(conn.dialect.name, run), rows_parameter({"id": run_id} for run_id in ids))
+    delete(conn, run, [{"id": run_id} for run_id in ids])
     return Purged(len(ids), True, ids[0])
 
 
@@ -203,12 +201,8 @@ def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:
 
 def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> int:
     """Delete up to ``BATCH`` rows of ``table`` that belong to these runs. Returns the number of deleted rows."""
-    engine = conn.dialect.name
-    rows = conn.execute(_dependent(engine, table), rows_parameter({"owner": run_id} for run_id in run_ids))
-    found = rows.mappings().all()
-    if found:
-        conn.execute(deletion(engine, table), rows_parameter(dict(row) for row in found))
-    return len(found)
+    query, owners = _dependent(conn.dialect.name, table), rows_parameter({"owner": run_id} for run_id in run_ids)
+    return delete(conn, table, conn.execute(query, owners).mappings().all())
 
 
 @functools.cache
@@ -239,8 +233,6 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     if rows:
         present = [Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
         statistics.count_presence(conn, present)
-        ids = [row.id for row in rows]
-        engine = conn.dialect.name
-        conn.execute(deletion(engine, worker_lease), rows_parameter({"worker_id": one} for one in ids))
-        conn.execute(deletion(engine, worker), rows_parameter({"id": one} for one in ids))
+        delete(conn, worker_lease, [{"worker_id": row.id} for row in rows])
+        delete(conn, worker, [{"id": row.id} for row in rows])
     return len(rows) == BATCH

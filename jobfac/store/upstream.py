@@ -80,10 +80,7 @@ def forget_orphans(conn: sa.Connection, age: float) -> bool:
     query = (
         sa.select(*upstream_end.primary_key.columns).with_hint(upstream_end, PASS, "mssql").where(~exists).limit(BATCH)
     )
-    found = [dict(row) for row in conn.execute(query).mappings()]
-    if found:
-        conn.execute(rows.deletion(conn.dialect.name, upstream_end), rows.rows_parameter(found))
-    return len(found) == BATCH
+    return rows.delete(conn, upstream_end, conn.execute(query).mappings().all()) == BATCH
 
 
 @functools.cache

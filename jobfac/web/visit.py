@@ -118,8 +118,8 @@ class Visit:
         return self.caller.role.allows(Role(role)) and not (everywhere and self.caller.categories is not None)
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Read from the database: ``work`` gets a connection and the arguments."""
-        return self.service.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
+        """As that of the service."""
+        return self.service.read(work, *arguments, **named)
 
     def together(self, work: Callable[[sa.Connection], T]) -> tuple[Counts, T]:
         """Read the content of a page and the numbers in its header on one connection."""
@@ -127,7 +127,7 @@ class Visit:
         def both(conn: sa.Connection) -> tuple[Counts, T]:
             return counts.read(conn, self.caller.categories), work(conn)
 
-        return self.service.db.query(both, retry_for=RETRY_FOR)
+        return self.read(both)
 
     def render(self, template: str, status: int = 200, /, **context: Any) -> Response:
         """Return a page made from a template."""

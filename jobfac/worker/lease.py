@@ -141,8 +141,8 @@ class Lease:
     def adopt(self, worker_id: int, sent: float) -> None:
         """Use a new registration. ``sent``: when its request was sent, on ``clock``."""
         self.worker_id = worker_id
-        self._trusted_until = 0.0
-        self._trust(sent, self._settings.lease)
+        self._trusted_until = trusted_until(0.0, sent, self._settings.lease, self._settings.lease_margin)
+        self._guardian.renewed(self._trusted_until + self._advance - clock())
         self.lost = False
         if clock() - sent > self._settings.heartbeat / 2:  # a slow database: little may be left of the trust
             self._beat_now.set()
@@ -170,8 +170,17 @@ class Lease:
         return self._settings.lease_margin / 4
 
     def _trust(self, sent: float, promise: float | None) -> None:
-        self._trusted_until = trusted_until(self._trusted_until, sent, promise, self._settings.lease_margin)
-        self._guardian.renewed(self._trusted_until + self._advance - clock())
+        """Prolong the trust and tell the guardian, unless it is too late for that. The caller holds ``_losing``.
+
+        A worker that was frozen, alone or with its machine, may find its lease still valid. But its guardian has killed
+        its programs, or is about to. Nobody knows then whether one of them ended by itself, so the trust is over.
+        """
+        killing = self._trusted_until + self._advance
+        until = trusted_until(self._trusted_until, sent, promise, self._settings.lease_margin)
+        if clock() < killing:
+            self._guardian.renewed(until + self._advance - clock())
+            if clock() < killing:  # the guardian reads it before it acts
+                self._trusted_until = until
 
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
@@ -222,11 +231,13 @@ class Lease:
         except Exception:  # the next heartbeat may succeed while the lease is still valid
             self._log.exception("heartbeat failed", action="heartbeat_failed")
             return None
-        if worker_id == self.worker_id and not self.lost:
+        with self._losing:
+            if worker_id != self.worker_id or self.lost:
+                return beat.expiry
             self._trust(sent, self._settings.lease)
-            self._on_beat(beat, load)
-            if is_new:
-                self._stored = (worker_id, load)
+        self._on_beat(beat, load)
+        if is_new:
+            self._stored = (worker_id, load)
         return beat.expiry
 
     def _watch(self) -> None:

@@ -138,7 +138,7 @@ def test_a_step_with_many_values_starts_its_runs_in_many_transactions(sqlite: Da
     helpers.define(sqlite, job={"parameters": {"n": {"type": "integer"}}}, fan={"steps": [step]})
     helpers.start(sqlite, "fan")
     helpers.start(sqlite, "fan", overrides={"payloads": {"job": "x" * 4_000_000}})
-    sqlite.transact(sequences.begin_queued, "me", 2)
+    sqlite.transact(sequences.begin, "me", 2)
     assert [_inside(sqlite, run_id) for run_id in (1, 2)] == [1000, 4]  # the sweep starts the others
     sqlite.transact(sequences.sweep, "me")
     assert [_inside(sqlite, run_id) for run_id in (1, 2)] == [1500, 6]

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -208,3 +209,13 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
         with db.read() as conn:
             kept[now] = b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0}))
     assert kept == {"former-secret": b"", "latest-secret": b"with *************"}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("secret", ["é" * 300_000, "ab" * 50_000], ids=["long", "repeats itself"])
+def test_a_long_secret_takes_little_time(secret: str) -> None:
+    """The worker's loop finds its forms, and searches for them."""
+    before = time.process_time()
+    output = (secret[2:] * 3).encode()
+    assert Mask([secret.encode()]).apply(output) == b"*" * len(output)
+    assert time.process_time() - before < 5

@@ -1,5 +1,6 @@
 """Head and tail are kept exactly, whatever the order of writes and reads, and secrets are masked."""
 
+import fcntl
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -160,6 +161,40 @@ def test_the_disk_space_of_the_cut_is_freed(tmp_path: Path) -> None:
     spool.read()
     assert spool.flooding
     assert spool.size == 25 << 20
+    spool.close(delete=True)
+
+
+@pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
+def test_a_stream_ends_before_its_offsets_become_too_large(
+    tmp_path: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, can_punch)
+    monkeypatch.setattr(spool_module, "MOST", 1000)
+    spool = Spool(tmp_path / "1-1.stdout", 50)
+    store = Store(spool)
+    for _ in range(3):
+        os.ftruncate(spool.fd, 800)
+        store.ship()
+        os.ftruncate(spool.fd, 0)
+        store.ship()
+        os.write(spool.fd, b"anew")
+        store.ship()
+    store.ship(final=True)
+    assert (spool.size, spool.unread) == (1000, 0)
+    assert max(chunk.offset + len(chunk.data) for chunk in store.chunks) <= 1000
+    spool.close(delete=True)
+
+
+def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1-1.stdout", 100)
+    flags = fcntl.fcntl(spool.fd, fcntl.F_GETFL)
+    theirs = spool.open_for_program()
+    os.write(theirs, b"one")
+    os.write(spool.fd, b"two")
+    fcntl.fcntl(theirs, fcntl.F_SETFL, 0)
+    assert fcntl.fcntl(spool.fd, fcntl.F_GETFL) == flags
+    os.close(theirs)
+    assert [tuple(chunk) for chunk in spool.read(final=True)] == [(0, b"onetwo")]
     spool.close(delete=True)
 
 

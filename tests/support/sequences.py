@@ -23,7 +23,7 @@ class Player(Hand):
     def look(self) -> list[str]:
         """Begin queued sequences and claim all runs; returns the jobs of all held runs, in order."""
         while True:
-            self.db.transact(sequences.begin_queued, self.name)
+            self.db.transact(sequences.begin, self.name)
             with self.db.read() as conn:
                 waiting = sa.select(run.c.id).where(run.c.kind == "sequence", run.c.state == RunState.QUEUED)
                 if conn.execute(waiting).first() is None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobfac import bounded_files, definitions
-from jobfac.bounded_files import read_bytes, read_text
+from jobfac import definitions
+from jobfac.files import bounded
+from jobfac.files.bounded import read_bytes, read_text
 
 
 def test_a_file_without_an_end_is_refused() -> None:
@@ -18,12 +19,12 @@ def test_a_file_without_an_end_is_refused() -> None:
 
 
 def test_a_pipe_needs_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_files, "WRITER", 0.1)
+    monkeypatch.setattr(bounded, "WRITER", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(definitions.DefinitionError, match="pipe: cannot be read: it is a pipe to which nobody writes"):
         definitions.load(pipe)
-    monkeypatch.setattr(bounded_files, "WRITER", 60.0)
+    monkeypatch.setattr(bounded, "WRITER", 60.0)
     writer = threading.Thread(target=pipe.write_text, args=("x: 1\r\n" * 30_000,))
     writer.start()
     assert read_text(pipe) == "x: 1\n" * 30_000

@@ -1,11 +1,21 @@
 """`/v1/runs/{run}/steps/{step}/approve`: steps that wait for a person."""
 
 from jobfac.api import models, parameters
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import approvals
 from jobfac.store.api_keys import Role
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add(
+    "POST",
+    "/v1/runs/{run:id}/steps/{step}/approve",
+    role=Role.OPERATOR,
+    body_required=False,
+    responses={200: models.Approval},
+    errors=(404, 409),
+)
 def approve(request: ApiRequest, run: int, step: str, body: parameters.ApproveBody) -> ApiResponse:
     """Approve or reject a step.
 
@@ -16,16 +26,3 @@ def approve(request: ApiRequest, run: int, step: str, body: parameters.ApproveBo
         request.db, request.by, run, step, approved=body.approved, reason=body.reason, given=body.parameters
     )
     return ApiResponse({"run": run, "step": step, "decision": str(done.decision)})
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/v1/runs/{run:id}/steps/{step}/approve",
-        handler=approve,
-        role=Role.OPERATOR,
-        body_required=False,
-        responses={200: models.Approval},
-        errors=(404, 409),
-    ),
-)

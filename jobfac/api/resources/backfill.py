@@ -6,10 +6,12 @@ from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations.bulk import backfill as operations
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import as_json
+
+ENDPOINTS = Endpoints()
 
 
 class BackfillBody(parameters.Body):
@@ -28,6 +30,9 @@ class BackfillBody(parameters.Body):
     _all_are_meant = parameters.given("schedule", "leave it out for all schedules of the job")
 
 
+@ENDPOINTS.add(
+    "POST", "/v1/jobs/{job}/backfill", role=Role.OPERATOR, responses={200: models.Backfill}, errors=(404, 409)
+)
 def backfill(request: ApiRequest, job: str, body: BackfillBody) -> ApiResponse:
     """Start runs for due times that have passed.
 
@@ -36,15 +41,3 @@ def backfill(request: ApiRequest, job: str, body: BackfillBody) -> ApiResponse:
     """
     wanted = operations.BackfillRequest(job, body.since, body.until, body.schedule, body.at_most, body.priority)
     return ApiResponse(as_json(operations.backfill(request.db, request.by, wanted, dry_run=body.dry_run)))
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/v1/jobs/{job}/backfill",
-        handler=backfill,
-        role=Role.OPERATOR,
-        responses={200: models.Backfill},
-        errors=(404, 409),
-    ),
-)

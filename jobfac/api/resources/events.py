@@ -7,17 +7,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live import queries
 from jobfac.api.live.feed import END, Message
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import ApiRequest, Endpoint, Service
+from jobfac.api.routing import ApiRequest, Endpoints, Service
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
 from jobfac.views.live import LiveProgress, LiveReset, LiveRunEvent
 from jobfac.views.serialization import as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/events", media_types={MEDIA: models.LiveEvent})
 async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers: parameters.EventsHeaders) -> Response:
     """Follow changes of runs and workers.
 
@@ -43,11 +45,11 @@ async def _events(
         while after is not None:
             try:
                 if after > listener.start:
-                    newest = await run_in_threadpool(service.db.query, queries.newest_id, retry_for=RETRY_FOR)
+                    newest = await run_in_threadpool(service.read, queries.newest_id)
                     if after > newest:
                         yield _as_sse(Message("reset", LiveReset(newest), listener.start))
                         break
-                page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=RETRY_FOR)
+                page = await run_in_threadpool(service.read, queries.events, after)
             except Unreachable:
                 return
             for row in page:
@@ -82,13 +84,3 @@ def _is_for(message: Message, caller: Caller, job: str | None) -> bool:
 def _as_sse(message: Message) -> bytes:
     assert message.view is not None
     return event(message.kind, as_json(message.view), message.position)
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/events",
-        handler=get_events,
-        media_types={MEDIA: models.LiveEvent},
-    ),
-)

@@ -1,27 +1,28 @@
 """`/v1/holds`."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import holds as operations
 from jobfac.store.api_keys import Role
 from jobfac.store.holds.placing import Scope
 from jobfac.views.serialization import all_as_json, as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/holds", responses={200: models.Holds})
 def list_holds(request: ApiRequest, query: parameters.HoldsQuery) -> ApiResponse:
     """List the active holds, oldest first; with `all` also those that have ended, newest first.
 
     With a key that is limited to categories, a page may have fewer items than `limit`, or none, and `next_cursor`
     continues it.
     """
-    found = request.db.query(
-        operations.list_holds, request.by, query.all, query.limit, query.after, retry_for=RETRY_FOR
-    )
+    found = request.read(operations.list_holds, request.by, query.all, query.limit, query.after)
     cursor = None if found.cursor is None else str(found.cursor)
     return ApiResponse({"items": all_as_json(found.holds), "next_cursor": cursor})
 
 
+@ENDPOINTS.add("POST", "/v1/holds", role=Role.OPERATOR, responses={201: models.Hold}, errors=(404, 409))
 def hold(request: ApiRequest, body: parameters.HoldBody) -> ApiResponse:
     """Let nothing new start in a pool, in a category, of a job, or at all.
 
@@ -32,32 +33,7 @@ def hold(request: ApiRequest, body: parameters.HoldBody) -> ApiResponse:
     return ApiResponse(as_json(placed), 201)
 
 
+@ENDPOINTS.add("DELETE", "/v1/holds/{hold:id}", role=Role.OPERATOR, responses={200: models.Hold}, errors=(404,))
 def release(request: ApiRequest, hold: int) -> ApiResponse:
     """End a hold."""
     return ApiResponse(as_json(operations.release(request.db, request.by, hold)))
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/holds",
-        handler=list_holds,
-        responses={200: models.Holds},
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/holds",
-        handler=hold,
-        role=Role.OPERATOR,
-        responses={201: models.Hold},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/holds/{hold:id}",
-        handler=release,
-        role=Role.OPERATOR,
-        responses={200: models.Hold},
-        errors=(404,),
-    ),
-)

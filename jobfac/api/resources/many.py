@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from jobfac.api import models, parameters
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.errors import Refused
 from jobfac.operations.bulk import many
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
@@ -15,6 +15,8 @@ from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import all_as_json
+
+ENDPOINTS = Endpoints()
 
 LIMIT = 500
 """The maximum number of runs in one request."""
@@ -73,6 +75,7 @@ class StopManyBody(ManyBody):
     now: bool = False
 
 
+@ENDPOINTS.add("POST", "/v1/runs:retry", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
 def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     """Retry many runs, each at most once.
 
@@ -83,12 +86,14 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run), cursor)
 
 
+@ENDPOINTS.add("POST", "/v1/runs:stop", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
 def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
     """Stop many runs. A filter without `state` means all that have not ended."""
     chosen, cursor = _chosen(request, body, ACTIVE)
     return _response(body, many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run), cursor)
 
 
+@ENDPOINTS.add("POST", "/v1/runs:acknowledge", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
 def acknowledge_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     """Acknowledge many failures.
 
@@ -115,31 +120,3 @@ def _chosen(
 
 def _response(body: ManyBody, lines: Sequence[ManyView], cursor: str | None) -> ApiResponse:
     return ApiResponse({"dry_run": body.dry_run, "items": all_as_json(lines), "next_cursor": cursor})
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/v1/runs:retry",
-        handler=retry_runs,
-        role=Role.OPERATOR,
-        responses={200: models.ManyRuns},
-        errors=(409,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/runs:stop",
-        handler=stop_runs,
-        role=Role.OPERATOR,
-        responses={200: models.ManyRuns},
-        errors=(409,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/runs:acknowledge",
-        handler=acknowledge_runs,
-        role=Role.OPERATOR,
-        responses={200: models.ManyRuns},
-        errors=(409,),
-    ),
-)

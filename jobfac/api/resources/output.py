@@ -12,9 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint, Service
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service
 from jobfac.errors import NotFound, Unreachable
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL
@@ -23,6 +22,8 @@ from jobfac.store.api_keys import Caller
 from jobfac.store.output import STREAMS, Piece
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import as_json
+
+ENDPOINTS = Endpoints()
 
 TEXT_LIMIT = 4 * 2**20
 """The approximate maximum size of a text response, in bytes. Its last piece may exceed it."""
@@ -91,6 +92,13 @@ def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int =
     return Batch(pieces, row, ended and not pieces)
 
 
+@ENDPOINTS.add(
+    "GET",
+    "/v1/runs/{run:id}/output",
+    responses={200: models.OutputPage},
+    media_types={"text/plain": "One stream.", MEDIA: models.OutputEvent},
+    errors=(404,),
+)
 async def get_output(
     request: ApiRequest, run: int, query: parameters.OutputQuery, headers: parameters.FollowHeaders
 ) -> ApiResponse | Response:
@@ -104,7 +112,7 @@ async def get_output(
     service, caller = request.service, request.caller
     accepted = request.http.headers.get("accept", "")
     after = query.after or (headers.last_event_id if MEDIA in accepted else None)
-    reader = await run_in_threadpool(service.db.query, _reader, caller, run, query, after, retry_for=RETRY_FOR)
+    reader = await run_in_threadpool(service.read, _reader, caller, run, query, after)
     if MEDIA in accepted:
         following = _follow(service, caller, reader, query.seconds)
         return EventStream(service.live, caller.name, following, request.is_accepted)
@@ -137,7 +145,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     reader.positions = {stream: reader.positions[stream]}
     text = bytearray()
     while True:
-        batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
+        batch = service.read(read_batch, caller, reader)
         for piece in batch.pieces:
             text += output.cut_mark(piece.skipped) + piece.data
         if not batch.pieces or len(text) >= TEXT_LIMIT:
@@ -153,7 +161,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
 
 def _page(service: Service, caller: Caller, reader: Reader) -> ApiResponse:
     """Respond with pieces of both streams as JSON."""
-    batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
+    batch = service.read(read_batch, caller, reader)
     pieces = [
         {
             "stream": piece.stream,
@@ -181,7 +189,7 @@ async def _follow(
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
-                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=RETRY_FOR)
+                batch = await run_in_threadpool(service.read, read_batch, caller, reader)
             except (Unreachable, NotFound):
                 return  # the client resumes after its last position
             for piece in batch.pieces:
@@ -211,15 +219,3 @@ def _end_event(reader: Reader, row: RunView) -> bytes:
     run = as_json(row)
     data = {name: run[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
     return event("end", data, reader.position())
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/output",
-        handler=get_output,
-        responses={200: models.OutputPage},
-        media_types={"text/plain": "One stream.", MEDIA: models.OutputEvent},
-        errors=(404,),
-    ),
-)

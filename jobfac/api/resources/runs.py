@@ -7,9 +7,8 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
@@ -24,7 +23,17 @@ from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import all_as_json, as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add(
+    "POST",
+    "/v1/jobs/{job}/runs",
+    role=Role.OPERATOR,
+    body_required=False,
+    responses={201: models.StartedRun},
+    errors=(404, 409),
+)
 def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: parameters.StartBody) -> ApiResponse:
     """Start a job.
 
@@ -67,6 +76,7 @@ def _started(run: RunView) -> ApiResponse:
     return ApiResponse(as_json(run), 201, location)
 
 
+@ENDPOINTS.add("GET", "/v1/runs", responses={200: models.Runs})
 def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     """List runs, newest first.
 
@@ -74,7 +84,7 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     `next_cursor` continues it.
     """
     wanted = query.wanted()._replace(categories=request.caller.categories, below=query.after)
-    found = request.db.query(_found, wanted, query.limit, retry_for=RETRY_FOR)
+    found = request.read(_found, wanted, query.limit)
     next_cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
 
@@ -84,13 +94,14 @@ def _found(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     return found._replace(runs=waiting.explained(conn, found.runs, wanted.categories))
 
 
+@ENDPOINTS.add("GET", "/v1/runs/{run:id}", responses={200: models.Run}, errors=(404,))
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:
     """Show a run, or wait for its end."""
     live = request.service.live
     end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(request.db.query, _shown, request.caller, run, retry_for=RETRY_FOR)
+        return await run_in_threadpool(request.read, _shown, request.caller, run)
 
     row = await read()
     if query.wait and row.state not in FINAL:
@@ -109,6 +120,14 @@ def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})
 
 
+@ENDPOINTS.add(
+    "POST",
+    "/v1/runs/{run:id}/stop",
+    role=Role.OPERATOR,
+    body_required=False,
+    responses={200: models.Stopped},
+    errors=(404,),
+)
 def stop(request: ApiRequest, run: int, body: parameters.StopBody) -> ApiResponse:
     """Stop a run.
 
@@ -118,6 +137,14 @@ def stop(request: ApiRequest, run: int, body: parameters.StopBody) -> ApiRespons
     return ApiResponse({"before": str(stopped.before), "after": str(stopped.after)})
 
 
+@ENDPOINTS.add(
+    "POST",
+    "/v1/runs/{run:id}/retry",
+    role=Role.OPERATOR,
+    body_required=False,
+    responses={201: models.Run},
+    errors=(404, 409),
+)
 def retry(request: ApiRequest, run: int, headers: parameters.KeyHeaders, body: parameters.RetryBody) -> ApiResponse:
     """Start a new run with the arguments, payload and parameters of a finished run."""
     retried = starting.retry(
@@ -126,6 +153,7 @@ def retry(request: ApiRequest, run: int, headers: parameters.KeyHeaders, body: p
     return _started(retried)
 
 
+@ENDPOINTS.add("GET", "/v1/runs/{run:id}/attempts", responses={200: models.Attempts}, errors=(404,))
 def attempts(request: ApiRequest, run: int) -> ApiResponse:
     """List the attempts of a run."""
 
@@ -133,9 +161,10 @@ def attempts(request: ApiRequest, run: int) -> ApiResponse:
         visible_run(conn, request.caller, run)
         return runs.attempts(conn, run)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
+@ENDPOINTS.add("GET", "/v1/runs/{run:id}/events", responses={200: models.RunEvents}, errors=(404,))
 def events(request: ApiRequest, run: int) -> ApiResponse:
     """List the events of a run."""
 
@@ -143,9 +172,10 @@ def events(request: ApiRequest, run: int) -> ApiResponse:
         visible_run(conn, request.caller, run)
         return runs.events_of(conn, run)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
+@ENDPOINTS.add("GET", "/v1/runs/{run:id}/path", responses={200: models.StepHistory}, errors=(404,))
 def path(request: ApiRequest, run: int) -> ApiResponse:
     """Show which steps a sequence run visited."""
 
@@ -153,69 +183,4 @@ def path(request: ApiRequest, run: int) -> ApiResponse:
         row = visible_run(conn, request.caller, run)
         return sequences.step_history(conn, row.id, request.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/v1/jobs/{job}/runs",
-        handler=start,
-        role=Role.OPERATOR,
-        body_required=False,
-        responses={201: models.StartedRun},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs",
-        handler=list_runs,
-        responses={200: models.Runs},
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}",
-        handler=get_run,
-        responses={200: models.Run},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/runs/{run:id}/stop",
-        handler=stop,
-        role=Role.OPERATOR,
-        body_required=False,
-        responses={200: models.Stopped},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/runs/{run:id}/retry",
-        handler=retry,
-        role=Role.OPERATOR,
-        body_required=False,
-        responses={201: models.Run},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/attempts",
-        handler=attempts,
-        responses={200: models.Attempts},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/events",
-        handler=events,
-        responses={200: models.RunEvents},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/path",
-        handler=path,
-        responses={200: models.StepHistory},
-        errors=(404,),
-    ),
-)
+    return ApiResponse({"items": all_as_json(request.read(read))})

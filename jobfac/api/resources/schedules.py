@@ -3,9 +3,8 @@
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.definition_schema import without_large
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import schedules as operations
 from jobfac.operations.caller import visible_job
 from jobfac.store import schedules
@@ -13,14 +12,18 @@ from jobfac.store.api_keys import Role
 from jobfac.views.schedules import CandidateView
 from jobfac.views.serialization import all_as_json, as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/schedules", responses={200: models.Schedules})
 def list_schedules(request: ApiRequest, query: parameters.SchedulesQuery) -> ApiResponse:
     """List schedules."""
     categories = request.caller.categories
-    views = request.db.query(schedules.list_schedules, query.job, categories, retry_for=RETRY_FOR)
+    views = request.read(schedules.list_schedules, query.job, categories)
     return ApiResponse({"items": [without_large(schedule) for schedule in all_as_json(views)]})
 
 
+@ENDPOINTS.add("GET", "/v1/schedules/preview", responses={200: models.Candidates}, errors=(404,))
 def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
     """Show when a job will be due."""
 
@@ -28,23 +31,30 @@ def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
         visible_job(conn, request.caller, query.job)
         return schedules.preview(conn, query.job, query.count, query.start, query.explain)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(read))})
 
 
+@ENDPOINTS.add("GET", "/v1/schedules/load", unrestricted=True, responses={200: models.Load})
 def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiResponse:
     """Show how full the coming days are.
 
     The runs of each hour by pool, with usual durations, against the slots of the live workers; and which times to move.
     """
-    return ApiResponse(as_json(request.db.query(schedules.read_load, query.days, retry_for=RETRY_FOR)))
+    return ApiResponse(as_json(request.read(schedules.read_load, query.days)))
 
 
+@ENDPOINTS.add(
+    "POST", "/v1/schedules/{schedule:id}/pause", role=Role.OPERATOR, responses={200: models.Schedule}, errors=(404,)
+)
 def pause(request: ApiRequest, schedule: int) -> ApiResponse:
     """Pause a schedule: it starts no runs until it is resumed."""
     operations.pause(request.db, request.by, schedule)
     return _schedule(request, schedule)
 
 
+@ENDPOINTS.add(
+    "POST", "/v1/schedules/{schedule:id}/resume", role=Role.OPERATOR, responses={200: models.Schedule}, errors=(404,)
+)
 def resume(request: ApiRequest, schedule: int) -> ApiResponse:
     """Resume a schedule.
 
@@ -55,44 +65,4 @@ def resume(request: ApiRequest, schedule: int) -> ApiResponse:
 
 
 def _schedule(request: ApiRequest, schedule: int) -> ApiResponse:
-    return ApiResponse(as_json(request.db.query(schedules.get, schedule, retry_for=RETRY_FOR)))
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/schedules",
-        handler=list_schedules,
-        responses={200: models.Schedules},
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/schedules/preview",
-        handler=preview,
-        responses={200: models.Candidates},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/schedules/load",
-        handler=get_load,
-        unrestricted=True,
-        responses={200: models.Load},
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/schedules/{schedule:id}/pause",
-        handler=pause,
-        role=Role.OPERATOR,
-        responses={200: models.Schedule},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/schedules/{schedule:id}/resume",
-        handler=resume,
-        role=Role.OPERATOR,
-        responses={200: models.Schedule},
-        errors=(404,),
-    ),
-)
+    return ApiResponse(as_json(request.read(schedules.get, schedule)))

@@ -4,9 +4,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import metrics, models
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
+
+ENDPOINTS = Endpoints()
 
 
+@ENDPOINTS.add("GET", "/healthz", role=None, responses={200: models.Health})
 async def health(request: ApiRequest) -> ApiResponse:
     """Check that the process is alive, even while all threads are busy, and that its database file is not damaged."""
     if request.db.damage.is_suspected:
@@ -14,12 +17,14 @@ async def health(request: ApiRequest) -> ApiResponse:
     return ApiResponse({"status": "ok"})
 
 
+@ENDPOINTS.add("GET", "/readyz", role=None, responses={200: models.Health})
 def ready(request: ApiRequest) -> ApiResponse:
     """Check that the process can serve: that the database can be reached and has the right schema, a second ago."""
     request.service.readiness.check()
     return ApiResponse({"status": "ok"})
 
 
+@ENDPOINTS.add("GET", "/metrics", unrestricted=True, media_types={"text/plain": "Prometheus' text format."})
 def scrape(request: ApiRequest) -> Response:
     """Read metrics in the format of Prometheus.
 
@@ -28,38 +33,7 @@ def scrape(request: ApiRequest) -> Response:
     return Response(request.http.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
+@ENDPOINTS.add("GET", "/openapi.json", role=None, responses={200: dict})
 def document(request: ApiRequest) -> ApiResponse:
     """Read this document."""
     return ApiResponse(request.http.app.state.document())
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/healthz",
-        handler=health,
-        role=None,
-        responses={200: models.Health},
-    ),
-    Endpoint(
-        method="GET",
-        path="/readyz",
-        handler=ready,
-        role=None,
-        responses={200: models.Health},
-    ),
-    Endpoint(
-        method="GET",
-        path="/metrics",
-        handler=scrape,
-        unrestricted=True,
-        media_types={"text/plain": "Prometheus' text format."},
-    ),
-    Endpoint(
-        method="GET",
-        path="/openapi.json",
-        handler=document,
-        role=None,
-        responses={200: dict},
-    ),
-)

@@ -3,8 +3,7 @@
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import jobs as jobs_operations
 from jobfac.operations import versions as operations
 from jobfac.operations.caller import visible_run
@@ -13,13 +12,17 @@ from jobfac.store.api_keys import Role
 from jobfac.views.jobs import ChangeView
 from jobfac.views.serialization import all_as_json, as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/jobs/{job}/versions", responses={200: models.Versions}, errors=(404,))
 def list_versions(request: ApiRequest, job: str) -> ApiResponse:
     """List the versions of a job, newest first."""
-    found = request.db.query(operations.history, request.by, job, retry_for=RETRY_FOR)
+    found = request.read(operations.history, request.by, job)
     return ApiResponse({"items": all_as_json(found)})
 
 
+@ENDPOINTS.add("POST", "/v1/jobs/{job}/rollback", role=Role.ADMIN, responses={200: models.Job}, errors=(404, 409))
 def rollback(request: ApiRequest, job: str, body: parameters.RollbackBody) -> ApiResponse:
     """Make an earlier version of a job the current one again.
 
@@ -29,6 +32,7 @@ def rollback(request: ApiRequest, job: str, body: parameters.RollbackBody) -> Ap
     return ApiResponse(as_json(jobs.view(stored)), headers={"ETag": jobs_operations.etag(stored)})
 
 
+@ENDPOINTS.add("GET", "/v1/runs/{run:id}/changes", responses={200: models.Changes}, errors=(404,))
 def changes(request: ApiRequest, run: int) -> ApiResponse:
     """Show what is different between the version that a run used and the job's current version."""
 
@@ -36,30 +40,4 @@ def changes(request: ApiRequest, run: int) -> ApiResponse:
         found = visible_run(conn, request.caller, run)
         return operations.changes_since(conn, found.job, found.job_version)
 
-    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/jobs/{job}/versions",
-        handler=list_versions,
-        responses={200: models.Versions},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/jobs/{job}/rollback",
-        handler=rollback,
-        role=Role.ADMIN,
-        responses={200: models.Job},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/runs/{run:id}/changes",
-        handler=changes,
-        responses={200: models.Changes},
-        errors=(404,),
-    ),
-)
+    return ApiResponse({"items": all_as_json(request.read(read))})

@@ -2,11 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
-from jobfac.cli.client.protocol import Backend
 from jobfac.cli.common import database, local_caller, settings
 
-__all__ = ["Backend", "backend"]
+if TYPE_CHECKING:
+    from jobfac.cli.client.local import Local
+    from jobfac.cli.client.remote import Remote
+
+Backend: TypeAlias = "Local | Remote"
+"""The operations and queries of the commands. Both clients have the same methods, which return the same views.
+
+They raise ``NotFound``, ``Refused``, ``DefinitionError`` and ``Unreachable`` as the operations. The client over the API
+raises ``Failure`` if a request is refused for another reason.
+"""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from jobfac.cli.client.protocol import MadeReport, ReportRequest
+from jobfac.cli.client.values import MadeReport, ReportRequest
 from jobfac.cli.common import settings
 from jobfac.database.engine import Database
 from jobfac.operations.caller import Caller
@@ -29,6 +29,7 @@ class LocalAdministration:
         self._by = by
 
     def keys(self) -> "list[KeyView]":
+        """Return all API keys, without their secrets."""
         from jobfac.store import api_keys
 
         return self._db.query(api_keys.list_keys)
@@ -36,22 +37,26 @@ class LocalAdministration:
     def create_key(
         self, name: str, role: "Role", categories: Sequence[str] | None, lifetime: float | None
     ) -> "Created":
+        """Create a key. ``lifetime``: seconds; None: it never expires."""
         from jobfac.operations import keys
 
         return keys.create(self._db, self._by, name, role, categories=categories, lifetime=lifetime)
 
     def revoke_key(self, key_id: int) -> None:
+        """Revoke a key immediately."""
         from jobfac.operations import keys
 
         keys.revoke(self._db, self._by, key_id)
 
     def start_urls(self, job: str) -> "list[StartUrlView]":
+        """Return the start URLs of a job, without their tokens."""
         from jobfac.operations.caller import visible_job
         from jobfac.store.triggers import start_urls
 
         return self._db.query(lambda conn: start_urls.of_job(conn, visible_job(conn, self._by, job).id))
 
     def create_start_url(self, job: str, name: str) -> dict[str, Any]:
+        """Create a start URL. Returns its ``id``, ``job``, ``name`` and ``url``."""
         from jobfac.operations import start_urls
 
         loaded = settings()
@@ -61,22 +66,26 @@ class LocalAdministration:
         return {"id": made.id, "job": made.job, "name": made.name, "url": start_urls.address(base, made)}
 
     def revoke_start_url(self, job: str, url_id: int | None) -> list[int]:
+        """Revoke a start URL; None: all of the job. Returns the ids of those that were revoked now."""
         from jobfac.operations import start_urls
 
         return start_urls.revoke(self._db, self._by, job, url_id)
 
     def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
+        """Return notifications, newest first."""
         from jobfac.channels import shown
         from jobfac.store import outbox
 
         return self._db.query(outbox.find, shown, state, limit)
 
     def requeue(self, ids: Sequence[int] | None) -> list[int]:
+        """Requeue dead notifications; None: all. Returns the ids of those that were dead."""
         from jobfac.operations import notifications
 
         return notifications.requeue(self._db, self._by, ids)
 
     def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
+        """Make reports. ``spans``: `trend` has one row for each job, with this number of spans of days."""
         from jobfac.reports import REPORTS, job_history
 
         data = self._facts(wanted)
@@ -87,6 +96,7 @@ class LocalAdministration:
         return [MadeReport(one, data.filter_text) for one in made]
 
     def report_page(self, wanted: ReportRequest) -> str:
+        """Make all reports as an HTML page."""
         from jobfac.reports import page
 
         return page(self._facts(wanted))
@@ -102,17 +112,24 @@ class LocalAdministration:
         return self._db.query(read)
 
     def purge(self) -> int:
+        """Remove what is older than its retention. Returns the number of removed runs."""
         from jobfac.operations import retention
         from jobfac.store.retention import Keep
 
-        return retention.purge(self._db, self._by, Keep.of(settings()))
+        return retention.purge(self._db, self._by, Keep.of(settings())).removed
 
     def doctor(self) -> "list[Finding]":
+        """Check the database and the factory."""
         from jobfac.doctor import examine_database
 
         return examine_database(self._db)
 
     def apply(self, files: Sequence[Path], prune: bool, dry_run: bool) -> "AppliedView":
+        """Apply files of definitions, or return what that would change.
+
+        Raises:
+            DefinitionError, Failure: the definitions cannot be used.
+        """
         from jobfac import definitions as d
         from jobfac.operations import jobs
 

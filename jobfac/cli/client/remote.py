@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 
 from jobfac.cli.client.http import HEADER_VALUE, PAGE
-from jobfac.cli.client.protocol import Text
 from jobfac.cli.client.remote_administration import RemoteAdministration
+from jobfac.cli.client.values import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import MAX_WAIT, Object, problem_of
 from jobfac.errors import Kind
@@ -36,7 +36,7 @@ from jobfac.views.workers import WorkerView
 
 
 class Remote(RemoteAdministration):
-    """The ``Backend`` over the HTTP API."""
+    """The client over the HTTP API, with the methods of ``Local``."""
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         if key is not None and not (HEADER_VALUE.fullmatch(key) and len(key) <= 200):

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jobfac.cli.client.http import HttpApi
-from jobfac.cli.client.protocol import MadeReport, ReportRequest
+from jobfac.cli.client.values import MadeReport, ReportRequest
 from jobfac.client.transport import Object
 from jobfac.doctor import Finding
 from jobfac.states import Delivery

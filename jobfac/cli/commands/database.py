@@ -38,7 +38,10 @@ def _offer_snapshot(db: "Database") -> None:
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Compare the schema with the one that this program needs: its version, tables, columns and indexes."""
+    """Compare the schema with the one that this program needs.
+
+    It compares the version, the tables, their columns and their indexes.
+    """
     from jobfac.database.metadata import missing_parts
     from jobfac.errors import incomplete_schema
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
-from jobfac.bounded_files import read_bytes
 from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, read_stdin, seconds
 from jobfac.cli.listing import PLAIN
@@ -18,6 +17,7 @@ from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.cli.signals import on_signal
+from jobfac.files.bounded import read_bytes
 
 if TYPE_CHECKING:
     from jobfac.definitions import Job

@@ -8,7 +8,7 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import MAX_ID, USAGE, Failure, Json, Yes, confirm, fail, group, is_terminal
+from jobfac.cli.common import MAX_ID, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
 from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.errors import JobfacError
@@ -171,9 +171,7 @@ def _program(job: JobView) -> str:
 
 
 @app.command("show")
-def show_job(
-    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], as_json: Json = False
-) -> None:
+def show_job(job: JobId, as_json: Json = False) -> None:
     """Show a job and its definition."""
     with backend() as factory:
         view = factory.job(job)
@@ -186,7 +184,7 @@ def show_job(
 
 
 @app.command()
-def enable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
+def enable(job: JobId) -> None:
     """Enable a job: allow its starts."""
     with backend() as factory:
         factory.enable(job, True)
@@ -194,7 +192,7 @@ def enable(job: Annotated[str, typer.Argument(help="The job's id.", autocompleti
 
 
 @app.command()
-def disable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
+def disable(job: JobId) -> None:
     """Disable a job: refuse all starts, by schedule or on demand. Running runs continue."""
     with backend() as factory:
         factory.enable(job, False)
@@ -202,9 +200,7 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.", autocomplet
 
 
 @app.command()
-def delete(
-    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], yes: Yes = False
-) -> None:
+def delete(job: JobId, yes: Yes = False) -> None:
     """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
         factory.job(job)  # which raises if there is none
@@ -280,7 +276,7 @@ def rollback(
 
 @app.command()
 def url(
-    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
+    job: JobId,
     name: Annotated[str, typer.Option(help="Who calls; shown in events and in the audit.")] = "caller",
     list_: Annotated[bool, typer.Option("--list", help="List the URLs of the job instead.")] = False,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the URLs of the job instead.")] = False,

@@ -1,18 +1,21 @@
 """`runs list / show`."""
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_list, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
+from jobfac.cli.selection import selecting
 from jobfac.states import HELD
 from jobfac.views.runs import AttemptView, RunView, history_as_json
+
+if TYPE_CHECKING:
+    from jobfac.store.history.search import Filter
 
 T = TypeVar("T")
 
@@ -23,16 +26,10 @@ app = group("List and show runs.")
 
 
 @app.command("list")
+@selecting
 def list_runs(
-    job: s.Job = None,
-    states: s.States = None,
-    category: s.Category = None,
-    worker: s.WorkerName = None,
-    since: s.Since = None,
-    until: s.Until = None,
-    sequence: s.InSequence = None,
-    key: s.Key = None,
-    text: s.TextOption = None,
+    *,
+    wanted: "Filter",
     parameter: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
@@ -45,7 +42,6 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     values = tuple((name, str(value)) for name, value in read_pairs(parameter or [], "--parameter").items())
-    wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
         views = factory.runs(wanted._replace(parameters=values, unacknowledged=unacknowledged), limit)
     columns: Columns[RunView] = {

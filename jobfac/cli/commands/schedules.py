@@ -7,7 +7,7 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import Json, group, instant, period_end
+from jobfac.cli.common import JobId, Json, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_list, print_table
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
@@ -19,7 +19,6 @@ from jobfac.views.serialization import as_json as serialization_as_json
 
 app = group("List, preview, pause and resume schedules.")
 
-Job = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name or position; default: all schedules of the job.")]
 
 
@@ -70,7 +69,7 @@ _TRIGGERS = {"after", "file"}
 
 @app.command()
 def preview(
-    job: Job,
+    job: JobId,
     count: Annotated[int, typer.Option(min=1, max=100_000, help="The number of due times.")] = 10,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Due times after this; default: now.")
@@ -105,14 +104,14 @@ def _local(row: CandidateView) -> str:
 
 
 @app.command()
-def pause(job: Job, name: Name = None) -> None:
+def pause(job: JobId, name: Name = None) -> None:
     """Pause schedules: they start no runs until they are resumed."""
     with backend() as factory:
         _print_changed(job, factory.pause(job, name, True), "paused")
 
 
 @app.command()
-def resume(job: Job, name: Name = None) -> None:
+def resume(job: JobId, name: Name = None) -> None:
     """Resume schedules. Due times during the pause count as missed."""
     with backend() as factory:
         _print_changed(job, factory.pause(job, name, False), "resumed")
@@ -127,7 +126,7 @@ def _print_changed(job: str, names: list[str], state: str) -> None:
 
 @app.command()
 def backfill(
-    job: Job,
+    job: JobId,
     begin: Annotated[str, typer.Option("--from", metavar="TIME", help="The first due time: a day, or a time.")],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="Due times before this, or up to this day's end.")],
     schedule: Annotated[str | None, typer.Option(help="Only this schedule of the job.")] = None,

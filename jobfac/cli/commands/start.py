@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
-from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, JobId, Json, fail, instant, read_stdin, refuse_denied, seconds
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
@@ -55,7 +54,7 @@ NotifyOption = Annotated[
 
 
 def start(
-    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
+    job: JobId,
     argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     set_: SetOption = None,

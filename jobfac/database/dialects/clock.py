@@ -1,5 +1,6 @@
 """The database's clock as a SQL expression. All stored times come from this clock."""
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,3 +51,9 @@ def _mssql(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
     moved = compiler.process(element.milliseconds, **kw)
     minutes = f"DATEADD(MINUTE, CAST({moved} / 60000 AS INT), SYSUTCDATETIME())"
     return f"DATEADD(MILLISECOND, CAST({moved} % 60000 AS INT), {minutes})"
+
+
+def current_time(conn: sa.Connection) -> datetime:
+    """Return the database's current time."""
+    found: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    return found

@@ -7,7 +7,7 @@ the remaining calls on their own.
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +49,13 @@ def deletion(engine: str, table: sa.Table, *columns: sa.Column[Any]) -> sa.Delet
     if engine == "sqlite":  # it knows no joined DELETE
         return table.delete().where(sa.tuple_(*key).in_(sa.select(given)))
     return table.delete().where(*(column == given.c[column.name] for column in key)).with_hint(SEEK, table, "mssql")
+
+
+def delete(conn: sa.Connection, table: sa.Table, keys: Sequence[Mapping[str, Any]] | Sequence[sa.RowMapping]) -> int:
+    """Delete the rows of ``table`` with these primary keys. Returns the number of keys."""
+    if keys:
+        conn.execute(deletion(conn.dialect.name, table), rows_parameter(dict(key) for key in keys))
+    return len(keys)
 
 
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from jobfac.definitions.parameters.model import Declared, Parameter, fill_value
 from jobfac.definitions.parameters.paths import fill_address, fill_path, fill_pattern
 from jobfac.definitions.parameters.placeholders import (
     Context,
-    Placeholder,
     UnresolvedError,
     bind,
     fill,
@@ -19,47 +18,17 @@ from jobfac.definitions.parameters.placeholders import (
     whole,
 )
 from jobfac.definitions.parameters.reading import (
-    MASK,
     Values,
     constants,
-    is_late,
     needs_previous,
     read_parameters,
     secrets,
     split,
-    typed_value,
-    typed_values,
 )
-from jobfac.definitions.parameters.values import Typed, Value, as_text
+from jobfac.definitions.parameters.values import as_text
 
 __all__ = [
-    "MASK",
-    "Context",
-    "Declared",
-    "Parameter",
-    "Placeholder",
-    "Typed",
-    "UnresolvedError",
-    "Value",
-    "Values",
-    "as_text",
-    "bind",
-    "constants",
-    "fill",
-    "fill_address",
-    "fill_path",
-    "fill_pattern",
-    "fill_value",
-    "has_placeholder",
-    "is_late",
-    "needs_previous",
-    "placeholders",
-    "read_parameters",
-    "resolve",
-    "secrets",
-    "split",
-    "typed_value",
-    "typed_values",
-    "variable",
-    "whole",
-]
+    "Context", "Declared", "Parameter", "UnresolvedError", "Values", "as_text", "bind", "constants", "fill",
+    "fill_address", "fill_path", "fill_pattern", "fill_value", "has_placeholder", "needs_previous", "placeholders",
+    "read_parameters", "resolve", "secrets", "split", "variable", "whole",
+]  # fmt: skip

@@ -16,6 +16,10 @@ Values = dict[str, Value | None]
 MOST = 1024 * 1024
 """The maximum length of all values of a run as JSON, in characters."""
 
+MOST_SENSITIVE, LONGEST_SENSITIVE = 100, 64 * 1024
+"""How many sensitive values a run may have, and their length together in characters. All of its output is searched for
+each of them, in every form that it may have there."""
+
 MASK = "***"
 """What stands where a sensitive value is not shown."""
 
@@ -46,12 +50,25 @@ def read_parameters(job: str, declared: Mapping[str, Parameter], given: Mapping[
             if parameter.sensitive and ", not " in shown:
                 shown = shown[: shown.index(", not ")]  # the sentence must not show what was given
             problems.append(Problem(f"parameters.{name} {shown}", f"parameters.{name}", job))
-    if not problems and (length := len(json.dumps(values, ensure_ascii=False))) > MOST:
-        message = f"parameters have {length:,} characters; {MOST:,} is the most, so put them into a payload or a file"
-        problems.append(Problem(message, "parameters", job))
+    if not problems and (excess := _excess(declared, values)):
+        problems.append(Problem(excess, "parameters", job))
     if problems:
         raise DefinitionError(problems)
     return values
+
+
+def _excess(declared: Mapping[str, Parameter], values: Values) -> str | None:
+    """Return why the values are too many or too long, as a clause; None: they are not."""
+    if (length := len(json.dumps(values, ensure_ascii=False))) > MOST:
+        return f"parameters have {length:,} characters; {MOST:,} is the most, so put them into a payload or a file"
+    hidden = list(secrets(split(declared, values)[1]))
+    length = sum(map(len, hidden))
+    if len(hidden) > MOST_SENSITIVE or length > LONGEST_SENSITIVE:
+        return (
+            f"sensitive parameters have {len(hidden):,} values of {length:,} characters; {MOST_SENSITIVE} of "
+            f"{LONGEST_SENSITIVE:,} are the most, because all output is searched for them"
+        )
+    return None
 
 
 def _unknown(job: str, name: str, declared: Mapping[str, Parameter]) -> Problem:
@@ -100,11 +117,6 @@ def secrets(values: Mapping[str, Value | None]) -> Iterator[str]:
                 yield one
             elif one is not None:
                 yield json.dumps(one)
-
-
-def typed_values(declared: Mapping[str, Parameter], values: Mapping[str, Value | None]) -> dict[str, Typed | None]:
-    """Return the values as a database driver binds them, by the names of the parameters."""
-    return {name: typed(parameter.limits, values.get(name)) for name, parameter in declared.items()}
 
 
 def typed_value(placeholder: Placeholder, declared: Mapping[str, Parameter], context: Context) -> Typed | None:

@@ -8,6 +8,7 @@ It runs as `python -I -S becoming.py SOCKET` and imports little, to start in mil
 socket: a line with the output files, and a sentence if the program cannot start.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -37,6 +38,13 @@ LONGEST = 10_000
 
 NOT_STARTED = 127
 """The exit code of a process that has not become the program."""
+
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+"""By machine, the number of the system call for keys. The C library has no function for it."""
+
+JOIN_SESSION_KEYRING = 1
+CAPABILITIES = (0x20080522).to_bytes(4, sys.byteorder) + bytes(4)
+"""The header of capset: its version, and this process."""
 
 File = tuple[int, int]  # device and inode
 
@@ -203,11 +211,7 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
                 opened.append((found.st_dev, found.st_ino))
     finally:
         channel.sendall(json.dumps(opened).encode() + b"\n")
-    if directory is not None:
-        try:
-            os.chdir(directory)
-        except OSError as error:
-            raise StartError(explain_directory(directory, error, who)) from error
+    _enter(directory, who)
     argv = [bytes.fromhex(one) for one in request["argv"]]
     environment = {bytes.fromhex(name): bytes.fromhex(text) for name, text in request["environment"].items()}
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
@@ -221,6 +225,12 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
 
 
 def _switch(user: str, identity: Mapping[str, Any]) -> None:
+    """Become the user, and leave behind what a process keeps when its user changes: keys and capabilities."""
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux" and (number := KEYCTL.get(os.uname().machine)) is not None:
+        # Whoever possesses a keyring may read its keys, whoever owns them. Before the switch, because the user may have
+        # no room for a further key. A container may forbid the call.
+        libc.syscall(number, JOIN_SESSION_KEYRING, None)
     try:
         os.setgroups(identity["extra_groups"])
         os.setresgid(*[identity["group"]] * 3)
@@ -229,6 +239,22 @@ def _switch(user: str, identity: Mapping[str, Any]) -> None:
         raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
     except OSError as error:  # a container may not have all users
         raise StartError(f"this worker cannot switch to user {user!r}: {error.strerror}") from error
+    # Those of a process that was not root stay, and the ambient ones even after exec.
+    if sys.platform == "linux" and libc.capset(CAPABILITIES, bytes(24)) != 0:
+        raise StartError("this worker cannot drop its capabilities; run it as root")
+
+
+def _enter(directory: str | None, who: str) -> None:
+    """Enter the directory with the rights of the user; without one that of the worker.
+
+    Where the user may not enter that, it is /. A process in a folder reads files there even if it could not get there.
+    """
+    try:
+        os.chdir(os.getcwd() if directory is None else directory)  # noqa: PTH109
+    except OSError as error:
+        if directory is not None:
+            raise StartError(explain_directory(directory, error, who)) from error
+        os.chdir("/")
 
 
 if __name__ == "__main__":

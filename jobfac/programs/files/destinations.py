@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from jobfac.files.trusted import folder, open_regular
 from jobfac.programs.failures import StartError, explain_file
-from jobfac.trusted_paths import folder, open_regular
 
 Kind = Literal["overwrite", "append", "timestamped"]
 

@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from jobfac.errors import Refused
+from jobfac.files.trusted import ForeignLink, folder
 from jobfac.programs.failures import StartError
 from jobfac.programs.posix import account
-from jobfac.trusted_paths import ForeignLink, folder
 
 ENTER = 0o011
 """Mode bits that let others open a file by name inside a folder, without the right to list the folder."""

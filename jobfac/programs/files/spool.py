@@ -24,6 +24,9 @@ HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
 PUNCH_HOLE_KEEP_SIZE = 0x03
 LIBC = ctypes.CDLL(None)
+MOST = 10**15 - 1
+"""The end of a stream at the latest, in bytes. A program that writes nothing may still make its file, and so offsets,
+longer than a database can count. Nothing beyond it is kept."""
 
 
 class Chunk(NamedTuple):
@@ -37,8 +40,8 @@ class Spool:
     """One output stream of one execution. Offsets are positions in what the program wrote.
 
     At most `limit` bytes are stored: the first `limit // 2` bytes (the head) and the rest from the end (the tail). The
-    bytes between them are the cut, which shows as a gap between the chunks. `fd` is for the program. One thread at a
-    time may use a spool.
+    bytes between them are the cut, which shows as a gap between the chunks. `fd` is for this process alone. One thread
+    at a time may use a spool.
 
     Raises:
         StartError: the file cannot be created.
@@ -97,6 +100,17 @@ class Spool:
         self._free()
         return chunks
 
+    def open_for_program(self) -> int:
+        """Open the file once more, for the program; returns the descriptor, which the caller closes.
+
+        A descriptor of its own, because a program may change the flags of what it has inherited: with O_DIRECT this
+        process could not read any more.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+
     def close(self, delete: bool) -> None:
         """Close the file, and delete it if `delete` is set. A repeated call does nothing."""
         if self._open:
@@ -108,13 +122,16 @@ class Spool:
 
     def _update_length(self) -> None:
         """Update the length of the file. If the program truncated the file, all of its content counts as new."""
-        length = os.fstat(self.fd).st_size
+        length = self._file_length()
         if length < self._length:
             self._base += self._length
             self._position = max(self._position, self._base)
             self._carry = b""
             self._freed = max(self.head, self._base)
         self._length = length
+
+    def _file_length(self) -> int:
+        return min(os.fstat(self.fd).st_size, MOST - self._base)
 
     def _take(self, start: int, stop: int, room: int, final: bool) -> list[Chunk]:
         """Return the bytes in [start, stop) that exist, fit into `room` and are not held back; advance past them."""
@@ -152,7 +169,7 @@ class Spool:
 
     def _start_over(self) -> None:
         """Truncate the file; the program continues at its start. Bytes written during the truncation are lost."""
-        end = self._base + os.fstat(self.fd).st_size
+        end = self._base + self._file_length()
         needed = max(self._position, end - self.tail) - self._mask.reach
         self._carry = self._raw(needed, end)
         os.ftruncate(self.fd, 0)

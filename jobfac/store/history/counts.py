@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -100,9 +99,3 @@ _FINGERPRINT = sa.select(
 def fingerprint(conn: sa.Connection) -> tuple[Any, ...]:
     """Return a value that differs whenever something happened that a page shows. One statement, a few seeks."""
     return tuple(conn.execute(_FINGERPRINT).one())
-
-
-def now(conn: sa.Connection) -> datetime:
-    """Return the database's time."""
-    found: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return found

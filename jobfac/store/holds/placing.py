@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.dialects.rows import deletion, rows_parameter
+from jobfac.database.dialects.rows import delete
 from jobfac.database.tables import schedule, start_hold
 from jobfac.database.types import truncate_utf16
 from jobfac.store import audit, jobs, outbox
@@ -106,10 +106,7 @@ def forget(conn: sa.Connection, age: float) -> bool:
         .order_by(start_hold.c.id)
         .limit(BATCH)
     )
-    ids = conn.execute(old).scalars().all()
-    if ids:
-        conn.execute(deletion(conn.dialect.name, start_hold), rows_parameter({"id": one} for one in ids))
-    return len(ids) == BATCH
+    return delete(conn, start_hold, conn.execute(old).mappings().all()) == BATCH
 
 
 def _wake_schedules(conn: sa.Connection) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, lists, utcnow
-from jobfac.database.dialects.rows import by_primary_key, deletion, rows_parameter, rows_table
+from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter, rows_table
 from jobfac.database.tables import job, notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
@@ -233,7 +233,5 @@ def forget(conn: sa.Connection, age: float) -> bool:
         .order_by(notification.c.id)
         .limit(BATCH)
     )
-    ids = [row.id for row in conn.execute(first) if row.created_at < row.oldest]
-    if ids:
-        conn.execute(deletion(conn.dialect.name, notification), rows_parameter({"id": one} for one in ids))
-    return len(ids) == BATCH
+    old = [{"id": row.id} for row in conn.execute(first) if row.created_at < row.oldest]
+    return delete(conn, notification, old) == BATCH

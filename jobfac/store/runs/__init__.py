@@ -11,7 +11,6 @@ from jobfac.store.runs.finish import Finished, Outcome, end, finish, requeue, ru
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, first_step, get
-from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.reporting import note_program, report_progress
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
@@ -19,40 +18,9 @@ from jobfac.store.runs.stopping import Stopped, request_stop, request_stops, rul
 from jobfac.store.runs.subscribers import snapshots
 
 __all__ = [
-    "IS_DUE",
-    "Finished",
-    "Outcome",
-    "Rule",
-    "StartRequest",
-    "Stopped",
-    "attempts",
-    "check_repeat",
-    "end",
-    "end_unserved",
-    "events_of",
-    "finish",
-    "first_step",
-    "get",
-    "lock",
-    "new_row",
-    "note_program",
-    "promote_due",
-    "queue_of_worker",
-    "record",
-    "release_blocked",
-    "report_progress",
-    "request_stop",
-    "request_stops",
-    "requeue",
-    "retry",
-    "retry_delay",
-    "rules_of",
-    "rules_of_jobs",
-    "rules_to_stop",
-    "snapshots",
-    "start",
-    "start_each",
-    "start_many",
-    "start_numbered",
+    "IS_DUE", "Finished", "Outcome", "Rule", "StartRequest", "Stopped", "attempts", "end", "end_unserved", "events_of",
+    "finish", "first_step", "get", "lock", "new_row", "note_program", "promote_due", "queue_of_worker", "record",
+    "release_blocked", "report_progress", "request_stop", "request_stops", "requeue", "retry", "retry_delay",
+    "rules_of", "rules_of_jobs", "rules_to_stop", "snapshots", "start", "start_each", "start_many", "start_numbered",
     "start_once",
-]
+]  # fmt: skip

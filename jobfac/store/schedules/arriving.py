@@ -193,8 +193,4 @@ def forget(conn: sa.Connection, age: float) -> bool:
         .where(arrived_file.c.seen_at < utcnow(-age * 1000))
         .limit(FORGOTTEN)
     )
-    found = conn.execute(query).mappings().all()
-    if found:
-        given = rows.rows_parameter(dict(row) for row in found)
-        conn.execute(rows.deletion(conn.dialect.name, arrived_file), given)
-    return len(found) == FORGOTTEN
+    return rows.delete(conn, arrived_file, conn.execute(query).mappings().all()) == FORGOTTEN

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED, utcnow
+from jobfac.database.dialects import LOCKED, current_time
 from jobfac.database.tables import run, schedule
 from jobfac.definitions import AnyJob, Schedule
 from jobfac.recurrence import due_times
@@ -59,7 +59,7 @@ def find(conn: sa.Connection, period: Period, limit: int) -> list[DueTime]:
         NotFound: the job has no such schedule.
     """
     stored = _schedules(conn, period, lock=False)
-    until = min(period.until, conn.execute(sa.select(utcnow())).scalar_one())
+    until = min(period.until, current_time(conn))
     streams = [_times(one, period.since, until) for one in stored]
     times = list(islice(merge(*streams, key=attrgetter("due_at")), limit))
     known = _runs(conn, times)

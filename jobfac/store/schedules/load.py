@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.tables import daily, schedule
 from jobfac.recurrence import due_times
 from jobfac.recurrence.load import HOUR, Crew, Firing, Limit, load
@@ -59,7 +59,7 @@ def read_load(conn: sa.Connection, days: int) -> LoadView:
     succeed after its usual duration: the steps of a sequence count one after another, and jobs that start after others
     (``after``) when these have ended.
     """
-    now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    now = current_time(conn)
     begin = now.replace(minute=0, second=0, microsecond=0)
     until = begin + timedelta(days=days)
     stored = {one.id: one for one in jobs.load_all(conn) if one.unreadable is None}

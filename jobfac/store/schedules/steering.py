@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import lists, utcnow
+from jobfac.database.dialects import current_time, lists, utcnow
 from jobfac.database.tables import job, schedule
 from jobfac.definitions import DefinitionError, Schedule
 from jobfac.errors import LIST_SCHEDULES, NotFound, Refused, no_job
@@ -128,7 +128,7 @@ def preview(
     if stored is None:
         raise no_job(job_id)
     definition = stored.definition
-    begin: datetime = conn.execute(sa.select(utcnow())).scalar_one() if start is None else start
+    begin = current_time(conn) if start is None else start
     streams = [
         _candidates(name, rule, begin, every_candidate)
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import LOCKED_BY_KEY, utcnow
-from jobfac.database.dialects.rows import by_primary_key, deletion, joined, members, rows_parameter, rows_table
+from jobfac.database.dialects import LOCKED_BY_KEY, current_time, utcnow
+from jobfac.database.dialects.rows import by_primary_key, delete, joined, members, rows_table
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule, checks
@@ -162,7 +162,7 @@ def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepare
     fresh = {name: wanted[name] for name, old in pairs.items() if old is None}
     if not fresh:
         return
-    now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    now = current_time(conn)
     for name, rule in fresh.items():
         due = prepared.first_due(rule, now)
         if rule.jitter or not rule.is_calendar:
@@ -257,7 +257,7 @@ def _write(conn: sa.Connection, changes: _Changes) -> None:
 def _delete(conn: sa.Connection, schedule_ids: Sequence[int]) -> None:
     for some in _batches(schedule_ids):
         upstream.forget(conn, some)
-        conn.execute(deletion(conn.dialect.name, schedule), rows_parameter({"id": one} for one in some))
+        delete(conn, schedule, [{"id": one} for one in some])
 
 
 def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:

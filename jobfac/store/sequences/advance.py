@@ -44,13 +44,8 @@ class Begun(NamedTuple):
     ended: list[Finished]
 
 
-def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[Finished]:
-    """Begin up to ``limit`` queued sequence runs, highest priority first. Returns the sequences that ended."""
-    return begin(conn, by, limit).ended
-
-
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
-    """Do the same as ``begin_queued``, and also return how many sequences were begun."""
+    """Begin up to ``limit`` queued sequence runs, highest priority first."""
     waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
     if not waiting:
         return Begun(0, [])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
@@ -91,7 +91,7 @@ class SequenceRun:
 def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> None:
     """Enter a step for the ``number``-th time: start its jobs, skip it, or fail it."""
     sequence, step = parent.sequence, step_of(parent.sequence, name)
-    if step.start_if is not None and not is_open(step, _now(conn)):
+    if step.start_if is not None and not is_open(step, current_time(conn)):
         left = leave(sequence, step, StepResult.SKIPPED)
         visits.enter(conn, parent.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
         return
@@ -123,7 +123,7 @@ def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> 
     Raises:
         UnresolvedError: a placeholder in the path or the address has no value, or one that does not fit there.
     """
-    now = _now(conn)
+    now = current_time(conn)
     if step.wait is not None:
         awaited = _awaited(step.wait, now, parent.context)
         visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, awaited=awaited)
@@ -233,11 +233,6 @@ def _start_some(
     pairs = zip(places, answers, strict=True)
     if reasons := {_named(step, place): str(answer) for place, answer in pairs if isinstance(answer, Exception)}:
         visits.refuse(conn, visit_id, reasons)
-
-
-def _now(conn: sa.Connection) -> datetime:
-    now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return now
 
 
 def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> StartRequest:

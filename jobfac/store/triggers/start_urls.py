@@ -4,7 +4,6 @@ A token has the form ``ju_<prefix>_<secret>``, like an API key.
 """
 
 import hashlib
-import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +15,7 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import KEY_LENGTH, run, start_url
 from jobfac.states import RunState
 from jobfac.store import audit
-from jobfac.store.api_keys import digest, read_categories
+from jobfac.store.api_keys import find, new_secret, read_categories
 from jobfac.views.keys import StartUrlView
 from jobfac.views.serialization import columns, from_row
 
@@ -70,17 +69,8 @@ class Delivery(NamedTuple):
 
 def create(conn: sa.Connection, job: str, name: str, by: str, categories: Sequence[str] | None) -> NewUrl:
     """Create a URL of a job. ``categories``: the only ones that its maker may access."""
-    prefix = secrets.token_hex(6)
-    token = f"ju_{prefix}_{secrets.token_urlsafe(32)}"
-    insert = start_url.insert().values(
-        job=job,
-        name=name,
-        categories=None if categories is None else json.dumps(list(categories), ensure_ascii=False),
-        prefix=prefix,
-        hash=digest(token),
-        created_at=utcnow(),
-        created_by=by,
-    )
+    token, stored = new_secret("ju", categories)
+    insert = start_url.insert().values(job=job, name=name, created_by=by, **stored)
     url_id = int(conn.execute(insert.returning(start_url.c.id)).scalar_one())
     audit.note(conn, by, "create url", job, after=f"url {url_id}: {name}")
     return NewUrl(url_id, job, name, token)
@@ -100,14 +90,13 @@ _BY_PREFIX = sa.select(
 
 def check(conn: sa.Connection, token: str) -> StartUrl | None:
     """Return the URL with this token, or None if it is unknown or revoked."""
-    prefix = token.split("_")[1] if token.startswith("ju_") else ""
-    row = conn.execute(_BY_PREFIX, {"p_prefix": prefix}).first()
-    if not secrets.compare_digest(digest(token), row.hash if row else digest("")) or row is None:
+    row = find(conn, _BY_PREFIX, "ju", token)
+    if row is None:
         return None
-    age = WINDOW if row.window_at is None else (row.now - row.window_at).total_seconds()
-    categories = read_categories(conn, row.categories)
-    starts = row.starts if age < WINDOW else 0
-    return StartUrl(row.id, row.job, row.name, categories, starts, max(0.0, WINDOW - age), row.now)
+    age = WINDOW if row["window_at"] is None else (row["now"] - row["window_at"]).total_seconds()
+    categories = read_categories(conn, row["categories"])
+    starts = row["starts"] if age < WINDOW else 0
+    return StartUrl(row["id"], row["job"], row["name"], categories, starts, max(0.0, WINDOW - age), row["now"])
 
 
 def count(conn: sa.Connection, url_id: int, most: int) -> bool:

@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac import definitions as d
+from jobfac.database.dialects import current_time
 from jobfac.definitions.document import write_document
 from jobfac.operations import schedules as steering
 from jobfac.operations.caller import visible_job
 from jobfac.recurrence.wording import in_words
 from jobfac.states import Role
 from jobfac.store import jobs, schedules
-from jobfac.store.history import audit_log, counts, job_history, latest
+from jobfac.store.history import audit_log, job_history, latest
 from jobfac.store.history.audit_log import AuditView
 from jobfac.store.triggers import start_urls
 from jobfac.views.keys import StartUrlView
@@ -45,7 +46,7 @@ class Facts(NamedTuple):
 
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
     stored = visible_job(conn, visit.caller, visit.path("job"))
-    now = counts.now(conn)
+    now = current_time(conn)
     days = [now.date() - timedelta(days=back) for back in reversed(range(DAYS))]
     found = schedules.list_schedules(conn, stored.id)
     due: dict[str, list[CandidateView]] = {}

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from starlette.responses import Response
 
+from jobfac.database.dialects import current_time
 from jobfac.states import ACTIVE
-from jobfac.store.history import counts, spans
+from jobfac.store.history import spans
 from jobfac.views.durations import spaced_duration
 from jobfac.views.overview import DueSchedule
 from jobfac.views.runs import PastRun
@@ -74,7 +75,7 @@ def timeline(visit: Visit) -> Response:
 def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown:
     """Read which lanes there are, and then everything of those that are drawn."""
     wanted = spans.Filter(visit.query.get("q"), visit.caller.categories)
-    now = counts.now(conn)
+    now = current_time(conn)
     begin = _begin(visit.query["from"], now, whole)
     end = begin + whole
     ran = spans.ran(conn, begin, end, wanted, RUNS) if begin < now else []

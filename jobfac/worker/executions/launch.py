@@ -147,8 +147,7 @@ class Launch:
             handles = []
             for stream in STREAMS:
                 handles.append(self._open(stream))
-                if stream not in self.spools:
-                    opened.callback(os.close, handles[-1])
+                opened.callback(os.close, handles[-1])
             stdout, stderr = (self._files.get(stream) for stream in STREAMS)
             return start(replace(program, files=(stdout, stderr)), *handles)
 
@@ -238,7 +237,7 @@ class Launch:
                 self.spools[stream] = spool = Spool(name, max(1, output.limit), self._report.mask)
             except StartError as error:
                 raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
-            return spool.fd
+            return spool.open_for_program()
         place = destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
         rotate = output.rotate
         if account(self.definition.user):

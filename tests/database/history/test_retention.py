@@ -48,16 +48,16 @@ def test_runs_older_than_their_jobs_retention_are_purged(db: Database) -> None:
     define(db, short={"retention": "5d"}, default={}, long={"retention": "100d"})
     short, default, long = (finish(db, job, [200, 50, 20, 3]) for job in ("short", "default", "long"))
     waiting = start(db, "short")
-    assert retention.purge_all(db, Keep(30 * DAY)) == 3 + 2 + 1
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 3 + 2 + 1
     assert left(db) == sorted([*short[3:], *default[2:], *long[1:], waiting])
     assert orphans(db) == set(left(db))
-    assert retention.purge_all(db, Keep(30 * DAY)) == 0
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 0
 
 
 def test_surplus_runs_of_a_job_are_purged(db: Database) -> None:
     define(db, few={"retention": {"count": 2}}, both={"retention": {"count": 3, "age": "10d"}})
     few, both = finish(db, "few", [500, 400, 2, 1]), finish(db, "both", [12, 11, 9, 1])
-    assert retention.purge_all(db, Keep(30 * DAY)) == 4
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 4
     assert left(db) == [*few[2:], *both[2:]]
 
 
@@ -66,7 +66,7 @@ def test_the_settings_apply_to_runs_of_a_deleted_job(db: Database) -> None:
     ids = finish(db, "a", [40, 20])
     with db.begin() as conn:
         jobs.remove(conn, "a", "tester")
-    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
     assert left(db) == ids[1:]
 
 
@@ -76,11 +76,11 @@ def test_runs_of_an_unfinished_sequence_are_kept(db: Database) -> None:
     ids = finish(db, "a", [3, 2, 1])
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.id == ids[0]).values(sequence_run_id=parent))
-    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
     assert left(db) == [parent, ids[0], ids[2]]
     with db.begin() as conn:
         runs.request_stop(conn, parent, now=True, by="tester")
-    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
     assert left(db) == [parent, ids[2]]
 
 
@@ -146,5 +146,5 @@ def test_a_purge_that_waited_for_a_lock_goes_on_soon(db: Database, monkeypatch: 
 
     monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append))
     monkeypatch.setattr(retention, "steps", steps)
-    assert retention.purge_all(db, Keep(DAY)) == 2
+    assert retention.purge_all(db, Keep(DAY)).removed == 2
     assert slept == pytest.approx([0.04, 1.0])

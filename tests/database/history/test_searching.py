@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.api.sessions import Session, Sessions
+from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import audit, outbox
@@ -31,7 +32,7 @@ def runs(db: Database) -> Mapping[str, int]:
 
 
 def test_runs_are_searched(db: Database, runs: Mapping[str, int]) -> None:
-    now = db.query(counts.now)
+    now = db.query(current_time)
     hour = timedelta(hours=1)
     cases: list[tuple[Filter, set[str]]] = [
         (Filter(), set(runs)),
@@ -120,7 +121,7 @@ def test_jobs_are_found(db: Database, runs: Mapping[str, int]) -> None:
 
 
 def test_the_history_of_a_job(db: Database, runs: Mapping[str, int]) -> None:
-    today = db.query(counts.now).date()
+    today = db.query(current_time).date()
     assert db.query(job_history.by_day, "a", [today - timedelta(days=1), today]) == {
         today - timedelta(days=1): (0, 0),
         today: (1, 1),

@@ -133,9 +133,9 @@ def test_only_counted_runs_are_purged_and_their_statistics_stay(db: Database) ->
     history(db, "a", (at(1), 1), (at(1), 2))
     with db.begin() as conn:
         assert retention.purge(conn, "a", Retention(count=1)).runs == 0
-    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
     assert rows(db, table, "succeeded", "run_ms") == [(2, 3_000)]
-    assert retention.purge_all(db, Keep(30 * DAY, statistics=DAY)) == 0
+    assert retention.purge_all(db, Keep(30 * DAY, statistics=DAY)).removed == 0
     assert rows(db, table, "succeeded") == rows(db, daily_worker, "busy_ms") == []
 
 
@@ -156,7 +156,7 @@ def test_the_default_count_applies_to_jobs_without_retention(db: Database) -> No
     moment = now(db)
     for job in ("a", "b"):
         history(db, job, *[(moment - timedelta(hours=5), 1.0)] * 4)
-    assert retention.purge_all(db, Keep(30 * DAY, count=1)) == 3
+    assert retention.purge_all(db, Keep(30 * DAY, count=1)).removed == 3
 
 
 def test_a_report_includes_counted_and_uncounted_runs(db: Database) -> None:

@@ -126,7 +126,7 @@ def test_runs_that_share_a_key_run_one_after_another(db: Database) -> None:
 def test_a_step_waits_for_all_of_them(db: Database, fleet: list[Hand]) -> None:
     define(db, **EACH, series={"steps": [{"name": "all", "jobs": ["each"]}]})
     (parent,) = start(db, "series")
-    db.transact(sequences.begin_queued, "s1")
+    db.transact(sequences.begin, "s1")
     for hand in fleet:
         assert state(db, parent.id) == "running"
         (claimed,) = claim(db, hand)

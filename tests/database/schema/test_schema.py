@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from jobfac import definitions
 from jobfac.database import locks, tables
 from jobfac.database.dialects import lease_now, utcnow
-from jobfac.database.engine import Database, _config
+from jobfac.database.engine import Database, _config, write_script
 from jobfac.database.metadata import missing_parts
 from jobfac.errors import Refused
 from jobfac.operations import holds, notes
@@ -58,15 +58,15 @@ def _parts(body: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("url", "dialect", "schema"),
+    ("dialect", "schema"),
     [
-        ("sqlite:///unused.db", sqlite.dialect(), None),
-        ("mssql+pyodbc://", mssql.dialect(deprecate_large_types=True), tables.SCHEMA),
+        (sqlite.dialect(), None),
+        (mssql.dialect(deprecate_large_types=True), tables.SCHEMA),
     ],
 )
-def test_the_migrations_create_the_described_tables(url: str, dialect: sa.Dialect, schema: str | None) -> None:
+def test_the_migrations_create_the_described_tables(dialect: sa.Dialect, schema: str | None) -> None:
     script = io.StringIO()
-    Database(url).script(script)
+    write_script(dialect.name, script)
     wanted = sa.MetaData(naming_convention=tables.metadata.naming_convention)
     text = []
     for table in tables.metadata.sorted_tables:

@@ -39,7 +39,7 @@ def test_a_broken_file_is_found() -> None:
 
 def test_the_generated_schema_is_current() -> None:
     made = io.StringIO()
-    Database("mssql+pyodbc://").script(made)
+    write_script("mssql", made)
     assert SCHEMA.read_text(encoding="utf-8") == made.getvalue(), (
         f"run: jobfac db script --dialect mssql > {Path('sql', 'mssql', SCHEMA.name)}"
     )

@@ -163,7 +163,7 @@ class Sequences(RuleBasedStateMachine):
         model.decided(Decision.ELAPSED if elapsed else Decision.EXPIRED, self.now)
 
     def begin(self, crash: int | None) -> None:
-        self._try(crash, sequences.begin_queued, "w1")
+        self._try(crash, sequences.begin, "w1")
         self.player.look()
         for model in self.models.values():
             model.begin(self.now)

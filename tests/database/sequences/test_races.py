@@ -49,7 +49,7 @@ def test_a_lost_job_advances_its_sequence(db: Database) -> None:
 def test_concurrent_workers_begin_a_sequence_once(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     ids = [start(db, "seq") for _ in range(12)]
-    together(3, lambda position: db.transact(sequences.begin_queued, f"w{position}"))
+    together(3, lambda position: db.transact(sequences.begin, f"w{position}"))
     for run_id in ids:
         assert events(db, run_id) == ["queued", "running"]
         assert [child["job"] for child in children(db, run_id)] == ["a"]
@@ -59,7 +59,7 @@ def test_many_steps_that_wait_for_nothing_need_several_transactions(db: Database
     closed = {"times": {"hours": [(now(db).hour + 12) % 24]}, "otherwise": {"step": "loop"}}
     define(db, a={}, seq={"steps": [{"name": "loop", "jobs": "a", "start_if": closed}], "maximum_visits": 120})
     run_id = start(db, "seq")
-    db.transact(sequences.begin_queued, "w1")
+    db.transact(sequences.begin, "w1")
     assert state(db, run_id) == "running"
     sweeps = 0
     while state(db, run_id) == "running":
@@ -75,7 +75,7 @@ def test_steps_at_once_begin_although_no_job_ends(db: Database, by: str) -> None
     steps = [{"name": f"s{number}", "jobs": "a", "proceed": "at_once"} for number in range(60)]
     define(db, a={}, seq={"steps": steps})
     run_id = start(db, "seq")
-    db.transact(sequences.begin_queued, "w1")
+    db.transact(sequences.begin, "w1")
     transactions = 1
     while len(children(db, run_id)) < 60:
         if by == "sweep":  # in another process, or after the first one has died

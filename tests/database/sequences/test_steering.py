@@ -63,7 +63,7 @@ def test_a_stopping_sequence_ends_as_stopped_even_if_its_last_job_succeeds(db: D
 def test_a_sequence_whose_jobs_all_wait_ends_at_once(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=TWO)
     run_id = start(db, "seq")
-    db.transact(sequences.begin_queued, "w1")
+    db.transact(sequences.begin, "w1")
     assert stop(db, run_id) == (RunState.RUNNING, RunState.STOPPED)
     assert jobs_of(db, run_id) == {"a": ("stopped", "polite"), "b": ("stopped", "polite")}
 
@@ -72,7 +72,7 @@ def test_a_waiting_sequence_ends_at_once(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=TWO)
     run_id = start(db, "seq")
     assert stop(db, run_id) == (RunState.QUEUED, RunState.STOPPED)
-    assert db.transact(sequences.begin_queued, "w1") == []
+    assert db.transact(sequences.begin, "w1").ended == []
     assert path(db, run_id) == []
 
 
@@ -93,7 +93,7 @@ def test_a_stop_reaches_the_innermost_jobs(db: Database) -> None:
 def test_a_stopped_job_counts_as_a_failure_in_its_sequence(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=TWO)
     run_id = start(db, "seq")
-    db.transact(sequences.begin_queued, "w1")
+    db.transact(sequences.begin, "w1")
     for offset in (1, 2):
         assert stop(db, run_id + offset) == (RunState.QUEUED, RunState.STOPPED)
     assert path(db, run_id) == ["one:failure>two", "two:None>None"]
@@ -106,7 +106,7 @@ def test_the_outer_sequence_continues_after_a_nested_one_is_stopped(db: Database
     define(db, a={}, b={}, inner=inner, seq={"steps": steps})
     run_id = start(db, "seq")
     for _ in range(2):
-        db.transact(sequences.begin_queued, "w1")
+        db.transact(sequences.begin, "w1")
     assert stop(db, run_id + 1) == (RunState.RUNNING, RunState.STOPPED)
     assert path(db, run_id) == ["o:failure>p", "p:None>None"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobfac import trusted_paths
 from jobfac.definitions import Job
+from jobfac.files import trusted
 from jobfac.programs import open_destination
 from jobfac.states import JobKind, RunState
 from jobfac.store.workers import Claimed
@@ -46,7 +46,7 @@ def leased(tmp_path: Path) -> Iterator[tuple[Path, Any]]:
 def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
     leased: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trusted_paths, "LEASE", 0.05)
+    monkeypatch.setattr(trusted, "LEASE", 0.05)
     one = execution(tmp_path, {"stdout": {"append": str(leased[0])}})
     assert one.begin() is None
     outcome = one.outcome(0.5)
@@ -57,7 +57,7 @@ def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
 def test_an_output_file_is_opened_when_the_lease_is_returned(
     leased: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trusted_paths, "LEASE", 10.0)
+    monkeypatch.setattr(trusted, "LEASE", 10.0)
     path, file = leased
     threading.Timer(0.1, fcntl.fcntl, (file, fcntl.F_SETLEASE, fcntl.F_UNLCK)).start()
     handle, _ = open_destination("append", str(path), None, 1, NOW)

@@ -4,9 +4,12 @@ import ctypes
 import fcntl
 import os
 import signal
+import struct
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,75 @@ def test_a_process_that_does_not_begin_does_not_wait_for_ever(tmp_path: Path, mo
     large = dict.fromkeys(map(str, range(10)), "x" * 100_000)
     with pytest.raises(StartError, match="did not begin within"):
         run(Program(("/bin/echo",), "slow/1/1", large, user="nobody"))
+
+
+def in_a_process(act: Callable[[], object]) -> None:
+    """Run `act` in a process of its own, which it may change. Fails if it fails."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def shown(*argv: str) -> str:
+    """Return what a program of nobody prints, started in the current folder."""
+    with tempfile.TemporaryFile() as output:
+        run(Program(argv, "shown/1/1", {"PATH": os.defpath}, user="nobody"), output.fileno())
+        output.seek(0)
+        return output.read().decode()
+
+
+@needs_root
+@pytest.mark.skipif(not Path("/proc/keys").exists(), reason="this kernel has no keys")
+def test_a_program_of_another_user_does_not_possess_the_keys_of_the_worker() -> None:
+    libc, call = ctypes.CDLL(None), becoming.KEYCTL[os.uname().machine]
+    add_key = {250: 248, 219: 217, 271: 269, 280: 278}[call]
+
+    def act() -> None:
+        libc.syscall(call, becoming.JOIN_SESSION_KEYRING, None)
+        key = libc.syscall(add_key, b"user", b"of-the-worker", b"secret", 6, -3)
+        assert key < 0 or "of-the-worker" in Path("/proc/keys").read_text()
+        assert "of-the-worker" not in shown("cat", "/proc/keys")
+
+    in_a_process(act)
+
+
+@needs_root
+def test_a_program_of_another_user_has_no_capabilities() -> None:
+    """A worker that is not root may have them as ambient ones, to switch to other users."""
+    libc, keep, ambient, rise = ctypes.CDLL(None), 8, 47, 2
+    chown, override, kill, setgid, setuid = 0, 1, 5, 6, 7
+    those = (chown, override, kill, setgid, setuid)
+    mask = sum(1 << one for one in those)
+
+    def act() -> None:
+        libc.prctl(keep, 1, 0, 0, 0)
+        os.setresgid(1, 1, 1)
+        os.setresuid(1, 1, 1)
+        assert libc.capset(becoming.CAPABILITIES, struct.pack("6I", mask, mask, mask, 0, 0, 0)) == 0
+        for one in those:
+            assert libc.prctl(ambient, rise, one, 0, 0) == 0
+        found = shown("grep", "-E", "Uid|Cap(Inh|Prm|Eff|Amb)", "/proc/self/status").split("\n")
+        assert found[0].split()[1:] == [str(NOBODY.pw_uid)] * 4
+        assert [int(line.split()[1], 16) for line in found[1:-1]] == [0, 0, 0, 0]
+
+    in_a_process(act)
+
+
+@needs_root
+def test_a_program_of_another_user_is_in_no_folder_that_it_cannot_get_to(
+    crossroads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = crossroads / "closed/open"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    folder.parent.chmod(0o755)
+    assert shown("pwd") == f"{folder}\n"
+    folder.parent.chmod(0o700)
+    assert shown("pwd") == "/\n"

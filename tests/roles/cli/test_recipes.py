@@ -24,12 +24,10 @@ def count(db: Database, by: Caller) -> int:
 
 HANDLER = '''
 
+@ENDPOINTS.add("GET", "/v1/workers/count", responses={200: dict})
 def count(request: ApiRequest) -> ApiResponse:
     """Count the workers that are alive."""
     return ApiResponse({"count": operations.count(request.db, request.by)})
-
-
-ENDPOINTS += (Endpoint(method="GET", path="/v1/workers/count", handler=count, responses={200: dict}),)
 '''
 
 COMMAND = '''

@@ -86,6 +86,23 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_registers_again
     assert not fleet.journal.doubled()
 
 
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_a_worker_frozen_alone_reports_no_end_that_its_guardian_caused(fleet: Fleet) -> None:
+    """Nobody has ended its lease meanwhile, as when a machine with the only worker was suspended."""
+    fleet.define(long=fleet.journal.job(600, later=0), fragile=fleet.journal.job(600, restartable=False))
+    ids = [*fleet.start("long", 3), *fleet.start("fragile")]
+    only = fleet.worker("only")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all run")
+    fleet.freeze(only)
+    frozen = time.monotonic()
+    wait_for(lambda: not fleet.programs(only) and time.monotonic() - frozen > 1.5 * LEASE, "its programs gone")
+    thaw(only)
+    rows = fleet.finish(*ids)
+    assert [(row["state"], row["attempt"]) for row in rows] == [("succeeded", 2)] * 3 + [("lost", 1)]
+    assert {fleet.attempts(run_id)[0]["state"] for run_id in ids} == {"lost"}
+    assert all("fenced" in fleet.events(run_id) for run_id in ids)
+
+
 @pytest.mark.parametrize("point", ["committed", "guardian_notified"])
 def test_a_worker_frozen_between_claim_and_start_starts_nothing_later(sqlite_fleet: Fleet, point: str) -> None:
     fleet = sqlite_fleet

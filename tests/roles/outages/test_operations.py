@@ -298,7 +298,9 @@ def test_a_purge_counts_all_removed_runs_despite_a_lost_answer(stage: Stage) -> 
     case = Case({"retention": "1h"}, an_old_run, lambda db, n, i: None)
     # The first commit is that of the statistics, the second that of the batch, the eighth that of the audit.
     for faults in ((), ("drop after commit at 2",), ("drop after commit at 8",)):
-        answer, found, struck = stage.play(case, lambda n, i: retention.purge(stage.db, BY, Keep(3600.0)), *faults)
+        answer, found, struck = stage.play(
+            case, lambda n, i: retention.purge(stage.db, BY, Keep(3600.0)).removed, *faults
+        )
         assert (answer, found["runs"], found["audit"]) == (1, [], [["purge"]])
         assert struck == bool(faults)
 

@@ -178,7 +178,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
     assert "(approval by operator)" in operator.get("/jobs/gated")
     run_id = start(place.db, "gated")
-    place.db.transact(sequences.begin_queued, "w1")
+    place.db.transact(sequences.begin, "w1")
     page = operator.get(f"/runs/{run_id}")
     assert "waits for an approval" in page
     assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))

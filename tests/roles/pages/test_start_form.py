@@ -36,7 +36,7 @@ def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage
     text = operator.act("/jobs/month-end/start", from_step="close")
     assert "of month-end is queued" in text
     assert "jobfac start month-end --from-step close" in text
-    place.db.transact(sequences.begin_queued, "w1")
+    place.db.transact(sequences.begin, "w1")
     run_id = max(int(one) for one in re.findall(r"Run (\d+) of month-end", text))
     steps = re.findall(r'data-row="step-\d+"><td class="job">(\w+)', operator.get(f"/runs/{run_id}"))
     assert steps == ["close"]

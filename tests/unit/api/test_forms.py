@@ -13,7 +13,7 @@ from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.api.serving.guard import LOOPBACK, OriginGuard, refusal
 from jobfac.store.output import Piece
 from jobfac.views.runs import RunView
@@ -48,10 +48,12 @@ def test_a_handler_must_take_the_parameters_of_its_path() -> None:
         """Show a run."""
         return ApiResponse(run)
 
-    assert Endpoint(method="GET", path="/v1/runs/{run}", handler=show).parameters == {"run": str}
+    endpoints = Endpoints()
+    assert endpoints.add("GET", "/v1/runs/{run}")(show) is show
+    assert endpoints[0].parameters == {"run": str}
     for path in ("/v1/runs/{run:id}", "/v1/runs/{id}", "/v1/runs"):
         with pytest.raises(TypeError, match="must take an ApiRequest and the parameters of /v1/runs"):
-            Endpoint(method="GET", path=path, handler=show)
+            endpoints.add("GET", path)(show)
 
 
 def test_failed_logins_are_counted_by_key_prefix_for_a_time() -> None:

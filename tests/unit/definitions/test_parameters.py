@@ -15,8 +15,8 @@ from jobfac.definitions.parameters import (
     read_parameters,
     secrets,
     split,
-    typed_values,
 )
+from jobfac.definitions.parameters.values import typed
 
 BERLIN = timezone(timedelta(hours=1))
 CONTEXT = Context(
@@ -167,6 +167,14 @@ def test_sensitive_values_are_kept_apart() -> None:
     assert split(known, {"token": None, "day": None}) == ({"token": None, "day": None}, {})
 
 
+@pytest.mark.parametrize("token", [["x"] * 101, ["x" * 40_000] * 2])
+def test_sensitive_values_are_few_and_short_because_output_is_searched_for_them(token: list[str]) -> None:
+    assert read({"token": ["x"] * 100}, token={"sensitive": True, "many": True})["token"] == ["x"] * 100
+    with pytest.raises(DefinitionError, match=r"sensitive parameters have .* 100 of 65,536 are the most"):
+        read({"token": token}, token={"sensitive": True, "many": True})
+    assert read({"token": token}, token={"many": True})["token"] == token
+
+
 def test_constants_are_the_defaults_that_no_start_changes() -> None:
     bodies = {"a": {"default": 5, "type": "integer"}, "b": {"default": "${due.date}"}, "c": {}, "d": {"required": True}}
     known = {name: Parameter.model_validate(body) for name, body in bodies.items()}
@@ -183,7 +191,8 @@ def test_a_driver_gets_typed_values() -> None:
     known = {name: Parameter.model_validate(body) for name, body in bodies.items()}
     given = {"day": "2027-01-31", "at": "2027-01-31T22:00:00Z", "long": "90s", "n": "5", "days": ["2027-01-31"]}
     day = datetime(2027, 1, 31, tzinfo=UTC).date()
-    assert typed_values(known, read_parameters("load", known, given, CONTEXT)) == {
+    values = read_parameters("load", known, given, CONTEXT)
+    assert {name: typed(parameter.limits, values[name]) for name, parameter in known.items()} == {
         "day": day, "at": datetime(2027, 1, 31, 22, tzinfo=UTC), "long": 90.0, "n": 5, "none": None, "days": [day],
     }  # fmt: skip
 

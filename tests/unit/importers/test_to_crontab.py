@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job, from_data
-from jobfac.importers.crontab import from_crontab
+from jobfac.importers.crontab import Table, from_table
 from jobfac.importers.to_crontab import to_crontab
 from jobfac.recurrence import due_times
 
@@ -39,7 +39,7 @@ def test_the_times_are_the_same(schedule: dict[str, Any]) -> None:
     text, left_out = to_crontab(from_data(body).jobs)
     assert left_out == []
     assert text.startswith(f"CRON_TZ={schedule.get('timezone', 'Europe/Berlin')}\n")
-    back, warnings = from_crontab(text, system=False, filename="t", timezone="UTC")
+    back, warnings = from_table(Table(tab=text), system=False, name="t", timezone="UTC")
     assert warnings == []
     found = {due for one in from_data({"jobs": back}).jobs.values() for due in due_times(one.schedules[0], *SPAN)}
     assert sorted(found) == list(due_times(from_data(body).jobs["j"].schedules[0], *SPAN))
@@ -53,7 +53,7 @@ def test_the_command_does_the_same(tmp_path: Any) -> None:
         "directory": str(tmp_path),
     }
     text, _ = written({"cron": "0 6 * * *"}, **job)
-    [entry] = from_crontab(text, system=False, filename="t", timezone="UTC")[0].values()
+    [entry] = from_table(Table(tab=text), system=False, name="t", timezone="UTC")[0].values()
     done = subprocess.run(entry["command"], shell=True, capture_output=True, text=True, check=True)
     assert done.stdout == f"b c|it's|100%|{tmp_path}\n"
     assert isinstance(from_data({"jobs": {"t": entry}}).jobs["t"], Job)

@@ -10,7 +10,7 @@ import pytest
 
 from jobfac.definitions.models import Job
 from jobfac.definitions.schedule import Schedule
-from jobfac.importers.crontab import from_crontab
+from jobfac.importers.crontab import Table, from_table
 from jobfac.recurrence import due_times
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
@@ -77,7 +77,8 @@ here.
 def read(
     text: str, system: bool = False, filename: str = "table", timezone: str = "UTC"
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    return from_crontab(text, system=system, filename=filename, timezone=timezone)
+    table = Table(tab=text, user=False if system else None)
+    return from_table(table, system=system, name=filename, timezone=timezone)
 
 
 @pytest.mark.parametrize("name", DEBIAN)

@@ -1,6 +1,9 @@
-"""The trust in a lease after a registration that took long."""
+"""The trust in a lease: after a registration that took long, and after the worker was frozen."""
 
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from jobfac.database.engine import Database
 from jobfac.programs import Guardian
@@ -8,6 +11,7 @@ from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.store.workers import Registration
+from jobfac.worker import lease as module
 from jobfac.worker.lease import Lease
 
 WHO = Registration("w1", "host", 1, "token", "0", 1, ["default"], {})
@@ -44,6 +48,26 @@ def test_a_loss_in_which_programs_cannot_be_killed_ends_no_thread(sqlite_url: st
     try:
         lease.check()
         assert lease.lost
+    finally:
+        guardian.close()
+        db.close()
+
+
+@pytest.mark.parametrize("first", [Lease._beat, Lease.check])
+def test_a_renewal_after_the_guardian_has_acted_restores_no_trust(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, first: Callable[[Lease], object]
+) -> None:
+    """A machine with the only worker was suspended: nobody has ended the lease, but the programs are killed."""
+    settings = Settings(database_url=sqlite_url, lease=120.0, lease_margin=10.0, heartbeat=60.0)
+    db, guardian, lost = Database(sqlite_url), Guardian(), list[bool]()
+    lease = Lease(db, WHO, settings, guardian, lambda beat, load: None, lost.append)
+    lease.adopt(db.transact(workers.register, WHO, settings.lease, notice=60.0), clock())
+    monkeypatch.setattr(module, "clock", lambda: clock() + 113.0)
+    try:
+        first(lease)
+        lease.check()
+        assert not lease.is_trusted()
+        assert lost == [False], "nobody knows which programs ended by themselves"
     finally:
         guardian.close()
         db.close()

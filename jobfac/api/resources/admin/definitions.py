@@ -7,10 +7,12 @@ from pydantic import Field
 from jobfac import definitions as d
 from jobfac.api import models, parameters
 from jobfac.api.problems import Problem
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.operations import jobs as operations
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import as_json
+
+ENDPOINTS = Endpoints()
 
 
 class DefinitionFile(parameters.Body):
@@ -28,6 +30,14 @@ class ApplyBody(parameters.Body):
     dry_run: bool = False
 
 
+@ENDPOINTS.add(
+    "POST",
+    "/v1/definitions:apply",
+    role=Role.ADMIN,
+    unrestricted=True,
+    responses={200: models.AppliedDefinitions},
+    errors=(409,),
+)
 def apply_definitions(request: ApiRequest, body: ApplyBody) -> ApiResponse:
     """Apply files of definitions, all of them or none.
 
@@ -40,16 +50,3 @@ def apply_definitions(request: ApiRequest, body: ApplyBody) -> ApiResponse:
     except d.DefinitionError as error:
         found = [{"field": problem.field, "message": str(problem)} for problem in error.problems]
         raise Problem(422, str(error), errors=found) from None
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="POST",
-        path="/v1/definitions:apply",
-        handler=apply_definitions,
-        role=Role.ADMIN,
-        unrestricted=True,
-        responses={200: models.AppliedDefinitions},
-        errors=(409,),
-    ),
-)

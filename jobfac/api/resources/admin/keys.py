@@ -6,13 +6,14 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.control_characters import REFUSED
 from jobfac.operations import keys as operations
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import all_as_json
+
+ENDPOINTS = Endpoints()
 
 # For the document; the operation refuses a blank text with a sentence. An empty name counts as none.
 Name = Annotated[
@@ -41,11 +42,13 @@ class KeyBody(parameters.Body):
     _no_end_is_meant = parameters.given("lifetime", "leave it out for a key that does not expire")
 
 
+@ENDPOINTS.add("GET", "/v1/keys", role=Role.ADMIN, unrestricted=True, responses={200: models.Keys})
 def list_keys(request: ApiRequest) -> ApiResponse:
     """List keys, without their secrets."""
-    return ApiResponse({"items": all_as_json(request.db.query(api_keys.list_keys, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.read(api_keys.list_keys))})
 
 
+@ENDPOINTS.add("POST", "/v1/keys", role=Role.ADMIN, unrestricted=True, responses={201: models.NewKey})
 def create_key(request: ApiRequest, body: KeyBody) -> ApiResponse:
     """Create a key. Its text cannot be shown again."""
     name, categories = body.name or body.role.value, body.categories
@@ -55,36 +58,8 @@ def create_key(request: ApiRequest, body: KeyBody) -> ApiResponse:
     return ApiResponse({"id": created.id, "role": str(body.role), "key": created.key}, 201)
 
 
+@ENDPOINTS.add("DELETE", "/v1/keys/{key:id}", role=Role.ADMIN, unrestricted=True, responses={204: None}, errors=(404,))
 def revoke_key(request: ApiRequest, key: int) -> ApiResponse:
     """Revoke a key immediately."""
     operations.revoke(request.db, request.by, key)
     return ApiResponse(None, 204)
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/keys",
-        handler=list_keys,
-        role=Role.ADMIN,
-        unrestricted=True,
-        responses={200: models.Keys},
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/keys",
-        handler=create_key,
-        role=Role.ADMIN,
-        unrestricted=True,
-        responses={201: models.NewKey},
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/keys/{key:id}",
-        handler=revoke_key,
-        role=Role.ADMIN,
-        unrestricted=True,
-        responses={204: None},
-        errors=(404,),
-    ),
-)

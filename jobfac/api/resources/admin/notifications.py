@@ -7,8 +7,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.channels import shown
 from jobfac.operations import notifications as operations
 from jobfac.states import Delivery
@@ -16,6 +15,8 @@ from jobfac.store import outbox
 from jobfac.store.api_keys import Role
 from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import all_as_json
+
+ENDPOINTS = Endpoints()
 
 
 class NotificationsQuery(parameters.Parameters):
@@ -31,35 +32,25 @@ class RequeueBody(parameters.Body):
     _every_one_is_meant = parameters.given("ids", "leave it out to deliver all dead notifications")
 
 
+@ENDPOINTS.add("GET", "/v1/notifications", responses={200: models.Notifications})
 def list_notifications(request: ApiRequest, query: NotificationsQuery) -> ApiResponse:
     """List notifications, newest first. Recipients are shown without their secrets."""
 
     def read(conn: sa.Connection) -> list[NotificationView]:
         return outbox.find(conn, shown, query.state, query.limit, categories=request.caller.categories)
 
-    views = request.db.query(read, retry_for=RETRY_FOR)
+    views = request.read(read)
     return ApiResponse({"items": all_as_json(views)})
 
 
+@ENDPOINTS.add(
+    "POST",
+    "/v1/notifications:requeue",
+    role=Role.OPERATOR,
+    unrestricted=True,
+    body_required=False,
+    responses={200: models.Requeued},
+)
 def requeue_notifications(request: ApiRequest, body: RequeueBody) -> ApiResponse:
     """Deliver dead notifications again."""
     return ApiResponse({"requeued": operations.requeue(request.db, request.by, body.ids)})
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/notifications",
-        handler=list_notifications,
-        responses={200: models.Notifications},
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/notifications:requeue",
-        handler=requeue_notifications,
-        role=Role.OPERATOR,
-        unrestricted=True,
-        body_required=False,
-        responses={200: models.Requeued},
-    ),
-)

@@ -10,10 +10,11 @@ from starlette.responses import HTMLResponse
 
 from jobfac import reports
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.reports.document import document
+
+ENDPOINTS = Endpoints()
 
 
 def _read_day(value: Any) -> Any:
@@ -36,6 +37,9 @@ class ReportQuery(parameters.Parameters):
     )
 
 
+@ENDPOINTS.add(
+    "GET", "/v1/reports/{report}", unrestricted=True, responses={200: models.ReportDocument}, errors=(404, 409)
+)
 def get_report(request: ApiRequest, report: str, query: ReportQuery) -> ApiResponse:
     """Read a report: summary, failures, slowest, late, trend or utilisation."""
     if report not in reports.REPORTS:
@@ -47,6 +51,13 @@ def get_report(request: ApiRequest, report: str, query: ReportQuery) -> ApiRespo
     return ApiResponse(document(made, data.filter_text))
 
 
+@ENDPOINTS.add(
+    "GET",
+    "/v1/reports.html",
+    unrestricted=True,
+    media_types={"text/html": "A page that loads nothing and runs no script."},
+    errors=(404, 409),
+)
 def get_report_page(request: ApiRequest, query: ReportQuery) -> HTMLResponse:
     """Read all reports as one HTML page."""
     return HTMLResponse(reports.page(_facts(request, query)))
@@ -61,24 +72,4 @@ def _facts(request: ApiRequest, query: ReportQuery) -> reports.Facts:
     def read(conn: sa.Connection) -> reports.Facts:
         return reports.facts(conn, reports.period(conn, since, until), query.job, query.category)
 
-    return request.db.query(read, retry_for=RETRY_FOR)
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/reports/{report}",
-        handler=get_report,
-        unrestricted=True,
-        responses={200: models.ReportDocument},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/reports.html",
-        handler=get_report_page,
-        unrestricted=True,
-        media_types={"text/html": "A page that loads nothing and runs no script."},
-        errors=(404, 409),
-    ),
-)
+    return request.read(read)

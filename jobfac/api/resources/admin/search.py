@@ -1,13 +1,15 @@
 """`/v1/output`: search the output of many runs."""
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.store.history.output import search_output
 from jobfac.store.history.search import Filter
 from jobfac.views.serialization import all_as_json
 
+ENDPOINTS = Endpoints()
 
+
+@ENDPOINTS.add("GET", "/v1/output", responses={200: models.OutputLines})
 def search_lines(request: ApiRequest, query: parameters.OutputSearchQuery) -> ApiResponse:
     """Search the output of runs, newest first.
 
@@ -21,9 +23,6 @@ def search_lines(request: ApiRequest, query: parameters.OutputSearchQuery) -> Ap
         categories=request.caller.categories,
         below=None if query.cursor is None else int(query.cursor),
     )
-    found = request.db.query(search_output, wanted, query.text, query.limit, retry_for=RETRY_FOR)
+    found = request.read(search_output, wanted, query.text, query.limit)
     cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.matches), "next_cursor": cursor})
-
-
-ENDPOINTS = (Endpoint(method="GET", path="/v1/output", handler=search_lines, responses={200: models.OutputLines}),)

@@ -12,7 +12,7 @@ from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
 from jobfac.api.resources.calls import signatures
 from jobfac.api.resources.calls.models import Called, NewStartUrl, RevokedUrls
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.api.validation import RawBody
 from jobfac.control_characters import REFUSED
 from jobfac.database.tables import KEY_LENGTH
@@ -29,6 +29,8 @@ from jobfac.store.triggers import start_urls
 from jobfac.store.triggers.start_urls import StartUrl
 from jobfac.telemetry.logs import logger
 from jobfac.views.serialization import all_as_json
+
+ENDPOINTS = Endpoints()
 
 log = logger("jobfac.api")
 
@@ -47,12 +49,16 @@ class UrlBody(parameters.Body):
     ] = "caller"
 
 
+@ENDPOINTS.add("GET", "/v1/jobs/{job}/urls", role=Role.ADMIN, responses={200: models.StartUrls}, errors=(404,))
 def list_urls(request: ApiRequest, job: str) -> ApiResponse:
     """List the start URLs of a job, without their tokens."""
-    stored = request.db.query(operations.visible_job, request.caller, job, retry_for=RETRY_FOR)
-    return ApiResponse({"items": all_as_json(request.db.query(start_urls.of_job, stored.id, retry_for=RETRY_FOR))})
+    stored = request.read(operations.visible_job, request.caller, job)
+    return ApiResponse({"items": all_as_json(request.read(start_urls.of_job, stored.id))})
 
 
+@ENDPOINTS.add(
+    "POST", "/v1/jobs/{job}/urls", role=Role.ADMIN, body_required=False, responses={201: NewStartUrl}, errors=(404, 409)
+)
 def create_url(request: ApiRequest, job: str, body: UrlBody) -> ApiResponse:
     """Create a URL that starts the job without a key. It cannot be shown again."""
     made = urls.create(request.db, request.by, job, body.name)
@@ -61,17 +67,27 @@ def create_url(request: ApiRequest, job: str, body: UrlBody) -> ApiResponse:
     return ApiResponse(shown, 201)
 
 
+@ENDPOINTS.add("DELETE", "/v1/jobs/{job}/urls/{url:id}", role=Role.ADMIN, responses={204: None}, errors=(404,))
 def revoke_url(request: ApiRequest, job: str, url: int) -> ApiResponse:
     """Revoke a start URL immediately."""
     urls.revoke(request.db, request.by, job, url)
     return ApiResponse(None, 204)
 
 
+@ENDPOINTS.add("DELETE", "/v1/jobs/{job}/urls", role=Role.ADMIN, responses={200: RevokedUrls}, errors=(404,))
 def revoke_urls(request: ApiRequest, job: str) -> ApiResponse:
     """Revoke all start URLs of a job immediately."""
     return ApiResponse({"revoked": urls.revoke(request.db, request.by, job)})
 
 
+@ENDPOINTS.add(
+    "POST",
+    "/v1/call/{token}",
+    role=None,
+    body_required=False,
+    responses={200: Called, 202: Called},
+    errors=(401, 404, 409, 429, 503),
+)
 async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiResponse:
     """Start a job by its start URL.
 
@@ -92,7 +108,7 @@ def _known(request: ApiRequest, token: str) -> StartUrl:
     Raises:
         Problem: 404.
     """
-    url = request.db.query(start_urls.check, token, retry_for=RETRY_FOR)
+    url = request.read(start_urls.check, token)
     if url is None:
         raise NotFound(GONE, MAKE_URL)
     return url
@@ -117,7 +133,7 @@ def _start(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
 
 
 def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
-    stored = request.db.query(jobs.load, url.job, retry_for=RETRY_FOR)
+    stored = request.read(jobs.load, url.job)
     if stored is None:
         raise no_job(url.job)
     call: Call | None = stored.definition.call
@@ -182,49 +198,3 @@ def _verify(request: ApiRequest, url: StartUrl, signature: Signature, text: byte
         )
     log.warning("a call was refused", action="call_refused", job=url.job, url=url.id, reason=wrong)
     raise Problem(401, f"The signature of the request is not valid: {wrong}.")
-
-
-ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/v1/jobs/{job}/urls",
-        handler=list_urls,
-        role=Role.ADMIN,
-        responses={200: models.StartUrls},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/jobs/{job}/urls",
-        handler=create_url,
-        role=Role.ADMIN,
-        body_required=False,
-        responses={201: NewStartUrl},
-        errors=(404, 409),
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/jobs/{job}/urls",
-        handler=revoke_urls,
-        role=Role.ADMIN,
-        responses={200: RevokedUrls},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/v1/jobs/{job}/urls/{url:id}",
-        handler=revoke_url,
-        role=Role.ADMIN,
-        responses={204: None},
-        errors=(404,),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/call/{token}",
-        handler=call_job,
-        role=None,
-        body_required=False,
-        responses={200: Called, 202: Called},
-        errors=(401, 404, 409, 429, 503),
-    ),
-)

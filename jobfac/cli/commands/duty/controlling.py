@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
+from jobfac.cli.selection import selecting
 from jobfac.cli.streams import escaped
 from jobfac.errors import JobfacError
 from jobfac.states import FINAL
@@ -38,20 +38,14 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the selected runs.")]
 
 
+@selecting
 def stop(
     run: OneRun = None,
     now: Annotated[bool, typer.Option("--now", help="Kill the program, without its grace period.")] = False,
     wait_for: Annotated[float, typer.Option("--patience", help="Seconds to wait for the end of one run.")] = 60.0,
     all_active: Annotated[bool, typer.Option("--all", help="Stop all selected runs that have not ended.")] = False,
-    job: s.Job = None,
-    states: s.States = None,
-    category: s.Category = None,
-    worker: s.WorkerName = None,
-    since: s.Since = None,
-    until: s.Until = None,
-    sequence: s.InSequence = None,
-    key: s.Key = None,
-    text: s.TextOption = None,
+    *,
+    wanted: "Filter",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -61,18 +55,18 @@ def stop(
 
     Options say which, such as --job J --all; on a terminal the command shows them and asks.
     """
-    wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
         if not _is_many(run, wanted, all_active or dry_run):
             assert run is not None
             _stop_one(factory, run, now, wait_for, as_json)
             return
-        if not (all_active or states or dry_run):
+        if not (all_active or wanted.states or dry_run):
             fail(USAGE, "Select the runs to stop: --all for all that have not ended, or --state.")
         shown = factory.choose_to_stop(wanted, limit)
         _act(shown, "stop", dry_run, yes, as_json, lambda ids: factory.stop_many(ids, now), limit)
 
 
+@selecting
 def retry(
     run: OneRun = None,
     from_failed: Annotated[
@@ -80,15 +74,8 @@ def retry(
     ] = False,
     set_: SetOption = None,
     set_file: SetFileOption = None,
-    job: s.Job = None,
-    states: s.States = None,
-    category: s.Category = None,
-    worker: s.WorkerName = None,
-    since: s.Since = None,
-    until: s.Until = None,
-    sequence: s.InSequence = None,
-    key: s.Key = None,
-    text: s.TextOption = None,
+    *,
+    wanted: "Filter",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -101,7 +88,6 @@ def retry(
 
     Of many runs each is retried at most once, oldest first, so the command may be repeated.
     """
-    wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     changes = read_settings(set_ or [], set_file)
     with backend() as factory:
         if not _is_many(run, wanted, dry_run):
@@ -116,6 +102,7 @@ def retry(
         _act(shown, "retry", dry_run, yes, as_json, factory.retry_many, limit)
 
 
+@selecting
 def acknowledge(
     runs: Annotated[
         list[int] | None,
@@ -124,15 +111,8 @@ def acknowledge(
             autocompletion=completion.runs,
         ),
     ] = None,
-    job: s.Job = None,
-    states: s.States = None,
-    category: s.Category = None,
-    worker: s.WorkerName = None,
-    since: s.Since = None,
-    until: s.Until = None,
-    sequence: s.InSequence = None,
-    key: s.Key = None,
-    text: s.TextOption = None,
+    *,
+    wanted: "Filter",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -142,7 +122,6 @@ def acknowledge(
 
     Options say which, such as --job J --since 12h; they choose failures that nobody has acknowledged.
     """
-    wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
         if not _is_many(runs[0] if runs else None, wanted, dry_run):
             found = factory.acknowledge(runs or [])

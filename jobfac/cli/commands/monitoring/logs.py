@@ -10,7 +10,7 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
-from jobfac.cli.client.protocol import Text
+from jobfac.cli.client.values import Text
 from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.streams import for_terminal
@@ -51,7 +51,7 @@ def logs(
     if search is not None:
         if run is not None or follow:
             fail(USAGE, "--search looks into many runs; give --job and --since instead of a run.")
-        _search(s.selection(job, None, None, None, since, until, None, None, None), search, limit, as_json)
+        _search(s.selection(job=job, since=since, until=until), search, limit, as_json)
         return
     if run is None:
         fail(USAGE, "Give the id of a run, or --search TEXT.")

@@ -9,7 +9,7 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.client.protocol import ReportRequest
+from jobfac.cli.client.values import ReportRequest
 from jobfac.cli.common import USAGE, Json, fail, utc_day
 from jobfac.cli.rendering.fit import fit
 from jobfac.cli.rendering.printing import note, print_json

@@ -19,7 +19,7 @@ from jobfac.cli.common import settings
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from jobfac.cli.client.protocol import Backend
+    from jobfac.cli.client import Backend
     from jobfac.cli.rendering.selection import Output, Selection
     from jobfac.views.overview import Overview
 

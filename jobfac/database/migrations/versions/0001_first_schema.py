@@ -3,35 +3,20 @@
 Revision: 0001
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mssql
 
+from jobfac.database.migrations.parts import BIG_ID, INSTANT, create_index, schema_name
+
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
 BLOB = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
-BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
-
-def _schema() -> str | None:
-    return "jobfac" if op.get_context().dialect.name == "mssql" else None
-
-
-def _index(name: str, table: str, columns: list[Any], unique: bool = False, where: str | None = None) -> None:
-    condition = None if where is None else sa.text(where)
-    op.create_index(
-        name, table, columns, unique=unique, schema=_schema(), mssql_where=condition, sqlite_where=condition
-    )
 
 
 def upgrade() -> None:
-    schema = _schema()
+    schema = schema_name()
     op.create_table(
         "api_key",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
@@ -47,7 +32,7 @@ def upgrade() -> None:
         sa.CheckConstraint("role IN ('admin', 'operator', 'viewer')", name=op.f("ck_api_key_role")),
         schema=schema,
     )
-    _index("ix_api_key_prefix", "api_key", ["prefix"], unique=True)
+    create_index("ix_api_key_prefix", "api_key", ["prefix"], unique=True)
     op.create_table(
         "attempt",
         sa.Column("run_id", BIG_ID, autoincrement=False, nullable=False),
@@ -78,7 +63,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
         schema=schema,
     )
-    _index("ix_audit_at", "audit", ["at"])
+    create_index("ix_audit_at", "audit", ["at"])
     op.create_table(
         "category",
         sa.Column("name", sa.Unicode(128), nullable=False),
@@ -183,8 +168,8 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_notification_dedupe", "notification", ["dedupe"], unique=True)
-    _index("ix_notification_due", "notification", ["due_at"], where="state = 'waiting'")
+    create_index("ix_notification_dedupe", "notification", ["dedupe"], unique=True)
+    create_index("ix_notification_due", "notification", ["due_at"], where="state = 'waiting'")
     op.create_table(
         "queue",
         sa.Column("name", sa.Unicode(400), nullable=False),
@@ -248,30 +233,30 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index(
+    create_index(
         "ix_run_active",
         "run",
         ["job", "state"],
         where="state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')",
     )
-    _index("ix_run_blocked", "run", ["id"], where="state = 'blocked'")
-    _index("ix_run_claim", "run", ["queue", sa.text("priority DESC"), "id"], where="state = 'queued'")
-    _index("ix_run_concurrency", "run", ["concurrency_key", "state"], where="concurrency_key IS NOT NULL")
-    _index("ix_run_due", "run", ["schedule_id", "due_at"], unique=True, where="schedule_id IS NOT NULL")
-    _index("ix_run_ended", "run", ["ended_at"], where="ended_at IS NOT NULL")
-    _index(
+    create_index("ix_run_blocked", "run", ["id"], where="state = 'blocked'")
+    create_index("ix_run_claim", "run", ["queue", sa.text("priority DESC"), "id"], where="state = 'queued'")
+    create_index("ix_run_concurrency", "run", ["concurrency_key", "state"], where="concurrency_key IS NOT NULL")
+    create_index("ix_run_due", "run", ["schedule_id", "due_at"], unique=True, where="schedule_id IS NOT NULL")
+    create_index("ix_run_ended", "run", ["ended_at"], where="ended_at IS NOT NULL")
+    create_index(
         "ix_run_failed",
         "run",
         ["ended_at", "job", "state"],
         where="state IN ('denied', 'failed', 'lost', 'start_failed', 'timed_out')",
     )
-    _index("ix_run_held", "run", ["worker_id", "id"], where="state IN ('running', 'stopping')")
-    _index("ix_run_job", "run", ["job", "id"])
-    _index("ix_run_ready", "run", ["ready_at"], where="state = 'scheduled'")
-    _index("ix_run_sequence", "run", ["sequence_run_id", "state"], where="sequence_run_id IS NOT NULL")
-    _index("ix_run_start_key", "run", ["job", "start_key"], unique=True, where="start_key IS NOT NULL")
-    _index("ix_run_uncounted", "run", ["ended_at"], where="ended_at IS NOT NULL AND counted = 0")
-    _index("ix_run_visit", "run", ["visit_id"], where="visit_id IS NOT NULL")
+    create_index("ix_run_held", "run", ["worker_id", "id"], where="state IN ('running', 'stopping')")
+    create_index("ix_run_job", "run", ["job", "id"])
+    create_index("ix_run_ready", "run", ["ready_at"], where="state = 'scheduled'")
+    create_index("ix_run_sequence", "run", ["sequence_run_id", "state"], where="sequence_run_id IS NOT NULL")
+    create_index("ix_run_start_key", "run", ["job", "start_key"], unique=True, where="start_key IS NOT NULL")
+    create_index("ix_run_uncounted", "run", ["ended_at"], where="ended_at IS NOT NULL AND counted = 0")
+    create_index("ix_run_visit", "run", ["visit_id"], where="visit_id IS NOT NULL")
     op.create_table(
         "run_event",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
@@ -285,7 +270,7 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_run_event_run", "run_event", ["run_id", "id"])
+    create_index("ix_run_event_run", "run_event", ["run_id", "id"])
     op.create_table(
         "run_output",
         sa.Column("run_id", BIG_ID, autoincrement=False, nullable=False),
@@ -312,8 +297,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_schedule"),
         schema=schema,
     )
-    _index("ix_schedule_fire", "schedule", ["fire_at"], where="fire_at IS NOT NULL AND paused = 0")
-    _index("ix_schedule_job", "schedule", ["job", "name"], unique=True)
+    create_index("ix_schedule_fire", "schedule", ["fire_at"], where="fire_at IS NOT NULL AND paused = 0")
+    create_index("ix_schedule_job", "schedule", ["job", "name"], unique=True)
     op.create_table(
         "visit",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
@@ -337,8 +322,8 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_visit_run", "visit", ["run_id", "id"])
-    _index("ix_visit_step", "visit", ["run_id", "step", "number"], unique=True)
+    create_index("ix_visit_run", "visit", ["run_id", "id"])
+    create_index("ix_visit_step", "visit", ["run_id", "step", "number"], unique=True)
     op.create_table(
         "worker",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
@@ -360,7 +345,7 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_worker_lease", "worker", ["lease_until"], where="state IN ('active', 'draining')")
+    create_index("ix_worker_lease", "worker", ["lease_until"], where="state IN ('active', 'draining')")
 
     if schema:
         _tune()

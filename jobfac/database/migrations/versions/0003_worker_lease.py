@@ -3,44 +3,21 @@
 Revision: 0003
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import BIG_ID, INSTANT, create_index, schema_name
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
-BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 VIEWS = ("v_health", "v_queue", "v_fleet")
 """Views that read the dropped columns. They are created again after the migrations."""
 
 
-def _schema() -> str | None:
-    return "jobfac" if op.get_context().dialect.name == "mssql" else None
-
-
-def _index(name: str, table: str, columns: list[Any], where: str, include: tuple[str, ...] = ()) -> None:
-    condition = sa.text(where)
-    op.create_index(
-        name,
-        table,
-        columns,
-        unique=False,
-        schema=_schema(),
-        mssql_where=condition,
-        sqlite_where=condition,
-        mssql_include=list(include),
-    )
-
-
 def upgrade() -> None:
-    schema = _schema()
+    schema = schema_name()
     for view in VIEWS:
         op.execute(f"DROP VIEW IF EXISTS {'jobfac.' if schema else ''}{view}")
     _move_the_lease(schema)
@@ -52,7 +29,7 @@ def upgrade() -> None:
                 f"EXEC(N'ALTER INDEX pk_{table} ON jobfac.{table} SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);')"
             )
     op.drop_index("ix_run_held", "run", schema=schema)
-    _index(
+    create_index(
         "ix_run_held",
         "run",
         ["worker_id", "id"],
@@ -60,7 +37,7 @@ def upgrade() -> None:
         include=("state", "attempt", "stop"),
     )
     op.drop_index("ix_run_blocked", "run", schema=schema)
-    _index(
+    create_index(
         "ix_run_blocked",
         "run",
         ["job", sa.text("priority DESC"), "id"],
@@ -90,7 +67,7 @@ def _move_the_lease(schema: str | None) -> None:
     op.drop_index("ix_worker_lease", "worker", schema=schema)
     op.drop_column("worker", "seen_at", schema=schema)
     op.drop_column("worker", "lease_until", schema=schema)
-    _index("ix_worker_lease_until", "worker_lease", ["lease_until"], where="ended = 0")
+    create_index("ix_worker_lease_until", "worker_lease", ["lease_until"], where="ended = 0")
     if schema:
         op.execute("ALTER TABLE jobfac.worker_lease SET (LOCK_ESCALATION = DISABLE)")
         for index in ("pk_worker_lease", "ix_worker_lease_until"):

@@ -5,36 +5,21 @@ Revision: 0005
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import BIG_ID, INSTANT, create_index, schema_name
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
-BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 UNACKNOWLEDGED = "state IN ('failed', 'lost', 'start_failed', 'timed_out') AND acknowledged_at IS NULL"
 
 
-def _schema() -> str | None:
-    return "jobfac" if op.get_context().dialect.name == "mssql" else None
-
-
-def _index(name: str, table: str, columns: list[str], where: str | None = None, include: tuple[str, ...] = ()) -> None:
-    condition = None if where is None else sa.text(where)
-    op.create_index(
-        name, table, columns, unique=False, schema=_schema(), mssql_where=condition, sqlite_where=condition,
-        mssql_include=list(include),
-    )  # fmt: skip
-
-
 def upgrade() -> None:
-    schema = _schema()
+    schema = schema_name()
     # Without defaults: SQL Server then changes no row, however many there are.
     op.add_column("run", sa.Column("acknowledged_at", INSTANT, nullable=True), schema=schema)
     op.add_column("run", sa.Column("acknowledged_by", sa.Unicode(128), nullable=True), schema=schema)
-    _index("ix_run_unacknowledged", "run", ["id"], where=UNACKNOWLEDGED, include=("job",))
+    create_index("ix_run_unacknowledged", "run", ["id"], where=UNACKNOWLEDGED, include=("job",))
     _holds(schema)
     op.create_table(
         "note",
@@ -47,7 +32,7 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_note_run", "note", ["run_id", "id"])
+    create_index("ix_note_run", "note", ["run_id", "id"])
     op.create_table(
         "expectation",
         sa.Column("job", sa.Unicode(128), nullable=False),
@@ -59,8 +44,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", name="pk_expectation"),
         schema=schema,
     )
-    _index("ix_expectation_due", "expectation", ["due_at"])
-    _index("ix_expectation_overdue", "expectation", ["overdue_at"], where="overdue_at IS NOT NULL")
+    create_index("ix_expectation_due", "expectation", ["due_at"])
+    create_index("ix_expectation_overdue", "expectation", ["overdue_at"], where="overdue_at IS NOT NULL")
     if schema:
         for table in ("start_hold", "note", "expectation"):
             op.execute(f"ALTER TABLE jobfac.{table} SET (LOCK_ESCALATION = DISABLE)")
@@ -92,4 +77,4 @@ def _holds(schema: str | None) -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    _index("ix_start_hold_open", "start_hold", ["id"], where="freed = 0")
+    create_index("ix_start_hold_open", "start_hold", ["id"], where="freed = 0")

@@ -7,21 +7,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import BIG_ID, INSTANT, create_index, schema_name
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
-BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = ("upstream", "upstream_end")
 
 
 def upgrade() -> None:
-    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
+    schema = schema_name()
     _parameters(schema)
     _upstream(schema)
     _steps(schema)
@@ -44,7 +41,7 @@ def _upstream(schema: str | None) -> None:
         sa.PrimaryKeyConstraint("job", "state", "schedule_id", name="pk_upstream"),
         schema=schema,
     )
-    op.create_index("ix_upstream_schedule", "upstream", ["schedule_id"], unique=False, schema=schema)
+    create_index("ix_upstream_schedule", "upstream", ["schedule_id"])
     op.create_table(
         "upstream_end",
         sa.Column("schedule_id", BIG_ID, autoincrement=False, nullable=False),
@@ -70,5 +67,4 @@ def _steps(schema: str | None) -> None:
     ]
     for column in columns:
         op.add_column("visit", column, schema=schema)
-    condition = sa.text("wake_at IS NOT NULL AND result IS NULL")
-    op.create_index("ix_visit_wake", "visit", ["wake_at"], schema=schema, mssql_where=condition, sqlite_where=condition)
+    create_index("ix_visit_wake", "visit", ["wake_at"], where="wake_at IS NOT NULL AND result IS NULL")

@@ -5,18 +5,15 @@ Revision: 0007
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import INSTANT, create_index, schema_name
 
 revision = "0007"
 down_revision = "0006"
-branch_labels = None
-depends_on = None
-
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
 
 
 def upgrade() -> None:
-    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
+    schema = schema_name()
     op.create_table(
         "session_key",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -25,13 +22,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_session_key")),
         schema=schema,
     )
-    condition = sa.text("run_id IS NOT NULL")
-    op.create_index(
-        "ix_notification_run",
-        "notification",
-        ["run_id"],
-        unique=False,
-        schema=schema,
-        mssql_where=condition,
-        sqlite_where=condition,
-    )
+    create_index("ix_notification_run", "notification", ["run_id"], where="run_id IS NOT NULL")

@@ -5,19 +5,15 @@ Revision: 0009
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import BIG_ID, INSTANT, create_index, schema_name
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
-
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
-BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
+    schema = schema_name()
     op.add_column("visit", sa.Column("parameters", sa.Unicode(), nullable=True), schema=schema)
     op.create_table(
         "start_url",
@@ -38,5 +34,5 @@ def upgrade() -> None:
         schema=schema,
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_start_url_prefix", "start_url", ["prefix"], unique=True, schema=schema)
-    op.create_index("ix_start_url_job", "start_url", ["job"], unique=False, schema=schema)
+    create_index("ix_start_url_prefix", "start_url", ["prefix"], unique=True)
+    create_index("ix_start_url_job", "start_url", ["job"])

@@ -5,18 +5,15 @@ Revision: 0010
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mssql
+
+from jobfac.database.migrations.parts import INSTANT, schema_name
 
 revision = "0010"
 down_revision = "0009"
-branch_labels = None
-depends_on = None
-
-INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
 
 
 def upgrade() -> None:
-    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
+    schema = schema_name()
     op.create_table(
         "scheduler",
         sa.Column("name", sa.Unicode(length=200), nullable=False),

@@ -3,14 +3,11 @@
 Revision: 0011
 """
 
-from alembic import op
+from jobfac.database.migrations.parts import create_index
 
 revision = "0011"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
-    op.create_index("ix_job_category", "job", ["category", "id"], unique=False, schema=schema)
+    create_index("ix_job_category", "job", ["category", "id"])

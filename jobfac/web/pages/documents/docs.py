@@ -33,7 +33,7 @@ def docs(visit: Visit) -> Response:
     ]
     calls.sort(key=lambda one: one[0])
     groups = [(tag, [call for _, call in found]) for tag, found in groupby(calls, key=lambda one: one[0])]
-    return visit.render("docs.html", groups=groups, introduction=document["info"]["description"])
+    return visit.render("documents/docs.html", groups=groups, introduction=document["info"]["description"])
 
 
 def _call(path: str, method: str, operation: dict[str, Any], document: dict[str, Any]) -> Call:

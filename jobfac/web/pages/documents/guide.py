@@ -92,7 +92,7 @@ def show(visit: Visit) -> Response:
     numbers = visit.read(counts.read, visit.caller.categories)
     summaries = [(one, texts.summary(one)) for one in texts.TOPICS]
     return visit.render(
-        "guide.html", active="guide", counts=numbers, topic=topic(name), topics=summaries, words=words,
+        "documents/guide.html", active="guide", counts=numbers, topic=topic(name), topics=summaries, words=words,
         hits=search(words) if words else [],
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
+from jobfac.database.dialects import current_time
 from jobfac.errors import Invalid, JobfacError
 from jobfac.operations.bulk import many
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
@@ -78,7 +79,7 @@ def show(visit: Visit) -> Response:
     except JobfacError as error:
         problem = str(error)
     return visit.render(
-        "many.html", active="runs", counts=numbers, query=query, word=word, about=chosen.about, problem=problem,
+        "history/many.html", active="runs", counts=numbers, query=query, word=word, about=chosen.about, problem=problem,
         lines=sorted(lines, key=lambda one: -one.id), below=below, line=commands.many(word, query, wanted),
         ids=[one.id for one in lines if one.result is Result.CHOSEN],
     )  # fmt: skip
@@ -100,7 +101,7 @@ def _command(visit: Visit, word: str, run_ids: Sequence[int]) -> str:
     """Return the command that does the same: by the filter that chose the runs, or by their ids."""
     if text := visit.field("filter"):
         query = Query(parse_qsl(text))
-        return commands.many(word, query, run_filter.of(visit, query, visit.read(counts.now)))
+        return commands.many(word, query, run_filter.of(visit, query, visit.read(current_time)))
     return commands.each(word, run_ids) if len(run_ids) <= IN_NOTICE else ""
 
 

@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from jobfac import definitions as d
 from jobfac.channels import shown as described
+from jobfac.database.dialects import current_time
 from jobfac.definitions.parameters import Parameter
 from jobfac.errors import JobfacError, NotFound
 from jobfac.operations import versions
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind
 from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
-from jobfac.store.history import counts, waiting
+from jobfac.store.history import waiting
 from jobfac.views.jobs import ChangeView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
@@ -71,7 +72,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         notes.newest_of_run(conn, run.id, NOTES + 1),
         versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
-        counts.now(conn),
+        current_time(conn),
     )
 
 
@@ -89,7 +90,7 @@ def show(visit: Visit) -> Response:
     number = _attempt(visit, run)
     where = places(facts.definition, run, facts.attempts, number)
     return visit.render(
-        "run.html",
+        "history/run.html",
         active="runs",
         counts=numbers,
         over=run.state in FINAL,

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from starlette.responses import Response
 
+from jobfac.database.dialects import current_time
 from jobfac.errors import Invalid, NotFound
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import FINAL, WAITING, RunState
 from jobfac.store.api_keys import Role
-from jobfac.store.history import counts, directory, search, waiting
+from jobfac.store.history import directory, search, waiting
 from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
 from jobfac.web.pages.history import many
@@ -39,7 +40,7 @@ def runs(visit: Visit) -> Response:
     def read(conn: sa.Connection) -> Listed:
         found, wanted, problem = search.Found([], None, False), search.ANY_RUN, ""
         try:
-            wanted = run_filter.read(visit, counts.now(conn))
+            wanted = run_filter.read(visit, current_time(conn))
             found = search.search(conn, wanted, LIMIT)
         except Invalid as error:
             problem = str(error)
@@ -52,7 +53,7 @@ def runs(visit: Visit) -> Response:
     query, wanted = visit.query, listed.wanted
     is_narrow = any(wanted._replace(states=(), unacknowledged=False, categories=None, below=None))
     return visit.render(
-        "runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
+        "history/runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
         groups=[(value, title) for value, title, _ in run_filter.GROUPS], line=commands.runs_list(query, wanted),
         acts=many.possible(wanted) if visit.may() and listed.found.runs else [], is_narrow=is_narrow,
         **listed._asdict(),

@@ -1,0 +1,1 @@
+"""Opens and reads files that a user names, or that other users may exchange."""
