@@ -3107,7 +3107,7 @@ BEGIN
             SELECT
                 @above = r.sequence_run_id,
                 @starter = CASE
-                    WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by
+                    WHEN LOWER(r.created_by) IN (LOWER(@who), LOWER(ORIGINAL_LOGIN())) THEN r.created_by
                     -- With another @by the same login could approve its own start.
                     WHEN EXISTS (
                         SELECT 1 FROM jobfac.run_event AS e

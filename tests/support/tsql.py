@@ -30,6 +30,23 @@ OUTPUTS = {
 }
 
 
+SPELLINGS = [
+    ("k", "k", True),
+    ("k", "k  ", True),
+    ("k  ", "k", True),
+    ("K😀", "K😀 ", True),
+    ("k", "K", False),
+    ("k", " k", False),
+    ("k", "k\t", False),
+    ("k", "k\u00a0", False),
+    ("\u00e9", "e\u0301", False),
+    ("straße", "strasse", False),
+    ("a", "\uff41", False),
+]
+"""Two spellings of a start's key, and whether a database that takes them for the same key has the same start. What a
+database compares depends on its collation; what was started with another spelling is never taken for the same."""
+
+
 def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:
     """Execute a procedure; returns the value of its OUTPUT parameter, if it has one."""
     given = ", ".join(f"@{name} = :{name}" for name in arguments)

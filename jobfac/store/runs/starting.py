@@ -76,13 +76,15 @@ def _started(conn: sa.Connection, request: StartRequest, values: Mapping[str, An
 
 def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
     """Return the run that was started with the request's key, or None."""
-    query = sa.select(run.c.id, run.c.for_worker).where(run.c.job == request.job, run.c.start_key == request.key)
+    columns = (run.c.id, run.c.for_worker, run.c.start_key)
+    query = sa.select(*columns).where(run.c.job == request.job, run.c.start_key == request.key)
     found = None if request.key is None else conn.execute(query).first()
     if found is None:
         return None
     check_repeat(conn, int(found.id), request)
-    pinned = found.for_worker is not None and request.key is not None
-    return Started(int(found.id), False, others(conn, request.job, request.key or "") if pinned else ())
+    # By the key as it is stored: the request's may have blanks at its end, which most databases ignore.
+    more = () if found.for_worker is None else others(conn, request.job, found.start_key)
+    return Started(int(found.id), False, more)
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:

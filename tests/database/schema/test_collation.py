@@ -22,20 +22,22 @@ from jobfac.store import jobs as job_store
 from jobfac.store.history import directory, search, waiting
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.triggers import start_urls
 from tests.support.database import Hand, get, now, start
+from tests.support.tsql import SPELLINGS
 
 ME = Caller("me")
 
 _NAME = re.compile(r"\bVARCHAR\((128|200|400)\)")
 
 
-def ignore_case(file: Path) -> None:
-    """Give all columns of names in an empty database a collation that ignores case."""
+def ignore_case(file: Path, collation: str = "NOCASE") -> None:
+    """Give all columns of names in an empty database a collation that ignores case, or another one."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
         for name, sql in connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall():
-            changed = _NAME.sub(r"\g<0> COLLATE NOCASE", sql)
+            changed = _NAME.sub(rf"\g<0> COLLATE {collation}", sql)
             connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = ? AND type = 'table'", (changed, name))
         version = connection.execute("PRAGMA schema_version").fetchone()[0]
         connection.execute(f"PRAGMA schema_version = {version + 1}")
@@ -144,3 +146,35 @@ def test_a_start_whose_key_differs_in_case_is_refused_and_not_taken_for_the_othe
         d.DefinitionError, match=f"was used for run {first.id}, which differs in the spelling of its key"
     ):
         starting.start(folding, ME, StartRequest("one", "me", key="0015g00000aBcDe"))
+
+
+def test_a_start_on_each_worker_is_repeated_with_blanks_at_the_end_of_its_key(sqlite_url: str) -> None:
+    """SQL Server ignores them."""
+    ignore_case(Path(str(sa.make_url(sqlite_url).database)), "RTRIM")
+    db = Database(sqlite_url)
+    apply(db, each={"each_worker": True})
+    for name in ("w1", "w2"):
+        Hand(db, name)
+    first = starting.start(db, ME, StartRequest("each", "me", key="k"))
+    again = starting.start(db, ME, StartRequest("each", "me", key="k "))
+    assert len(first) == 2
+    assert [one.id for one in again] == [one.id for one in first]
+    db.close()
+
+
+@pytest.mark.parametrize(("stored", "asked", "is_same"), SPELLINGS)
+def test_keys_that_are_spelt_differently_are_different_starts(
+    sqlite_url: str, stored: str, asked: str, is_same: bool
+) -> None:
+    db = Database(sqlite_url)
+    apply(db, one={})
+    (first,) = starting.start(db, ME, StartRequest("one", "me", key=stored))
+    (other,) = starting.start(db, ME, StartRequest("one", "me", key=asked))
+    assert (other.id == first.id) == (stored == asked), "SQLite compares them letter by letter"
+    with db.read() as conn:
+        if is_same:
+            check_repeat(conn, first.id, StartRequest("one", "me", key=asked))
+        else:
+            with pytest.raises(d.DefinitionError, match="the spelling of its key"):
+                check_repeat(conn, first.id, StartRequest("one", "me", key=asked))
+    db.close()

@@ -55,6 +55,8 @@ def test_nobody_approves_what_they_started(db: Database) -> None:
     _, run_id = waiting(db, not_by_starter=True)
     told = refusal(db, "approve", run=run_id, step="release", by="tester")[1]
     assert told == "Step 'release' must be approved by somebody other than tester."
+    told = refusal(db, "approve", run=run_id, step="release", by="TESTER")[1]
+    assert told == "Step 'release' must be approved by somebody other than tester.", "whatever the collation is"
     assert "There is no run 99" in refusal(db, "approve", run=99, step="release")[1]
 
 

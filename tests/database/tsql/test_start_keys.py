@@ -10,7 +10,7 @@ from jobfac.database.engine import Database
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from tests.support.factory import wait_for
-from tests.support.tsql import THROUGH_TSQL, call, define
+from tests.support.tsql import SPELLINGS, THROUGH_TSQL, call, define, execute, refusal
 
 pytestmark = THROUGH_TSQL
 
@@ -50,6 +50,20 @@ def test_new_different_keys_of_a_job_do_not_wait_and_the_same_key_does(
             wait_for(lambda: not same.is_alive(), "an answer that must not come yet", 0.4)
     same.join(20)
     assert found == [began]
+
+
+@pytest.mark.parametrize(("stored", "asked", "is_same"), SPELLINGS)
+def test_the_procedure_takes_the_same_spellings_for_the_same_key(
+    db: Database, stored: str, asked: str, is_same: bool
+) -> None:
+    define(db, job={})
+    run_id = execute(db, "start_job", job="job", key=stored)
+    again = dict.fromkeys(("arguments", "payload", "priority", "delay_seconds"))
+    if is_same:
+        execute(db, "check_repeat", run=run_id, key=asked, **again)
+    else:
+        sentence = refusal(db, "check_repeat", run=run_id, key=asked, **again)[1]
+        assert sentence.startswith(f"The key '{asked}' was used for run {run_id}, which differs in the spelling of its")
 
 
 def test_keys_that_differ_in_case_or_in_trailing_blanks_have_one_lock(db: Database) -> None:
