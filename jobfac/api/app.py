@@ -37,7 +37,7 @@ from jobfac.api.resources import (
     versions,
     workers,
 )
-from jobfac.api.routing import Service, routes
+from jobfac.api.routing import Service, dispatcher, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
@@ -46,24 +46,12 @@ from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 
-TABLE = (
-    *jobs.ENDPOINTS,
-    *backfill.ENDPOINTS,
-    *versions.ENDPOINTS,
-    *calls.ENDPOINTS,
-    *runs.ENDPOINTS,
-    *many.ENDPOINTS,
-    *notes.ENDPOINTS,
-    *approvals.ENDPOINTS,
-    *output.ENDPOINTS,
-    *events.ENDPOINTS,
-    *workers.ENDPOINTS,
-    *schedules.ENDPOINTS,
-    *holds.ENDPOINTS,
-    *overview.ENDPOINTS,
-    *admin.ENDPOINTS,
-    *service.ENDPOINTS,
-)
+RESOURCES = (
+    jobs, backfill, versions, calls, runs, many, notes, approvals, output, events, workers, schedules, holds, overview,
+    admin, service,
+)  # fmt: skip
+
+TABLE = tuple(endpoint for resource in RESOURCES for endpoint in resource.ENDPOINTS)
 """Every endpoint of the API. The pages are not part of it."""
 
 
@@ -124,7 +112,7 @@ def create_app(
 
     guard = Middleware(OriginGuard, hosts=hosts, person=person, public_url=public_url)
     app = Starlette(
-        routes=[*routes(TABLE), *site.routes],
+        routes=[*routes(TABLE, dispatcher), *site.routes],
         middleware=[Middleware(ForwardedHeaders, hops=hops), guard],
         exception_handlers={**HANDLERS, **site.handlers},
         lifespan=lifespan,

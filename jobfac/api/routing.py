@@ -226,17 +226,22 @@ def _parameters(handler: Handler, path: str) -> Mapping[str, Any]:
     return {name: types[name] for name in names}
 
 
-def routes(table: Iterable[Endpoint]) -> list[Route]:
-    """One route for each path of the table, with all of its methods."""
+def routes(table: Iterable[Any], answer: Callable[[Mapping[str, Any]], Callable[..., Any]]) -> list[Route]:
+    """One route for each path of the table, with all of its methods.
+
+    ``answer``: makes the function of a path from its entries by their methods.
+    """
     found = []
-    for path, endpoints in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
-        methods = {endpoint.method: endpoint for endpoint in endpoints}
-        found.append(Route(path, _dispatcher(methods), methods=list(methods)))
+    for path, entries in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
+        methods = {entry.method: entry for entry in entries}
+        found.append(Route(path, answer(methods), methods=list(methods)))
     # A literal path must come before a path whose parameter would match it.
     return sorted(found, key=lambda route: "{" in route.path)
 
 
-def _dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the function that answers the requests for a path."""
+
     async def dispatch(http: Request) -> Response:
         endpoint = methods["GET" if http.method == "HEAD" else http.method]
         service: Service = http.app.state.service

@@ -1,15 +1,14 @@
 """Checks that need all definitions: names that must exist, cycles of sequences, and steps that reach no end."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.control_characters import check_name
 from jobfac.definitions.models import AnyJob, Job, Sequence
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
-from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Go, Step
-from jobfac.definitions.triggers.checks import Links, check_after
+from jobfac.definitions.triggers.checks import Links, check_after, shortest_way
 from jobfac.definitions.values import suggestion
 
 Children = Mapping[str, frozenset[str]]
@@ -47,14 +46,14 @@ def check(
         for position, entry in enumerate(definition.notify):
             if entry.of != "sequence":
                 path = ("notify", position, "of")
-                yield Finding(path, f"{field_path(path)} is only for a sequence")
+                yield finding(path, "is only for a sequence")
         return
     for position, step in enumerate(definition.steps):
         for child in step.jobs:
             if child not in tree:
                 path = ("steps", position, "jobs")
-                yield Finding(path, f"{field_path(path)} names the unknown job '{child}'{suggestion(child, tree)}")
-    circle = _circle(job, tree)
+                yield finding(path, f"names the unknown job '{child}'{suggestion(child, tree)}")
+    circle = shortest_way(job, job, lambda one: sorted(tree.get(one, ())))
     if circle:
         yield Finding(("steps",), f"steps run in a circle: {' -> '.join(circle)}; a sequence cannot contain itself")
     wrong = list(_step_names(definition.steps))
@@ -70,7 +69,7 @@ def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
             path = ("steps", position)
-            yield Finding(path, f"{field_path(path)} '{step.name}' cannot be reached from the first step")
+            yield finding(path, f"'{step.name}' cannot be reached from the first step")
 
 
 def _names(definition: AnyJob) -> Iterator[Finding]:
@@ -90,45 +89,25 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
     for position, (name, schedule) in enumerate(zip(definition.schedule_names(), definition.schedules, strict=True)):
         path = ("schedules", position)
         if name.lower() in names:
-            yield Finding(
-                path, f"{field_path(path)} has the name '{name}' of schedules[{names[name.lower()]}]; rename it"
-            )
+            yield finding(path, f"has the name '{name}' of schedules[{names[name.lower()]}]; rename it")
         names.setdefault(name.lower(), position)
         by_job = isinstance(schedule.arguments, dict), schedule.payloads is not None
         if isinstance(definition, Job):
             if by_job[0]:
-                yield Finding((*path, "arguments"), f"{field_path(path)}.arguments must be a list for a program")
+                yield finding((*path, "arguments"), "must be a list for a program")
             if by_job[1]:
-                yield Finding((*path, "payloads"), f"{field_path(path)}.payloads is only for a sequence; use payload")
+                yield finding((*path, "payloads"), "is only for a sequence; use payload")
             continue
         if schedule.arguments is not None and not by_job[0]:
-            message = f"{field_path(path)}.arguments must be lists by job id for a sequence"
-            yield Finding((*path, "arguments"), message)
+            yield finding((*path, "arguments"), "must be lists by job id for a sequence")
         if schedule.payload is not None:
-            yield Finding(
-                (*path, "payload"), f"{field_path(path)}.payload is only for a program; use payloads by job id"
-            )
+            yield finding((*path, "payload"), "is only for a program; use payloads by job id")
         inside = _closure(tree[job], tree)
         for field, given in (("arguments", schedule.arguments), ("payloads", schedule.payloads)):
             for child in given if isinstance(given, dict) else ():
                 if child not in inside:
                     message = f"{field_path(path)}.{field} names '{child}', which is not a job of the sequence"
                     yield Finding((*path, field, child), message + suggestion(child, inside))
-
-
-def _circle(job: str, tree: Children) -> list[str]:
-    """Return the shortest path from a job through steps back to itself; empty: there is none."""
-    ways = deque([[job]])
-    seen: set[str] = set()
-    while ways:
-        way = ways.popleft()
-        for child in sorted(tree.get(way[-1], ())):
-            if child == job:
-                return [*way, child]
-            if child not in seen:
-                seen.add(child)
-                ways.append([*way, child])
-    return []
 
 
 def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
@@ -141,9 +120,7 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
         for field, go in step.targets().items():
             if go.step is not None and go.step not in names:
                 path: Path = ("steps", position, *field.split("."))
-                yield Finding(
-                    path, f"{field_path(path)} names the unknown step '{go.step}'{suggestion(go.step, names)}"
-                )
+                yield finding(path, f"names the unknown step '{go.step}'{suggestion(go.step, names)}")
 
 
 def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:

@@ -1,11 +1,12 @@
 """Recipients of notifications and their events: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
-from jobfac.definitions.values import Flag, Many, Model, Plain, read_text, read_word, shown
+from jobfac.definitions.values import Flag, Many, Model, Plain, form, read_text, read_word, shown
 
 Event = Literal[
     "started",
@@ -91,26 +92,13 @@ def _write_text_or_secret(value: str | Secret) -> str | dict[str, str]:
     return {"secret": value.secret} if isinstance(value, Secret) else value
 
 
-_as_written = PlainSerializer(_write_text_or_secret, return_type=str | dict[str, str])
+def _or_secret(read: Callable[[Any], str | Secret], title: str, given: Any = str) -> tuple[Any, ...]:
+    return form(read, _write_text_or_secret, f"{title} or secret", given | Secret, str | dict[str, str])
 
-TextOrSecret = Annotated[
-    str | Secret,
-    PlainValidator(_read_text_or_secret, json_schema_input_type=Plain | Secret),
-    _as_written,
-    Field(title="text or secret"),
-]
-Url = Annotated[
-    str | Secret,
-    PlainValidator(_read_url, json_schema_input_type=str | Secret),
-    _as_written,
-    Field(title="URL or secret"),
-]
-AppriseUrl = Annotated[
-    str | Secret,
-    PlainValidator(_read_apprise, json_schema_input_type=str | Secret),
-    _as_written,
-    Field(title="URL or secret"),
-]
+
+TextOrSecret = Annotated[str | Secret, *_or_secret(_read_text_or_secret, "text", Plain)]
+Url = Annotated[str | Secret, *_or_secret(_read_url, "URL")]
+AppriseUrl = Annotated[str | Secret, *_or_secret(_read_apprise, "URL")]
 Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str), Field(title="email address")]
 
 

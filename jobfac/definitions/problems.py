@@ -57,6 +57,11 @@ def field_path(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
+def finding(path: Path, message: str) -> Finding:
+    """Return the finding whose sentence begins with the path."""
+    return Finding(path, f"{field_path(path)} {message}")
+
+
 def explain(
     error: ValidationError, model: type[Model], body: Any, relatives: Mapping[str, type[Model]]
 ) -> list[Finding]:
@@ -82,8 +87,8 @@ def explain(
                 subject += " has a wrong key: it"
             findings.append(Finding(path, f"{subject} {message}" if subject else message))
     # A misspelled key is reported once, and not also as missing.
-    misspelled = {Finding(path, f"{field_path(path)} must be given") for path in suggested}
-    return [finding for finding in findings if finding not in misspelled]
+    misspelled = {finding(path, "must be given") for path in suggested}
+    return [one for one in findings if one not in misspelled]
 
 
 def _unknown_key(path: Path, hint: str, relatives: Mapping[str, type[Model]]) -> str:

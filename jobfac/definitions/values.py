@@ -7,7 +7,7 @@ value. The title of a type ("duration") names it in the JSON Schema and in the r
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -207,30 +207,26 @@ Many = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed), _
 Plain = str | int
 """Text as YAML returns it: a whole number without quotes is also accepted."""
 
+
+def form(
+    read: Callable[[Any], Any], write: Callable[[Any], Any], title: str, given: Any = str, written: Any = str
+) -> tuple[Any, ...]:
+    """Return the annotations of a type with this reader and writer. ``given`` and ``written``: its types in YAML."""
+    reader = PlainValidator(read, json_schema_input_type=given)
+    return reader, PlainSerializer(write, return_type=written), Field(title=title)
+
+
 _DurationInput = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")] | Annotated[float, Field(ge=0)]
 
-Duration = Annotated[
-    float,
-    PlainValidator(read_duration, json_schema_input_type=_DurationInput),
-    PlainSerializer(write_duration, return_type=str | float),
-    Field(title="duration"),
-]
+Duration = Annotated[float, *form(read_duration, write_duration, "duration", _DurationInput, str | float)]
 """Seconds, 0 or more."""
 
 PositiveDuration = Annotated[
-    float,
-    PlainValidator(_read_positive_duration, json_schema_input_type=_DurationInput),
-    PlainSerializer(write_duration, return_type=str | float),
-    Field(title="duration"),
+    float, *form(_read_positive_duration, write_duration, "duration", _DurationInput, str | float)
 ]
 """Seconds, more than 0."""
 
-Size = Annotated[
-    int,
-    PlainValidator(read_size, json_schema_input_type=str | Annotated[int, Field(ge=0)]),
-    PlainSerializer(write_size, return_type=str | int),
-    Field(title="size"),
-]
+Size = Annotated[int, *form(read_size, write_size, "size", str | Annotated[int, Field(ge=0)], str | int)]
 """Bytes."""
 
 Flag = Annotated[bool, PlainValidator(read_flag, json_schema_input_type=bool)]

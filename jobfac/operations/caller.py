@@ -2,30 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from jobfac import errors
 from jobfac.database.engine import Database
 from jobfac.states import Role
-from jobfac.store import audit, jobs
+from jobfac.store import api_keys, audit, jobs
 from jobfac.store.runs import reading
 from jobfac.telemetry.traces import NO_TRACES, Traces
 from jobfac.views.runs import RunView
 
 T = TypeVar("T")
-
-
-class Limits(Protocol):
-    """The categories that a caller may access."""
-
-    @property
-    def categories(self) -> tuple[str, ...] | None:
-        """The names of the categories; None: all, including jobs without a category."""
-
-    def sees(self, category: str | None) -> bool:
-        """Whether the caller may see and touch jobs of this category."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,10 @@ class Caller:
     def sees(self, category: str | None) -> bool:
         """Whether the caller may see and touch jobs of this category."""
         return self.categories is None or category in self.categories
+
+
+Limits = Caller | api_keys.Caller
+"""Who may be limited to some categories."""
 
 
 def visible_job(conn: sa.Connection, by: Limits, job_id: str) -> jobs.Stored:

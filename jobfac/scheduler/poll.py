@@ -21,8 +21,9 @@ from jobfac.database.tables import (
 )
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
-from jobfac.store import jobs, runs, schedules
+from jobfac.store import runs, schedules
 from jobfac.store.holds.conditions import EVERYTHING
+from jobfac.store.workers.leases import IS_SEQUENCE_QUEUED
 
 
 class Poll(NamedTuple):
@@ -102,11 +103,6 @@ def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
     return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
 
 
-def _is_sequence_queued() -> sa.ColumnElement[bool]:
-    queued = sa.text(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'")
-    return sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(queued))
-
-
 def _both(first: sa.ColumnElement[bool], second: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     return sa.case((sa.and_(first, second), sa.true()), else_=sa.false())
 
@@ -130,7 +126,7 @@ POLL = sa.select(
         run.join(worker, worker.c.id == run.c.worker_id),
     ).label("orphaned"),
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
-    _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
+    _both(IS_SEQUENCE_QUEUED, ~EVERYTHING).label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _any(f"state = '{RunState.QUEUED}' AND queue LIKE '{runs.queue_of_worker('')}%'").label("pinned"),
     _exists(_UNADDRESSED).label("outbox"),

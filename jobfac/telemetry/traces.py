@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
@@ -37,11 +37,11 @@ def trace_id(run_id: int, created_at: datetime) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
 
 
-class Traces(Protocol):
-    """The spans of one process. Times are nanoseconds since the epoch. ``wanted`` says whether spans are exported."""
+class Traces:
+    """The spans of one process; this base class records nothing. Times are nanoseconds since the epoch."""
 
-    @property
-    def wanted(self) -> bool: ...
+    wanted = False
+    """Whether spans are exported."""
 
     def started(self, run: "RunView", since: int, caller: str | None) -> None:
         """Record the start of a run, from ``since`` to now. ``caller`` is a traceparent to link to."""
@@ -51,6 +51,7 @@ class Traces(Protocol):
 
         Returns the environment variables with which the program continues the trace.
         """
+        return {}
 
     def ended(self, outcome: "Outcome") -> None:
         """Close the span of an execution whose outcome is stored."""
@@ -88,23 +89,7 @@ def _is_wanted() -> bool:
     return bool(variable("OTEL_EXPORTER_OTLP_ENDPOINT") or variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
 
 
-class _None:
-    wanted = False
-
-    def started(self, run: "RunView", since: int, caller: str | None) -> None: ...
-
-    def claimed(self, claimed: "Claimed", worker: str, since: int) -> Mapping[str, str]:
-        return {}
-
-    def ended(self, outcome: "Outcome") -> None: ...
-
-    def lost(self, run_id: int, attempt: int, why: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-NO_TRACES: Traces = _None()
-"""Traces that record nothing."""
+NO_TRACES = Traces()
 
 
 def _session() -> "Session | None":
@@ -128,7 +113,7 @@ def _session() -> "Session | None":
     return session
 
 
-class _Spans:
+class _Spans(Traces):
     wanted = True
 
     def __init__(self, service: str) -> None:

@@ -1,9 +1,8 @@
 """The site: the routes of the pages, access to them, and error pages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from itertools import groupby
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
+from jobfac.api.routing import routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Unreachable
@@ -35,20 +35,8 @@ SMALL = 16 * 2**10
 def site() -> Site:
     """The pages as a Starlette application."""
     changes = live.Changes()
-    routes = [
-        Route("/static/{name}", assets.serve),
-        Route("/live", changes.serve),
-        *_routes(ALL),
-    ]
-    return Site(routes, {HTTPException: _http})
-
-
-def _routes(table: Iterable[Page]) -> list[Route]:
-    found = []
-    for path, group in groupby(sorted(table, key=lambda one: one.path), key=lambda one: one.path):
-        pages = {one.method: one for one in group}
-        found.append(Route(path, _endpoint(pages), methods=list(pages)))
-    return sorted(found, key=lambda route: "{" in route.path)
+    found = [Route("/static/{name}", assets.serve), Route("/live", changes.serve), *routes(ALL, _endpoint)]
+    return Site(found, {HTTPException: _http})
 
 
 def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Response]]:

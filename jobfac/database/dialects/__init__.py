@@ -28,7 +28,7 @@ __all__ = [
     "utcnow", "work_expression",
 ]  # fmt: skip
 
-IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
+IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")
 """Condition on a worker: it is active or draining."""
 
 CLAIMED = (

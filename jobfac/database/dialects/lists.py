@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from jobfac.database.tables import job
 from jobfac.database.types import BigId
 
 NAMES = 400
@@ -80,3 +81,8 @@ def among(column: sa.ColumnElement[Any], values: Iterable[str]) -> sa.ColumnElem
     given = _Names(sa.bindparam(f"{column.key}_list", as_list(values), type_=sa.UnicodeText()))
     table = given.table_valued(sa.column("value", sa.Unicode(NAMES)), name=f"given_{column.key}")
     return column.in_(sa.select(table.c.value))
+
+
+def of_categories(jobs: sa.ColumnElement[Any], categories: Iterable[str] | None) -> list[sa.ColumnElement[bool]]:
+    """Conditions on a column of job ids: the jobs have one of these categories; None: there are no conditions."""
+    return [] if categories is None else [jobs.in_(sa.select(job.c.id).where(among(job.c.category, categories)))]

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import Field, model_validator
 
-from jobfac.definitions.values import Model, decimal, read_size, shown, whole, write_size
+from jobfac.definitions.values import Model, decimal, form, read_size, shown, whole, write_size
 
 
 def _read_memory(value: Any) -> int:
@@ -14,12 +14,7 @@ def _read_memory(value: Any) -> int:
     return size
 
 
-Memory = Annotated[
-    int,
-    PlainValidator(_read_memory, json_schema_input_type=str | Annotated[int, Field(ge=1 << 20)]),
-    PlainSerializer(write_size, return_type=str | int),
-    Field(title="size"),
-]
+Memory = Annotated[int, *form(_read_memory, write_size, "size", str | Annotated[int, Field(ge=1 << 20)], str | int)]
 
 
 class Limits(Model):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from jobfac.definitions.patterns.moments import Clock, read_weekday, write_weekday
 from jobfac.definitions.schedule import Dates, Schedule, Times, Zone
-from jobfac.definitions.values import Duration, Model, PositiveDuration, decimal
+from jobfac.definitions.values import Duration, Model, PositiveDuration, decimal, form
 
 WORDS = {"weekdays": (1, 2, 3, 4, 5), "weekends": (6, 7)}
 """Words for several days of the week, with the ISO numbers of these."""
@@ -28,10 +28,7 @@ def _write_days(days: tuple[int, ...]) -> str | list[str]:
 
 _Day = Literal["weekdays", "weekends", "mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DaysOfWeek = Annotated[
-    tuple[int, ...],
-    PlainValidator(_read_days, json_schema_input_type=_Day | list[_Day]),
-    PlainSerializer(_write_days, return_type=str | list[str]),
-    Field(title="days of the week"),
+    tuple[int, ...], *form(_read_days, _write_days, "days of the week", _Day | list[_Day], str | list[str])
 ]
 """ISO days of the week, in order."""
 

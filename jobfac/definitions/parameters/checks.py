@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
-from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
 IN_FIELDS = ("parameters", "due", "run", "trigger")
@@ -139,9 +139,9 @@ def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str
                 path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
             )
         elif position == 0:
-            yield Finding(path, f"{field_path(path)} has {found[0]}, but a value must not choose the program; name it")
+            yield finding(path, f"has {found[0]}, but a value must not choose the program; name it")
         elif _is_program_text(words, position):
-            yield Finding(path, f"{field_path(path)} has {found[0]} in the text of a program; {remedy} in that text")
+            yield finding(path, f"has {found[0]} in the text of a program; {remedy} in that text")
 
 
 def text_of_program(command: Sequence[str], arguments: Sequence[str], places: Iterable[int]) -> int | None:
@@ -163,7 +163,7 @@ def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:
         if found and _CODE_VARIABLES.fullmatch(name):
             path: Path = ("environment", name)
             why = f"by {name} a value would choose programs; use a variable of another name"
-            yield Finding(path, f"{field_path(path)} has {found[0]}, but {why}")
+            yield finding(path, f"has {found[0]}, but {why}")
 
 
 def _is_program_text(words: tuple[str, ...], position: int) -> bool:

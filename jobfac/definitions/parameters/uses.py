@@ -17,7 +17,7 @@ from jobfac.definitions.parameters.checks import (
     text_of_program,
 )
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder, placeholders
-from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Step
 from jobfac.definitions.triggers.call import check_call
 from jobfac.definitions.values import suggestion
@@ -161,7 +161,7 @@ def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
                 if reference.startswith(head) and name not in known and ".outputs." not in name:
                     hint = suggestion(name, known) or f"; declare it under approve.parameters of '{step.name}'"
                     message = f"names '{name}', for which the step '{step.name}' does not ask{hint}"
-                    yield Finding(path, f"{field_path(path)} {message}")
+                    yield finding(path, message)
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:
@@ -191,15 +191,15 @@ def _check_for_each(position: int, step: Step, job: str, declared: Mapping[str, 
     for name, values in step.for_each.items():
         path: Path = ("steps", position, "for_each", name)
         if name not in declared:
-            message = f"{field_path(path)} is no parameter of the job '{job}'{suggestion(name, declared)}"
-            yield Finding(path, f"{message}; declare it there")
+            hint = suggestion(name, declared)
+            yield finding(path, f"is no parameter of the job '{job}'{hint}; declare it there")
             continue
         for value in values if isinstance(values, tuple) else ():
             try:
                 if not _is_open(value):
                     declared[name].read(value)
             except ValueError as error:
-                yield Finding(path, f"{field_path(path)} {error}")
+                yield finding(path, str(error))
 
 
 def _check_given(
@@ -215,7 +215,7 @@ def _check_given(
             if not _is_open(value):
                 declared[name].read(fill_value(value, SAMPLE))
         except (ValueError, UnresolvedError) as error:
-            yield Finding((*path, name), f"{field_path((*path, name))} {error}")
+            yield finding((*path, name), str(error))
     for name, parameter in declared.items():
         if parameter.required and name not in given:
             yield Finding(path, f"{must_give} '{name}', which is required")

@@ -3,10 +3,8 @@
 import re
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import Field, PlainSerializer, PlainValidator
-
 from jobfac.definitions.patterns.moments import read_weekday, write_weekday
-from jobfac.definitions.values import shown
+from jobfac.definitions.values import form, shown
 
 Unit = Literal["days", "weeks", "months"]
 Kind = int | Literal["day", "weekday", "weekend"]
@@ -66,15 +64,5 @@ def write_ordinal(value: Ordinal) -> str:
     return f"{word} {write_weekday(value.kind) if isinstance(value.kind, int) else value.kind}"
 
 
-DayInterval = Annotated[
-    Interval,
-    PlainValidator(read_interval, json_schema_input_type=str),
-    PlainSerializer(write_interval, return_type=str),
-    Field(title="interval of days"),
-]
-OrdinalDay = Annotated[
-    Ordinal,
-    PlainValidator(read_ordinal, json_schema_input_type=str),
-    PlainSerializer(write_ordinal, return_type=str),
-    Field(title="counted day of the month"),
-]
+DayInterval = Annotated[Interval, *form(read_interval, write_interval, "interval of days")]
+OrdinalDay = Annotated[Ordinal, *form(read_ordinal, write_ordinal, "counted day of the month")]

@@ -5,14 +5,13 @@ All are local to the time zone of their schedule or step. Readers raise ``ValueE
 
 import calendar
 import re
-from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainValidator
 
-from jobfac.definitions.values import shown, suggestion
+from jobfac.definitions.values import form, shown, suggestion
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """Names of the ISO days 1 to 7."""
@@ -277,20 +276,11 @@ def _instant_expected(value: Any) -> str:
     return f'must be a date and time such as "2027-01-01T06:30:00+01:00", not {shown(value)}'
 
 
-def _as_text(read: Callable[[Any], Any], write: Callable[[Any], str], name: str) -> tuple[Any, ...]:
-    return PlainValidator(read, json_schema_input_type=str), PlainSerializer(write, return_type=str), Field(title=name)
-
-
-Clock = Annotated[time, *_as_text(read_clock, write_clock, "time of day")]
-YearlyDay = Annotated[MonthDay, *_as_text(read_month_day, write_month_day, "day of the year")]
-Days = Annotated[DateSpan, *_as_text(read_date_span, write_date_span, "span of days")]
-Hours = Annotated[TimeSpan, *_as_text(read_time_span, write_time_span, "span of times")]
-Weekday = Annotated[
-    int,
-    PlainValidator(read_weekday, json_schema_input_type=str | Annotated[int, Field(ge=1, le=7)]),
-    PlainSerializer(write_weekday, return_type=str),
-    Field(title="day of the week"),
-]
+Clock = Annotated[time, *form(read_clock, write_clock, "time of day")]
+YearlyDay = Annotated[MonthDay, *form(read_month_day, write_month_day, "day of the year")]
+Days = Annotated[DateSpan, *form(read_date_span, write_date_span, "span of days")]
+Hours = Annotated[TimeSpan, *form(read_time_span, write_time_span, "span of times")]
+Weekday = Annotated[int, *form(read_weekday, write_weekday, "day of the week", str | Annotated[int, Field(ge=1, le=7)])]
 MonthDate = Annotated[
     int | Literal["last"],
     PlainValidator(
@@ -298,11 +288,11 @@ MonthDate = Annotated[
     ),
     Field(title="day of the month"),
 ]
-Holiday = Annotated[date | MonthDay, *_as_text(read_holiday, write_holiday, "date or day of the year")]
-FullDate = Annotated[date, *_as_text(read_date, date.isoformat, "date")]
-Instant = Annotated[datetime, *_as_text(read_instant, datetime.isoformat, "date and time")]
-DateOrInstant = Annotated[date, *_as_text(read_date_or_instant, write_date_or_instant, "date, or date and time")]
-Window = Annotated[Blackout, *_as_text(read_blackout, write_blackout, "window")]
+Holiday = Annotated[date | MonthDay, *form(read_holiday, write_holiday, "date or day of the year")]
+FullDate = Annotated[date, *form(read_date, date.isoformat, "date")]
+Instant = Annotated[datetime, *form(read_instant, datetime.isoformat, "date and time")]
+DateOrInstant = Annotated[date, *form(read_date_or_instant, write_date_or_instant, "date, or date and time")]
+Window = Annotated[Blackout, *form(read_blackout, write_blackout, "window")]
 
 
 def read_zone(value: Any) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from jobfac.definitions.notify import Secret
 from jobfac.definitions.parameters import Parameter, UnresolvedError, has_placeholder
 from jobfac.definitions.parameters.model import Given, ParameterName
-from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.problems import Finding, Path, finding
 from jobfac.definitions.values import Many, Model, PositiveDuration, Text, Word, suggestion, whole
 
 PER_MINUTE = 60
@@ -218,7 +218,7 @@ def check_call(call: Call | None, declared: Mapping[str, Parameter], takes_paylo
             if not any("${" in text for text in texts):
                 declared[name].read(value)
         except (ValueError, UnresolvedError) as error:
-            yield Finding(path, f"{field_path(path)} {error}")
+            yield finding(path, str(error))
     for name, parameter in declared.items():
         if parameter.required and name not in call.parameters:
             yield Finding(("call", "parameters"), f"call.parameters must give '{name}', which is required")
@@ -226,9 +226,7 @@ def check_call(call: Call | None, declared: Mapping[str, Parameter], takes_paylo
 
 def _check_text(path: Path, text: str) -> Iterator[Finding]:
     if has_placeholder(text):
-        yield Finding(
-            path, f"{field_path(path)} may refer to ${{body.KEY}} and ${{header.NAME}} only; use a parameter's default"
-        )
+        yield finding(path, "may refer to ${body.KEY} and ${header.NAME} only; use a parameter's default")
     for place in _PLACE.finditer(text):
         if place[1] == "header" and not place[2]:
-            yield Finding(path, f"{field_path(path)} has {place[0]}, which names no header; write ${{header.NAME}}")
+            yield finding(path, f"has {place[0]}, which names no header; write ${{header.NAME}}")

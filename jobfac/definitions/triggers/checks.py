@@ -1,17 +1,18 @@
 """Circles of starts: a job that would start itself again, by way of others."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from jobfac.definitions.models import AnyJob
-from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.problems import Finding, Path, finding
 from jobfac.definitions.triggers.after import After
 from jobfac.definitions.values import suggestion
 
+Node = TypeVar("Node", bound=Hashable)
 Links = Mapping[str, frozenset[str]]
 """By job id, other jobs."""
 
@@ -46,26 +47,28 @@ def check_after(job: str, definition: AnyJob, tree: Links, following: Links) -> 
         path = ("schedules", position, "after")
         for one in schedule.after.upstream:
             if one.job not in tree:
-                yield Finding(path, f"{field_path(path)} names the unknown job '{one.job}'{suggestion(one.job, tree)}")
-    if way := _circle(job, tree, following):
-        place = path or ("steps",)
-        message = (
-            f"{field_path(place)} closes a circle of starts: {' -> '.join(way)}; a job must not start itself again"
-        )
-        yield Finding(place, message)
+                yield finding(path, f"names the unknown job '{one.job}'{suggestion(one.job, tree)}")
+
+    def starts(node: tuple[str, bool]) -> Iterator[tuple[str, bool]]:
+        """What a job starts or contains, and whether a job that starts after another is on the way there."""
+        yield from ((one, node[1]) for one in sorted(tree.get(node[0], ())))
+        yield from ((one, True) for one in sorted(following.get(node[0], ())))
+
+    if way := [one for one, _ in shortest_way((job, False), (job, True), starts)]:
+        sentence = f"closes a circle of starts: {' -> '.join(way)}; a job must not start itself again"
+        yield finding(path or ("steps",), sentence)
 
 
-def _circle(job: str, tree: Links, following: Links) -> list[str]:
-    """Return the shortest way by which the end of a job would start it again, or nothing."""
-    ways = deque([([job], False)])
-    seen: set[tuple[str, bool]] = set()
+def shortest_way(start: Node, end: Node, links: Callable[[Node], Iterable[Node]]) -> list[Node]:
+    """Return the nodes of a shortest way of at least one link, both ends included; empty: there is none."""
+    ways = deque([[start]])
+    seen: set[Node] = set()
     while ways:
-        way, followed = ways.popleft()
-        steps = [(one, followed) for one in sorted(tree.get(way[-1], ()))]
-        for other, has_followed in [*steps, *((one, True) for one in sorted(following.get(way[-1], ())))]:
-            if other == job and has_followed:
+        way = ways.popleft()
+        for other in links(way[-1]):
+            if other == end:
                 return [*way, other]
-            if (other, has_followed) not in seen:
-                seen.add((other, has_followed))
-                ways.append(([*way, other], has_followed))
+            if other not in seen:
+                seen.add(other)
+                ways.append([*way, other])
     return []

@@ -6,10 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, lease_now, lists, utcnow
+from jobfac.database.dialects import DIRTY, IS_ALIVE, PASS, lease_now, lists, utcnow
 from jobfac.database.tables import audit, job, notification, run, run_event, worker, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.states import ALIVE, FAILED, FAILURES, HELD, RunState
+from jobfac.states import FAILED, FAILURES, HELD, RunState
 from jobfac.views.overview import Counts
 from jobfac.views.runs import RunRow
 from jobfac.views.serialization import columns, from_row
@@ -24,8 +24,6 @@ _FAILED = (
     run.c.ended_at >= utcnow(-DAY * 1000),
 )
 """The first condition is that of the filtered index, word for word."""
-
-_IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Counts:
@@ -54,7 +52,7 @@ def _counts(limited: bool) -> sa.Select[Any, int, int, int, int, int, Any]:
         sa.select(sa.func.count())
         .select_from(leased)
         .with_hint(worker_lease, DIRTY, "mssql")
-        .where(_IS_ALIVE, worker_lease.c.lease_until > lease_now())
+        .where(IS_ALIVE, worker_lease.c.lease_until > lease_now())
         .scalar_subquery()
     )
     return sa.select(
@@ -85,9 +83,9 @@ _FINGERPRINT = sa.select(
     sa.select(sa.func.max(run_event.c.id)).scalar_subquery().label("events"),
     sa.select(sa.func.max(audit.c.id)).scalar_subquery().label("audit"),
     sa.select(sa.func.max(notification.c.id)).scalar_subquery().label("notifications"),
-    sa.select(sa.func.count()).select_from(worker).where(_IS_ALIVE).scalar_subquery().label("workers"),
-    sa.select(sa.func.sum(worker.c.id)).where(_IS_ALIVE).scalar_subquery().label("which"),
-    sa.select(sa.func.count(worker.c.message)).where(_IS_ALIVE).scalar_subquery().label("unhealthy"),
+    sa.select(sa.func.count()).select_from(worker).where(IS_ALIVE).scalar_subquery().label("workers"),
+    sa.select(sa.func.sum(worker.c.id)).where(IS_ALIVE).scalar_subquery().label("which"),
+    sa.select(sa.func.count(worker.c.message)).where(IS_ALIVE).scalar_subquery().label("unhealthy"),
     sa.select(sa.func.sum(run.c.progress))
     .with_hint(run, PASS, "mssql")
     .where(_HELD)

@@ -106,9 +106,7 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str
     """Return the runs with these ids that a caller with these categories may see, newest first."""
     given = rows.rows_table(conn.dialect.name, id=BigId)
     query = sa.select(*SHOWN).join(given, given.c.id == run.c.id).order_by(run.c.id.desc())
-    if categories is not None:
-        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, categories))
-        query = query.where(run.c.job.in_(allowed))
+    query = query.where(*lists.of_categories(run.c.job, categories))
     found = conn.execute(query, rows.rows_parameter({"id": run_id} for run_id in run_ids))
     return [without_large(row) for row in found.mappings()]
 
@@ -153,9 +151,7 @@ def _conditions(engine: str, subquery: sa.Subquery, wanted: Filter) -> list[sa.C
         found.append(seen.worker == wanted.worker)
     if wanted.category is not None:
         found.append(seen.job.in_(sa.select(job_table.c.id).where(job_table.c.category == wanted.category)))
-    if wanted.categories is not None:
-        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, wanted.categories))
-        found.append(seen.job.in_(allowed))
+    found += lists.of_categories(seen.job, wanted.categories)
     if wanted.text:
         texts = (seen.job, seen.reason, seen.message, seen.exit_message, seen.start_key)
         found.append(sa.or_(*(contains(engine, column, wanted.text) for column in texts)))

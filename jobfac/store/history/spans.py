@@ -61,9 +61,7 @@ def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.text:
         found.append(sa.or_(*(contains(engine, column, wanted.text) for column in (run.c.job, run.c.worker))))
-    if wanted.categories is not None:
-        found.append(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, wanted.categories))))
-    return found
+    return found + lists.of_categories(run.c.job, wanted.categories)
 
 
 def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, limit: int) -> list[DueSchedule]:

@@ -127,11 +127,7 @@ def queue(conn: sa.Connection, limit: int, categories: Sequence[str] | None = No
         RunState.BLOCKED: (run.c.job, run.c.priority.desc(), run.c.id),
         RunState.SCHEDULED: (run.c.ready_at,),
     }
-    seen = (
-        []
-        if categories is None
-        else [run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories)))]
-    )
+    seen = lists.of_categories(run.c.job, categories)
     found = []
     for state, order in orders.items():
         query = sa.select(*_ROW).with_hint(run, PASS, "mssql").where(sa.text(f"state = '{state}'"), *seen)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, lists, utcnow
 from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter, rows_table
-from jobfac.database.tables import job, notification
+from jobfac.database.tables import notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
@@ -195,8 +195,7 @@ def find(
         query = query.where(notification.c.run_id == run_id)
     if below is not None:
         query = query.where(notification.c.id < below)
-    if categories is not None:
-        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories))))
+    query = query.where(*lists.of_categories(notification.c.job, categories))
     return [_view(row, describe) for row in conn.execute(query).mappings()]
 
 

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, lists, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, lists, rows, utcnow
 from jobfac.database.tables import WATCHED, arrived_file, job, schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import Refusal
+from jobfac.store.schedules.inserting import FREE_ROWS, Refusal
 
 FILES = 500
 """The maximum number of files in one transaction."""
@@ -88,11 +88,7 @@ _WATCHED = (
     .where(_IS_WATCHED, job.c.enabled == sa.true())
     .order_by(schedule.c.id)
 )
-_ROW = (
-    sa.select(*(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields))
-    .with_hint(schedule, SKIP, "mssql")
-    .where(_IS_WATCHED)
-)
+_ROW = FREE_ROWS.where(_IS_WATCHED)
 
 
 def watched(conn: sa.Connection, pools: Collection[str]) -> list[WatchedSchedule]:

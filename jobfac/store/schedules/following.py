@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, lists, utcnow
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.definitions import Schedule
 from jobfac.store import audit, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event, refused_events
+from jobfac.store.schedules.inserting import FREE_ROWS, Inserted, Miss, Refusal, missed_event, refused_events
 from jobfac.store.upstream import End
 
 SCHEDULES = 50
@@ -109,10 +109,6 @@ any number of such schedules must not stand before the others."""
 
 _JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
 
-_ROW = sa.select(
-    *(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
-).with_hint(schedule, SKIP, "mssql")
-
 
 def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat."""
@@ -125,7 +121,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     runs.lock(conn, runs.rules_of_jobs(conn, {one.job for one in waiting}))
     for one in waiting:
         # Another scheduler that holds the row is just handling it.
-        found = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
+        found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
         if found is None:
             continue
         pending = ends_of.pending(conn, found.id, ENDS)

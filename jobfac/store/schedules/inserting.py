@@ -57,19 +57,14 @@ class Inserted(NamedTuple):
     misses: list[Miss]
 
 
-_DUE = (
-    sa.select(*(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields))
-    .with_hint(schedule, SKIP, "mssql")
-    .where(sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
-    .order_by(schedule.c.fire_at)
-)
+FREE_ROWS = sa.select(
+    *(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
+).with_hint(schedule, SKIP, "mssql")
+"""The schedules whose rows nobody has locked, as ``ScheduleRow``. The transaction locks those that it reads."""
 
-_DUE_JOBS = (
-    sa.select(schedule.c.job)
-    .with_hint(schedule, PASS, "mssql")
-    .where(sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
-    .order_by(schedule.c.fire_at)
-)
+_IS_DUE = (sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
+_DUE = FREE_ROWS.where(*_IS_DUE).order_by(schedule.c.fire_at)
+_DUE_JOBS = sa.select(schedule.c.job).with_hint(schedule, PASS, "mssql").where(*_IS_DUE).order_by(schedule.c.fire_at)
 
 _MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
 

@@ -27,8 +27,7 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     children: dict[int, list[StepRunView]] = {}
     query = sa.select(run.c.visit_id, *_RUN_COLUMNS).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
     seen = None if categories is None else _seen(conn, categories)
-    if categories is not None:
-        query = query.where(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories))))
+    query = query.where(*lists.of_categories(run.c.job, categories))
     for row in conn.execute(query).mappings().all():
         child = from_row(StepRunView, row)
         if child.kind is JobKind.SEQUENCE:

@@ -95,16 +95,13 @@ def register(conn: sa.Connection, who: Registration, lease: float, notice: float
 
 def is_registered(conn: sa.Connection, worker_id: int, token: str) -> bool:
     """Whether this registration exists and is alive. Waits for a transaction that has written it and has not ended."""
-    mine = sa.select(worker.c.id).where(worker.c.id == worker_id, worker.c.token == token, sa.text(IS_ALIVE))
+    mine = sa.select(worker.c.id).where(worker.c.id == worker_id, worker.c.token == token, IS_ALIVE)
     return conn.execute(mine.with_hint(worker, LOCKED_BY_KEY, "mssql")).first() is not None
 
 
 def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
     """Return the database's information about a worker, or None if the id is unknown or the row is locked."""
     return read_survey(conn.execute(SURVEY, {"p_id": worker_id}).all())
-
-
-_IS_ALIVE = sa.text(IS_ALIVE)
 
 
 def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
@@ -154,5 +151,5 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
         .limit(1000)
     )
     if alive_only:
-        query = query.where(_IS_ALIVE)
+        query = query.where(IS_ALIVE)
     return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]

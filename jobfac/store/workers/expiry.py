@@ -107,9 +107,7 @@ def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None)
         return []
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
     dead = []
-    for row in conn.execute(
-        query.where(lists.by_id(worker.c.id, silent), sa.text(IS_ALIVE)).order_by(worker.c.id)
-    ).all():
+    for row in conn.execute(query.where(lists.by_id(worker.c.id, silent), IS_ALIVE).order_by(worker.c.id)).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
         if only is None:  # a heartbeat may have renewed the lease since
             end = end.where(worker_lease.c.lease_until <= lease_now())

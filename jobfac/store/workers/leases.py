@@ -98,11 +98,12 @@ _HAS_RUN_OUT = sa.exists(
 its row is locked and skipped."""
 
 
-_IS_SEQUENCE_QUEUED = sa.exists(
+IS_SEQUENCE_QUEUED = sa.exists(
     sa.select(run.c.id)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
 )
+"""Condition: a sequence waits to begin."""
 
 
 _IS_PINNED_QUEUED = sa.exists(
@@ -115,7 +116,7 @@ _IS_PINNED_QUEUED = sa.exists(
 )
 
 
-_BEGIN = flag(sa.and_(_IS_SEQUENCE_QUEUED, ~EVERYTHING))
+_BEGIN = flag(sa.and_(IS_SEQUENCE_QUEUED, ~EVERYTHING))
 
 _IS_PROMISED = sa.text(
     "EXISTS (SELECT 1 FROM lease_notice AS n WHERE n.worker_id = worker.id "
@@ -137,7 +138,7 @@ def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
             flag(ANY).label("held"),
         )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), sa.text(IS_ALIVE))
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), IS_ALIVE)
         .where(sa.or_(~_HAS_RUN_OUT, _IS_PROMISED) if gives_notice else ~_HAS_RUN_OUT)
     )
 

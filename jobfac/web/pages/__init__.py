@@ -18,24 +18,10 @@ from jobfac.web.pages import (
 from jobfac.web.pages.documents import docs, guide
 from jobfac.web.pages.history import many, run, runs
 
-ALL = (
-    *now.PAGES,
-    *runs.PAGES,
-    *many.PAGES,
-    *run.PAGES,
-    *jobs.PAGES,
-    *job.PAGES,
-    *start.PAGES,
-    *start_urls.PAGES,
-    *load.PAGES,
-    *timeline.PAGES,
-    *fleet.PAGES,
-    *reports.PAGES,
-    *notifications.PAGES,
-    *audit.PAGES,
-    *guide.PAGES,
-    *docs.PAGES,
-    *operating.PAGES,
-    *login.PAGES,
-)
+MODULES = (
+    now, runs, many, run, jobs, job, start, start_urls, load, timeline, fleet, reports, notifications, audit, guide,
+    docs, operating, login,
+)  # fmt: skip
+
+ALL = tuple(page for module in MODULES for page in module.PAGES)
 """All pages and form actions."""

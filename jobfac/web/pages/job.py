@@ -92,16 +92,12 @@ def show(visit: Visit) -> Response:
         p95=bars.percentile(taken, 0.95),
         success=100 * good / (good + bad) if good + bad else None,
         ended=good + bad,
-        schedules=facts.schedules,
-        due=facts.due,
         in_words=in_words,
         drawing=drawing,
-        versions=facts.versions,
         chosen=chosen,
         yaml=_yaml(facts.stored.id, chosen.definition) if chosen else "",
         diff=_diff(facts, chosen),
-        changes=facts.changes,
-        urls=facts.urls,
+        **facts._asdict(),
     )
 
 

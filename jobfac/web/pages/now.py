@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -10,10 +10,7 @@ from starlette.responses import Response
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
 from jobfac.store.history import waiting
-from jobfac.views.holds import HoldView
-from jobfac.views.jobs import OverdueView
-from jobfac.views.overview import DueSchedule, RunLine
-from jobfac.views.runs import RunRow
+from jobfac.views.overview import DueSchedule
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
@@ -24,50 +21,33 @@ LATE = timedelta(seconds=60)
 SOON = timedelta(hours=1)
 
 
-class Situation(NamedTuple):
-    """What the page shows."""
-
-    failures: list[RunLine]
-    open: int
-    holds: list[HoldView]
-    more_holds: int
-    overdue: list[OverdueView]
-    running: list[RunLine]
-    slots: int
-    busy: int
-    late: list[DueSchedule]
-    due: list[DueSchedule]
-    queue: list[RunRow]
-    waits: dict[int, str]
-
-
 def now(visit: Visit) -> Response:
     """Show failures, late schedules, running and waiting runs, and what is due soon."""
     categories = visit.caller.categories
 
-    def read(conn: sa.Connection) -> Situation:
+    def read(conn: sa.Connection) -> dict[str, Any]:
         seen = overview.read(conn, categories)
         queue = waiting.queue(conn, QUEUE, categories)
         waits = waiting.reasons(conn, [run.id for run in queue if run.state in WAITING], categories)
         late, due = _due(seen.due, seen.now)
         active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
-        return Situation(
-            seen.failures[:FAILURES],
-            len(seen.failures),
-            seen.holds,
-            seen.more_holds,
-            seen.overdue,
-            seen.running[:RUNNING],
-            sum(one.slots for one in active),
-            sum(one.busy for one in active),
-            late,
-            due,
-            queue,
-            waits,
-        )
+        return {
+            "failures": seen.failures[:FAILURES],
+            "open": len(seen.failures),
+            "holds": seen.holds,
+            "more_holds": seen.more_holds,
+            "overdue": seen.overdue,
+            "running": seen.running[:RUNNING],
+            "slots": sum(one.slots for one in active),
+            "busy": sum(one.busy for one in active),
+            "late": late,
+            "due": due,
+            "queue": queue,
+            "waits": waits,
+        }
 
     numbers, found = visit.together(read)
-    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, **found._asdict())
+    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, **found)
 
 
 def _due(due: Sequence[DueSchedule], moment: datetime) -> tuple[list[DueSchedule], list[DueSchedule]]:

@@ -1,7 +1,6 @@
 """`/runs`: history with every filter in the URL; retry and stop of one run. `/search` finds the page."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -23,21 +22,10 @@ LIMIT = 40
 """Runs on one page."""
 
 
-class Listed(NamedTuple):
-    """What the page shows."""
-
-    found: search.Found
-    wanted: search.Filter
-    waits: dict[int, str]
-    categories: Sequence[str]
-    names: Sequence[str]
-    problem: str
-
-
 def runs(visit: Visit) -> Response:
     """List runs."""
 
-    def read(conn: sa.Connection) -> Listed:
+    def read(conn: sa.Connection) -> dict[str, Any]:
         found, wanted, problem = search.Found([], None, False), search.ANY_RUN, ""
         try:
             wanted = run_filter.read(visit, current_time(conn))
@@ -47,16 +35,16 @@ def runs(visit: Visit) -> Response:
         limited = visit.caller.categories
         waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING], limited)
         categories, names = directory.categories(conn, limited), directory.names(conn, limited)
-        return Listed(found, wanted, waits, categories, names, problem)
+        shown = {"found": found, "wanted": wanted, "waits": waits, "problem": problem}
+        return {**shown, "categories": categories, "names": names}
 
     numbers, listed = visit.together(read)
-    query, wanted = visit.query, listed.wanted
+    query, wanted = visit.query, listed["wanted"]
     is_narrow = any(wanted._replace(states=(), unacknowledged=False, categories=None, below=None))
     return visit.render(
         "history/runs.html", active="runs", counts=numbers, query=query, chosen=query["state"],
         groups=[(value, title) for value, title, _ in run_filter.GROUPS], line=commands.runs_list(query, wanted),
-        acts=many.possible(wanted) if visit.may() and listed.found.runs else [], is_narrow=is_narrow,
-        **listed._asdict(),
+        acts=many.possible(wanted) if visit.may() and listed["found"].runs else [], is_narrow=is_narrow, **listed,
     )  # fmt: skip
 
 
