@@ -12,10 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import apprise as apprise_library
 import pytest
 
-from jobfac.channels import DeliveryError, Message, apprise, deliver, egress, webhook
+from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
 from jobfac.errors import Refused
@@ -231,25 +230,6 @@ def test_a_mail_server_that_sends_a_byte_now_and_then_is_given_up(
     monkeypatch.setattr(egress, "SECONDS", 0.5)
     settings = Settings(smtp_host="127.0.0.1", smtp_port=dripping_mail, smtp_tls="none")
     assert "it took longer than 0.5 s" in failure({"email": ["a@example.org"]}, settings)
-
-
-TEMPLATED = (
-    "tgram://123456789:abcdefg_hijklmnop/12345/",
-    f"discord://{'0' * 18}/{'a' * 68}/",
-    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23general/",
-    "workflow://host/workflow/signature/",
-)
-
-
-@APPRISE
-@pytest.mark.parametrize("url", TEMPLATED)
-def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None:
-    """A template is read where the scheduler runs, and sent to whoever is named."""
-    assert not apprise.reads_files(apprise_library.Apprise.instantiate(url))
-    for place in (tmp_path / "card.json", "http://127.0.0.1/card.json", "%2Fproc%2Fkmsg"):
-        named = f"{url}?%54emplate={place}"
-        assert "names a file to read" in failure({"apprise": named})
-        assert apprise.reads_files(apprise_library.Apprise.instantiate(named))
 
 
 @APPRISE
