@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Any
 
 from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
@@ -38,10 +39,24 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
         raise DeliveryError(f"apprise cannot use this {scheme}:// URL; see its manual for what it must hold")
+    if isinstance(recipient.apprise, str) and reads_files(service):  # whoever starts a job can name such a recipient
+        raise DeliveryError(
+            f"this {scheme}:// URL names a file to read, such as template=; only the URL of a job's notify that is a "
+            "secret may"
+        )
     with egress.guarded(settings):
         sent = service.notify(title=title, body=text)
     if not sent:
         raise DeliveryError(f"the service behind {scheme}:// did not take the message")
+
+
+def reads_files(service: Any) -> bool:
+    """Whether a service of apprise reads files of this machine, or others, to make its message."""
+    import apprise
+
+    parts = (service, *vars(service).values())
+    values = [value for one in parts for value in getattr(one, "__dict__", {}).values()]
+    return any(isinstance(value, apprise.AppriseAttachment) and len(value) > 0 for value in values)
 
 
 def shown(recipient: Recipient) -> str:

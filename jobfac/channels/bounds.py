@@ -1,4 +1,7 @@
-"""Limits how much of an answer the library apprise reads. Without a limit it reads and unpacks all of it in memory.
+"""Limits what the library apprise does for a receiver: how much of an answer it reads, and how long it pauses.
+
+Without a limit it reads and unpacks all of an answer in memory, pauses between the targets of a URL, which may have
+thousands, and for as long as a receiver asks.
 
 An operator may name the receiver of a notification, and the receiver may answer without end. So while the rule for
 outgoing connections applies to a thread, its HTTP answers are not compressed, and neither they nor what a mail server
@@ -7,7 +10,7 @@ says are longer than ``LARGEST``.
 
 import functools
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jobfac.channels import egress
@@ -59,10 +62,12 @@ class _Lines:
 
 @functools.cache
 def install() -> None:
-    """Make requests and smtplib obey the limit in threads to which the rule applies. Others are not changed."""
+    """Make the libraries obey the limits in threads to which the rule applies. Others are not changed."""
+    from apprise import URLBase
     from requests.adapters import HTTPAdapter
 
     send, reply = HTTPAdapter.send, smtplib.SMTP.getreply
+    throttle: Callable[..., None] = URLBase.throttle
 
     def send_bounded(adapter: Any, request: Any, *arguments: Any, **named: Any) -> Any:
         rule = egress.active()
@@ -83,5 +88,11 @@ def install() -> None:
             server.close()  # nobody else closes it if it has not greeted yet
             raise
 
+    def throttle_bounded(service: Any, last_io: Any = None, wait: float | None = None) -> None:
+        if (rule := egress.active()) is not None:
+            rule.pause(service.request_rate_per_sec if wait is None else wait)
+        throttle(service, last_io, wait)
+
+    setattr(URLBase, "throttle", throttle_bounded)  # noqa: B010 (their types cannot be told)
     setattr(HTTPAdapter, "send", send_bounded)  # noqa: B010 (their types cannot be told)
     setattr(smtplib.SMTP, "getreply", reply_bounded)  # noqa: B010

@@ -4,7 +4,7 @@ A library resolves names again and follows redirects, so a check before the call
 an audit hook of the interpreter. The hook sees the address of each connection, from any library, before it is made.
 
 The rule also limits the time of a delivery. The timeouts of the libraries are for each read, so a server that sends a
-byte now and then would occupy a thread for as long as it likes.
+byte now and then would occupy a thread for as long as it likes. So would one that asks for a pause.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,8 @@ class Rule:
         self.allow_local = allow_local
         self.allow_private = allow_private
         self.why: str | None = None
+        self.too_late = f"it took longer than {SECONDS:g} s"
+        self._end = time.monotonic() + SECONDS
         self._lock = threading.Lock()
         self._is_cut = False
         self._connections: list[socket.socket] = []  # copies: TLS takes the descriptor away from the original
@@ -81,6 +84,11 @@ class Rule:
         """Return the error that ends the delivery, and remember the first one's reason."""
         self.why = self.why or why
         return AddressRefused(why)
+
+    def pause(self, seconds: float) -> None:
+        """Raise ``AddressRefused`` if the delivery has no time for a pause of so many seconds."""
+        if time.monotonic() + seconds > self._end:
+            raise self.refused(self.too_late)
 
     def _keep(self, connection: socket.socket) -> None:
         with self._lock:
@@ -141,7 +149,7 @@ def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
     """
     _install()
     rule = Rule(settings.webhook_allow_local, settings.webhook_allow_private or trusted_host)
-    timer = threading.Timer(SECONDS, rule.cut, [f"it took longer than {SECONDS:g} s"])
+    timer = threading.Timer(SECONDS, rule.cut, [rule.too_late])
     timer.daemon = True
     timer.start()
     _active.rule = rule

@@ -10,6 +10,9 @@ from jobfac.programs.reading import read_each
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = b"\0JOBFAC_MARKER="
+MOST = 2 * 1024 * 1024
+"""Bytes of a file of /proc at most: what arguments and variables of a program may have. A process may say that its
+environment is any part of its memory, and so let its reader run out of memory."""
 
 NOT_READ = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that say nothing about the process. A process that counted as gone because of them would survive a stop."""
@@ -99,11 +102,12 @@ def _check(error: OSError) -> None:
 
 
 def _content(path: str) -> bytes:
+    """Return the content of a file, up to about ``MOST`` bytes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        parts = []
-        while part := os.read(descriptor, 65536):
-            parts.append(part)
-        return b"".join(parts)
+        content = b""
+        while len(content) < MOST and (part := os.read(descriptor, 65536)):
+            content += part
+        return content
     finally:
         os.close(descriptor)

@@ -1,7 +1,9 @@
 """A process that is stuck in the kernel stops neither the search for others nor their end."""
 
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +66,32 @@ def test_an_error_of_a_read_reaches_the_caller() -> None:
 
     with pytest.raises(OSError, match="7"):
         read_each(read, [7])
+
+
+ENDLESS = """
+import ctypes, mmap, time
+SIZE, SET_MM, SET_MM_MAP, NORESERVE = 1 << 28, 35, 14, 0x4000
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+start = libc.mmap(None, ctypes.c_size_t(SIZE), mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE, -1, 0)
+fields = [0, 0, *open("/proc/self/stat").read().rpartition(")")[2].split()]
+code, stack, data, arguments = (list(map(int, fields[at : at + 2])) for at in (25, 27, 44, 47))
+libc.sbrk.restype = ctypes.c_void_p
+places = [*code, *data, int(fields[46]), libc.sbrk(0), stack[0], *arguments, start, start + SIZE, 0]
+moved = (ctypes.c_uint64 * 12)(*places)
+end = (ctypes.c_uint32 * 2)(0, 0xFFFFFFFF)
+text = bytes(moved) + bytes(end)
+print(libc.prctl(SET_MM, SET_MM_MAP, text, ctypes.c_ulong(len(text)), 0), flush=True)
+time.sleep(600)
+"""
+
+
+def test_an_endless_environment_is_not_read_to_its_end(stage: Stage) -> None:
+    """A process may say that its environment is any part of its memory."""
+    process, out, err = stage.start(sys.executable, "-S", "-c", ENDLESS)
+    until(lambda: Path(out.path).read_bytes() or process.poll())
+    if Path(out.path).read_bytes() != b"0\n":
+        pytest.skip(f"this kernel does not let it: {Path(out.path).read_bytes()!r} {Path(err.path).read_bytes()!r}")
+    assert len(procfs._content(f"/proc/{process.pid}/environ")) <= procfs.MOST + 65536
+    process.kill()
+    until(lambda: not process.alive())

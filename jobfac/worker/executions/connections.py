@@ -12,12 +12,21 @@ def secrets_of(url: str) -> list[bytes]:
 
 
 def _passwords(url: str) -> Iterator[str]:
-    """The URL's own password, and the one in an ODBC connection string."""
+    """The URL's own password, one among its options, and the one in an ODBC connection string."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         return
     if parsed.password:
         yield str(parsed.password)
-    given = " ".join(parsed.normalized_query.get("odbc_connect", ()))
-    yield from (one.strip("{}") for one in re.findall(r"(?i)\bpwd\s*=\s*(\{[^}]*\}|[^;]*)", given))
+    query = {name.lower(): values for name, values in parsed.normalized_query.items()}
+    for name in _NAMES:
+        yield from query.get(name, ())
+    for found in _ODBC.findall(" ".join(query.get("odbc_connect", ()))):
+        yield found[1:-1].replace("}}", "}") if found.startswith("{") else found
+
+
+_NAMES = ("password", "passwd", "pwd")
+"""What drivers call a password among the options of a URL."""
+
+_ODBC = re.compile(rf"(?i)\b(?:{'|'.join(_NAMES)})\s*=\s*(\{{(?:\}}\}}|[^}}])*\}}|[^;]*)")

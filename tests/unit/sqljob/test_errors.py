@@ -84,6 +84,9 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
     [
         ("mssql+pyodbc://sa:p%40ss@h/d", {"p@ss"}),
         ("mssql+pyodbc:///?odbc_connect=UID%3Dsa%3BPWD%3D%7Ba%3Bb%7D%3BServer%3Dx", {"a;b"}),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3D%7Ba%7D%7Db%3Bc%7D%3BServer%3Dx", {"a}b;c"}),
+        ("mssql+pyodbc://h/d?driver=x&PWD=p", {"p"}),
+        ("postgresql+psycopg://h/d?user=u&password=p%40ss", {"p@ss"}),
         ("sqlite:///x.db", set()),
         ("no url", set()),
     ],

@@ -1,0 +1,73 @@
+"""What an operator may name as a receiver, and what the receiver does, occupies no notifier and reads no file."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import apprise as library
+import pytest
+
+from jobfac.channels import apprise, egress
+from tests.hostile.network.test_egress import APPRISE, failure
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    """The port of a server that is busy for the next eleven days."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = json.dumps({"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 10**9}).encode()
+            self.send_response(429)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@APPRISE
+def test_a_receiver_that_asks_for_a_long_pause_is_given_up(busy: int) -> None:
+    url = f"matrix://u:p@127.0.0.1:{busy}/%23room?discovery=no"
+    assert failure({"apprise": url}) == f"it took longer than {egress.SECONDS:g} s"
+
+
+@APPRISE
+def test_pauses_between_many_targets_end_with_the_time_of_the_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "SECONDS", 0.5)
+    topics = "/".join(f"t{number}" for number in range(1000))
+    assert failure({"apprise": f"ntfy://127.0.0.1:1/{topics}"}) == "it took longer than 0.5 s"
+
+
+TEMPLATED = (
+    "tgram://123456789:abcdefg_hijklmnop/12345/",
+    f"discord://{'0' * 18}/{'a' * 68}/",
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23general/",
+    "workflow://host/workflow/signature/",
+)
+
+
+@APPRISE
+@pytest.mark.parametrize("url", TEMPLATED)
+def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None:
+    """A template is read where the scheduler runs, and sent to whoever is named."""
+    assert not apprise.reads_files(library.Apprise.instantiate(url))
+    for place in (tmp_path / "card.json", "http://127.0.0.1/card.json", "%2Fproc%2Fkmsg"):
+        named = f"{url}?%54emplate={place}"
+        assert "names a file to read" in failure({"apprise": named})
+        assert apprise.reads_files(library.Apprise.instantiate(named))
