@@ -22,7 +22,7 @@ from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERV
 from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
-from jobfac.scheduler.poll import POLL, Poll
+from jobfac.scheduler.poll import Poll, read_poll
 from jobfac.settings import Settings
 from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching, workers
 from jobfac.store.holds import moving
@@ -198,7 +198,7 @@ class Scheduler:
 
     def _poll(self) -> Poll:
         with self._db.singles.connect() as conn:  # one round trip, no transaction
-            return Poll(*conn.execute(POLL).one())
+            return read_poll(conn)
 
     def _do(self, duty: Duty) -> float:
         """Do one turn of a duty. A failure is logged, and the duty is tried again after ``FAILURE_PAUSE``."""
