@@ -6,7 +6,7 @@
 """
 
 from jobfac.store.outbox.addressing import address, unaddressed
-from jobfac.store.outbox.delivery import Leased, Taken, delivered, failed, find, forget, requeue, take
+from jobfac.store.outbox.delivery import Leased, Taken, delivered, failed, find, follow_clock, forget, requeue, take
 from jobfac.store.outbox.recording import OutboxEvent, record
 from jobfac.store.outbox.subscriptions import NONE, RECOVERED, Subscription, subscription, wants
 
@@ -21,6 +21,7 @@ __all__ = [
     "delivered",
     "failed",
     "find",
+    "follow_clock",
     "forget",
     "record",
     "requeue",

@@ -9,7 +9,7 @@ from jobfac.store.runs.drafting import new_row
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, requeue, rules_of
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
-from jobfac.store.runs.promotion import IS_DUE, promote_due
+from jobfac.store.runs.promotion import IS_DUE, follow_clock, promote_due
 from jobfac.store.runs.reading import attempts, first_step, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.reporting import note_program, report_progress
@@ -32,6 +32,7 @@ __all__ = [
     "events_of",
     "finish",
     "first_step",
+    "follow_clock",
     "get",
     "lock",
     "new_row",

@@ -10,7 +10,7 @@ from jobfac.store.schedules.following import WAITING, insert_followers
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
 from jobfac.store.schedules.load import read_load
 from jobfac.store.schedules.pausing import pause_failing
-from jobfac.store.schedules.rewinding import rewind
+from jobfac.store.schedules.rewinding import is_behind, rewind
 from jobfac.store.schedules.steering import get, list_schedules, no_schedule, pause, paused, preview, resume
 from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
 
@@ -28,6 +28,7 @@ __all__ = [
     "hold_back",
     "insert_due",
     "insert_followers",
+    "is_behind",
     "list_schedules",
     "no_schedule",
     "pause",
