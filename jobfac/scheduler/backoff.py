@@ -1,4 +1,7 @@
-"""Pauses of a scheduler's duties. Pure."""
+"""Pauses of a scheduler's duties."""
+
+import random
+import time
 
 BACKOFF_FIRST, BACKOFF_LAST = 0.02, 1.0
 """Seconds until the next turn of a duty that had work and could do none of it, because another scheduler was faster or
@@ -14,3 +17,8 @@ PENDING_INTERVAL = 0.25
 def expiry_pause(empty: int) -> float:
     """Return the seconds until the next expiry. ``empty``: the number of expiries in a row that expired nothing."""
     return float(min(BACKOFF_FIRST * 2 ** min(empty, 20), MAX_EXPIRY_PAUSE)) if empty > 0 else BACKOFF_FIRST
+
+
+def first_turn(interval: float) -> float:
+    """Return a random time soon, in monotonic seconds, so that schedulers that start together take turns."""
+    return time.monotonic() + random.random() * interval / 10

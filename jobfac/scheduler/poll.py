@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
 from jobfac.database.sequence_tables import ASKED, WAKES
 from jobfac.database.tables import (
     UNCOUNTED,
@@ -148,3 +149,11 @@ POLL = sa.select(
     _any(UNCOUNTED).label("uncounted"),
     _least(visit.c.look_at, ASKED).label("look_at"),
 )
+
+
+def read_poll(conn: sa.Connection) -> Poll:
+    """Poll once. Also watches the clock of the database, so that no lease is ended because that was set forward."""
+    sent = boot_ms()
+    poll = Poll(*conn.execute(POLL).one())
+    forward_steps(conn.engine.url).note(poll.now, sent)
+    return poll

@@ -6,7 +6,6 @@ turns, so that none waits long for another.
 """
 
 import queue
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,13 +17,13 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.asker import Asker
-from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause
+from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause, first_turn
 from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
-from jobfac.scheduler.poll import POLL, Poll
+from jobfac.scheduler.poll import Poll, read_poll
 from jobfac.settings import Settings
-from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching, workers
+from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, statistics, watching, workers
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
@@ -79,11 +78,6 @@ class Duty:
     idle_turns: int = 0
 
 
-def _first_turn(interval: float) -> float:
-    """Return a random time soon, in monotonic seconds, so that schedulers that start together take turns."""
-    return time.monotonic() + random.random() * interval / 10
-
-
 DUTY_METRICS: tuple[tuple[Kind, str, str, str], ...] = (
     ("gauge", "last_timestamp_seconds", "last", "When its last turn began; 0: not yet"),
     ("gauge", "last_seconds", "took", "How long its last turn took"),
@@ -128,8 +122,8 @@ class Scheduler:
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("report", lambda poll: True, self._report, prompt=False),
-            Duty("count", lambda poll: True, self._count, _first_turn(COUNT_INTERVAL), prompt=False),
-            Duty("purge", lambda poll: True, self._purge, _first_turn(PURGE_INTERVAL), prompt=False),
+            Duty("count", lambda poll: True, self._count, first_turn(COUNT_INTERVAL), prompt=False),
+            Duty("purge", lambda poll: True, self._purge, first_turn(PURGE_INTERVAL), prompt=False),
         ]
 
     def stop(self) -> None:
@@ -144,6 +138,8 @@ class Scheduler:
                 or is damaged.
         """
         self._db.check_schema()
+        if self._db.query(schedules.is_behind):
+            self._rewind_after = 0
         self._log.info("scheduler started", action="scheduler_started")
         self._notifier.start()
         pause = 0.0
@@ -198,7 +194,7 @@ class Scheduler:
 
     def _poll(self) -> Poll:
         with self._db.singles.connect() as conn:  # one round trip, no transaction
-            return Poll(*conn.execute(POLL).one())
+            return read_poll(conn)
 
     def _do(self, duty: Duty) -> float:
         """Do one turn of a duty. A failure is logged, and the duty is tried again after ``FAILURE_PAUSE``."""
@@ -229,7 +225,8 @@ class Scheduler:
 
     def _rewind(self) -> float:
         if not self._rewind_after:
-            self._db.transact(workers.follow_clock, retry_for=2.0)
+            for follow_clock in (workers.follow_clock, runs.follow_clock, outbox.follow_clock):
+                self._db.transact(follow_clock, retry_for=2.0)
         self._rewind_after, number = self._db.transact(schedules.rewind, self._rewind_after or 0, retry_for=2.0)
         self._log.info("schedules were set back", action="schedules_rewound", schedules=number)
         return 0.0

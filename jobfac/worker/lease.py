@@ -220,10 +220,7 @@ class Lease:
             news = coarse(load) if is_new else UNKNOWN_LOAD
             beat = self._db.single(workers.renew, worker_id, self._settings.lease, news, within=self.window / 4)
         except LeaseLost as error:
-            with self._losing:
-                if worker_id == self.worker_id and not self._leaving:
-                    self._log.warning("lease lost", action="lease_lost", reason=str(error))
-                    self._lose()
+            self.lose(worker_id, str(error))
             return None
         except Unreachable as error:
             self._log.outage("heartbeat failed", action="heartbeat_failed", reason=str(error))
@@ -259,6 +256,13 @@ class Lease:
             return
         if promise is not None and worker_id == self.worker_id:
             self._trust(sent, promise)
+
+    def lose(self, worker_id: int, reason: str) -> None:
+        """The database says that this registration has no lease. Ensures that ``on_lost`` has been called, once."""
+        with self._losing:
+            if worker_id == self.worker_id and not self.lost and not self._leaving:
+                self._log.warning("lease lost", action="lease_lost", reason=reason)
+                self._lose()
 
     def check(self) -> None:
         """If trust has ended, ensure that ``on_lost`` has been called when this method returns."""

@@ -233,8 +233,8 @@ class Worker:
         began, clock_began = time.time_ns(), time.monotonic()
         try:
             result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
-        except LeaseLost:
-            self._lease.lost = True
+        except LeaseLost as error:
+            self._lease.lose(request.worker_id, str(error))
             return
         except Unreachable as error:
             self._log.outage("turn failed", action="turn_failed", reason=str(error))

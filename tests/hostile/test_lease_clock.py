@@ -1,7 +1,7 @@
 """Leases on SQLite use a clock that does not step, and end with a reboot of the machine."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -107,3 +107,21 @@ def test_a_failed_transaction_leaves_the_clock_intact(db: Database) -> None:
     with pytest.raises(ZeroDivisionError), db.begin():
         raise ZeroDivisionError
     Hand(db, "w1").renew()
+
+
+def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lease(clocks: Clocks) -> None:
+    steps, at, lease = lease_clock.ForwardSteps(), datetime(2027, 1, 31), timedelta(seconds=15)
+
+    def answered(after: float, ahead: float = 0.0, slow: float = 0.0) -> bool:
+        """The server is asked ``after`` seconds, its clock is ``ahead``, and its answer comes ``slow``."""
+        clocks.go(after)
+        sent = lease_clock.boot_ms()
+        clocks.go(slow)
+        steps.note(at + timedelta(milliseconds=sent - begun, seconds=ahead + slow / 2), sent)
+        return steps.is_over(lease)
+
+    begun = lease_clock.boot_ms()
+    assert all((answered(0), answered(5), answered(5, slow=4), answered(5), answered(5, -3600)))
+    assert not answered(5, -3598), "set forward by two seconds"
+    assert (answered(10, -3598), answered(6, -3598)) == (False, True)
+    assert (answered(5, 3600), answered(14, 3600), answered(2, 3600)) == (False, False, True)

@@ -10,11 +10,16 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 - The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
   transaction. No lease becomes longer or shorter.
 - The machine was rebooted: the boot id in the row differs. No worker from before is alive, and their leases end.
+
+On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
+learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
+ends leases therefore watches the server's clock (``ForwardSteps``).
 """
 
 import sqlite3
 import sys
 import time
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,8 @@ from jobfac.database.dialects.clock import utcnow
 
 STEP = 500
 """The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
+
+MILLISECOND = timedelta(milliseconds=1)
 
 FORMAT = "'%Y-%m-%d %H:%M:%f000'"
 
@@ -115,3 +122,31 @@ def follow(conn: sa.Connection) -> None:
             (now - ahead,),
         )
         conn.exec_driver_sql("UPDATE lease_clock SET ahead = ?", (now,))
+
+
+class ForwardSteps:
+    """Whether a server's clock was set forward, as far as this process can see. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[datetime, int] | None = None
+        self._stepped: int | None = None
+
+    def note(self, now: datetime, sent: int) -> None:
+        """Compare an answer with the last one. ``now``: the server's time in UTC; ``sent``: ``boot_ms`` before asking.
+
+        A slow answer is no step: the time from the last request to this answer is the longest that can have passed.
+        """
+        answered, now = boot_ms(), now.replace(tzinfo=None)
+        before, self._seen = self._seen, (now, sent)
+        if before is not None and (now - before[0]) / MILLISECOND - (answered - before[1]) > STEP:
+            self._stepped = answered
+
+    def is_over(self, lease: timedelta) -> bool:
+        """Whether a lease of this length that was valid before the last step has ended by now."""
+        return self._stepped is None or boot_ms() - self._stepped > lease / MILLISECOND
+
+
+@cache
+def forward_steps(url: sa.URL) -> ForwardSteps:
+    """What this process knows of the steps of a server's clock."""
+    return ForwardSteps()

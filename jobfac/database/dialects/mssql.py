@@ -8,12 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, utcnow
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, lists, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
+from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, sql_literal
-from jobfac.database.tables import SCHEMA, run
+from jobfac.database.tables import SCHEMA, run, worker_lease
 from jobfac.errors import Refused
 from jobfac.states import RunState
 
@@ -85,17 +86,28 @@ class Mssql:
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
     ) -> Any:
-        values = {"p_id": worker_id, "p_lease": milliseconds}
-        if pressure is None and memory is None:
-            return conn.execute(_RENEW, values).first()
-        load = {"p_pressure": -1 if pressure is None else round(pressure), "p_memory": -1 if memory is None else memory}
-        return conn.execute(_RENEW_WITH_LOAD, {**values, **load}).first()
+        statement, values = _RENEW, {"p_id": worker_id, "p_lease": milliseconds}
+        if pressure is not None or memory is not None:
+            statement = _RENEW_WITH_LOAD
+            values["p_pressure"] = -1 if pressure is None else round(pressure)
+            values["p_memory"] = -1 if memory is None else memory
+        sent = boot_ms()
+        row = conn.execute(statement, values).first()
+        if row is not None:
+            forward_steps(conn.engine.url).note(row.now, sent)
+        return row
 
     def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
         """Nothing to do: see ``gives_notice``."""
 
     def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
-        return worker_ids
+        sent, steps = boot_ms(), forward_steps(conn.engine.url)
+        lease = (worker_lease.c.worker_id, worker_lease.c.seen_at, worker_lease.c.lease_until)
+        query = sa.select(*lease, utcnow().label("now")).with_hint(worker_lease, PASS, "mssql")
+        rows = conn.execute(query.where(lists.by_id(worker_lease.c.worker_id, worker_ids))).all()
+        for row in rows[:1]:
+            steps.note(row.now, sent)
+        return [row.worker_id for row in rows if steps.is_over(row.lease_until - row.seen_at)]
 
     def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
         return None

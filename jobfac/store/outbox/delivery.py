@@ -170,6 +170,15 @@ def _record_result(conn: sa.Connection, taken: Taken, values: dict[str, Any]) ->
     return conn.execute(notification.update().where(*mine).values(values)).rowcount == 1
 
 
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: let no notification wait longer than it ever should.
+
+    Returns how many are due now.
+    """
+    is_far = (sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at > utcnow(LONGEST_PAUSE * 1000))
+    return conn.execute(notification.update().where(*is_far).values(due_at=utcnow())).rowcount
+
+
 def find(
     conn: sa.Connection,
     describe: Callable[[Recipient], str],

@@ -54,3 +54,24 @@ def _locked(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
         return set()
     query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, run_ids), _SCHEDULED[0])
     return set(conn.execute(query.order_by(run.c.id)).scalars())
+
+
+_RETRIES = (
+    sa.select(run.c.id, run.c.ready_at, run.c.queued_at, utcnow().label("now"))
+    .with_hint(run, CLAIMING, "mssql")
+    .where(sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.attempt > 0, run.c.queued_at > utcnow())
+    .order_by(run.c.id)
+)
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: let retries wait as long as they were to. Returns how many were moved.
+
+    A run that failed while the clock was ahead would wait until the clock comes to that time again. A delayed start
+    keeps its time, because the user may have named it.
+    """
+    found = conn.execute(_RETRIES).all()
+    for row in found:
+        times = {"ready_at": row.now + (row.ready_at - row.queued_at), "queued_at": row.now}
+        conn.execute(run.update().where(run.c.id == row.id).values(times))
+    return len(found)

@@ -20,6 +20,9 @@ two finds its condition false.
 **Notice.** On SQLite, an expiry first gives notice (see ``database.dialects.lease_notice``). Until it is over, the
 heartbeat and ``hold`` accept a lease that has run out, because nobody can have ended it.
 
+**Clock.** SQL Server counts leases by its own clock. After that was set forward, ``expire`` ends no lease for the time
+of a lease (see ``database.dialects.lease_clock``), because workers trust theirs until their next request.
+
 **Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A stale value is too
 early, because a lease only grows. The state of the locked row shows whether an expiry took place.
 
@@ -44,6 +47,7 @@ from jobfac.database.dialects import (
     read_survey,
     utcnow,
 )
+from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, WorkerState
@@ -84,13 +88,15 @@ def register(conn: sa.Connection, who: Registration, lease: float, notice: float
         "labels": json.dumps(dict(who.labels)),
         "state": WorkerState.ACTIVE,
     }
-    insert = worker.insert().values({**values, "started_at": utcnow()})
-    worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
+    insert = worker.insert().values({**values, "started_at": utcnow()}).returning(worker.c.id, worker.c.started_at)
+    sent = boot_ms()
+    worker_id, started_at = conn.execute(insert).one()
+    forward_steps(conn.engine.url).note(started_at, sent)
     times = {"seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
     if notice is not None:
         dialect_of(conn).require_notice(conn, worker_id, round(notice * 1000))
-    return worker_id
+    return int(worker_id)
 
 
 def is_registered(conn: sa.Connection, worker_id: int, token: str) -> bool:

@@ -7,12 +7,14 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, schedule, worker_lease
+from jobfac.database.tables import notification, run, schedule, worker_lease
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
-from jobfac.store import schedules, workers
-from tests.support.database import Hand, define, now, start, state
+from jobfac.states import RunState
+from jobfac.store import outbox, runs, schedules, workers
+from tests.support.database import Hand, define, get, now, start, state
 
 DAY = timedelta(days=1)
 
@@ -108,3 +110,60 @@ def test_a_scheduler_notices_it(db: Database, settings: Settings, monkeypatch: p
     assert schedule_row(db).next_due_at == first + DAY
     scheduler._turn()
     assert schedule_row(db).next_due_at == first
+
+
+def test_a_scheduler_that_starts_after_it_notices_it_by_the_runs(db: Database, settings: Settings) -> None:
+    put(db, every="10m")
+    first = schedule_row(db).next_due_at
+    assert not db.query(schedules.is_behind)
+    move(db, next_due_at=first + DAY, fire_at=first + DAY, last_due_at=first + DAY - timedelta(minutes=10))
+    assert db.query(schedules.is_behind)
+    scheduler = Scheduler(db, settings, "s1")
+    scheduler.stop()
+    scheduler.run()
+    assert schedule_row(db).next_due_at == first + DAY, "it had no turn"
+    scheduler._turn()
+    assert schedule_row(db).next_due_at == first
+    assert not db.query(schedules.is_behind)
+
+
+def test_a_schedule_that_was_resumed_while_the_clock_was_ahead_misses_nothing_for_that(db: Database) -> None:
+    define(db, first={})
+    bodies = {"first": {"command": ["true"]}, "job": {"command": ["true"], "schedules": [{"after": {"job": "first"}}]}}
+    db.transact(schedules.put, "job", d.from_data({"jobs": bodies}).jobs["job"], "me")
+    move(db, resumed_at=now(db) + DAY)
+    assert db.transact(schedules.rewind, 0) == (None, 1)
+    assert schedule_row(db).resumed_at <= now(db)
+    assert db.transact(schedules.rewind, 0) == (None, 0)
+    hand, run_id = Hand(db), start(db, "first")
+    hand.end(hand.take())
+    inserted = db.transact(schedules.insert_followers, "s1")
+    assert (len(inserted.runs), inserted.misses) == (1, [])
+    assert state(db, run_id) == "succeeded"
+
+
+def test_a_retry_waits_as_long_as_it_was_to(db: Database) -> None:
+    define(db, job={}, other={})
+    hand, retried = Hand(db), start(db, "job")
+    hand.end(hand.take(), RunState.FAILED, retry_after=60.0)
+    delayed = start(db, "other", delay=60.0)
+    assert db.transact(runs.follow_clock) == 0
+    with db.begin() as conn:
+        conn.execute(run.update().values(queued_at=utcnow(86_400_000), ready_at=utcnow(86_460_000)))
+    assert db.transact(runs.follow_clock) == 1
+    waits = {one: (get(db, one)["ready_at"] - now(db)).total_seconds() for one in (retried, delayed)}
+    assert 50 < waits[retried] <= 60
+    assert waits[delayed] > 86_400, "somebody may have named its time"
+    assert db.transact(runs.follow_clock) == 0
+
+
+def test_a_notification_does_not_wait_for_the_time_that_the_clock_showed(db: Database) -> None:
+    recipient = {"recipient": "{}", "body": "{}", "state": "waiting", "tries": 1, "created_at": utcnow()}
+    with db.begin() as conn:
+        for dedupe, due in (("soon", 3_000_000), ("far", 7_000_000)):
+            values = {"job": "job", "event": "failed", "dedupe": dedupe, "due_at": utcnow(due), **recipient}
+            conn.execute(notification.insert().values(values))
+    assert db.transact(outbox.follow_clock) == 1
+    with db.read() as conn:
+        found = conn.execute(sa.select(notification.c.dedupe).where(notification.c.due_at <= utcnow())).scalars().all()
+    assert found == ["far"]

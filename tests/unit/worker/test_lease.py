@@ -71,3 +71,21 @@ def test_a_renewal_after_the_guardian_has_acted_restores_no_trust(
     finally:
         guardian.close()
         db.close()
+
+
+def test_a_lost_lease_ends_programs_once(sqlite_url: str) -> None:
+    """The loop and the heartbeat learn it at the same time. The second one must not take programs that the first has
+    killed for programs that ended by themselves."""
+    settings = Settings(database_url=sqlite_url, lease=120.0, lease_margin=10.0, heartbeat=60.0)
+    db, guardian, lost = Database(sqlite_url), Guardian(), list[bool]()
+    lease = Lease(db, WHO, settings, guardian, lambda beat, load: None, lost.append)
+    lease.adopt(7, clock())
+    try:
+        lease.lose(6, "of a former registration")
+        assert lease.is_trusted()
+        lease.lose(7, "said a turn")
+        lease._beat()  # there is no worker 7
+        assert (lost, lease.lost) == ([True], True)
+    finally:
+        guardian.close()
+        db.close()
