@@ -4,7 +4,7 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 """
 
 from jobfac.programs.cgroup import Limits
-from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
+from jobfac.programs.children import become_subreaper, unignore_signals
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
@@ -12,9 +12,9 @@ from jobfac.programs.files.destinations import destination_path, open_destinatio
 from jobfac.programs.files.old_files import remove_timestamped
 from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
-from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
+from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
 from jobfac.programs.guarding import Guardian
-from jobfac.programs.posix import Exit, Process, Program, account, kill_all, start, terminate_all
+from jobfac.programs.posix import Exit, Process, Program, account, kill_all, start
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.usage import Usage
 from jobfac.programs.watcher import ExitWatcher
@@ -46,15 +46,12 @@ __all__ = [
     "kill_marked",
     "open_destination",
     "open_private",
-    "parse_name",
     "private_fault",
     "recover",
     "remove_timestamped",
     "room_for_programs",
     "spool_path",
     "start",
-    "terminate_all",
-    "unattributed_orphans",
     "unignore_signals",
     "write_private",
 ]

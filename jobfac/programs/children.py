@@ -198,14 +198,3 @@ children = Children()
 def become_subreaper() -> bool:
     """Adopt orphans in this process; called once by the worker. See `Children.become_subreaper`."""
     return children.become_subreaper()
-
-
-def unattributed_orphans() -> list[int]:
-    """Return the living processes that a program left behind and that cannot be attributed to an execution.
-
-    Such a process has cleared its environment, opened its own session and closed its output file, and its parent ended
-    before a sweep. It is reaped when it ends, but never signalled.
-    """
-    with children.lock:
-        children.sweep()
-        return children.orphans(None)

@@ -143,7 +143,8 @@ class Process:
 
     def terminate(self) -> None:
         """Send TERM to the whole tree."""
-        terminate_all([self])
+        with children.lock:
+            _signal_trees([self], signal.SIGTERM)
 
     def kill(self) -> None:
         """Send KILL to the whole tree, again for processes that were forked meanwhile."""
@@ -214,12 +215,6 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
             children.remove_program(process)
             raise StartError(f"{program.argv[0]!r} cannot be put into its cgroup: {error.strerror}") from error
     return process
-
-
-def terminate_all(processes: Iterable[Process]) -> None:
-    """Send TERM to the trees of all these programs, with one read of the process table."""
-    with children.lock:
-        _signal_trees(list(processes), signal.SIGTERM)
 
 
 def kill_all(processes: Iterable[Process]) -> None:

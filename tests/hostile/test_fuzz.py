@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.programs import Spool, StartError, parse_name, recover
+from jobfac.programs import Spool, StartError, recover
+from jobfac.programs.files.spool import parse_name
 from jobfac.worker.executions.report import LONGEST_OUTPUTS, Report
 from jobfac.worker.spool_folder import SpoolFolder
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfac.programs import Chunk, Spool, parse_name, recover, spool_path
+from jobfac.programs import Chunk, Spool, recover, spool_path
 from jobfac.programs.files import spool as spool_module
+from jobfac.programs.files.spool import parse_name
 from jobfac.programs.masking import Mask
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
-from jobfac.programs.children import outputs_of, regular_file
+from jobfac.programs import Process, kill_all, kill_marked
+from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.support.process_stage import Stage, finish, lives, until
 
@@ -133,6 +133,17 @@ def test_an_unattributed_orphan_is_reported_and_not_killed(stage: Stage) -> None
     assert entry(escaped) is None
 
 
+def unattributed_orphans() -> list[int]:
+    """The living processes that a program left behind and that cannot be attributed to an execution.
+
+    Such a process has cleared its environment, opened its own session and closed its output file, and its parent ended
+    before a sweep. It is reaped when it ends, but never signalled.
+    """
+    with children.lock:
+        children.sweep()
+        return children.orphans(None)
+
+
 def let_escape(stage: Stage, how: str) -> tuple[Process, int, Path]:
     """Return the program, its escaped process without session and environment, and the file that ends the program."""
     go = stage.folder / "go"
@@ -157,7 +168,8 @@ def test_leftovers_of_a_detached_program_are_kept(stage: Stage) -> None:
 def test_many_programs_are_stopped_together(stage: Stage) -> None:
     processes = [stage.start("sleep", "600")[0] for _ in range(20)]
     spared, _, _ = stage.start("sleep", "600")
-    terminate_all(processes)
+    for process in processes:
+        process.terminate()
     until(lambda: not any(process.alive() for process in processes))
     kill_all([spared])
     until(lambda: not spared.alive())

@@ -210,7 +210,7 @@ def delete(job: JobId, yes: Yes = False) -> None:
 
 
 @app.command()
-def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+def history(job: JobId, as_json: Json = False) -> None:
     """List the versions of a job, newest first."""
     with backend() as factory:
         found = factory.versions(job)
@@ -233,7 +233,7 @@ def _paths(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
 
 @app.command()
 def diff(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: JobId,
     first: Annotated[int | None, typer.Argument(min=1, help="A version; default: the one before the current.")] = None,
     second: Annotated[int | None, typer.Argument(min=1, help="Another one; default: the current.")] = None,
     as_json: Json = False,
@@ -261,7 +261,7 @@ def diff(
 
 @app.command()
 def rollback(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: JobId,
     version: Annotated[int, typer.Argument(min=1, help="The version to return to, as `jobs history` shows it.")],
     as_json: Json = False,
 ) -> None:

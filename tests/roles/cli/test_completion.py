@@ -8,6 +8,7 @@ from tests.support.inprocess import InProcess
 CASES = {
     "start ti": ["timed"],
     "jobs show b": ["bad"],
+    "jobs rollback h": ["hello"],
     "export h": ["hello"],
     "schedule pause ": ["bad", "hello", "long", "timed", "tree"],
     "runs list --job lo": ["long"],
