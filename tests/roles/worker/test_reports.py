@@ -52,7 +52,7 @@ def test_many_outputs_delay_no_other_run(sqlite_fleet: Fleet) -> None:
     )
     worker = fleet.worker()
     (brief,) = fleet.start("brief")
-    wait_for(lambda: fleet.programs(worker), "it runs")
+    fleet.wait(brief, "running", "timed_out")
     chatty = fleet.start("chatty", 3)
     found = fleet.wait(brief)
     assert found["state"] == "timed_out"
