@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
 
