@@ -196,7 +196,8 @@ class Dialect(Protocol):
         """Have this worker's lease ended only so long after notice, where the engine gives notice."""
 
     def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
-        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice."""
+        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice, or
+        the server's clock was set forward, and they may not know yet."""
 
     def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
         """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""

@@ -34,7 +34,8 @@ class Expiry(NamedTuple):
     """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended.
 
     ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
-    notice (SQLite), or another transaction, such as another expiry, holds their rows.
+    notice (SQLite), the clock was set forward (SQL Server), or another transaction, such as another expiry, holds their
+    rows.
     """
 
     workers: list[str]
