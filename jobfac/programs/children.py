@@ -5,12 +5,14 @@ descendant of a dead program is then a descendant of a process that this process
 the kernel's list of this process's children shows whether any process of it is left, without a search of all processes.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import stat
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -99,22 +101,21 @@ class Children:
     def remove_helper(self, pid: int) -> None:
         self._helpers.discard(pid)
 
-    def sweep(self) -> None:
-        """Record new orphans and reap the dead ones."""
+    def sweep(self) -> int:
+        """Record new orphans and reap the dead ones; returns how many were dead."""
         with self.lock:
             if self._list is None:
-                return
+                return 0
             here = os.getsid(0)
             listed = self._listed()
             self._earlier &= listed
+            sessions = {}
             for pid in listed - self._programs.keys() - self._helpers - self._earlier - self._orphans.keys():
-                try:
-                    session = os.getsid(pid)
-                except ProcessLookupError:
-                    continue
-                # A child in our own session was started by another part of this process, which reaps it itself.
-                if session != here:
-                    self._orphans[pid] = self._owner(pid, session)
+                with contextlib.suppress(ProcessLookupError):
+                    sessions[pid] = os.getsid(pid)
+            # A child in our own session was started by another part of this process, which reaps it itself.
+            self._orphans |= self._owners({pid: session for pid, session in sessions.items() if session != here})
+            number = 0
             for pid in list(self._orphans):
                 try:
                     done, _, used = os.wait4(pid, os.WNOHANG)
@@ -122,9 +123,11 @@ class Children:
                     del self._orphans[pid]
                     continue
                 if done == pid:
+                    number += 1
                     meter = self._meter(self._orphans.pop(pid))
                     if meter is not None:
                         meter.add_orphan(used)
+            return number
 
     def orphans(self, owner: str | None) -> list[int]:
         """Return the adopted processes of the execution with this marker; with None, those of unknown origin."""
@@ -137,16 +140,33 @@ class Children:
             text += part
         return {int(word) for word in text.split()}
 
-    def _owner(self, pid: int, session: int) -> str | None:
-        """Return the marker of this orphan's execution, found by its marker, its session, or its output file."""
-        own = markers([pid]).get(pid)
-        if any(program.marker == own for program in self._programs.values()):
-            return own
-        if session in self._programs:
-            return self._programs[session].marker
-        held = read_each(outputs_of, [pid]).get(pid, set())
-        owners = [program.marker for program in self._programs.values() if program.outputs & held]
-        return owners[0] if len(owners) == 1 else own
+    def _owners(self, sessions: Mapping[int, int]) -> dict[int, str | None]:
+        """Return by orphan the marker of its execution, found by its marker, its session, or its output file.
+
+        ``sessions``: the session of each. Nothing but that is left of a dead one, and there may be thousands.
+        """
+        living = [pid for pid in sessions if not _is_dead(pid)]
+        own = markers(living)
+        known = {program.marker for program in self._programs.values()}
+        found = {
+            pid: own.get(pid) if own.get(pid) in known else self._programs[session].marker
+            for pid, session in sessions.items()
+            if own.get(pid) in known or session in self._programs
+        }
+        held = read_each(outputs_of, [pid for pid in living if pid not in found])
+        for pid in sessions.keys() - found.keys():
+            files = held.get(pid, set())
+            owners = [program.marker for program in self._programs.values() if program.outputs & files]
+            found[pid] = owners[0] if len(owners) == 1 else own.get(pid)
+        return found
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether a child has ended. It is not reaped."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def outputs_of(pid: int) -> set[File]:

@@ -10,6 +10,7 @@ from jobfac.programs.children import children
 from jobfac.programs.posix import Process
 
 POLL = 0.02  # seconds between two polls of programs without an exit descriptor
+CROWD = 100  # dead orphans of one sweep after which the next one comes as soon: they occupy the process table
 
 
 class ExitWatcher:
@@ -25,6 +26,7 @@ class ExitWatcher:
         self._polled: set[Process] = set()
         self._lock = threading.RLock()  # reentrant: a signal handler may call wake() at any time
         self._open = True
+        self._is_crowded = False
         self._wake_reader, self._wake_writer = os.pipe()
         for end in (self._wake_reader, self._wake_writer):
             os.set_blocking(end, False)
@@ -64,7 +66,7 @@ class ExitWatcher:
         These are reaped and no longer watched. The result is empty after a timeout or a wake(). Also reaps dead
         orphans.
         """
-        if self._polled:
+        if self._polled or self._is_crowded:
             timeout = POLL if timeout is None else min(timeout, POLL)
         ended = set(self._polled)
         for key, _ in self._selector.select(timeout):
@@ -76,7 +78,7 @@ class ExitWatcher:
         ended = {process for process in ended if process.poll() is not None}
         for process in ended:
             self.remove(process)
-        children.sweep()
+        self._is_crowded = children.sweep() >= CROWD
         return ended
 
     def close(self) -> None:

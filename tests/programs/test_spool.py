@@ -1,5 +1,6 @@
 """Head and tail are kept exactly, whatever the order of writes and reads, and secrets are masked."""
 
+import errno
 import fcntl
 import os
 from itertools import pairwise
@@ -184,6 +185,25 @@ def test_a_stream_ends_before_its_offsets_become_too_large(
     assert (spool.size, spool.unread) == (1000, 0)
     assert max(chunk.offset + len(chunk.data) for chunk in store.chunks) <= 1000
     spool.close(delete=True)
+
+
+def test_output_that_the_disk_cannot_read_is_named_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, real = Spool(tmp_path / "out", 10_000), os.pread
+    os.write(spool.fd, b"a" * 100 + b"b" * 200)
+
+    def fail(fd: int, length: int, offset: int) -> bytes:
+        if 100 <= offset < 300:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, min(length, 100), offset)
+
+    monkeypatch.setattr(os, "pread", fail)
+    (chunk,) = spool.read(final=True)
+    sentence = b"[jobfac: 200 bytes of the output cannot be read: Input/output error]\n"
+    assert chunk.data == b"a" * 100 + sentence + bytes(200 - len(sentence))
+    os.write(spool.fd, b"c")
+    assert spool.read(final=True) == [Chunk(300, b"c")]
 
 
 def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:

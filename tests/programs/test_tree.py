@@ -3,12 +3,16 @@
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobfac.programs import Process, kill_all, kill_marked
+from jobfac.programs import Process, kill_all, kill_marked, procfs
+from jobfac.programs import children as children_module
 from jobfac.programs.children import children, outputs_of, regular_file
+from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.support.process_stage import Stage, finish, lives, until
 
@@ -142,6 +146,33 @@ def unattributed_orphans() -> list[int]:
     with children.lock:
         children.sweep()
         return children.orphans(None)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["dead", "living"])
+def test_many_orphans_at_once_are_found_with_few_readers(
+    stage: Stage, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may leave thousands in a second. Each reader is a thread, and of the dead there is nothing to read."""
+    orphan = "true" if ends else "sleep 600"
+    leave = f"for i in $(seq 150); do (setsid {orphan} &); done; echo 1; sleep 600"
+    process, out, _ = stage.start("sh", "-c", leave)
+    stage.numbers(out)
+    left = children._listed
+    until(lambda: len(left()) > 150)
+    until(lambda: not ends or all(children_module._is_dead(pid) for pid in left() - {process.pid}))
+    reads: list[int] = []
+
+    def counted(read: Callable[[int], Any], pids: Iterable[int]) -> dict[int, Any]:
+        reads.append(1)
+        return read_each(read, pids)
+
+    monkeypatch.setattr(children_module, "read_each", counted)
+    monkeypatch.setattr(children_module, "markers", lambda pids: counted(procfs._marker, list(pids)))
+    number = children.sweep()
+    assert (number >= 150) == ends
+    assert len(reads) == 2
+    process.kill()
+    until(lambda: not process.alive())
 
 
 def let_escape(stage: Stage, how: str) -> tuple[Process, int, Path]:

@@ -7,6 +7,7 @@ that keeps the file open delays nothing. One limitation remains: a program that 
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -24,6 +25,9 @@ HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
 PUNCH_HOLE_KEEP_SIZE = 0x03
 LIBC = ctypes.CDLL(None)
+UNREADABLE = frozenset({errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.ESTALE})
+"""Errors of a failing disk. They cost the output of one program, not its worker."""
+
 MOST = 10**15 - 1
 """The end of a stream at the latest, in bytes. A program that writes nothing may still make its file, and so offsets,
 longer than a database can count. Nothing beyond it is kept."""
@@ -149,10 +153,20 @@ class Spool:
         known = self._base - len(self._carry)
         parts = [bytes(max(0, min(known, stop) - start)), self._carry[max(0, start - known) : max(0, stop - known)]]
         start = max(start, self._base)
-        while start < stop and (part := os.pread(self.fd, stop - start, start - self._base)):
+        while start < stop and (part := self._part(start, stop - start)):
             parts.append(part)
             start += len(part)
         return b"".join(parts)
+
+    def _part(self, start: int, length: int) -> bytes:
+        """Return bytes from the file; if the disk cannot read them, a sentence instead, filled up with zeros."""
+        try:
+            return os.pread(self.fd, length, start - self._base)
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            sentence = f"[jobfac: {length:,} bytes of the output cannot be read: {error.strerror}]\n"
+            return sentence.encode().ljust(length, b"\0")[:length]
 
     def _free(self) -> None:
         """Free the disk space between head and tail that is no longer needed."""
