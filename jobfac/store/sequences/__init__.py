@@ -11,7 +11,7 @@ from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
 from jobfac.store.sequences.skipping import skipped_approvals
 from jobfac.store.sequences.steering import retry, stop
-from jobfac.store.sequences.sweeping import go_on, sweep, wake
+from jobfac.store.sequences.sweeping import follow_clock, go_on, sweep, wake
 
 __all__ = [
     "WaitingVisit",
@@ -21,6 +21,7 @@ __all__ = [
     "begin_queued",
     "deregister",
     "expire",
+    "follow_clock",
     "found",
     "go_on",
     "lock",
