@@ -225,8 +225,8 @@ class Scheduler:
 
     def _rewind(self) -> float:
         if not self._rewind_after:
-            for follow_clock in (workers.follow_clock, runs.follow_clock, outbox.follow_clock):
-                self._db.transact(follow_clock, retry_for=2.0)
+            for store in (workers, runs, sequences, outbox):
+                self._db.transact(store.follow_clock, retry_for=2.0)
         self._rewind_after, number = self._db.transact(schedules.rewind, self._rewind_after or 0, retry_for=2.0)
         self._log.info("schedules were set back", action="schedules_rewound", schedules=number)
         return 0.0

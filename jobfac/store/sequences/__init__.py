@@ -11,10 +11,10 @@ from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
 from jobfac.store.sequences.skipping import skipped_approvals
 from jobfac.store.sequences.steering import retry, stop
-from jobfac.store.sequences.sweeping import go_on, sweep, wake
+from jobfac.store.sequences.sweeping import follow_clock, go_on, sweep, wake
 
 __all__ = [
-    "WaitingVisit", "advance_after", "approve", "begin", "deregister", "expire", "found", "go_on", "lock", "lock_rules",
-    "looked_for", "note", "retry", "skipped_approvals", "step_history", "stop", "sweep", "take_due", "waiting_for",
-    "wake",
+    "WaitingVisit", "advance_after", "approve", "begin", "deregister", "expire", "follow_clock", "found", "go_on",
+    "lock", "lock_rules", "looked_for", "note", "retry", "skipped_approvals", "step_history", "stop", "sweep",
+    "take_due", "waiting_for", "wake",
 ]  # fmt: skip

@@ -1,17 +1,22 @@
 """The sweep: advance sequences that no other transaction has advanced."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.sequence_memory import guarded, memory_of
-from jobfac.database.sequence_tables import WAKES
+from jobfac.database.sequence_tables import ASKED, WAKES
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
-from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
+from jobfac.definitions import DefinitionError
+from jobfac.definitions import Sequence as Definition
+from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop, Waiting
+from jobfac.store import jobs
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import conclude, lock
+from jobfac.store.sequences.decide import step_of
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
 
 BATCH = 50
@@ -131,3 +136,41 @@ def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished
     found = sorted(run_ids)[:BATCH]
     lock_to_stop(conn, found)
     return conclude(conn, found, by)
+
+
+_AHEAD = (
+    sa.select(visit.c.id, visit.c.step, visit.c.waits_for, visit.c.entered_at, visit.c.wake_at)
+    .add_columns(run.c.job, run.c.job_version, utcnow().label("now"))
+    .join(run, run.c.id == visit.c.run_id)
+    .with_hint(visit, PASS, "mssql")
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(WAKES), visit.c.entered_at > utcnow())
+    .order_by(visit.c.id)
+)
+"""Steps that began to wait at a time that the clock has not reached yet."""
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: let steps wait as long as they were to. Returns how many were moved.
+
+    A step that waits until a time of day keeps it. An address is asked at once.
+    """
+    moved = 0
+    for row in conn.execute(_AHEAD).all():
+        if row.waits_for == Waiting.TIME and not _lasts(conn, row):
+            continue
+        times = {"wake_at": row.now + (row.wake_at - row.entered_at), "entered_at": row.now}
+        change = visit.update().where(visit.c.id == row.id, visit.c.wake_at == row.wake_at, visit.c.result.is_(None))
+        moved += conn.execute(change.values(times)).rowcount
+    conn.execute(visit.update().where(sa.text(ASKED), visit.c.look_at > utcnow()).values(look_at=utcnow()))
+    return moved
+
+
+def _lasts(conn: sa.Connection, row: sa.Row[Any]) -> bool:
+    """Whether the step waits for a duration, and not until a time of day."""
+    try:
+        sequence = jobs.load_version(conn, row.job, row.job_version)
+    except DefinitionError:  # the sequence fails when it is advanced
+        return False
+    wait = step_of(sequence, row.step).wait if isinstance(sequence, Definition) else None
+    return wait is not None and wait.duration is not None

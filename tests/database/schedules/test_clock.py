@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, run, schedule, worker_lease
+from jobfac.database.tables import notification, run, schedule, visit, worker_lease
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, runs, schedules, workers
+from jobfac.store import outbox, runs, schedules, sequences, workers
 from tests.support.database import Hand, define, get, now, start, state
 
 DAY = timedelta(days=1)
@@ -167,3 +167,23 @@ def test_a_notification_does_not_wait_for_the_time_that_the_clock_showed(db: Dat
     with db.read() as conn:
         found = conn.execute(sa.select(notification.c.dedupe).where(notification.c.due_at <= utcnow())).scalars().all()
     assert found == ["far"]
+
+
+def test_a_step_waits_as_long_as_it_was_to(db: Database) -> None:
+    waits = {"lasts": {"duration": "10m"}, "clock": {"until": "23:59"}}
+    bodies: dict[str, Any] = {name: {"steps": [{"name": "w", "wait": wait}]} for name, wait in waits.items()}
+    bodies["asks"] = {"steps": [{"name": "w", "approve": {"timeout": "10m"}}]}
+    define(db, **bodies)
+    for name in bodies:
+        start(db, name)
+    db.transact(sequences.begin_queued, "me", 3)
+    assert db.transact(sequences.follow_clock) == 0
+    with db.begin() as conn:
+        conn.execute(visit.update().values(entered_at=utcnow(86_400_000), wake_at=utcnow(87_000_000)))
+    assert db.transact(sequences.follow_clock) == 2
+    with db.read() as conn:
+        found = conn.execute(sa.select(visit.c.wake_at, run.c.job).join(run, run.c.id == visit.c.run_id))
+        left = {row.job: (row.wake_at - now(db)).total_seconds() for row in found}
+    assert all(590 < left[name] <= 600 for name in ("lasts", "asks"))
+    assert left["clock"] > 86_400
+    assert db.transact(sequences.follow_clock) == 0
