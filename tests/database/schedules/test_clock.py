@@ -176,7 +176,7 @@ def test_a_step_waits_as_long_as_it_was_to(db: Database) -> None:
     define(db, **bodies)
     for name in bodies:
         start(db, name)
-    db.transact(sequences.begin_queued, "me", 3)
+    db.transact(sequences.begin, "me", 3)
     assert db.transact(sequences.follow_clock) == 0
     with db.begin() as conn:
         conn.execute(visit.update().values(entered_at=utcnow(86_400_000), wake_at=utcnow(87_000_000)))
