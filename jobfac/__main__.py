@@ -1,6 +1,6 @@
 """`python -m jobfac`: the same as `jobfac`."""
 
-from jobfac.cli import main
+from jobfac.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

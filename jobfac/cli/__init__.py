@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import sys
+import threading
 
 from typer import Abort, TyperException
 
@@ -55,8 +56,27 @@ app = Commands(
 )
 
 
+def run() -> None:
+    """The entry point of a process: calls ``main``, and skips Python's shutdown where that could crash.
+
+    A daemon thread may still wait inside a driver of the database. Python ends it when it comes back during the
+    shutdown, which a driver in C++ does not survive: mssql-python ends in SIGABRT or SIGSEGV.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if any(thread.daemon for thread in threading.enumerate()):
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else DONE)
+        raise
+
+
 def main() -> None:
-    """The entry point: every failure becomes one sentence on standard error and an exit code."""
+    """Execute the command: every failure becomes one sentence on standard error and an exit code.
+
+    Raises:
+        SystemExit: always.
+    """
     prepare_streams()
     try:
         code = app.execute(sys.argv[1:])

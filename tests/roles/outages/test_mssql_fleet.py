@@ -53,6 +53,16 @@ def faults(tds: Any) -> Iterator[Callable[..., None]]:
     tds.faults()
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_idle_worker_ends_well(tds: Any, tmp_path: Path, driver: str) -> None:
+    """Its poller waits inside the driver then. A real process: a forked one has no shutdown of Python."""
+    with fleet_on(tds, driver, tmp_path / "idle", Factory) as fleet:
+        process = fleet.worker()
+        wait_for(lambda: "worker_started" in fleet.log(process), "it has started")
+        process.terminate()
+        assert process.wait(20) == 0, fleet.log(process)
+
+
 def test_eight_workers_execute_every_run_once_despite_faults(
     tds: Any, faults: Callable[..., None], tmp_path: Path
 ) -> None:
