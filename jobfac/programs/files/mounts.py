@@ -12,15 +12,13 @@ FRESH = 1.0
 """Seconds for which the table counts. It may have thousands of lines."""
 
 LOCAL = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        bcachefs btrfs cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs erofs exfat ext2 ext3 ext4 f2fs
-        hugetlbfs iso9660 jfs mqueue msdos nsfs ntfs3 overlay proc pstore ramfs reiserfs rootfs securityfs squashfs
-        sysfs tmpfs tracefs udf vfat xfs zfs
-        """,
-    )
-)
+    {
+        "bcachefs", "btrfs", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs", "erofs",
+        "exfat", "ext2", "ext3", "ext4", "f2fs", "hugetlbfs", "iso9660", "jfs", "mqueue", "msdos", "nsfs", "ntfs3",
+        "overlay", "proc", "pstore", "ramfs", "reiserfs", "rootfs", "securityfs", "squashfs", "sysfs", "tmpfs",
+        "tracefs", "udf", "vfat", "xfs", "zfs",
+    }
+)  # fmt: skip
 """Types of file systems that ask no server and no other process."""
 
 

@@ -174,8 +174,8 @@ class Places:
             return inquiry.at
         if len(self._fresh) >= REMEMBERED:
             self._fresh.clear()
-        fresh = FRESH_REMOTE if self._remote.has_any(inquiry.steps, now) else FRESH
-        self._fresh |= dict.fromkeys(places, now + fresh)
+        is_local = inquiry.steps and not self._remote.has_any(inquiry.steps, now)
+        self._fresh |= dict.fromkeys(places, now + (FRESH if is_local else FRESH_REMOTE))
         return None
 
     def seen(self, paths: Sequence[str]) -> Seen | None:
