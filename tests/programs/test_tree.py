@@ -155,11 +155,15 @@ def test_many_orphans_at_once_are_found_with_few_readers(
     """A program may leave thousands in a second. Each reader is a thread, and of the dead there is nothing to read."""
     orphan = "true" if ends else "sleep 600"
     leave = f"for i in $(seq 150); do (setsid {orphan} &); done; echo 1; sleep 600"
+    others = children._listed()
     process, out, _ = stage.start("sh", "-c", leave)
     stage.numbers(out)
-    left = children._listed
-    until(lambda: len(left()) > 150)
-    until(lambda: not ends or all(children_module._is_dead(pid) for pid in left() - {process.pid}))
+
+    def orphans() -> set[int]:
+        return children._listed() - others - {process.pid}
+
+    until(lambda: len(orphans()) == 150)
+    until(lambda: not ends or all(map(children_module._is_dead, orphans())))
     reads: list[int] = []
 
     def counted(read: Callable[[int], Any], pids: Iterable[int]) -> dict[int, Any]:
