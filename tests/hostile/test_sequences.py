@@ -180,6 +180,25 @@ def _approved(served: Served, run: int) -> bool:
     return served.admin.post(f"/v1/runs/{run}/steps/release/approve").is_success
 
 
+def test_a_retry_changes_no_parameter_of_a_job_that_is_not_started_by_hand(served: Served) -> None:
+    """Otherwise who may retry the job behind an approval could give it values that nobody has approved."""
+    wanted = {"amount": {"type": "integer", "default": 5}, "day": {"type": "text", "default": ""}}
+    served.define("pay", parameters=wanted, on_demand=False)
+    served.define("around", parameters=wanted, on_demand=True)
+    run = start(served.db, "pay", manual=False, parameters={"amount": 7, "day": "monday"})
+    free = served.start("around")
+    for one in (run, free):
+        served.operator.post(f"/v1/runs/{one}/stop").raise_for_status()
+
+    def retry(one: int, **parameters: Any) -> httpx.Response:
+        return served.operator.post(f"/v1/runs/{one}/retry", json={"parameters": parameters} if parameters else {})
+
+    refused = retry(run, amount=1_000_000)
+    assert (refused.status_code, "on_demand: false" in refused.json()["detail"]) == (409, True)
+    assert retry(run).json()["parameters"] == {"amount": 7, "day": "monday"}
+    assert retry(free, amount=9).json()["parameters"]["amount"] == 9
+
+
 def test_an_output_that_is_missing_fails_the_step_and_not_the_worker(db: Database) -> None:
     """The transaction in which a program's end is stored also starts what follows."""
     fan = {"name": "fan", "jobs": ["b"], "for_each": {"n": [1, 2]}, "arguments": {"b": ["${steps.one.a.outputs.rows}"]}}
