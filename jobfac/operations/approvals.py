@@ -7,11 +7,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.types import truncate_utf16
 from jobfac.errors import Forbidden
 from jobfac.operations.caller import Caller, transact, visible_run
 from jobfac.states import Role
 from jobfac.store import audit, sequences
 from jobfac.store.sequences.approvals import Approval
+
+AUDITED = 2000
+"""Characters of a reason and values that the audit has at most. A page of it is read at once; the step has them all."""
 
 
 def as_typed(name: str) -> str:
@@ -58,7 +62,7 @@ def approve(
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:
-            after = ": ".join(filter(None, (reason, done.parameters))) or None
+            after = truncate_utf16(": ".join(filter(None, (reason, done.parameters))), AUDITED) or None
             audit.note(conn, by.name, str(done.decision), f"run {run_id}, step {step}", after=after)
         return done
 

@@ -557,10 +557,11 @@ BEGIN
         EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
         VALUES (@run, @attempt, SYSUTCDATETIME(), @decision, @who, @detail);
+        SET @detail = COALESCE(@reason + N': ' + @parameters, @reason, @parameters);
+        EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 2000;
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (
-            SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200),
-            COALESCE(@reason + N': ' + @parameters, @reason, @parameters)
+            SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @detail
         );
         IF @outer = 0
             COMMIT TRANSACTION;

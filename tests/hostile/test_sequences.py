@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from jobfac.store.api_keys import Role
 from jobfac.store.sequences import advance, decide
 from jobfac.store.sequences.decide import Visit
 from jobfac.store.sequences.skipping import steps_before
+from jobfac.store.sequences.stepping import length_of_items
 from tests.support.api_stage import Served
 from tests.support.database import define, get, start
 from tests.support.factory import wait_for
@@ -120,6 +122,30 @@ def test_references_cannot_multiply_an_output(repeated: tuple[Database, Player, 
     assert "its references stand for more than 4,194,304 characters" in get(db, run)["reason"]
 
 
+def test_for_each_does_not_multiply_a_long_value(db: Database) -> None:
+    """Who starts the sequence gives the values. 500,000 characters, 1,000 times, took 2 GB of the worker's memory."""
+    many = {name: {"type": "text", "many": True} for name in ("long", "other")}
+    each = {name: f"${{parameters.{name}}}" for name in many}
+    define(
+        db,
+        a={"parameters": {name: {"type": "text"} for name in many}},
+        seq={"parameters": many, "steps": [{"name": "one", "jobs": ["a"], "for_each": each}]},
+    )
+    others = [str(number) for number in range(1000)]
+    refused = start(db, "seq", parameters={"long": ["x" * 5000], "other": others})
+    taken = start(db, "seq", parameters={"long": ["x" * 3000], "other": others})
+    player = Player(db)
+    assert set(player.look()) == {"a"}
+    assert "the values of for_each have 5,0" in get(db, refused)["reason"]
+    assert (get(db, refused)["state"], get(db, taken)["state"]) == ("failed", "running")
+
+
+@pytest.mark.parametrize("lists", [{"a": ["x", "yy"], "b": [1, 2, 3]}, {"a": [], "b": [1]}, {"a": ["é" * 100]}])
+def test_the_length_of_combinations_is_known_before_they_are_made(lists: dict[str, list[Any]]) -> None:
+    made = json.dumps([dict(zip(lists, one, strict=True)) for one in product(*lists.values())], ensure_ascii=False)
+    assert abs(length_of_items(lists) - len(made)) < 60
+
+
 APPROVE = {"by": "admin"}
 GATED: list[dict[str, Any]] = [
     {"name": "load", "jobs": ["a"], "on_failure": {"step": "undo"}},
@@ -178,6 +204,25 @@ def test_an_approval_is_not_skipped_by_a_start_behind_it(served: Served) -> None
 
 def _approved(served: Served, run: int) -> bool:
     return served.admin.post(f"/v1/runs/{run}/steps/release/approve").is_success
+
+
+def test_a_retry_changes_no_parameter_of_a_job_that_is_not_started_by_hand(served: Served) -> None:
+    """Otherwise who may retry the job behind an approval could give it values that nobody has approved."""
+    wanted = {"amount": {"type": "integer", "default": 5}, "day": {"type": "text", "default": ""}}
+    served.define("pay", parameters=wanted, on_demand=False)
+    served.define("around", parameters=wanted, on_demand=True)
+    run = start(served.db, "pay", manual=False, parameters={"amount": 7, "day": "monday"})
+    free = served.start("around")
+    for one in (run, free):
+        served.operator.post(f"/v1/runs/{one}/stop").raise_for_status()
+
+    def retry(one: int, **parameters: Any) -> httpx.Response:
+        return served.operator.post(f"/v1/runs/{one}/retry", json={"parameters": parameters} if parameters else {})
+
+    refused = retry(run, amount=1_000_000)
+    assert (refused.status_code, "on_demand: false" in refused.json()["detail"]) == (409, True)
+    assert retry(run).json()["parameters"] == {"amount": 7, "day": "monday"}
+    assert retry(free, amount=9).json()["parameters"]["amount"] == 9
 
 
 def test_an_output_that_is_missing_fails_the_step_and_not_the_worker(db: Database) -> None:

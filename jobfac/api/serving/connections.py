@@ -49,7 +49,8 @@ class Connections:
 
     A connection is *waiting* until a request is complete, and again after the response. In between it is *busy* and is
     not closed in favour of others. A request whose body is still to come may have no key, so a client that sends it
-    slowly keeps its place among those that wait.
+    slowly keeps its place among those that wait. A client that takes nothing of a response waits, too: it may have sent
+    many requests that need no key.
     """
 
     def __init__(self, limit: int) -> None:
@@ -57,7 +58,7 @@ class Connections:
         self._open: dict[int, Accepted] = {}
         self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._receiving: set[int] = set()  # those among the waiting whose header is complete
+        self._halted: set[int] = set()  # those among the waiting that have sent the header of a request
         self._throttle = LogThrottle()
 
     def __len__(self) -> int:
@@ -78,13 +79,15 @@ class Connections:
 
     def expect_header(self, number: int) -> None:
         """Close the connection unless the header of a request is complete within ``HEADER_TIMEOUT``."""
-        if number in self._waiting and number not in self._timers and number not in self._receiving:
+        if number in self._waiting and number not in self._timers and number not in self._halted:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
-    def receiving(self, number: int) -> None:
-        """Record that the header of a request is complete, but not its body."""
-        self._receiving.add(number)
-        self._stop_timer(number)
+    def halted(self, number: int) -> None:
+        """Record that the client has sent the header of a request, but not its body, or takes nothing of a response."""
+        if number in self._open:
+            self._waiting.setdefault(number)
+            self._halted.add(number)
+            self._stop_timer(number)
 
     def busy(self, number: int) -> None:
         """Record that a complete request is being handled."""
@@ -114,7 +117,7 @@ class Connections:
 
     def _forget(self, number: int) -> None:
         self._waiting.pop(number, None)
-        self._receiving.discard(number)
+        self._halted.discard(number)
         self._stop_timer(number)
 
     def _stop_timer(self, number: int) -> None:
@@ -220,11 +223,12 @@ def protocol(connections: Connections) -> type[H11Protocol]:
 
         def handle_events(self) -> None:
             super().handle_events()
+            self._record()
+
+        def _record(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:
-                if self.conn.their_state is h11.SEND_BODY:
-                    connections.receiving(self.number)
-                else:
-                    connections.busy(self.number)
+                waits = self.conn.their_state is h11.SEND_BODY or self.flow.write_paused
+                (connections.halted if waits else connections.busy)(self.number)
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
@@ -233,10 +237,12 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def pause_writing(self) -> None:
             super().pause_writing()
             self.stalled = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
+            self._record()
 
         def resume_writing(self) -> None:
             self._moves()
             super().resume_writing()
+            self._record()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._moves()

@@ -218,13 +218,17 @@ def retry(
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended yet, or the job is disabled.
+        Refused: the run has not ended yet, the job is disabled, or it is not started by hand, so takes no changes.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
+    former = parameters.row_of(row)
+    stored = jobs.load(conn, row.job) if changes or former.given else None
+    if changes and stored is not None and not stored.definition.on_demand:
+        raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
     combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
         job=row.job,
@@ -234,7 +238,7 @@ def retry(
         priority=row.priority,
         key=key,
         overrides=combined or None,
-        parameters={**_former_parameters(conn, parameters.row_of(row)), **(changes or {})},
+        parameters={**_former_parameters(stored, former), **(changes or {})},
         origin=json.loads(row.origin) if row.origin else None,
         manual=False,
         retry_of=run_id,
@@ -243,9 +247,8 @@ def retry(
     return start_once(conn, request)
 
 
-def _former_parameters(conn: sa.Connection, row: parameters.Row) -> dict[str, Any]:
+def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:
     """Return the values of a finished run for the parameters that its job still has."""
-    stored = jobs.load(conn, row.job) if row.given else None
     if stored is None:
         return {}
     return {name: value for name, value in row.given.items() if name in stored.definition.parameters}

@@ -1,6 +1,7 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -31,6 +32,9 @@ from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
 """The parameters of the runs of a step with ``for_each``."""
+
+LONGEST_ITEMS = 4 * 1024 * 1024
+"""Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""
@@ -160,7 +164,7 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
 
     Raises:
         UnknownReference, UnresolvedError: a reference has no value, or what it refers to is no list.
-        StepError: the step would have too many runs.
+        StepError: the step would have too many runs, or too long values.
     """
     for job, stored in jobs.load_many(conn, step.jobs).items():
         if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
@@ -168,11 +172,26 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
     lists = {name: _values(conn, parent, name, values) for name, values in step.for_each.items()}
     total = prod(map(len, lists.values())) * len(step.jobs)
     _check_limit(conn, parent, total)
+    if (length := length_of_items(lists)) > LONGEST_ITEMS:
+        raise StepError(
+            f"the values of for_each have {length:,} characters for all of its runs; {LONGEST_ITEMS:,} is the most, so "
+            "pass names of files"
+        )
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     common = _common(conn, parent, step)  # before the visit is entered, which happens once
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
     most = min(total, FAN_OUT, step.at_most or FAN_OUT)
     _start_some(conn, step, visit_id, visits.items(conn, visit_id), most, common)
+
+
+def length_of_items(lists: Mapping[str, Sequence[Any]]) -> int:
+    """Return about how many characters all combinations of values have as JSON. A pure function.
+
+    They are not made for it: who starts a sequence may give one long value, which each value of another list repeats.
+    """
+    total = prod(map(len, lists.values()))
+    of_names = total * sum(len(name) + len('"": , ') for name in lists)
+    return of_names + sum(total // len(one) * len(json.dumps(one, ensure_ascii=False)) for one in lists.values() if one)
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:

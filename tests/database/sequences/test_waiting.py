@@ -177,6 +177,15 @@ def test_an_approver_gives_what_later_steps_take(db: Database) -> None:
     assert noted == [f'ok: {{"percent": 20, "day": "{today}"}}']
 
 
+def test_long_values_of_an_approver_are_not_all_in_the_audit(db: Database) -> None:
+    """A page of the audit is read at once: 100 approvals with a megabyte each would be 100 MB for each viewer."""
+    _, run_id = asking(db, parameters={"percent": {"type": "integer"}, "day": {}})
+    approvals.approve(db, ANN, run_id, "release", reason="ok", given={"percent": 20, "day": "x" * 5000})
+    with db.read() as conn:
+        (noted,) = conn.execute(sa.select(audit.c.after).where(audit.c.action == "approved")).scalars()
+    assert (noted[:18], len(noted), given(db, run_id)["day"]) == ('ok: {"percent": 20', 2000, "x" * 5000)
+
+
 def test_without_a_decision_the_defaults_hold(db: Database) -> None:
     player, run_id = asking(
         db, timeout="1h", otherwise="succeed", parameters={"percent": {"type": "integer", "default": 5}, "day": {}}

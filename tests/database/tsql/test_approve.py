@@ -2,7 +2,10 @@
 
 import json
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
+from jobfac.database.tables import audit
 from jobfac.store import sequences
 from tests.database.sequences.test_waiting import asking, given, nested, sweep, waiting
 from tests.support.database import events, now, start
@@ -49,6 +52,16 @@ def test_a_dba_gives_what_the_step_asks_for(db: Database) -> None:
     assert player.look() == ["b"]
     assert given(db, run_id) == {"percent": 20, "day": f"{now(db):%Y-%m-%d}"}
     assert ("boss", "approved", f"run {run_id}, step release") in audited(db)
+
+
+def test_long_values_of_a_dba_are_not_all_in_the_audit(db: Database) -> None:
+    _, run_id = asking(db, parameters={"percent": {"type": "integer"}, "day": {}})
+    execute(db, "approve", run=run_id, step="release", parameters=json.dumps({"percent": 20, "day": "x" * 5000}))
+    with db.read() as conn:
+        (noted,) = conn.execute(sa.select(audit.c.after).where(audit.c.action == "approved")).scalars()
+    assert (noted[:14], len(noted)) == ('{"percent": 20', 2000)
+    sweep(db)
+    assert given(db, run_id)["day"] == "x" * 5000
 
 
 def test_nobody_approves_what_they_started(db: Database) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.api import validation
 from jobfac.api.serving import connections
@@ -142,6 +143,26 @@ def test_slow_forms_block_no_other_client(served: Served) -> None:
         for _ in range(12):
             connect(served.server.port, stack).sendall(f"{head}Content-Length: 1000\r\n\r\nkey=".encode())
         wait_for(lambda: len(served.server.connections) == 8, "the limit is reached")
+        assert httpx.get(f"{served.url}/healthz").status_code == 200
+
+
+def test_clients_that_take_no_answers_block_no_other_client(served: Served) -> None:
+    """Who sends many requests at once and reads nothing would otherwise occupy a connection without a key."""
+    served.server.connections.limit = 8
+    uvicorn = served.server._server.server_state
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(("127.0.0.1", served.server.port))
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
+
+        def are_stalled() -> bool:
+            protocols = [one for one in list(uvicorn.connections) if isinstance(one, H11Protocol)]
+            handled = [one for one in protocols if one.flow.write_paused and not one.cycle.response_complete]
+            return len(handled) == 8
+
+        wait_for(are_stalled, "all connections wait for their clients")
         assert httpx.get(f"{served.url}/healthz").status_code == 200
 
 
