@@ -43,8 +43,10 @@ def folder(path: Path, make: int | None = None) -> Iterator[int]:
         ForeignLink: the path contains another user's symbolic link.
         OSError: the folder cannot be opened or created.
     """
-    # The path is joined but not resolved: `..` is opened relative to the current folder, as in the kernel.
-    parts = list(reversed(os.path.join(os.getcwd(), path).split("/")))  # noqa: PTH109, PTH118
+    # The path is joined but not resolved: `..` is opened relative to the current folder, as in the kernel. That folder
+    # may be gone, as after a deployment, which is no fault of an absolute path.
+    start = "" if path.is_absolute() else os.getcwd()  # noqa: PTH109
+    parts = list(reversed(os.path.join(start, path).split("/")))  # noqa: PTH118
     at = os.open("/", _FOLDER)
     links = 0
     try:

@@ -102,7 +102,8 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._clock = ClockWatch()
-        self._rewind_after: int | None = None  # the last schedule that was set back; None: there is nothing to set back
+        self._rewind_after: int | None = 0  # the last schedule that was examined; None: all were
+        self._was_set_back = False
         self._notifier = Notifier(db, settings, name)
         self._asker = Asker(db, settings, name)
         self._heartbeat = Heartbeat(settings, name)
@@ -138,8 +139,7 @@ class Scheduler:
                 or is damaged.
         """
         self._db.check_schema()
-        if self._db.query(schedules.is_behind):
-            self._rewind_after = 0
+        self._was_set_back = self._db.query(schedules.is_behind)
         self._log.info("scheduler started", action="scheduler_started")
         self._notifier.start()
         pause = 0.0
@@ -172,7 +172,7 @@ class Scheduler:
         if back := self._clock.set_back(poll.now, time.monotonic()):
             text = "the clock of the database was set back; schedules are due by the clock as it is now"
             self._log.warning(text, action="clock_set_back", seconds=round(back))
-            self._rewind_after = 0
+            self._rewind_after, self._was_set_back = 0, True
         pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
@@ -227,8 +227,10 @@ class Scheduler:
         if not self._rewind_after:
             for store in (workers, runs, sequences, outbox):
                 self._db.transact(store.follow_clock, retry_for=2.0)
-        self._rewind_after, number = self._db.transact(schedules.rewind, self._rewind_after or 0, retry_for=2.0)
-        self._log.info("schedules were set back", action="schedules_rewound", schedules=number)
+        after, back = self._rewind_after or 0, self._was_set_back
+        self._rewind_after, number = self._db.transact(schedules.rewind, after, back, retry_for=2.0)
+        if number:
+            self._log.info("schedules are due earlier than before", action="schedules_rewound", schedules=number)
         return 0.0
 
     def _insert(self) -> float:

@@ -25,6 +25,11 @@ from jobfac.worker.executions.fingerprints import check, fingerprints_path
 
 log = logger("jobfac.spool")
 
+UNKNOWN = (
+    "this database knows no worker that left it; if no other database uses this spool, and nobody needs the output in "
+    "it, remove it"
+)
+
 _INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -109,16 +114,23 @@ class SpoolFolder:
             os.close(inside)
 
     def _clear(self, token: str, spool: int, db: Database) -> None:
-        """Kill the programs that a dead worker's guardian may have left running, and store their output."""
+        """Kill the programs that a dead worker's guardian may have left running, and store their output.
+
+        A folder of a worker of another database is left: the setting ``spool`` may be the same for both.
+        """
+        folder = self._spool / token
+        if not db.query(_is_known, token) and any(path.name != "lock" for path in folder.iterdir()):
+            self._log_skipped(str(folder), UNKNOWN)
+            return
         for lost in db.query(_unfinished, token):
             if killed := kill_marked(f"{token}/{lost.run}/{lost.attempt}"):
                 self._log.bind(**lost._asdict()).warning(
                     "a dead worker's programs were killed", action="orphans_killed", count=killed
                 )
         unread = False
-        for name, path in recover(self._spool / token):
+        for name, path in recover(folder):
             try:
-                _recover(db, name, path)
+                _recover(db, token, name, path)
             except DefinitionError as error:  # its limit and its secrets are not known
                 unread = True
                 self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
@@ -171,19 +183,25 @@ def _unfinished(conn: sa.Connection, token: str) -> list[_Attempt]:
     return [_Attempt(*row) for row in conn.execute(_ATTEMPTS.where(worker.c.token == token, is_unfinished))]
 
 
+def _is_known(conn: sa.Connection, token: str) -> bool:
+    """Whether this database has or had the worker with this token. One that is long dead is forgotten."""
+    known = sa.select(worker.c.id).where(worker.c.token == token)
+    return conn.execute(known.limit(1)).first() is not None
+
+
 def _log_fields(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
     row = conn.execute(_ATTEMPTS.where(attempt.c.run_id == name.run, attempt.c.number == name.attempt)).first()
     return {"run": name.run, "attempt": name.attempt} if row is None else _Attempt(*row)._asdict()
 
 
-def _recover(db: Database, name: SpoolName, path: Path) -> None:
+def _recover(db: Database, token: str, name: SpoolName, path: Path) -> None:
     """Store the part of a stream's file that is not in the database. The job's limit and secrets apply.
 
     Each piece is stored in its own transaction, so a long file does not block other writers.
     """
-    found = db.query(_job_of, name)
+    found = db.query(_job_of, name, token)
     if found is None:
-        return  # purged
+        return  # purged, or forgotten by a database that was restored
     job, sensitive = found
     resolved = {one.secret: resolve(one) for one in job.environment.values() if not isinstance(one, str)}
     secrets = [value.encode() for value in resolved.values()] + [text.encode() for text in sensitive]
@@ -203,9 +221,14 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
         spool.close(delete=False)
 
 
-def _job_of(conn: sa.Connection, name: SpoolName) -> tuple[Job, list[str]] | None:
-    """Return the job of a run and the texts of the run's sensitive parameters; None: there is no such run."""
-    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
+def _job_of(conn: sa.Connection, name: SpoolName, token: str) -> tuple[Job, list[str]] | None:
+    """Return the job of an attempt and the texts of its run's sensitive parameters.
+
+    None: the worker with this token had no such attempt. Its number may be another one's by now: a restored database
+    counts on from where it was.
+    """
+    query = _ATTEMPTS.add_columns(run.c.job_version).where(worker.c.token == token)
+    row = conn.execute(query.where(attempt.c.run_id == name.run, attempt.c.number == name.attempt)).first()
     if row is None:
         return None
     job = jobs.load_version(conn, row.job, row.job_version)

@@ -20,7 +20,7 @@ from jobfac.worker.executions.fingerprints import fingerprints_path, keep
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
-from tests.support.database import define, start
+from tests.support.database import Hand, define, start
 from tests.support.factory import wait_for
 
 SECRET = "p4ss/w0rd+?>~ü"
@@ -180,6 +180,7 @@ def test_a_secret_behind_links_of_the_user_is_read(tmp_path: Path) -> None:
 def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database, tmp_path: Path) -> None:
     define(db, a={"command": ["load"], "parameters": {"token": {"sensitive": True}, "open": {}}})
     run = start(db, "a", parameters={"token": "hunter22", "open": "shown"})
+    Hand(db, "token").take()
     left = tmp_path / "spool" / "token"
     left.mkdir(parents=True)
     (tmp_path / "spool").chmod(0o700)
@@ -198,6 +199,7 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
     kept: dict[str, bytes] = {}
     for now in ("former-secret", "latest-secret"):
         run = start(db, "a")
+        Hand(db, f"of-{now}").take()
         left = tmp_path / "spool" / f"of-{now}"
         left.mkdir(parents=True)
         (tmp_path / "spool").chmod(0o700)
@@ -209,6 +211,38 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
         with db.read() as conn:
             kept[now] = b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0}))
     assert kept == {"former-secret": b"", "latest-secret": b"with *************"}
+
+
+def test_what_a_worker_of_another_database_left_is_not_stored_and_stays(db: Database, tmp_path: Path) -> None:
+    """Both databases count their runs from 1, and the setting `spool` names the same folder."""
+    define(db, a={})
+    run = start(db, "a")
+    Hand(db).take()
+    left = tmp_path / "spool" / "another"
+    left.mkdir(parents=True)
+    (tmp_path / "spool").chmod(0o700)
+    (left / "lock").touch()
+    Path(spool_path(left, run, 1, "stdout")).write_text("a secret that this database cannot mask")
+    SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
+    with db.read() as conn:
+        assert list(output.read(conn, run, 1, {"stdout": 0})) == []
+    assert Path(spool_path(left, run, 1, "stdout")).exists()
+
+
+def test_what_a_worker_left_is_not_stored_for_a_run_that_another_worker_had(db: Database, tmp_path: Path) -> None:
+    """As after a database was restored: it forgets runs, and gives their numbers to others."""
+    define(db, a={})
+    run = start(db, "a")
+    Hand(db, "dead")
+    Hand(db, "living").take()
+    left = tmp_path / "spool" / "dead"
+    left.mkdir(parents=True)
+    (tmp_path / "spool").chmod(0o700)
+    (left / "lock").touch()
+    Path(spool_path(left, run, 1, "stdout")).write_text("of a run that the database has forgotten")
+    SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
+    with db.read() as conn:
+        assert list(output.read(conn, run, 1, {"stdout": 0})) == []
 
 
 @pytest.mark.alone

@@ -84,16 +84,19 @@ def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
     )
 
 
-def come_again(schedule: Schedule, row: ScheduleRow) -> Decision | None:
-    """Return the next due time of a schedule after the clock was set back; None: it stays as it is.
+def come_again(schedule: Schedule, row: ScheduleRow, was_set_back: bool) -> Decision | None:
+    """Return the next due time of a schedule if it comes before the stored one; None: it stays as it is.
 
-    While the clock was ahead, the schedule moved on to a time that is far away now. Due times before it that have a
-    run get no other one.
+    If the clock was set back, the schedule moved on to a time that is far away now. Due times before it that have a run
+    get no other one. Otherwise newer data on time zones or holidays name an earlier time. One that is closer to the
+    last due time than to the stored one stands for that last one, which had its run.
     """
     if not schedule.enabled or not schedule.is_calendar:
         return None
     due = next_due(schedule, row.now)
     if due is None or (row.next_due_at is not None and row.next_due_at <= due):
+        return None
+    if not was_set_back and row.next_due_at and row.last_due_at and due - row.last_due_at < row.next_due_at - due:
         return None
     return Decision([], due, fire_time(schedule, row.id, due))
 

@@ -1,4 +1,4 @@
-"""Set the next due times of schedules again after the database's clock was set back."""
+"""Set the next due times again after the clock was set back, or with newer data on time zones and holidays."""
 
 import functools
 from typing import Any
@@ -29,9 +29,10 @@ def _rows(engine: str) -> sa.Select[Any]:
     return query.where(schedule.c.id == given.c.id).order_by(schedule.c.id)
 
 
-def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
-    """Look at some schedules with ids above ``after`` and set those back that have moved on to a time far away.
+def rewind(conn: sa.Connection, after: int, was_set_back: bool = True) -> tuple[int | None, int]:
+    """Look at some schedules with ids above ``after`` and set those back that are due earlier than is stored.
 
+    ``was_set_back``: the database's clock was, otherwise only the data on time zones and holidays may have changed.
     Returns the id from which to continue (None: there are no more), and how many were set back. Safe to repeat.
     """
     ids = conn.execute(_IDS, {"p_after": after}).scalars().all()
@@ -42,7 +43,7 @@ def rewind(conn: sa.Connection, after: int) -> tuple[int | None, int]:
     for found in conn.execute(_rows(engine), rows.rows_parameter({"id": one} for one in ids)).all():
         row = ScheduleRow(*found[:-1])
         try:
-            decision = come_again(read(row.definition), row)
+            decision = come_again(read(row.definition), row, was_set_back)
         except (ValueError, LookupError, ArithmeticError):  # it cannot be used, which an insertion says
             continue
         # What was noted while the clock was ahead lies in the future and would hold the next times, and ends, back.

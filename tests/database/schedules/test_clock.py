@@ -101,8 +101,9 @@ def test_the_lease_of_a_worker_that_died_while_the_clock_was_ahead_ends(db: Data
 def test_a_scheduler_notices_it(db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     put(db, every="10m")
     first = schedule_row(db).next_due_at
-    move(db, next_due_at=first + DAY, fire_at=first + DAY)
     scheduler = Scheduler(db, settings, "s1")
+    scheduler._turn()
+    move(db, next_due_at=first + DAY, fire_at=first + DAY)
     poll = scheduler._poll
     with monkeypatch.context() as ahead:
         ahead.setattr(scheduler, "_poll", lambda: (seen := poll())._replace(now=seen.now + timedelta(hours=1)))
@@ -125,6 +126,27 @@ def test_a_scheduler_that_starts_after_it_notices_it_by_the_runs(db: Database, s
     scheduler._turn()
     assert schedule_row(db).next_due_at == first
     assert not db.query(schedules.is_behind)
+
+
+def test_a_scheduler_that_starts_uses_its_own_data_on_zones_and_holidays(db: Database, settings: Settings) -> None:
+    """The stored time was computed with older data: the day was no holiday, or the zone's clocks were not to change."""
+    put(db, dates={"days_of_month": [1]}, times={"at": ["06:00"]})
+    first, month = schedule_row(db).next_due_at, timedelta(days=30)
+    later = first + timedelta(hours=1)
+    for last in (None, first - month):
+        move(db, next_due_at=later, fire_at=later, last_due_at=last)
+        Scheduler(db, settings, "s1")._turn()
+        row = schedule_row(db)
+        assert (row.next_due_at, row.fire_at, row.last_due_at) == (first, first, last)
+
+
+def test_a_due_time_that_newer_data_have_made_later_gets_no_second_run(db: Database, settings: Settings) -> None:
+    put(db, dates={"days_of_month": [1]}, times={"at": ["06:00"]})
+    first = schedule_row(db).next_due_at
+    following = first + timedelta(days=30)
+    move(db, next_due_at=following, fire_at=following, last_due_at=first - timedelta(days=3))  # it ran early
+    Scheduler(db, settings, "s1")._turn()
+    assert schedule_row(db).next_due_at == following
 
 
 def test_a_schedule_that_was_resumed_while_the_clock_was_ahead_misses_nothing_for_that(db: Database) -> None:

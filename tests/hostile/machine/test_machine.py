@@ -1,6 +1,7 @@
 """A file server, or a disk that became read-only, is not taken for what it is not."""
 
 import fcntl
+import os
 import signal
 import subprocess
 import threading
@@ -14,10 +15,12 @@ import pytest
 from jobfac.definitions import Job
 from jobfac.files import trusted
 from jobfac.programs import open_destination
+from jobfac.secret_references import resolve
 from jobfac.states import JobKind, RunState
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import needs_root
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -52,6 +55,23 @@ def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
     outcome = one.outcome(0.5)
     assert outcome.state == RunState.START_FAILED
     assert "another program, such as a file server, has reserved it" in str(outcome.reason)
+
+
+def test_a_worker_whose_own_folder_is_gone_opens_files_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a deployment that removes the folder of the release from which the worker was started."""
+    release = tmp_path / "release"
+    release.mkdir()
+    monkeypatch.chdir(release)
+    release.rmdir()
+    (tmp_path / "token").write_text("geheim\n")
+    assert resolve(f"file:{tmp_path}/token") == "geheim"
+    SpoolFolder(tmp_path / "spool", "token", "w1").begin()
+    handle, _ = open_destination("append", str(tmp_path / "logs/out.log"), None, 1, NOW)
+    os.close(handle)
+    assert (tmp_path / "spool/token/lock").exists()
+    assert (tmp_path / "logs/out.log").exists()
 
 
 def test_an_output_file_is_opened_when_the_lease_is_returned(
