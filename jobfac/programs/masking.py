@@ -13,6 +13,9 @@ from urllib.parse import quote
 LEAST = 8
 """Minimum characters of a base64 form. Shorter ones occur in other text by chance."""
 
+TRIES = 1000
+"""Places at the end of some output at most that are compared with the start of a secret."""
+
 
 class Mask:
     """The secrets of one execution: plain, in base64, and as in JSON and in URLs. Empty secrets are ignored."""
@@ -20,7 +23,7 @@ class Mask:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         forms = (form for secret in filter(None, secrets) for forms_of in _FORMS for form in forms_of(secret))
         self._secrets = tuple(dict.fromkeys(forms))
-        self._periods = tuple(map(_period, self._secrets))
+        self._periods = tuple(map(period, self._secrets))
         self._numbers = frozenset(secret for secret in secrets if secret[:1] in b"-0123456789")
         self.reach = max(map(len, self._secrets), default=1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
@@ -28,12 +31,12 @@ class Mask:
     def apply(self, data: bytes) -> bytes:
         """Return `data` with every secret, even if they overlap, replaced by asterisks of the same length."""
         masked: bytearray | None = None
-        for secret, period in zip(self._secrets, self._periods, strict=True):
+        for secret, step in zip(self._secrets, self._periods, strict=True):
             at = data.find(secret)
             while at >= 0:
                 end = at + len(secret)
-                while period and data.startswith(secret[-period:], end):
-                    end += period
+                while step and data.startswith(secret[-step:], end):
+                    end += step
                 if masked is None:
                     masked = bytearray(data)
                 masked[at:end] = b"*" * (end - at)
@@ -41,12 +44,15 @@ class Mask:
         return data if masked is None else bytes(masked)
 
     def unfinished(self, data: bytes) -> int:
-        """Return how many bytes at the end of `data` may be the start of an incomplete secret."""
+        """Return how many bytes at the end of `data` may be the start of an incomplete secret.
+
+        Of a long secret that repeats itself, it may be more bytes than are: to find out would take seconds.
+        """
         longest = 0
         for secret in self._secrets:
-            at = data.find(secret[:1], max(0, len(data) - len(secret) + 1))
-            while at >= 0 and not secret.startswith(data[at:]):
-                at = data.find(secret[:1], at + 1)
+            at, tries = data.find(secret[:1], max(0, len(data) - len(secret) + 1)), 0
+            while at >= 0 and tries < TRIES and not secret.startswith(data[at:]):
+                at, tries = data.find(secret[:1], at + 1), tries + 1
             if at >= 0:
                 longest = max(longest, len(data) - at)
         return longest
@@ -71,15 +77,18 @@ class Mask:
         return value
 
 
-def _period(secret: bytes) -> int:
+def period(secret: bytes) -> int:
     """Return by how many bytes a secret can be moved to overlap itself by half at least, as 1 for `aaaa`; 0: it cannot.
 
     Its occurrences may then begin at every such step. To mask each for itself takes seconds for a long one.
     """
     half = len(secret) // 2
-    step = secret.find(secret[: len(secret) - half], 1)
+    start = secret[: len(secret) - half]
+    step = secret.find(start, 1)
     while 0 < step <= half and not secret.startswith(secret[step:]):
-        step = secret.find(secret[: len(secret) - half], step + 1)
+        # The start repeats itself in steps of the first one that was found. A longer step is one of the whole secret
+        # only if the two do not both fit into the start (the theorem of Fine and Wilf): few are left to be tried.
+        step = secret.find(start, max(step + 1, len(start) - step))
     return step if 0 < step <= half else 0
 
 

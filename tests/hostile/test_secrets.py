@@ -6,6 +6,7 @@ import os
 import random
 import re
 import time
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -13,7 +14,7 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.programs import spool_path
-from jobfac.programs.masking import Mask, base64_forms
+from jobfac.programs.masking import Mask, base64_forms, period
 from jobfac.secret_references import SecretError, resolve
 from jobfac.store import output
 from jobfac.worker.executions.fingerprints import fingerprints_path, keep
@@ -253,3 +254,23 @@ def test_a_long_secret_takes_little_time(secret: str) -> None:
     output = (secret[2:] * 3).encode()
     assert Mask([secret.encode()]).apply(output) == b"*" * len(output)
     assert time.process_time() - before < 5
+
+
+@pytest.mark.alone
+def test_a_long_secret_that_almost_repeats_itself_takes_little_time() -> None:
+    """A dozen starts with such a value of 64,000 characters took the worker's lease, and with it the runs of others."""
+    before = time.process_time()
+    secret = b"a" * 200_000 + b"b"
+    mask = Mask([secret])
+    assert mask.apply(b"a" + secret + b"a") == b"a" + b"*" * len(secret) + b"a"
+    assert mask.unfinished(secret[:-1] + b"-") < len(secret)
+    assert mask.unfinished(secret[:-1]) == len(secret) - 1
+    assert time.process_time() - before < 5
+
+
+def test_the_step_in_which_a_secret_repeats_itself_is_the_shortest() -> None:
+    for length in range(1, 13):
+        for letters in product(b"ab", repeat=length):
+            secret = bytes(letters)
+            steps = (step for step in range(1, length // 2 + 1) if secret.startswith(secret[step:]))
+            assert period(secret) == next(steps, 0), secret

@@ -16,7 +16,7 @@ Values = dict[str, Value | None]
 MOST = 1024 * 1024
 """The maximum length of all values of a run as JSON, in characters."""
 
-MOST_SENSITIVE, LONGEST_SENSITIVE = 100, 64 * 1024
+MOST_SENSITIVE, LONGEST_SENSITIVE = 100, 16 * 1024
 """How many sensitive values a run may have, and their length together in characters. All of its output is searched for
 each of them, in every form that it may have there."""
 

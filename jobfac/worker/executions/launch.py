@@ -138,9 +138,8 @@ class Launch:
         """
         self.definition, self._values, hidden = self._filled or self._fill()
         program, secrets = self._program()
-        secrets += [text.encode() for text in hidden]
         if secrets:
-            self._report.mask = Mask(secrets)
+            self._report.mask = Mask([*secrets, *(text.encode() for text in hidden)])
         if self._resolved:
             keep(self.fingerprints, self._resolved)
         with contextlib.ExitStack() as opened:
