@@ -7,21 +7,24 @@ turns, so that none waits long for another.
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects.lease_clock import boot_ms
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
+from jobfac.scheduler import purging
 from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause, first_turn
 from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import Poll, read_poll
+from jobfac.scheduler.purging import Purging
 from jobfac.settings import Settings
 from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, statistics, watching, workers
 from jobfac.store.holds import moving
@@ -38,12 +41,6 @@ FAILURE_PAUSE = 1.0
 
 COUNT_INTERVAL = 60.0
 """Seconds between two rounds of counting ended runs."""
-
-PURGE_INTERVAL = 600.0
-"""Seconds between two rounds of removing old runs."""
-
-STEP_PAUSE = 0.1
-"""Seconds between two steps of such a round."""
 
 CONTINUED = 20
 """Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
@@ -94,9 +91,9 @@ class Scheduler:
         self._db = db
         self._settings = settings
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an Event, safe in a signal handler
-        self._purging: Iterator[int] | None = None
-        self._purged = self._inserted = self._expired = 0
+        self._inserted = self._expired = 0
         self._log = log.bind(scheduler=name)
+        self._purging = Purging(db, settings, self._log)
         self._uncounted = True
         self._watched = ""  # the job after which watching continues
         self._empty_expiries = 0  # expiries in a row that expired nothing
@@ -124,7 +121,7 @@ class Scheduler:
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("report", lambda poll: True, self._report, prompt=False),
             Duty("count", lambda poll: True, self._count, first_turn(COUNT_INTERVAL), prompt=False),
-            Duty("purge", lambda poll: True, self._purge, first_turn(PURGE_INTERVAL), prompt=False),
+            Duty("purge", lambda poll: True, self._purging.step, first_turn(purging.INTERVAL), prompt=False),
         ]
 
     def stop(self) -> None:
@@ -140,6 +137,8 @@ class Scheduler:
         """
         self._db.check_schema()
         self._was_set_back = self._db.query(schedules.is_behind)
+        if self._db.query(retention.is_silent):
+            self._purging.doubt("no run was started for more than a day")
         self._log.info("scheduler started", action="scheduler_started")
         self._notifier.start()
         pause = 0.0
@@ -169,10 +168,13 @@ class Scheduler:
             self._log.outage("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted
-        if back := self._clock.set_back(poll.now, time.monotonic()):
+        step = self._clock.step(poll.now, boot_ms() / 1000)
+        if step < 0:
             text = "the clock of the database was set back; schedules are due by the clock as it is now"
-            self._log.warning(text, action="clock_set_back", seconds=round(back))
+            self._log.warning(text, action="clock_set_back", seconds=round(-step))
             self._rewind_after, self._was_set_back = 0, True
+        elif step > 0:
+            self._purging.doubt(f"it was set forward by {step:.0f} s")
         pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
@@ -329,19 +331,8 @@ class Scheduler:
     def _count(self) -> float:
         if not self._uncounted:
             return COUNT_INTERVAL
-        return STEP_PAUSE if self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH else COUNT_INTERVAL
-
-    def _purge(self) -> float:
-        if self._purging is None:
-            self._purging, self._purged = retention.steps(self._db, retention.Keep.of(self._settings)), 0
-        purging, self._purging = self._purging, None  # a failure ends this round
-        if (removed := next(purging, None)) is None:
-            if self._purged:
-                self._log.info("old runs purged", action="purged", runs=self._purged)
-            return PURGE_INTERVAL
-        self._purging = purging
-        self._purged += removed
-        return STEP_PAUSE
+        is_full = self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH
+        return purging.STEP_PAUSE if is_full else COUNT_INTERVAL
 
 
 def _log_fields(event: schedules.Refusal | schedules.Miss) -> dict[str, Any]:

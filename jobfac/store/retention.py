@@ -52,6 +52,9 @@ LONGEST_REST = 1.0
 """The maximum pause in seconds: a step that took long has waited for a lock, and kept nobody waiting meanwhile."""
 
 
+SILENCE = timedelta(days=1)
+
+
 class Purged(NamedTuple):
     """The number of removed runs, whether there may be more, and the id of the first removed run (0: none)."""
 
@@ -84,6 +87,16 @@ class Removed(NamedTuple):
 
     removed: int
     more: bool
+
+
+def is_silent(conn: sa.Connection) -> bool:
+    """Whether the newest run was created more than a day ago.
+
+    Nobody has used the factory since, or the database's clock is ahead, as one that was not set yet.
+    """
+    newest = sa.select(run.c.created_at, utcnow().label("now")).with_hint(run, PASS, "mssql")
+    row = conn.execute(newest.order_by(run.c.id.desc()).limit(1)).first()
+    return row is not None and row.now - row.created_at > SILENCE
 
 
 def purge_all(db: Database, keep: Keep, seconds: float | None = None) -> Removed:

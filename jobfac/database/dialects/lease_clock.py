@@ -125,20 +125,22 @@ def follow(conn: sa.Connection) -> None:
 
 
 class ForwardSteps:
-    """Whether a server's clock was set forward, as far as this process can see. Any thread may use it."""
+    """Whether a clock was set forward, as far as this process can see. Any thread may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: float = STEP) -> None:
+        """``least``: milliseconds above which a difference is a step."""
+        self._least = least
         self._seen: tuple[datetime, int] | None = None
         self._stepped: int | None = None
 
     def note(self, now: datetime, sent: int) -> None:
-        """Compare an answer with the last one. ``now``: the server's time in UTC; ``sent``: ``boot_ms`` before asking.
+        """Compare an answer with the last one. ``now``: its time in UTC; ``sent``: ``boot_ms`` before asking.
 
         A slow answer is no step: the time from the last request to this answer is the longest that can have passed.
         """
         answered, now = boot_ms(), now.replace(tzinfo=None)
         before, self._seen = self._seen, (now, sent)
-        if before is not None and (now - before[0]) / MILLISECOND - (answered - before[1]) > STEP:
+        if before is not None and (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
             self._stepped = answered
 
     def is_over(self, lease: timedelta) -> bool:

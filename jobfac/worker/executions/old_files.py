@@ -3,14 +3,21 @@
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jobfac.database.dialects.lease_clock import ForwardSteps, boot_ms
 from jobfac.definitions import Job, Retention
 from jobfac.programs import remove_timestamped
 from jobfac.settings import Settings
 
 PAUSE = 600.0
 """Minimum seconds between two cleanups of the same files."""
+
+STEP = 600_000
+DOUBTFUL = timedelta(hours=6)
+"""How long nothing is removed after this machine's clock was set forward by more than ``STEP`` milliseconds: it may be
+wrong, and what was removed does not come back when it is right again."""
 
 
 class OldFiles:
@@ -25,9 +32,14 @@ class OldFiles:
         self._log = log
         self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
         self._thread: threading.Thread | None = None
+        self._steps = ForwardSteps(STEP)
+        self._steps.note(datetime.now(UTC), boot_ms())
 
     def after(self, job: Job) -> None:
         """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""
+        self._steps.note(datetime.now(UTC), boot_ms())
+        if not self._steps.is_over(DOUBTFUL):
+            return
         keep = job.retention or self._default
         for stream in (job.output.stdout, job.output.stderr):
             if stream.kind != "timestamped" or stream.path is None:

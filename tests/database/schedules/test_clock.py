@@ -11,9 +11,11 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import notification, run, schedule, visit, worker_lease
 from jobfac.scheduler import Scheduler
+from jobfac.scheduler.purging import STEP_PAUSE, Purging
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, runs, schedules, sequences, workers
+from jobfac.store import outbox, retention, runs, schedules, sequences, workers
+from jobfac.telemetry.logs import SILENCE
 from tests.support.database import Hand, define, get, now, start, state
 
 DAY = timedelta(days=1)
@@ -126,6 +128,44 @@ def test_a_scheduler_that_starts_after_it_notices_it_by_the_runs(db: Database, s
     scheduler._turn()
     assert schedule_row(db).next_due_at == first
     assert not db.query(schedules.is_behind)
+
+
+def test_nothing_is_purged_for_hours_after_the_clock_was_set_forward(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history would be gone when the clock is right again."""
+    define(db, job={})
+    hand, run_id = Hand(db), start(db, "job")
+    hand.end(hand.take())
+    scheduler = Scheduler(db, settings, "s1")
+    scheduler._turn()
+    with db.begin() as conn:  # what a clock that is a year ahead sees
+        conn.execute(run.update().values(ended_at=utcnow(-365 * 86_400_000)))
+    poll = scheduler._poll
+    monkeypatch.setattr(scheduler, "_poll", lambda: (seen := poll())._replace(now=seen.now + 365 * DAY))
+    scheduler._turn()
+    assert scheduler._purging.step() > 3600
+    assert state(db, run_id) == "succeeded"
+    again = Purging(db, settings, SILENCE)
+    while again.step() == STEP_PAUSE:
+        pass
+    with db.read() as conn:
+        assert conn.execute(sa.select(run.c.id)).all() == [], "without a doubt it is purged"
+
+
+def test_a_scheduler_that_starts_long_after_the_last_run_purges_nothing_for_hours(
+    db: Database, settings: Settings
+) -> None:
+    define(db, job={})
+    assert not db.query(retention.is_silent)
+    start(db, "job")
+    assert not db.query(retention.is_silent)
+    with db.begin() as conn:
+        conn.execute(run.update().values(created_at=utcnow(-2 * 86_400_000)))
+    scheduler = Scheduler(db, settings, "s1")
+    scheduler.stop()
+    scheduler.run()
+    assert scheduler._purging.step() > 3600
 
 
 def test_a_scheduler_that_starts_uses_its_own_data_on_zones_and_holidays(db: Database, settings: Settings) -> None:

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,27 @@ from jobfac.definitions import Job
 from jobfac.files import trusted
 from jobfac.programs import open_destination
 from jobfac.secret_references import resolve
+from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions import old_files
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import needs_root
+from tests.support.factory import wait_for
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
+YEAR = 365 * 86400.0
+
+
+class Ahead(datetime):
+    """A clock that is a year ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        return datetime.now(tz) + timedelta(seconds=YEAR)
 
 
 def execution(folder: Path, output: Any) -> Execution:
@@ -72,6 +86,24 @@ def test_a_worker_whose_own_folder_is_gone_opens_files_elsewhere(
     os.close(handle)
     assert (tmp_path / "spool/token/lock").exists()
     assert (tmp_path / "logs/out.log").exists()
+
+
+def test_no_old_file_is_removed_for_hours_after_the_clock_was_set_forward(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is old for a clock that may be wrong, and does not come back when the clock is right again."""
+    old, begun = tmp_path / "out-20200101T000000Z-1.log", time.time()
+    old.touch()
+    job = Job.model_validate({"command": ["true"], "output": {"stdout": {"timestamped": f"{tmp_path}/out-*.log"}}})
+    files = OldFiles(settings, SILENCE)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: begun + YEAR)
+        ahead.setattr(old_files, "datetime", Ahead, raising=False)
+        files.after(job)
+        assert files._thread is None, "it does not even look"
+        again = OldFiles(settings, SILENCE)
+        again.after(job)
+        wait_for(lambda: not old.exists(), "a worker that knows no other clock removes it")
 
 
 def test_an_output_file_is_opened_when_the_lease_is_returned(
