@@ -1,6 +1,8 @@
 """The sweep: advance sequences that no other transaction has advanced."""
 
+import json
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -149,11 +151,19 @@ _AHEAD = (
 )
 """Steps that began to wait at a time that the clock has not reached yet."""
 
+_TO_ASK = (
+    sa.select(visit.c.id, visit.c.awaits, visit.c.look_at, utcnow().label("now"))
+    .with_hint(visit, PASS, "mssql")
+    .where(sa.text(ASKED), visit.c.look_at > utcnow())
+    .order_by(visit.c.id)
+)
+
 
 def follow_clock(conn: sa.Connection) -> int:
     """After the database's clock was set back: let steps wait as long as they were to. Returns how many were moved.
 
-    A step that waits until a time of day keeps it. An address is asked at once.
+    A step that waits until a time of day keeps it. An address that would be asked later than its interval allows is
+    asked at once.
     """
     moved = 0
     for row in conn.execute(_AHEAD).all():
@@ -162,7 +172,10 @@ def follow_clock(conn: sa.Connection) -> int:
         times = {"wake_at": row.now + (row.wake_at - row.entered_at), "entered_at": row.now}
         change = visit.update().where(visit.c.id == row.id, visit.c.wake_at == row.wake_at, visit.c.result.is_(None))
         moved += conn.execute(change.values(times)).rowcount
-    conn.execute(visit.update().where(sa.text(ASKED), visit.c.look_at > utcnow()).values(look_at=utcnow()))
+    asked = visit.update().where(sa.text(ASKED))
+    for row in conn.execute(_TO_ASK).all():
+        if row.look_at - row.now > timedelta(seconds=json.loads(row.awaits)["every"]):
+            conn.execute(asked.where(visit.c.id == row.id, visit.c.look_at == row.look_at).values(look_at=row.now))
     return moved
 
 

@@ -249,3 +249,16 @@ def test_a_step_waits_as_long_as_it_was_to(db: Database) -> None:
     assert all(590 < left[name] <= 600 for name in ("lasts", "asks"))
     assert left["clock"] > 86_400
     assert db.transact(sequences.follow_clock) == 0
+
+
+def test_an_address_is_asked_again_only_if_that_is_further_away_than_its_interval(db: Database) -> None:
+    define(db, asks={"steps": [{"name": "w", "wait": {"http": "http://a.example.org", "every": "1h"}}]})
+    start(db, "asks")
+    db.transact(sequences.begin, "me", 1)
+    (one,) = db.transact(sequences.take_due, 10)
+    db.transact(sequences.follow_clock)
+    assert db.transact(sequences.take_due, 10) == [], "each start of a scheduler would ask it"
+    with db.begin() as conn:
+        conn.execute(visit.update().values(look_at=utcnow(86_400_000)))
+    db.transact(sequences.follow_clock)
+    assert [again.id for again in db.transact(sequences.take_due, 10)] == [one.id]
