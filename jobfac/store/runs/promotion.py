@@ -58,8 +58,8 @@ def _locked(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
 
 _RETRIES = (
     sa.select(run.c.id, run.c.ready_at, run.c.queued_at, utcnow().label("now"))
-    .with_hint(run, CLAIMING, "mssql")
-    .where(sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.attempt > 0, run.c.queued_at > utcnow())
+    .with_hint(run, PASS, "mssql")
+    .where(_SCHEDULED[0], run.c.attempt > 0, run.c.queued_at > utcnow())
     .order_by(run.c.id)
 )
 
@@ -70,8 +70,9 @@ def follow_clock(conn: sa.Connection) -> int:
     A run that failed while the clock was ahead would wait until the clock comes to that time again. A delayed start
     keeps its time, because the user may have named it.
     """
-    found = conn.execute(_RETRIES).all()
-    for row in found:
+    moved = 0
+    for row in conn.execute(_RETRIES).all():
         times = {"ready_at": row.now + (row.ready_at - row.queued_at), "queued_at": row.now}
-        conn.execute(run.update().where(run.c.id == row.id).values(times))
-    return len(found)
+        mine = (run.c.id == row.id, run.c.state == RunState.SCHEDULED, run.c.queued_at == row.queued_at)
+        moved += conn.execute(run.update().where(*mine).values(times)).rowcount
+    return moved

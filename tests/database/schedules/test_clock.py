@@ -1,5 +1,6 @@
 """The database's clock was ahead for a while and was set back: everything is due by the clock as it is now."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -217,6 +218,20 @@ def test_a_retry_waits_as_long_as_it_was_to(db: Database) -> None:
     assert 50 < waits[retried] <= 60
     assert waits[delayed] > 86_400, "somebody may have named its time"
     assert db.transact(runs.follow_clock) == 0
+
+
+def test_a_seek_is_forced_only_by_the_first_column_of_an_index(db: Database) -> None:
+    """SQL Server refuses any other one (error 8622), and each scheduler that starts sends these statements."""
+    put(db, cron="0 6 * * *")
+    sent: list[str] = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    for follow in (workers.follow_clock, runs.follow_clock, sequences.follow_clock, outbox.follow_clock):
+        db.transact(follow)
+    db.transact(schedules.rewind, 0)
+    forced = [one.partition("WHERE")[2].partition("ORDER BY")[0] for one in sent if "FORCESEEK" in one]
+    first = {index.columns[0].name for table in (run, schedule, visit) for index in table.indexes} | {"id"}
+    assert all(first & set(re.findall(r"\w+", one)) for one in forced), forced
+    assert len(sent) >= 5
 
 
 def test_a_notification_does_not_wait_for_the_time_that_the_clock_showed(db: Database) -> None:
