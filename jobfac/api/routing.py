@@ -83,7 +83,7 @@ class ApiRequest:
         return self.service.db
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """As that of the service."""
+        """Read from the database, as ``Service.read``."""
         return self.service.read(work, *arguments, **named)
 
     def is_accepted(self) -> bool:

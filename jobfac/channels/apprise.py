@@ -39,10 +39,10 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
         raise DeliveryError(f"apprise cannot use this {scheme}:// URL; see its manual for what it must hold")
-    if isinstance(recipient.apprise, str) and reads_files(service):  # whoever starts a job can name such a recipient
+    if isinstance(recipient.apprise, str) and reads_files(service):  # a start may name such a recipient
         raise DeliveryError(
-            f"this {scheme}:// URL names a file to read, such as template=; only the URL of a job's notify that is a "
-            "secret may"
+            f"this {scheme}:// URL names a file to read, as with template=; only a URL that is a secret may: write it "
+            "in the job's notify as {secret: ...}"
         )
     with egress.guarded(settings):
         sent = service.notify(title=title, body=text)

@@ -118,7 +118,7 @@ class Visit:
         return self.caller.role.allows(Role(role)) and not (everywhere and self.caller.categories is not None)
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """As that of the service."""
+        """Read from the database, as ``Service.read``."""
         return self.service.read(work, *arguments, **named)
 
     def together(self, work: Callable[[sa.Connection], T]) -> tuple[Counts, T]:

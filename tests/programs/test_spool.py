@@ -187,6 +187,23 @@ def test_a_stream_ends_before_its_offsets_become_too_large(
     spool.close(delete=True)
 
 
+@pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
+def test_a_file_that_becomes_shorter_after_the_end_of_its_stream_adds_nothing(
+    tmp_path: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, can_punch)
+    monkeypatch.setattr(spool_module, "MOST", 1000)
+    spool = Spool(tmp_path / "1-1.stdout", 50)
+    store = Store(spool)
+    for length in (5000, 900, 800):
+        os.ftruncate(spool.fd, length)
+        store.ship()
+        assert (spool.size, spool.unread) == (1000, 0)
+    store.ship(final=True)
+    assert max(chunk.offset + len(chunk.data) for chunk in store.chunks) <= 1000
+    spool.close(delete=True)
+
+
 def test_output_that_the_disk_cannot_read_is_named_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

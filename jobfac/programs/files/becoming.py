@@ -228,8 +228,8 @@ def _switch(user: str, identity: Mapping[str, Any]) -> None:
     """Become the user, and leave behind what a process keeps when its user changes: keys and capabilities."""
     libc = ctypes.CDLL(None)
     if sys.platform == "linux" and (number := KEYCTL.get(os.uname().machine)) is not None:
-        # Whoever possesses a keyring may read its keys, whoever owns them. Before the switch, because the user may have
-        # no room for a further key. A container may forbid the call.
+        # A process that possesses a keyring may read its keys, even those of other users. The call comes before the
+        # switch, because the user may have no room for a further key. A container may forbid it.
         libc.syscall(number, JOIN_SESSION_KEYRING, None)
     try:
         os.setgroups(identity["extra_groups"])

@@ -1,4 +1,4 @@
-"""Mounted file systems, as the kernel lists them. None is looked at, so nobody waits for one."""
+"""Mounted file systems, as the kernel lists them. The list touches none of them, so it never waits for a server."""
 
 import math
 import re

@@ -132,6 +132,7 @@ class Spool:
             self._position = max(self._position, self._base)
             self._carry = b""
             self._freed = max(self.head, self._base)
+            length = self._file_length()  # the base has moved, so less may be left until the end
         self._length = length
 
     def _file_length(self) -> int:

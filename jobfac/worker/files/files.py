@@ -120,7 +120,7 @@ class Files:
         try:
             targets = self._db.query(read_targets, self._pools, retry_for=1.0)
         except Unreachable as error:
-            self._log.outage("files to watch for not read", action="watch_failed", reason=str(error))
+            self._log.outage("cannot read which files to watch for, retrying", action="watch_failed", reason=str(error))
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}

@@ -54,6 +54,14 @@ def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> N
     assert "KillMode=mixed" in worker
 
 
+def test_a_worker_of_root_gets_back_what_the_unit_takes_from_it() -> None:
+    worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
+    taken = re.findall(r"^(User|NoNewPrivileges|CapabilityBoundingSet)=", worker, re.MULTILINE)
+    drop_in = "User=root\nNoNewPrivileges=no\nCapabilityBoundingSet=~\n"
+    assert len(taken) == 3
+    assert f"[Service]\n{drop_in}" in (DEPLOY.parents[1] / "jobfac/guide/deploying.md").read_text()
+
+
 def documents(name: str) -> list[dict[str, Any]]:
     return list(YAML(typ="safe").load_all(DEPLOY / name))
 
