@@ -42,7 +42,7 @@ from scripts.chaos.site import LEASE, Site, jobs
 from scripts.chaos.stranger import THEIRS, Stranger, is_possible, job
 from tests.support.factory import Factory, wait_for
 
-SETTLE = 180.0
+SETTLE = 100.0
 """Seconds after the last fault within which every run must end."""
 
 
@@ -73,7 +73,7 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
         idle = dba.close()
         site.done += dba.done
         site.replace_ended()
-        wrong = [] if _all_ended(db) else [f"not every run ended within {SETTLE:.0f} s after the last fault"]
+        wrong = _unfinished(db)
         site.terminate()
         found = read_journal(journal)
         wrong += site.deaths + violations(db, found, clock, (THEIRS,)) + unexcused(folder, excuses) + clients.refused
@@ -152,20 +152,25 @@ def _submit(site: Site, chance: random.Random, over: threading.Event) -> None:
         site.submit(chance)
 
 
-def _all_ended(db: Database) -> bool:
-    """Wait until every run has ended, and every end has started what follows it."""
-    unfinished = sa.select(run.c.id).where(run.c.ended_at.is_(None)).union_all(sa.select(upstream_end.c.run_id))
+def _unfinished(db: Database) -> list[str]:
+    """Wait until every run has ended, and every end has started what follows it. Returns those that have not."""
+    waiting = sa.select(run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id).where(
+        run.c.ended_at.is_(None)
+    )
+    ends = sa.select(upstream_end.c.run_id)
 
-    def ended() -> bool:
+    def left() -> list[str]:
         try:
-            return not db.query(lambda conn: conn.execute(unfinished).first())
-        except Unreachable:
-            return False
+            found = db.query(lambda conn: [*conn.execute(waiting), *conn.execute(ends)])
+        except Unreachable as error:
+            return [str(error)]
+        return [str(row._asdict()) for row in found]
 
     try:
-        return wait_for(ended, "the end of every run", SETTLE)
+        wait_for(lambda: not left(), "the end of every run", SETTLE)
     except AssertionError:
-        return False
+        return [f"not every run ended within {SETTLE:.0f} s after the last fault: {'; '.join(left())}"]
+    return []
 
 
 def main() -> int:
