@@ -8,6 +8,7 @@ lock of the job, so a crash leaves either both or neither, and of two workers th
 import functools
 import hashlib
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from jobfac.definitions import Schedule
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import FREE_ROWS, Refusal
+from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due
 
 FILES = 500
 """The maximum number of files in one transaction."""
@@ -113,7 +114,8 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     fresh = [file for key, file in keys.items() if key not in known]
     if not fresh:
         return Arrived([], known, [])
-    requests = _requests(ScheduleRow(*found), fresh)
+    row = ScheduleRow(*found)
+    requests = _requests(row, last_due(conn, row), fresh)
     answers = runs.start_each(conn, requests)
     started = {file.key: answer for file, answer in zip(fresh, answers, strict=True) if isinstance(answer, int)}
     if started:
@@ -129,10 +131,10 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     return Arrived(list(started.values()), known | started.keys(), refusals)
 
 
-def _requests(row: ScheduleRow, files: Sequence[ArrivedFile]) -> list[StartRequest]:
+def _requests(row: ScheduleRow, last: datetime | None, files: Sequence[ArrivedFile]) -> list[StartRequest]:
     """Return the start requests of files. Each has a time of its own, as an index demands."""
     rule = read(row.definition)
-    due = row.now if row.last_due_at is None else max(row.now, row.last_due_at + TICK)
+    due = row.now if last is None else max(row.now, last + TICK)
     requests = []
     for file in files:
         name = file.path.replace("\\", "/").rpartition("/")[2]

@@ -14,7 +14,7 @@ from jobfac.store import audit, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import FREE_ROWS, Inserted, Miss, Refusal, missed_event, refused_events
+from jobfac.store.schedules.inserting import FREE_ROWS, Inserted, Miss, Refusal, last_due, missed_event, refused_events
 from jobfac.store.upstream import End
 
 SCHEDULES = 50
@@ -173,7 +173,7 @@ def _requests(
     """Return the start requests, and the time of the last one. Each has a time of its own, as an index demands."""
     found = _outputs(conn, [causes[-1].run_id for causes in starts])
     requests: list[StartRequest] = []
-    due: datetime | None = row.last_due_at
+    due = last_due(conn, row)
     for causes in starts:
         last = causes[-1]
         due = last.ended_at if due is None else max(last.ended_at, due + TICK)

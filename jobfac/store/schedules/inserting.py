@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, lists, rows, utcnow
+from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.store import audit, jobs, outbox, runs
@@ -61,6 +61,8 @@ FREE_ROWS = sa.select(
     *(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
 ).with_hint(schedule, SKIP, "mssql")
 """The schedules whose rows nobody has locked, as ``ScheduleRow``. The transaction locks those that it reads."""
+
+_LAST_DUE = sa.select(sa.func.max(run.c.due_at)).with_hint(run, DIRTY, "mssql")
 
 _IS_DUE = (sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
 _DUE = FREE_ROWS.where(*_IS_DUE).order_by(schedule.c.fire_at)
@@ -173,3 +175,13 @@ def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -
         if known
         else list(requests)
     )
+
+
+def last_due(conn: sa.Connection, row: ScheduleRow) -> datetime | None:
+    """Return the last due time of a schedule: of its runs, or as it is stored. The caller has locked its row.
+
+    A time that has a run cannot be inserted again: every later turn would fail, for all schedules. The runs are read
+    without locks, because nobody else inserts some for this schedule, and their times do not change.
+    """
+    used = conn.execute(_LAST_DUE.where(run.c.schedule_id == row.id)).scalar_one()
+    return max((time for time in (used, row.last_due_at) if time is not None), default=None)

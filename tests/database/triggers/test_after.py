@@ -84,6 +84,24 @@ def test_each_end_that_counts_starts_one_run(db: Database) -> None:
     assert rows_of(db, upstream_end) == 0
 
 
+def test_a_time_that_has_a_run_is_not_used_again_whatever_the_schedule_knows(db: Database) -> None:
+    """Two runs of a schedule with one time are impossible, and the failure would repeat itself for ever."""
+    apply(db, extract={}, load=after("extract"))
+    ids = [*end(db, "extract"), *end(db, "extract")]
+    with db.begin() as conn:
+        times = {"ended_at": get(db, ids[1])["ended_at"]}
+        conn.execute(upstream_end.update().values(times))
+        conn.execute(upstream_end.delete().where(upstream_end.c.run_id == ids[1]))
+    follow(db)
+    with db.begin() as conn:
+        conn.execute(schedule.update().values(last_due_at=None))
+        values = {"run_id": ids[1], "job": "extract", "state": "succeeded", **times}
+        conn.execute(upstream_end.insert().values(schedule_id=sa.select(schedule.c.id).scalar_subquery(), **values))
+    follow(db)
+    first, second = (one["due_at"] for one in started(db, "load"))
+    assert second - first == timedelta(milliseconds=1)
+
+
 def test_the_run_knows_what_triggered_it(db: Database) -> None:
     load: dict[str, Any] = {
         "parameters": {
