@@ -102,7 +102,7 @@ class Children:
         self._helpers.discard(pid)
 
     def sweep(self) -> int:
-        """Record new orphans and reap the dead ones; returns how many were dead."""
+        """Record new orphans and reap the dead ones. Returns the number of dead ones."""
         with self.lock:
             if self._list is None:
                 return 0

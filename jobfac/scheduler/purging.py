@@ -14,9 +14,6 @@ INTERVAL = 600.0
 STEP_PAUSE = 0.1
 """Seconds between two steps of a round."""
 
-DOUBTFUL = 6 * 3600.0
-"""Seconds for which nothing is removed if the clock may be wrong. What is removed does not come back with the time."""
-
 
 class Purging:
     """The rounds of one scheduler. One thread uses it."""
@@ -29,10 +26,11 @@ class Purging:
         self._not_before = 0.0  # monotonic seconds
 
     def doubt(self, why: str) -> None:
-        """End the round and begin none for ``DOUBTFUL`` seconds, because the database's clock may be wrong."""
-        self._steps, self._not_before = None, time.monotonic() + DOUBTFUL
+        """End the round and begin none for ``retention.DOUBTFUL``, because the database's clock may be wrong."""
+        seconds = retention.DOUBTFUL.total_seconds()
+        self._steps, self._not_before = None, time.monotonic() + seconds
         text = "the clock may be wrong, so no old runs are removed for hours; `jobfac purge` removes them now"
-        self._log.warning(text, action="purge_put_off", reason=why, seconds=DOUBTFUL)
+        self._log.warning(text, action="purge_put_off", reason=why, seconds=seconds)
 
     def step(self) -> float:
         """Do one step; returns the seconds until the next one."""

@@ -53,6 +53,10 @@ LONGEST_REST = 1.0
 
 
 SILENCE = timedelta(days=1)
+"""How old the newest run is if nobody uses the factory, or if the database's clock is ahead."""
+
+DOUBTFUL = timedelta(hours=6)
+"""How long nothing is removed if a clock may be wrong. What was removed does not come back when it is right again."""
 
 
 class Purged(NamedTuple):

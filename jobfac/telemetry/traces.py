@@ -93,7 +93,7 @@ NO_TRACES = Traces()
 
 
 def _session() -> "Session | None":
-    """Return a session that reads no more than ``LARGEST`` of an answer; None: OpenTelemetry is told to use another."""
+    """Return a session that reads at most ``LARGEST`` bytes of an answer; None: the environment names another one."""
     from requests import PreparedRequest, Response, Session
     from requests.adapters import HTTPAdapter
 

@@ -173,7 +173,7 @@ class Lease:
         """Prolong the trust and tell the guardian, unless it is too late for that. The caller holds ``_losing``.
 
         A worker that was frozen, alone or with its machine, may find its lease still valid. But its guardian has killed
-        its programs, or is about to. Nobody knows then whether one of them ended by itself, so the trust is over.
+        its programs, or is about to. Which of them ended by themselves is unknown then, so the trust is over.
         """
         killing = self._trusted_until + self._advance
         until = trusted_until(self._trusted_until, sent, promise, self._settings.lease_margin)

@@ -178,15 +178,21 @@ def test_a_secret_behind_links_of_the_user_is_read(tmp_path: Path) -> None:
     assert resolve(f"file:{tmp_path}/token") == resolve(f"file:{tmp_path}/absolute") == "geheim"
 
 
+def leave_output(spool: Path, token: str, run: int, text: str) -> Path:
+    """Write what a dead worker's program has printed into that worker's folder; returns the folder."""
+    left = spool / token
+    left.mkdir(parents=True)
+    spool.chmod(0o700)
+    (left / "lock").touch()
+    Path(spool_path(left, run, 1, "stdout")).write_text(text)
+    return left
+
+
 def test_what_a_dead_worker_left_is_stored_without_sensitive_values(db: Database, tmp_path: Path) -> None:
     define(db, a={"command": ["load"], "parameters": {"token": {"sensitive": True}, "open": {}}})
     run = start(db, "a", parameters={"token": "hunter22", "open": "shown"})
     Hand(db, "token").take()
-    left = tmp_path / "spool" / "token"
-    left.mkdir(parents=True)
-    (tmp_path / "spool").chmod(0o700)
-    (left / "lock").touch()
-    Path(spool_path(left, run, 1, "stdout")).write_text("hunter22 and shown")
+    leave_output(tmp_path / "spool", "token", run, "hunter22 and shown")
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         (piece,) = output.read(conn, run, 1, {"stdout": 0})
@@ -201,11 +207,7 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
     for now in ("former-secret", "latest-secret"):
         run = start(db, "a")
         Hand(db, f"of-{now}").take()
-        left = tmp_path / "spool" / f"of-{now}"
-        left.mkdir(parents=True)
-        (tmp_path / "spool").chmod(0o700)
-        (left / "lock").touch()
-        Path(spool_path(left, run, 1, "stdout")).write_text(f"with {now}")
+        left = leave_output(tmp_path / "spool", f"of-{now}", run, f"with {now}")
         keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": now})
         monkeypatch.setenv("HOSTILE_TOKEN", "latest-secret")
         SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
@@ -219,11 +221,7 @@ def test_what_a_worker_of_another_database_left_is_not_stored_and_stays(db: Data
     define(db, a={})
     run = start(db, "a")
     Hand(db).take()
-    left = tmp_path / "spool" / "another"
-    left.mkdir(parents=True)
-    (tmp_path / "spool").chmod(0o700)
-    (left / "lock").touch()
-    Path(spool_path(left, run, 1, "stdout")).write_text("a secret that this database cannot mask")
+    left = leave_output(tmp_path / "spool", "another", run, "a secret that this database cannot mask")
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         assert list(output.read(conn, run, 1, {"stdout": 0})) == []
@@ -236,11 +234,7 @@ def test_what_a_worker_left_is_not_stored_for_a_run_that_another_worker_had(db: 
     run = start(db, "a")
     Hand(db, "dead")
     Hand(db, "living").take()
-    left = tmp_path / "spool" / "dead"
-    left.mkdir(parents=True)
-    (tmp_path / "spool").chmod(0o700)
-    (left / "lock").touch()
-    Path(spool_path(left, run, 1, "stdout")).write_text("of a run that the database has forgotten")
+    leave_output(tmp_path / "spool", "dead", run, "of a run that the database has forgotten")
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         assert list(output.read(conn, run, 1, {"stdout": 0})) == []

@@ -166,14 +166,19 @@ def test_the_disk_space_of_the_cut_is_freed(tmp_path: Path) -> None:
     spool.close(delete=True)
 
 
+def bounded(folder: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of a stream that ends at byte 1,000."""
+    small(monkeypatch, can_punch)
+    monkeypatch.setattr(spool_module, "MOST", 1000)
+    return Store(Spool(folder / "1-1.stdout", 50))
+
+
 @pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
 def test_a_stream_ends_before_its_offsets_become_too_large(
     tmp_path: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small(monkeypatch, can_punch)
-    monkeypatch.setattr(spool_module, "MOST", 1000)
-    spool = Spool(tmp_path / "1-1.stdout", 50)
-    store = Store(spool)
+    store = bounded(tmp_path, can_punch, monkeypatch)
+    spool = store.spool
     for _ in range(3):
         os.ftruncate(spool.fd, 800)
         store.ship()
@@ -191,10 +196,8 @@ def test_a_stream_ends_before_its_offsets_become_too_large(
 def test_a_file_that_becomes_shorter_after_the_end_of_its_stream_adds_nothing(
     tmp_path: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small(monkeypatch, can_punch)
-    monkeypatch.setattr(spool_module, "MOST", 1000)
-    spool = Spool(tmp_path / "1-1.stdout", 50)
-    store = Store(spool)
+    store = bounded(tmp_path, can_punch, monkeypatch)
+    spool = store.spool
     for length in (5000, 900, 800):
         os.ftruncate(spool.fd, length)
         store.ship()

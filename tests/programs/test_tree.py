@@ -152,7 +152,7 @@ def unattributed_orphans() -> list[int]:
 def test_many_orphans_at_once_are_found_with_few_readers(
     stage: Stage, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program may leave thousands in a second. Each reader is a thread, and of the dead there is nothing to read."""
+    """A program may leave thousands in a second. Each reader is a thread, and a dead process has nothing to read."""
     orphan = "true" if ends else "sleep 600"
     leave = f"for i in $(seq 150); do (setsid {orphan} &); done; echo 1; sleep 600"
     others = children._listed()

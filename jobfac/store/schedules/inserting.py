@@ -180,8 +180,9 @@ def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -
 def last_due(conn: sa.Connection, row: ScheduleRow) -> datetime | None:
     """Return the last due time of a schedule: of its runs, or as it is stored. The caller has locked its row.
 
-    A time that has a run cannot be inserted again: every later turn would fail, for all schedules. The runs are read
-    without locks, because nobody else inserts some for this schedule, and their times do not change.
+    A time that has a run cannot be inserted again: every later turn would fail, for all schedules. For an end or a file
+    a later time is as good; a time of a calendar is left out instead (``_without_duplicates``). The runs are read
+    without locks, because nobody else inserts runs of this schedule, and their times do not change.
     """
     used = conn.execute(_LAST_DUE.where(run.c.schedule_id == row.id)).scalar_one()
     return max((time for time in (used, row.last_due_at) if time is not None), default=None)

@@ -3,21 +3,20 @@
 import threading
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from jobfac.database.dialects.lease_clock import ForwardSteps, boot_ms
 from jobfac.definitions import Job, Retention
 from jobfac.programs import remove_timestamped
 from jobfac.settings import Settings
+from jobfac.store.retention import DOUBTFUL
 
 PAUSE = 600.0
 """Minimum seconds between two cleanups of the same files."""
 
 STEP = 600_000
-DOUBTFUL = timedelta(hours=6)
-"""How long nothing is removed after this machine's clock was set forward by more than ``STEP`` milliseconds: it may be
-wrong, and what was removed does not come back when it is right again."""
+"""By more than how many milliseconds this machine's clock must have been set forward to be in doubt."""
 
 
 class OldFiles:

@@ -65,7 +65,7 @@ TEMPLATED = (
 @APPRISE
 @pytest.mark.parametrize("url", TEMPLATED)
 def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None:
-    """A template is read where the scheduler runs, and sent to whoever is named."""
+    """A template is read where the scheduler runs, and its content is sent to the recipient."""
     assert not apprise.reads_files(library.Apprise.instantiate(url))
     for place in (tmp_path / "card.json", "http://127.0.0.1/card.json", "%2Fproc%2Fkmsg"):
         named = f"{url}?%54emplate={place}"
