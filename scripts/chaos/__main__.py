@@ -161,7 +161,8 @@ def _unfinished(db: Database) -> list[str]:
 
     def left() -> list[str]:
         try:
-            found = db.query(lambda conn: [*conn.execute(waiting), *conn.execute(ends)])
+            # First the ends: what they have started is among the runs then.
+            found = db.query(lambda conn: [*conn.execute(ends), *conn.execute(waiting)])
         except Unreachable as error:
             return [str(error)]
         return [str(row._asdict()) for row in found]

@@ -73,10 +73,11 @@ class Conversation:
     def _await_attention(self) -> None:
         while self.wire.read().type != transport.ATTENTION:
             pass
+        self.session.cancel()
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        self.wire.write(transport.ANSWER, tokens.done(tokens.DONE, tokens.ATTENTION))
+        self.wire.write(transport.ANSWER, self._change() + tokens.done(tokens.DONE, tokens.ATTENTION))
 
     def _answer(self, message: Message) -> tuple[bytes, bool]:
         """Answer a message; returns the answer, and whether the connection stays open."""
@@ -87,6 +88,7 @@ class Conversation:
             self._transaction = b""
             answer.add(tokens.environment(tokens.RESET))
         try:
+            self._check_descriptor(requests.parse_descriptor(message.payload))
             self._dispatch(message, answer)
         except SqlError as error:
             if error.ends_transaction and self.session.storage.depth:
@@ -95,6 +97,15 @@ class Conversation:
             answer.error(error)
             return answer.finish(), not error.ends_connection
         return answer.finish(), True
+
+    def _check_descriptor(self, stated: bytes) -> None:
+        """Check that the driver and the server agree on the transaction. Raises SqlError 3971 or 3989."""
+        if stated == self._transaction:
+            return
+        if stated:
+            raise SqlError(3971, f"The server failed to resume the transaction. Desc:{stated[::-1].hex()}.")
+        text = "New request is not allowed to start because it should come with valid transaction descriptor."
+        raise SqlError(3989, text)
 
     def _dispatch(self, message: Message, answer: Answer) -> None:
         try:
@@ -242,12 +253,18 @@ class Conversation:
 
     def _announce(self, answer: Answer) -> None:
         """Notify the driver of every transaction that began or ended."""
+        if change := self._change():
+            answer.add(change)
+
+    def _change(self) -> bytes:
+        """Return what tells the driver that a transaction began or ended; empty: none did."""
         storage = self.session.storage
         if storage.depth and not self._transaction:
             self._transactions += 1
             self._transaction = self._transactions.to_bytes(8, "little")
-            answer.add(tokens.environment(tokens.BEGAN, self._transaction))
-        elif not storage.depth and self._transaction:
+            return tokens.environment(tokens.BEGAN, self._transaction)
+        if not storage.depth and self._transaction:
             kind = tokens.COMMITTED if storage.ended_by == "COMMIT" else tokens.ROLLED_BACK
-            answer.add(tokens.environment(kind, b"", self._transaction))
-            self._transaction = b""
+            ended, self._transaction = self._transaction, b""
+            return tokens.environment(kind, b"", ended)
+        return b""

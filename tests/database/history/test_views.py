@@ -190,7 +190,7 @@ def test_v_job_statistics(jobs: Database) -> None:
 def test_v_schedule(jobs: Database) -> None:
     first = one(jobs, "v_schedule", job="load")
     assert (first["name"], first["last_run_id"], bool(first["paused"])) == ("often", None, False)
-    assert 0 < float(first["seconds_until"]) <= 60
+    assert -30 < float(first["seconds_until"]) <= 60  # the next minute may begin before the question
     move_to_the_past(jobs, schedule, first["id"], 90, "next_due_at", "fire_at")
     assert float(one(jobs, "v_schedule", job="load")["seconds_until"]) <= -90
     jobs.transact(schedules.insert_due, "s1")

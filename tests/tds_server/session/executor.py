@@ -47,6 +47,11 @@ class Session:
         self.storage.reset()
         self.statements = Statements(self.storage)
 
+    def cancel(self) -> None:
+        """End what a cancelled request leaves: XACT_ABORT makes SQL Server roll its transaction back."""
+        if self.statements.options["XACT_ABORT"] and self.storage.depth:
+            self._rollback()
+
     def run_batch(self, text: str, scope: Scope, output: Output) -> None:
         """Execute a batch. Raises the error that ends it; other errors go to the output."""
         self._batches += 1

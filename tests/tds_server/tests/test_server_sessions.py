@@ -257,16 +257,20 @@ def test_a_statement_that_exceeds_the_timeout_is_cancelled(engine: sa.Engine) ->
         assert cursor.execute("SELECT 1").fetchall()[0][0] == 1
 
 
-def test_a_cancelled_wait_for_a_lock_leaves_the_transaction_open(queue: sa.Engine) -> None:
+@pytest.mark.parametrize(("xact_abort", "stored"), [("OFF", [1, 6]), ("ON", [1, 1])])
+def test_a_cancelled_wait_for_a_lock_ends_the_transaction_with_xact_abort(
+    queue: sa.Engine, xact_abort: str, stored: list[int]
+) -> None:
     with queue.begin() as holder, cursor_with_timeout(queue) as cursor:
         change(holder, 1)
+        cursor.execute(f"SET XACT_ABORT {xact_abort}")
         cursor.execute("UPDATE jobfac.run SET attempt = 5 WHERE id = 2")
         with pytest.raises(Exception, match=r"(?i)timeout"):
             cursor.execute("UPDATE jobfac.run SET attempt = 5 WHERE id = 1")
         cursor.execute("UPDATE jobfac.run SET attempt = attempt + 1 WHERE id = 2")
         cursor.connection.commit()
     with queue.connect() as conn:
-        assert conn.execute(sa.select(run.c.attempt).order_by(run.c.id)).scalars().all() == [1, 6]
+        assert conn.execute(sa.select(run.c.attempt).order_by(run.c.id)).scalars().all() == stored
 
 
 def is_lock_awaited(server: TestServer) -> bool:

@@ -43,6 +43,23 @@ class Transaction:
     then_begin: bool = False
 
 
+TRANSACTION_HEADER = 2
+
+
+def parse_descriptor(payload: bytes) -> bytes:
+    """Return the number of the transaction in which the client sends a request; empty: in none.
+
+    Source: Microsoft, [MS-TDS] "Transaction Descriptor Header".
+    """
+    reader, end = Reader(payload, 4), int.from_bytes(payload[:4], "little")
+    while reader.at < end:
+        length, kind = reader.number(4), reader.number(2)
+        header = reader.take(length - 6)
+        if kind == TRANSACTION_HEADER:
+            return bytes(header[:8]) if any(header[:8]) else b""
+    return b""
+
+
 def _after_headers(payload: bytes) -> Reader:
     return Reader(payload, int.from_bytes(payload[:4], "little"))
 
