@@ -139,6 +139,14 @@ def test_a_short_secret_masks_nothing_else() -> None:
     assert Mask([]).hide({"a": "b"}) == {"a": "b"}
 
 
+def test_a_secret_is_masked_within_each_text_of_a_value_and_not_across_two() -> None:
+    mask = Mask([b"geheim-1", b"\xff\xffraw"])
+    value = {"geheim-1": ["geheim-", "1", "", "xgeheim-1"], "": {"\udc80": "raw geheim-1"}, "n": [1.5, None]}
+    assert mask.hide(value) == {
+        "********": ["geheim-", "1", "", "x********"], "": {"\udc80": "raw ********"}, "n": [1.5, None],
+    }  # fmt: skip
+
+
 @needs_root
 def test_a_secret_behind_another_users_link_is_not_read(crossroads: Path) -> None:
     """Otherwise the user of a job could have any file of root passed to its program."""

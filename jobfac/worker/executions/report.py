@@ -5,7 +5,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class Report:
         finally:
             os.close(handle)
         if final:
-            self._parse(self._line)
+            self._take([self._line])
             self._line = b""
         return True
 
@@ -137,8 +137,7 @@ class Report:
         if self._skipping and lines:
             self._skipping = False
             del lines[0]
-        for line in lines:
-            self._parse(line)
+        self._take(lines)
         if self._skipping or len(self._line) > LONGEST_LINE:
             self._skipping, self._line = True, b""
             self._note_long_line()
@@ -146,19 +145,40 @@ class Report:
     def _note_long_line(self) -> None:
         self.incomplete = f"a line of its report is longer than {write_size(LONGEST_LINE)} and was skipped"
 
-    def _parse(self, line: bytes) -> None:
+    def _take(self, lines: Sequence[bytes]) -> None:
+        """Take over what these lines say. They are masked together: one by one costs a minute for a million lines."""
+        found = [values for line in lines if (values := self._parse(line)) is not None]
+        try:
+            masked = self.mask.hide(found)
+        except RecursionError:  # of one of them
+            masked = [values for one in found if (values := self._masked(one)) is not None]
+        for values in masked:
+            with contextlib.suppress(ValueError, OverflowError):  # OverflowError: a number too large
+                self._apply(values)
+
+    def _parse(self, line: bytes) -> dict[str, Any] | None:
         if len(line) > LONGEST_LINE:
             self._note_long_line()
-            return
+            return None
         try:
-            # OverflowError: a number too large.
-            with contextlib.suppress(ValueError, OverflowError):
+            with contextlib.suppress(ValueError):
                 values = json.loads(line)
                 if isinstance(values, dict):
-                    values = _without_nul(values) if b"\\u0000" in line else values
-                    self._apply(self.mask.hide(values))
+                    return _without_nul(values) if b"\\u0000" in line else values
         except RecursionError:
-            self.incomplete = "a line of its report is nested too deeply and was skipped"
+            self._note_deep_line()
+        return None
+
+    def _masked(self, values: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            masked: dict[str, Any] = self.mask.hide(values)
+        except RecursionError:
+            self._note_deep_line()
+            return None
+        return masked
+
+    def _note_deep_line(self) -> None:
+        self.incomplete = "a line of its report is nested too deeply and was skipped"
 
     def _apply(self, values: dict[str, Any]) -> None:
         progress = values.get("progress")

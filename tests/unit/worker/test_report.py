@@ -9,6 +9,7 @@ import pytest
 
 from jobfac.database.types import truncate_utf16
 from jobfac.programs import StartError
+from jobfac.programs.masking import Mask
 from jobfac.worker.executions.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
 
 
@@ -65,6 +66,19 @@ def test_reports_are_read_as_they_are_appended(report: Report) -> None:
 def test_invalid_lines_are_skipped(report: Report, line: str) -> None:
     read_lines(report, line, '{"message": "after"}')
     assert (report.progress, report.outputs, report.message) == (None, None, "after")
+
+
+@pytest.mark.parametrize("depth", [100, 700, 990])
+def test_a_line_that_is_nested_too_deeply_costs_no_other_line_its_mask(report: Report, depth: int) -> None:
+    """At the second depth the line can be parsed, but not masked."""
+    report.mask = Mask([b"geheim-1"])
+    deep = '{"message": "deep", "x": ' + "[" * depth + '"geheim-1"' + "]" * depth + "}"
+    read_lines(report, '{"exit_message": "x geheim-1"}', deep, '{"result": "geheim-1 x", "outputs": {"geheim-1": 1}}')
+    assert (report.exit_message, report.result, report.outputs) == ("x ********", "******** x", '{"********": 1}')
+    assert (report.message, report.incomplete) in [
+        ("deep", None),
+        (None, "a line of its report is nested too deeply and was skipped"),
+    ]
 
 
 def test_half_a_character_becomes_a_question_mark(report: Report) -> None:
