@@ -1,7 +1,7 @@
 """Leases on SQLite use a clock that does not step, and end with a reboot of the machine."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -110,7 +110,8 @@ def test_a_failed_transaction_leaves_the_clock_intact(db: Database) -> None:
 
 
 def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lease(clocks: Clocks) -> None:
-    steps, at, lease = lease_clock.ForwardSteps(), datetime(2027, 1, 31), timedelta(seconds=15)
+    steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
+    at = datetime.fromtimestamp(lease_clock.wall_ms() / 1000, UTC)
 
     def answered(after: float, ahead: float = 0.0, slow: float = 0.0) -> bool:
         """The server is asked ``after`` seconds, its clock is ``ahead``, and its answer comes ``slow``."""
@@ -125,3 +126,17 @@ def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lea
     assert not answered(5, -3598), "set forward by two seconds"
     assert (answered(10, -3598), answered(6, -3598)) == (False, True)
     assert (answered(5, 3600), answered(14, 3600), answered(2, 3600)) == (False, False, True)
+
+
+@pytest.mark.parametrize(("ahead", "waits"), [(-3600.0, False), (0.4, False), (0.6, True), (3600.0, True)])
+def test_a_process_that_starts_beside_a_server_whose_clock_is_ahead_ends_no_lease_at_once(
+    clocks: Clocks, ahead: float, waits: bool
+) -> None:
+    """The clock may just have been set forward, and this process has not seen it."""
+    steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
+    at = datetime.fromtimestamp(lease_clock.wall_ms() / 1000 + ahead, UTC)
+    steps.note(at, lease_clock.boot_ms())
+    assert steps.is_over(lease) is not waits
+    clocks.go(16)
+    steps.note(at + timedelta(seconds=16), lease_clock.boot_ms())
+    assert steps.is_over(lease)

@@ -13,13 +13,14 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 
 On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
 learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
-ends leases therefore watches the server's clock (``ForwardSteps``).
+ends leases therefore watches the server's clock (``ForwardSteps``). One that has just started compares it with its own
+machine's: if the server's is ahead, it ends no lease for the time of one.
 """
 
 import sqlite3
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ class ForwardSteps:
     def __init__(self, least: float = STEP) -> None:
         """``least``: milliseconds above which a difference is a step."""
         self._least = least
-        self._seen: tuple[datetime, int] | None = None
+        # Before the first answer the machine's own clock. If the other one is ahead of it, it may just have been set.
+        self._seen = (datetime.fromtimestamp(wall_ms() / 1000, UTC).replace(tzinfo=None), boot_ms())
         self._stepped: int | None = None
 
     def note(self, now: datetime, sent: int) -> None:
@@ -140,7 +142,7 @@ class ForwardSteps:
         """
         answered, now = boot_ms(), now.replace(tzinfo=None)
         before, self._seen = self._seen, (now, sent)
-        if before is not None and (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
+        if (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
             self._stepped = answered
 
     def is_over(self, lease: timedelta) -> bool:

@@ -32,7 +32,6 @@ class OldFiles:
         self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
         self._thread: threading.Thread | None = None
         self._steps = ForwardSteps(STEP)
-        self._steps.note(datetime.now(UTC), boot_ms())
 
     def after(self, job: Job) -> None:
         """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""

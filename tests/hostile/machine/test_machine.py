@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobfac.database.dialects import lease_clock
 from jobfac.definitions import Job
 from jobfac.files import trusted
 from jobfac.programs import open_destination
@@ -99,6 +100,7 @@ def test_no_old_file_is_removed_for_hours_after_the_clock_was_set_forward(
     with monkeypatch.context() as ahead:
         ahead.setattr(time, "time", lambda: begun + YEAR)
         ahead.setattr(old_files, "datetime", Ahead, raising=False)
+        ahead.setattr(lease_clock, "wall_ms", lambda: round((begun + YEAR) * 1000))
         files.after(job)
         assert files._thread is None, "it does not even look"
         again = OldFiles(settings, SILENCE)
