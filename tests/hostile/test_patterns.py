@@ -1,17 +1,20 @@
 """A pattern of a parameter cannot freeze a process, whatever value is sent."""
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError
+from jobfac.definitions.document import read_document
 from jobfac.definitions.parameters import matching
 from jobfac.definitions.parameters.matching import is_simple
-from jobfac.definitions.parameters.values import Limits, read_value
+from jobfac.definitions.parameters.values import Kind, Limits, read_value
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
 from jobfac.store import schedules
@@ -36,6 +39,22 @@ def test_patterns_that_may_take_long_are_not_simple(pattern: str) -> None:
 )
 def test_usual_patterns_are_simple(pattern: str) -> None:
     assert is_simple(pattern)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("value", ["1" * 20_000, "1" * 20_000 + "x", "." + "1" * 20_000 + "x", "1m " * 20_000 + "x"])
+def test_a_long_value_is_read_quickly(kind: Kind, value: str) -> None:
+    """A number of 60,000 digits and a letter kept a process from everything else for a minute."""
+    before = time.thread_time()
+    with contextlib.suppress(ValueError):
+        read_value(Limits(kind, choices=("a", "b")), value)
+    assert time.thread_time() - before < 1.0
+
+
+def test_a_long_number_in_a_file_is_read_quickly() -> None:
+    before = time.thread_time()
+    assert read_document("a: " + "1" * 20_000 + "._").value == {"a": "1" * 20_000 + "._"}
+    assert time.thread_time() - before < 1.0
 
 
 @pytest.mark.parametrize("many", [False, True])
