@@ -2,8 +2,9 @@
 
 import contextlib
 import re
+import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import pytest
@@ -17,7 +18,7 @@ from jobfac.definitions.parameters.matching import is_simple
 from jobfac.definitions.parameters.values import Kind, Limits, read_value
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
-from jobfac.store import schedules
+from jobfac.store import runs, schedules
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import ArrivedFile
 from tests.support import database as helpers
@@ -28,7 +29,8 @@ LONG = "a" * 60 + "!"
 
 
 @pytest.mark.parametrize(
-    "pattern", [SLOW, "(a|a)*b", "(a?){40}a{40}b", "a*a*a*a*a*a*a*a*b", r"(?=(a+)+b)a", r"(?<=a)?(a+)+>b"]
+    "pattern",
+    [SLOW, "(a|a)*b", "(a?){40}a{40}b", "a*a*a*a*a*a*a*a*b", r"(?=(a+)+b)a", r"(?<=a)?(a+)+>b", r"(.+)-\1"],
 )
 def test_patterns_that_may_take_long_are_not_simple(pattern: str) -> None:
     assert not is_simple(pattern)
@@ -39,6 +41,37 @@ def test_patterns_that_may_take_long_are_not_simple(pattern: str) -> None:
 )
 def test_usual_patterns_are_simple(pattern: str) -> None:
     assert is_simple(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a*b", r"(.+)-\1"])
+def test_long_texts_are_matched_in_a_process_of_its_own(pattern: str, open_at_matches: list[bool]) -> None:
+    with pytest.raises(ValueError, match=r"must match|within 1 s"):
+        read_value(Limits("text", pattern=pattern), "-" * 200_000 + "x")
+    assert open_at_matches
+
+
+def test_a_step_with_many_texts_that_take_too_long_holds_nobody_for_long(sqlite: Database) -> None:
+    """Each of them had a second, in which the worker that began the jobs claimed nothing."""
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": SLOW}}})
+    texts = ["x", *(f"{LONG}{number}" for number in range(20)), "y"]
+    before = children_time()
+    started = sqlite.transact(runs.start_each, [StartRequest("job", "me", parameters={"p": text}) for text in texts])
+    assert children_time() - before < 1.5 * matching.PROCESSES
+    assert isinstance(started[0], int)
+    assert all("within 1 s" in str(one) for one in started[1:])
+
+
+def test_texts_beside_one_that_takes_too_long_are_matched(sqlite: Database) -> None:
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": SLOW}}})
+    texts = ["v", f"{LONG}v", "w", "v!", "v v"]
+    started = sqlite.transact(runs.start_each, [StartRequest("job", "me", parameters={"p": text}) for text in texts])
+    assert [isinstance(one, int) for one in started] == [True, False, True, False, True]
+
+
+def children_time() -> float:
+    """CPU seconds of the ended processes that this one has started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -92,9 +125,9 @@ def open_at_matches(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> list[b
     found: list[bool] = []
     real = matching._in_a_process
 
-    def play(match: matching.Match) -> tuple[int | None, float]:
+    def play(matches: Sequence[matching.Match]) -> list[int] | None:
         found.append(bool(sqlite.engine.pool.checkedout()))  # type: ignore[attr-defined]
-        return real(match)
+        return real(matches)
 
     monkeypatch.setattr(matching, "_in_a_process", play)
     return found
@@ -122,4 +155,4 @@ def test_files_whose_names_are_matched_start_in_two_transactions(sqlite: Databas
     begun.clear()
     done = sqlite.transact(schedules.start_arrived, watch, files)
     assert (len(done.runs), len(done.refusals), len(begun)) == (3, 1, 2)
-    assert open_at_matches == [False] * 4
+    assert open_at_matches == [False]
