@@ -27,7 +27,7 @@ from typing import NamedTuple
 SECONDS = 1
 """CPU time in seconds for one match, and for all of one process."""
 
-PROCESSES = 5
+PROCESSES = 3
 """How many processes one after the other may match texts with one pattern for a transaction: a step may have thousands
 of texts, and whoever starts its jobs waits."""
 
