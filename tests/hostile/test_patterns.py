@@ -1,16 +1,18 @@
 """A pattern of a parameter cannot freeze a process, whatever value is sent."""
 
 import contextlib
+import json
 import re
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions.document import read_document
 from jobfac.definitions.parameters import matching
@@ -18,11 +20,14 @@ from jobfac.definitions.parameters.matching import is_simple
 from jobfac.definitions.parameters.values import Kind, Limits, read_value
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
+from jobfac.store import jobs as stored_jobs
 from jobfac.store import runs, schedules
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.worker.executions.filling import with_slow_patterns
 from tests.support import database as helpers
 from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 SLOW = r"(\w+\s?)*"
 LONG = "a" * 60 + "!"
@@ -66,6 +71,37 @@ def test_texts_beside_one_that_takes_too_long_are_matched(sqlite: Database) -> N
     texts = ["v", f"{LONG}v", "w", "v!", "v v"]
     started = sqlite.transact(runs.start_each, [StartRequest("job", "me", parameters={"p": text}) for text in texts])
     assert [isinstance(one, int) for one in started] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(("length", "is_slow"), [(10, False), (200_000, True)])
+def test_no_loop_of_a_worker_waits_for_the_match_of_a_long_text(sqlite: Database, length: int, is_slow: bool) -> None:
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": "a*b"}}})
+    starting.start(sqlite, Caller("me"), StartRequest("job", "me", parameters={"p": "a" * length + "b"}))
+    claimed = helpers.Hand(sqlite).take()
+    with sqlite.read() as conn:
+        known = {("job", 1): stored_jobs.find_version(conn, "job", 1)}
+    assert with_slow_patterns([claimed], known) == [claimed] * is_slow
+
+
+def test_runs_of_a_login_whose_values_take_too_long_hold_no_worker_for_long(served: Served) -> None:
+    """T-SQL matches no pattern, so the worker that claims the runs does. Each of them had a second."""
+    served.define("slow", parameters={"p": {"pattern": SLOW}, "q": {"default": "x"}})
+    ids = [served.start("slow", parameters={"p": "x"}, delay="1h") for _ in range(20)]
+    with served.db.begin() as conn:
+        for place, run_id in enumerate(ids):
+            stored = json.dumps({"p": f"{LONG}{place}"} | ({"q": "y"} if place % 2 else {}))
+            change = {"parameters": stored, "state": "queued", "queued_at": run.c.created_at, "ready_at": None}
+            conn.execute(run.update().where(run.c.id == run_id).values(change))
+    before = children_time()
+    with served.worker(slots=20):
+        wait_for(lambda: {one["state"] for one in ended(served)} == {"start_failed"}, "all starts have failed", 60)
+    assert children_time() - before < 2 * 1.5 * matching.PROCESSES
+    assert all("within 1 s" in one["reason"] for one in ended(served))
+
+
+def ended(served: Served) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = served.viewer.get("/v1/runs").json()["items"]
+    return found
 
 
 def children_time() -> float:

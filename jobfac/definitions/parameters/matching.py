@@ -135,6 +135,11 @@ def is_simple(pattern: str) -> bool:
     return len(_CHOICE.findall(_LITERAL.sub("", pattern))) <= 1
 
 
+def is_quick(pattern: str, length: int) -> bool:
+    """Whether texts of this length together, in characters, are matched here, without a process."""
+    return is_simple(pattern) and length <= LONG
+
+
 def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     """Return the first of the texts that does not match the pattern as a whole; None: all match.
 
@@ -142,7 +147,7 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
         TooSlowError: the match takes longer than ``SECONDS``, or no process could be started for it.
         Pending: the match has to be made outside of the transaction first.
     """
-    if is_simple(pattern) and sum(map(len, texts)) <= LONG:
+    if is_quick(pattern, sum(map(len, texts))):
         match = re.compile(pattern).fullmatch
         return next((text for text in texts if not match(text)), None)
     match_ = Match(pattern, tuple(texts))
