@@ -120,6 +120,11 @@ def test_a_long_value_is_read_quickly(kind: Kind, value: str) -> None:
     assert time.thread_time() - before < 1.0
 
 
+def test_a_duration_has_few_parts() -> None:
+    with pytest.raises(ValueError, match="must be a duration such as"):
+        read_value(Limits("duration"), "1m" * 1000)
+
+
 def test_a_long_number_in_a_file_is_read_quickly() -> None:
     before = time.thread_time()
     assert read_document("a: " + "1" * 20_000 + "._").value == {"a": "1" * 20_000 + "._"}
