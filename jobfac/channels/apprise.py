@@ -12,6 +12,10 @@ from jobfac.settings import Settings
 
 TAKES_OUTPUT = False
 
+LONGEST = 8000
+"""Characters of a URL at most. The library takes a time for some that grows with the square of their length, and no
+other thread of the process runs meanwhile."""
+
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
 _library.propagate = False  # its messages may contain the URL, which may hold a secret
@@ -21,7 +25,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     """Send the message as a title and a text.
 
     Raises:
-        DeliveryError: the scheme is not allowed, the URL cannot be used, or the service did not take the message.
+        DeliveryError: the scheme is not allowed, the URL is too long or cannot be used, or the service did not take the
+            message.
     """
     import apprise  # slow to import, and rarely needed
 
@@ -34,6 +39,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         raise DeliveryError(
             f"{scheme}:// is not among the allowed services; add it to apprise_schemes where the scheduler runs"
         )
+    if len(url) > LONGEST:
+        raise DeliveryError(f"this {scheme}:// URL has {len(url):,} characters, and {LONGEST:,} are the most")
     title, text = render.subject(message, settings.templates), render.text(message, settings.templates)
     asset = apprise.AppriseAsset(app_id="jobfac", app_desc="jobfac", app_url="", storage_mode="memory")
     service = apprise.Apprise.instantiate(url, asset=asset)

@@ -29,7 +29,7 @@ MAX_BRACKETS = 500
 
 _PREFIX = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?\.?[0-9]*([eE][-+]?[0-9]+)?", re.ASCII)
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*+)?\.?[0-9]*+([eE][-+]?[0-9]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ sequence waits for a person)."""
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+LONGEST_EMAIL = 320
+"""Characters of an email address. To compose a mail takes a time that grows with the square of their number."""
 
 
 def _read_reference(value: Any) -> str:
@@ -83,6 +85,8 @@ def _read_apprise(value: Any) -> str | Secret:
 
 def _read_email(value: Any) -> str:
     address = read_word(value)
+    if len(address) > LONGEST_EMAIL:
+        raise ValueError(f"must be an address of at most {LONGEST_EMAIL} characters, not of {len(address):,}")
     if not _EMAIL.fullmatch(address):
         raise ValueError(f"must be an address such as ops@example.org, not {shown(address)}")
     return address

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,7 +16,7 @@ from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parameters.uses import Commands, Declarations
-from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
+from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 from jobfac.files.bounded import read_text
@@ -216,7 +217,9 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
         others = _declarations(jobs, known), _commands(jobs, known), followers(jobs, known)
-        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, *others))
+        for job in jobs:
+            found_in = islice(check(job, jobs[job], tree, *others), MOST_PROBLEMS)
+            problems.extend(places[job].problem(one) for one in found_in)
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)

@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 from jobfac.definitions.values import Model, shown, suggestion
 from jobfac.errors import JobfacError, Kind
 
+MOST_PROBLEMS = 100
+"""Problems of one definition that are named. Each takes a search for what its author may have meant."""
+
 Path = tuple[str | int, ...]
 """The keys and list positions that lead from a definition (or a file) to a value."""
 
@@ -65,12 +68,12 @@ def finding(path: Path, message: str) -> Finding:
 def explain(
     error: ValidationError, model: type[Model], body: Any, relatives: Mapping[str, type[Model]]
 ) -> list[Finding]:
-    """Return the findings for a ``body`` that is not a valid ``model``.
+    """Return the first findings for a ``body`` that is not a valid ``model``.
 
     ``relatives``: other models by name, to recognise keys that belong to them.
     """
     findings, suggested = [], set()
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[:MOST_PROBLEMS]:
         if detail["type"] == "too_short" and detail["input"]:
             continue  # pydantic counts only valid entries, and has an error for each of the others
         path = _path(detail, body)

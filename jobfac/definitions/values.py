@@ -35,6 +35,9 @@ UNITS["ms"] = Decimal("0.001")
 LONGEST = 36525 * 86400.0
 """The longest valid duration, in seconds: a hundred years."""
 
+MOST_OF_DURATION = 100
+"""Characters of a duration. To add up a million parts takes seconds."""
+
 _DURATION = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*(?:ms|[wdhms]))+\s*", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[wdhms])", re.ASCII)
 
@@ -60,7 +63,7 @@ def as_float(value: int | float) -> float:
 
 def read_duration(value: Any) -> float:
     """Return the seconds of ``"1h30m"``, ``"500ms"`` or a number of seconds."""
-    if isinstance(value, str) and _DURATION.fullmatch(value):
+    if isinstance(value, str) and len(value) <= MOST_OF_DURATION and _DURATION.fullmatch(value):
         seconds = float(sum(Decimal(number) * UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = as_float(value)

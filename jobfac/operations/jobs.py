@@ -168,28 +168,45 @@ def put(
     except ValueError as error:
         raise d.DefinitionError([d.Problem(f"its id {error}")]) from None
 
+    # Read before the transaction, too, because a large definition takes long; see ``apply``.
+    seen, planned = db.query(lambda conn: (jobs.state(conn), _put(conn, by, job_id, body)), retry_for=by.retry_for)
+
     def work(conn: sa.Connection) -> Written:
         jobs.lock(conn, [job_id])
-        stored = jobs.load_all(conn)
-        old = next((job for job in stored if job.id == job_id), None)
-        hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
+        now = planned if jobs.state(conn) == seen else _put(conn, by, job_id, body)
         # A new job would take over the runs and versions of a deleted one with its id.
-        former = jobs.last_body(conn, job_id) if old is None and by.categories is not None else None
-        taken = job_id.lower() in hidden or (former is not None and not by.sees(former.get("category")))
-        # Jobs that a limited key cannot see do not exist for its sequences either.
-        known = {job.id: job.body for job in stored if by.sees(job.category)}
-        visible = None if taken else old
-        definition = d.from_data({"jobs": {job_id: _with_enabled(body, visible)}}, known=known).jobs[job_id]
-        if not by.sees(definition.category):
+        former = jobs.last_body(conn, job_id) if now.old is None and by.categories is not None else None
+        taken = now.taken or (former is not None and not by.sees(former.get("category")))
+        if not by.sees(now.definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         # Checked after the definition: a condition counts only for a request that is valid without it.
-        _match(if_match, visible, job_id, if_absent)
+        _match(if_match, None if taken else now.old, job_id, if_absent)
         if taken:  # checked last, so that what creates no job tells no more than of an id that does not exist
             raise Forbidden(f"The key '{by.name}' may not define a job with the id '{job_id}'; choose another id.")
-        schedules.put(conn, job_id, definition, by.name)
-        return Written(visible_job(conn, by, job_id), old is None)
+        schedules.put(conn, job_id, now.definition, by.name)
+        return Written(visible_job(conn, by, job_id), now.old is None)
 
     return transact(db, by, work)
+
+
+class _Put(NamedTuple):
+    """A definition to put. ``old``: the job with its id; ``taken``: the caller may not see a job with that id."""
+
+    definition: d.AnyJob
+    old: jobs.Stored | None
+    taken: bool
+
+
+def _put(conn: sa.Connection, by: Caller, job_id: str, body: Mapping[str, Any]) -> _Put:
+    stored = jobs.load_all(conn)
+    old = next((job for job in stored if job.id == job_id), None)
+    hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
+    taken = job_id.lower() in hidden
+    # Jobs that a limited key cannot see do not exist for its sequences either.
+    known = {job.id: job.body for job in stored if by.sees(job.category)}
+    visible = None if taken else old
+    definition = d.from_data({"jobs": {job_id: _with_enabled(body, visible)}}, known=known).jobs[job_id]
+    return _Put(definition, old, taken)
 
 
 def _with_enabled(body: Mapping[str, Any], old: jobs.Stored | None) -> dict[str, Any]:

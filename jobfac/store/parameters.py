@@ -148,7 +148,10 @@ def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:
 
 
 def _read(text: str | None) -> Values:
-    found: Values = read_json(text) if text else {}
+    try:
+        found: Values = read_json(text) if text else {}
+    except ValueError as error:  # a login may have stored it
+        raise DefinitionError([Problem(f"parameters cannot be read: {error}", "parameters")]) from None
     return found
 
 
@@ -178,10 +181,10 @@ def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
     The caller has locked the run. Values that do not fit are left as they are: the start of the run refuses them.
     """
     declared = definition.parameters
-    if not declared or declared.keys() <= row.given.keys():
-        return row
-    previous = previous_success(conn, row.job) if needs_previous(declared, row.given) else None
     try:
+        if not declared or declared.keys() <= row.given.keys():
+            return row
+        previous = previous_success(conn, row.job) if needs_previous(declared, row.given) else None
         shown, secret = split(declared, values_of(row, definition, previous))
     except DefinitionError:
         return row

@@ -8,6 +8,7 @@ that default.
 
 import functools
 import json
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -191,15 +192,32 @@ _ESCAPES = re.compile(
 """In JSON: an escaped backslash, a character as two escapes, and half of a character as one."""
 
 
+LONGEST_NUMBER = 4000
+"""Digits of a whole number at most; Python reads 4,300."""
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else digits
+
+
+def _fraction(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
+
+
+_decoder = json.JSONDecoder(strict=False, parse_int=_whole, parse_float=_fraction)
+
+
 def read_json(text: str) -> Any:
     """Return the value of JSON that a column holds.
 
-    A login may have stored an escape that is half of a character (a lone surrogate). It becomes U+FFFD, because no
-    answer and no other column could hold it.
+    A login may have stored what the database takes for JSON, and no answer and no other column could hold. An escape
+    that is half of a character (a lone surrogate) becomes U+FFFD, a number of very many digits or beyond all floats a
+    text.
     """
     if "\\u" in text:
         text = _ESCAPES.sub(lambda found: r"\ufffd" if len(found[0]) == 6 else found[0], text)
-    return json.loads(text)
+    return _decoder.decode(text)
 
 
 def _decoded(value: Any) -> Any:

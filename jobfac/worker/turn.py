@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError, Usual
+from jobfac.definitions.parameters.matching import Match, Pending
 from jobfac.errors import Unreachable
 from jobfac.states import TO_ACKNOWLEDGE, RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
@@ -166,19 +167,31 @@ class Turn:
             if others := [one for one in taken if one.key in live and one.key not in again]:
                 finished += self._give_back(conn, others)
                 unowned += [one.key for one in others]
+        claimed = self._completed(conn, claimed)
+        schedules.pause_failing(conn, finished)
+        failpoint("claimed_uncommitted")
+        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+
+    def _completed(self, conn: sa.Connection, claimed: list[Claimed]) -> list[Claimed]:
+        """Return the claimed runs with the values that their starts left out."""
         if len(self.definitions) > KNOWN:
             self.definitions.clear()
+        pending: list[Match] = []
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.find_version(conn, *key)
             if isinstance(definition := self.definitions[key], DefinitionError):
                 continue  # its start fails
-            row = parameters.complete(conn, parameters.row_of(one), definition)
+            try:
+                row = parameters.complete(conn, parameters.row_of(one), definition)
+            except Pending as error:
+                pending += error.matches
+                continue
             claimed[place] = one._replace(parameters=row.parameters, sensitive=row.sensitive)
-        schedules.pause_failing(conn, finished)
-        failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+        if pending:  # all at once, so that the turn is repeated once and not for each run
+            raise Pending(*pending)
+        return claimed
 
     def _failure_locks(self, conn: sa.Connection) -> set[str]:
         """Return the named locks that ``pause_failing`` needs, as far as the cached definitions tell."""

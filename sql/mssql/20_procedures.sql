@@ -294,6 +294,9 @@ BEGIN
     EXEC jobfac.check_reason @reason = @reason;
     EXEC jobfac.check_by @by = @by;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    -- The programs cannot show the last day in every time zone.
+    IF @until > '9999-12-30'
+        SET @until = '9999-12-30';
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;

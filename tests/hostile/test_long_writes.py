@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -75,6 +76,58 @@ def test_large_changes_of_definitions_are_prepared_before_their_transaction(sqli
     assert found[0] < 0.4
     with sqlite.read() as conn:
         assert conn.exec_driver_sql("SELECT count(*) FROM schedule").scalar() == 0
+
+
+def test_a_definition_is_read_before_its_transaction(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one takes seconds."""
+    writing, while_read = [False], []
+    begin, read = sqlite.begin, d.from_data
+
+    @contextmanager
+    def noted() -> Iterator[sa.Connection]:
+        with begin() as conn:
+            writing[0] = True
+            yield conn
+        writing[0] = False
+
+    def reading(*arguments: Any, **named: Any) -> d.Definitions:
+        while_read.append(writing[0])
+        return read(*arguments, **named)
+
+    monkeypatch.setattr(sqlite, "begin", noted)
+    monkeypatch.setattr(d, "from_data", reading)
+    assert jobs.put(sqlite, ME, "job", {"command": ["true"]}).created
+    assert not jobs.put(sqlite, ME, "job", {"command": ["false"]}).created
+    assert while_read == [False, False]
+
+
+NAMES = [f"branch_name_{number}" for number in range(10_000)]
+
+
+def test_many_unknown_names_take_little_time(sqlite: Database) -> None:
+    """A start looked for what each of them may have meant, in its transaction, for as long as the caller liked."""
+    helpers.define(sqlite, job={"parameters": {f"branch_name_x{number}": {} for number in range(50)}})
+    before = time.process_time()
+    with pytest.raises(d.DefinitionError, match="did you mean") as caught:
+        starting.start(sqlite, ME, StartRequest("job", "me", parameters=dict.fromkeys(NAMES, "x")))
+    assert (len(caught.value.problems), time.process_time() - before < 2.0) == (100, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"command": ["true"], **dict.fromkeys(NAMES, 1)},
+        {"steps": [{"name": name, "jobs": [name]} for name in NAMES]},
+        {"command": ["true"], "environment": dict.fromkeys(NAMES, "${parameters.branch_name}")},
+    ],
+    ids=["keys", "jobs", "placeholders"],
+)
+def test_many_mistakes_in_a_definition_take_little_time(sqlite: Database, body: dict[str, object]) -> None:
+    helpers.define(sqlite, **{f"branch_name_x{number}": {} for number in range(50)})
+    before = time.process_time()
+    with pytest.raises(d.DefinitionError) as caught:
+        jobs.put(sqlite, ME, "wrong", body)
+    assert (len(caught.value.problems), time.process_time() - before < 2.0) == (100, True)
 
 
 def test_many_starts_may_be_repeated_with_their_key(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

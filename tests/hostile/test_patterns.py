@@ -1,31 +1,41 @@
 """A pattern of a parameter cannot freeze a process, whatever value is sent."""
 
+import contextlib
+import json
 import re
+import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
+from jobfac.definitions.document import read_document
 from jobfac.definitions.parameters import matching
 from jobfac.definitions.parameters.matching import is_simple
-from jobfac.definitions.parameters.values import Limits, read_value
+from jobfac.definitions.parameters.values import Kind, Limits, read_value
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
-from jobfac.store import schedules
+from jobfac.store import jobs as stored_jobs
+from jobfac.store import runs, schedules
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.worker.executions.filling import with_slow_patterns
 from tests.support import database as helpers
 from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 SLOW = r"(\w+\s?)*"
 LONG = "a" * 60 + "!"
 
 
 @pytest.mark.parametrize(
-    "pattern", [SLOW, "(a|a)*b", "(a?){40}a{40}b", "a*a*a*a*a*a*a*a*b", r"(?=(a+)+b)a", r"(?<=a)?(a+)+>b"]
+    "pattern",
+    [SLOW, "(a|a)*b", "(a?){40}a{40}b", "a*a*a*a*a*a*a*a*b", r"(?=(a+)+b)a", r"(?<=a)?(a+)+>b", r"(.+)-\1"],
 )
 def test_patterns_that_may_take_long_are_not_simple(pattern: str) -> None:
     assert not is_simple(pattern)
@@ -36,6 +46,89 @@ def test_patterns_that_may_take_long_are_not_simple(pattern: str) -> None:
 )
 def test_usual_patterns_are_simple(pattern: str) -> None:
     assert is_simple(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a*b", r"(.+)-\1"])
+def test_long_texts_are_matched_in_a_process_of_its_own(pattern: str, open_at_matches: list[bool]) -> None:
+    with pytest.raises(ValueError, match=r"must match|within 1 s"):
+        read_value(Limits("text", pattern=pattern), "-" * 200_000 + "x")
+    assert open_at_matches
+
+
+def test_a_step_with_many_texts_that_take_too_long_holds_nobody_for_long(sqlite: Database) -> None:
+    """Each of them had a second, in which the worker that began the jobs claimed nothing."""
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": SLOW}}})
+    texts = ["x", *(f"{LONG}{number}" for number in range(20)), "y"]
+    before = children_time()
+    started = sqlite.transact(runs.start_each, [StartRequest("job", "me", parameters={"p": text}) for text in texts])
+    assert children_time() - before < 1.5 * matching.PROCESSES
+    assert isinstance(started[0], int)
+    assert all("within 1 s" in str(one) for one in started[1:])
+
+
+def test_texts_beside_one_that_takes_too_long_are_matched(sqlite: Database) -> None:
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": SLOW}}})
+    texts = ["v", f"{LONG}v", "w", "v!", "v v"]
+    started = sqlite.transact(runs.start_each, [StartRequest("job", "me", parameters={"p": text}) for text in texts])
+    assert [isinstance(one, int) for one in started] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(("length", "is_slow"), [(10, False), (200_000, True)])
+def test_no_loop_of_a_worker_waits_for_the_match_of_a_long_text(sqlite: Database, length: int, is_slow: bool) -> None:
+    helpers.define(sqlite, job={"parameters": {"p": {"pattern": "a*b"}}})
+    starting.start(sqlite, Caller("me"), StartRequest("job", "me", parameters={"p": "a" * length + "b"}))
+    claimed = helpers.Hand(sqlite).take()
+    with sqlite.read() as conn:
+        known = {("job", 1): stored_jobs.find_version(conn, "job", 1)}
+    assert with_slow_patterns([claimed], known) == [claimed] * is_slow
+
+
+def test_runs_of_a_login_whose_values_take_too_long_hold_no_worker_for_long(served: Served) -> None:
+    """T-SQL matches no pattern, so the worker that claims the runs does. Each of them had a second."""
+    served.define("slow", parameters={"p": {"pattern": SLOW}, "q": {"default": "x"}})
+    ids = [served.start("slow", parameters={"p": "x"}, delay="1h") for _ in range(20)]
+    with served.db.begin() as conn:
+        for place, run_id in enumerate(ids):
+            stored = json.dumps({"p": f"{LONG}{place}"} | ({"q": "y"} if place % 2 else {}))
+            change = {"parameters": stored, "state": "queued", "queued_at": run.c.created_at, "ready_at": None}
+            conn.execute(run.update().where(run.c.id == run_id).values(change))
+    before = children_time()
+    with served.worker(slots=20):
+        wait_for(lambda: {one["state"] for one in ended(served)} == {"start_failed"}, "all starts have failed", 60)
+    assert children_time() - before < 2 * 1.5 * matching.PROCESSES
+    assert all("within 1 s" in one["reason"] for one in ended(served))
+
+
+def ended(served: Served) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = served.viewer.get("/v1/runs").json()["items"]
+    return found
+
+
+def children_time() -> float:
+    """CPU seconds of the ended processes that this one has started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("value", ["1" * 20_000, "1" * 20_000 + "x", "." + "1" * 20_000 + "x", "1m " * 20_000 + "x"])
+def test_a_long_value_is_read_quickly(kind: Kind, value: str) -> None:
+    """A number of 60,000 digits and a letter kept a process from everything else for a minute."""
+    before = time.thread_time()
+    with contextlib.suppress(ValueError):
+        read_value(Limits(kind, choices=("a", "b")), value)
+    assert time.thread_time() - before < 1.0
+
+
+def test_a_duration_has_few_parts() -> None:
+    with pytest.raises(ValueError, match="must be a duration such as"):
+        read_value(Limits("duration"), "1m" * 1000)
+
+
+def test_a_long_number_in_a_file_is_read_quickly() -> None:
+    before = time.thread_time()
+    assert read_document("a: " + "1" * 20_000 + "._").value == {"a": "1" * 20_000 + "._"}
+    assert time.thread_time() - before < 1.0
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -73,9 +166,9 @@ def open_at_matches(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> list[b
     found: list[bool] = []
     real = matching._in_a_process
 
-    def play(match: matching.Match) -> tuple[int | None, float]:
+    def play(matches: Sequence[matching.Match]) -> list[int] | None:
         found.append(bool(sqlite.engine.pool.checkedout()))  # type: ignore[attr-defined]
-        return real(match)
+        return real(matches)
 
     monkeypatch.setattr(matching, "_in_a_process", play)
     return found
@@ -103,4 +196,4 @@ def test_files_whose_names_are_matched_start_in_two_transactions(sqlite: Databas
     begun.clear()
     done = sqlite.transact(schedules.start_arrived, watch, files)
     assert (len(done.runs), len(done.refusals), len(begun)) == (3, 1, 2)
-    assert open_at_matches == [False] * 4
+    assert open_at_matches == [False]

@@ -47,6 +47,22 @@ def test_a_number_that_is_too_large_fails_the_step_and_nothing_else(db: Database
     assert "must be a number" in get(db, run_id)["reason"]
 
 
+@pytest.mark.parametrize(
+    "value", ["1" * 5000, "[" + "1" * 5000 + "]", "1e999", '"a\nb"'], ids=["long", "inside", "big", "line"]
+)
+def test_json_that_only_the_database_reads_ends_its_run_at_most(served: Served, value: str) -> None:
+    """T-SQL takes such values of parameters. They ended each worker that claimed the run."""
+    served.define("job", parameters={"p": {}, "q": {"many": True}})
+    run_id = served.start("job", delay="1h")
+    served.start("job", delay="1h")
+    with served.db.begin() as conn:
+        stored = f'{{"{"q" if value.startswith("[") else "p"}": {value}}}'
+        conn.execute(run.update().where(run.c.id == run_id).values(parameters=stored))
+        conn.execute(run.update().values(state="queued", queued_at=run.c.created_at, ready_at=None))
+    with served.worker():
+        wait_for(lambda: _states(served, "job") == ["succeeded"] * 2, "both runs have ended")
+
+
 def test_an_unknown_fault_of_one_start_stops_no_other(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault is simulated: none is known."""
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 SECONDS = 1
-"""CPU time in seconds for one match."""
+"""CPU time in seconds for one match, and for all of one process."""
+
+PROCESSES = 3
+"""How many processes one after the other may match texts with one pattern for a transaction: a step may have thousands
+of texts, and whoever starts its jobs waits."""
+
+LONG = 100_000
+"""Characters beyond which even a simple pattern is matched in a process of its own."""
 
 WALL = 30.0
 """Seconds to wait for the process on a machine that is busy."""
@@ -35,18 +43,20 @@ REMEMBERED = 10_000
 SLOW_FOR, FAILED_FOR = 600.0, 5.0
 """Seconds for which to remember a match that took too long, and one that this machine could not make."""
 
-_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?P<\w+>|(?<!\))\{\d+\}", re.DOTALL)
+_LITERAL = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?P<\w+>|(?<!\))\{\d+\}", re.DOTALL)
 """What contains no choice: escapes, classes, the beginnings of groups, and a character repeated a fixed number of
-times. A repeated group counts as a choice, because it multiplies those in it."""
+times. A repeated group counts as a choice, because it multiplies those in it, and so does what repeats the text of a
+group."""
 
-_CHOICE = re.compile(r"[*+?|{]")
+_CHOICE = re.compile(r"[*+?|{]|\\[1-9]")
 
 _PROGRAM = f"""
 import json, re, resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS} + 1))
-pattern, texts = json.load(sys.stdin)
+pattern, lists = json.load(sys.stdin)
 match = re.compile(pattern).fullmatch
-print(next((at for at, text in enumerate(texts) if not match(text)), -1))
+for texts in lists:
+    print(next((at for at, text in enumerate(texts) if not match(text)), -1), flush=True)
 """
 
 
@@ -74,9 +84,9 @@ class Pending(Exception):
 
     def resolve(self) -> None:
         """Make the matches, so that the transaction finds their results when it is repeated."""
-        for one in self.matches:
-            if _results.get(one) is None:
-                _results.add(one, *_in_a_process(one))
+        unknown = [one for one in dict.fromkeys(self.matches) if _results.get(one) is None]
+        for pattern in dict.fromkeys(one.pattern for one in unknown):
+            _make([one for one in unknown if one.pattern == pattern])
 
 
 _in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
@@ -125,6 +135,11 @@ def is_simple(pattern: str) -> bool:
     return len(_CHOICE.findall(_LITERAL.sub("", pattern))) <= 1
 
 
+def is_quick(pattern: str, length: int) -> bool:
+    """Whether texts of this length together, in characters, are matched here, without a process."""
+    return is_simple(pattern) and length <= LONG
+
+
 def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     """Return the first of the texts that does not match the pattern as a whole; None: all match.
 
@@ -132,7 +147,7 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
         TooSlowError: the match takes longer than ``SECONDS``, or no process could be started for it.
         Pending: the match has to be made outside of the transaction first.
     """
-    if is_simple(pattern):
+    if is_quick(pattern, sum(map(len, texts))):
         match = re.compile(pattern).fullmatch
         return next((text for text in texts if not match(text)), None)
     match_ = Match(pattern, tuple(texts))
@@ -140,22 +155,39 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     if known is None:
         if _in_transaction.get():
             raise Pending(match_)
-        made = _in_a_process(match_)
-        _results.add(match_, *made)
-        known = made[:1]
-    if known[0] is None:
+        _make([match_])
+        known = _results.get(match_)
+    if known is None or known[0] is None:
         raise TooSlowError
     return None if known[0] < 0 else texts[known[0]]
 
 
-def _in_a_process(match: Match) -> tuple[int | None, float]:
-    """Return the result of a match, and the seconds for which it may be remembered."""
+def _make(matches: Sequence[Match]) -> None:
+    """Make matches with the same pattern, and remember their results. Those that exceed the time count as too slow."""
+    left = list(matches)
+    for _ in range(PROCESSES):
+        if not left:
+            return
+        made = _in_a_process(left)
+        if made is None:
+            break
+        for one, result in zip(left, made, strict=False):
+            _results.add(one, result, math.inf)
+        if not made:  # the first one took all of the time
+            _results.add(left[0], None, SLOW_FOR)
+        left = left[max(1, len(made)) :]
+    for one in left:
+        _results.add(one, None, SLOW_FOR if made is not None else FAILED_FOR)
+
+
+def _in_a_process(matches: Sequence[Match]) -> list[int] | None:
+    """Return the results of the first of these matches: as many as are made in time; None: the process has failed."""
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
-    given = json.dumps(match).encode()
+    given = json.dumps([matches[0].pattern, [one.texts for one in matches]]).encode()
     try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=WALL, check=True, env={}, cwd="/")
-        return int(done.stdout), math.inf
-    except subprocess.CalledProcessError:  # the kernel has killed it
-        return None, SLOW_FOR
+        done = subprocess.run(command, input=given, capture_output=True, timeout=WALL, check=False, env={}, cwd="/")
+        if done.returncode in (0, -signal.SIGXCPU, -signal.SIGKILL):
+            return [int(line) for line in done.stdout.splitlines()]
     except (OSError, ValueError, subprocess.SubprocessError):
-        return None, FAILED_FOR
+        pass
+    return None

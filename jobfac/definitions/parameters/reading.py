@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from jobfac.definitions.parameters.model import Parameter, fill_value
 from jobfac.definitions.parameters.placeholders import SAMPLE, Context, Placeholder, UnresolvedError, resolve
 from jobfac.definitions.parameters.values import Typed, Value, typed
-from jobfac.definitions.problems import DefinitionError, Problem
+from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Problem
 from jobfac.definitions.values import suggestion
 
 Values = dict[str, Value | None]
@@ -35,9 +36,10 @@ def read_parameters(job: str, declared: Mapping[str, Parameter], given: Mapping[
         given: values as a person or a program gives them. None stands for a value that is not given.
 
     Raises:
-        DefinitionError: with one sentence for each mistake.
+        DefinitionError: with one sentence for each mistake, of unknown names for the first ones.
     """
-    problems = [_unknown(job, name, declared) for name in given if name not in declared]
+    unknown = islice((name for name in given if name not in declared), MOST_PROBLEMS)
+    problems = [_unknown(job, name, declared) for name in unknown]
     values: Values = {}
     for name, parameter in declared.items():
         try:

@@ -16,7 +16,7 @@ MOST_ATTEMPTS = 1000
 PROGRAMS = ("cmdexec", "powershell", "ssis")
 _TIMES = re.compile(r"\$\((?:ESCAPE_\w+\()?(?:DATE|TIME|STRTDT|STRTTM)\)+", re.IGNORECASE)
 _ANY_TOKEN = re.compile(r"\$\([^()]*(?:\([^()]*\))?\)")
-_QUOTED = re.compile(r"'[^']*+'|--[^\n]*+|/\*.*?\*/|\[[^\]]*+\]", re.DOTALL)
+_QUOTED = re.compile(r"'[^']*+(?:'|\Z)|--[^\n]*+|/\*.*?(?:\*/|\Z)|\[[^\]]*+(?:\]|\Z)", re.DOTALL)
 _SHELL = re.compile(r"[|<>&]|%[^%\s]+%")
 
 

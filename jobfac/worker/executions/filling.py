@@ -1,6 +1,5 @@
 """Puts the values of a run into the texts of its definition: each value stays inside its own argument."""
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from jobfac.definitions.parameters import (
     split,
     variable,
 )
-from jobfac.definitions.parameters.matching import is_simple
+from jobfac.definitions.parameters.matching import Match, Pending, inside_transaction, is_quick
 from jobfac.definitions.parameters.uses import job_texts
 from jobfac.programs import StartError
 from jobfac.programs.masking import Mask
@@ -66,7 +65,8 @@ def with_slow_patterns(claims: Iterable[Claimed], definitions: Definitions) -> l
         one
         for one in claims
         if any(
-            parameter.pattern is not None and not is_simple(parameter.pattern)
+            parameter.pattern is not None
+            and not is_quick(parameter.pattern, len(one.parameters or "") + len(one.sensitive or ""))
             for parameter in getattr(definitions[one.job, one.job_version], "parameters", {}).values()
         )
     ]
@@ -77,11 +77,23 @@ def match_patterns(claims: Iterable[Claimed], definitions: Definitions) -> None:
 
     A match may take a second, for which the worker's loop must not wait. Its result is remembered.
     """
-    for claimed in claims:
-        definition = definitions[claimed.job, claimed.job_version]
+    claims = list(claims)
+    # Again for those with several patterns.
+    while matches := [match for one in claims for match in _unknown_matches(one, definitions)]:
+        Pending(*matches).resolve()
+
+
+def _unknown_matches(claimed: Claimed, definitions: Definitions) -> tuple[Match, ...]:
+    definition = definitions[claimed.job, claimed.job_version]
+    try:
         if not isinstance(definition, DefinitionError):
-            with contextlib.suppress(DefinitionError, UnresolvedError):  # the start reports it
+            with inside_transaction():
                 parameters.values_of(parameters.row_of(claimed), definition)
+    except Pending as error:
+        return error.matches
+    except (DefinitionError, UnresolvedError):  # the start reports it
+        pass
+    return ()
 
 
 def _filled(job: Job, context: Context) -> Job:

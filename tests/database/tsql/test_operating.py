@@ -1,5 +1,7 @@
 """The procedures of operating: hold, release and add_note do what the program does, through both drivers."""
 
+from zoneinfo import ZoneInfo
+
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
@@ -58,6 +60,15 @@ def test_a_release_wakes_the_schedules_that_were_put_off(db: Database) -> None:
     with db.read() as conn:
         found = conn.execute(sa.select(schedule)).one()
     assert found.fire_at == found.next_due_at
+
+
+def test_a_hold_for_ever_can_be_shown_in_every_time_zone(db: Database) -> None:
+    """`jobfac holds` ended with a traceback east of Greenwich."""
+    define(db, a={})
+    execute(db, "hold", job="a", reason="r", until="9999-12-31 23:59:59")
+    (placed,) = db.query(reading.active)
+    assert placed.until is not None
+    assert placed.until.astimezone(ZoneInfo("Pacific/Kiritimati")).year == 9999
 
 
 def test_what_cannot_be_held_is_refused(db: Database) -> None:

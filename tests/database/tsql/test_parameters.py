@@ -42,6 +42,15 @@ def test_what_t_sql_cannot_check_the_worker_refuses(db: Database) -> None:
     assert row(db, run_id)["state"] == "running"  # its start fails with the sentence of the check
 
 
+def test_a_number_of_more_digits_than_python_reads_is_a_text(db: Database) -> None:
+    """It ended every worker that claimed the run."""
+    define(db, load={"parameters": {"code": {}}, "command": ["x"]})
+    run_id = int(execute(db, "start_job", job="load", parameters='{"code": ' + "1" * 5000 + "}"))
+    take(Hand(db))
+    with db.read() as conn:
+        assert runs.get(conn, run_id).parameters == {"code": "1" * 5000}
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,3 +72,12 @@ def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None
         named = f"{url}?%54emplate={place}"
         assert "names a file to read" in failure({"apprise": named})
         assert apprise.reads_files(library.Apprise.instantiate(named))
+
+
+@APPRISE
+def test_a_url_that_takes_long_to_read_is_refused() -> None:
+    """The library took 37 s for 100,000 blanks in a phone number, in which the scheduler did nothing else."""
+    before = time.thread_time()
+    why = failure({"apprise": "signal://host/" + "%20" * 60_000 + "x"})
+    assert why == "this signal:// URL has 180,015 characters, and 8,000 are the most"
+    assert time.thread_time() - before < 1.0

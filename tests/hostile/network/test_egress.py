@@ -188,6 +188,14 @@ def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None
     assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 409
 
 
+def test_the_address_of_a_recipient_is_short(served: Served) -> None:
+    """Of four million characters, the mail took a day to compose, and one of the notifier's threads."""
+    served.define("a")
+    entry = {"on": ["failed"], "to": {"email": '"("' * 1000 + "@example.org"}}
+    answer = served.operator.post("/v1/jobs/a/runs", json={"notify": [entry]})
+    assert (answer.status_code, "at most 320 characters, not of 3,012" in answer.json()["detail"]) == (422, True)
+
+
 @pytest.fixture
 def dripping() -> Iterator[int]:
     """The port of a server that sends a byte of a header every 50 ms and never comes to an end."""

@@ -3,6 +3,8 @@
 import time
 import tracemalloc
 
+import pytest
+
 from jobfac.cli.commands.importing.crontab import free_name
 from jobfac.importers.agent import Converter, Options, read_scripts
 
@@ -16,6 +18,15 @@ def test_a_job_of_agent_with_thousands_of_steps_is_read_in_seconds() -> None:
     assert time.process_time() - began < 4, "it took 10 s when each step looked at all others, and takes 1 s"
     assert len(defined.bodies) == 4001
     assert {"J", "J.s", "J.s-2", "J.s-4000"} <= defined.bodies.keys()
+
+
+@pytest.mark.parametrize("mark", ["[a", "/*"])
+def test_a_step_with_many_marks_that_nothing_ends_is_read_in_seconds(mark: str) -> None:
+    step = f"EXEC msdb.dbo.sp_add_jobstep @job_name=N'J', @step_name=N's', @command=N'{mark * 200_000}'"
+    found = read_scripts(iter([("x.sql", f"EXEC msdb.dbo.sp_add_job @job_name=N'J'\n{step}".encode())]))
+    began = time.process_time()
+    Converter(found, Options("UTC", "env:X")).convert()
+    assert time.process_time() - began < 1.5
 
 
 def test_a_variable_that_doubles_does_not_fill_the_memory() -> None:
