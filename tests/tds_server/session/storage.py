@@ -93,7 +93,8 @@ class Storage:
                 if saves:
                     self.connection.execute(f'RELEASE SAVEPOINT "{STATEMENT}"')
         except psycopg.Error as error:
-            if isinstance(error, pg.DeadlockDetected | pg.SerializationFailure):
+            if isinstance(error, pg.DeadlockDetected | pg.SerializationFailure) and not survived:
+                self._begun = True  # perhaps with this statement
                 self.rollback()
             elif saves:
                 self.connection.execute(f'ROLLBACK TO SAVEPOINT "{STATEMENT}"; RELEASE SAVEPOINT "{STATEMENT}"')
@@ -189,7 +190,10 @@ class Storage:
             self.lock_timeout = milliseconds
 
     def lock(self, resource: str, shared: bool, whole_session: bool, milliseconds: int) -> int:
-        """Take an application lock. Returns 0: granted; -1: timed out; -3: deadlock victim."""
+        """Take an application lock. Returns 0: granted; -1: timed out; -3: deadlock victim.
+
+        Neither ends the transaction. Source: Microsoft, "sp_getapplock".
+        """
         if not self.depth and not whole_session:
             return -999
         usual = self.lock_timeout
