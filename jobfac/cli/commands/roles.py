@@ -148,14 +148,15 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
-        _begin(threads)
-        note(f"The factory is up: {roles[1].link(caller())}")
         try:
+            _begin(threads)
+            with suppress(OSError):  # nobody can read it: a full disk, or a terminal that is gone
+                note(f"The factory is up: {roles[1].link(caller())}")
             run_in_thread(worker_role.run)
         finally:
             for role in roles:
                 role.stop()
-            for thread in threads:
+            for thread in (one for one in threads if one.ident is not None):
                 thread.join()
         if failures:
             raise failures[0]

@@ -2,6 +2,9 @@
 
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 
@@ -30,6 +33,21 @@ def test_up_creates_the_schema_serves_the_api_executes_runs_and_stops_on_term(sq
     up.send_signal(signal.SIGTERM)
     assert up.wait(20) == 0
     assert [row["state"] for row in fleet.factory.json("workers", "list", "--all")] == ["stopped"]
+
+
+def test_up_works_and_ends_where_nobody_can_read_what_it_says(sqlite_fleet: Fleet) -> None:
+    """A log on a full disk, as a terminal that is gone."""
+    command = [sys.executable, "-m", "jobfac", "up", "--name", "w1", "--port", "0"]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, env=sqlite_fleet.factory.environment, stdout=full, stderr=full) as up,
+    ):
+        try:
+            wait_for(lambda: sqlite_fleet.factory.is_registered("w1", up.pid), "the worker is registered")
+            up.terminate()
+            assert up.wait(20) == 0
+        finally:
+            up.kill()
 
 
 def answers(url: str) -> bool:
