@@ -10,7 +10,6 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
-from jobfac.cli.rendering.printing import note
 from jobfac.cli.signals import on_signal, run_in_thread
 from jobfac.control_characters import check_name
 from jobfac.errors import DatabaseDamaged
@@ -150,8 +149,7 @@ def up(
         on_signal(_drain_on_signal(worker_role, loaded))
         try:
             _begin(threads)
-            with suppress(OSError):  # nobody can read it: a full disk, or a terminal that is gone
-                note(f"The factory is up: {roles[1].link(caller())}")
+            _say(f"The factory is up: {roles[1].link(caller())}")
             run_in_thread(worker_role.run)
         finally:
             for role in roles:
@@ -201,14 +199,8 @@ def stop_sentence(running: int, limit: float, first: bool) -> str:
 
 
 def _announce(sentence: str, loaded: "Settings") -> None:
-    """Write a line in the form of the log to standard error, unless nobody reads it.
-
-    Runs in a signal handler, which may have interrupted a write to a buffer, so it writes to the descriptor. A main
-    thread that waited for a reader here would never end.
-    """
+    """Write a line in the form of the log to standard error, unless nobody reads it. Runs in a signal handler."""
     import json
-    import os
-    import select
     import sys
     from datetime import UTC, datetime
 
@@ -217,9 +209,21 @@ def _announce(sentence: str, loaded: "Settings") -> None:
         sentence = json.dumps(
             {"timestamp": now, "level": "info", "event": sentence, "action": "stop_requested"}, ensure_ascii=False
         )
+    _say(sentence)
+
+
+def _say(sentence: str) -> None:
+    """Write a line to standard error, unless nobody reads it.
+
+    A signal handler, which calls this, may have interrupted a write to a buffer, so it writes to the descriptor. A main
+    thread that waited for a reader here would never end.
+    """
+    import os
+    import select
+
     poll = select.poll()
     poll.register(2, select.POLLOUT)
-    with suppress(OSError):  # the reader has closed the pipe
+    with suppress(OSError):  # the reader has closed the pipe, the terminal is gone, or the disk of the log is full
         if poll.poll(0):
             os.write(2, f"{sentence}\n".encode())
 
