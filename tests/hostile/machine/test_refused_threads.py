@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobfac import threads
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.definitions.execution.output import Destination, Output
@@ -32,20 +33,41 @@ from tests.support.outbox import on
 Refuse = Callable[[bool], None]
 
 
-@pytest.fixture
-def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Make every start of a thread fail as it does on such a machine, until it is called with False."""
+@pytest.fixture(params=["refused", "without memory"])
+def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Make every start of a thread fail as it does on such a machine, until it is called with False.
 
-    def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    A thread without memory ends before it begins, and nobody is told.
+    """
+
+    def refused(*arguments: object) -> None:
+        if request.param == "refused":
+            raise RuntimeError("can't start new thread")
 
     def switch(is_on: bool) -> None:
         if is_on:
-            monkeypatch.setattr(threading.Thread, "start", refused)
+            monkeypatch.setattr(threads, "start_new_thread", refused)
+            monkeypatch.setattr(threads, "BEGINS", 0.01)
+            if request.param == "refused":
+                monkeypatch.setattr(threading.Thread, "start", refused)
         else:
             monkeypatch.undo()
 
     return switch
+
+
+def test_a_thread_that_begins_after_it_was_given_up_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+    done: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "start_new_thread", lambda run, arguments: late.append(run))
+        patch.setattr(threads, "BEGINS", 0.01)
+        with pytest.raises(RuntimeError, match="has not begun"):
+            threads.begin(done.append, 1)
+    late[0]()
+    assert done == []
+    threads.begin(done.append, 2)
+    wait_for(lambda: done == [2], "a thread begins again")
 
 
 def test_notifications_are_sent_when_there_are_threads_again(db: Database, settings: Settings, refuse: Refuse) -> None:
