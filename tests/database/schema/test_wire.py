@@ -156,7 +156,7 @@ def test_maintenance_sends_the_same_statements_however_many_rows_it_changes(db: 
 def test_a_server_that_answers_nothing_after_the_login_is_given_up(
     db: Database, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command would wait for ever, and so would a heartbeat, even when the server answers others again."""
+    """A heartbeat would wait for ever, even when the server answers others again."""
     monkeypatch.setattr(answers, "ANSWER", 1.0)
     db.close()
     faults('silence 20 matching "SET XACT_ABORT" at 1')
