@@ -7,6 +7,7 @@ address is asked again when its interval is over.
 import threading
 from collections.abc import Iterable
 
+from jobfac import threads
 from jobfac.channels import DeliveryError, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import Secret
@@ -53,7 +54,7 @@ class Asker:
                 self._asked.add(one.id)
             try:
                 # A daemon thread, so that a request that hangs does not keep the process alive.
-                threading.Thread(target=self._ask, args=(one,), name=f"visit {one.id}", daemon=True).start()
+                threads.begin(self._ask, one)
             except RuntimeError as error:  # no more threads: the address is asked again after its interval
                 with self._lock:
                     self._asked.discard(one.id)

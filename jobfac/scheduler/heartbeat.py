@@ -5,6 +5,7 @@ Schedulers that are dead send nothing, so somebody outside has to notice that th
 
 import threading
 
+from jobfac import threads
 from jobfac.channels import DeliveryError, webhook
 from jobfac.settings import Settings
 from jobfac.telemetry.logs import logger
@@ -21,7 +22,7 @@ class Heartbeat:
     def __init__(self, settings: Settings, scheduler: str) -> None:
         self._settings = settings
         self._log = log.bind(scheduler=scheduler)
-        self._thread: threading.Thread | None = None  # written by the scheduler's loop alone
+        self._call_lasts = threading.Lock()
 
     @property
     def is_wanted(self) -> bool:
@@ -30,9 +31,12 @@ class Heartbeat:
 
     def beat(self) -> float:
         """Begin a call, unless the last one still waits for its answer. Returns the seconds until the next one."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._call, name="heartbeat", daemon=True)
-            self._thread.start()
+        if self._call_lasts.acquire(blocking=False):
+            try:
+                threads.begin(self._call)
+            except RuntimeError:
+                self._call_lasts.release()
+                raise
         return INTERVAL
 
     def _call(self) -> None:
@@ -42,3 +46,5 @@ class Heartbeat:
             self._log.warning("the heartbeat did not arrive", action="heartbeat_failed", reason=str(error))
         except Exception as error:  # its text may hold the URL, which is secret
             self._log.warning("the heartbeat did not arrive", action="heartbeat_failed", reason=type(error).__name__)
+        finally:
+            self._call_lasts.release()

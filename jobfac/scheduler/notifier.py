@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac import channels
+from jobfac import channels, threads
 from jobfac.channels import DeliveryError, Message
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
@@ -112,11 +112,9 @@ class Notifier:
         taken = self._db.transact(outbox.take, number, LEASE, self._leased, retry_for=2.0)
         leases, self._leased = {one.id: one for one in self._leased}, []
         for begun, notification in enumerate(taken):
-            name = f"notification {notification.id}"
             # A daemon thread, so that a delivery that hangs does not keep the process alive.
-            thread = threading.Thread(target=self._deliver, args=(notification,), name=name, daemon=True)
             try:
-                thread.start()
+                threads.begin(self._deliver, notification)
             except RuntimeError as error:  # the machine refuses threads
                 self._leased = [leases[one.id] for one in taken[begun:]]  # the next take releases these
                 self._log.warning("cannot deliver, retrying", action="delivery_failed", reason=str(error))
@@ -137,11 +135,11 @@ class Notifier:
 
     def _deliver(self, taken: Taken) -> None:
         """Send a notification, record the result and release its capacity."""
-        bound = self._log.bind(
-            notification=taken.id, run=taken.run_id, attempt=taken.attempt, job=taken.job,
-            worker=taken.worker, about=taken.event, to=channels.shown(taken.recipient),
-        )  # fmt: skip
         try:
+            bound = self._log.bind(
+                notification=taken.id, run=taken.run_id, attempt=taken.attempt, job=taken.job,
+                worker=taken.worker, about=taken.event, to=channels.shown(taken.recipient),
+            )  # fmt: skip
             error = self._send(taken)
             if error is None:
                 self._db.transact(outbox.delivered, taken)

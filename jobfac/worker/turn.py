@@ -74,6 +74,7 @@ class TurnRequest:
         fair: claim at most this worker's share of the queued runs.
         alone: no other worker is alive.
         message: the health message of this worker to store; empty clears it, None keeps it.
+        token: that of the registration ``worker_id``.
     """
 
     worker_id: int
@@ -88,6 +89,7 @@ class TurnRequest:
     fair: bool = False
     alone: bool = False
     message: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Turn:
         """
         request = self.request
         lock_rules(conn, request, self._failure_locks(conn))
-        state, due, begin, pinned, held = workers.hold(conn, request.worker_id)
+        state, due, begin, pinned, held = workers.hold(conn, request.worker_id, request.token)
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)

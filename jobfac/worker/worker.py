@@ -107,8 +107,10 @@ class Worker:
         self._inbox.put_beat(beat)
 
     def _on_survey(self, survey: Survey) -> None:
+        if survey.token != self._who.token:  # a restored database has given the id away
+            return self._lease.lose(self._poller.worker_id, "another worker has this worker's id")
         self._files.noticed(survey.watches)
-        self._inbox.put_survey(survey, self._held.number())
+        return self._inbox.put_survey(survey, self._held.number())
 
     def _on_found(self, found: WorkSignal) -> None:
         if found & WorkSignal.WORK:
@@ -270,7 +272,7 @@ class Worker:
             free=free, most=most,
             deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
             message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
-            alone=self._agenda.fair.fleet <= 1,
+            alone=self._agenda.fair.fleet <= 1, token=self._who.token,
         )  # fmt: skip
 
     # Dead workers, a lost lease, deregistration
@@ -305,7 +307,7 @@ class Worker:
 
         def requeue(conn: sa.Connection) -> None:
             lock_rules(conn, request)
-            sequences.expire(conn, self.name, only=former, finished=save(conn, request))
+            sequences.expire(conn, self.name, former, save(conn, request), token=self._who.token)
 
         try:
             self._register(requeue)
@@ -338,7 +340,7 @@ class Worker:
             thread.close()
         self._lease.leave()
         try:
-            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, retry_for=3.0)
+            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, self._who.token, retry_for=3.0)
         except Exception as error:  # its runs are requeued when its lease expires
             unknown = not isinstance(error, Unreachable)
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)

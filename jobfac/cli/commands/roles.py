@@ -10,7 +10,6 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
-from jobfac.cli.rendering.printing import note
 from jobfac.cli.signals import on_signal, run_in_thread
 from jobfac.control_characters import check_name
 from jobfac.errors import DatabaseDamaged
@@ -148,14 +147,14 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
-        _begin(threads)
-        note(f"The factory is up: {roles[1].link(caller())}")
         try:
+            _begin(threads)
+            _say(f"The factory is up: {roles[1].link(caller())}")
             run_in_thread(worker_role.run)
         finally:
             for role in roles:
                 role.stop()
-            for thread in threads:
+            for thread in (one for one in threads if one.ident is not None):
                 thread.join()
         if failures:
             raise failures[0]
@@ -200,14 +199,8 @@ def stop_sentence(running: int, limit: float, first: bool) -> str:
 
 
 def _announce(sentence: str, loaded: "Settings") -> None:
-    """Write a line in the form of the log to standard error, unless nobody reads it.
-
-    Runs in a signal handler, which may have interrupted a write to a buffer, so it writes to the descriptor. A main
-    thread that waited for a reader here would never end.
-    """
+    """Write a line in the form of the log to standard error, unless nobody reads it. Runs in a signal handler."""
     import json
-    import os
-    import select
     import sys
     from datetime import UTC, datetime
 
@@ -216,9 +209,21 @@ def _announce(sentence: str, loaded: "Settings") -> None:
         sentence = json.dumps(
             {"timestamp": now, "level": "info", "event": sentence, "action": "stop_requested"}, ensure_ascii=False
         )
+    _say(sentence)
+
+
+def _say(sentence: str) -> None:
+    """Write a line to standard error, unless nobody reads it.
+
+    A signal handler, which calls this, may have interrupted a write to a buffer, so it writes to the descriptor. A main
+    thread that waited for a reader here would never end.
+    """
+    import os
+    import select
+
     poll = select.poll()
     poll.register(2, select.POLLOUT)
-    with suppress(OSError):  # the reader has closed the pipe
+    with suppress(OSError):  # the reader has closed the pipe, the terminal is gone, or the disk of the log is full
         if poll.poll(0):
             os.write(2, f"{sentence}\n".encode())
 

@@ -31,7 +31,9 @@ CONNECTION_TIMEOUT = 113
 
 
 def set_time_limit(engine: sa.Engine) -> None:
-    """Make the engine's connections give up an answer after ``ANSWER`` seconds."""
+    """Make the engine's connections give up an answer after ``ANSWER`` seconds, from their login on."""
+    # First of all: SQLAlchemy, too, sends statements to a new connection.
+    sa.event.listen(engine, "connect", lambda connection, record: give_up_after(connection, ANSWER), insert=True)
     sa.event.listen(engine, "checkout", lambda connection, record, proxy: give_up_after(connection, ANSWER))
     sa.event.listen(engine, "handle_error", _discard_after_timeout)
 

@@ -53,6 +53,7 @@ _WATCHES = _sum_of_ids(schedule, WATCHED) + _sum_of_ids(visit, LOOKED_FOR)
 SURVEY = (
     sa.select(
         worker.c.state,
+        worker.c.token,
         _FLEET.label("fleet"),
         (_QUEUES + _HOLDS * sa.literal_column(f"{HOLD_WEIGHT}")).label("queues"),
         _HELD.label("held"),
@@ -88,6 +89,7 @@ class Survey(NamedTuple):
         fleet: how many workers take new runs.
         watches: a number that changes with what workers watch for, of all pools: files of schedules and of steps that
             wait. 0: nothing.
+        token: that of the registration.
     """
 
     state: WorkerState
@@ -96,6 +98,7 @@ class Survey(NamedTuple):
     held: int
     fleet: int = 1
     watches: int = 0
+    token: str = ""
 
 
 def read_survey(rows: Sequence[Any]) -> Survey | None:
@@ -103,4 +106,5 @@ def read_survey(rows: Sequence[Any]) -> Survey | None:
     if not rows:
         return None
     stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
-    return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held, rows[0].fleet, rows[0].watches)
+    row = rows[0]
+    return Survey(WorkerState(row.state), stops, row.queues, row.held, row.fleet, row.watches, row.token)

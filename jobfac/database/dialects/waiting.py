@@ -32,7 +32,7 @@ BEGIN
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SET NOCOUNT OFF;
-SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS})
+SELECT @work AS work, w.state, w.token, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS})
     + {HOLD_WEIGHT} * (SELECT COALESCE(SUM(h.id), 0) FROM {SCHEMA}.start_hold AS h {PASS}
         WHERE h.freed = 0 AND h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME())) AS queues,
     (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))

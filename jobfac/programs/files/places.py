@@ -4,6 +4,7 @@ import os
 import stat
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ AT_ONCE = 0.02
 
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
+
+BEGINS = 1.0
+"""Seconds within which the thread of an inquiry begins, unless there was no memory for it."""
 
 OF_ONE_MOUNT = 8
 """Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others."""
@@ -72,6 +76,8 @@ class Inquiry:
         """``is_silent``: whether enough others wait for the file system of ``real``."""
         self.over = threading.Event()
         self.is_answered = False
+        self._begins_by = time.monotonic() + BEGINS
+        self._has_begun = False
         self.at = self.real = places[0] if isinstance(places[0], str) else places[0].paths[0]
         self.is_late = False
         self.seen: Seen = ()
@@ -82,14 +88,22 @@ class Inquiry:
 
     def run(self) -> None:
         """Look at the places. Whether they exist does not matter."""
+        self._has_begun = True
         try:
             self.seen = tuple(self._see(one) for one in self._places)
             self.is_answered = True
         except SilentMount:
             pass
-        self.over.set()
+        finally:
+            self.over.set()
         if self.is_late:
             self._on_answer()
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether there will be no answer: the thread has ended without one, or there was no memory to begin it."""
+        has_begun = self._has_begun or time.monotonic() < self._begins_by
+        return not self.is_answered and (self.over.is_set() or not has_begun)
 
     def _see(self, place: Place) -> tuple[int, int] | None:
         if isinstance(place, str):
@@ -186,15 +200,16 @@ class Places:
     def _ask(self, places: tuple[Place, ...]) -> Inquiry:
         """Return the open inquiry about these places, or a new one. One that is over is open no more."""
         inquiry, wait = self._open.get(places), 0.0
-        if inquiry is None or (inquiry.over.is_set() and not inquiry.is_answered):
+        if inquiry is None or inquiry.is_vain:
             self._open.pop(places, None)
             inquiry = Inquiry(places, self._is_silent, self._on_answer)
             if len(self._open) >= MOST:  # some ended after nobody waited any more
-                self._open = {known: one for known, one in self._open.items() if not one.over.is_set()}
+                self._open = {known: one for known, one in self._open.items() if not (one.over.is_set() or one.is_vain)}
             if len(self._open) >= MOST:
                 return inquiry
             try:
-                threading.Thread(target=inquiry.run, name="places", daemon=True).start()
+                # Not Thread.start: without memory the thread does not begin, and that would wait for it for ever.
+                start_new_thread(inquiry.run, ())
             except RuntimeError:  # no more threads: the start will find out why
                 inquiry.is_answered = True
                 return inquiry

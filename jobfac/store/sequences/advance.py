@@ -85,19 +85,20 @@ def expire(
     only: int | None = None,
     finished: Iterable[Finished] = (),
     poison_attempts: int = POISON_ATTEMPTS,
+    token: str | None = None,
 ) -> workers.Expiry:
     """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``."""
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
-    expiry = workers.expire(conn, by, only, poison_attempts)
+    expiry = workers.expire(conn, by, only, poison_attempts, token)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
     return expiry
 
 
-def deregister(conn: sa.Connection, worker_id: int, by: str) -> None:
+def deregister(conn: sa.Connection, worker_id: int, by: str, token: str | None = None) -> None:
     """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
-    ended = workers.deregister(conn, worker_id)
+    ended = workers.deregister(conn, worker_id, token)
     conclude(conn, _sequences_of(ended), by, ended)
 
 

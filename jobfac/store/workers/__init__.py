@@ -118,16 +118,17 @@ def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by:
     return requeue_held(conn, lists.by_id(run.c.id, run_ids), why, by) if run_ids else []
 
 
-def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
+def deregister(conn: sa.Connection, worker_id: int, token: str | None = None) -> list[Finished]:
     """Deregister a worker and requeue its remaining runs, which must no longer be executing.
 
-    Returns the runs that ended.
+    ``token``: as in ``hold``. Returns the runs that ended.
     """
-    change = worker.update().where(worker.c.id == worker_id, sa.text(f"state IN ({sql_literals(ALIVE)})"))
+    mine = [] if token is None else [worker.c.token == token]
+    change = worker.update().where(worker.c.id == worker_id, sa.text(f"state IN ({sql_literals(ALIVE)})"), *mine)
     if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow())).rowcount != 1:
         return []
-    mine = worker_lease.update().where(worker_lease.c.worker_id == worker_id)
-    conn.execute(mine.values(ended=True, seen_at=utcnow()))
+    lease = worker_lease.update().where(worker_lease.c.worker_id == worker_id)
+    conn.execute(lease.values(ended=True, seen_at=utcnow()))
     name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
     return requeue_held(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 

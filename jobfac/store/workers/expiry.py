@@ -57,7 +57,13 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule,
     return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
+def expire(
+    conn: sa.Connection,
+    by: str,
+    only: int | None = None,
+    poison_attempts: int = POISON_ATTEMPTS,
+    token: str | None = None,
+) -> Expiry:
     """Mark workers dead when their lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
@@ -65,11 +71,12 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
             ends its own former registration this way.
         poison_attempts: a run ends as lost after this many attempts that were lost with their worker. The attempts of
             a live worker that lost its lease do not count.
+        token: that of the registration ``only``, as in ``hold``.
     """
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     silent = [only] if only is not None else _silent(conn)
     endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
-    taken = _take_the_dead(conn, endable, only)
+    taken = _take_the_dead(conn, endable, only, token)
     expiry = Expiry([], [], [], pending=len(silent) - len(taken) if only is None else 0)
     for dead in taken:
         rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
@@ -102,11 +109,15 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
 
 
-def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[sa.Row[int, str]]:
+def _take_the_dead(
+    conn: sa.Connection, silent: Sequence[int], only: int | None, token: str | None
+) -> list[sa.Row[int, str]]:
     """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
     if not silent:
         return []
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
+    if token is not None:
+        query = query.where(worker.c.token == token)
     dead = []
     for row in conn.execute(query.where(lists.by_id(worker.c.id, silent), IS_ALIVE).order_by(worker.c.id)).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)

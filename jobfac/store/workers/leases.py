@@ -126,9 +126,10 @@ _IS_PROMISED = sa.text(
 
 
 @functools.cache
-def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
-    # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
-    # two round trips to SQL Server, the second one to release the prepared statement.
+def _hold(worker_id: int, gives_notice: bool, token: str | None) -> sa.Select[Any]:
+    # Id and token are part of the SQL text, because they never change for a worker. With a parameter the statement
+    # would take two round trips to SQL Server, the second one to release the prepared statement.
+    mine = [] if token is None else [worker.c.token == sa.bindparam("token", token, literal_execute=True)]
     return (
         sa.select(
             worker.c.state,
@@ -138,18 +139,21 @@ def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
             flag(ANY).label("held"),
         )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), IS_ALIVE)
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), IS_ALIVE, *mine)
         .where(sa.or_(~_HAS_RUN_OUT, _IS_PROMISED) if gives_notice else ~_HAS_RUN_OUT)
     )
 
 
-def hold(conn: sa.Connection, worker_id: int) -> Hold:
+def hold(conn: sa.Connection, worker_id: int, token: str | None = None) -> Hold:
     """Lock the worker's row until the transaction ends. No expiry can change it meanwhile.
 
+    ``token``: that of the registration. A restored database may have given its id to another worker, and two workers
+    with one id would take each other's runs away. None: not known.
+
     Raises:
-        LeaseLost: the lease has run out.
+        LeaseLost: the lease has run out, or the id belongs to another registration.
     """
-    found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice)).first()
+    found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice, token)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} no longer has a lease")
     return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned), bool(found.held))

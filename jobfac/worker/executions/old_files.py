@@ -2,10 +2,10 @@
 
 import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from jobfac import threads
 from jobfac.database.dialects.lease_clock import ForwardSteps, boot_ms
 from jobfac.definitions import Job, Retention
 from jobfac.programs import remove_timestamped
@@ -30,7 +30,7 @@ class OldFiles:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
         self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
-        self._thread: threading.Thread | None = None
+        self._removes = threading.Lock()
         self._steps = ForwardSteps(STEP)
 
     def after(self, job: Job) -> None:
@@ -43,15 +43,17 @@ class OldFiles:
             if stream.kind != "timestamped" or stream.path is None:
                 continue
             now, key = time.monotonic(), (job.directory, stream.path)
-            if now < self._not_before.get(key, now) or (self._thread is not None and self._thread.is_alive()):
+            if now < self._not_before.get(key, now) or not self._removes.acquire(blocking=False):
                 continue
-            thread = threading.Thread(
-                target=self._remove, args=(stream.path, job.directory, keep), name="old files", daemon=True
-            )
-            with suppress(RuntimeError):  # no more threads: the next run that ends tries again
-                thread.start()
-                self._thread, self._not_before[key] = thread, now + PAUSE
+            try:
+                threads.begin(self._remove, stream.path, job.directory, keep)
+                self._not_before[key] = now + PAUSE
+            except RuntimeError:  # no more threads: the next run that ends tries again
+                self._removes.release()
 
     def _remove(self, path: str, directory: str | None, keep: Retention) -> None:
-        if removed := remove_timestamped(path, directory, time.time(), keep.age, keep.count):
-            self._log.info("old files were removed", action="purged", path=path, files=removed)
+        try:
+            if removed := remove_timestamped(path, directory, time.time(), keep.age, keep.count):
+                self._log.info("old files were removed", action="purged", path=path, files=removed)
+        finally:
+            self._removes.release()

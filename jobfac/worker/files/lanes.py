@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
+from jobfac import threads
 from jobfac.programs.files.mounts import neighbours
 from jobfac.programs.files.places import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
@@ -93,10 +94,9 @@ class Lanes:
             ready = (one for one in self._waiting if one not in self._since and self._put_off.get(one, now) <= now)
             for folder in list(ready)[: self._room(now)]:
                 # A daemon thread, so that a folder that hangs does not keep the process alive.
-                thread = threading.Thread(target=self._run, args=(folder,), name=f"files {folder}", daemon=True)
                 self._since[folder] = now
                 try:
-                    thread.start()
+                    threads.begin(self._run, folder)
                 except RuntimeError as error:
                     del self._since[folder]  # a lane without a thread would count as one that does not answer
                     log.warning("folders cannot be scanned, retrying", action="watch_failed", reason=str(error))

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import worker
@@ -236,3 +237,19 @@ def test_a_heartbeat_stores_the_load_of_the_machine(db: Database) -> None:
             db.single(workers.renew, hand.id, 60.0, sent)
             (seen,) = db.query(workers.workers)
             assert (seen.cpu_pressure, seen.free_memory) == load
+
+
+def test_a_worker_does_not_act_for_the_registration_that_has_its_id_now(db: Database) -> None:
+    define(db, job={})
+    start(db, "job")
+    hand = Hand(db)
+    hand.take()
+
+    def held(conn: sa.Connection) -> object:
+        return workers.hold(conn, hand.id, "of another process")
+
+    with pytest.raises(LeaseLost):
+        db.transact(held)
+    assert db.transact(workers.expire, "w2", only=hand.id, token="of another process").workers == []
+    assert db.transact(workers.deregister, hand.id, "of another process") == []
+    assert (hand.survey().state, hand.survey().held, hand.survey().token) == (WorkerState.ACTIVE, 1, "w1")

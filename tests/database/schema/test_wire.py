@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.cli.commands.database import _offer_snapshot
-from jobfac.database.dialects import waiting
+from jobfac.database.dialects import answers, waiting
 from jobfac.database.dialects.mssql import SESSION, Mssql
 from jobfac.database.engine import Database
 from jobfac.database.tables import daily, run
 from jobfac.doctor.engine import SNAPSHOT
+from jobfac.errors import Unreachable
 from jobfac.operations import jobs
 from jobfac.operations.caller import Caller
 from jobfac.store import audit, outbox, retention, statistics, workers
@@ -150,3 +151,16 @@ def test_maintenance_sends_the_same_statements_however_many_rows_it_changes(db: 
     }
     for text in deletions:
         assert re.match(r"DELETE FROM \S+ FROM \S+ WITH \(ROWLOCK, FORCESEEK\), \(SELECT \* FROM OPENJSON\(\?\)", text)
+
+
+def test_a_server_that_answers_nothing_after_the_login_is_given_up(
+    db: Database, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat would wait for ever, even when the server answers others again."""
+    monkeypatch.setattr(answers, "ANSWER", 1.0)
+    db.close()
+    faults('silence 20 matching "SET XACT_ABORT" at 1')
+    with pytest.raises(Unreachable):
+        db.query(workers.workers, retry_for=0)
+    faults()
+    assert db.query(workers.workers) == []

@@ -5,14 +5,18 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jobfac import threads
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.definitions.execution.output import Destination, Output
+from jobfac.programs.files import places
+from jobfac.programs.files.places import Places
 from jobfac.scheduler.asker import AT_A_TIME, Asker
 from jobfac.scheduler.notifier import MAX_DELIVERIES, Notifier
 from jobfac.settings import Settings
@@ -29,20 +33,41 @@ from tests.support.outbox import on
 Refuse = Callable[[bool], None]
 
 
-@pytest.fixture
-def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Make every start of a thread fail as it does on such a machine, until it is called with False."""
+@pytest.fixture(params=["refused", "without memory"])
+def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Make every start of a thread fail as it does on such a machine, until it is called with False.
 
-    def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    A thread without memory ends before it begins, and nobody is told.
+    """
+
+    def refused(*arguments: object) -> None:
+        if request.param == "refused":
+            raise RuntimeError("can't start new thread")
 
     def switch(is_on: bool) -> None:
         if is_on:
-            monkeypatch.setattr(threading.Thread, "start", refused)
+            monkeypatch.setattr(threads, "start_new_thread", refused)
+            monkeypatch.setattr(threads, "BEGINS", 0.01)
+            if request.param == "refused":
+                monkeypatch.setattr(threading.Thread, "start", refused)
         else:
             monkeypatch.undo()
 
     return switch
+
+
+def test_a_thread_that_begins_after_it_was_given_up_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+    done: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "start_new_thread", lambda run, arguments: late.append(run))
+        patch.setattr(threads, "BEGINS", 0.01)
+        with pytest.raises(RuntimeError, match="has not begun"):
+            threads.begin(done.append, 1)
+    late[0]()
+    assert done == []
+    threads.begin(done.append, 2)
+    wait_for(lambda: done == [2], "a thread begins again")
 
 
 def test_notifications_are_sent_when_there_are_threads_again(db: Database, settings: Settings, refuse: Refuse) -> None:
@@ -110,3 +135,35 @@ def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, sett
     refuse(False)
     files.after(job)
     wait_for(lambda: not old.exists(), "removed")
+
+
+def test_a_thread_without_the_memory_to_begin_does_not_hold_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own start of a thread waits for ever then."""
+    with ThreadPoolExecutor(1) as loop:
+        loop.submit(int).result()  # its thread has begun
+        monkeypatch.setattr(threading.Thread, "_bootstrap", lambda thread: None)
+        found = loop.submit(Places(lambda: None).silent, [str(tmp_path)])
+        try:
+            assert found.result(10) is None
+        finally:
+            for thread in threading.enumerate():
+                thread._started.set()  # type: ignore[attr-defined]  # a start that waits so would not let the test end
+
+
+def test_a_folder_is_looked_at_when_there_is_memory_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Places(lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "start_new_thread", lambda run, arguments: 0)  # it ends before it begins
+        assert asked.silent([str(tmp_path)]) == str(tmp_path)
+    wait_for(lambda: asked.silent([str(tmp_path)]) is None, "an answer")
+    with monkeypatch.context() as patch:
+
+        def fails(path: str) -> os.stat_result:
+            raise MemoryError
+
+        patch.setattr(places, "look", fails)
+        patch.setattr("sys.unraisablehook", lambda unraisable: None)
+        assert asked.silent([str(tmp_path / "other")]) == str(tmp_path / "other")
+    wait_for(lambda: asked.silent([str(tmp_path / "other")]) is None, "an answer")

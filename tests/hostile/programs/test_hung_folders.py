@@ -84,14 +84,20 @@ def test_a_drive_with_a_server_is_asked_again_soon(
     table = tmp_path / "mountinfo"
     table.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 22 0:40 / {tmp_path}/hung rw master:1 - {kind} x rw\n")
     monkeypatch.setattr(mounts, "TABLE", table)
-    clock = iter((1.0, 1.0, 1.1, 2.1))
-    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    now = 0.0
+    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: now))
     asked, one = places.Places(lambda: None), str(tmp_path / "hung")
+
+    def silent(at: float) -> str | None:
+        nonlocal now
+        now = at
+        return asked.silent([one])
+
     hung.set()
-    assert [asked.silent([one]) for _ in range(2)] == [None, None]
+    assert [silent(1.0), silent(1.0)] == [None, None]
     hung.clear()
-    assert asked.silent([one]) == (one if kind == "nfs4" else None)
-    assert asked.silent([one]) == one
+    assert silent(1.1) == (one if kind == "nfs4" else None)
+    assert silent(2.1) == one
 
 
 def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:

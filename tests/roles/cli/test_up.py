@@ -1,9 +1,15 @@
 """`jobfac up`: one command starts everything."""
 
+import contextlib
+import os
 import re
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import httpx
+import pytest
 
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -30,6 +36,34 @@ def test_up_creates_the_schema_serves_the_api_executes_runs_and_stops_on_term(sq
     up.send_signal(signal.SIGTERM)
     assert up.wait(20) == 0
     assert [row["state"] for row in fleet.factory.json("workers", "list", "--all")] == ["stopped"]
+
+
+@pytest.fixture(params=["a full disk", "a pipe that nobody reads"])
+def unread(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A descriptor to which nothing can be written."""
+    if request.param == "a full disk":
+        opened = [os.open("/dev/full", os.O_WRONLY)]
+    else:
+        opened = [*reversed(os.pipe())]
+        os.set_blocking(opened[0], False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(opened[0], b"x" * 65536)
+        os.set_blocking(opened[0], True)
+    yield opened[0]
+    for one in opened:
+        os.close(one)
+
+
+def test_up_works_and_ends_where_nobody_can_read_what_it_says(sqlite_fleet: Fleet, unread: int) -> None:
+    command = [sys.executable, "-m", "jobfac", "up", "--name", "w1", "--port", "0"]
+    with subprocess.Popen(command, env=sqlite_fleet.factory.environment, stdout=unread, stderr=unread) as up:
+        try:
+            wait_for(lambda: sqlite_fleet.factory.is_registered("w1", up.pid), "the worker is registered")
+            up.terminate()
+            assert up.wait(20) == 0
+        finally:
+            up.kill()
 
 
 def answers(url: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.database.tables import attempt, run, run_event
+from jobfac.database.tables import attempt, run, run_event, worker
 from tests.support.database import now
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import wait_for
@@ -89,3 +89,18 @@ def test_another_run_with_the_number_of_a_forgotten_one_is_executed(fleet: Fleet
     assert (done["state"], done["job"], done["attempt"], done["exit_code"]) == ("succeeded", "new", 2, 0)
     wait_for(lambda: not lives(begun.value), "the old program has ended")
     assert "not started" in fleet.attempts(run_id)[0]["reason"]
+
+
+def test_a_worker_whose_id_another_one_has_ends_its_programs_and_registers_again(fleet: Fleet) -> None:
+    """A restored database gives the ids of workers away again, too. Two with one id would take runs from each other."""
+    fleet.define(job=fleet.journal.job(600))
+    (run_id,) = fleet.start("job")
+    fleet.worker("first")
+    (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
+    with fleet.db.begin() as conn:
+        conn.execute(worker.update().values(name="other", token="that of another process"))
+    wait_for(lambda: not lives(begun.value), "its program has ended")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "the run is executed again when the other one is dead")
+    former, again = fleet.attempts(run_id)
+    assert (former["state"], former["reason"]) == ("lost", "its worker other died")
+    assert (again["worker"], again["worker_id"]) == ("first", former["worker_id"] + 1)

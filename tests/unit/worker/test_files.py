@@ -125,14 +125,13 @@ def test_what_happens_in_a_folder_ends_a_wait(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Event()
+    gate, hung = threading.Event(), set()
 
     def answer(pattern: str) -> Scan:
-        assert not pattern.startswith("/hung") or gate.wait(60)
+        if pattern.startswith("/hung"):
+            hung.add(threading.get_ident())
+            assert gate.wait(60)
         return Scan({}, frozenset(), [])
-
-    def hung() -> list[threading.Thread]:
-        return [one for one in threading.enumerate() if one.name.startswith("files /hung")]
 
     monkeypatch.setattr(lanes, "scan", answer)
     events, now = NoEvents(), time.monotonic()
@@ -153,26 +152,24 @@ def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) ->
         scanner.begin([f"/hung/{number}/*" for number in range(2 * lanes.MOST)], later)
         for time_after in range(1, lanes.MOST):
             scanner.begin((), later + time_after * (lanes.STUCK + 5))
-        assert len(hung()) == lanes.MOST
+        wait_for(lambda: len(hung) == lanes.MOST, "each lane hangs")
         assert not scanner.close()
     finally:
         gate.set()
-    for thread in hung():
-        thread.join(30)
-    assert scanner.close()
+    wait_for(scanner.close, "all threads have ended")
 
 
 def test_the_folders_of_one_drive_that_hangs_leave_threads_for_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    gate = threading.Event()
+    gate, hung = threading.Event(), set()
 
     def answer(pattern: str) -> Scan:
-        assert not pattern.startswith("/drive/") or gate.wait(60)
+        if pattern.startswith("/drive/"):
+            hung.add(thread := threading.get_ident())
+            assert gate.wait(60)
+            hung.remove(thread)
         return Scan({}, frozenset(), [])
-
-    def hung() -> list[threading.Thread]:
-        return [one for one in threading.enumerate() if one.name.startswith("files /drive")]
 
     table = tmp_path / "mountinfo"
     table.write_text("".join(f"1 1 0:1 / {point} rw - nfs4 x rw\n" for point in ("/", "/drive")))
@@ -186,13 +183,13 @@ def test_the_folders_of_one_drive_that_hangs_leave_threads_for_the_others(
     def turn(*wanted: str) -> bool:
         scanner.begin(wanted, time.monotonic())
         found.extend(one.pattern for one in scanner.results())
-        return len(hung()) <= 2 * OF_ONE_MOUNT
+        return len(hung) <= 2 * OF_ONE_MOUNT
 
     try:
         wait_for(lambda: turn(*of_drive) and len(scanner.stuck(time.monotonic())) == lanes.MOST, "none answers")
         turn("/other/*")
         wait_for(lambda: turn() and found == ["/other/*"], "the other one is scanned")
-        wait_for(lambda: len(hung()) == OF_ONE_MOUNT, "the rest wait without threads")
+        wait_for(lambda: len(hung) == OF_ONE_MOUNT, "the rest wait without threads")
     finally:
         gate.set()
     wait_for(lambda: turn() and set(found) == {*of_drive, "/other/*"}, "all are scanned when the drive answers")
