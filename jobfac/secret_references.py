@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobfac.definitions import Secret
 from jobfac.errors import JobfacError
-from jobfac.files.trusted import open_trusted
+from jobfac.machine.trusted import open_trusted
 
 LARGEST = 1024 * 1024
 """Bytes of a secret at most."""

@@ -23,7 +23,7 @@ from jobfac.errors import UNREACHABLE as UNREACHABLE
 from jobfac.errors import UNSUCCESSFUL as UNSUCCESSFUL
 from jobfac.errors import USAGE as USAGE
 from jobfac.errors import JobfacError
-from jobfac.files.bounded import MOST
+from jobfac.machine.bounded import MOST
 from jobfac.states import RunState
 
 if TYPE_CHECKING:

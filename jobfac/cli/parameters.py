@@ -3,7 +3,7 @@
 from typing import Any
 
 from jobfac.cli.common import NOT_UTF8, USAGE, fail, read_stdin
-from jobfac.files.bounded import read_text
+from jobfac.machine.bounded import read_text
 
 
 def read_settings(pairs: list[str], file: str | None) -> dict[str, Any]:

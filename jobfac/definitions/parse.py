@@ -19,7 +19,7 @@ from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
-from jobfac.files.bounded import read_text
+from jobfac.machine.bounded import read_text
 
 Known = Mapping[str, Mapping[str, Any]]
 """Stored definitions in their canonical form, by job id."""

@@ -7,11 +7,11 @@ address is asked again when its interval is over.
 import threading
 from collections.abc import Iterable
 
-from jobfac import threads
 from jobfac.channels import DeliveryError, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import Secret
 from jobfac.errors import Unreachable
+from jobfac.machine import threads
 from jobfac.secret_references import SecretError
 from jobfac.settings import Settings
 from jobfac.store import sequences

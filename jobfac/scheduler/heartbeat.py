@@ -5,8 +5,8 @@ Schedulers that are dead send nothing, so somebody outside has to notice that th
 
 import threading
 
-from jobfac import threads
 from jobfac.channels import DeliveryError, webhook
+from jobfac.machine import threads
 from jobfac.settings import Settings
 from jobfac.telemetry.logs import logger
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac import channels, threads
+from jobfac import channels
 from jobfac.channels import DeliveryError, Message
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
+from jobfac.machine import threads
 from jobfac.settings import Settings
 from jobfac.states import Delivery
 from jobfac.store import outbox, output, runs

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.errors import JobfacError, Kind
-from jobfac.files.bounded import read_text
+from jobfac.machine.bounded import read_text
 from jobfac.settings.ownership import owner_fault
 from jobfac.settings.passwords import without_password
 from jobfac.settings.values import checked

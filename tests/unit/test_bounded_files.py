@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobfac import definitions
-from jobfac.files import bounded
-from jobfac.files.bounded import read_bytes, read_text
+from jobfac.machine import bounded
+from jobfac.machine.bounded import read_bytes, read_text
 
 
 def test_a_file_without_an_end_is_refused() -> None:

@@ -17,7 +17,7 @@ from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.cli.signals import on_signal
-from jobfac.files.bounded import read_bytes
+from jobfac.machine.bounded import read_bytes
 
 if TYPE_CHECKING:
     from jobfac.definitions import Job

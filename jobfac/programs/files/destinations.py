@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from jobfac.files.trusted import folder, open_regular
+from jobfac.machine.trusted import folder, open_regular
 from jobfac.programs.failures import StartError, explain_file
 
 Kind = Literal["overwrite", "append", "timestamped"]

@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from jobfac.files.trusted import folder
+from jobfac.machine.trusted import folder
 
 FRESH = 3600.0
 """Seconds after its last write that a file is always kept, because its program may still run."""

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from jobfac.errors import Refused
-from jobfac.files.trusted import ForeignLink, folder
+from jobfac.machine.trusted import ForeignLink, folder
 from jobfac.programs.failures import StartError
 from jobfac.programs.posix import account
 

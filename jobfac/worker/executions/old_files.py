@@ -5,9 +5,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from jobfac import threads
 from jobfac.database.dialects.lease_clock import ForwardSteps, boot_ms
 from jobfac.definitions import Job, Retention
+from jobfac.machine import threads
 from jobfac.programs import remove_timestamped
 from jobfac.settings import Settings
 from jobfac.store.retention import DOUBTFUL

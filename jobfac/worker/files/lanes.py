@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
-from jobfac import threads
+from jobfac.machine import threads
 from jobfac.programs.files.mounts import neighbours
 from jobfac.programs.files.places import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
 
-log = logger("jobfac.files")
+log = logger("jobfac.machine")
 
 AT_A_TIME = 8
 """The maximum number of folders that are scanned at the same time, besides those that do not answer."""

@@ -15,7 +15,7 @@ import pytest
 
 from jobfac.database.dialects import lease_clock
 from jobfac.definitions import Job
-from jobfac.files import trusted
+from jobfac.machine import trusted
 from jobfac.programs import open_destination
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from jobfac import threads
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.definitions.execution.output import Destination, Output
+from jobfac.machine import threads
 from jobfac.programs.files import places
 from jobfac.programs.files.places import Places
 from jobfac.scheduler.asker import AT_A_TIME, Asker

@@ -10,7 +10,7 @@ import typer
 from jobfac.cli.commands.importing.zones import Zone, zone_of
 from jobfac.cli.common import NOT_FOUND, UNREACHABLE, USAGE, Failure, fail
 from jobfac.cli.rendering.printing import Columns, note, print_table, print_text
-from jobfac.files.bounded import read_bytes
+from jobfac.machine.bounded import read_bytes
 
 if TYPE_CHECKING:
     from jobfac.importers.agent import Agent, Defined

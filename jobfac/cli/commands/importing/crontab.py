@@ -10,7 +10,7 @@ import typer
 from jobfac.cli.commands.importing.zones import Zone, zone_of
 from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail, stdin_text
 from jobfac.cli.rendering.printing import note, print_text
-from jobfac.files.bounded import read_text
+from jobfac.machine.bounded import read_text
 
 if TYPE_CHECKING:
     from jobfac.importers.crontab import Table
