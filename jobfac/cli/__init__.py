@@ -12,6 +12,7 @@ from typer import Abort, TyperException
 from jobfac.cli.listing import Commands
 from jobfac.cli.streams import NOT_UTF8, note, prepare_streams
 from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError
+from jobfac.machine import threads
 
 COMMANDS = {
     "up": ("roles:up", "Run all roles in one process on the configured database."),
@@ -65,7 +66,7 @@ def run() -> None:
     try:
         main()
     except SystemExit as end:
-        if any(thread.daemon for thread in threading.enumerate()):
+        if threads.are_alive() or any(thread.daemon for thread in threading.enumerate()):
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else DONE)
         raise

@@ -1,8 +1,21 @@
-"""Begin a thread without the risk of waiting for ever."""
+"""Begin a thread, and wait for one, without the risk of waiting for ever."""
 
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_living: set[object] = set()
+"""One for each thread of ``begin`` that has not ended. ``threading.enumerate`` does not know them."""
+
+
+def are_alive() -> bool:
+    """Whether a thread of ``begin`` has not ended."""
+    return bool(_living)
+
 
 BEGINS = 1.0
 """Seconds within which a thread has to begin."""
@@ -21,10 +34,50 @@ def begin(work: Callable[..., object], *arguments: object) -> None:
     def run() -> None:
         if decided.acquire(blocking=False):
             try:
-                begun.set()
-            finally:
+                with suppress(MemoryError):  # the caller goes on after ``BEGINS``
+                    begun.set()
                 work(*arguments)
+            finally:
+                _living.discard(begun)
 
-    start_new_thread(run, ())
-    if not begun.wait(BEGINS) and decided.acquire(blocking=False):
-        raise RuntimeError("a thread has not begun; is there memory?")
+    _living.add(begun)
+    try:
+        start_new_thread(run, ())
+        has_begun = begun.wait(BEGINS) or not decided.acquire(blocking=False)
+    except RuntimeError:
+        has_begun = False
+    if not has_begun:
+        _living.discard(begun)
+        raise RuntimeError("a thread cannot begin; is there memory, and is there a limit of processes?")
+
+
+def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], object]) -> T:
+    """Return what ``work`` returns, or raise what it raises. It is called in a daemon thread, and may hang.
+
+    ``dispose``: called with what it returns too late.
+
+    Raises:
+        TimeoutError: it has not ended within so many seconds.
+        RuntimeError: as ``begin``.
+    """
+    from concurrent.futures import Future  # slow to import
+
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    def discard(late: "Future[T]") -> None:
+        if late.exception() is None:
+            dispose(late.result())
+
+    begin(run)
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if not future.done():  # else it is what ``work`` has raised
+            future.add_done_callback(discard)
+        raise

@@ -17,6 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.machine import threads
+
 LOCKS = 20.0
 """Seconds that a statement waits for a lock."""
 
@@ -52,6 +54,24 @@ def give_up_after(connection: Any, seconds: float) -> None:
 def _discard_after_timeout(context: sa.ExceptionContext) -> None:
     if "timeout expired" in str(context.original_exception).lower():
         context.is_disconnect = True
+
+
+CONNECTING = ANSWER + 15.0
+"""Timeout in seconds for a new connection. The drivers limit the login, but in the first connection of a process pyodbc
+then asks what types the server has, and waits without a limit."""
+
+
+def _connected(dialect: sa.Dialect, arguments: Any, named: Any) -> Any:
+    def connect() -> Any:
+        return dialect.connect(*arguments, **named)
+
+    try:
+        return threads.within(CONNECTING, connect, lambda late: late.close())
+    except RuntimeError:  # the machine refuses threads
+        return connect()
+    except TimeoutError:
+        why = "the server took the login and then answered nothing; timeout expired"
+        raise dialect.loaded_dbapi.OperationalError("HYT00", why) from None
 
 
 FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
@@ -90,7 +110,7 @@ class LoginPause:
             if self._error is not None:
                 self._until = now + login_pause(now - self._since)  # one thread tries again
         try:
-            connection = dialect.connect(*arguments, **named)
+            connection = _connected(dialect, arguments, named)
         except Exception as error:
             self._tried(None if is_transient(error) or refusal(error) is None else error)
             raise

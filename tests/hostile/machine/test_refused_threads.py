@@ -62,12 +62,31 @@ def test_a_thread_that_begins_after_it_was_given_up_does_nothing(monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(threads, "start_new_thread", lambda run, arguments: late.append(run))
         patch.setattr(threads, "BEGINS", 0.01)
-        with pytest.raises(RuntimeError, match="has not begun"):
+        with pytest.raises(RuntimeError, match="cannot begin"):
             threads.begin(done.append, 1)
     late[0]()
     assert done == []
     threads.begin(done.append, 2)
     wait_for(lambda: done == [2], "a thread begins again")
+
+
+def test_what_comes_too_late_is_disposed_of() -> None:
+    go_on, late = threading.Event(), queue.SimpleQueue[bool]()
+    with pytest.raises(TimeoutError):
+        threads.within(0.01, lambda: go_on.wait(20), late.put)
+    assert threads.are_alive()
+    go_on.set()
+    assert late.get(timeout=20)
+    wait_for(lambda: not threads.are_alive(), "the thread has ended")
+
+
+def test_what_comes_in_time_is_returned_or_raised() -> None:
+    def fail() -> None:
+        raise TimeoutError("of its own")
+
+    assert threads.within(20.0, lambda: 5, print) == 5
+    with pytest.raises(TimeoutError, match="of its own"):
+        threads.within(20.0, fail, print)
 
 
 def test_notifications_are_sent_when_there_are_threads_again(db: Database, settings: Settings, refuse: Refuse) -> None:
