@@ -131,7 +131,7 @@ class Mssql:
         return False  # SQL Server names a damaged page itself (823, 824)
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        return None if self.is_transient(error) else answers.refusal(error)
+        return None if self.is_transient(error) else answers.refusal(error) or answers.obstacle(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
         return None
