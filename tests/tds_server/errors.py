@@ -34,6 +34,8 @@ MESSAGES = {
     "damaged and must be restarted.",
     3966: "Transaction is rolled back when accessing version store. It was earlier marked as victim when the version "
     "store was shrunk due to insufficient space in tempdb.",
+    7139: "Length of LOB data (262144) to be replicated exceeds configured maximum 65536. Use the stored procedure "
+    "sp_configure to increase the configured maximum value for max text repl size option.",
     8622: "Query processor could not produce a query plan because of the hints defined in this query. Resubmit the "
     "query without specifying any hints and without using SET FORCEPLAN.",
     8653: "The query processor is unable to produce a plan for the table or view 'run' because the table resides in a "

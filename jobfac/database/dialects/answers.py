@@ -220,6 +220,12 @@ OBSTACLES = (
             (8655, "unable to produce a plan because the index"),
         )
     ),
+    (
+        7139,
+        "to be replicated exceeds configured maximum",
+        "replication or Change Data Capture takes no text of this length; have a DBA set the server's option "
+        "'max text repl size (B)' to -1",
+    ),
 )
 """What a DBA has done to jobfac's tables and has to undo: the error's number and text, and the cause with the remedy.
 

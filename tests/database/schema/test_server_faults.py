@@ -39,6 +39,7 @@ def test_a_fault_of_the_servers_disks_passes(db: Database, faults: Faults, numbe
     ("number", "says"),
     [
         (334, "a table of jobfac has a trigger; have a DBA drop it"),
+        (7139, "have a DBA set the server's option 'max text repl size .B.' to -1"),
         (8622, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
         (8653, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
         (8655, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
