@@ -113,7 +113,7 @@ TRANSIENT = frozenset(
         1101, 1105, 1132, 40544,  # the database, its disk or its quota is full
         3958, 3959, 3960, 3966, 3967,  # tempdb is full of row versions; snapshot update conflict
         601, 605,  # a row or a page moved while NOLOCK read it
-        823, 824, 829, 844, 845,  # a page cannot be read, is damaged or being restored, or its disk is too slow
+        844, 845,  # the disk of a page is too slow
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
         4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
@@ -163,9 +163,6 @@ PHRASES = (
     "Version store is full",
     "due to data movement",
     "Attempt to fetch logical page",
-    "The operating system returned error",
-    "consistency-based I/O error",
-    "is marked RestorePending",
     "waiting for buffer latch",
     "Could not run BEGIN TRANSACTION in database",
     "The session has been terminated because",
@@ -220,6 +217,14 @@ OBSTACLES = (
             (8655, "unable to produce a plan because the index"),
         )
     ),
+    *(
+        (number, phrase, "a page of it is damaged or cannot be read; have a DBA restore it")
+        for number, phrase in (
+            (823, "The operating system returned error"),
+            (824, "consistency-based I/O error"),
+            (829, "is marked RestorePending"),
+        )
+    ),
     (
         7139,
         "to be replicated exceeds configured maximum",
@@ -227,7 +232,7 @@ OBSTACLES = (
         "'max text repl size (B)' to -1",
     ),
 )
-"""What a DBA has done to jobfac's tables and has to undo: the error's number and text, and the cause with the remedy.
+"""What a DBA has to mend in jobfac's tables: the error's number and text, and the cause with the remedy.
 
 A worker waits for it. By any other unknown error that stays it ends, and its programs with it."""
 
@@ -253,7 +258,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 def obstacle(error: BaseException) -> str | None:
-    """Return what a DBA has to undo (see ``OBSTACLES``), as a clause with the remedy, or None."""
+    """Return what a DBA has to mend (see ``OBSTACLES``), as a clause with the remedy, or None."""
     numbers, _, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
     for number, phrase, clause in OBSTACLES:
         if number in numbers or (not numbers and phrase in text):
