@@ -26,15 +26,16 @@ CREATE OR ALTER PROCEDURE jobfac.cut_text
     @text NVARCHAR(MAX) OUTPUT,
     @most INT
 AS
--- Cut a text to a column's length, but not in the middle of a character.
+-- Cut a text to a column's length, but not in the middle of a character. In a database whose collation knows
+-- supplementary characters (_SC, _140), LEFT would count one as one, and a column counts it as two.
 BEGIN
     SET NOCOUNT ON;
     IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
         RETURN;
-    SET @text = LEFT(@text, @most);
+    SET @text = LEFT(@text COLLATE Latin1_General_BIN2, @most);
     DECLARE @first NVARCHAR(5) = CONCAT(N'[', NCHAR(55296), N'-', NCHAR(56319), N']');
-    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE @first
-        SET @text = LEFT(@text, @most - 1);
+    IF RIGHT(@text COLLATE Latin1_General_BIN2, 1) LIKE @first
+        SET @text = LEFT(@text COLLATE Latin1_General_BIN2, @most - 1);
 END;
 GO
 

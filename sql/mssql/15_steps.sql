@@ -73,15 +73,17 @@ BEGIN
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
-    DECLARE @child BIGINT = 0;
-    WHILE @kind = 'sequence' AND @child IS NOT NULL
+    IF @kind <> 'sequence'
+        RETURN;
+    -- Read once: a search for the next one after each stop would read the thousands of a large sequence each time.
+    DECLARE @children TABLE (id BIGINT NOT NULL PRIMARY KEY);
+    INSERT INTO @children (id)
+    SELECT r.id FROM jobfac.run AS r WHERE r.sequence_run_id = @run AND r.ended_at IS NULL;
+    DECLARE @child BIGINT = (SELECT MIN(c.id) FROM @children AS c);
+    WHILE @child IS NOT NULL
     BEGIN
-        SET @child = (
-            SELECT MIN(r.id) FROM jobfac.run AS r
-            WHERE r.sequence_run_id = @run AND r.ended_at IS NULL AND r.id > @child
-        );
-        IF @child IS NOT NULL
-            EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+        EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+        SET @child = (SELECT MIN(c.id) FROM @children AS c WHERE c.id > @child);
     END;
 END;
 GO
@@ -387,7 +389,8 @@ BEGIN
     BEGIN TRANSACTION;
     INSERT INTO jobfac.audit (at, [by], action, subject)
     SELECT
-        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END, CONCAT(s.job, N'/', s.name)
+        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END,
+        LEFT(CONCAT(s.job, N'/', s.name), 200)
     FROM jobfac.schedule AS s WITH (ROWLOCK, UPDLOCK)
     WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name) AND s.paused <> @paused;
     UPDATE jobfac.schedule

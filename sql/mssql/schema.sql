@@ -1925,15 +1925,16 @@ CREATE OR ALTER PROCEDURE jobfac.cut_text
     @text NVARCHAR(MAX) OUTPUT,
     @most INT
 AS
--- Cut a text to a column's length, but not in the middle of a character.
+-- Cut a text to a column's length, but not in the middle of a character. In a database whose collation knows
+-- supplementary characters (_SC, _140), LEFT would count one as one, and a column counts it as two.
 BEGIN
     SET NOCOUNT ON;
     IF @text IS NULL OR DATALENGTH(@text) <= 2 * @most
         RETURN;
-    SET @text = LEFT(@text, @most);
+    SET @text = LEFT(@text COLLATE Latin1_General_BIN2, @most);
     DECLARE @first NVARCHAR(5) = CONCAT(N'[', NCHAR(55296), N'-', NCHAR(56319), N']');
-    IF RIGHT(@text, 1) COLLATE Latin1_General_BIN2 LIKE @first
-        SET @text = LEFT(@text, @most - 1);
+    IF RIGHT(@text COLLATE Latin1_General_BIN2, 1) LIKE @first
+        SET @text = LEFT(@text COLLATE Latin1_General_BIN2, @most - 1);
 END;
 GO
 
@@ -2258,15 +2259,17 @@ BEGIN
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
-    DECLARE @child BIGINT = 0;
-    WHILE @kind = 'sequence' AND @child IS NOT NULL
+    IF @kind <> 'sequence'
+        RETURN;
+    -- Read once: a search for the next one after each stop would read the thousands of a large sequence each time.
+    DECLARE @children TABLE (id BIGINT NOT NULL PRIMARY KEY);
+    INSERT INTO @children (id)
+    SELECT r.id FROM jobfac.run AS r WHERE r.sequence_run_id = @run AND r.ended_at IS NULL;
+    DECLARE @child BIGINT = (SELECT MIN(c.id) FROM @children AS c);
+    WHILE @child IS NOT NULL
     BEGIN
-        SET @child = (
-            SELECT MIN(r.id) FROM jobfac.run AS r
-            WHERE r.sequence_run_id = @run AND r.ended_at IS NULL AND r.id > @child
-        );
-        IF @child IS NOT NULL
-            EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+        EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+        SET @child = (SELECT MIN(c.id) FROM @children AS c WHERE c.id > @child);
     END;
 END;
 GO
@@ -2572,7 +2575,8 @@ BEGIN
     BEGIN TRANSACTION;
     INSERT INTO jobfac.audit (at, [by], action, subject)
     SELECT
-        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END, CONCAT(s.job, N'/', s.name)
+        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END,
+        LEFT(CONCAT(s.job, N'/', s.name), 200)
     FROM jobfac.schedule AS s WITH (ROWLOCK, UPDLOCK)
     WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name) AND s.paused <> @paused;
     UPDATE jobfac.schedule

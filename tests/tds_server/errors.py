@@ -20,6 +20,28 @@ MESSAGES = {
     40501: "The service is currently busy. Retry the request after 10 seconds.",
     49918: "Cannot process request. Not enough resources to process request.",
     18456: "Login failed for user 'sa'.",
+    40615: "Cannot open server 'testserver' requested by the login. Client with IP address '10.0.0.1' is not allowed "
+    "to access the server.",
+    334: "The target table 'jobfac.run' of the DML statement cannot have any enabled triggers if the statement "
+    "contains an OUTPUT clause without INTO clause.",
+    601: "Could not continue scan with NOLOCK due to data movement.",
+    824: "SQL Server detected a logical consistency-based I/O error: incorrect checksum. It occurred during a read of "
+    "page (1:1) in database ID 5.",
+    829: "Database ID 5, Page (1:1) is marked RestorePending, which may indicate disk corruption. To recover from this "
+    "state, perform a restore.",
+    845: "Time-out occurred while waiting for buffer latch type 2 for page (1:1), database ID 5.",
+    3908: "Could not run BEGIN TRANSACTION in database 'jobfac' because the database is in emergency mode or is "
+    "damaged and must be restarted.",
+    3966: "Transaction is rolled back when accessing version store. It was earlier marked as victim when the version "
+    "store was shrunk due to insufficient space in tempdb.",
+    7139: "Length of LOB data (262144) to be replicated exceeds configured maximum 65536. Use the stored procedure "
+    "sp_configure to increase the configured maximum value for max text repl size option.",
+    8622: "Query processor could not produce a query plan because of the hints defined in this query. Resubmit the "
+    "query without specifying any hints and without using SET FORCEPLAN.",
+    8653: "The query processor is unable to produce a plan for the table or view 'run' because the table resides in a "
+    "filegroup which is not online.",
+    8655: "The query processor is unable to produce a plan because the index 'pk_run' on table or view 'run' is "
+    "disabled.",
     701: "There is insufficient system memory in resource pool 'default' to run this query.",
     1105: "Could not allocate space for object 'jobfac.run' in database 'jobfac' because the 'DATA' filegroup is full.",
     229: "The SELECT permission was denied on the object 'job', database 'jobfac', schema 'jobfac'.",

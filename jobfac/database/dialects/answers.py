@@ -133,7 +133,9 @@ TRANSIENT = frozenset(
         1204, 8645, 8651, 8657,  # no memory for locks or for the statement at the moment
         701, 802, 8628,  # no memory in the pool or the buffer pool, or no time to optimize the statement
         1101, 1105, 1132, 40544,  # the database, its disk or its quota is full
-        3958, 3959, 3960,  # tempdb is full of row versions; snapshot update conflict
+        3958, 3959, 3960, 3966, 3967,  # tempdb is full of row versions; snapshot update conflict
+        601, 605,  # a row or a page moved while NOLOCK read it
+        844, 845,  # the disk of a page is too slow
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
         4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
@@ -141,7 +143,7 @@ TRANSIENT = frozenset(
         596, 6005, 17142, 18401,  # the session was killed, the server is paused, shuts down or is being upgraded
         615, 617, 921, 922, 924, 926, 927, 942, 945, 952, 976, 978, 983, 988, 9001, 9002,
         # database closing, recovering, offline, being restored, no replica; log full
-        3906,  # the database is read-only, as a secondary is
+        3906, 3908,  # the database is read-only, as a secondary is, or in emergency mode
         51222,  # thrown by jobfac: a named lock was not free in time
     }
 )  # fmt: skip
@@ -178,7 +180,13 @@ PHRASES = (
     "The transaction log for database",
     "The log for database",
     "accessing versioned row",
+    "accessing version store",
+    "to hold row versions",
     "Version store is full",
+    "due to data movement",
+    "Attempt to fetch logical page",
+    "waiting for buffer latch",
+    "Could not run BEGIN TRANSACTION in database",
     "The session has been terminated because",
     "error processing your request",
     "Not enough resources to process",
@@ -215,8 +223,40 @@ REFUSED = (
     "Logon failed for login",
     "Cannot generate SSPI context",
     "is not able to access the database",
+    "Cannot open server",
+    "Connection was denied",
+    "Failed to authenticate the user",
 )
 """Texts of errors of a login that a DBA has to mend. A retry at once would only lock the login out."""
+
+OBSTACLES = (
+    (334, "cannot have any enabled triggers", "a table of jobfac has a trigger; have a DBA drop it"),
+    *(
+        (number, phrase, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it")
+        for number, phrase in (
+            (8622, "because of the hints defined in this query"),
+            (8653, "a filegroup which is not online"),
+            (8655, "unable to produce a plan because the index"),
+        )
+    ),
+    *(
+        (number, phrase, "a page of it is damaged or cannot be read; have a DBA restore it")
+        for number, phrase in (
+            (823, "The operating system returned error"),
+            (824, "consistency-based I/O error"),
+            (829, "is marked RestorePending"),
+        )
+    ),
+    (
+        7139,
+        "to be replicated exceeds configured maximum",
+        "replication or Change Data Capture takes no text of this length; have a DBA set the server's option "
+        "'max text repl size (B)' to -1",
+    ),
+)
+"""What a DBA has to mend in jobfac's tables: the error's number and text, and the cause with the remedy.
+
+A worker waits for it. By any other unknown error that stays it ends, and its programs with it."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -237,6 +277,15 @@ def refusal(error: BaseException) -> str | None:
         return None
     said = text[min(at) :] if at else text.partition("[SQL Server]")[2] or text
     return re.split(r" \(\d+\)|;", said)[0].rstrip(". ") + "; have a DBA look at the login and its user"
+
+
+def obstacle(error: BaseException) -> str | None:
+    """Return what a DBA has to mend (see ``OBSTACLES``), as a clause with the remedy, or None."""
+    numbers, _, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    for number, phrase, clause in OBSTACLES:
+        if number in numbers or (not numbers and phrase in text):
+            return clause
+    return None
 
 
 def error_parts(error: Any) -> tuple[frozenset[int], str, str]:

@@ -114,7 +114,8 @@ class Mssql:
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         for batch in _batches(names):
-            conn.execute(_lock(len(batch), wait), {f"name{place}": name[:255] for place, name in enumerate(batch)})
+            values = {f"name{place}": name[:255] for place, name in enumerate(batch)}
+            conn.execute(_lock(len(batch), wait), values).scalar_one()  # behind it no error can be left unread
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
         taken: list[str] = []
@@ -131,7 +132,7 @@ class Mssql:
         return False  # SQL Server names a damaged page itself (823, 824)
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        return None if self.is_transient(error) else answers.refusal(error)
+        return None if self.is_transient(error) else answers.refusal(error) or answers.obstacle(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
         return None
@@ -213,7 +214,8 @@ def _name_parameters(number: int) -> list[sa.BindParameter[str]]:
 def _lock(number: int, wait: bool) -> sa.TextClause:
     throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
     each = [f"{_getapplock(place, wait)} {throw}" for place in range(number)]
-    return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_name_parameters(number))
+    text = f"DECLARE @taken INT; {' '.join(each)} SELECT @taken AS taken;"
+    return sa.text(text).bindparams(*_name_parameters(number))
 
 
 @functools.cache

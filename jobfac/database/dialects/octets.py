@@ -1,4 +1,4 @@
-"""The length of a value in bytes, and a text unless it is too long, as SQL expressions.
+"""The length of a value in bytes or characters, and a text unless it is too long, as SQL expressions.
 
 (LEN of SQL Server does not count trailing blanks.)
 """
@@ -26,6 +26,23 @@ def _sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(octets, "mssql")
 def _mssql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
     return f"DATALENGTH{compiler.process(element.clause_expr, **kw)}"
+
+
+class characters(GenericFunction[int]):  # noqa: N801 - reads like the SQL function it is
+    """``characters(column)``: the length of a text. SQL Server counts a character beyond U+FFFF as two."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(characters, "sqlite")
+def _characters_sqlite(element: characters, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"length{compiler.process(element.clause_expr, **kw)}"
+
+
+@compiles(characters, "mssql")
+def _characters_mssql(element: characters, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"DATALENGTH{compiler.process(element.clause_expr, **kw)} / 2"
 
 
 class unless_longer(GenericFunction[str]):  # noqa: N801 - reads like the SQL function it is

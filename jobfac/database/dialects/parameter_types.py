@@ -102,6 +102,7 @@ def declare_types(engine: sa.Engine) -> None:
 
     engine.dialect.do_set_input_sizes = keep_types  # type: ignore[method-assign, assignment]
     sa.event.listen(engine, "before_cursor_execute", _binding(_null(engine.dialect)), retval=True)
+    sa.event.listen(engine, "do_executemany", _one_by_one)
 
 
 def _null(dialect: sa.Dialect) -> Any:
@@ -122,12 +123,26 @@ def _binding(null: Any) -> Callable[..., tuple[str, Any]]:
         if not kinds or not rows or not rows[0]:
             return statement, parameters
         columns = list(zip(kinds, zip(*rows, strict=True), strict=True))
-        types = [declared(kind, values) for kind, values in columns]
+        types = context.declared = [declared(kind, values) for kind, values in columns]
         cursor.setinputsizes(types)
         bound = [tuple(_bound(value, kind, null) for value, kind in zip(row, types, strict=True)) for row in rows]
         return statement, bound if rows is parameters else bound[0]
 
     return bind
+
+
+def _one_by_one(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    """Send each row of parameters in a message of its own, as pyodbc does.
+
+    mssql-python sends all of them in one message. If one fails, XACT_ABORT rolls the transaction back, but the server
+    executes the next ones on their own and commits them. A retry of the transaction would do them again.
+    """
+    types = getattr(context, "declared", None)
+    for row in parameters:
+        if types is not None:
+            cursor.setinputsizes(types)  # mssql-python forgets them after each message
+        cursor.execute(statement, row)
+    return True
 
 
 def _of_text(compiled: Any) -> list[sa.types.TypeEngine[Any]] | None:

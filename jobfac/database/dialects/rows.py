@@ -27,7 +27,7 @@ def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
         text = f"SELECT {columns} FROM json_each(:rows)"
     else:
         dialect = mssql.dialect()
-        columns = ", ".join(f"{name} {kind.dialect_impl(dialect).compile(dialect)}" for name, kind in kinds.items())
+        columns = ", ".join(f"{name} {kind.compile(dialect)}" for name, kind in kinds.items())
         text = f"SELECT * FROM OPENJSON(:rows) WITH ({columns})"
     typed = sa.text(text).bindparams(sa.bindparam("rows", type_=sa.UnicodeText()))
     return typed.columns(**kinds).subquery("input_rows")

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import characters, utcnow
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
@@ -321,14 +321,13 @@ def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[A
     Raises:
         UnknownReference: together they are too long.
     """
-    query = sa.select(run.c.outputs).where(run.c.visit_id == visit_id, run.c.job == job).order_by(run.c.item)
-    each = []
-    length = 0
-    with conn.execute(query) as found:
-        for text in found.scalars():
-            length += len(text or "")
-            if length > LONGEST:
-                raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
-            each.append(json.loads(text) if text else {})
+    theirs = run.c.visit_id == visit_id, run.c.job == job
+    # Asked before they are read: to stop in the middle would cancel the statement, and with XACT_ABORT that makes SQL
+    # Server roll back what the transaction has written.
+    length = conn.execute(sa.select(sa.func.sum(characters(run.c.outputs))).where(*theirs)).scalar_one() or 0
+    if length > LONGEST:
+        raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
+    texts = conn.execute(sa.select(run.c.outputs).where(*theirs).order_by(run.c.item)).scalars()
+    each = [json.loads(text) if text else {} for text in texts]
     keys = dict.fromkeys(key for found in each for key in found)
     return {key: [found.get(key) for found in each] for key in keys}

@@ -140,7 +140,7 @@ def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> 
     queue, left = queue_of_worker(name), room.slots
     while left > 0 and len(taken) < room.runs:
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
-        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).first()
+        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).one_or_none()  # not first(): it reads no error
         if found is None:
             break
         taken.append(Claimed(*found))

@@ -12,11 +12,12 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, daily_worker, run, worker
 from jobfac.database.tables import daily as table
 from jobfac.definitions import Retention
-from jobfac.errors import NotFound
+from jobfac.errors import NotFound, Unreachable
 from jobfac.states import RunState
 from jobfac.store import retention, statistics
 from jobfac.store.retention import Keep
 from tests.support.database import Hand, define, now, start, together
+from tests.support.engines import ENGINES
 
 DAY = 86400.0
 
@@ -115,6 +116,27 @@ def test_concurrent_counting_counts_each_run_once(db: Database, monkeypatch: pyt
     assert sum(together(4, lambda _: count_all(db))) == 60
     assert sum(row[0] for row in rows(db, table, "succeeded")) == 60
     assert sum(row[0] for row in rows(db, daily_worker, "busy_ms")) == 60_000
+
+
+@pytest.mark.each_driver
+@pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
+def test_a_count_that_fails_at_one_of_its_rows_counts_nothing(db: Database, url: str) -> None:
+    jobs = ["a", "b", "c", "d", "e"]
+    define(db, **{job: {} for job in jobs})
+    for job in jobs:
+        history(db, job, (at(1, 12), 10))
+    count_all(db)
+    for job in jobs:
+        history(db, job, (at(1, 13), 10))
+    impatient = Database(url, lock_wait=0.2)
+    with db.begin() as blocker:
+        blocker.execute(table.update().where(table.c.job == "c").values(late=table.c.late))
+        with pytest.raises(Unreachable):
+            impatient.transact(statistics.count, retry_for=0)
+    impatient.close()
+    assert rows(db, table, "job", "succeeded") == [(job, 1) for job in jobs]
+    assert count_all(db) == 5
+    assert rows(db, table, "job", "succeeded") == [(job, 2) for job in jobs]
 
 
 def test_an_uncommitted_count_is_counted_again(db: Database) -> None:

@@ -60,6 +60,28 @@ def test_the_schema_belongs_to_dbo_and_each_edition_gets_the_options_that_it_has
         assert f"ALTER INDEX {index} SET (ALLOW_PAGE_LOCKS = OFF)" in text
 
 
+def procedure(name: str) -> str:
+    """Return the text of a procedure."""
+    found = re.search(
+        rf"CREATE OR ALTER PROCEDURE jobfac\.{name}\n.*?^GO$", SCHEMA.read_text(encoding="utf-8"), re.S | re.M
+    )
+    assert found is not None
+    return found[0]
+
+
+def test_a_text_is_cut_by_the_length_that_a_column_counts() -> None:
+    """In a database with a collation for supplementary characters, LEFT counts a character that takes two as one."""
+    cuts = re.findall(r"\b(?:LEFT|RIGHT)\(([^,]*),", procedure("cut_text"))
+    assert cuts == ["@text COLLATE Latin1_General_BIN2"] * 3
+
+
+def test_the_stop_of_a_large_sequence_searches_its_runs_once() -> None:
+    """A search for each next run would read all of them: 10,000 runs would keep the transaction open for minutes."""
+    _, _, loop = procedure("request_stop").partition("WHILE ")
+    assert "EXEC jobfac.request_stop" in loop
+    assert "jobfac.run " not in loop
+
+
 def test_no_role_is_denied_anything() -> None:
     """A DENY would also apply to a db_owner who is a member of the role."""
     roles = (sql_files.folder("mssql") / "30_roles.sql").read_text(encoding="utf-8")

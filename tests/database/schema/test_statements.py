@@ -16,6 +16,7 @@ from jobfac import definitions
 from jobfac.database import tables
 from jobfac.database.dialects import parameter_types, utcnow
 from jobfac.database.dialects.mssql import Mssql
+from jobfac.database.dialects.rows import rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.scheduler.poll import POLL
@@ -282,6 +283,15 @@ def test_each_statement_has_one_declaration_for_all_values(db: Database, tds: An
         db.transact(statistics.forget, days * 86400.0)
     seen = [(text[:300], made) for text, made in tds.command(declarations=True)["texts"]]
     assert seen == []
+
+
+def test_rows_have_the_types_of_their_columns() -> None:
+    """A DATETIME would be read as the session's DATEFORMAT says, and the column converted to it in each row."""
+    columns = {column.name: column.type for table in tables.metadata.sorted_tables for column in table.c}
+    text = str(rows_table("mssql", **columns).element)
+    assert re.search(r"\bday DATE[,)]", text), text
+    assert "DATETIME," not in text
+    assert "ended_at DATETIME2(3)" in text
 
 
 def test_a_parameter_is_declared_by_its_column() -> None:

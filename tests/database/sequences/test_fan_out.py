@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import sequences
@@ -60,6 +62,22 @@ def test_outputs_are_collected_in_order(db: Database) -> None:
         player.held = [claimed, *[one for one in player.held if one is not claimed]]
         player.finish("load", outputs=None if rows is None else json.dumps({"rows": rows}))
     assert json.loads(children(db, run_id)[3]["arguments"]) == ["[1, null, 3]"]
+
+
+@pytest.mark.each_driver
+def test_outputs_that_are_too_long_fail_the_step_and_the_last_run_stays_ended(db: Database) -> None:
+    """A result that is closed before its end is cancelled. With XACT_ABORT, SQL Server rolls back then."""
+    second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    run_id = fan(db, second, for_each={"region": [str(number) for number in range(30)]}, at_most=30)
+    player = Player(db)
+    for _ in range(3):
+        claimed = player.look()
+        player.finish(*claimed, outputs=json.dumps({"rows": "x" * 250_000}))
+    assert player.look() == []
+    assert [child["state"] for child in children(db, run_id)] == ["succeeded"] * 30
+    assert path(db, run_id) == ["fan:success>sum", "sum:failure>end_failed"]
+    reason = "the outputs of the runs of 'load' have more than 4,194,304 characters"
+    assert reason in (history(db, run_id)[1].reason or "")
 
 
 def test_a_later_step_fans_out_over_an_output(db: Database) -> None:

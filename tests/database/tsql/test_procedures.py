@@ -50,6 +50,25 @@ def test_stop_run_stops_the_runs_of_a_sequence(db: Database) -> None:
     assert states(db, [parent, child]) == ["stopping", "stopped"]
 
 
+def test_stop_run_stops_many_runs_of_a_sequence_and_of_those_inside_it(db: Database) -> None:
+    define(db, a={}, part={"steps": [{"name": "one", "jobs": ["a"]}]}, all={"steps": [{"name": "x", "jobs": ["part"]}]})
+    outer = execute(db, "start_job", job="all")
+
+    def inside(job: str, parent: int, count: int = 1) -> list[int]:
+        return db.transact(runs.start_many, StartRequest(job, "me", manual=False, sequence_run_id=parent), count)
+
+    (inner,) = inside("part", outer)
+    sequences = [outer, inner]
+    db.transact(lambda conn: conn.execute(run.update().where(lists.by_id(run.c.id, sequences)).values(state="running")))
+    (ended,) = inside("a", outer)
+    execute(db, "stop_run", run=ended, by="me")
+    waiting = [*inside("a", outer, 5), *inside("a", inner, 5)]
+    execute(db, "stop_run", run=outer, by="boss")
+    assert states(db, [*sequences, *waiting]) == ["stopping"] * 2 + ["stopped"] * 10
+    assert all(events(db, one)[1:] == [("stopped", "boss")] for one in waiting)
+    assert row(db, ended)["stop_by"] == "me"
+
+
 def test_retry_run(db: Database) -> None:
     define(db, a={"on_demand": False})
     first = db.transact(runs.start, StartRequest("a", "me", manual=False, arguments=["x"], payload="p", priority=4))
@@ -106,6 +125,13 @@ def test_pause_schedule_and_resume_schedule(db: Database) -> None:
     assert (
         refusal(db, "pause_schedule", job="b")[1] == "Job 'b' has no schedule; jobfac.v_schedule shows what there is."
     )
+
+
+def test_a_schedule_with_long_names_is_paused(db: Database) -> None:
+    job, name = "j" * 128, "s" * 128
+    define(db, **{job: {"schedules": [{"name": name, "cron": "* * * * *"}]}})
+    execute(db, "pause_schedule", job=job, by="boss")
+    assert audited(db) == [("boss", "pause", f"{job}/{name}"[:200])]
 
 
 def test_drain_worker(db: Database) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ class Session:
         self.statements = Statements(storage)
         self._batches = 0
         self._trying = 0
+        self._tables: Counter[str] = Counter()  # table variables by name: of all procedures that run now
         storage.is_ended_by_error = lambda: (
             self._batches > 0 and not self._trying and self.statements.options["XACT_ABORT"]
         )
@@ -102,9 +104,29 @@ class Session:
             raise SqlError(201, text)
         return self.statements.evaluate(parameter.value, Scope(), parameter.type)
 
+    def _declare_table(self, name: str, definition: str, scope: Scope) -> None:
+        """Create a table variable. One with this name of a caller is hidden meanwhile."""
+        if name in scope.tables:
+            self.storage.run(f'DROP TABLE IF EXISTS "{name}"')
+        else:
+            if self._tables[name]:
+                self.storage.run(f'ALTER TABLE "{name}" RENAME TO "{name} {self._tables[name]}"')
+            self._tables[name] += 1
+            scope.tables.append(name)
+        self.storage.run(ddl.table_variable(name, definition))
+
     def _drop_tables(self, scope: Scope) -> None:
         while scope.tables:
-            self.storage.run(f'DROP TABLE IF EXISTS "{scope.tables.pop()}"')
+            name = scope.tables.pop()
+            self._tables[name] -= 1
+            if not self._tables[name]:
+                self.storage.run(f'DROP TABLE IF EXISTS "{name}"')
+                continue
+            hidden = f'"{name} {self._tables[name]}"'
+            self.storage.run(  # a rollback has already restored the caller's table
+                f"DO $$ BEGIN IF to_regclass('pg_temp.{hidden}') IS NOT NULL THEN "
+                f'DROP TABLE "{name}"; ALTER TABLE {hidden} RENAME TO "{name}"; END IF; END $$'
+            )
 
     def _run(self, node: Node, scope: Scope, output: Output) -> None:
         match node:
@@ -117,9 +139,7 @@ class Session:
                 known = None if value is None else self.statements.evaluate(value, scope, kind)
                 scope.declare(name, parse_type(kind), known)
             case nodes.DeclareTable(name, definition):
-                self.storage.run(f'DROP TABLE IF EXISTS "{name}"')
-                self.storage.run(ddl.table_variable(name, definition))
-                scope.tables.append(name)
+                self._declare_table(name, definition, scope)
             case nodes.Assign(name, value):
                 self._assign(name, value, scope)
             case nodes.SetOption(name, value):

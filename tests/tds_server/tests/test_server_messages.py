@@ -1,9 +1,12 @@
-"""Messages and the places of errors, as the drivers give them to a program."""
+"""Messages, the places of errors, and results that are not read, as the drivers give them to a program."""
 
 import time
 
 import pytest
 import sqlalchemy as sa
+
+from tests.tds_server.tests import queue_table
+from tests.tds_server.tests.queue_table import run
 
 
 def test_messages_come_in_order_and_at_once_with_nowait(engine: sa.Engine) -> None:
@@ -38,3 +41,20 @@ def test_a_message_is_no_error(engine: sa.Engine, severity: int) -> None:
             f"SET NOCOUNT ON; SELECT 5 AS a; RAISERROR('no error', {severity}, 1)"
         ).scalar_one()
         assert found == 5
+
+
+@pytest.mark.parametrize(("xact_abort", "kept"), [("ON", "before"), ("OFF", "within")])
+def test_a_long_result_that_is_closed_early_is_cancelled(engine: sa.Engine, xact_abort: str, kept: str) -> None:
+    queue_table.create(engine, 1)
+    with engine.begin() as conn:
+        conn.execute(run.update().values(queue="before"))
+    with engine.begin() as conn:
+        conn.exec_driver_sql(f"SET XACT_ABORT {xact_abort}")
+        conn.execute(run.update().values(queue="within"))
+        rows = ", ".join("(1)" for _ in range(100))
+        long = f"SELECT REPLICATE(CAST(N'x' AS NVARCHAR(MAX)), 300000) AS long FROM (VALUES {rows}) AS t(n)"
+        found = conn.execute(sa.text(long))
+        assert len(found.scalars().fetchmany(1)[0]) == 300_000
+        found.close()
+    with engine.connect() as conn:
+        assert conn.execute(sa.select(run.c.queue)).scalars().all() == [kept]

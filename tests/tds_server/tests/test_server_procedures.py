@@ -225,6 +225,18 @@ def test_with_xact_abort_a_caught_error_can_only_be_rolled_back(queue: sa.Engine
             conn.exec_driver_sql(batch.replace("ROLLBACK;", "COMMIT;"))
 
 
+def test_a_procedure_that_calls_itself_has_a_table_variable_in_each_call(queue: sa.Engine) -> None:
+    with queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql(
+            "CREATE PROCEDURE jobfac.counts @depth INT AS BEGIN SET NOCOUNT ON; "
+            "DECLARE @rows TABLE (id INT NOT NULL PRIMARY KEY); INSERT INTO @rows (id) VALUES (@depth); "
+            "DECLARE @less INT = @depth - 1; IF @less > 0 EXEC jobfac.counts @depth = @less; "
+            "INSERT INTO jobfac.run (queue, attempt) SELECT N'q', r.id FROM @rows AS r; END"
+        )
+        conn.exec_driver_sql("EXEC jobfac.counts @depth = 3")
+        assert conn.execute(sa.select(run.c.attempt).order_by(run.c.id)).scalars().all() == [1, 2, 3]
+
+
 def test_a_procedure_that_leaves_a_transaction_open_is_an_error(queue: sa.Engine) -> None:
     with queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.exec_driver_sql("CREATE PROCEDURE jobfac.leaves AS BEGIN TRANSACTION")

@@ -251,3 +251,11 @@ def test_an_error_has_its_number(queue: sa.Engine, number: int, statement: str) 
         conn.exec_driver_sql(statement)
     assert queue.driver != "pyodbc" or f"({number})" in str(raised.value)
     assert fetch(queue, f"SET NOCOUNT ON; {handled}") == [(number,)]
+
+
+def test_nulls_are_equal_for_a_unique_index(queue: sa.Engine) -> None:
+    with queue.begin() as conn:
+        conn.exec_driver_sql("CREATE UNIQUE INDEX ux_run_worker ON jobfac.run (queue, worker) WHERE queue = N'unique'")
+        conn.execute(run.insert().values(queue="unique", worker=None))
+    with pytest.raises(sa.exc.IntegrityError), queue.begin() as conn:
+        conn.execute(run.insert().values(queue="unique", worker=None))

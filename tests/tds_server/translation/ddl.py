@@ -135,7 +135,10 @@ def _view(text: str, tokens: list[Token]) -> tuple[str, ...]:
 
 
 def _index(tokens: list[Token]) -> str:
-    """Translate CREATE INDEX. NULLs sort as on SQL Server, so that ORDER BY can use the index."""
+    """Translate CREATE INDEX. NULLs sort as on SQL Server, so that ORDER BY can use the index.
+
+    They are equal for a unique index, as on SQL Server.
+    """
     unique = "UNIQUE " if any(token.upper == "UNIQUE" for token in tokens[:4]) else ""
     at = next(i for i, token in enumerate(tokens) if token.upper == "INDEX")
     opening = next(i for i, token in enumerate(tokens) if token.text == "(")
@@ -148,6 +151,8 @@ def _index(tokens: list[Token]) -> str:
         elif token.upper == "DESC":
             columns[-1] = columns[-1].replace(" NULLS FIRST", " DESC NULLS LAST")
     rest = " ".join(_words(tokens[end + 1 :]))
+    if unique and "INCLUDE" not in rest:
+        rest = f"NULLS NOT DISTINCT {rest}"
     return f'CREATE {unique}INDEX "{tokens[at + 1].name}" ON {table} ({", ".join(columns)}) {rest}'
 
 

@@ -9,6 +9,10 @@ from tests.tds_server.wire.values import Column
 
 DONE_SIZE = 13
 
+AHEAD = 256 * 1024
+"""Bytes of rows that are sent at once. With more of them the request goes on, as on SQL Server, until the client takes
+them. A client that closes its result earlier cancels it."""
+
 
 class Answer:
     """The answer to a request. The end of each statement announces further tokens, except for the last one.
@@ -31,8 +35,19 @@ class Answer:
         self._parts.append(token)
 
     def rows(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]], counted: bool) -> None:
-        self._parts += [tokens.columns(columns), tokens.rows(columns, rows)]
+        self._parts.append(tokens.columns(columns))
+        size = 0
+        for row in rows:
+            self._parts.append(tokens.rows(columns, [row]))
+            size += len(self._parts[-1])
+            if size > AHEAD:
+                size = 0
+                self._flush()
         self._parts.append(tokens.done(self._ends, tokens.MORE, len(rows) if counted else None))
+
+    def _flush(self) -> None:
+        self._send(b"".join(self._parts))
+        self._parts.clear()
 
     def count(self, affected: int) -> None:
         self._parts.append(tokens.done(self._ends, tokens.MORE, affected))
@@ -47,8 +62,7 @@ class Answer:
         self._parts.append(tokens.information(number, text, severity, state))
         self._parts.append(tokens.done(self._ends, tokens.MORE))
         if at_once:
-            self._send(b"".join(self._parts))
-            self._parts.clear()
+            self._flush()
 
     def end_call(self, status: int) -> None:
         """End a procedure call."""

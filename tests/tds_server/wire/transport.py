@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from pysqlbridge.tds import TlsTunnel
 
+from tests.tds_server.errors import CancelledError
+
 HEADER = struct.Struct(">BBHHBB")
 END_OF_MESSAGE = 0x01
 RESET = 0x08 | 0x10
@@ -68,7 +70,13 @@ class Transport:
         return len(self._received) > 0 and self._received[0] == ATTENTION
 
     def write(self, kind: int, payload: bytes, whole: bool = True) -> None:
-        """Send one message, or a part of one that is not ``whole``, in as many packets as necessary."""
+        """Send one message, or a part of one that is not ``whole``, in as many packets as necessary.
+
+        Raises:
+            CancelledError: the client has cancelled the request before this part, which is not the last one.
+        """
+        if not whole and self.interrupted():
+            raise CancelledError
         room = self.packet_size - HEADER.size
         packets = []
         for number, start in enumerate(range(0, max(len(payload), 1), room), start=1):

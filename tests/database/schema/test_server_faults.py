@@ -1,0 +1,76 @@
+"""What a DBA or a disk does to the server: jobfac waits for it, and says what must be mended."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.store import runs, workers
+from jobfac.store.runs import StartRequest
+from jobfac.store.workers.claiming import Room
+from jobfac.worker.loop import database as loop
+from jobfac.worker.loop.pulse import Pulse
+from tests.support.database import Hand, define
+from tests.support.engines import DRIVERS
+
+pytestmark = [pytest.mark.each_driver, pytest.mark.parametrize("url", DRIVERS, indirect=True)]
+
+Faults = Callable[..., None]
+
+
+@pytest.fixture
+def faults(tds: Any) -> Iterator[Faults]:
+    """A function that sets the fault rules of the test server; they are removed after the test."""
+    yield tds.faults
+    tds.faults()
+
+
+@pytest.mark.parametrize("number", [601, 845, 3908, 3966])
+def test_a_fault_of_the_server_passes(db: Database, faults: Faults, number: int) -> None:
+    define(db, a={})
+    faults(f'error {number} matching "INSERT INTO jobfac.run " at 1')
+    assert len(db.transact(runs.start_many, StartRequest("a", "me"), 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (334, "a table of jobfac has a trigger; have a DBA drop it"),
+        (824, "a page of it is damaged or cannot be read; have a DBA restore it"),
+        (829, "a page of it is damaged or cannot be read; have a DBA restore it"),
+        (7139, "have a DBA set the server's option 'max text repl size .B.' to -1"),
+        (8622, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
+        (8653, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
+        (8655, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
+    ],
+)
+def test_a_worker_waits_until_a_dba_has_mended_the_tables(
+    db: Database, faults: Faults, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    """By an unknown error that stays for a minute a worker ends, and with it every worker at the same time."""
+    monkeypatch.setattr(loop, "UNKNOWN_FOR", -1.0)
+    define(db, a={})
+    run_id = db.transact(runs.start, StartRequest("a", "me"))
+    hand = Hand(db)
+    works = loop.LoopDatabase(db, Pulse(), lambda: None)
+    faults(f'error {number} matching "WITH next AS" always')
+
+    def claim(conn: sa.Connection) -> list[int]:
+        workers.hold(conn, hand.id)
+        return [one.id for one in workers.claim(conn, hand.id, hand.name, {"default": 1}, Room(1, 1))]
+
+    for _ in range(2):
+        with pytest.raises(Unreachable, match=says):
+            works.transact(claim, retry_for=1.0)
+    faults()
+    assert works.transact(claim, retry_for=1.0) == [run_id]
+
+
+def test_a_login_that_a_firewall_refuses_is_tried_again_later(db: Database, faults: Faults) -> None:
+    db.close()
+    faults("error 40615 login always")
+    with pytest.raises(Unreachable, match="Cannot open server 'testserver' requested by the login"):
+        db.query(lambda conn: conn.exec_driver_sql("SELECT 1").scalar(), retry_for=1.0)
