@@ -341,16 +341,3 @@ def test_a_process_whose_login_is_refused_asks_again_after_a_pause(
 
 def test_the_pause_between_refused_logins_grows_with_the_outage() -> None:
     assert [*map(answers.login_pause, (0.0, 2.0, 20.0, 100.0, 10_000.0))] == [1.0, 1.0, 5.0, 25.0, 60.0]
-
-
-@pytest.mark.parametrize("url", ["pyodbc"], indirect=True)
-def test_a_server_that_does_not_say_what_types_it_has_is_given_up(
-    url: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """pyodbc asks so in the first connection of a process for a connection string, without a limit."""
-    monkeypatch.setattr(answers, "CONNECTING", 2.0)
-    faults("silence 60 matching sp_datatype_info always")
-    first = Database(str(sa.make_url(url).update_query_dict({"APP": "the first one"}).render_as_string(False)))
-    with pytest.raises(Unreachable, match="took the login and then answered nothing"):
-        first.query(workers.workers, retry_for=0)
-    first.close()

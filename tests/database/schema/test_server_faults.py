@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import answers
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.store import runs, workers
@@ -74,3 +75,18 @@ def test_a_login_that_a_firewall_refuses_is_tried_again_later(db: Database, faul
     faults("error 40615 login always")
     with pytest.raises(Unreachable, match="Cannot open server 'testserver' requested by the login"):
         db.query(lambda conn: conn.exec_driver_sql("SELECT 1").scalar(), retry_for=1.0)
+
+
+def test_a_server_that_takes_the_login_and_then_hangs_is_given_up(
+    url: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its first connection with a connection string pyodbc asks what types there are, and waits without a limit."""
+    monkeypatch.setattr(answers, "CONNECTING", 2.0)
+    monkeypatch.setattr(answers, "ANSWER", 2.0)
+    faults("silence 60 always")
+    given = sa.make_url(url)
+    first = given.update_query_dict({"APP": "the first one"}) if given.get_driver_name() == "pyodbc" else given
+    db = Database(first.render_as_string(hide_password=False))
+    with pytest.raises(Unreachable):
+        db.query(workers.workers, retry_for=0)
+    db.close()
