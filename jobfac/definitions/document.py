@@ -5,6 +5,7 @@ text as well, because YAML versions read it differently. The keys of a mapping a
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,16 +86,29 @@ def read_document(text: str, file: str | None = None) -> Document:
     return Document(file, value, root)
 
 
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*+("?)|[][{}]', re.DOTALL)
+_BRACKET = re.compile(r"[][{}]")
+
+
 def _open_brackets(text: str) -> int:
     """Return the maximum number of brackets and braces that are open at once, outside of double quotes."""
     depth = most = 0
-    for found in re.finditer(r'"(?:\\.|[^"\\])*"|[][{}]', text):
-        if found[0] in "[{":
+    for found in _brackets(text):
+        if found in "[{":
             depth += 1
             most = max(most, depth)
-        elif found[0] in "]}":
+        else:
             depth = max(0, depth - 1)
     return most
+
+
+def _brackets(text: str) -> Iterator[str]:
+    for found in _QUOTED.finditer(text):
+        if found[0][0] != '"':
+            yield found[0]
+        elif not found[1]:  # nothing ends this quote, nor a later one, for each of which to look again takes hours
+            yield from _BRACKET.findall(text, found.start())
+            return
 
 
 def write_document(value: Any) -> str:

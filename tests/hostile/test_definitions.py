@@ -1,5 +1,6 @@
 """Any definitions file is read or refused within seconds."""
 
+import contextlib
 import json
 import time
 
@@ -133,3 +134,34 @@ def test_a_definition_that_cannot_be_read_hides_no_other(served: Served) -> None
     served.define("newer", command=["false"])
     assert "unreadable" not in served.viewer.get("/v1/jobs/newer").json()
     assert served.admin.delete("/v1/jobs/broken").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sh", *["${parameters.x}"] * 3000],
+        ["python3", *["${parameters.x}"] * 3000],
+        [*["sh", "-oc"] * 3000, "x", "${parameters.x}"],
+        ["sh", "-" + "c" * 100_000 + "1", "${parameters.x}"],
+        [*["env", "perl", "A=b"] * 3000, "${parameters.x}"],
+    ],
+    ids=["a shell", "an interpreter", "shells", "an option", "interpreters"],
+)
+def test_the_time_for_a_command_grows_with_its_length(command: list[str]) -> None:
+    """To look from each of 1,500 words at all others took a minute, in which an API did nothing else."""
+    begun = time.thread_time()
+    body = {"command": command, "parameters": {"x": {}}}
+    with contextlib.suppress(d.DefinitionError):
+        d.from_data({"jobs": {"one": body}})
+    assert time.thread_time() - begun < AT_ONCE
+
+
+def test_quotes_that_nothing_ends_take_no_time() -> None:
+    refused('jobs: "' + '\\"' * 100_000, "while scanning a quoted scalar")
+
+
+@pytest.mark.parametrize("pattern", ["(" * 2000 + ")" * 2000, "a{99999999999999}", "a" * 6000, "[<" * 2000])
+def test_a_pattern_that_cannot_be_compiled_is_refused_in_a_sentence(pattern: str) -> None:
+    body = {"command": ["a"], "parameters": {"x": {"pattern": pattern}}}
+    with pytest.raises(d.DefinitionError, match=r"parameters\.x\.pattern must be a regular expression"):
+        d.from_data({"jobs": {"one": body}})

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
+from jobfac.definitions.parameters.program_texts import texts_of_programs
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -27,46 +27,6 @@ RESERVED = frozenset(
     )
 )  # fmt: skip
 """Environment variables that a job program receives from its worker, beside ``JOBFAC_PARAM_`` and a name."""
-
-_SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
-_OPEN_SHELLS = re.compile(
-    r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux|([bgn]|mingw32-)?make(\.exe)?"
-)
-"""Programs that read all of their arguments as text of a shell, or may do so. `make V=...` puts V into its recipes."""
-
-_SHELL_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
-"""The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
-
-
-class _Option(NamedTuple):
-    """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
-
-    ``words``: which of its words that are no options are such text; without the option that is joined counts before the
-    first of them only.
-    """
-
-    before: str
-    joined: str
-    words: Literal["none", "first", "others"] | None = None
-
-
-_INTERPRETERS = {
-    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c."),
-    r"perl[0-9.]*": _Option(r"-[A-Za-z]*[eE]", r"-[A-Za-z]*[eE]."),
-    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e."),
-    r"(node|nodejs|deno|bun)": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)="),
-    r"php[0-9.]*": _Option(r"-r", r"-r."),
-    r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
-    r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
-    r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
-    r"(psql|sqlcmd|mysql|mariadb)": _Option(
-        r"-c|--command|-q|-Q|-e|--execute", r"-[cqQe].|--(command|execute)=", "none"
-    ),
-    r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
-    r"sqlite3": _Option(r"-cmd", r"(?!)", "others"),
-}
-"""By program, the options whose argument is text of a program."""
-
 
 _CODE_VARIABLES = re.compile(
     r"PATH|(LD|DYLD)_.*|GCONV_PATH|BASH_(ENV|FUNC_.*)|SHELLOPTS|BASHOPTS|PS4|ZDOTDIR"
@@ -124,6 +84,7 @@ def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str
     ``arguments``: those that follow the command.
     """
     words = command if is_shell or not command else (*command, *arguments)
+    texts: frozenset[int] | None = None
     for position, text in enumerate(words):
         try:
             found = placeholders(text)
@@ -138,9 +99,12 @@ def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str
             yield Finding(
                 path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
             )
-        elif position == 0:
+            continue
+        if position == 0:
             yield finding(path, f"has {found[0]}, but a value must not choose the program; name it")
-        elif _is_program_text(words, position):
+            continue
+        texts = texts_of_programs(words) if texts is None else texts
+        if position in texts:
             yield finding(path, f"has {found[0]} in the text of a program; {remedy} in that text")
 
 
@@ -149,8 +113,8 @@ def text_of_program(command: Sequence[str], arguments: Sequence[str], places: It
 
     ``arguments``: those that follow the command.
     """
-    words = (*command, *arguments)
-    return next((place for place in places if _is_program_text(words, len(command) + place)), None)
+    texts = texts_of_programs((*command, *arguments))
+    return next((place for place in places if len(command) + place in texts), None)
 
 
 def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:
@@ -164,45 +128,3 @@ def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:
             path: Path = ("environment", name)
             why = f"by {name} a value would choose programs; use a variable of another name"
             yield finding(path, f"has {found[0]}, but {why}")
-
-
-def _is_program_text(words: tuple[str, ...], position: int) -> bool:
-    """Whether an interpreter reads this argument as a program."""
-    for at in range(position):
-        name = PurePosixPath(words[at].replace("\\", "/")).name
-        if _OPEN_SHELLS.fullmatch(name.lower()):
-            return True
-        if _SHELLS.fullmatch(name.lower()):
-            if _shell_text(words, at) == position or words[position].startswith("--command="):
-                return True
-        elif _is_interpreted(name, words, at, position):
-            return True
-    return False
-
-
-def _shell_text(words: tuple[str, ...], at: int) -> int | None:
-    """Return the place of the text that a shell runs: what follows it are arguments, as in `sh -c 'echo "$1"' sh X`."""
-    code = next((place for place in range(at + 1, len(words)) if _SHELL_OPTION.fullmatch(words[place])), None)
-    if code is None:
-        return None
-    place = code
-    while place < len(words) and words[place][:1] in ("-", "+"):
-        # The name of an option follows -o, and one follows each o of joined options.
-        place += 1 + (0 if words[place].startswith("--") else len(re.findall("[oO]", words[place])))
-    return place
-
-
-def _is_interpreted(name: str, words: tuple[str, ...], at: int, position: int) -> bool:
-    before = sum(not word.startswith("-") for word in words[at + 1 : position])
-    for known, option in _INTERPRETERS.items():
-        if not re.fullmatch(known, name, re.IGNORECASE):
-            continue
-        if re.fullmatch(option.before, words[position - 1]):
-            return True
-        if (option.words or before == 0) and re.match(option.joined, words[position], re.DOTALL):
-            return True
-        if not words[position].startswith("-") and (option.words == "first" and before == 0):
-            return True
-        if option.words == "others" and before > 0:
-            return True
-    return False

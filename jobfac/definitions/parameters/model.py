@@ -29,11 +29,19 @@ def _read_name(value: Any) -> str:
     return name
 
 
+LONGEST_PATTERN = 5000
+"""Characters of a pattern. To look at a long one takes a time that grows with the square of their number."""
+
+
 def _read_pattern(value: Any) -> str:
     pattern = read_text(value)
+    if len(pattern) > LONGEST_PATTERN:
+        raise ValueError(
+            f"must be a regular expression of at most {LONGEST_PATTERN:,} characters, not {len(pattern):,}"
+        )
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"must be a regular expression, not {shown(pattern)}: {error}") from error
     return pattern
 

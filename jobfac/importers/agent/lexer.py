@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_GO = re.compile(r"go(?:[ \t]+\d+)?[ \t]*;?[ \t]*(?:--[^\n]*+)?(?:\n|$)", re.IGNORECASE)
+_GO = re.compile(r"go(?:[ \t]++\d++)?[ \t]*+;?[ \t]*+(?:--[^\n]*+)?(?:\n|$)", re.IGNORECASE)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
