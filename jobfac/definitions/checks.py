@@ -1,6 +1,6 @@
 """Checks that need all definitions: names that must exist, cycles of sequences, and steps that reach no end."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.control_characters import check_name
@@ -36,12 +36,18 @@ def check(
     declarations: Declarations,
     commands: Commands,
     following: Links,
+    circles: Collection[str],
 ) -> Iterator[Finding]:
-    """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
+    """Return the problems of a definition.
+
+    Args:
+        tree: the children of all jobs, including this one.
+        circles: the jobs that are on circles of ``tree`` and ``following``.
+    """
     yield from _names(definition)
     yield from _schedules(job, definition, tree)
     yield from check_parameters(definition, declarations, commands)
-    yield from check_after(job, definition, tree, following)
+    yield from check_after(job, definition, tree, following, circles)
     if isinstance(definition, Job):
         for position, entry in enumerate(definition.notify):
             if entry.of != "sequence":
@@ -53,8 +59,7 @@ def check(
             if child not in tree:
                 path = ("steps", position, "jobs")
                 yield finding(path, f"names the unknown job '{child}'{suggestion(child, tree)}")
-    circle = shortest_way(job, job, lambda one: sorted(tree.get(one, ())))
-    if circle:
+    if job in circles and (circle := shortest_way(job, job, lambda one: sorted(tree.get(one, ())))):
         yield Finding(("steps",), f"steps run in a circle: {' -> '.join(circle)}; a sequence cannot contain itself")
     wrong = list(_step_names(definition.steps))
     yield from wrong

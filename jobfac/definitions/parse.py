@@ -17,7 +17,7 @@ from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
-from jobfac.definitions.triggers.checks import followers
+from jobfac.definitions.triggers.checks import followers, on_circles
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 from jobfac.machine.bounded import read_text
 
@@ -216,7 +216,8 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        others = _declarations(jobs, known), _commands(jobs, known), followers(jobs, known)
+        following = followers(jobs, known)
+        others = _declarations(jobs, known), _commands(jobs, known), following, on_circles(tree, following)
         for job in jobs:
             found_in = islice(check(job, jobs[job], tree, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)

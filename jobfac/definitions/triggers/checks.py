@@ -1,7 +1,7 @@
 """Circles of starts: a job that would start itself again, by way of others."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -33,12 +33,15 @@ def followers(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
     return {job: frozenset(others) for job, others in found.items()}
 
 
-def check_after(job: str, definition: AnyJob, tree: Links, following: Links) -> Iterator[Finding]:
+def check_after(
+    job: str, definition: AnyJob, tree: Links, following: Links, circles: Collection[str]
+) -> Iterator[Finding]:
     """Yield unknown jobs in ``after``, and a circle that the definition would close.
 
     Args:
         tree: by sequence the jobs in its steps.
         following: as ``followers`` returns.
+        circles: the jobs that are on circles of both.
     """
     path: Path = ()
     for position, schedule in enumerate(definition.schedules):
@@ -54,21 +57,62 @@ def check_after(job: str, definition: AnyJob, tree: Links, following: Links) -> 
         yield from ((one, node[1]) for one in sorted(tree.get(node[0], ())))
         yield from ((one, True) for one in sorted(following.get(node[0], ())))
 
-    if way := [one for one, _ in shortest_way((job, False), (job, True), starts)]:
+    if job in circles and (way := [one for one, _ in shortest_way((job, False), (job, True), starts)]):
         sentence = f"closes a circle of starts: {' -> '.join(way)}; a job must not start itself again"
         yield finding(path or ("steps",), sentence)
 
 
 def shortest_way(start: Node, end: Node, links: Callable[[Node], Iterable[Node]]) -> list[Node]:
     """Return the nodes of a shortest way of at least one link, both ends included; empty: there is none."""
-    ways = deque([[start]])
-    seen: set[Node] = set()
-    while ways:
-        way = ways.popleft()
-        for other in links(way[-1]):
+    before: dict[Node, Node] = {}
+    waiting = deque([start])
+    while waiting:
+        node = waiting.popleft()
+        for other in links(node):
             if other == end:
-                return [*way, other]
-            if other not in seen:
-                seen.add(other)
-                ways.append([*way, other])
+                way = [other, node]
+                while way[-1] != start:
+                    way.append(before[way[-1]])
+                return way[::-1]
+            if other not in before and other != start:
+                before[other] = node
+                waiting.append(other)
     return []
+
+
+def on_circles(*graphs: Links) -> set[str]:
+    """Return the nodes from which the links of these graphs together lead back to them.
+
+    In linear time, by Kosaraju's algorithm: a search from each of thousands of jobs would take minutes.
+    """
+    links: dict[str, set[str]] = {}
+    back: dict[str, set[str]] = {}
+    for graph in graphs:
+        for node, others in graph.items():
+            links.setdefault(node, set()).update(others)
+            for other in others:
+                back.setdefault(other, set()).add(node)
+    seen: set[str] = set()
+    order = [node for start in links for node in _finished(start, links, seen)]
+    seen = set()
+    circles: set[str] = set()
+    for start in reversed(order):
+        together = list(_finished(start, back, seen))
+        if len(together) > 1 or start in links.get(start, ()):
+            circles.update(together)
+    return circles
+
+
+def _finished(start: str, links: Mapping[str, Iterable[str]], seen: set[str]) -> Iterator[str]:
+    """Yield the nodes that can be reached from ``start`` and are not in ``seen``, each after all that follow it."""
+    stack = [] if start in seen else [(start, iter(links.get(start, ())))]
+    seen.add(start)
+    while stack:
+        node, others = stack[-1]
+        other = next((one for one in others if one not in seen), None)
+        if other is None:
+            yield node
+            stack.pop()
+        else:
+            seen.add(other)
+            stack.append((other, iter(links.get(other, ()))))
