@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from jobfac.definitions.parameters.placeholders import UnresolvedError, placeholders
+from jobfac.definitions.patterns.moments import read_blackout
 from jobfac.definitions.triggers import call
 from jobfac.sqljob import scripts
 from jobfac.times import read_day, read_end, read_time
@@ -60,6 +61,12 @@ def test_places_in_a_call_are_read_as_before(text: str, found: tuple[str, str | 
     place = call._PLACE.fullmatch(text)
     assert place is not None
     assert place.groups() == found
+
+
+def test_a_window() -> None:
+    with pytest.raises(ValueError, match="must be"):
+        read_blackout("12/31 18:00" + " " * LENGTH + "x - 01/01 06:00 - ")
+    assert read_blackout("12/31 18:00 \t-  01/01 06:00") == read_blackout("12/31 18:00 - 01/01 06:00")
 
 
 @pytest.mark.parametrize("text", ["GO" + " \t" * LENGTH + "x", "'${parameters." + " " * LENGTH + "'"])
