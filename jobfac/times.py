@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 
-_DURATION = re.compile(r"[\d.]+[a-z]+.*")
+_DURATION = re.compile(r"[\d.]+[a-z].*")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _POSIX_ZONE = re.compile(r"(UTC|GMT|UCT|(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d.*)", re.DOTALL)
 ONE_DAY = timedelta(days=1)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from jobfac.definitions import DefinitionError
@@ -132,6 +132,10 @@ async def _no_thread(request: Request, error: Exception) -> Response:
     return _busy("The server can start no more threads right now; its log says more. Try again.")
 
 
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
 async def _bug(request: Request, error: Exception) -> Response:
     return response(Problem(500, "This is a bug; the server's log has its traceback."))
 
@@ -142,6 +146,7 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     JobfacError: _known,
     DefinitionError: _definition,
     Unreachable: _unreachable,
+    ClientDisconnect: _gone,
     RuntimeError: _no_thread,
     Exception: _bug,
 }

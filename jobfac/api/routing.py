@@ -7,10 +7,12 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
+from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
@@ -55,7 +57,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
-    """The shared objects of one API process. ``public_url``: where people and callers reach it; empty: not known."""
+    """The shared objects of one API process. ``public_url``: where people and callers reach it; empty: not known.
+    ``slow``: who may read slowly."""
 
     db: Database
     authenticator: Authenticator
@@ -63,10 +66,15 @@ class Service:
     traces: Traces
     readiness: Readiness
     public_url: str = ""
+    slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Read from the database: ``work`` gets a connection and the arguments."""
         return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
+
+    async def read_slowly(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Read what takes seconds: one request at a time, in a thread of its own. The threads of others stay free."""
+        return await to_thread.run_sync(partial(self.read, work, *arguments), limiter=self.slow)
 
 
 @dataclass(frozen=True)

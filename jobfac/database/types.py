@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
+from jobfac.errors import Invalid
+
 
 class Instant(sa.types.TypeDecorator[datetime]):
     """A moment in UTC with milliseconds: aware in Python, ``DATETIME2(3)`` on SQL Server, text on SQLite."""
@@ -42,8 +44,18 @@ Name = sa.Unicode(128)
 Word = sa.String(16)  # a state or another fixed ASCII word
 
 
+LONGEST_SOUGHT = 1000
+"""Characters of a text that is looked for. SQL Server's patterns have 4,000 at most, SQLite's 50,000."""
+
+
 def contains(engine: str, column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
-    """The column contains the text, in any case. On SQLite ``LIKE`` ignores the case of ASCII letters, as ``lower``."""
+    """The column contains the text, in any case. On SQLite ``LIKE`` ignores the case of ASCII letters, as ``lower``.
+
+    Raises:
+        Invalid: the text is longer than ``LONGEST_SOUGHT``.
+    """
+    if len(text) > LONGEST_SOUGHT:
+        raise Invalid(f"A text to look for may have {LONGEST_SOUGHT:,} characters, not {len(text):,}.")
     if engine == "sqlite":
         literal = re.sub("[%_/]", r"/\g<0>", text)
         return column.like(f"%{literal}%", escape="/")

@@ -61,9 +61,11 @@ def check(
                 yield finding(path, f"names the unknown job '{child}'{suggestion(child, tree)}")
     if job in circles and (circle := shortest_way(job, job, lambda one: sorted(tree.get(one, ())))):
         yield Finding(("steps",), f"steps run in a circle: {' -> '.join(circle)}; a sequence cannot contain itself")
-    wrong = list(_step_names(definition.steps))
-    yield from wrong
-    if not wrong:
+    is_wrong = False
+    for one in _step_names(definition.steps):  # each takes a search: the caller ends it after the first ones
+        is_wrong = True
+        yield one
+    if not is_wrong:
         yield from _endless(definition.steps, tree)
 
 
@@ -91,6 +93,7 @@ def _names(definition: AnyJob) -> Iterator[Finding]:
 
 def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
     names: dict[str, int] = {}
+    inside = _closure(tree[job], tree)
     for position, (name, schedule) in enumerate(zip(definition.schedule_names(), definition.schedules, strict=True)):
         path = ("schedules", position)
         if name.lower() in names:
@@ -107,7 +110,6 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
             yield finding((*path, "arguments"), "must be lists by job id for a sequence")
         if schedule.payload is not None:
             yield finding((*path, "payload"), "is only for a program; use payloads by job id")
-        inside = _closure(tree[job], tree)
         for field, given in (("arguments", schedule.arguments), ("payloads", schedule.payloads)):
             for child in given if isinstance(given, dict) else ():
                 if child not in inside:

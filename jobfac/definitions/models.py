@@ -72,10 +72,16 @@ def _read_encoding(value: Any) -> str:
     return name
 
 
+LONGEST_COMMAND = 100_000
+"""Characters of a command that is split as by a shell. The time grows with their square: four million take minutes."""
+
+
 def _split(command: Any) -> list[Any] | tuple[Any, ...]:
     if isinstance(command, list | tuple):
         return command
     if isinstance(command, str):
+        if len(command) > LONGEST_COMMAND:
+            raise ValueError(f"is text of {len(command):,} characters; write more than {LONGEST_COMMAND:,} as a list")
         try:
             return shlex.split(command)
         except ValueError as error:

@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from difflib import get_close_matches
+from heapq import nlargest
+from itertools import islice, takewhile
+from operator import eq
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -35,6 +38,10 @@ UNITS["ms"] = Decimal("0.001")
 LONGEST = 36525 * 86400.0
 """The longest valid duration, in seconds: a hundred years."""
 
+MOST_KNOWN, MOST_COMPARED = 2000, 20
+"""Known words that are considered for one that is unknown, and those of them that are compared with it. A comparison of
+long words takes a millisecond, and a definition may have a hundred unknown words."""
+
 MOST_OF_DURATION = 100
 """Characters of a duration. To add up a million parts takes seconds."""
 
@@ -48,9 +55,19 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` with the most similar known word, or an empty text if none is similar."""
-    near = get_close_matches(word, list(known), n=1)
+    """Return ``"; did you mean 'x'?"`` with the most similar known word, or an empty text if none is similar.
+
+    Of many known words, only those are compared that begin or end most alike.
+    """
+    alike = nlargest(MOST_COMPARED, islice(known, MOST_KNOWN), key=lambda one: _shared(word, one))
+    near = get_close_matches(word, alike, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two words share at the beginning and at the end."""
+    ends = map(eq, one, other), map(eq, reversed(one), reversed(other))
+    return sum(sum(takewhile(bool, alike)) for alike in ends)
 
 
 def as_float(value: int | float) -> float:

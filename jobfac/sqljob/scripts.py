@@ -50,8 +50,8 @@ _QUOTED = {
     "mysql": r"""'(?:[^'\\]|\\.|'')*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|`[^`]*+(?:`|\Z)""",
 }
 _OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
-_PARAMETER = re.compile(r"\$\{\s*parameters\.([^{}]*?)\s*\}")
-_GO = re.compile(r"go(?:[ \t]+(\d+))?[ \t]*;?[ \t]*(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
+_PARAMETER = re.compile(r"\$\{\s*parameters\.((?:[^{}]*[^{}\s])?)\s*\}")
+_GO = re.compile(r"go(?:[ \t]++(\d++))?[ \t]*+;?[ \t]*+(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
 _EDGE = re.compile(r"/\*|\*/")
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 NESTING = ("mssql", "postgresql")

@@ -165,3 +165,43 @@ def test_a_pattern_that_cannot_be_compiled_is_refused_in_a_sentence(pattern: str
     body = {"command": ["a"], "parameters": {"x": {"pattern": pattern}}}
     with pytest.raises(d.DefinitionError, match=r"parameters\.x\.pattern must be a regular expression"):
         d.from_data({"jobs": {"one": body}})
+
+
+def refused_data(jobs: dict[str, object], why: str) -> d.DefinitionError:
+    """As ``refused``, of definitions whose YAML would take longer to read than they take to check."""
+    begun = time.process_time()
+    with pytest.raises(d.DefinitionError, match=why) as raised:
+        d.from_data({"jobs": jobs})
+    assert time.process_time() - begun < AT_ONCE
+    return raised.value
+
+
+def test_many_unknown_steps_are_refused_at_once() -> None:
+    """Each name took a search among all others, also those that nobody is told: 2,000 steps took 44 s."""
+    long = "x" * 100
+    steps = [{"name": f"a{n}{long}", "jobs": ["one"], "on_success": {"step": f"b{n}{long}"}} for n in range(3000)]
+    error = refused_data({"one": {"command": ["true"]}, "all": {"steps": steps}}, "names the unknown step 'b0x")
+    assert len(error.problems) == 100
+
+
+def test_many_inputs_that_no_step_asks_for_are_refused_at_once() -> None:
+    asks = [{"name": f"a{n}", "approve": {"by": "operator", "timeout": "1h"}} for n in range(5000)]
+    values = {"p": ["${steps.other.outputs.x}"] * 5000}
+    last = {"name": "last", "jobs": ["one"], "parameters": {"one": values}}
+    one = {"command": ["true"], "parameters": {"p": {"type": "text", "many": True}}}
+    wrong = {"name": "wrong", "jobs": ["one"], "parameters": {"one": {"p": ["${steps.a7.outputs.x}"]}}}
+    why = "names 'x', for which the step 'a7' does not ask"
+    assert len(refused_data({"one": one, "all": {"steps": [*asks, last, wrong]}}, why).problems) == 1
+
+
+def test_many_schedules_of_a_large_sequence_are_checked_at_once() -> None:
+    jobs: dict[str, object] = {f"j{n}": {"command": ["true"]} for n in range(2000)}
+    due = [{"at": "2027-01-01T00:00:00Z", "name": f"n{n}", "payloads": {"j1": "x"}} for n in range(4000)]
+    due.append({"at": "2027-01-01T00:00:00Z", "name": "last", "payloads": {"no": "x"}})
+    refused_data(jobs | {"all": {"steps": [{"name": "a", "jobs": list(jobs)}], "schedules": due}}, "names 'no', which")
+
+
+def test_a_long_command_is_a_list() -> None:
+    refused(f"jobs: {{one: {{command: {'a' * 400_000}}}}}", "is text of 400,000 characters; write more than 100,000 as")
+    read = d.loads(f"jobs: {{one: {{command: {'a' * 100_000}}}, two: {{command: [{'a' * 400_000}]}}}}").jobs
+    assert [len(getattr(job, "command", ("",))[0]) for job in read.values()] == [100_000, 400_000]

@@ -35,12 +35,12 @@ def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
 
 
 @ENDPOINTS.add("GET", "/v1/schedules/load", unrestricted=True, responses={200: models.Load})
-def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiResponse:
+async def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiResponse:
     """Show how full the coming days are.
 
     The runs of each hour by pool, with usual durations, against the slots of the live workers; and which times to move.
     """
-    return ApiResponse(as_json(request.read(schedules.read_load, query.days)))
+    return ApiResponse(as_json(await request.service.read_slowly(schedules.read_load, query.days)))
 
 
 @ENDPOINTS.add(

@@ -16,7 +16,7 @@ from jobfac.definitions.values import read_duration
 SPACES = ("parameters", "due", "run", "previous", "trigger")
 _PLACEHOLDER = re.compile(r"(\$?)\$\{\s*((" + "|".join(SPACES) + r")\.[^{}]*)\}")
 _NAME = r"(?P<name>[A-Za-z0-9_.-]*?[A-Za-z0-9_])"
-_OFFSET = re.compile(_NAME + r"(?:\s*(?P<sign>[+-])\s*(?P<length>\d[^+-]*))?\s*", re.ASCII)
+_OFFSET = re.compile(_NAME + r"(?:\s*(?P<sign>[+-])\s*(?P<length>\d[^+-]*+))?\s*", re.ASCII)
 TIMES = ("due.date", "due.at", "previous.success.date", "previous.success.at")
 FIXED = (*TIMES, "run.id", "trigger.path", "trigger.name", "trigger.size", "trigger.run.id", "trigger.run.job",
          "trigger.run.state")  # fmt: skip

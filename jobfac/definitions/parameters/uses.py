@@ -152,16 +152,13 @@ _STEP = re.compile(r"\$\{steps\.([^{}]*)\}")
 
 def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
     """Yield references to what an approver gives that no step asks for."""
-    asked = {f"{step.name}.outputs.": step for step in sequence.steps if step.approve is not None}
+    asked = {step.name: step.approve.parameters for step in sequence.steps if step.approve is not None}
     for path, text in _step_texts(sequence):
         for reference in _STEP.findall(text):
-            for head, step in asked.items():
-                known = step.approve.parameters if step.approve is not None else {}
-                name = reference.removeprefix(head)
-                if reference.startswith(head) and name not in known and ".outputs." not in name:
-                    hint = suggestion(name, known) or f"; declare it under approve.parameters of '{step.name}'"
-                    message = f"names '{name}', for which the step '{step.name}' does not ask{hint}"
-                    yield finding(path, message)
+            step, found, name = reference.rpartition(".outputs.")
+            if found and step in asked and name not in asked[step]:
+                hint = suggestion(name, asked[step]) or f"; declare it under approve.parameters of '{step}'"
+                yield finding(path, f"names '{name}', for which the step '{step}' does not ask{hint}")
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:

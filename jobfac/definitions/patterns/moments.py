@@ -226,7 +226,7 @@ def read_blackout(value: Any) -> Blackout:
     """Return a window from "12/31 18:00 - 01/01 06:00", "SAT 22:00 - SUN 06:00", "22:00 - 04:00", or full dates."""
     if isinstance(value, Blackout):
         return value
-    edges = re.split(r"\s+-\s+", value.strip()) if isinstance(value, str) else ()
+    edges = re.split(r"(?<!\s)\s+-\s+", value.strip()) if isinstance(value, str) else ()
     if len(edges) != 2:
         raise ValueError(
             'must be a window such as "12/31 18:00 - 01/01 06:00", "SAT 22:00 - SUN 06:00" or "22:00 - 04:00", '

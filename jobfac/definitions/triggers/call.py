@@ -22,7 +22,7 @@ CLOCKS_DIFFER = 300.0
 REPEATS_FOR = 3600.0
 """Seconds for which an equal body is a repetition by default, where the signature has no time."""
 
-_PLACE = re.compile(r"\$\{\s*(body|header)(?:\.([^{}]*?))?\s*\}")
+_PLACE = re.compile(r"\$\{\s*(body|header)(?:\.((?:[^{}]*[^{}\s])?))?\s*\}")
 
 
 class Signature(Model):

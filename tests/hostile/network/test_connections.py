@@ -1,11 +1,13 @@
 """Idle, slow and endless clients: the API answers other clients meanwhile, and the other roles continue."""
 
+import asyncio
 import re
 import resource
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -176,3 +178,27 @@ def test_a_form_of_somebody_who_may_not_send_it_is_not_read(served: Served) -> N
             client = connect(served.server.port, stack)
             client.sendall(f"{head}{authorization}Content-Length: 1000\r\n\r\nback=".encode())
             assert client.recv(65536).startswith(f"HTTP/1.1 {status}".encode())
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/a/runs", "/login"])
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(served: Served, path: str) -> None:
+    """The log had a traceback of it."""
+    kinds = {"/login": "application/x-www-form-urlencoded"}
+    headers = {"host": "localhost", "content-type": kinds.get(path, "application/json"), "content-length": "1000"}
+    headers["authorization"] = served.operator.headers["Authorization"]
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "scheme": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    asyncio.run(served.server.app(scope, receive, send))
+    assert sent[0] == "http.response.start"

@@ -28,6 +28,17 @@ def test_a_number_that_is_none_is_no_fault_of_the_server(served: Served) -> None
         assert answer.status_code < 500, f"{path}{number[:30]}"
 
 
+@pytest.mark.parametrize("path", ["/runs", "/jobs", "/audit", "/search", "/timeline"])
+def test_a_text_to_look_for_may_be_as_long_as_databases_allow(served: Served, path: str) -> None:
+    """SQLite refuses a pattern of more than 50,000 characters, and SQL Server one of more than 4,000."""
+    served.define("job")
+    answer = served.admin.get(path, params={"q": "%" * 1000}, headers={"Accept": "text/html"}, follow_redirects=True)
+    assert answer.status_code == 200
+    answer = served.admin.get(path, params={"q": "a" * 50_001}, headers={"Accept": "text/html"})
+    assert answer.status_code in (200, 422)  # a page shows the problem beside its filter
+    assert "may have 1,000 characters, not 50,001" in answer.text
+
+
 def test_a_form_that_cannot_be_used_is_refused(served: Served) -> None:
     served.define("job", command=["true"])
     for path, form in (

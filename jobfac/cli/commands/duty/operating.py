@@ -49,7 +49,7 @@ def hold(
 
 def _ahead(text: str) -> datetime | timedelta:
     """A time, or a duration from now."""
-    if re.fullmatch(r"[\d.]+[a-z]+.*", text):
+    if re.fullmatch(r"[\d.]+[a-z].*", text):
         return timedelta(seconds=seconds(text, "--until"))
     return instant(text, "--until")
 
