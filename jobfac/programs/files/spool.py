@@ -73,7 +73,10 @@ class Spool:
 
     @property
     def keep_from(self) -> int | None:
-        """Start of the tail. Stored chunks that lie entirely between head and tail must be deleted. None: no cut."""
+        """Start of the tail. Stored chunks that lie entirely between head and tail must be deleted. None: no cut.
+
+        A chunk that reaches into the tail stays whole, so up to half of the limit more may be stored.
+        """
         start = self.size - self.tail
         return start if start > self.head else None
 

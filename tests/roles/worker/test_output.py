@@ -137,6 +137,7 @@ def test_a_flood_neither_blocks_the_program_nor_fills_the_disk(sqlite_fleet: Fle
         return bool(fleet.get(run_id)["state"] == "succeeded")
 
     wait_for(ended, "the flood is over")
-    assert len(fleet.text(run_id)) == 65536
+    # A chunk that was stored while it reached into the tail stays whole.
+    assert 65536 <= len(fleet.text(run_id)) < 65536 + 32768
     assert max(used) < 250_000_000
     assert worker.poll() is None

@@ -128,7 +128,7 @@ def schedules(draw: st.DrawFn) -> tuple[Schedule, datetime]:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 1440))
 def test_due_times_are_those_of_a_scan_of_every_minute(drawn: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, middle = drawn
@@ -140,7 +140,7 @@ def test_due_times_are_those_of_a_scan_of_every_minute(drawn: tuple[Schedule, da
     assert all(after < due <= until for due in found)
 
 
-@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 0))
 def test_due_times_are_the_same_together_and_one_by_one(drawn: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, middle = drawn
@@ -158,7 +158,7 @@ def test_due_times_are_the_same_together_and_one_by_one(drawn: tuple[Schedule, d
     assert all(candidate.reason for candidate in candidates if not candidate.fires)
 
 
-@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 2880), st.floats(0, 1))
 def test_nothing_is_due_between_an_instant_and_the_next_due_time(
     drawn: tuple[Schedule, datetime], minutes: int, fraction: float

@@ -74,7 +74,7 @@ expectations = st.one_of(
 minutes = st.lists(st.integers(1, 4 * 1440), max_size=12)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(expectations, st.sampled_from(CHANGES), minutes)
 def test_every_minute_it_says_what_the_reference_says(expect: Expect, start: datetime, when: list[int]) -> None:
     end = start + timedelta(days=4)
@@ -82,7 +82,7 @@ def test_every_minute_it_says_what_the_reference_says(expect: Expect, start: dat
     assert watched(expect, start, end, successes, [1]) == reference(expect, start, end, successes)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(expectations, st.sampled_from(CHANGES), minutes, st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_however_rarely_anybody_looks_it_ends_the_same(
     expect: Expect, start: datetime, when: list[int], pauses: list[int]
