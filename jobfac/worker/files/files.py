@@ -14,7 +14,7 @@ from jobfac.worker.files.arrivals import REFUSED, Arrivals
 from jobfac.worker.files.lanes import Result, Scanner
 from jobfac.worker.files.targets import FILES, Target, read_targets
 
-log = logger("jobfac.machine")
+log = logger("jobfac.files")
 
 READ_INTERVAL = 15.0
 """Seconds between two reads of what this worker watches for."""

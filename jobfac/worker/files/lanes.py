@@ -20,7 +20,7 @@ from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
 
-log = logger("jobfac.machine")
+log = logger("jobfac.files")
 
 AT_A_TIME = 8
 """The maximum number of folders that are scanned at the same time, besides those that do not answer."""

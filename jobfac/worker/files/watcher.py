@@ -15,7 +15,7 @@ from jobfac.worker.files.events import FolderEvents, folder_events
 from jobfac.worker.files.files import RETRY, Files
 from jobfac.worker.files.lanes import Lanes
 
-log = logger("jobfac.machine")
+log = logger("jobfac.files")
 
 
 class FileWatcher:
