@@ -93,7 +93,7 @@ def _names(definition: AnyJob) -> Iterator[Finding]:
 
 def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
     names: dict[str, int] = {}
-    inside = _closure(tree[job], tree)
+    inside = _closure(tree[job], tree) if definition.schedules else set()
     for position, (name, schedule) in enumerate(zip(definition.schedule_names(), definition.schedules, strict=True)):
         path = ("schedules", position)
         if name.lower() in names:

@@ -106,7 +106,7 @@ def _brackets(text: str) -> Iterator[str]:
     for found in _QUOTED.finditer(text):
         if found[0][0] != '"':
             yield found[0]
-        elif not found[1]:  # nothing ends this quote, nor a later one, for each of which to look again takes hours
+        elif not found[1]:  # no quote ends this one or a later one, and a search from each of those takes hours
             yield from _BRACKET.findall(text, found.start())
             return
 

@@ -263,7 +263,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the whole transaction may be retried."""
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         return True
-    numbers, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    numbers, state, text = error_parts(error)
     if numbers:  # they say it for certain; a text may quote the name of anything
         return bool(numbers & TRANSIENT) or state in PASSING
     return state in PASSING or any(phrase in text for phrase in PHRASES)
@@ -271,7 +271,7 @@ def is_transient(error: BaseException) -> bool:
 
 def refusal(error: BaseException) -> str | None:
     """Return the text of the server if it refuses the login, or None. It may be in the server's language."""
-    _, state, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    _, state, text = error_parts(error)
     at = [text.find(phrase) for phrase in REFUSED if phrase in text]
     if not at and state != NOT_AUTHORIZED:
         return None
@@ -281,7 +281,7 @@ def refusal(error: BaseException) -> str | None:
 
 def obstacle(error: BaseException) -> str | None:
     """Return what a DBA has to mend (see ``OBSTACLES``), as a clause with the remedy, or None."""
-    numbers, _, text = error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+    numbers, _, text = error_parts(error)
     for number, phrase, clause in OBSTACLES:
         if number in numbers or (not numbers and phrase in text):
             return clause
@@ -289,7 +289,11 @@ def obstacle(error: BaseException) -> str | None:
 
 
 def error_parts(error: Any) -> tuple[frozenset[int], str, str]:
-    """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them."""
+    """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them.
+
+    The exception may be inside one of SQLAlchemy.
+    """
+    error = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     arguments = [str(argument) for argument in getattr(error, "args", ())]
     text = " ".join(arguments)
     if (named := getattr(error, "driver_error", None)) is not None:  # mssql-python

@@ -29,7 +29,7 @@ SECONDS = 1
 
 PROCESSES = 3
 """How many processes one after the other may match texts with one pattern for a transaction: a step may have thousands
-of texts, and whoever starts its jobs waits."""
+of texts, and the worker or scheduler that starts its jobs waits."""
 
 LONG = 100_000
 """Characters beyond which even a simple pattern is matched in a process of its own."""

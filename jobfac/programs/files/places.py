@@ -8,6 +8,7 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jobfac.machine.threads import BEGINS
 from jobfac.programs.files.mounts import Remote, neighbours
 
 AT_ONCE = 0.02
@@ -15,9 +16,6 @@ AT_ONCE = 0.02
 
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
-
-BEGINS = 1.0
-"""Seconds within which the thread of an inquiry begins, unless there was no memory for it."""
 
 OF_ONE_MOUNT = 8
 """Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others."""

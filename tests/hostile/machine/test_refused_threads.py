@@ -37,7 +37,7 @@ Refuse = Callable[[bool], None]
 def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Make every start of a thread fail as it does on such a machine, until it is called with False.
 
-    A thread without memory ends before it begins, and nobody is told.
+    A thread without memory ends before it begins, without an error.
     """
 
     def refused(*arguments: object) -> None:

@@ -177,7 +177,7 @@ def refused_data(jobs: dict[str, object], why: str) -> d.DefinitionError:
 
 
 def test_many_unknown_steps_are_refused_at_once() -> None:
-    """Each name took a search among all others, also those that nobody is told: 2,000 steps took 44 s."""
+    """Each name took a search among all others, even beyond the limit of problems: 2,000 steps took 44 s."""
     long = "x" * 30
     steps = [{"name": f"a{n}{long}", "jobs": ["one"], "on_success": {"step": f"b{n}{long}"}} for n in range(2000)]
     error = refused_data({"one": {"command": ["true"]}, "all": {"steps": steps}}, "names the unknown step 'b0x")

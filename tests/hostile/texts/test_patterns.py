@@ -1,4 +1,4 @@
-"""A pattern of a parameter cannot freeze a process, whatever value is sent."""
+"""A pattern of a parameter cannot freeze a process, with any value."""
 
 import contextlib
 import json

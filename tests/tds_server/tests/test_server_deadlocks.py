@@ -29,7 +29,7 @@ def test_a_first_statement_that_is_the_victim_leaves_no_transaction(two: tuple[S
     first, second = two
     first.run(LOCK, [1])
     with ThreadPoolExecutor() as pool:
-        # Whoever begins to wait last is the victim.
+        # The session that begins to wait last is the victim.
         waiting: Future[Any] = pool.submit(
             second.run, "SELECT pg_advisory_xact_lock(2), pg_sleep(0.6), pg_advisory_xact_lock(1)"
         )
