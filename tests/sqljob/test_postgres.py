@@ -21,8 +21,11 @@ END $$;
 
 
 def active(url: str) -> list[int]:
-    """The process ids of the other connections to the database."""
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> %s"
+    """The process ids of the other connections to the database that sleep: no statement of theirs ends meanwhile."""
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> %s"
+        " AND wait_event = 'PgSleep'"
+    )
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         return [pid for (pid,) in connection.execute(query, [connection.info.backend_pid]).fetchall()]
 

@@ -40,7 +40,9 @@ esac
 """
 """Stands in for the program of that name, because a test must not change a user's crontab."""
 
-UP = 'jobfac up --slots 2 > up.log 2>&1 &\nuntil grep -q "http://" up.log; do sleep 0.05; done'
+UP = """\
+jobfac up --slots 2 > up.log 2>&1 &
+until grep -q "http://" up.log && grep -q "worker started" up.log; do sleep 0.05; done"""
 WORKER = "jobfac worker --slots 1 > worker.log 2>&1 &"
 
 
