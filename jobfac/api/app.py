@@ -42,6 +42,7 @@ from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
+from jobfac.api.serving.shares import Shares
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
@@ -70,7 +71,8 @@ class Site(NamedTuple):
 
 THREADS = 16
 """Requests that run at once; others wait. Each thread holds a database connection with its prepared statements and part
-of the heap, so memory grows with the number of threads. More threads did not shorten response times.
+of the heap, so memory grows with the number of threads. More threads did not shorten response times. One caller has
+half of them.
 """
 
 
@@ -118,9 +120,9 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(
-        db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema), public_url
-    )
+    shares = Shares(THREADS // 2, connections // 4)
+    ready = Readiness(db.check_schema)
+    app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, ready, shares, public_url)
     app.state.metrics = Metrics(db)
     app.state.document = published
     return app

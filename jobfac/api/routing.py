@@ -25,6 +25,7 @@ from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
 from jobfac.api.serving.readiness import Readiness
+from jobfac.api.serving.shares import Shares
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -65,6 +66,7 @@ class Service:
     live: LiveFeed
     traces: Traces
     readiness: Readiness
+    shares: Shares
     public_url: str = ""
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
@@ -262,7 +264,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         if is_async:
             result = endpoint.handler(request, **arguments)
         else:
-            result = await run_in_threadpool(endpoint.handler, request, **arguments)
+            async with service.shares.turn(caller.name):
+                result = await run_in_threadpool(endpoint.handler, request, **arguments)
         response = await result if isinstance(result, Awaitable) else result
         if isinstance(response, Response):
             return response

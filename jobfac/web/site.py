@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -13,11 +14,11 @@ from starlette.routing import Route
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
-from jobfac.api.routing import routes
+from jobfac.api.routing import ANONYMOUS, Service, routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Unreachable
-from jobfac.store.api_keys import Caller, Role
+from jobfac.store.api_keys import Caller
 from jobfac.telemetry.logs import logger
 from jobfac.web import assets, live
 from jobfac.web.page import Page
@@ -25,6 +26,8 @@ from jobfac.web.pages import ALL
 from jobfac.web.visit import HEADERS, Form, Notice, Visit, login_path, read_form
 
 log = logger("jobfac.web")
+
+T = TypeVar("T")
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -42,41 +45,46 @@ def site() -> Site:
 def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         page = pages["GET" if request.method == "HEAD" else request.method]
+        service: Service = request.app.state.service
         try:
+            caller = None if page.role is None else await run_in_threadpool(_caller, service, request)
+            if isinstance(caller, Response):
+                return caller
             form: Form = {}
             if page.method == "POST":
                 # Before the form is read, because anybody can send one.
-                refusal = await run_in_threadpool(_refusal, page, request)
+                refusal = await run_in_threadpool(_refusal, page, request, caller)
                 if refusal is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            return await run_in_threadpool(_answer, page, request, form)
+            async with service.shares.turn((caller or ANONYMOUS).name):
+                return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
             return await run_in_threadpool(failed, request, error.status, error.detail)
 
     return endpoint
 
 
-def _refusal(page: Page, request: Request) -> Response | None:
-    """Return the response to a caller who may not send the form; None: they may."""
-    admitted: list[Visit] = []
-
-    def admit(visit: Visit) -> Response:
-        admitted.append(visit)
-        return Response()
-
-    answer = _answer(page._replace(handler=admit), request, {})
-    return None if admitted else answer
+def _caller(service: Service, request: Request) -> Caller | Response:
+    return _guarded(request, None, {}, lambda: service.authenticator.caller(request))
 
 
-def _answer(page: Page, request: Request, form: Form) -> Response:
-    service = request.app.state.service
-    caller: Caller | None = None
+def _refusal(page: Page, request: Request, caller: Caller | None) -> Response | None:
+    return _guarded(request, caller, {}, lambda: _admit(page, caller))
+
+
+def _answer(page: Page, request: Request, caller: Caller | None, form: Form) -> Response:
+    def handle() -> Response:
+        _admit(page, caller)
+        return page.handler(Visit(request, request.app.state.service, caller, form))
+
+    return _guarded(request, caller, form, handle)
+
+
+def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable[[], T]) -> T | Response:
+    """Return the result of ``work``, or the response that explains why it failed."""
     try:
-        if page.role is not None:
-            caller = service.authenticator.caller(request)
-            _admit(page, page.role, caller)
-        return page.handler(Visit(request, service, caller, form))
+        return work()
     except SessionOver:
         return _to_login(request)
     except Problem as error:
@@ -95,9 +103,12 @@ def _answer(page: Page, request: Request, form: Form) -> Response:
         return failed(request, 500, "This is a bug; the server's log has its trace.")
 
 
-def _admit(page: Page, role: Role, caller: Caller) -> None:
-    if not caller.role.allows(role):
-        raise Problem(403, f"This needs the role {role}; '{caller.name}' has the role {caller.role}.")
+def _admit(page: Page, caller: Caller | None) -> None:
+    if page.role is None:
+        return
+    assert caller is not None
+    if not caller.role.allows(page.role):
+        raise Problem(403, f"This needs the role {page.role}; '{caller.name}' has the role {caller.role}.")
     if page.everywhere and caller.categories is not None:
         raise Problem(403, f"This concerns all jobs; '{caller.name}' is limited to some categories.")
 

@@ -1,13 +1,18 @@
-"""Who asks again and again for what takes seconds keeps nobody else out."""
+"""Who sends many requests at once, or for what takes seconds, keeps nobody else out."""
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from jobfac.api import app
-from jobfac.store import schedules
+from jobfac.api.problems import Problem
+from jobfac.api.serving.shares import Shares
+from jobfac.store import schedulers, schedules, workers
 from tests.support.api_stage import Served
 
 
@@ -35,3 +40,53 @@ def test_many_requests_for_the_load_leave_threads_to_others(served: Served, monk
         finally:
             goes_on.set()
         assert all(one.result().is_success for one in answers)
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "name"), [("/v1/workers", workers, "workers"), ("/fleet", schedulers, "schedulers")]
+)
+def test_one_caller_leaves_threads_to_others(
+    served: Served, path: str, module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many requests of one key as there are threads had all of them, and the health of the API waited."""
+    begun, goes_on = threading.Semaphore(0), threading.Event()
+    read = getattr(module, name)
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        begun.release()
+        assert goes_on.wait(60)
+        return read(*arguments, **named)
+
+    monkeypatch.setattr(module, name, slowly)
+    number = 2 * app.THREADS
+    with ThreadPoolExecutor(number) as clients:
+        answers = [clients.submit(served.viewer.get, path, timeout=60) for _ in range(number)]
+        try:
+            for _ in range(app.THREADS // 2):
+                assert begun.acquire(timeout=60)
+            for _ in range(number):
+                assert served.operator.get("/v1/jobs", timeout=20).is_success
+            assert not begun.acquire(blocking=False)
+        finally:
+            goes_on.set()
+        assert all(one.result().is_success for one in answers)
+
+
+def test_one_caller_leaves_connections_to_others() -> None:
+    """A request that waits for its turn has a connection."""
+
+    async def fill() -> None:
+        shares = Shares(1, 3)
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(shares.turn("busy"))
+            waiting = [asyncio.create_task(running.enter_async_context(shares.turn("busy"))) for _ in range(2)]
+            await asyncio.sleep(0)  # they wait now
+            with pytest.raises(Problem, match="'busy' has 3 requests that run or wait"):
+                await running.enter_async_context(shares.turn("busy"))
+            await running.enter_async_context(shares.turn("other"))
+            for one in waiting:
+                one.cancel()
+        async with shares.turn("busy"):  # whoever has gone away left their place
+            pass
+
+    asyncio.run(fill())
