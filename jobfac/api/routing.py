@@ -59,7 +59,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Service:
     """The shared objects of one API process. ``public_url``: where people and callers reach it; empty: not known.
-    ``slow``: who may read slowly."""
+    ``slow``: who may read slowly; ``slow_shares``: the turns of each caller for that."""
 
     db: Database
     authenticator: Authenticator
@@ -69,14 +69,21 @@ class Service:
     shares: Shares
     public_url: str = ""
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    slow_shares: Shares = field(default_factory=lambda: Shares(1, 4))
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Read from the database: ``work`` gets a connection and the arguments."""
         return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
 
-    async def read_slowly(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Read what takes seconds: one request at a time, in a thread of its own. The threads of others stay free."""
-        return await to_thread.run_sync(partial(self.read, work, *arguments), limiter=self.slow)
+    async def read_slowly(self, caller: Caller, work: Callable[..., T], *arguments: Any) -> T:
+        """Read what takes seconds: one request at a time, in a thread of its own. The threads of others stay free, and
+        they wait for one request of each caller at most.
+
+        Raises:
+            Problem: 503 if too many others of this caller wait.
+        """
+        async with self.slow_shares.turn(caller.name):
+            return await to_thread.run_sync(partial(self.read, work, *arguments), limiter=self.slow)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ async def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiRespo
 
     The runs of each hour by pool, with usual durations, against the slots of the live workers; and which times to move.
     """
-    return ApiResponse(as_json(await request.service.read_slowly(schedules.read_load, query.days)))
+    return ApiResponse(as_json(await request.service.read_slowly(request.caller, schedules.read_load, query.days)))
 
 
 @ENDPOINTS.add(

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AsyncExitStack
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
@@ -17,29 +18,33 @@ from tests.support.api_stage import Served
 
 
 def test_many_requests_for_the_load_leave_threads_to_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 300 jobs that are often due it takes ten seconds, and each request had one of the API's threads."""
-    begun, goes_on = threading.Event(), threading.Event()
-    at_once: list[int] = []
+    """With 300 jobs that are often due it takes ten seconds, and each request had one of the API's threads. Later each
+    waited for its turn, and whoever asked after them waited for all."""
+    begun, goes_on = threading.Semaphore(0), threading.Event()
     read_load = schedules.read_load
 
     def slowly(*arguments: Any) -> Any:
-        at_once.append(1)
-        begun.set()
+        begun.release()
         assert goes_on.wait(60)
         return read_load(*arguments)
 
     monkeypatch.setattr(schedules, "read_load", slowly)
     number = 2 * app.THREADS
-    with ThreadPoolExecutor(number) as clients:
+    with ThreadPoolExecutor(number + 1) as clients:
         answers = [clients.submit(served.viewer.get, "/v1/schedules/load", timeout=60) for _ in range(number)]
         try:
-            assert begun.wait(60)
-            for _ in range(number):  # by then all the others have been accepted, too
+            assert begun.acquire(timeout=60)
+            refused = [one.result() for one in islice(as_completed(answers, timeout=60), number - 4)]
+            assert {one.status_code for one in refused} == {503}
+            assert "Retry-After" in refused[0].headers
+            other = clients.submit(served.operator.get, "/v1/schedules/load", timeout=60)
+            for _ in range(number):
                 assert served.operator.get("/v1/overview", timeout=20).is_success
-            assert len(at_once) == 1
+            assert not begun.acquire(blocking=False)
         finally:
             goes_on.set()
-        assert all(one.result().is_success for one in answers)
+        assert other.result().is_success
+        assert sum(one.result().is_success for one in answers) == 4
 
 
 @pytest.mark.parametrize(
