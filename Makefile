@@ -60,8 +60,9 @@ test: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
 test: setup      ## all tests
 	@scripts/odbc.sh
 	@scripts/browser.sh
+	@$(BIN)/python -m compileall -q -j 2 jobfac # once, instead of in each process of the tests
 	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -o tmp_path_retention_policy=failed -m "not alone"
-	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone
+	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone $$(grep -rl --include='test_*.py' mark.alone tests)
 
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
