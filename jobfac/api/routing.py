@@ -271,7 +271,7 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         if is_async:
             result = endpoint.handler(request, **arguments)
         else:
-            async with service.shares.turn(caller.name):
+            async with service.shares.turn(None if endpoint.role is None else caller.name):
                 result = await run_in_threadpool(endpoint.handler, request, **arguments)
         response = await result if isinstance(result, Awaitable) else result
         if isinstance(response, Response):

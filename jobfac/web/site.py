@@ -14,7 +14,7 @@ from starlette.routing import Route
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
-from jobfac.api.routing import ANONYMOUS, Service, routes
+from jobfac.api.routing import Service, routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Unreachable
@@ -57,7 +57,7 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
                 if refusal is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            async with service.shares.turn((caller or ANONYMOUS).name):
+            async with service.shares.turn(caller.name if caller else None):
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
             return await run_in_threadpool(failed, request, error.status, error.detail)

@@ -26,12 +26,16 @@ class Shares:
         self._shares: dict[str, _Share] = {}
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
-        """Wait until fewer than ``at_once`` other requests of this caller run.
+    async def turn(self, caller: str | None) -> AsyncIterator[None]:
+        """Wait until fewer than ``at_once`` other requests of this caller run. None, for a request that needs no key,
+        waits for nothing: one client could keep all others from the login and from the readiness.
 
         Raises:
             Problem: 503 if ``present`` others of this caller run or wait.
         """
+        if caller is None:
+            yield
+            return
         share = self._shares.setdefault(caller, _Share(self._at_once))
         if share.present >= self._most:
             detail = f"The key '{caller}' has {share.present} requests that run or wait, its share; send fewer at once."
