@@ -24,6 +24,9 @@ MESSAGES = {
     "to access the server.",
     334: "The target table 'jobfac.run' of the DML statement cannot have any enabled triggers if the statement "
     "contains an OUTPUT clause without INTO clause.",
+    978: "The target database ('jobfac') is in an availability group and is currently accessible for connections when "
+    "the application intent is set to read only. For more information about application intent, see SQL Server Books "
+    "Online.",
     601: "Could not continue scan with NOLOCK due to data movement.",
     824: "SQL Server detected a logical consistency-based I/O error: incorrect checksum. It occurred during a read of "
     "page (1:1) in database ID 5.",

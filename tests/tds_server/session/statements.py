@@ -51,6 +51,8 @@ class Statements:
         self.caught: list[SqlError] = []  # the errors of the active CATCH blocks, innermost last
         self.doomed = False
         self.options = {"NOCOUNT": False, "XACT_ABORT": False, "IMPLICIT_TRANSACTIONS": False}
+        self.most = 0
+        """SET ROWCOUNT: a statement stops after so many rows; 0: it does not."""
 
     def run(self, text: str, scope: Scope, output: Output) -> None:
         """Execute a statement that reads or changes data, or defines an object. Raises SqlError."""
@@ -64,7 +66,7 @@ class Statements:
             for sql in ddl.translate(text):
                 self.storage.run(sql)
             return
-        translated = dml.translate(text, tuple(scope.types.items()))
+        translated = dml.translate(text, tuple(scope.types.items()), self.most)
         cursor = self._query(translated, scope)
         if cursor.description is None:
             self.row_count = max(cursor.rowcount, 0)

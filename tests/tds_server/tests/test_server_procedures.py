@@ -249,3 +249,23 @@ def test_a_dropped_procedure_is_gone(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.exec_driver_sql("DROP PROCEDURE IF EXISTS jobfac.start")
     assert fetch(queue, "SELECT OBJECT_ID(N'jobfac.start', N'P')") == [(None,)]
+
+
+def test_rowcount_limits_queries_and_writes_also_in_procedures_and_ends_with_the_procedure(engine: sa.Engine) -> None:
+    queue_table.create(engine, 5)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(
+            "CREATE OR ALTER PROCEDURE jobfac.some @most INT = NULL AS BEGIN\nSET NOCOUNT ON;\n"
+            "IF @most IS NOT NULL SET ROWCOUNT 0;\nDECLARE @t TABLE (id BIGINT);\n"
+            "INSERT INTO @t (id) SELECT r.id FROM jobfac.run AS r;\n"
+            "UPDATE jobfac.run SET priority = 9 WHERE priority <> 9;\nSELECT COUNT(*) FROM @t;\nEND;"
+        )
+        conn.exec_driver_sql("SET ROWCOUNT 2")
+        assert len(conn.execute(sa.text("SELECT id FROM jobfac.run")).all()) == 2
+        assert len(conn.execute(sa.text("SELECT TOP (3) id FROM jobfac.run")).all()) == 2
+        assert conn.execute(sa.text("EXEC jobfac.some")).scalar_one() == 2
+        assert conn.execute(sa.text("SELECT COUNT(*) FROM jobfac.run WHERE priority = 9")).scalar_one() == 2
+        assert conn.execute(sa.text("EXEC jobfac.some @most = 0")).scalar_one() == 5
+        assert conn.execute(sa.text("DELETE FROM jobfac.run WHERE priority = 9")).rowcount == 2
+        conn.exec_driver_sql("SET ROWCOUNT 0")
+        assert conn.execute(sa.text("DELETE FROM jobfac.run")).rowcount == 3
