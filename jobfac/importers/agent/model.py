@@ -104,11 +104,12 @@ class Job:
 
 @dataclass
 class Operator:
-    """A recipient of notifications. Several addresses are separated by semicolons."""
+    """A recipient of notifications. Several addresses are separated by semicolons. Agent tells a disabled one nothing."""
 
     name: str
     email_address: str = ""
     pager_address: str = ""
+    enabled: int = 1
 
 
 @dataclass
