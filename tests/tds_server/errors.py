@@ -28,8 +28,8 @@ MESSAGES = {
     978: "The target database ('jobfac') is in an availability group and is currently accessible for connections when "
     "the application intent is set to read only. For more information about application intent, see SQL Server Books "
     "Online.",
-    983: "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or SECONDARY "
-    "role.",
+    983: "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or "
+    "SECONDARY role.",
     3906: 'Failed to update database "jobfac" because the database is read-only.',
     8645: "A timeout occurred while waiting for memory resources to execute the query in resource pool 'default' (2).",
     9002: "The transaction log for database 'jobfac' is full due to 'LOG_BACKUP'.",

@@ -104,7 +104,7 @@ class Job:
 
 @dataclass
 class Operator:
-    """A recipient of notifications. Several addresses are separated by semicolons. Agent tells a disabled one nothing."""
+    """A recipient of notifications; a disabled one gets none. Several addresses are separated by semicolons."""
 
     name: str
     email_address: str = ""
