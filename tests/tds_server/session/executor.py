@@ -93,7 +93,8 @@ class Session:
         finally:
             self.statements.options, self.statements.most = options, most
             self._drop_tables(scope)
-        if self.storage.depth != transactions:
+        begun_unseen = self.statements.options["IMPLICIT_TRANSACTIONS"] and not transactions
+        if self.storage.depth != transactions and not begun_unseen:
             text = f"Transaction count after EXECUTE: previous count = {transactions}, current = {self.storage.depth}."
             output.error(SqlError(266, text))
         return scope
@@ -289,6 +290,8 @@ class Session:
         """Execute BEGIN, COMMIT, ROLLBACK or SAVE. Raises SqlError 3930 for the commit of a doomed transaction."""
         match action:
             case "BEGIN":
+                if self.statements.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth:
+                    self.storage.begin()  # the unseen one, which is committed separately
                 self.storage.begin()
             case "SAVE":
                 self.storage.save(name)

@@ -1,5 +1,6 @@
 """Execute single statements and expressions of a session, with the variables of their scope."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,9 @@ from tests.tds_server.session.storage import Storage
 from tests.tds_server.translation import ddl, dml
 from tests.tds_server.wire.requests import ISOLATION
 from tests.tds_server.wire.values import Column
+
+NEEDS_TRANSACTION = re.compile(r"\b(?:FROM|INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|TRUNCATE)\b", re.IGNORECASE)
+"""A statement that begins a transaction under IMPLICIT_TRANSACTIONS: a query without a table does not."""
 
 
 class Output(Protocol):
@@ -60,7 +64,7 @@ class Statements:
             raise SqlError(
                 3930, "The current transaction cannot be committed and cannot support operations that write."
             )
-        if self.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth:
+        if self.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth and NEEDS_TRANSACTION.search(text):
             self.storage.begin()
         if text.split(None, 1)[0].upper() in ddl.FIRST_WORDS:
             for sql in ddl.translate(text):

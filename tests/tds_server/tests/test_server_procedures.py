@@ -269,3 +269,21 @@ def test_rowcount_limits_queries_and_writes_also_in_procedures_and_ends_with_the
         assert conn.execute(sa.text("DELETE FROM jobfac.run WHERE priority = 9")).rowcount == 2
         conn.exec_driver_sql("SET ROWCOUNT 0")
         assert conn.execute(sa.text("DELETE FROM jobfac.run")).rowcount == 3
+
+
+def test_implicit_transactions_begin_as_microsoft_says(engine: sa.Engine) -> None:
+    """Source: Microsoft, "SET IMPLICIT_TRANSACTIONS", tests B and C and the exception for SELECT."""
+    queue_table.create(engine, 1)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+
+        def count(statement: str) -> int:
+            conn.exec_driver_sql(statement)
+            return int(conn.exec_driver_sql("SELECT @@TRANCOUNT").scalar_one())
+
+        assert count("SET IMPLICIT_TRANSACTIONS ON") == 0
+        assert count("UPDATE jobfac.run SET priority = 1") == 1
+        assert count("COMMIT TRANSACTION") == 0
+        assert count("BEGIN TRANSACTION") == 2
+        assert count("COMMIT TRANSACTION") == 1
+        assert count("COMMIT TRANSACTION") == 0
+        assert count("SET IMPLICIT_TRANSACTIONS OFF") == 0
