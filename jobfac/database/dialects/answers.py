@@ -125,7 +125,10 @@ class LoginPause:
         try:
             connection = _connected(dialect, arguments, named)
         except Exception as error:
-            self._tried(None if is_transient(error) or refusal(error) is None else error)
+            is_refused = not is_transient(error) and refusal(error) is not None
+            self._tried(error if is_refused else None)
+            if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
+                vars(error)["at_login"] = True
             raise
         self._tried(None)
         return connection
@@ -231,6 +234,10 @@ PHRASES = (
 PASSING = ("08001", "08003", "08004", "08007", "08S01", "40001", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that broke or could not be made, of a timeout, and of a deadlock."""
 
+SERVER = "[SQL Server]"
+"""In the text of an error of the server itself. If it answers a login with one, and does not refuse it, that passes:
+the error may be in the language of the login, and mssql-python tells no number."""
+
 NOT_AUTHORIZED = "28000"
 
 STATES = {
@@ -296,6 +303,8 @@ A worker waits for it. By any other unknown error that stays it ends, and its pr
 def is_transient(error: BaseException) -> bool:
     """Whether the whole transaction may be retried."""
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    if getattr(getattr(error, "orig", error), "at_login", False):
         return True
     numbers, state, text = error_parts(error)
     if numbers:  # they say it for certain; a text may quote the name of anything
