@@ -16,6 +16,11 @@ from jobfac.sqljob.servers import Failure, Say, Server
 MARK = "jobfac-error"
 """The prefix of the handler's message, which is not shown."""
 
+BEGUN = "jobfac-begun"
+"""The message with which a batch begins, which is not shown. A later statement may fail like a refused batch, uncaught:
+one that is compiled late and goes to a linked server. mssql-python cannot take the message, because it gives no counts
+behind one; there, a first result shows that the batch has begun."""
+
 HANDLER = f"""
 END TRY
 BEGIN CATCH
@@ -44,6 +49,7 @@ class SqlServer(Server):
         self.style = "qmark"
         self.cancels = dialect.driver == "pyodbc"
         self._mark: re.Match[str] | None = None
+        self._begun = False
 
     def prepare(self, isolation: str | None) -> None:
         if isolation is not None:
@@ -54,26 +60,38 @@ class SqlServer(Server):
 
         BACKUP, RESTORE and DBCC report several errors, of which CATCH keeps only the last and least informative one.
         """
-        self._mark = None
+        self._mark, self._begun = None, False
         defines = bool(batch.words) and batch.words[0] in ("CREATE", "ALTER") and bool(_ALONE & set(batch.words[1:4]))
         if not batch.words or defines or _SEVERAL_ERRORS.search(text):
             return text
-        return f"BEGIN TRY ;{text}{HANDLER}"  # a WITH needs the semicolon
+        begin = f"RAISERROR(N'{BEGUN}', 0, 1)" if self.cancels else ""
+        return f"BEGIN TRY {begin};{text}{HANDLER}"  # a WITH needs the semicolon
+
+    def began(self) -> None:
+        self._begun = True
 
     def misread(self, error: Exception) -> bool:
-        return self._mark is None and _MARK.search(str(error)) is None and _REFUSED.search(str(error)) is not None
+        said = str(error)
+        if self._begun or BEGUN in said or self._mark is not None or _MARK.search(said) is not None:
+            return False
+        return _REFUSED.search(said) is not None
 
     def messages(self, cursor: Any) -> bool:
         found = list(cursor.messages or ())
+        talked = False
         for _, text in found:
             plain = _SOURCE.sub("", text, count=1)
+            if plain.rstrip() == BEGUN:
+                self._begun = True
+                continue
+            talked = True
             if (mark := _MARK.search(plain)) is not None:
                 self._mark = mark
             else:
                 self.say(plain)
         if found:
             del cursor.messages[:]
-        return bool(found)
+        return talked
 
     def _cancel(self) -> None:
         if self.cancels:

@@ -187,6 +187,7 @@ class Runner:
         at.cursor = cursor
         try:
             self._call(at, cursor.execute, text, *([values] if values else []))
+            at.began()
             while True:
                 talked = at.messages(cursor)
                 if cursor.description is not None:

@@ -70,6 +70,9 @@ class Server:
         """Whether the server refused a wrapped batch as a whole, so that it may be sent as it is."""
         return False
 
+    def began(self) -> None:
+        """Notice that the batch that was sent has given a first result, so it was not refused as a whole."""
+
     def messages(self, cursor: Any) -> bool:
         """Write the messages of the server. Returns whether there were any."""
         return False

@@ -50,7 +50,8 @@ def _sqlite(folder: Path) -> Iterator[Means]:
 
 @contextmanager
 def _mssql(driver: str, seed: int) -> Iterator[Means]:
-    """The TDS test server. Besides the outages, it makes deadlock victims and loses answers around commits."""
+    """The TDS test server. Besides the outages, it makes deadlock victims, kills sessions, and loses answers around
+    commits."""
     from tests.tds_server import harness
 
     with harness.running() as server, server.database("chaos") as name:
@@ -62,6 +63,8 @@ def _mssql(driver: str, seed: int) -> Iterator[Means]:
             "error 1205 chance 0.002",
             "drop before commit chance 0.001",
             "drop after commit chance 0.001",
+            "kill chance 0.0005",
+            "kill commit chance 0.001",
         ]
         server.faults(*rules, seed=seed)
 

@@ -6,6 +6,9 @@
 -- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
 -- 51222 a lock was not free in time (retry).
 --
+-- ROWCOUNT: a session that calls may have it, as a query window of SSMS may by its options, and it limits the statements
+-- inside procedures, too. At the end of a procedure the session has it again.
+--
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
@@ -27,6 +30,7 @@ AS
 -- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
@@ -93,6 +97,7 @@ AS
 -- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
@@ -174,6 +179,7 @@ AS
 -- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
@@ -208,6 +214,7 @@ AS
 -- Allow starts of a job again.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_enabled @job = @job, @enabled = 1, @by = @by;
 END;
 GO
@@ -219,6 +226,7 @@ AS
 -- Forbid starts of a job. Its active runs continue.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_enabled @job = @job, @enabled = 0, @by = @by;
 END;
 GO
@@ -231,6 +239,7 @@ AS
 -- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 1, @by = @by;
 END;
 GO
@@ -243,6 +252,7 @@ AS
 -- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 0, @by = @by;
 END;
 GO
@@ -254,6 +264,7 @@ AS
 -- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
@@ -282,6 +293,7 @@ AS
 -- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     DECLARE @detail NVARCHAR(MAX), @is_empty BIT = 0;
@@ -344,6 +356,7 @@ AS
 -- End a hold. A scheduler queues again what it held.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     EXEC jobfac.check_by @by = @by;
@@ -393,6 +406,7 @@ AS
 -- Write a note about a run, and acknowledge its failure.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     EXEC jobfac.check_text @text = @text;
@@ -476,6 +490,7 @@ AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);

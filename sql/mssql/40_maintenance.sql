@@ -17,6 +17,7 @@ AS
 -- has counted it for v_daily_statistics, about a minute after its end.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET IMPLICIT_TRANSACTIONS OFF;
     IF @@TRANCOUNT > 0
@@ -100,6 +101,7 @@ AS
 -- DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SELECT
         q.session_id,
         q.blocking_session_id,
@@ -131,6 +133,7 @@ AS
 -- and running runs) change all the time: their fragmentation does not matter, but their ghost records do.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SELECT
         t.name AS [table],
         i.name AS [index],

@@ -2597,6 +2597,9 @@ GO
 -- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
 -- 51222 a lock was not free in time (retry).
 --
+-- ROWCOUNT: a session that calls may have it, as a query window of SSMS may by its options, and it limits the statements
+-- inside procedures, too. At the end of a procedure the session has it again.
+--
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
@@ -2618,6 +2621,7 @@ AS
 -- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
@@ -2684,6 +2688,7 @@ AS
 -- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
@@ -2765,6 +2770,7 @@ AS
 -- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @before VARCHAR(16), @after VARCHAR(16);
@@ -2799,6 +2805,7 @@ AS
 -- Allow starts of a job again.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_enabled @job = @job, @enabled = 1, @by = @by;
 END;
 GO
@@ -2810,6 +2817,7 @@ AS
 -- Forbid starts of a job. Its active runs continue.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_enabled @job = @job, @enabled = 0, @by = @by;
 END;
 GO
@@ -2822,6 +2830,7 @@ AS
 -- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 1, @by = @by;
 END;
 GO
@@ -2834,6 +2843,7 @@ AS
 -- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 0, @by = @by;
 END;
 GO
@@ -2845,6 +2855,7 @@ AS
 -- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     EXEC jobfac.check_by @by = @by;
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
@@ -2873,6 +2884,7 @@ AS
 -- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     DECLARE @detail NVARCHAR(MAX), @is_empty BIT = 0;
@@ -2935,6 +2947,7 @@ AS
 -- End a hold. A scheduler queues again what it held.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     EXEC jobfac.check_by @by = @by;
@@ -2984,6 +2997,7 @@ AS
 -- Write a note about a run, and acknowledge its failure.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
     EXEC jobfac.check_text @text = @text;
@@ -3067,6 +3081,7 @@ AS
 -- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
@@ -3272,6 +3287,7 @@ AS
 -- has counted it for v_daily_statistics, about a minute after its end.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET IMPLICIT_TRANSACTIONS OFF;
     IF @@TRANCOUNT > 0
@@ -3355,6 +3371,7 @@ AS
 -- DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SELECT
         q.session_id,
         q.blocking_session_id,
@@ -3386,6 +3403,7 @@ AS
 -- and running runs) change all the time: their fragmentation does not matter, but their ghost records do.
 BEGIN
     SET NOCOUNT ON;
+    SET ROWCOUNT 0;
     SELECT
         t.name AS [table],
         i.name AS [index],

@@ -50,7 +50,7 @@ def test_an_error_names_number_line_and_procedure(mssql: Stage) -> None:
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_sent_as_it_is(mssql: Stage, tds: TestServer) -> None:
-    tds.faults('error 102 matching "BEGIN TRY ;SELECT 7"')
+    tds.faults('error 102 matching "BEGIN TRY .*;SELECT 7"')
     try:
         assert mssql.run("SELECT 7 AS a\nGO\nSELECT 8 AS a").outputs == {"a": 8}
         assert tds.stats()["faults"][0]["fired"] == 1

@@ -19,11 +19,22 @@ MESSAGES = {
     40197: "The service has encountered an error processing your request. Please try again.",
     40501: "The service is currently busy. Retry the request after 10 seconds.",
     49918: "Cannot process request. Not enough resources to process request.",
+    4060: 'Cannot open database "jobfac" requested by the login. The login failed.',
     18456: "Login failed for user 'sa'.",
     40615: "Cannot open server 'testserver' requested by the login. Client with IP address '10.0.0.1' is not allowed "
     "to access the server.",
     334: "The target table 'jobfac.run' of the DML statement cannot have any enabled triggers if the statement "
     "contains an OUTPUT clause without INTO clause.",
+    978: "The target database ('jobfac') is in an availability group and is currently accessible for connections when "
+    "the application intent is set to read only. For more information about application intent, see SQL Server Books "
+    "Online.",
+    983: "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or "
+    "SECONDARY role.",
+    3906: 'Failed to update database "jobfac" because the database is read-only.',
+    8645: "A timeout occurred while waiting for memory resources to execute the query in resource pool 'default' (2).",
+    9002: "The transaction log for database 'jobfac' is full due to 'LOG_BACKUP'.",
+    10928: "Resource ID: 1. The request limit for the database is 180 and has been reached. See "
+    "'http://go.microsoft.com/fwlink/?LinkId=267637' for assistance.",
     601: "Could not continue scan with NOLOCK due to data movement.",
     824: "SQL Server detected a logical consistency-based I/O error: incorrect checksum. It occurred during a read of "
     "page (1:1) in database ID 5.",

@@ -7,11 +7,12 @@ r"""Fault injection: a script of rules, one per line, that define the faults and
     drop after commit every 20                     cut the connection after every 20th commit: only the answer is lost
     drop after matching "OUTPUT inserted" at 3     execute the 3rd such statement, then cut the connection
     error 40613 login first 5                      the first 5 logins fail
+    kill matching "WAITFOR" at 1                   end the session as KILL does: the answer says that it failed, not why
     failover 3 at 200                              at the 200th statement, cut all connections; refuse logins for 3 s
 
 A rule has four parts. The action: ``error NUMBER``, ``stall SECONDS``, ``silence SECONDS``, ``drop before``, ``drop
-after`` or ``failover SECONDS``. The event: ``login``, ``commit``, ``matching "a regular expression"`` (a statement
-whose text matches) or nothing (any statement). The program: ``by "program"`` or nothing (all programs). The
+after``, ``kill`` or ``failover SECONDS``. The event: ``login``, ``commit``, ``matching "a regular expression"`` (a
+statement whose text matches) or nothing (any statement). The program: ``by "program"`` or nothing (all programs). The
 frequency: ``at N``, ``every N``, ``first N``, ``chance P`` or ``always`` (the default). Each rule counts only its own
 events. Errors that roll back on SQL Server roll back here.
 
@@ -40,7 +41,7 @@ class Event(NamedTuple):
 class Rule:
     """One line of a script.
 
-    ``action``: error, stall, silence, drop before, drop after or failover. ``value``: the number of the action.
+    ``action``: error, stall, silence, drop before, drop after, kill or failover. ``value``: the number of the action.
     """
 
     line: str
@@ -86,6 +87,8 @@ def parse_rule(line: str) -> Rule:
     rule = Rule(line, action)
     if action == "drop":
         rule.action = f"drop {_word(words, line, 'before', 'after')}"
+    elif action == "kill":
+        pass
     elif action in ("error", "stall", "silence", "failover"):
         rule.value = float(_word(words, line))
     else:

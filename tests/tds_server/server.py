@@ -42,7 +42,7 @@ from tests.tds_server.faults import LOGIN, Event, Rule, Script
 from tests.tds_server.protocol import Conversation
 from tests.tds_server.session.executor import Session
 from tests.tds_server.session.storage import Storage
-from tests.tds_server.wire import login
+from tests.tds_server.wire import login, tokens, transport
 from tests.tds_server.wire.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -236,6 +236,10 @@ class Client:
                     raise ConnectionError("a fault rule drops the connection")
                 case "drop after":
                     self._dropped_after.append(rule)
+                case "kill":
+                    # Sources: [MS-TDS] DONE, DONE_ERROR and DONE_SRVERROR; microsoft/mssql-jdbc issue 1846.
+                    self.wire.write(transport.ANSWER, tokens.done(tokens.DONE, tokens.ERROR | tokens.SERVER_ERROR))
+                    raise ConnectionError("a fault rule has the session killed")
                 case "failover":
                     self.server.failover(rule.value, self)
                     raise ConnectionError("a fault rule has the server fail over")

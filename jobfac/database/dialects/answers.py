@@ -37,7 +37,7 @@ def set_time_limit(engine: sa.Engine) -> None:
     # First of all: SQLAlchemy, too, sends statements to a new connection.
     sa.event.listen(engine, "connect", lambda connection, record: give_up_after(connection, ANSWER), insert=True)
     sa.event.listen(engine, "checkout", lambda connection, record, proxy: give_up_after(connection, ANSWER))
-    sa.event.listen(engine, "handle_error", _discard_after_timeout)
+    sa.event.listen(engine, "handle_error", _discard_broken)
 
 
 def give_up_after(connection: Any, seconds: float) -> None:
@@ -51,9 +51,22 @@ def give_up_after(connection: Any, seconds: float) -> None:
         connection.set_attr(CONNECTION_TIMEOUT, whole)
 
 
-def _discard_after_timeout(context: sa.ExceptionContext) -> None:
-    if "timeout expired" in str(context.original_exception).lower():
+def _discard_broken(context: sa.ExceptionContext) -> None:
+    text = str(context.original_exception)
+    if "timeout expired" in text.lower():
         context.is_disconnect = True
+    elif any(phrase in text for phrase in ENDED):
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False  # the other sessions may live
+
+
+ENDED = (
+    "Connection may have been terminated by the server",
+    "The driver did not supply an error",
+    "Unknown DDBC error",
+    "Connection operation failed",
+)
+"""What the drivers say if the server ends a session, as KILL and a failover do, and its answer gives no reason. Then
+there is no number, and the SQLSTATE says nothing: HY000, or none."""
 
 
 CONNECTING = ANSWER + 15.0
@@ -112,7 +125,10 @@ class LoginPause:
         try:
             connection = _connected(dialect, arguments, named)
         except Exception as error:
-            self._tried(None if is_transient(error) or refusal(error) is None else error)
+            is_refused = not is_transient(error) and refusal(error) is not None
+            self._tried(error if is_refused else None)
+            if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
+                vars(error)["at_login"] = True
             raise
         self._tried(None)
         return connection
@@ -130,7 +146,7 @@ TRANSIENT = frozenset(
     {
         1205,  # deadlock victim
         1222,  # lock request timeout
-        1204, 8645, 8651, 8657,  # no memory for locks or for the statement at the moment
+        1204, 8642, 8645, 8651, 8657,  # no memory for locks, or no memory or threads for the statement at the moment
         701, 802, 8628,  # no memory in the pool or the buffer pool, or no time to optimize the statement
         1101, 1105, 1132, 40544,  # the database, its disk or its quota is full
         3958, 3959, 3960, 3966, 3967,  # tempdb is full of row versions; snapshot update conflict
@@ -139,8 +155,10 @@ TRANSIENT = frozenset(
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
         4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
+        40143, 40166, 40642,  # the same
         10928, 10929, 10936, 40549, 40550, 40551, 40552, 40553,  # Azure: a limit of database, pool or session
         596, 6005, 17142, 18401,  # the session was killed, the server is paused, shuts down or is being upgraded
+        17187, 17188, 17189, 17197, 17300, 17803, 17809,  # the server starts, ends, or takes no more logins now
         615, 617, 921, 922, 924, 926, 927, 942, 945, 952, 976, 978, 983, 988, 9001, 9002,
         # database closing, recovering, offline, being restored, no replica; log full
         3906, 3908,  # the database is read-only, as a secondary is, or in emergency mode
@@ -150,11 +168,14 @@ TRANSIENT = frozenset(
 """Error numbers after which the whole transaction may be retried."""
 
 PHRASES = (
+    *ENDED,
     "was deadlocked on lock",
     "Lock request time out",
     "Snapshot isolation transaction aborted due to update conflict",
     "is not currently available",
     "is currently busy",
+    "is currently too busy",
+    "operations in progress for subscription",
     "has been reached. See",
     "because the session is in the kill state",
     "SHUTDOWN is in progress",
@@ -162,16 +183,31 @@ PHRASES = (
     "is being recovered",
     "script upgrade mode",
     "is participating in an availability group",
+    "is in an availability group",
+    "Login to read-secondary failed",
     "not in the PRIMARY or SECONDARY role",
     "lacks a quorum of nodes",
     "Cannot open database",
     "cannot be opened",
     "is in transition. Try",
+    "can only have one user at a time",
+    "Could not find database ID",
+    "in the hash table during attempt to un-hash it",
+    "SQL Server service has been paused",
+    "is not ready to accept new client connections",
+    "cannot accept new connections, because it is shutting down",
+    "to spawn a thread to process a new login",
+    "Login failed due to timeout",
+    "was unable to run a new system task",
+    "memory allocation failure during connection establishment",
+    "user connections has already been reached",
     "because the database is read-only",
     "cannot obtain a LOCK resource",
     "insufficient system memory",
     "insufficient memory available in the buffer pool",
     "waiting for memory resources",
+    "requested memory was not available",
+    "thread resources for parallel query",
     "memory grant",
     "waiting to optimize the query",
     "Could not allocate",
@@ -188,6 +224,7 @@ PHRASES = (
     "waiting for buffer latch",
     "Could not run BEGIN TRANSACTION in database",
     "The session has been terminated because",
+    "Session is terminated because",
     "error processing your request",
     "Not enough resources to process",
     "lock could not be had in time",
@@ -196,6 +233,10 @@ PHRASES = (
 
 PASSING = ("08001", "08003", "08004", "08007", "08S01", "40001", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that broke or could not be made, of a timeout, and of a deadlock."""
+
+SERVER = "[SQL Server]"
+"""In the text of an error of the server itself. If it answers a login with one, and does not refuse it, that passes:
+the error may be in the language of the login, and mssql-python tells no number."""
 
 NOT_AUTHORIZED = "28000"
 
@@ -263,6 +304,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether the whole transaction may be retried."""
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         return True
+    if getattr(getattr(error, "orig", error), "at_login", False):
+        return True
     numbers, state, text = error_parts(error)
     if numbers:  # they say it for certain; a text may quote the name of anything
         return bool(numbers & TRANSIENT) or state in PASSING
@@ -298,5 +341,5 @@ def error_parts(error: Any) -> tuple[frozenset[int], str, str]:
     text = " ".join(arguments)
     if (named := getattr(error, "driver_error", None)) is not None:  # mssql-python
         return frozenset(), STATES.get(named, named.removeprefix(UNNAMED)), text
-    numbers = frozenset(int(found) for found in NUMBER.findall(text))
+    numbers = frozenset(int(found) for found in NUMBER.findall(text) if found != "0")  # 0: the driver's own errors
     return numbers, arguments[0] if arguments else "", text

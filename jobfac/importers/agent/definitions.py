@@ -120,6 +120,10 @@ class Converter:
             if level not in LEVELS or not operator:
                 continue
             known = self.agent.operators.get(operator.lower())
+            if known is not None and not known.enabled:
+                why = "is disabled, so Agent tells nobody and notify is without that address; add it if you want it"
+                self._remark(job, f"it notifies the operator '{operator}', which {why}")
+                continue
             text = "" if known is None else getattr(known, kind)
             given = [one.strip() for one in re.split(r"[;,]", text) if one.strip()]
             addresses = [one for one in given if _ADDRESS.fullmatch(one)]
@@ -135,6 +139,8 @@ class Converter:
         return found
 
     def _losses(self, job: Job) -> None:
+        if not job.enabled:
+            self._remark(job, "it is disabled in Agent; leave it disabled here, or ask whether it is still wanted")
         if job.delete_level:
             self._remark(job, "Agent deletes it after it has run; delete it by hand, or give it a retention")
         if job.notify_level_eventlog:

@@ -104,11 +104,12 @@ class Job:
 
 @dataclass
 class Operator:
-    """A recipient of notifications. Several addresses are separated by semicolons."""
+    """A recipient of notifications; a disabled one gets none. Several addresses are separated by semicolons."""
 
     name: str
     email_address: str = ""
     pager_address: str = ""
+    enabled: int = 1
 
 
 @dataclass

@@ -38,7 +38,7 @@ JOIN msdb.dbo.sysschedules AS s ON s.schedule_id = a.schedule_id
 ORDER BY a.job_id, s.name, s.schedule_id
 """)
 
-OPERATORS = sa.text("SELECT name, email_address, pager_address FROM msdb.dbo.sysoperators ORDER BY name")
+OPERATORS = sa.text("SELECT name, email_address, pager_address, enabled FROM msdb.dbo.sysoperators ORDER BY name")
 
 
 def read_msdb(conn: sa.Connection) -> Agent:

@@ -202,6 +202,8 @@ class ScriptReader:
             operator = self.agent.operators.setdefault(name.lower(), Operator(name))
             operator.email_address = self._text(call, "email_address") or operator.email_address
             operator.pager_address = self._text(call, "pager_address") or operator.pager_address
+            if isinstance(enabled := call.arguments.get("enabled"), int):
+                operator.enabled = enabled
 
     # Arguments
 

@@ -1,7 +1,7 @@
 """Which of SQL Server's errors pass, and which login is refused."""
 
 import pytest
-from mssql_python.exceptions import raise_exception
+from mssql_python.exceptions import DatabaseError, OperationalError, raise_exception
 
 from jobfac.database.dialects.answers import NOT_AUTHORIZED, PASSING, STATES, error_parts
 from jobfac.database.dialects.mssql import Mssql
@@ -90,3 +90,58 @@ def test_transient_errors_are_recognised_by_their_text(text: str) -> None:
 def test_a_refused_login_is_a_sentence_and_is_not_retried_at_once(text: str, shown: str | None) -> None:
     found = Mssql().lasting_fault(Exception("42000", text))
     assert found == shown if shown is None else (found or "").startswith(shown)
+
+
+PASSING_TEXTS = {
+    615: "Could not find database ID 7, name 'jobfac'.",
+    617: "Descriptor for object ID 5 in database ID 7 not found in the hash table during attempt to un-hash it.",
+    924: "Database 'jobfac' is already open and can only have one user at a time.",
+    978: "The target database ('jobfac') is in an availability group and is currently accessible for connections when "
+    "the application intent is set to read only. For more information about application intent, see SQL Server Books "
+    "Online.",
+    4221: "Login to read-secondary failed due to long wait on 'HADR_DATABASE_WAIT_FOR_TRANSITION_TO_VERSIONING'.",
+    8642: "The query processor could not start the necessary thread resources for parallel query execution.",
+    8651: "Could not perform the operation because the requested memory was not available in resource pool 'default'.",
+    10929: "Resource ID: 1. The request minimum guarantee is 0, maximum limit is 180 and the current usage for the "
+    "database is 150. However, the server is currently too busy to support requests greater than 150 for this one.",
+    17142: "SQL Server service has been paused. No new connections will be allowed.",
+    17187: "SQL Server is not ready to accept new client connections. Wait a few minutes before trying again.",
+    17188: "SQL Server cannot accept new connections, because it is shutting down. The connection has been closed.",
+    17189: "SQL Server failed with error code 0xc0000000 to spawn a thread to process a new login or connection.",
+    17197: "Login failed due to timeout; the connection has been closed. This error may indicate heavy server load.",
+    17300: "SQL Server was unable to run a new system task, either because there is insufficient memory or the number "
+    "of configured sessions exceeds the maximum allowed in the server.",
+    17803: "There was a memory allocation failure during connection establishment. Reduce nonessential memory load.",
+    17809: "Could not connect because the maximum number of '32767' user connections has already been reached.",
+    40549: "Session is terminated because you have a long-running transaction.",
+    40642: "The server is currently too busy. Please try again later.",
+    49919: "Cannot process create or update request. Too many create or update operations in progress for subscription "
+    '"1".',
+    49920: 'Cannot process request. Too many operations in progress for subscription "1".',
+}
+"""Microsoft's texts by number. Sources: "Database engine events and errors", "Troubleshoot transient connection
+errors"."""
+
+
+@pytest.mark.parametrize("number", PASSING_TEXTS)
+def test_an_error_that_passes_is_recognised_by_number_and_by_text(number: int) -> None:
+    text = PASSING_TEXTS[number]
+    of_pyodbc = Exception("42000", f"[42000] {SAID}{text} ({number}) (SQLDriverConnect)")
+    of_another_language = Exception("42000", f"[42000] {SAID}Nicht jetzt. ({number}) (SQLDriverConnect)")
+    for error in (of_pyodbc, of_another_language, of_mssql_python("42000", text)):
+        assert Mssql().is_transient(error)
+        assert Mssql().lasting_fault(error) is None
+
+
+def test_the_end_of_a_session_without_a_reason_passes() -> None:
+    text = "Unspecified error occurred on SQL Server. Connection may have been terminated by the server."
+    of_driver = f"[HY000] [Microsoft][ODBC Driver 18 for SQL Server]{text} (0) (SQLEndTran)"
+    for error in (
+        Exception("HY000", of_driver),
+        Exception("HY000", f"{of_driver}; [01000] [Microsoft]Ended. (0)"),
+        Exception("HY000", "The driver did not supply an error!"),
+        of_mssql_python("HY000", text),
+        DatabaseError("An error occurred with SQLSTATE code: ", "Unknown DDBC error"),
+        OperationalError("Connection operation failed", ""),
+    ):
+        assert Mssql().is_transient(error)

@@ -50,6 +50,8 @@ ANY_FAULT = pytest.mark.parametrize(
         'drop after matching "INSERT INTO jobfac.run " at 1',
         "drop before commit at 1",
         "drop after commit at 1",
+        'kill matching "INSERT INTO jobfac.run " at 1',
+        "kill commit at 1",
         "error 40613 login first 1",
         "failover 0.2 at 3",
     ],

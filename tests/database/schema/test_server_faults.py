@@ -90,3 +90,14 @@ def test_a_server_that_takes_the_login_and_then_hangs_is_given_up(
     with pytest.raises(Unreachable):
         db.query(workers.workers, retry_for=0)
     db.close()
+
+
+def test_a_login_that_fails_for_a_reason_in_another_language_is_tried_again(db: Database, faults: Faults) -> None:
+    """mssql-python gives no number, and a login speaks its own language until it is in."""
+    db.close()
+    faults("error 55555 login first 1")
+    assert db.query(lambda conn: conn.execute(sa.text("SELECT 1")).scalar_one()) == 1
+    db.close()
+    faults("error 55555 login always")
+    with pytest.raises(Unreachable, match="Error 55555, injected by the fault script"):
+        db.query(lambda conn: conn.execute(sa.text("SELECT 1")).scalar_one(), retry_for=0.1)

@@ -27,11 +27,11 @@ TABLES = [
     "CREATE TABLE dbo.sysschedules (schedule_id INT, name NVARCHAR(128), enabled INT, freq_type INT, freq_interval INT,"
     " freq_subday_type INT, freq_subday_interval INT, freq_relative_interval INT, freq_recurrence_factor INT,"
     " active_start_date INT, active_end_date INT, active_start_time INT, active_end_time INT)",
-    "CREATE TABLE dbo.sysoperators (id INT, name NVARCHAR(128), email_address NVARCHAR(100), pager_address"
-    " NVARCHAR(100))",
+    "CREATE TABLE dbo.sysoperators (id INT, name NVARCHAR(128), enabled TINYINT, email_address NVARCHAR(100),"
+    " pager_address NVARCHAR(100))",
     "CREATE TABLE dbo.syscategories (category_id INT, name NVARCHAR(128))",
     "CREATE TABLE dbo.sysproxies (proxy_id INT, name NVARCHAR(128))",
-    "INSERT INTO dbo.sysoperators VALUES (1, N'DBA team', N'dba@example.org', NULL)",
+    "INSERT INTO dbo.sysoperators VALUES (1, N'DBA team', 1, N'dba@example.org', NULL)",
     "INSERT INTO dbo.syscategories VALUES (101, N'Data Loads')",
     "INSERT INTO dbo.sysproxies VALUES (5, N'ETL')",
     "INSERT INTO dbo.sysjobs VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', N'Nightly', 1, N'Loads.', 1, 101, 0x7361,"

@@ -85,15 +85,16 @@ class Session:
         for parameter in definition.parameters:
             value = values[parameter.name] if parameter.name in values else self._default(definition.name, parameter)
             scope.declare(parameter.name, parse_type(parameter.type), value)
-        options, transactions = dict(self.statements.options), self.storage.depth
+        options, most, transactions = dict(self.statements.options), self.statements.most, self.storage.depth
         try:
             self._run(definition.body, scope, output)
         except _Returned:
             pass
         finally:
-            self.statements.options = options
+            self.statements.options, self.statements.most = options, most
             self._drop_tables(scope)
-        if self.storage.depth != transactions:
+        begun_unseen = self.statements.options["IMPLICIT_TRANSACTIONS"] and not transactions
+        if self.storage.depth != transactions and not begun_unseen:
             text = f"Transaction count after EXECUTE: previous count = {transactions}, current = {self.storage.depth}."
             output.error(SqlError(266, text))
         return scope
@@ -251,6 +252,8 @@ class Session:
             self.storage.isolation = value
         elif name == "LOCK_TIMEOUT":
             self.storage.set_lock_timeout(int(value))
+        elif name == "ROWCOUNT":
+            self.statements.most = int(value)
         for option in re.split(r"\s*,\s*", name):
             if option in self.statements.options:
                 self.statements.options[option] = value == "ON"
@@ -287,6 +290,8 @@ class Session:
         """Execute BEGIN, COMMIT, ROLLBACK or SAVE. Raises SqlError 3930 for the commit of a doomed transaction."""
         match action:
             case "BEGIN":
+                if self.statements.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth:
+                    self.storage.begin()  # the unseen one, which is committed separately
                 self.storage.begin()
             case "SAVE":
                 self.storage.save(name)

@@ -1,5 +1,6 @@
 """Execute single statements and expressions of a session, with the variables of their scope."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,9 @@ from tests.tds_server.session.storage import Storage
 from tests.tds_server.translation import ddl, dml
 from tests.tds_server.wire.requests import ISOLATION
 from tests.tds_server.wire.values import Column
+
+NEEDS_TRANSACTION = re.compile(r"\b(?:FROM|INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|TRUNCATE)\b", re.IGNORECASE)
+"""A statement that begins a transaction under IMPLICIT_TRANSACTIONS: a query without a table does not."""
 
 
 class Output(Protocol):
@@ -51,6 +55,8 @@ class Statements:
         self.caught: list[SqlError] = []  # the errors of the active CATCH blocks, innermost last
         self.doomed = False
         self.options = {"NOCOUNT": False, "XACT_ABORT": False, "IMPLICIT_TRANSACTIONS": False}
+        self.most = 0
+        """SET ROWCOUNT: a statement stops after so many rows; 0: it does not."""
 
     def run(self, text: str, scope: Scope, output: Output) -> None:
         """Execute a statement that reads or changes data, or defines an object. Raises SqlError."""
@@ -58,13 +64,13 @@ class Statements:
             raise SqlError(
                 3930, "The current transaction cannot be committed and cannot support operations that write."
             )
-        if self.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth:
+        if self.options["IMPLICIT_TRANSACTIONS"] and not self.storage.depth and NEEDS_TRANSACTION.search(text):
             self.storage.begin()
         if text.split(None, 1)[0].upper() in ddl.FIRST_WORDS:
             for sql in ddl.translate(text):
                 self.storage.run(sql)
             return
-        translated = dml.translate(text, tuple(scope.types.items()))
+        translated = dml.translate(text, tuple(scope.types.items()), self.most)
         cursor = self._query(translated, scope)
         if cursor.description is None:
             self.row_count = max(cursor.rowcount, 0)

@@ -249,3 +249,41 @@ def test_a_dropped_procedure_is_gone(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.exec_driver_sql("DROP PROCEDURE IF EXISTS jobfac.start")
     assert fetch(queue, "SELECT OBJECT_ID(N'jobfac.start', N'P')") == [(None,)]
+
+
+def test_rowcount_limits_queries_and_writes_also_in_procedures_and_ends_with_the_procedure(engine: sa.Engine) -> None:
+    queue_table.create(engine, 5)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(
+            "CREATE OR ALTER PROCEDURE jobfac.some @most INT = NULL AS BEGIN\nSET NOCOUNT ON;\n"
+            "IF @most IS NOT NULL SET ROWCOUNT 0;\nDECLARE @t TABLE (id BIGINT);\n"
+            "INSERT INTO @t (id) SELECT r.id FROM jobfac.run AS r;\n"
+            "UPDATE jobfac.run SET priority = 9 WHERE priority <> 9;\nSELECT COUNT(*) FROM @t;\nEND;"
+        )
+        conn.exec_driver_sql("SET ROWCOUNT 2")
+        assert len(conn.execute(sa.text("SELECT id FROM jobfac.run")).all()) == 2
+        assert len(conn.execute(sa.text("SELECT TOP (3) id FROM jobfac.run")).all()) == 2
+        assert conn.execute(sa.text("EXEC jobfac.some")).scalar_one() == 2
+        assert conn.execute(sa.text("SELECT COUNT(*) FROM jobfac.run WHERE priority = 9")).scalar_one() == 2
+        assert conn.execute(sa.text("EXEC jobfac.some @most = 0")).scalar_one() == 5
+        assert conn.execute(sa.text("DELETE FROM jobfac.run WHERE priority = 9")).rowcount == 2
+        conn.exec_driver_sql("SET ROWCOUNT 0")
+        assert conn.execute(sa.text("DELETE FROM jobfac.run")).rowcount == 3
+
+
+def test_implicit_transactions_begin_as_microsoft_says(engine: sa.Engine) -> None:
+    """Source: Microsoft, "SET IMPLICIT_TRANSACTIONS", tests B and C and the exception for SELECT."""
+    queue_table.create(engine, 1)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+
+        def count(statement: str) -> int:
+            conn.exec_driver_sql(statement)
+            return int(conn.exec_driver_sql("SELECT @@TRANCOUNT").scalar_one())
+
+        assert count("SET IMPLICIT_TRANSACTIONS ON") == 0
+        assert count("UPDATE jobfac.run SET priority = 1") == 1
+        assert count("COMMIT TRANSACTION") == 0
+        assert count("BEGIN TRANSACTION") == 2
+        assert count("COMMIT TRANSACTION") == 1
+        assert count("COMMIT TRANSACTION") == 0
+        assert count("SET IMPLICIT_TRANSACTIONS OFF") == 0

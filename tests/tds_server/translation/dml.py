@@ -60,8 +60,8 @@ class Translated(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def translate(text: str, types: tuple[tuple[str, SqlType], ...]) -> Translated:
-    """Translate one statement. ``types``: the types of its variables.
+def translate(text: str, types: tuple[tuple[str, SqlType], ...], most: int = 0) -> Translated:
+    """Translate one statement. ``types``: the types of its variables. ``most``: SET ROWCOUNT; 0: without a limit.
 
     Raises:
         SqlError: 102 for a syntax error, 137 for an undeclared variable.
@@ -74,6 +74,8 @@ def translate(text: str, types: tuple[tuple[str, SqlType], ...]) -> Translated:
     except TokenError as error:
         raise SqlError(105, f"Unclosed quotation mark: {error}", 15) from None
     tree = functions.apply(tree)
+    if most:
+        _stop_after(tree, most)
     names = _names(tree)
     assigned = _assignments(tree)
     serial = tuple(_lock_rows(tree))
@@ -88,6 +90,31 @@ def translate(text: str, types: tuple[tuple[str, SqlType], ...]) -> Translated:
     except SqlglotError as error:
         raise SqlError(102, f"There is no translation: {error} in: {text[:500]}", 15) from None
     return Translated(sql, parameters, names, assigned, serial, writes)
+
+
+def _stop_after(tree: exp.Expr, most: int) -> None:
+    """SET ROWCOUNT: a query without a smaller TOP stops after so many rows, and so does a write without TOP."""
+    query = tree.expression if isinstance(tree, exp.Insert) else tree
+    if isinstance(query, exp.Query):
+        limit = query.args.get("limit")
+        if limit is None or (query is tree and _is_more(limit, most)):
+            query.set("limit", exp.Limit(expression=exp.Literal.number(most)))
+    elif isinstance(tree, exp.Update | exp.Delete) and isinstance(tree.this, exp.Table) and not _has_sources(tree):
+        table = tree.this.copy()
+        table.set("hints", None)
+        rows = exp.select("ctid").from_(table).limit(most)
+        if where := tree.args.get("where"):
+            rows.set("where", where.copy())
+        tree.set("where", exp.Where(this=exp.In(this=exp.column("ctid"), query=rows.subquery())))
+
+
+def _is_more(limit: exp.Expr, most: int) -> bool:
+    number = limit.args.get("expression")
+    return isinstance(number, exp.Literal) and int(number.this) > most
+
+
+def _has_sources(tree: exp.Expr) -> bool:
+    return any(tree.args.get(part) for part in ("from_", "with_", "using", "limit"))
 
 
 def _generate(tree: exp.Expr) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.tds_server.wire.values import Column, Kind
 
 DONE, DONE_PROCEDURE, DONE_IN_PROCEDURE = 0xFD, 0xFE, 0xFF
-MORE, ERROR, COUNT, ATTENTION = 0x01, 0x02, 0x10, 0x20
+MORE, ERROR, COUNT, ATTENTION, SERVER_ERROR = 0x01, 0x02, 0x10, 0x20, 0x100
 BEGAN, COMMITTED, ROLLED_BACK, RESET = 8, 9, 10, 18  # types of environment changes
 NULLABLE = 0x0001
 

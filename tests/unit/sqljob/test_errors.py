@@ -62,6 +62,22 @@ def test_a_message_of_the_handler_is_not_shown_and_places_the_next_error() -> No
     assert not made.misread(Exception("Incorrect syntax near 'x'.")), "the batch has run"
 
 
+def test_a_batch_that_has_begun_is_not_sent_again() -> None:
+    [batch] = split("INSERT INTO a VALUES (1)\nSELECT * FROM OPENQUERY(b, 'SELEC')", "mssql")
+    error = Exception("42000", f"[42000] {PREFIX}Incorrect syntax near 'SELEC'. (102) (SQLExecDirectW)")
+    made, said = server()
+    made.cancels = True
+    assert made.wrap(batch.text, batch).startswith("BEGIN TRY RAISERROR(N'jobfac-begun', 0, 1);INSERT")
+    assert made.misread(error)
+    assert not made.messages(Cursor([("[01000] (50000)", f"{PREFIX}jobfac-begun")]))
+    assert said == []
+    assert not made.misread(error)
+    made.wrap(batch.text, batch)
+    assert made.misread(error)
+    made.began()
+    assert not made.misread(error)
+
+
 @pytest.mark.parametrize(
     ("script", "wrapped"),
     [

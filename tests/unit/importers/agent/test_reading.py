@@ -107,6 +107,19 @@ def test_tokens_are_escaped_as_agent_does_it() -> None:
     assert list(found.unknown) == ["WMI"]
 
 
+@pytest.mark.parametrize("enabled", [1, 0])
+def test_a_disabled_operator_is_not_told(enabled: int) -> None:
+    script = (
+        "EXEC sp_add_job @job_name = N'a', @notify_level_email = 2, @notify_email_operator_name = N'Left';"
+        "EXEC sp_add_jobstep @job_name = N'a', @step_name = N's', @command = N'SELECT 1';"
+        f"EXEC sp_add_operator @name = N'Left', @enabled = {enabled}, @email_address = N'left@example.org';"
+    )
+    converter = Converter(read_scripts(iter([("x.sql", script.encode())])), OPTIONS)
+    assert ("left@example.org" in write(converter.convert())) == bool(enabled)
+    disabled = "it notifies the operator 'Left', which is disabled"
+    assert any(disabled in str(remark) for remark in converter.remarks) != bool(enabled)
+
+
 def test_the_reference_knows_the_calendar() -> None:
     assert relative_day(date(2026, 2, 1), 10, 16) == date(2026, 2, 28)
     assert relative_day(date(2026, 2, 1), 1, 1) == date(2026, 2, 1)
