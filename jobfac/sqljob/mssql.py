@@ -31,6 +31,7 @@ THROW;
 END CATCH"""
 
 _ALONE = frozenset({"PROC", "PROCEDURE", "FUNCTION", "VIEW", "TRIGGER", "SCHEMA", "DEFAULT", "RULE"})
+_STATEMENT_BEFORE = re.compile(r"@@ROWCOUNT|@@ERROR|\bROWCOUNT_BIG\b", re.IGNORECASE)
 _SEVERAL_ERRORS = re.compile(r"\b(?:BACKUP|RESTORE|DBCC)\b", re.IGNORECASE)
 _REFUSED = re.compile(
     r"incorrect syntax near|must be the (?:first|only) statement|unclosed quotation mark", re.IGNORECASE
@@ -64,7 +65,8 @@ class SqlServer(Server):
         defines = bool(batch.words) and batch.words[0] in ("CREATE", "ALTER") and bool(_ALONE & set(batch.words[1:4]))
         if not batch.words or defines or _SEVERAL_ERRORS.search(text):
             return text
-        begin = f"RAISERROR(N'{BEGUN}', 0, 1)" if self.cancels else ""
+        # The message would be the last statement to a script that asks what the one before GO has done.
+        begin = f"RAISERROR(N'{BEGUN}', 0, 1)" if self.cancels and not _STATEMENT_BEFORE.search(text) else ""
         return f"BEGIN TRY {begin};{text}{HANDLER}"  # a WITH needs the semicolon
 
     def began(self) -> None:

@@ -115,3 +115,10 @@ def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> No
 def test_a_cancel_between_two_calls_of_odbc_is_no_lost_connection(state: str, is_lost: bool) -> None:
     at = SqlServer(None, MSDialect_pyodbc(dbapi=pyodbc), print)
     assert at.is_lost(pyodbc.Error(state, f"[{state}] [unixODBC][Driver Manager]")) is is_lost
+
+
+@pytest.mark.parametrize(("text", "marked"), [("SELECT 1", True), ("IF @@RowCount = 0 PRINT 'none'", False)])
+def test_a_batch_that_asks_for_the_statement_before_it_follows_that(text: str, marked: bool) -> None:
+    [batch] = split(text, "mssql")
+    made = SqlServer(None, MSDialect_pyodbc(), print)
+    assert ("jobfac-begun" in made.wrap(batch.text, batch)) == marked
