@@ -128,3 +128,18 @@ def test_the_run_of_a_sequence_says_nothing_of_what_jobs_of_other_categories_say
         "outputs": "step 'one' failed: theirs, exit code 2, run 5 of another category",
         "each": "step 'one' was denied: theirs[0], a job of another category",
     }
+
+
+def test_who_may_not_delete_a_job_learns_of_no_job_of_another_category(served: Served) -> None:
+    for name in ("stepped", "followed"):
+        served.define(name, category="a")
+    steps = {"category": "b", "steps": [{"name": "one", "jobs": ["stepped"]}]}
+    served.admin.put("/v1/jobs/hush-sequence", json=steps).raise_for_status()
+    served.define("hush-follower", category="b", schedules=[{"after": {"job": "followed"}}])
+    limited = served.client(served.key(Role.ADMIN, ["a"]))
+    told = {name: limited.delete(f"/v1/jobs/{name}").json()["detail"] for name in ("stepped", "followed")}
+    assert told == {
+        "stepped": "Job 'stepped' is used by a sequence of others; change that first.",
+        "followed": "A job of others starts after the job 'followed'; change that first.",
+    }
+    assert "'hush-sequence'" in served.admin.delete("/v1/jobs/stepped").json()["detail"]
