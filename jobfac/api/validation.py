@@ -19,8 +19,8 @@ BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """The maximum size of a body, in bytes: the largest payload and 256 KiB for the rest."""
 
 MOST_NAMES = 10_000
-"""The maximum number of names in the objects of a body, definitions excepted. Each may be a mistake, and to describe one
-takes a hundred times the memory of its name."""
+"""The maximum number of objects in a body and of names in them, definitions excepted. Each may be a mistake, and to
+describe one takes a hundred times its memory."""
 
 MOST_MISTAKES = 100
 """The maximum number of mistakes that a response describes."""
@@ -138,7 +138,7 @@ def _parsed(kind: Any, text: bytes) -> Any:
 
 
 class _Names:
-    """The names in a body. ``most``: how many it may have; None: any number."""
+    """The objects of a body and the names in them. ``most``: how many it may have; None: any number."""
 
     def __init__(self, most: int | None) -> None:
         self._most = most
@@ -150,11 +150,11 @@ class _Names:
         Of two values for a name, a proxy might check the one and this server use the other.
 
         Raises:
-            Problem: 400 for a name that it has twice; 413 if the body has too many names.
+            Problem: 400 for a name that it has twice; 413 if the body has too many of either.
         """
-        self._number += len(pairs)
+        self._number += 1 + len(pairs)
         if self._most is not None and self._number > self._most:
-            raise Problem(413, f"A body may have {self._most:,} names at most.")
+            raise Problem(413, f"A body may have {self._most:,} objects and names at most.")
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)

@@ -212,7 +212,9 @@ def cause(step: str, job: str | None, state: RunState | None, what: str | None) 
 
 def how_elsewhere(run_id: int, state: RunState, exit_code: int | None) -> str:
     """Return how a job of another category ended: "exit code 2, run 17 of another category". Its run says why."""
-    how = f"exit code {exit_code}, " if exit_code else "" if state == RunState.FAILED else f"{state}, ".replace("_", " ")
+    how = (
+        f"exit code {exit_code}, " if exit_code else "" if state == RunState.FAILED else f"{state}, ".replace("_", " ")
+    )
     return f"{how}run {run_id} of another category"
 
 

@@ -98,7 +98,7 @@ def test_notifications_are_sent_when_there_are_threads_again(db: Database, setti
 
     def deliver(taken: outbox.Taken) -> None:
         sent.put(taken)
-        notifier._free.release()
+        notifier._end(taken)
 
     notifier._deliver = deliver  # type: ignore[method-assign]
     notifier._closing.wait = lambda timeout=None: False  # type: ignore[method-assign]

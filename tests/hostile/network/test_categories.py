@@ -113,7 +113,13 @@ def test_the_run_of_a_sequence_says_nothing_of_what_jobs_of_other_categories_say
         served.admin.put(f"/v1/jobs/{name}", json=body).raise_for_status()
     limited = served.client(served.key(Role.VIEWER, ["a"]))
     player = Player(served.db)
-    said = {"state": RunState.FAILED, "exit_code": 2, "reason": "hush", "exit_message": "hush", "outputs": '{"hush": 1}'}
+    said = {
+        "state": RunState.FAILED,
+        "exit_code": 2,
+        "reason": "hush",
+        "exit_message": "hush",
+        "outputs": '{"hush": 1}',
+    }
     reasons = {}
     for name in steps:
         run = served.start(name)

@@ -48,13 +48,14 @@ def test_a_variable_without_a_value_does_not_mean_all(
     assert f"{field} is null" in answer.text
 
 
-WRONG = [{}] * 20_000
+WRONG: list[list[object]] = [[]] * 20_000
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"parameters": {"n": WRONG}},
+        {"parameters": {"n": [{}] * 20_000}},
         {"arguments": WRONG},
         {"arguments": {"a": WRONG}},
         {"notify": [{"on": WRONG, "to": {"email": "me@example.org"}}]},
