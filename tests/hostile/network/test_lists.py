@@ -68,7 +68,7 @@ def test_of_a_step_with_many_runs_only_those_shown_are_read(db: Database, monkey
     read = []
 
     def note(view: Any, row: Any) -> Any:
-        read.append(row["item"] if "item" in row else None)
+        read.append(row.get("item"))
         return from_row(view, row)
 
     monkeypatch.setattr(history, "from_row", note)
