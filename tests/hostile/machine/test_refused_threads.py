@@ -113,7 +113,7 @@ def test_notifications_are_sent_when_there_are_threads_again(db: Database, setti
 def test_addresses_are_asked_when_there_are_threads_again(sqlite_url: str, settings: Settings, refuse: Refuse) -> None:
     asker = Asker(Database(sqlite_url), settings, "s")
     refuse(True)
-    asker.ask(WaitingVisit(number, 1, "step", "{}") for number in range(AT_A_TIME))
+    asker.ask(WaitingVisit(one, 1, "step", f'{{"http": "http://host{one}/"}}') for one in range(AT_A_TIME))
     assert asker.free == AT_A_TIME
 
 
