@@ -51,7 +51,7 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     runs = _read(conn, [one for ids in chosen.values() for one in ids], categories)
     found = []
     for row in visits:
-        shown = [*refused[row.id], *(runs[one] for one in chosen[row.id])]
+        shown = [*refused[row.id], *(runs[one] for one in chosen[row.id] if one in runs)]  # one may be purged meanwhile
         states = [one.state for one in refused[row.id]] + [one.state for one in children.get(row.id, ())]
         found.append(_visit(row, shown, states))
     return found
