@@ -29,6 +29,9 @@ MAX_FAILURES = 20
 FAILURE_WINDOW = 60.0
 """Seconds."""
 
+MAX_LINES = 20
+"""The maximum number of log lines on failed logins in a minute, of all key prefixes together."""
+
 MAX_PREFIXES = 10_000
 """The maximum number of key prefixes whose failures are counted."""
 
@@ -95,7 +98,7 @@ class Authenticator:
         self._db = db
         self._lock = threading.Lock()
         self._links: dict[str, tuple[float, str]] = {}  # digest of the token -> monotonic time of expiry, who made it
-        self._throttle = LogThrottle()
+        self._throttle = LogThrottle(most=MAX_LINES)
 
     def caller(self, request: Request) -> Caller:
         """Return the caller of a request. A valid key is accepted even after too many failures with its prefix.

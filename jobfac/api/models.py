@@ -160,7 +160,9 @@ RunEvent = model_of("RunEvent", EventView)
 RunEvents = _page("RunEvents", RunEvent)
 
 
-StepRun = model_of("StepRun", StepRunView, path=("list[StepVisit] | None", None))
+StepRun = model_of(
+    "StepRun", StepRunView, path=("list[StepVisit] | None", None), truncated=(list[Literal["outputs"]] | None, None)
+)
 StepVisit = model_of("StepVisit", StepVisitView)
 StepRun.model_rebuild()
 StepVisit.model_rebuild()

@@ -6,6 +6,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -42,6 +43,15 @@ Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
 """``attempt:stdout:stderr``: a position in the output, in bytes from the start of each stream."""
 
 
+class FirstMistake(FailFast):
+    """Of a list, only the first mistake is described: a description takes a hundred times the memory of an entry."""
+
+    __hash__ = object.__hash__  # as unions of types need it
+
+
+Texts = Annotated[list[Plain], FirstMistake()]
+
+
 def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
@@ -49,8 +59,23 @@ def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("must be a list of texts; for a sequence an object with such a list by job id") from None
 
 
+LONGEST_LIST = 100
+"""The maximum number of entries of a list in ``notify``."""
+
+
+def _with_short_lists(value: Any) -> Any:
+    """Return what ``notify`` is, without its mistakes of any other kind being looked for if a list is very long."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list) and len(one) > LONGEST_LIST:
+            raise ValueError(f"has a list of {len(one):,} entries; {LONGEST_LIST} are the most")
+        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return value
+
+
 Scalar = Plain | int | float | bool
-ParameterValue = Scalar | list[Scalar] | None
+ParameterValue = Scalar | Annotated[list[Scalar], FirstMistake()] | None
 """A value of a parameter; null: its default."""
 
 CHOICES = 20
@@ -111,14 +136,14 @@ class StartBody(Body):
         }
     )
 
-    arguments: Annotated[list[Plain] | dict[JobId, list[Plain]] | None, WrapValidator(_read_arguments)] = None
+    arguments: Annotated[Texts | dict[JobId, Texts] | None, WrapValidator(_read_arguments)] = None
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
     parameters: dict[str, ParameterValue] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     delay: Duration | None = None
     at: Moment | None = None
-    notify: Annotated[list[Notify], Field(max_length=RECIPIENTS)] | None = None
+    notify: Annotated[list[Notify], Field(max_length=RECIPIENTS), BeforeValidator(_with_short_lists)] | None = None
     from_step: Word | None = None
 
     @model_validator(mode="after")

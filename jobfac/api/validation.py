@@ -1,6 +1,7 @@
 """Validation of a request's query, headers and body against the models of its endpoint. Errors are 4xx problems."""
 
 import asyncio
+import inspect
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,13 @@ from jobfac.api.problems import Problem, invalid
 
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """The maximum size of a body, in bytes: the largest payload and 256 KiB for the rest."""
+
+MOST_NAMES = 10_000
+"""The maximum number of objects in a body and of names in them, definitions excepted. Each may be a mistake, and to
+describe one takes a hundred times its memory."""
+
+MOST_MISTAKES = 100
+"""The maximum number of mistakes that a response describes."""
 
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take between two chunks of a body."""
@@ -111,6 +119,12 @@ async def _read(http: Request, limit: int) -> bytes:
 
 
 def _parsed(kind: Any, text: bytes) -> Any:
+    fault: Exception | None = None
+    names = _Names(MOST_NAMES if inspect.isclass(kind) and issubclass(kind, BaseModel) else None)
+    try:
+        json.loads(text, object_pairs_hook=names.once)
+    except (ValueError, RecursionError) as error:
+        fault = error
     try:
         found = pydantic.TypeAdapter(kind).validate_json(text)
     except pydantic.ValidationError as error:
@@ -118,27 +132,40 @@ def _parsed(kind: Any, text: bytes) -> Any:
         if first["type"] == "json_invalid":
             raise Problem(400, f"The body is not JSON: {first['ctx']['error']}.") from None
         raise invalid(_field_errors(error)) from None
-    json.loads(text, object_pairs_hook=_once)
+    if fault is not None:
+        raise Problem(400, f"The body is not JSON: {fault}.")
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a body. Of two values for a name, a proxy might check the one and this server use the other.
+class _Names:
+    """The objects of a body and the names in them. ``most``: how many it may have; None: any number."""
 
-    Raises:
-        Problem: 400 for a name that it has twice.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
-        raise Problem(400, f"The body has two values for '{twice[:100]}'; send one.")
-    return found
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._number = 0
+
+    def once(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object of a body.
+
+        Of two values for a name, a proxy might check the one and this server use the other.
+
+        Raises:
+            Problem: 400 for a name that it has twice; 413 if the body has too many of either.
+        """
+        self._number += 1 + len(pairs)
+        if self._most is not None and self._number > self._most:
+            raise Problem(413, f"A body may have {self._most:,} objects and names at most.")
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+            raise Problem(400, f"The body has two values for '{twice[:100]}'; send one.")
+        return found
 
 
 def _field_errors(error: pydantic.ValidationError) -> list[dict[str, str]]:
     return [
         {"field": ".".join(str(part) for part in detail["loc"]), "message": _message(detail)}
-        for detail in error.errors(include_url=False, include_context=False)
+        for detail in error.errors(include_url=False, include_context=False)[:MOST_MISTAKES]
     ]
 
 

@@ -227,7 +227,8 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
     def work(conn: sa.Connection) -> None:
         jobs.lock(conn, [job_id])
         _match(if_match, visible_job(conn, by, job_id), job_id)
-        schedules.remove(conn, job_id, by.name)
+        seen = None if by.categories is None else {one.id for one in jobs.load_all(conn) if by.sees(one.category)}
+        schedules.remove(conn, job_id, by.name, seen)
 
     transact(db, by, work)
 

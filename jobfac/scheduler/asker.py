@@ -23,12 +23,15 @@ log = logger("jobfac.asker")
 AT_A_TIME = 8
 """The maximum number of requests at the same time."""
 
+SHARE = AT_A_TIME // 2
+"""The maximum number of those to one host: for one that hangs many sequences may wait, and others for other hosts."""
+
 
 class Asker:
     """Asks addresses, each once at a time, so that a slow one takes one thread only.
 
-    ``_asked``: the ids of the visits that are being asked for, written under ``_lock`` by the threads that ask and the
-    one that calls ``ask``.
+    ``_asked``: the hosts that are being asked by the ids of the visits, written under ``_lock`` by the threads that ask
+    and the one that calls ``ask``.
     """
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
@@ -37,7 +40,7 @@ class Asker:
         self._scheduler = scheduler
         self._log = log.bind(scheduler=scheduler)
         self._lock = threading.Lock()
-        self._asked: set[int] = set()
+        self._asked: dict[int, str] = {}
 
     @property
     def free(self) -> int:
@@ -46,18 +49,22 @@ class Asker:
             return AT_A_TIME - len(self._asked)
 
     def ask(self, waiting: Iterable[WaitingVisit]) -> None:
-        """Ask the addresses of these visits, at most ``free``, unless the last request is still under way."""
+        """Ask the addresses of these visits, at most ``free``, unless the last request is still under way.
+
+        One whose host has its share of requests is asked after its next interval.
+        """
         for one in waiting:
+            host = _host(one)
             with self._lock:
-                if one.id in self._asked:
+                if one.id in self._asked or list(self._asked.values()).count(host) >= SHARE:
                     continue
-                self._asked.add(one.id)
+                self._asked[one.id] = host
             try:
                 # A daemon thread, so that a request that hangs does not keep the process alive.
                 threads.begin(self._ask, one)
             except RuntimeError as error:  # no more threads: the address is asked again after its interval
                 with self._lock:
-                    self._asked.discard(one.id)
+                    del self._asked[one.id]
                 self._log.warning("address not asked", action="ask_failed", run=one.run_id, reason=str(error))
 
     def _ask(self, waiting: WaitingVisit) -> None:
@@ -72,7 +79,7 @@ class Asker:
             self._log.exception("address not asked", action="ask_failed", run=waiting.run_id, step=waiting.step)
         finally:
             with self._lock:
-                self._asked.discard(waiting.id)
+                del self._asked[waiting.id]
 
     def _answer(self, waiting: WaitingVisit) -> str | None:
         """Ask the address. Returns why it does not count as an answer, or None."""
@@ -82,3 +89,9 @@ class Asker:
         except (DeliveryError, SecretError) as error:
             return str(error)
         return None
+
+
+def _host(waiting: WaitingVisit) -> str:
+    """Return the host of an address, or the reference to the secret that holds the address."""
+    wanted = waiting.wanted.get("http")
+    return "/".join(wanted.split("/")[:3]) if isinstance(wanted, str) else str(wanted)

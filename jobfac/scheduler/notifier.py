@@ -7,6 +7,7 @@ same notifications, perhaps for the second time, with the same ids.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +28,12 @@ from jobfac.views.serialization import as_json
 
 log = logger("jobfac.notifier")
 
-MAX_DELIVERIES = 8
+MAX_DELIVERIES = 12
 """The maximum number of deliveries at the same time."""
+
+SHARE = MAX_DELIVERIES // 4
+"""The maximum number of those to one recipient, of emails, and of those to recipients whom starts have named. A
+receiver that hangs, for a minute and ten times for each notification, delays only its own."""
 
 BATCH = 50
 """The maximum number of outbox events that one transaction addresses."""
@@ -58,6 +63,7 @@ class Notifier:
         self._woken = threading.Event()
         self._closing = threading.Event()
         self._free = threading.Semaphore(MAX_DELIVERIES)
+        self._busy: Counter[str] = Counter()  # deliveries by group, under ``_count_lock``
         self._leased: list[outbox.Leased] = []  # by takes without an answer
         self._thread = threading.Thread(target=self._run, name="notifier")
 
@@ -110,13 +116,18 @@ class Notifier:
 
     def _begin(self, number: int) -> int:
         """Take up to ``number`` notifications and begin their deliveries. Returns how many were begun."""
-        taken = self._db.transact(outbox.take, number, LEASE, self._leased, retry_for=2.0)
+        with self._count_lock:
+            room = outbox.Room(SHARE, dict(self._busy))
+        taken = self._db.transact(outbox.take, number, LEASE, self._leased, room, retry_for=2.0)
         leases, self._leased = {one.id: one for one in self._leased}, []
         for begun, notification in enumerate(taken):
+            with self._count_lock:
+                self._busy.update(notification.groups)
             # A daemon thread, so that a delivery that hangs does not keep the process alive.
             try:
                 threads.begin(self._deliver, notification)
             except RuntimeError as error:  # the machine refuses threads
+                self._forget(notification)
                 self._leased = [leases[one.id] for one in taken[begun:]]  # the next take releases these
                 self._log.warning("cannot deliver, retrying", action="delivery_failed", reason=str(error))
                 self._woken.set()
@@ -164,7 +175,21 @@ class Notifier:
                 reason=str(error),
             )
         finally:
-            self._free.release()
+            self._end(taken)
+
+    def _end(self, taken: Taken) -> None:
+        """Release the capacity of a delivery, and wake the notifier if others may wait for room in its groups."""
+        with self._count_lock:
+            was_full = any(self._busy[group] >= SHARE for group in taken.groups)
+        self._forget(taken)
+        self._free.release()
+        if was_full:
+            self._woken.set()
+
+    def _forget(self, taken: Taken) -> None:
+        with self._count_lock:
+            self._busy.subtract(taken.groups)
+            self._busy += Counter()  # without those that are zero
 
     def _count(self, result: str) -> None:
         with self._count_lock:

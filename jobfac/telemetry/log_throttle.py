@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 
 MINUTE = 60.0
@@ -13,11 +13,16 @@ MAX_CAUSES = 1000
 
 
 class LogThrottle:
-    """Limits the log lines of each cause to one in ``every`` seconds. Thread-safe."""
+    """Limits the log lines of each cause to one in ``every`` seconds. Thread-safe.
 
-    def __init__(self, every: float = MINUTE) -> None:
+    ``most``: how many lines all causes together may have in this time, where a client can make up causes; None: any.
+    """
+
+    def __init__(self, every: float = MINUTE, most: int | None = None) -> None:
         self._every = every
         self._lock = threading.Lock()
+        self._times: deque[float] | None = None if most is None else deque(maxlen=most)  # of the last lines
+        self._others = 0  # lines that were left out because of ``most``
         # By cause: the time of the last line, and how many lines were left out since then.
         self._last: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
@@ -32,6 +37,12 @@ class LogThrottle:
             if last is not None and now < last + self._every:
                 self._last[cause] = (last, left_out + 1)
                 return None
+            if self._times is not None:
+                if len(self._times) == self._times.maxlen and now < self._times[0] + self._every:
+                    self._others += 1
+                    return None
+                self._times.append(now)
+                left_out, self._others = left_out + self._others, 0
             self._last[cause] = (now, 0)
             self._last.move_to_end(cause)
             while len(self._last) > MAX_CAUSES:

@@ -8,7 +8,8 @@ from jobfac.states import Decision, JobKind, RunState, StepResult, StepStart, Wa
 
 class StepRunView(NamedTuple):
     """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits
-    of a nested sequence, None for a program. ``item``: with ``for_each``, the place of its values, from 0."""
+    of a nested sequence, None for a program. ``item``: with ``for_each``, the place of its values, from 0.
+    ``truncated``: contains ``outputs`` if these are left out because they are larger than 4 KiB; the run has them."""
 
     id: int | None
     job: str
@@ -23,6 +24,7 @@ class StepRunView(NamedTuple):
     outputs: dict[str, Any] | None
     item: int | None
     path: list["StepVisitView"] | None = None
+    truncated: list[str] | None = None
 
 
 class StepVisitView(NamedTuple):

@@ -6,11 +6,22 @@
 """
 
 from jobfac.store.outbox.addressing import address, unaddressed
-from jobfac.store.outbox.delivery import Leased, Taken, delivered, failed, find, follow_clock, forget, requeue, take
+from jobfac.store.outbox.delivery import (
+    Leased,
+    Room,
+    Taken,
+    delivered,
+    failed,
+    find,
+    follow_clock,
+    forget,
+    requeue,
+    take,
+)
 from jobfac.store.outbox.recording import OutboxEvent, record
 from jobfac.store.outbox.subscriptions import RECOVERED, subscription, wants
 
 __all__ = [
-    "RECOVERED", "Leased", "OutboxEvent", "Taken", "address", "delivered", "failed", "find", "follow_clock", "forget",
-    "record", "requeue", "subscription", "take", "unaddressed", "wants",
+    "RECOVERED", "Leased", "OutboxEvent", "Room", "Taken", "address", "delivered", "failed", "find", "follow_clock",
+    "forget", "record", "requeue", "subscription", "take", "unaddressed", "wants",
 ]  # fmt: skip

@@ -20,6 +20,9 @@ from jobfac.views.notifications import Body
 
 ALL = 2**31 - 1
 
+BY_START = ".start"
+"""What the deduplication key has of a notification whose recipient was named by a start, and not by a definition."""
+
 
 class StoredEvent(NamedTuple):
     """A row of the outbox. ``body``: JSON of the run at the time of the event; None: the run's current state."""
@@ -103,14 +106,15 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
         ) as error:  # stored by a newer jobfac; the events of other jobs must not wait for it
             problems.append(f"the subscriptions to '{item.event}' of job '{item.job}' cannot be read: {error}")
             continue
-        for entry in entries:
+        for entry, source in entries:
             event = event_name_for(entry.on, item.event)
             if event is None:
                 continue
             text = json.dumps({**body, "event": event, "detail": item.detail}, ensure_ascii=False)
             for recipient in _each(entry.to):
-                dedupe = _dedupe(item, entry, recipient)
-                found.setdefault(dedupe, _NewNotification(item.run_id, item.job, event, dedupe, recipient, text))
+                key = _dedupe(item, entry, recipient)
+                dedupe = _dedupe(item, entry, recipient, source)
+                found.setdefault(key, _NewNotification(item.run_id, item.job, event, dedupe, recipient, text))
     if found:
         numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
@@ -126,10 +130,10 @@ def _each(recipient: Recipient) -> Iterator[str]:
         yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
 
 
-def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
+def _dedupe(item: StoredEvent, entry: Notify, recipient: str, source: str = "") -> str:
     """Return the deduplication key of a notification. It depends on the event and the recipient only.
 
-    So several subscriptions of one recipient to one event cause one notification.
+    So several subscriptions of one recipient to one event cause one notification. ``source``: ``BY_START`` or empty.
     """
     digest = hashlib.sha256(recipient.encode()).hexdigest()[:12]
     if item.run_id is None:
@@ -138,25 +142,27 @@ def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
     which = "" if once else str(item.attempt)
     if item.event == "approval_wanted":  # an attempt of a sequence may ask several times
         which = f"{item.attempt}-{item.id}"
-    return f"{item.run_id}.{which}.{item.event}.{digest}"
+    return f"{item.run_id}.{which}.{item.event}{source}.{digest}"
 
 
-def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[Notify]:
-    """Yield the ``notify`` entries that apply to an event.
+def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[tuple[Notify, str]]:
+    """Yield the ``notify`` entries that apply to an event, each with ``BY_START`` if a start brought it, or empty.
 
     For an event of a run these are the entries of its job, its category and its start, and then those of the sequences
     that contain it. For an event without a run these are the entries of the job's current version.
     """
     source = _run(conn, item.run_id)
     if source is None:
-        yield from _of_job(conn, item.job, problems)
+        yield from ((entry, "") for entry in _of_job(conn, item.job, problems))
         return
     applicable = ("sequence", "both")
     while source is not None:
         definition = _definition(conn, source, problems)
-        entries = [*(definition.notify if definition else ()), *_of_category(conn, definition)]
-        entries += read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
-        yield from (entry for entry in entries if entry.of in applicable)
+        entries = [(entry, "") for entry in (definition.notify if definition else ())]
+        entries += [(entry, "") for entry in _of_category(conn, definition)]
+        own = read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
+        entries += [(entry, BY_START) for entry in own]
+        yield from (one for one in entries if one[0].of in applicable)
         applicable = ("jobs", "both")
         source = _run(conn, source.sequence_run_id)
 

@@ -6,19 +6,21 @@ A dead notification stays until it is requeued or removed.
 import functools
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, lists, utcnow
+from jobfac.database.dialects import PASS, SKIP, lists, utcnow
 from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter, rows_table
 from jobfac.database.tables import notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
+from jobfac.store.outbox.addressing import BY_START
 from jobfac.views.notifications import Body, NotificationView
 from jobfac.views.serialization import columns, from_row
 
@@ -34,6 +36,9 @@ JITTER = 10_000
 
 BATCH = 500
 """The maximum number of rows that one transaction removes."""
+
+MAILS = "email"
+"""The group of all emails: one server takes them."""
 
 
 class Taken(NamedTuple):
@@ -60,6 +65,13 @@ class Taken(NamedTuple):
     def worker(self) -> str | None:
         """The worker of the run at the time of the event, None if it had none."""
         return self.body.get("worker")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that share deliveries: those to the same recipient, all emails, and all whom starts have named."""
+        found = [self.dedupe.rpartition(".")[2]]
+        found += [MAILS] if self.recipient.channel == MAILS else []
+        return (*found, BY_START) if BY_START in self.dedupe else tuple(found)
 
 
 def pause(tries: int) -> float:
@@ -108,21 +120,72 @@ def release(conn: sa.Connection, leased: Sequence[Leased]) -> None:
         conn.execute(notification.update().where(*mine).values(tries=one.tries - 1, due_at=utcnow()))
 
 
-def take(conn: sa.Connection, limit: int, lease: float, leased: list[Leased] | None = None) -> list[Taken]:
+class Room(NamedTuple):
+    """How many more deliveries of a group may begin. ``share``: of each group; ``busy``: those under way, by group."""
+
+    share: int
+    busy: Mapping[str, int]
+
+    @property
+    def full(self) -> list[str]:
+        """The groups of which no more may begin."""
+        return [group for group, number in self.busy.items() if number >= self.share]
+
+
+def fitting(found: Sequence[Taken], room: Room) -> list[Taken]:
+    """Return those for which there is room, the first ones of each group. A pure function."""
+    busy, fit = Counter(room.busy), []
+    for one in found:
+        if all(busy[group] < room.share for group in one.groups):
+            busy.update(one.groups)
+            fit.append(one)
+    return fit
+
+
+# Without locks: it may pass thousands of rows, and so many locks would become one on the table.
+_GIVEN = lists.names()
+_OTHERS = (
+    sa.select(notification.c.id)
+    .with_hint(notification, PASS, "mssql")
+    .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
+    .where(~sa.exists(sa.select(_GIVEN.c.value).where(notification.c.dedupe.like(_GIVEN.c.value))))
+    .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~notification.c.recipient.like('{"email"%')))
+    .order_by(notification.c.due_at)
+)
+
+
+def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
+    """Return the ids of due notifications of groups that have room."""
+    patterns = [f"%{BY_START}.%" if group == BY_START else f"%.{group}" for group in room.full if group != MAILS]
+    values = {"names": lists.as_list(patterns), "p_mails": int(MAILS not in room.full)}
+    return conn.execute(_OTHERS.limit(limit), values).scalars().all()
+
+
+def take(
+    conn: sa.Connection, limit: int, lease: float, leased: list[Leased] | None = None, room: Room | None = None
+) -> list[Taken]:
     """Take up to ``limit`` due notifications.
 
     The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
-    ``leased``: what earlier takes without an answer leased; it is released. What this one leases is added.
+    ``leased``: what earlier takes without an answer leased; it is released. What this one leases is added. ``room``:
+    of the groups that share deliveries; None: there is room for all.
     """
     found, unread = [], []
     release(conn, leased or [])
-    written = []
-    for row in conn.execute(_TAKE.limit(limit), {"p_lease": round(lease * 1000) + random.randrange(JITTER)}).mappings():
+    query = _TAKE.limit(limit)
+    if room is not None and room.full:
+        if not (others := _others(conn, room, limit)):
+            return []
+        query = query.where(lists.by_id(notification.c.id, others))
+    ends = {}
+    for row in conn.execute(query, {"p_lease": round(lease * 1000) + random.randrange(JITTER)}).mappings():
         try:
             found.append(_taken(row))
-            written.append(Leased(row["id"], row["tries"] + 1, row["until"]))
+            ends[row["id"]] = row["until"]
         except ValueError:  # a newer jobfac stored it, and its scheduler can deliver it; the others must not wait
             unread.append(row["id"])
+    found = found if room is None else fitting(found, room)
+    written = [Leased(one.id, one.tries, ends[one.id]) for one in found]
     if unread:
         change = notification.update().where(lists.by_id(notification.c.id, unread))
         change = change.values(due_at=utcnow(LONGEST_PAUSE * 1000), error="this version of jobfac cannot read it")

@@ -1,7 +1,7 @@
 """Keep the rows of schedules in step with the definitions. All callers store definitions through this module."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -90,8 +90,10 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
     return version
 
 
-def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
+def remove(conn: sa.Connection, job_id: str, by: str, seen: Collection[str] | None = None) -> bool:
     """Delete a job and its schedules. Returns False if there was no such job.
+
+    ``seen``: the only jobs that a refusal may name; None: all.
 
     Raises:
         Refused: a sequence runs it, another job starts after it, or its runs wait for a hold of its category.
@@ -99,9 +101,11 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     known = {one.id: one.body for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
-        raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")
+        named = next((f"the sequence '{one}'" for one in users if seen is None or one in seen), "a sequence of others")
+        raise Refused(f"Job '{job_id}' is used by {named}; change that first.")
     if followers := sorted(followers_of({}, known).get(job_id, frozenset()) - {job_id}):
-        raise Refused(f"Job '{followers[0]}' starts after the job '{job_id}'; change that first.")
+        named = next((f"Job '{one}'" for one in followers if seen is None or one in seen), "A job of others")
+        raise Refused(f"{named} starts after the job '{job_id}'; change that first.")
     found = jobs.remove(conn, job_id, by)
     sync(conn, job_id, None)
     return found

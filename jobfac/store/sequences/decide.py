@@ -210,6 +210,14 @@ def cause(step: str, job: str | None, state: RunState | None, what: str | None) 
     return f"step '{step}' {word}: {', '.join(part for part in (job, said) if part)}"
 
 
+def how_elsewhere(run_id: int, state: RunState, exit_code: int | None) -> str:
+    """Return how a job of another category ended: "exit code 2, run 17 of another category". Its run says why."""
+    how = (
+        f"exit code {exit_code}, " if exit_code else "" if state == RunState.FAILED else f"{state}, ".replace("_", " ")
+    )
+    return f"{how}run {run_id} of another category"
+
+
 def too_many_visits(limit: int) -> str:
     """Return why a sequence run ends that has visited as many steps as the setting ``sequence_limit`` allows."""
     return f"it has visited {limit:,} steps, which the setting sequence_limit allows; check it for loops"

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.tables import job, run
 from jobfac.states import FAILURES, JobKind, RunState
+from jobfac.store.runs.reading import LIMIT, listed
 from jobfac.store.sequences.visits import VisitRow, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row
@@ -15,26 +17,68 @@ from jobfac.views.serialization import columns, from_row
 SHOWN = 100
 """How many runs of a step with ``for_each`` its history has."""
 
-_RUN_COLUMNS = [run.c[name] for name in columns(StepRunView)]
+BATCH = 500
+"""The maximum number of runs in one statement."""
+
+_RUN_COLUMNS = [listed(name) for name in columns(StepRunView) if name != "id"]
+
+
+class _Child(NamedTuple):
+    """A run of a job of a step, as far as it decides which runs are read."""
+
+    id: int
+    visit_id: int
+    state: str
 
 
 def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | None = None) -> list[StepVisitView]:
     """Return all visits of a sequence run, oldest first, with the runs of their jobs and nested sequences.
 
+    Large outputs are None, and ``truncated`` names them. Of a step with ``for_each`` only the runs that it shows are
+    read.
+
     Args:
         categories: include only runs and refused starts of jobs of these categories; None: all.
     """
-    children: dict[int, list[StepRunView]] = {}
-    query = sa.select(run.c.visit_id, *_RUN_COLUMNS).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
     seen = None if categories is None else _seen(conn, categories)
-    query = query.where(*lists.of_categories(run.c.job, categories))
-    for row in conn.execute(query).mappings().all():
-        child = from_row(StepRunView, row)
-        if child.kind is JobKind.SEQUENCE:
-            child = child._replace(path=step_history(conn, row["id"], categories))
-        children.setdefault(row["visit_id"], []).append(child)
-    rows = rows_of(conn, run_id)
-    return [_visit(row, [*_refused(row, seen), *children.get(row.id, [])]) for row in rows]
+    query = sa.select(run.c.id, run.c.visit_id, run.c.state).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
+    children: dict[int, list[_Child]] = {}
+    for child in conn.execute(query.where(*lists.of_categories(run.c.job, categories))):
+        children.setdefault(child.visit_id, []).append(_Child(*child))
+    visits = rows_of(conn, run_id)
+    refused = {row.id: list(_refused(row, seen)) for row in visits}
+    chosen = {row.id: _chosen(row, len(refused[row.id]), children.get(row.id, ())) for row in visits}
+    runs = _read(conn, [one for ids in chosen.values() for one in ids], categories)
+    found = []
+    for row in visits:
+        shown = [*refused[row.id], *(runs[one] for one in chosen[row.id] if one in runs)]  # one may be purged meanwhile
+        states = [one.state for one in refused[row.id]] + [one.state for one in children.get(row.id, ())]
+        found.append(_visit(row, shown, states))
+    return found
+
+
+def _chosen(row: VisitRow, refused: int, children: Sequence[_Child]) -> Sequence[int]:
+    """Return the ids of the runs of a visit that are shown: with ``for_each`` the first ones, failures first."""
+    if row.children is None:
+        return [one.id for one in children]
+    failures_first = sorted(children, key=lambda one: one.state not in FAILURES)
+    return sorted(one.id for one in failures_first[: max(0, SHOWN - refused)])
+
+
+def _read(conn: sa.Connection, ids: Sequence[int], categories: Sequence[str] | None) -> dict[int, StepRunView]:
+    """Return runs by id."""
+    found = {}
+    for start in range(0, len(ids), BATCH):
+        query = sa.select(run.c.id, *_RUN_COLUMNS).where(lists.by_id(run.c.id, ids[start : start + BATCH]))
+        for row in conn.execute(query).mappings().all():
+            is_long = row["outputs"] is not None and len(row["outputs"]) > LIMIT
+            child = from_row(StepRunView, {**row, "outputs": None} if is_long else row)
+            if is_long:
+                child = child._replace(truncated=["outputs"])
+            if child.kind is JobKind.SEQUENCE:
+                child = child._replace(path=step_history(conn, row["id"], categories))
+            found[row["id"]] = child
+    return found
 
 
 def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
@@ -42,12 +86,13 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
     return frozenset(conn.execute(sa.select(job.c.id).where(lists.among(job.c.category, categories))).scalars())
 
 
-def _visit(row: VisitRow, runs: list[StepRunView]) -> StepVisitView:
+def _visit(row: VisitRow, runs: list[StepRunView], states: Sequence[str]) -> StepVisitView:
+    """Return the view of a visit. ``states``: of all of its runs and refused starts, also those that are not shown."""
     shown = from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
     if shown.children is None:
         return shown
-    counts = Counter(str(run.state) for run in runs)
-    if (unstarted := shown.children - len(runs)) > 0 and shown.result is None:
+    counts = Counter(map(str, states))
+    if (unstarted := shown.children - len(states)) > 0 and shown.result is None:
         counts["unstarted"] = unstarted
     failures_first = sorted(runs, key=lambda run: run.state not in FAILURES)
     return shown._replace(runs=failures_first[:SHOWN], counts=dict(sorted(counts.items())))

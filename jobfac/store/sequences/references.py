@@ -28,7 +28,15 @@ _REFERENCE = re.compile(r"\$\{(steps\.[^{}]*)\}")
 
 
 class UnknownReference(Exception):
-    """A reference that cannot be resolved. The message names the reference and says what is missing."""
+    """A reference that cannot be resolved. The message names the reference and says what is missing.
+
+    ``job``: whose outputs the message lists; None: it lists none. ``brief``: the message without the list.
+    """
+
+    def __init__(self, message: str, job: str | None = None, brief: str = "") -> None:
+        super().__init__(message)
+        self.job = job
+        self.brief = brief or message
 
 
 class Room:
@@ -95,7 +103,8 @@ def _value(reference: str, sequence: Definition, outputs: Outputs) -> Any:
         raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before")
     if key not in found:
         known = f"only {', '.join(map(repr, found))}" if found else "nothing"
-        raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' reported {known}")
+        begin = f"${{{reference}}} is unknown: job '{job}' of step '{step}' reported"
+        raise UnknownReference(f"{begin} {known}", job, f"{begin} no such output")
     return found[key]
 
 

@@ -110,7 +110,7 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         requests = [_start_request(conn, parent, step, job) for job in step.jobs]
     except (UnknownReference, UnresolvedError, StepError) as error:
         left = leave(sequence, step, StepResult.FAILURE)
-        visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, str(error))
+        visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, _said(conn, parent, error))
         return
     visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED)
     answers = runs.start_each(conn, [replace(request, visit_id=visit_id) for request in requests])
@@ -119,6 +119,13 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
     }
     if reasons:
         visits.refuse(conn, visit_id, reasons)
+
+
+def _said(conn: sa.Connection, parent: SequenceRun, error: Exception) -> str:
+    """Return what an error says, without the outputs of a job of another category."""
+    if isinstance(error, UnknownReference) and error.job and visits.is_elsewhere(conn, parent.run_id, error.job):
+        return error.brief
+    return str(error)
 
 
 def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:
@@ -218,7 +225,8 @@ def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: i
         _start_some(conn, step, visit_id, items, number, _common(conn, parent, step))
     except (UnknownReference, UnresolvedError) as error:  # outputs have changed since the first of them
         places = _places(conn, step, visit_id, items, number)
-        visits.refuse(conn, visit_id, {_named(step, place): str(error) for place in places})
+        said = _said(conn, parent, error)
+        visits.refuse(conn, visit_id, {_named(step, place): said for place in places})
 
 
 def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, StartRequest]:

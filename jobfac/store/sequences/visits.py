@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import characters, utcnow
+from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
-from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause
+from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause, how_elsewhere
 from jobfac.store.sequences.references import LONGEST, UnknownReference
 from jobfac.views.serialization import read_json
 
@@ -128,8 +129,9 @@ def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
 def first_cause(conn: sa.Connection, run_id: int) -> str | None:
     """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded."""
     bad = FINAL - {RunState.SUCCEEDED}
+    shown = (run.c.id, run.c.job, run.c.state, run.c.exit_code, run.c.reason, run.c.exit_message)
     first = (
-        sa.select(run.c.visit_id, visit.c.step, run.c.job, run.c.state, run.c.reason, run.c.exit_message)
+        sa.select(run.c.visit_id, visit.c.step, *shown)
         .join(visit, visit.c.id == run.c.visit_id)
         .where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(bad)})"))
         .order_by(run.c.visit_id, run.c.ended_at, run.c.id)
@@ -144,10 +146,24 @@ def first_cause(conn: sa.Connection, run_id: int) -> str | None:
     if found is not None and (row is None or found.id <= row.visit_id):
         other = VisitRow(*found)
         job, why = next(iter(other.refusals.items()), (None, other.reason))
+        if job is not None and is_elsewhere(conn, run_id, job.partition("[")[0]):
+            why = "a job of another category"
         return cause(other.step, job, RunState.DENIED if job else None, why)
     if row is None:
         return None
-    return cause(row.step, row.job, RunState(row.state), row.reason or row.exit_message)
+    state, why = RunState(row.state), row.reason or row.exit_message
+    if is_elsewhere(conn, run_id, row.job):
+        why = how_elsewhere(row.id, state, row.exit_code)
+    return cause(row.step, row.job, state, why)
+
+
+def is_elsewhere(conn: sa.Connection, run_id: int, job: str) -> bool:
+    """Whether a job in a sequence run is of another category. A key that is limited to the category of the sequence
+    sees the run of the sequence, but must not see there what the job says of itself."""
+    around = sa.select(job_table.c.category).join(run, run.c.job == job_table.c.id).where(run.c.id == run_id)
+    category = conn.execute(around).scalar()
+    inside = sa.select(job_table.c.category).where(job_table.c.id == job)
+    return category is not None and bool(conn.execute(inside).scalar() != category)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

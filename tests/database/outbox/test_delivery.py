@@ -1,6 +1,7 @@
 """Delivery of notifications, the output that they contain, and runs that T-SQL starts and ends."""
 
 import json
+from collections import Counter
 from contextlib import suppress
 
 from jobfac import definitions as d
@@ -70,6 +71,34 @@ def test_a_take_that_came_to_nothing_is_not_released_from_another_notifier(db: D
     assert theirs.tries == leased[0].tries
     assert db.transact(outbox.take, 1, 60.0, leased) == []
     assert db.transact(outbox.delivered, theirs)
+
+
+def test_a_recipient_the_mails_and_whom_starts_have_named_have_a_share_of_the_deliveries_each(db: Database) -> None:
+    hooks = [{"webhook": f"http://127.0.0.1/{number}"} for number in range(5)]
+    theirs = {"notify": [on("stopped", to=one) for one in hooks[3:]]}
+    define(
+        db,
+        mails={"notify": [on("stopped", to={"email": [f"{one}@example.org" for one in "abc"]})]},
+        hook={"notify": [on("stopped", to=hooks[0])]},
+        other={"notify": [on("stopped", to=hooks[1])]},
+        plain={},
+    )
+    begun = [start(db, job) for job in ("mails", "hook", "hook", "hook")]
+    begun += [start(db, "plain", overrides=theirs) for _ in range(2)] + [
+        start(db, "other", overrides={"notify": [on("stopped", to=hooks[1])]})
+    ]
+    for run_id in begun:
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+    assert len(notified_events(db)) == 11
+    busy: Counter[str] = Counter()
+    found = []
+    while taken := db.transact(outbox.take, 4, 60.0, None, outbox.Room(2, busy)):
+        found += [(one.job, one.recipient.channel) for one in taken]
+        busy.update(group for one in taken for group in one.groups)
+    assert Counter(found) == {
+        ("mails", "email"): 2, ("hook", "webhook"): 2, ("plain", "webhook"): 2, ("other", "webhook"): 1
+    }  # fmt: skip
+    assert len(db.transact(outbox.take, 20, 60.0)) == 4
 
 
 def test_concurrent_notifiers_take_each_notification_once(db: Database) -> None:

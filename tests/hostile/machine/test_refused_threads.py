@@ -98,7 +98,7 @@ def test_notifications_are_sent_when_there_are_threads_again(db: Database, setti
 
     def deliver(taken: outbox.Taken) -> None:
         sent.put(taken)
-        notifier._free.release()
+        notifier._end(taken)
 
     notifier._deliver = deliver  # type: ignore[method-assign]
     notifier._closing.wait = lambda timeout=None: False  # type: ignore[method-assign]
@@ -113,7 +113,7 @@ def test_notifications_are_sent_when_there_are_threads_again(db: Database, setti
 def test_addresses_are_asked_when_there_are_threads_again(sqlite_url: str, settings: Settings, refuse: Refuse) -> None:
     asker = Asker(Database(sqlite_url), settings, "s")
     refuse(True)
-    asker.ask(WaitingVisit(number, 1, "step", "{}") for number in range(AT_A_TIME))
+    asker.ask(WaitingVisit(one, 1, "step", f'{{"http": "http://host{one}/"}}') for one in range(AT_A_TIME))
     assert asker.free == AT_A_TIME
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from jobfac.states import RunState
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
+from tests.support.sequences import Player
 
 
 def test_a_run_that_waits_for_another_category_does_not_name_its_holder(served: Served) -> None:
@@ -91,3 +93,59 @@ def test_what_defines_no_job_tells_nothing_of_the_jobs_of_other_categories(serve
     answer = limited.put("/v1/jobs/theirs", json=body)
     assert answer.status_code == 403
     assert answer.json()["detail"].endswith("may not define a job with the id 'theirs'; choose another id.")
+
+
+def test_the_run_of_a_sequence_says_nothing_of_what_jobs_of_other_categories_say(served: Served) -> None:
+    """The programs' own words, what a definition takes, and the names of outputs."""
+    served.define("theirs", category="b", parameters={"mode": {"type": "choice", "choices": ["hush"]}})
+    served.define("mine", category="a")
+    one = {"name": "one", "jobs": ["theirs"]}
+    refers = {"name": "two", "jobs": ["mine"], "arguments": {"mine": ["${steps.one.theirs.outputs.none}"]}}
+    steps = {
+        "said": [one],
+        "takes": [{**one, "parameters": {"theirs": {"mode": "${parameters.mode}"}}}],
+        "outputs": [{**one, "on_failure": "next"}, refers],
+        "each": [{**one, "for_each": {"mode": "${parameters.modes}"}}],
+    }
+    declared = {"mode": {"default": "other"}, "modes": {"many": True, "default": ["other"]}}
+    for name, its in steps.items():
+        body = {"category": "a", "parameters": declared, "steps": its}
+        served.admin.put(f"/v1/jobs/{name}", json=body).raise_for_status()
+    limited = served.client(served.key(Role.VIEWER, ["a"]))
+    player = Player(served.db)
+    said = {
+        "state": RunState.FAILED,
+        "exit_code": 2,
+        "reason": "hush",
+        "exit_message": "hush",
+        "outputs": '{"hush": 1}',
+    }
+    reasons = {}
+    for name in steps:
+        run = served.start(name)
+        for held in player.look():
+            player.finish(held, **said)
+        reasons[name] = served.viewer.get(f"/v1/runs/{run}").json()["reason"]
+        for place in ("", "/path", "/events"):
+            assert "hush" not in limited.get(f"/v1/runs/{run}{place}").text, (name, place)
+    assert reasons == {
+        "said": "step 'one' failed: theirs, exit code 2, run 2 of another category",
+        "takes": "step 'one' was denied: theirs, a job of another category",
+        "outputs": "step 'one' failed: theirs, exit code 2, run 5 of another category",
+        "each": "step 'one' was denied: theirs[0], a job of another category",
+    }
+
+
+def test_who_may_not_delete_a_job_learns_of_no_job_of_another_category(served: Served) -> None:
+    for name in ("stepped", "followed"):
+        served.define(name, category="a")
+    steps = {"category": "b", "steps": [{"name": "one", "jobs": ["stepped"]}]}
+    served.admin.put("/v1/jobs/hush-sequence", json=steps).raise_for_status()
+    served.define("hush-follower", category="b", schedules=[{"after": {"job": "followed"}}])
+    limited = served.client(served.key(Role.ADMIN, ["a"]))
+    told = {name: limited.delete(f"/v1/jobs/{name}").json()["detail"] for name in ("stepped", "followed")}
+    assert told == {
+        "stepped": "Job 'stepped' is used by a sequence of others; change that first.",
+        "followed": "A job of others starts after the job 'followed'; change that first.",
+    }
+    assert "'hush-sequence'" in served.admin.delete("/v1/jobs/stepped").json()["detail"]

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import queue
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +20,7 @@ from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
 from jobfac.errors import Refused
-from jobfac.scheduler.asker import AT_A_TIME, Asker
+from jobfac.scheduler.asker import AT_A_TIME, SHARE, Asker
 from jobfac.settings import Settings
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
@@ -185,7 +187,7 @@ def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None
     entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/"}}
     assert served.operator.post("/v1/jobs/a/runs", json={"notify": [entry] * 21}).status_code == 422
     many = {"on": ["failed"], "to": {"email": [f"a{number}@example.org" for number in range(20_000)]}}
-    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 409
+    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 422
 
 
 def test_the_address_of_a_recipient_is_short(served: Served) -> None:
@@ -308,3 +310,27 @@ def test_an_endless_answer_is_not_kept_in_memory(scheme: str, said: list[bytes])
         error = failure({"apprise": f"{scheme}://u:p@127.0.0.1:{port}/{options}"})
     assert error == "its answer is longer than 1,048,576 bytes"
     assert sent[0] < 2**25  # what the kernel's buffers hold is not read
+
+
+def waiting(number: int, address: str) -> WaitingVisit:
+    return WaitingVisit(number, 1, "step", json.dumps({"http": address, "every": 30}))
+
+
+def test_a_host_that_hangs_has_a_share_of_the_requests(
+    sqlite_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, asked = threading.Event(), queue.SimpleQueue[str]()
+
+    def hang(address: str, settings: Settings) -> None:
+        asked.put(address)
+        go_on.wait(20)
+        raise DeliveryError("it hangs")
+
+    monkeypatch.setattr(webhook, "ask", hang)
+    asker = Asker(Database(sqlite_url), settings, "s")
+    asker.ask(waiting(number, f"http://slow/{number}") for number in range(AT_A_TIME))
+    asker.ask([waiting(100, "http://other/")])
+    hosts = Counter(asked.get(timeout=10).split("/")[2] for _ in range(SHARE + 1))
+    assert (hosts, asker.free) == ({"slow": SHARE, "other": 1}, AT_A_TIME - SHARE - 1)
+    go_on.set()
+    wait_for(lambda: asker.free == AT_A_TIME, "all have been asked")

@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from jobfac.api import auth
-from jobfac.api.auth import MAX_FAILURES
+from jobfac.api.auth import MAX_FAILURES, MAX_LINES
 from jobfac.api.live import streams
 from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
@@ -65,6 +65,14 @@ def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, ca
     assert len(lines) == 1, caplog.text  # the only line in a minute
     assert lines[0]["address"] == "198.51.100.7"
     assert "203.0.113.5" not in str(lines)
+
+
+def test_made_up_keys_do_not_fill_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    guesser = served.client(None)
+    for number in range(MAX_LINES + 5):
+        guesser.get("/v1/jobs", headers={"Authorization": f"Bearer jf_{number:012}_guess"})
+    everything: list[dict[str, object]] = [getattr(record, "fields", {}) for record in caplog.records]
+    assert sum(fields.get("action") == "login_failed" for fields in everything) == MAX_LINES
 
 
 def test_a_preview_of_the_login_link_does_not_use_it_up(served: Served) -> None:

@@ -48,6 +48,36 @@ def test_a_variable_without_a_value_does_not_mean_all(
     assert f"{field} is null" in answer.text
 
 
+WRONG: list[list[object]] = [[]] * 20_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"parameters": {"n": WRONG}},
+        {"parameters": {"n": [{}] * 20_000}},
+        {"arguments": WRONG},
+        {"arguments": {"a": WRONG}},
+        {"notify": [{"on": WRONG, "to": {"email": "me@example.org"}}]},
+        {"notify": [{"on": "failed", "to": {"email": WRONG}}]},
+        {"parameters": {f"n{number}": {} for number in range(20_000)}},
+        {f"n{number}": 1 for number in range(20_000)},
+    ],
+)
+def test_a_body_with_very_many_mistakes_is_refused_with_a_few_of_them(served: Served, body: dict[str, Any]) -> None:
+    """The description of each takes a thousand bytes: a body of 1.2 MB made 3 GB of them, which took 24 s."""
+    served.define("a")
+    answer = served.operator.post("/v1/jobs/a/runs", json=body)
+    assert answer.status_code in (413, 422)
+    assert len(answer.content) < 100_000
+
+
+def test_a_list_of_valid_values_may_be_long(served: Served) -> None:
+    served.define("a", parameters={"n": {"type": "integer", "many": True}})
+    run = served.start("a", parameters={"n": list(range(10_000))}, arguments=["x"] * 20_000)
+    assert len(served.viewer.get(f"/v1/runs/{run}").json()["arguments"]) == 20_000
+
+
 def test_notifications_are_shown_as_on_their_page(served: Served) -> None:
     for name in ("north", "south"):
         served.define(name, category=name, notify=[{"on": ["stopped"], "to": {"email": f"{name}@example.org"}}])
