@@ -1,5 +1,6 @@
 """No program outlives its worker, whether the worker is killed or frozen, or the guardian has died."""
 
+import contextlib
 import fcntl
 import os
 import re
@@ -100,6 +101,22 @@ def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Wor
     until(lambda: pauses(guardian) > before + 3)  # it tries, and tries again
     assert lives(program)
     resource.prlimit(guardian, resource.RLIMIT_NOFILE, limits)
+    until(lambda: not lives(program))
+
+
+def test_a_guardian_without_memory_kills_when_there_is_some(worker: Worker) -> None:
+    program = worker.start("sleep", "600")
+    guardian = int(worker.tell("guardian"))
+    until(lambda: has_read(guardian))
+    limits = resource.prlimit(guardian, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{guardian}/statm").read_text().split()[0])
+    resource.prlimit(guardian, resource.RLIMIT_AS, (pages * resource.getpagesize(), limits[1]))
+    before = pauses(guardian)
+    worker.process.kill()
+    worker.process.wait()
+    until(lambda: not lives(guardian) or pauses(guardian) > before + 3)  # it had enough, or it tries again
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(guardian, resource.RLIMIT_AS, limits)
     until(lambda: not lives(program))
 
 

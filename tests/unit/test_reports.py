@@ -73,6 +73,7 @@ def test_a_time_span_is_divided_among_its_days() -> None:
         (date(2027, 3, 3), 5_000),
     ]
     assert list(shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
+    assert list(shares(begin, begin - timedelta(days=1))) == [(date(2027, 2, 28), 0)], "the day of the end"
 
 
 def test_the_summary_is_by_category_and_adds_up() -> None:

@@ -169,8 +169,11 @@ def presence(rows: Iterable[Presence]) -> dict[tuple[date, str], Work]:
 
 
 def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
-    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends."""
-    begin, end = begin.astimezone(UTC), max(begin, end).astimezone(UTC)
+    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends.
+
+    A span that ends before it begins, because the clock was set back meanwhile, has no milliseconds.
+    """
+    begin, end = min(begin, end).astimezone(UTC), end.astimezone(UTC)
     while begin.date() < end.date():
         midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         yield begin.date(), _ms(midnight - begin)

@@ -108,6 +108,19 @@ def test_runs_without_an_execution_are_counted(db: Database) -> None:
     assert longest is not None
 
 
+def test_a_run_across_whose_midnight_the_clock_was_set_back_is_counted_shown_and_purged(db: Database) -> None:
+    define(db, a={})
+    history(db, "a", (at(2, 0), -5), (at(2), 10))
+    found = db.query(reports.facts, db.query(reports.period, date(2026, 3, 1), date(2026, 3, 2)))
+    assert [(row.worker, row.attempts) for row in reports.REPORTS["utilisation"](found).rows] == [("w-a", 2)]
+    assert count_all(db) == 2
+    assert rows(db, daily_worker, "day", "attempts", "busy_ms") == [
+        (date(2026, 3, 1), 1, 0),
+        (date(2026, 3, 2), 1, 10_000),
+    ]
+    assert retention.purge_all(db, Keep(DAY)).removed == 2
+
+
 def test_concurrent_counting_counts_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "BATCH", 7)
     define(db, a={}, b={})
