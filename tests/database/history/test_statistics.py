@@ -174,6 +174,21 @@ def test_only_counted_runs_are_purged_and_their_statistics_stay(db: Database) ->
     assert rows(db, table, "succeeded") == rows(db, daily_worker, "busy_ms") == []
 
 
+def test_runs_that_ended_while_the_clock_was_ahead_keep_no_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    define(db, a={}, b={"retention": {"count": 1}})
+    ahead = now(db).replace(microsecond=0) + timedelta(days=400)
+    for job in ("a", "b"):
+        history(db, job, *[(ahead, 1.0)] * 3, *[(at(1), 1.0)] * 3)
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 3 + 5
+    assert rows(db, run, "job", "ended_at") == [
+        *[("a", ahead + timedelta(seconds=1))] * 3,
+        ("b", at(1) + timedelta(seconds=1)),
+    ]
+
+
 def test_the_presence_of_a_removed_worker_is_counted(db: Database) -> None:
     hand = Hand(db, "w1", slots=4)
     begin = now(db) - timedelta(days=50)
