@@ -120,6 +120,28 @@ def test_a_guardian_without_memory_kills_when_there_is_some(worker: Worker) -> N
     until(lambda: not lives(program))
 
 
+def test_a_guardian_with_a_small_pipe_learns_of_many_programs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives small pipes to a user who has many."""
+    monkeypatch.setattr("jobfac.programs.guarding.CAPACITY", 4096)
+    guardian = Guardian()
+    program, _, _ = stage.start("sleep", "600")
+    try:
+        guardian.about_to_start(f"{stage.token}/{number}/{'1' * 60}" for number in range(900, 1200))
+        guardian.about_to_start([program.marker])
+        guardian.started([(program.marker, program.pid)])
+        first = guardian.pid
+        assert first
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not lives(first))
+        guardian.renewed(600)
+        assert guardian.pid != first
+        os.close(guardian._pipe)  # as if the worker had died
+        until(lambda: program.poll() is not None)
+    finally:
+        guardian._pipe = os.open(os.devnull, os.O_WRONLY)
+        guardian.close()
+
+
 def test_a_program_with_a_cleared_environment_is_found_by_its_session(worker: Worker) -> None:
     pid = worker.start("env", "-i", "sh", "-c", "sleep 600 & wait")
     until(lambda: not marked(worker.token))
