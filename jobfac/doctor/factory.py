@@ -70,7 +70,8 @@ def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
     findings = []
     for problem, group in groupby(rows, lambda row: row.problem):
         cases = list(group)
-        minutes = f"{(moment - cases[0].since).total_seconds() / 60:,.0f} minutes"
+        # It is negative if the clock was set back since.
+        minutes = f"{max(0.0, (moment - cases[0].since).total_seconds()) / 60:,.0f} minutes"
         state = State.PROBLEM if problem in SERIOUS else State.WARNING
         found = f"{problem}, for up to {minutes}: {_names([case.subject for case in cases])}"
         findings.append(Finding(CHECKS.get(problem, "queue"), state, found, cases[0].remedy))

@@ -29,6 +29,9 @@ if __name__ == "__main__":
 from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, now
 
 PIPE = 0
+MOST = 1 << 16
+"""Bytes that are read at once. Where memory is short, there may be none for more."""
+
 CLOCK_INTERVAL = (
     1.0  # seconds between two checks of the clock: a timeout does not advance while the machine is suspended
 )
@@ -77,7 +80,7 @@ class Guarded:
             try:
                 kill_found(lambda: self._family(Table.read()).values())
                 break
-            except OSError:  # the machine has no free descriptor; nobody else would kill them
+            except (OSError, MemoryError):  # no free descriptor, or no memory; nobody else would kill them
                 time.sleep(PAUSE)
         self.forget(markers)
 
@@ -108,7 +111,11 @@ def main() -> None:
     while True:
         seconds_left = guarded.seconds_left
         if pipe.poll(None if seconds_left is None else 1000 * max(0.0, min(seconds_left, CLOCK_INTERVAL))):
-            part = os.read(PIPE, 1 << 20)
+            try:
+                part = os.read(PIPE, MOST)
+            except MemoryError:
+                time.sleep(PAUSE)
+                continue
             if not part:
                 guarded.kill()
                 return

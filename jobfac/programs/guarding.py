@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,14 +16,15 @@ from jobfac.programs.failures import StartError, explain
 from jobfac.programs.guardian import clock
 
 SCRIPT = Path(__file__).with_name("guardian.py")
-CAPACITY = 1 << 20  # bytes of the pipe; large, because a full pipe counts as a dead guardian
+CAPACITY = 1 << 20  # bytes of the pipe; large, because a pipe that stays full counts as a dead guardian
+PATIENCE, BEGINS = 0.5, 5.0  # seconds for which a full pipe is waited for, usually and while the guardian starts
 
 
 class Guardian:
     """A guardian process, and a copy of its state.
 
-    Any thread may call every method. No method blocks longer than the start of a process takes. The next call replaces
-    a guardian that has died, or that is stopped and lets the pipe fill up.
+    Any thread may call every method. No method blocks much longer than the start of a process takes. The next call
+    replaces a guardian that has died, or that is stopped and lets the pipe fill up.
     """
 
     def __init__(self) -> None:
@@ -101,11 +103,16 @@ class Guardian:
             self._discard()
             self._launch()
 
-    def _write(self, text: bytes) -> bool:
+    def _write(self, text: bytes, patience: float = PATIENCE) -> bool:
+        """Write all of it. False: the guardian has died, or has read nothing for ``patience`` seconds."""
+        reader = select.poll()
+        reader.register(self._pipe, select.POLLOUT)
         try:
-            return os.write(self._pipe, text) == len(text)
+            while text and reader.poll(patience * 1000):
+                text = text[os.write(self._pipe, text) :]
         except OSError:
             return False
+        return not text
 
     def _launch(self) -> None:
         """Start a guardian and send it the lease and all programs."""
@@ -141,7 +148,7 @@ class Guardian:
         lines = [] if self._until is None else [f"until {self._until}"]
         for marker, leader in self._groups.items():
             lines += [f"+ {marker}"] if leader == 0 else [f"= {marker} {leader}"]
-        self._write("".join(f"{line}\n" for line in lines).encode())
+        self._write("".join(f"{line}\n" for line in lines).encode(), BEGINS)
 
     def _discard(self) -> None:
         """Kill the guardian before closing the pipe. Otherwise it would treat the closed pipe as the worker's death."""

@@ -6,6 +6,8 @@ little.
 """
 
 import _thread
+import errno
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +15,9 @@ T = TypeVar("T")
 
 PATIENCE = 1.0
 """Seconds without progress after which a process counts as stuck. Nothing waits for it again until its reader ends."""
+
+BEGINS = 1.0
+"""Seconds within which a thread has to begin. One without memory ends before it begins, without an error."""
 
 _stuck: dict[int, "_Reader[Any]"] = {}
 
@@ -50,17 +55,22 @@ class _Reader(Generic[T]):
         self._read = read
         self._pids = pids
         self._at = 0
+        self._begun = _thread.allocate_lock()  # taken by the thread that reads
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
         try:
-            _thread.start_new_thread(self._run, ())
+            _thread.start_new_thread(self._begin, ())
         except RuntimeError:  # the machine has no thread for it
-            self._run()
+            self._begin()
 
     def wait(self) -> Sequence[int]:
         """Wait for the end, or until there is no progress; returns the processes that are still to be read."""
-        before, waits = -1, 0
+        before, waits, end = -1, 0, time.monotonic() + BEGINS
         while not self._ended.acquire(timeout=PATIENCE / 2):
+            if not self._begun.locked():
+                if time.monotonic() >= end:
+                    self._begin()
+                continue
             # Two waits: after this process or the machine was suspended, the first one may end at once.
             waits = waits + 1 if self._at == before else 0
             before = self._at
@@ -69,6 +79,10 @@ class _Reader(Generic[T]):
                 _stuck[self._pids[before]] = self
                 return self._pids[before + 1 :]
         return ()
+
+    def _begin(self) -> None:
+        if self._begun.acquire(blocking=False):
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -79,6 +93,8 @@ class _Reader(Generic[T]):
                     return
         except OSError as error:
             self.error = error
+        except MemoryError:  # otherwise the rest would count as gone
+            self.error = OSError(errno.ENOMEM, "out of memory")
         finally:
             self.is_over = True
             self._ended.release()

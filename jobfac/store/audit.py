@@ -62,5 +62,7 @@ def note(
 
 def forget(conn: sa.Connection, age: float) -> bool:
     """Remove up to ``BATCH`` entries older than ``age`` seconds. Returns True if there may be more."""
-    oldest = sa.select(audit.c.id, audit.c.at, utcnow(-age * 1000).label("limit")).order_by(audit.c.id).limit(BATCH)
+    # Those that were written while the clock was ahead would otherwise keep all that came after them.
+    oldest = sa.select(audit.c.id, audit.c.at, utcnow(-age * 1000).label("limit")).where(audit.c.at <= utcnow())
+    oldest = oldest.order_by(audit.c.id).limit(BATCH)
     return delete(conn, audit, [{"id": row.id} for row in conn.execute(oldest) if row.at < row.limit]) == BATCH

@@ -164,7 +164,8 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
     """
     page = sa.select(job_version.c.job).where(job_version.c.job > after).distinct().order_by(job_version.c.job)
     some = page.limit(PAGE).subquery("page")
-    ended = run.c.ended_at.is_not(None)
+    # Not those that ended while the clock was ahead: the first of them would keep all that came after it.
+    ended = run.c.ended_at <= utcnow()
     oldest = sa.select(run.c.ended_at).where(run.c.job == some.c.job, ended).order_by(run.c.id).limit(1)
     # The database decides which job it is: its collation may treat ids as equal that differ in case.
     now = (utcnow().label("now"), job.c.id.label("current"))
@@ -189,18 +190,19 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
     unfinished = sa.exists().where(parent.c.id == run.c.sequence_run_id, parent.c.ended_at.is_(None))
-    query = (
-        sa.select(run.c.id, run.c.ended_at, utcnow().label("now"))
-        .with_hint(run, CLAIMING, "mssql")
-        .where(*finished, run.c.counted == sa.true(), ~unfinished)
-        .order_by(run.c.id)
-        .limit(BATCH)
-    )
-    rows = conn.execute(query).all()
     too_many = 0
     if keep.count is not None:
         surplus = sa.select(run.c.id).where(*finished).order_by(run.c.id.desc()).offset(keep.count).limit(1)
         too_many = conn.execute(surplus).scalar() or 0
+    has_ended = sa.or_(run.c.ended_at <= utcnow(), run.c.id <= too_many)  # see ``overdue_jobs``
+    query = (
+        sa.select(run.c.id, run.c.ended_at, utcnow().label("now"))
+        .with_hint(run, CLAIMING, "mssql")
+        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished)
+        .order_by(run.c.id)
+        .limit(BATCH)
+    )
+    rows = conn.execute(query).all()
     ids = [row.id for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
     if not ids:
         return Purged(0, False)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation
@@ -74,6 +74,22 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
             events.append(_on_time_again(row["job"], before, event.at))
     outbox.record(conn, events)
     return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: expect successes by the clock as it is now.
+
+    A job that succeeded while the clock was ahead would not be watched until the clock comes to that time again.
+    Returns the number of jobs.
+    """
+    ahead = sa.select(expectation, utcnow().label("now")).with_hint(expectation, PASS, "mssql")
+    found = conn.execute(ahead.where(expectation.c.since > utcnow())).mappings().all()
+    for row in found:
+        state = expected.begin(expectations.read(row["definition"]), row["now"])
+        if row["overdue_at"] is not None:
+            state = state._replace(overdue_at=row["overdue_at"], missed_at=row["overdue_due_at"])
+        _write_state(conn, row["job"], state)
+    return len(found)
 
 
 def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:

@@ -1,5 +1,6 @@
 """No program outlives its worker, whether the worker is killed or frozen, or the guardian has died."""
 
+import contextlib
 import fcntl
 import os
 import re
@@ -101,6 +102,44 @@ def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Wor
     assert lives(program)
     resource.prlimit(guardian, resource.RLIMIT_NOFILE, limits)
     until(lambda: not lives(program))
+
+
+def test_a_guardian_without_memory_kills_when_there_is_some(worker: Worker) -> None:
+    program = worker.start("sleep", "600")
+    guardian = int(worker.tell("guardian"))
+    until(lambda: has_read(guardian))
+    limits = resource.prlimit(guardian, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{guardian}/statm").read_text().split()[0])
+    resource.prlimit(guardian, resource.RLIMIT_AS, (pages * resource.getpagesize(), limits[1]))
+    before = pauses(guardian)
+    worker.process.kill()
+    worker.process.wait()
+    until(lambda: not lives(guardian) or pauses(guardian) > before + 3)  # it had enough, or it tries again
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(guardian, resource.RLIMIT_AS, limits)
+    until(lambda: not lives(program))
+
+
+def test_a_guardian_with_a_small_pipe_learns_of_many_programs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives small pipes to a user who has many."""
+    monkeypatch.setattr("jobfac.programs.guarding.CAPACITY", 4096)
+    guardian = Guardian()
+    program, _, _ = stage.start("sleep", "600")
+    try:
+        guardian.about_to_start(f"{stage.token}/{number}/{'1' * 60}" for number in range(900, 1200))
+        guardian.about_to_start([program.marker])
+        guardian.started([(program.marker, program.pid)])
+        first = guardian.pid
+        assert first
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not lives(first))
+        guardian.renewed(600)
+        assert guardian.pid != first
+        os.close(guardian._pipe)  # as if the worker had died
+        until(lambda: program.poll() is not None)
+    finally:
+        guardian._pipe = os.open(os.devnull, os.O_WRONLY)
+        guardian.close()
 
 
 def test_a_program_with_a_cleared_environment_is_found_by_its_session(worker: Worker) -> None:

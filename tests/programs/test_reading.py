@@ -1,5 +1,6 @@
 """A process that is stuck in the kernel stops neither the search for others nor their end."""
 
+import _thread
 import sys
 import threading
 from collections.abc import Iterator
@@ -66,6 +67,23 @@ def test_an_error_of_a_read_reaches_the_caller() -> None:
 
     with pytest.raises(OSError, match="7"):
         read_each(read, [7])
+
+
+def test_a_read_without_memory_does_not_count_as_done() -> None:
+    def read(pid: int) -> int:
+        if pid == 7:
+            raise MemoryError
+        return pid
+
+    with pytest.raises(OSError, match="out of memory"):
+        read_each(read, [6, 7, 8])
+
+
+def test_a_thread_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PATIENCE", 0.02)
+    monkeypatch.setattr(reading, "BEGINS", 0.05)
+    monkeypatch.setattr(_thread, "start_new_thread", lambda run, arguments: None)
+    assert read_each(lambda pid: -pid, [1, 2, 3]) == {1: -1, 2: -2, 3: -3}
 
 
 ENDLESS = """

@@ -73,6 +73,9 @@ def test_a_time_span_is_divided_among_its_days() -> None:
         (date(2027, 3, 3), 5_000),
     ]
     assert list(shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
+    assert list(shares(begin, begin - timedelta(days=1))) == [(date(2027, 2, 28), 0)], "the day of the end"
+    assert list(shares(datetime(1970, 1, 1, tzinfo=UTC), begin)) == [(date(2027, 3, 1), 0)], "the clock was not set yet"
+    assert len(list(shares(begin - timedelta(days=3650), begin))) == 3651
 
 
 def test_the_summary_is_by_category_and_adds_up() -> None:

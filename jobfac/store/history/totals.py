@@ -11,6 +11,10 @@ LATE = 60_000
 """A run is late if it begins more than this many milliseconds after its time."""
 
 
+LONGEST = timedelta(days=3650)
+"""A span that seems to be longer began before the clock was set, perhaps in 1970, and has tens of thousands of days."""
+
+
 class EndedRun(NamedTuple):
     """The columns of an ended run that the statistics need."""
 
@@ -169,8 +173,12 @@ def presence(rows: Iterable[Presence]) -> dict[tuple[date, str], Work]:
 
 
 def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
-    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends."""
-    begin, end = begin.astimezone(UTC), max(begin, end).astimezone(UTC)
+    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends.
+
+    A span that ends before it begins, or lasts for more than ``LONGEST``, has no milliseconds: the clock was set
+    meanwhile.
+    """
+    begin, end = (end if end < begin or end - begin > LONGEST else begin).astimezone(UTC), end.astimezone(UTC)
     while begin.date() < end.date():
         midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         yield begin.date(), _ms(midnight - begin)

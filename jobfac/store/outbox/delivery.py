@@ -297,10 +297,10 @@ def forget(conn: sa.Connection, age: float) -> bool:
     Returns True if there may be more.
     """
     # Read the oldest rows first and then check their age. A query with the age as condition would read the whole table
-    # to find the last few.
+    # to find the last few. Those that were created while the clock was ahead would keep all that came after them.
     first = (
         sa.select(notification.c.id, notification.c.created_at, utcnow(-age * 1000).label("oldest"))
-        .where(notification.c.state != Delivery.WAITING)
+        .where(notification.c.state != Delivery.WAITING, notification.c.created_at <= utcnow())
         .order_by(notification.c.id)
         .limit(BATCH)
     )

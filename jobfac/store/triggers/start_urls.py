@@ -94,6 +94,8 @@ def check(conn: sa.Connection, token: str) -> StartUrl | None:
     if row is None:
         return None
     age = WINDOW if row["window_at"] is None else (row["now"] - row["window_at"]).total_seconds()
+    if age < -WINDOW:  # the clock was set back since
+        age = WINDOW
     categories = read_categories(conn, row["categories"])
     starts = row["starts"] if age < WINDOW else 0
     return StartUrl(row["id"], row["job"], row["name"], categories, starts, max(0.0, WINDOW - age), row["now"])
@@ -101,7 +103,9 @@ def check(conn: sa.Connection, token: str) -> StartUrl | None:
 
 def count(conn: sa.Connection, url_id: int, most: int) -> bool:
     """Count a start. Returns False, and counts nothing, if the minute has had ``most``, or the URL was revoked."""
-    is_over = sa.or_(start_url.c.window_at.is_(None), start_url.c.window_at <= utcnow(-WINDOW * 1000))
+    began = start_url.c.window_at
+    # It began later than now if the clock was set back since, or, by a little, if another start has just counted.
+    is_over = sa.or_(began.is_(None), began <= utcnow(-WINDOW * 1000), began > utcnow(WINDOW * 1000))
     change = start_url.update().where(
         start_url.c.id == url_id, start_url.c.revoked_at.is_(None), sa.or_(is_over, start_url.c.starts < most)
     )

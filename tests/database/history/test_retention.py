@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run, run_event, run_output, worker
+from jobfac.database.tables import attempt, notification, run, run_event, run_output, worker
 from jobfac.database.tables import audit as entries
 from jobfac.states import RunState
 from jobfac.store import audit, jobs, output, retention, runs
+from jobfac.store.outbox import delivery
 from jobfac.store.retention import Keep
 from tests.support.database import Hand, define, now, start
 
@@ -31,6 +32,26 @@ def finish(db: Database, job: str, days_ago: Sequence[float]) -> list[int]:
         for run_id, days in zip(ids, days_ago, strict=True):
             conn.execute(run.update().where(run.c.id == run_id).values(ended_at=moment - timedelta(days=days)))
     return ids
+
+
+def test_what_was_written_while_the_clock_was_ahead_keeps_nothing_else(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "BATCH", 2)
+    monkeypatch.setattr(delivery, "BATCH", 2)
+    days = [400, 400, 400, -400, -400, -400]
+    said = {"job": "a", "event": "failed", "recipient": "{}", "body": "{}", "state": "delivered", "tries": 1}
+    with db.begin() as conn:
+        for number, day in enumerate(days):
+            at = now(db) + timedelta(days=day)
+            audit.note(conn, "me", "start", f"run {number}")
+            conn.execute(entries.update().where(entries.c.subject == f"run {number}").values(at=at))
+            times = {"created_at": at, "due_at": at, "dedupe": f"{number}"}
+            conn.execute(notification.insert().values(**said, **times))
+    retention.purge_all(db, Keep(30 * DAY, audit=DAY))
+    with db.read() as conn:
+        for table in (entries, notification):
+            assert conn.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 3, table.name
 
 
 def left(db: Database) -> list[int]:

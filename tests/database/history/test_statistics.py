@@ -108,6 +108,19 @@ def test_runs_without_an_execution_are_counted(db: Database) -> None:
     assert longest is not None
 
 
+def test_a_run_across_whose_midnight_the_clock_was_set_back_is_counted_shown_and_purged(db: Database) -> None:
+    define(db, a={})
+    history(db, "a", (at(2, 0), -5), (at(2), 10))
+    found = db.query(reports.facts, db.query(reports.period, date(2026, 3, 1), date(2026, 3, 2)))
+    assert [(row.worker, row.attempts) for row in reports.REPORTS["utilisation"](found).rows] == [("w-a", 2)]
+    assert count_all(db) == 2
+    assert rows(db, daily_worker, "day", "attempts", "busy_ms") == [
+        (date(2026, 3, 1), 1, 0),
+        (date(2026, 3, 2), 1, 10_000),
+    ]
+    assert retention.purge_all(db, Keep(DAY)).removed == 2
+
+
 def test_concurrent_counting_counts_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "BATCH", 7)
     define(db, a={}, b={})
@@ -159,6 +172,21 @@ def test_only_counted_runs_are_purged_and_their_statistics_stay(db: Database) ->
     assert rows(db, table, "succeeded", "run_ms") == [(2, 3_000)]
     assert retention.purge_all(db, Keep(30 * DAY, statistics=DAY)).removed == 0
     assert rows(db, table, "succeeded") == rows(db, daily_worker, "busy_ms") == []
+
+
+def test_runs_that_ended_while_the_clock_was_ahead_keep_no_others(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    define(db, a={}, b={"retention": {"count": 1}})
+    ahead = now(db).replace(microsecond=0) + timedelta(days=400)
+    for job in ("a", "b"):
+        history(db, job, *[(ahead, 1.0)] * 3, *[(at(1), 1.0)] * 3)
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 3 + 5
+    assert rows(db, run, "job", "ended_at") == [
+        *[("a", ahead + timedelta(seconds=1))] * 3,
+        ("b", at(1) + timedelta(seconds=1)),
+    ]
 
 
 def test_the_presence_of_a_removed_worker_is_counted(db: Database) -> None:

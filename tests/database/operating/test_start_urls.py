@@ -58,6 +58,12 @@ def test_a_url_starts_its_job_until_it_is_revoked(db: Database) -> None:
         assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar() == 3
         conn.execute(start_url.update().values(window_at=now(db) - timedelta(seconds=61)))
     call(db, made.token)
+    with db.begin() as conn:  # its minute began while the clock was ahead
+        conn.execute(start_url.update().values(window_at=now(db) + timedelta(days=1), starts=3))
+    call(db, made.token)
+    with db.read() as conn:
+        window_at, starts = conn.execute(sa.select(start_url.c.window_at, start_url.c.starts)).one()
+    assert (window_at <= now(db), starts) == (True, 1)
 
     stale = known(db, made.token)
     assert start_urls.revoke(db, ANN, "load") == [made.id]

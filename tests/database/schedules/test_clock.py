@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, run, schedule, visit, worker_lease
+from jobfac.database.tables import expectation, notification, run, schedule, visit, worker_lease
 from jobfac.scheduler import Scheduler
 from jobfac.scheduler.purging import STEP_PAUSE, Purging
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, retention, runs, schedules, sequences, workers
+from jobfac.store import outbox, retention, runs, schedules, sequences, watching, workers
 from jobfac.telemetry.logs import SILENCE
 from tests.support.database import Hand, define, get, now, start, state
 
@@ -225,8 +225,8 @@ def test_a_seek_is_forced_only_by_the_first_column_of_an_index(db: Database) -> 
     put(db, cron="0 6 * * *")
     sent: list[str] = []
     sa.event.listen(db.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    for follow in (workers.follow_clock, runs.follow_clock, sequences.follow_clock, outbox.follow_clock):
-        db.transact(follow)
+    for store in (workers, runs, sequences, outbox, watching):
+        db.transact(store.follow_clock)
     db.transact(schedules.rewind, 0)
     forced = [one.partition("WHERE")[2].partition("ORDER BY")[0] for one in sent if "FORCESEEK" in one]
     first = {index.columns[0].name for table in (run, schedule, visit) for index in table.indexes} | {"id"}
@@ -244,6 +244,21 @@ def test_a_notification_does_not_wait_for_the_time_that_the_clock_showed(db: Dat
     with db.read() as conn:
         found = conn.execute(sa.select(notification.c.dedupe).where(notification.c.due_at <= utcnow())).scalars().all()
     assert found == ["far"]
+
+
+def test_a_job_that_succeeded_while_the_clock_was_ahead_is_watched_again(db: Database) -> None:
+    define(db, **{name: {"expect": {"every": "1h"}} for name in ("ahead", "late", "well")})
+    with db.begin() as conn:
+        is_ahead = expectation.update().where(expectation.c.job != "well")
+        conn.execute(is_ahead.values(since=utcnow(86_400_000), due_at=utcnow(90_000_000)))
+        is_late = expectation.update().where(expectation.c.job == "late")
+        conn.execute(is_late.values(overdue_at=utcnow(90_000_000), overdue_due_at=utcnow(90_000_000)))
+    assert db.transact(watching.follow_clock) == 2
+    with db.read() as conn:
+        found = {row.job: row for row in conn.execute(sa.select(expectation))}
+    assert all(row.since <= now(db) < row.due_at <= now(db) + timedelta(hours=1) for row in found.values())
+    assert [name for name, row in found.items() if row.overdue_at is not None] == ["late"]
+    assert db.transact(watching.follow_clock) == 0
 
 
 def test_a_step_waits_as_long_as_it_was_to(db: Database) -> None:

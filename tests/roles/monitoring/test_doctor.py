@@ -193,6 +193,8 @@ def test_cases_of_one_problem_are_one_finding() -> None:
     assert texts(checks.judge_trouble(rows, moment), State.PROBLEM) == [
         "not promoted, for up to 1,440 minutes: run 0, run 1, run 2 and 6 more -> start a worker"
     ]
+    (ahead,) = texts(checks.judge_trouble(rows[:1], since - timedelta(days=1)), State.PROBLEM)
+    assert "for up to 0 minutes" in ahead, "the clock was set back"
 
 
 def test_a_clock_that_differs_is_a_warning() -> None:
