@@ -100,6 +100,7 @@ _IN_USE = sa.select(api_key.c.id, api_key.c.name, api_key.c.role, api_key.c.cate
     api_key.c.revoked_at.is_(None),
     sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > utcnow()),
 )
+_LIMITED = _IN_USE.where(api_key.c.categories.is_not(None)).limit(1)
 _VALID = _IN_USE.where(api_key.c.prefix == sa.bindparam("p_prefix"))
 _OF_SESSION = _IN_USE.where(
     api_key.c.id == sa.bindparam("p_id"),
@@ -114,6 +115,11 @@ def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:
     if revoked:
         audit.note(conn, by, "revoke key", f"key {key_id}")
     return revoked
+
+
+def are_limited(conn: sa.Connection) -> bool:
+    """Whether a key in use is limited to categories."""
+    return conn.execute(_LIMITED).first() is not None
 
 
 _SHOWN = [api_key.c[name] for name in columns(KeyView)]

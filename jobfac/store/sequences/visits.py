@@ -13,6 +13,7 @@ from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
+from jobfac.store import api_keys
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause, how_elsewhere
 from jobfac.store.sequences.references import LONGEST, UnknownReference
 from jobfac.views.serialization import read_json
@@ -158,12 +159,14 @@ def first_cause(conn: sa.Connection, run_id: int) -> str | None:
 
 
 def is_elsewhere(conn: sa.Connection, run_id: int, job: str) -> bool:
-    """Whether a job in a sequence run is of another category. A key that is limited to the category of the sequence
-    sees the run of the sequence, but must not see there what the job says of itself."""
+    """Whether a job in a sequence run is of another category, and keys are limited to categories.
+
+    Such a key sees the run of the sequence, but must not see there what the job says of itself.
+    """
     around = sa.select(job_table.c.category).join(run, run.c.job == job_table.c.id).where(run.c.id == run_id)
     category = conn.execute(around).scalar()
     inside = sa.select(job_table.c.category).where(job_table.c.id == job)
-    return category is not None and bool(conn.execute(inside).scalar() != category)
+    return category is not None and conn.execute(inside).scalar() != category and api_keys.are_limited(conn)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

@@ -136,6 +136,16 @@ def test_the_run_of_a_sequence_says_nothing_of_what_jobs_of_other_categories_say
     }
 
 
+def test_where_no_key_is_limited_the_run_of_a_sequence_says_all(served: Served) -> None:
+    served.define("theirs", category="b")
+    steps = [{"name": "one", "jobs": ["theirs"]}]
+    served.admin.put("/v1/jobs/sequence", json={"category": "a", "steps": steps}).raise_for_status()
+    player = Player(served.db)
+    run = served.start("sequence")
+    player.finish(*player.look(), state=RunState.FAILED, reason="no such customer")
+    assert served.viewer.get(f"/v1/runs/{run}").json()["reason"] == "step 'one' failed: theirs, no such customer"
+
+
 def test_who_may_not_delete_a_job_learns_of_no_job_of_another_category(served: Served) -> None:
     for name in ("stepped", "followed"):
         served.define(name, category="a")
