@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.models import AnyJob, Job, Sequence
+from jobfac.definitions.models import AnyJob, Job, Sequence, canonical
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Go, Step
@@ -67,6 +67,28 @@ def check(
         yield one
     if not is_wrong:
         yield from _endless(definition.steps, tree)
+
+
+def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
+    """Yield those of ``jobs`` that have the only place of a concurrency key while they wait for a job with that key."""
+    waits: dict[str, set[str]] = {}
+    holders: dict[str, set[str]] = {}
+    bodies = {**known, **{job: canonical(definition) for job, definition in jobs.items()}}
+    for job, body in bodies.items():
+        steps = [step for step in body.get("steps", ()) if step.get("proceed", "when_all") == "when_all"]
+        waits[job] = {child for step in steps for child in step.get("jobs", ())}
+        rule = body.get("concurrency") or {}
+        if "key" in rule and rule.get("limit", 1) == 1:
+            holders.setdefault(rule["key"], set()).add(job)
+    path = ("concurrency", "key")
+    for key, some in holders.items():
+        for around in sorted(some) if len(some) > 1 else ():
+            for inside in sorted((_closure(waits[around], waits) - {around}) & some):
+                end = f"it would wait for ever, since the sequence has the only place of '{key}'; use another key"
+                if around in jobs:
+                    yield around, finding(path, f"is also that of the job '{inside}' inside: {end}")
+                elif inside in jobs:
+                    yield inside, finding(path, f"is also that of the sequence '{around}' around it: {end}")
 
 
 def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, unreachable
+from jobfac.definitions.checks import check, children, endless_waits, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
@@ -221,6 +221,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for job in jobs:
             found_in = islice(check(job, jobs[job], tree, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)
+        problems.extend(places[job].problem(one) for job, one in islice(endless_waits(jobs, known), MOST_PROBLEMS))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)

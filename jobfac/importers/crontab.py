@@ -84,7 +84,9 @@ def user_table(user: str) -> Table:
         raise CrontabError(f"the crontab of '{user}' cannot be read: {' '.join(str(error).split())}") from None
 
 
-def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def from_table(
+    table: Table, *, system: bool, name: str, timezone: str, user: str | None = None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
 
     A line that cannot be converted causes a warning and no job.
@@ -93,6 +95,7 @@ def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple
         system: each line names its user, as in /etc/crontab.
         name: of the file, for the warnings and the job ids.
         timezone: the time zone of the machine that the crontab comes from.
+        user: whose table it is; None: it is a system table, or nobody has said.
     """
     variables = _Variables(timezone)
     jobs: list[dict[str, Any]] = []
@@ -102,7 +105,7 @@ def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple
             if match := VARIABLE.fullmatch(entry.line):
                 notes = _assign(variables, match[2], _unquoted(match[3]))
             else:
-                job, notes = _job(variables, entry, system)
+                job, notes = _job(variables, entry, system, user)
                 jobs.append(job)
         except ValueError as error:
             notes = [f"{error}; the line was left out"]
@@ -136,8 +139,9 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
     return notes
 
 
-def _job(variables: _Variables, entry: Entry, system: bool) -> tuple[dict[str, Any], list[str]]:
+def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -> tuple[dict[str, Any], list[str]]:
     expression, user, command = _fields(entry, system)
+    user = user or owner
     command, *lines = [part.replace(r"\%", "%") for part in PERCENT.split(command)]
     notes = []
     if not command.startswith("/") and re.match(r"[\w.-]+/", command) and "HOME" not in variables.environment:

@@ -26,8 +26,9 @@ class Written(NamedTuple):
     left_out: list[str]
 
 
-def to_crontab(jobs: Mapping[str, AnyJob]) -> Written:
-    """Return the crontab of a user.
+def to_crontab(jobs: Mapping[str, AnyJob], user: str | None = None) -> Written:
+    """Return the crontab of a user, with the jobs that name this one; None: of the user whose worker runs, with those
+    that name none.
 
     Lines are grouped by time zone below CRON_TZ, which cronie and newer crons support. Disabled ones are comments.
     """
@@ -36,7 +37,7 @@ def to_crontab(jobs: Mapping[str, AnyJob]) -> Written:
     for name, job in jobs.items():
         for label, schedule in zip(job.schedule_names(), job.schedules, strict=True):
             try:
-                command = _command(job)
+                command = _command(job, user)
                 lines = list(_expressions(schedule))
             except NotSimple as error:
                 left_out.append(f"schedule '{label}' of job '{name}' is left out: {error}")
@@ -50,12 +51,13 @@ def to_crontab(jobs: Mapping[str, AnyJob]) -> Written:
     return Written("\n".join(parts), left_out)
 
 
-def _command(job: AnyJob) -> str:
+def _command(job: AnyJob, user: str | None) -> str:
     """Return the command for cron's shell. python-crontab escapes its percent signs."""
     if not isinstance(job, Job) or job.sql is not None:
         raise NotSimple("a sequence has no command" if not isinstance(job, Job) else "a script has no command")
-    if job.user:
-        raise NotSimple(f"it runs as '{job.user}', and a user's crontab has one user")
+    if job.user != user:
+        who = f"'{job.user}'" if job.user else "the worker"
+        raise NotSimple(f"it runs as {who}, and a user's crontab has one user")
     if secret := next((name for name, value in job.environment.items() if not isinstance(value, str)), None):
         raise NotSimple(f"its variable {secret} is a secret")
     words = shlex.join(job.arguments)

@@ -97,25 +97,28 @@ def export(
     form: Annotated[
         Literal["yaml", "crontab"] | None, typer.Option("--as", help="The form; with it, every word is a job id.")
     ] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="For a crontab: the jobs that run as NAME.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print the stored definitions in a form that `apply` reads, or as a crontab."""
     wanted = list(jobs or [])
     if form is None and wanted[:1] == ["crontab"]:
         form, wanted = "crontab", wanted[1:]
+    if user is not None and form != "crontab":
+        fail(USAGE, "--user is only for `export crontab`.")
     with backend() as factory:
         views = [factory.job(job) for job in wanted] if wanted else factory.jobs()
         defaults = {} if wanted else factory.defaults()
     bodies = {job.id: _body(job) for job in views}
     if form == "crontab":
-        _print_crontab(bodies)
+        _print_crontab(bodies, user)
     elif as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
         print_text(_yaml(bodies, defaults))
 
 
-def _print_crontab(bodies: dict[str, Any]) -> None:
+def _print_crontab(bodies: dict[str, Any], user: str | None) -> None:
     from jobfac import definitions as d
     from jobfac.importers.to_crontab import to_crontab
 
@@ -125,7 +128,7 @@ def _print_crontab(bodies: dict[str, Any]) -> None:
             read[job] = d.from_canonical(job, body, body.pop("enabled", True))
         except d.DefinitionError as error:
             left_out.append(f"{error}; it was left out")
-    written = to_crontab(read)
+    written = to_crontab(read, user)
     for sentence in (*left_out, *written.left_out):
         note(f"warning: {sentence}")
     print_text(written.text)

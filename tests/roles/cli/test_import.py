@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,7 @@ printf "{lines}" "it # is"
     monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u root")
     printed = sqlite_factory.run("import", "crontab", "--user", "backup", "--timezone", "UTC").stdout
     assert "backup:\n" in printed
+    assert "user: backup" in printed
     assert "command: 'echo it # is'" in printed
     assert "environment: {A: b c}" in printed
     monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u nobody")
@@ -141,7 +143,15 @@ printf "{lines}" "it # is"
     (folder / "a.dpkg-old").write_text("@daily root never\n")
     printed = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC").stdout
     assert [line for line in printed.splitlines() if "command" in line] == ["    command: first", "    command: second"]
+    own = tmp_path / "own"
+    own.write_text("@daily own\n")
+    said = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC").stderr
+    assert said == f"warning: {own} names no user: its jobs run as the worker's, even if that is root; add 'user'\n"
+    monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOL", str(tmp_path))
+    spooled = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC")
+    assert ("user: own" in spooled.stdout, spooled.stderr) == (True, "")
     assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
+    assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
 
 
 def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:

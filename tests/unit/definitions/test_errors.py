@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.definitions import DefinitionError, from_canonical, from_data, load, loads
+from jobfac.definitions import DefinitionError, canonical, from_canonical, from_data, load, loads
 from jobfac.definitions.document import read_document
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -153,6 +153,38 @@ def test_a_cycle_through_stored_sequences_is_refused() -> None:
     stored = {"b": {"steps": [{"name": "x", "jobs": ["a"]}]}}
     with pytest.raises(DefinitionError, match="steps run in a circle: a -> b -> a; a sequence cannot contain itself"):
         from_data({"jobs": {"a": {"steps": [{"name": "x", "jobs": ["b"]}]}}}, known=stored)
+
+
+KEYED: dict[str, Any] = {"concurrency": {"limit": 1, "key": "k"}}
+HOLDER: dict[str, Any] = {**KEYED, "steps": [{"name": "one", "jobs": ["middle"]}]}
+INSIDE: dict[str, Any] = {
+    "middle": {"steps": [{"name": "one", "jobs": ["free", "child"]}]},
+    "free": {"command": "true"},
+    "child": {"command": "true", **KEYED},
+}
+
+
+def test_no_job_waits_for_the_place_of_a_sequence_that_waits_for_it() -> None:
+    sentence = "concurrency.key is also that of the job 'child' inside: it would wait for ever, since the sequence"
+    with pytest.raises(DefinitionError, match=f"job 'holder': {sentence} has the only place of 'k'; use another key"):
+        from_data({"jobs": {"holder": HOLDER, **INSIDE}})
+    known = {job: canonical(one) for job, one in from_data({"jobs": {**INSIDE, "child": INSIDE["free"]}}).jobs.items()}
+    known["holder"] = canonical(from_data({"jobs": {"holder": HOLDER}}, known).jobs["holder"])
+    with pytest.raises(DefinitionError, match=r"job 'child': .* that of the sequence 'holder' around it"):
+        from_data({"jobs": {"child": INSIDE["child"]}}, known)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"holder": {**HOLDER, "concurrency": {"limit": 1, "key": "other"}}},
+        {"holder": {**HOLDER, "steps": [{"name": "one", "jobs": ["middle"], "proceed": "at_once"}]}},
+        {job: {**body, "concurrency": {"limit": 2, "key": "k"}} for job, body in
+         (("holder", HOLDER), ("child", INSIDE["child"]))},
+    ],
+)  # fmt: skip
+def test_a_job_may_wait_for_a_place_that_becomes_free(changed: dict[str, Any]) -> None:
+    from_data({"jobs": {"holder": HOLDER, **INSIDE, **changed}})
 
 
 def test_an_id_that_differs_only_in_case_from_a_stored_one_is_refused() -> None:

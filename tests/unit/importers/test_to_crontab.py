@@ -85,3 +85,13 @@ def test_what_cron_cannot_say_is_left_out_with_a_sentence(
 def test_what_is_switched_off_is_a_remark() -> None:
     text, _ = written({"cron": "0 6 * * *", "enabled": False})
     assert text == "CRON_TZ=UTC\n# 0 6 * * * true # j\n"
+
+
+def test_a_crontab_has_the_jobs_of_one_user() -> None:
+    body = {"command": "true", "schedules": [{"cron": "@daily"}]}
+    jobs = from_data({"jobs": {"theirs": {**body, "user": "backup"}, "ours": body}}).jobs
+    ours, theirs = to_crontab(jobs), to_crontab(jobs, "backup")
+    assert ("# ours" in ours.text, "# theirs" in ours.text) == (True, False)
+    assert ("# ours" in theirs.text, "# theirs" in theirs.text) == (False, True)
+    assert ours.left_out[0].endswith("it runs as 'backup', and a user's crontab has one user")
+    assert theirs.left_out[0].endswith("it runs as the worker, and a user's crontab has one user")

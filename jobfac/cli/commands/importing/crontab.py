@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from jobfac.importers.crontab import Table
 
 
+SPOOL = "/var/spool/cron"
+"""Where cron keeps the tables of users, or in a folder of it, each in a file with the name of its user."""
+
+
 class _Found(NamedTuple):
     name: str
     table: "Table"
     system: bool
+    user: str | None
 
 
 def crontab(
@@ -44,9 +49,13 @@ def crontab(
     jobs: dict[str, Any] = {}
     taken: dict[str, int] = {}
     for found in _tables(files or [], user, system):
-        read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone)
+        read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone, user=found.user)
         for name, body in read.items():
             jobs[free_name(name, taken)] = body
+        if read and not found.system and found.user is None:
+            warnings.append(
+                f"{found.name} names no user: its jobs run as the worker's, even if that is root; add 'user'"
+            )
         for warning in warnings:
             note(f"warning: {warning}")
     try:
@@ -60,7 +69,7 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
 
     if user is not None:
         try:
-            yield _Found(user, user_table(user), False)
+            yield _Found(user, user_table(user), False, user)
         except CrontabError as error:
             fail(NOT_FOUND, f"{error}.")
     for file in files:
@@ -68,7 +77,8 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
             text = stdin_text() if str(path) == "-" else _text(path)
             names_users = path.absolute().is_relative_to("/etc") if system is None else system
             name = "crontab" if str(path) == "-" else str(path)
-            yield _Found(name, Table(tab=text, user=False if names_users else None), names_users)
+            owner = path.name if not names_users and path.absolute().is_relative_to(SPOOL) else None
+            yield _Found(name, Table(tab=text, user=False if names_users else None), names_users, owner)
 
 
 def _inside(file: Path) -> list[Path]:
