@@ -30,8 +30,8 @@ SHARE = AT_A_TIME // 2
 class Asker:
     """Asks addresses, each once at a time, so that a slow one takes one thread only.
 
-    ``_asked``: the hosts that are being asked by the ids of the visits, written under ``_lock`` by the threads that ask
-    and the one that calls ``ask``.
+    ``_asked``: the hosts that are being asked, by the ids of the visits. ``_later``: by host, the visits that wait for
+    its share. Both are written under ``_lock`` by the threads that ask and the one that calls ``ask``.
     """
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
@@ -41,6 +41,7 @@ class Asker:
         self._log = log.bind(scheduler=scheduler)
         self._lock = threading.Lock()
         self._asked: dict[int, str] = {}
+        self._later: dict[str, dict[int, WaitingVisit]] = {}
 
     @property
     def free(self) -> int:
@@ -51,21 +52,47 @@ class Asker:
     def ask(self, waiting: Iterable[WaitingVisit]) -> None:
         """Ask the addresses of these visits, at most ``free``, unless the last request is still under way.
 
-        One whose host has its share of requests is asked after its next interval.
+        One whose host has its share of requests is asked after those. Left to its next interval, it might never be
+        asked, because the others have the same interval.
         """
         for one in waiting:
             host = _host(one)
             with self._lock:
-                if one.id in self._asked or list(self._asked.values()).count(host) >= SHARE:
+                if one.id in self._asked:
+                    continue
+                if self._is_full(host):
+                    self._later.setdefault(host, {}).setdefault(one.id, one)
                     continue
                 self._asked[one.id] = host
             try:
                 # A daemon thread, so that a request that hangs does not keep the process alive.
-                threads.begin(self._ask, one)
+                threads.begin(self._run, one)
             except RuntimeError as error:  # no more threads: the address is asked again after its interval
                 with self._lock:
                     del self._asked[one.id]
                 self._log.warning("address not asked", action="ask_failed", run=one.run_id, reason=str(error))
+
+    def _is_full(self, host: str) -> bool:
+        hosts = list(self._asked.values())
+        return len(hosts) >= AT_A_TIME or hosts.count(host) >= SHARE
+
+    def _run(self, waiting: WaitingVisit) -> None:
+        """Ask an address, and then those that have waited for its host."""
+        one: WaitingVisit | None = waiting
+        while one is not None:
+            self._ask(one)
+            one = self._next(_host(one))
+
+    def _next(self, host: str) -> WaitingVisit | None:
+        with self._lock:
+            later = self._later.get(host, {})
+            if not later or self._is_full(host):
+                return None
+            one = later.pop(next(iter(later)))
+            if not later:
+                del self._later[host]
+            self._asked[one.id] = host
+            return one
 
     def _ask(self, waiting: WaitingVisit) -> None:
         try:

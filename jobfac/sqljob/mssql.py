@@ -120,9 +120,10 @@ class SqlServer(Server):
         for record in _BETWEEN.split(text):
             plain = _SOURCE.sub("", record, count=1).strip()
             found = _NUMBER.search(plain)
-            if MARK not in plain:
+            said = _NUMBER.sub("", plain)
+            if MARK not in plain and said != BEGUN:
                 number = number or (found and found[1])
-                records.append(_NUMBER.sub("", plain))
+                records.append(said)
         message = "; ".join(records) or text
         if mark is None:
             return Failure(message, number if number != "0" else None)

@@ -71,7 +71,8 @@ class Taken(NamedTuple):
         """The groups that share deliveries: those to the same recipient, all emails, and all whom starts have named."""
         found = [self.dedupe.rpartition(".")[2]]
         found += [MAILS] if self.recipient.channel == MAILS else []
-        return (*found, BY_START) if BY_START in self.dedupe else tuple(found)
+        # Not the events ``started`` and ``start_failed``.
+        return (*found, BY_START) if f"{BY_START}." in self.dedupe else tuple(found)
 
 
 def pause(tries: int) -> float:

@@ -12,6 +12,7 @@ from jobfac.database.tables import notification
 from jobfac.scheduler.notifier import address_some, tail
 from jobfac.states import Delivery, RunState
 from jobfac.store import outbox, runs
+from jobfac.store.outbox.addressing import BY_START
 from jobfac.store.outbox.delivery import TRIES
 from jobfac.store.output import Stored, append
 from tests.support.database import Hand, define, get, now, start, together
@@ -99,6 +100,16 @@ def test_a_recipient_the_mails_and_whom_starts_have_named_have_a_share_of_the_de
         ("mails", "email"): 2, ("hook", "webhook"): 2, ("plain", "webhook"): 2, ("other", "webhook"): 1
     }  # fmt: skip
     assert len(db.transact(outbox.take, 20, 60.0)) == 4
+
+
+def test_notifications_of_starts_are_not_those_whom_starts_have_named(db: Database) -> None:
+    to = [{"webhook": f"http://127.0.0.1/{number}"} for number in range(3)]
+    define(db, a={"notify": [on("started", to=one) for one in to]})
+    start(db, "a")
+    assert Hand(db).claim()
+    assert len(notified_events(db)) == 3
+    taken = db.transact(outbox.take, 9, 60.0, None, outbox.Room(2, {BY_START: 2}))
+    assert len(taken) == 3
 
 
 def test_concurrent_notifiers_take_each_notification_once(db: Database) -> None:

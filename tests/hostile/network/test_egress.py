@@ -333,4 +333,5 @@ def test_a_host_that_hangs_has_a_share_of_the_requests(
     hosts = Counter(asked.get(timeout=10).split("/")[2] for _ in range(SHARE + 1))
     assert (hosts, asker.free) == ({"slow": SHARE, "other": 1}, AT_A_TIME - SHARE - 1)
     go_on.set()
-    wait_for(lambda: asker.free == AT_A_TIME, "all have been asked")
+    wait_for(lambda: asked.qsize() == AT_A_TIME - SHARE, "those that waited for the host have been asked, too")
+    wait_for(lambda: asker.free == AT_A_TIME, "nothing is under way")

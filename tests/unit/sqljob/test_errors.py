@@ -41,6 +41,10 @@ def server() -> tuple[SqlServer, list[str]]:
             f"[01000] {PREFIX}jobfac-error 8134 2  (50000) (SQLExecDirectW); [22012] {PREFIX}Divide by zero. (8134)",
             "Msg 8134, line 5: Divide by zero.",
         ),
+        (
+            f"[01000] {PREFIX}jobfac-begun (50000) (SQLExecDirectW); [42S02] {PREFIX}Invalid object name 'x'. (208)",
+            "Msg 208: Invalid object name 'x'.",
+        ),
         ("no such thing", "no such thing"),
     ],
 )
