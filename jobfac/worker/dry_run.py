@@ -154,7 +154,7 @@ class DryRun:
                 self._shown[chunk.stream] = chunk.offset + len(chunk.data)
                 self._observer.output(chunk.stream, cut_mark(skipped) + chunk.data)
         while not execution.report.read(final) and final:
-            pass
+            time.sleep(POLL_INTERVAL if execution.report.is_blocked else 0)
         if execution.report.changed:
             execution.report.changed = False
             self._observer.report(execution.report.progress, execution.report.message)

@@ -266,8 +266,8 @@ class Executions:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
 
         Returns True if its report has more to read; then call this again after the other executions. Does nothing
-        while the shipping thread stores its output, or while more output is left than fits into a turn. The shipping
-        thread wakes the loop when it is done.
+        while the machine cannot read it, while the shipping thread stores its output, or while more output is left than
+        fits into a turn. The shipping thread wakes the loop when it is done.
         """
         if execution.unread() > LAST_OUTPUT:
             return False
@@ -275,7 +275,7 @@ class Executions:
             return False
         if not execution.report.read(final=True, most=max(0, room)):
             execution.shipping.release()
-            return True
+            return not execution.report.is_blocked
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
         return False

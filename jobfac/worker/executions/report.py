@@ -1,11 +1,13 @@
 """The report file: JSON lines in which a program, in any language, reports its progress, outputs and result."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import stat
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,31 @@ JSON functions read 128 levels. Deeper outputs are refused; the run's reason say
 LONGEST_OUTPUTS = 256 * 1024
 """Maximum bytes of all outputs of an execution as JSON. Outputs beyond it are refused; the run's reason says so."""
 
+BLANK = " \t\r\0\ufeff"
+"""Characters around the objects of a line: of line ends, of a file that was truncated while it was written, and of
+another encoding's beginning."""
+
 PIECE = 64 * 1024
 """Bytes of one read."""
 
 PASS = 1024 * 1024
 """Default limit in bytes of one call of ``read``."""
 
+PASSES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR})
+"""Errors of the machine, after which the file may be readable again."""
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+"""Errors of a file that the program has removed, or replaced with something else: it reports nothing."""
+
+PATIENCE = 30.0
+"""Seconds for which a file is tried that cannot be read."""
+
 REMEMBERED = 1024
 """Bytes before the position that the next read compares, to detect a file that was rewritten."""
 
 
 class Report:
-    """Reads what a program appends to its report file. Skips lines that are not valid reports.
+    """Reads what a program appends to its report file. Skips lines that are not JSON objects, and notes that.
 
     One thread at a time may read. A file that the program truncates, replaces or rewrites is read from its start.
     Values that were read before are kept.
@@ -46,8 +61,7 @@ class Report:
     Attributes:
         mask: hides the secrets of the execution in every value.
         changed: progress or message has changed; the reader of these resets it.
-        incomplete: why a part of the file was not read; None: everything was read so far.
-        refused: why outputs were refused; None: none were refused.
+        is_blocked: the machine cannot read the file at the moment; a later call may.
         taken: total bytes read.
     """
 
@@ -60,9 +74,13 @@ class Report:
         self.result: str | None = None
         self.exit_message: str | None = None
         self.changed = False
-        self.incomplete: str | None = None
-        self.refused: str | None = None
+        self.is_blocked = False
         self.taken = 0
+        self._blocked_until: float | None = None
+        self._incomplete: str | None = None
+        self._refused: str | None = None
+        self._skipped: str | None = None  # a line that may have held anything
+        self._may_be_result = False  # such a line came after the last result
         self._limit = limit
         self._file: tuple[int, int] | None = None  # device and inode
         self._position = 0  # in the file
@@ -71,6 +89,16 @@ class Report:
         self._skipping = False  # inside a line that is too long
         self._outputs: dict[str, str] = {}  # by name, the value as JSON
         self._outputs_size = 0
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why a part of the file was not read that may contain the result; None: no part."""
+        return self._incomplete or (self._skipped if self._may_be_result else None)
+
+    @property
+    def refused(self) -> str | None:
+        """Why outputs were refused, or a line was skipped that does not count as ``incomplete``; None: none was."""
+        return self._refused or (None if self._may_be_result else self._skipped)
 
     @property
     def outputs(self) -> str | None:
@@ -95,18 +123,34 @@ class Report:
             most: maximum bytes to read; at least one piece is read.
         """
         try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # missing, or replaced by the program with something else
-            return True
+            done = self._read(most)
+        except OSError as error:
+            return self._not_read(error)
+        self.is_blocked, self._blocked_until = False, None
+        if final and done:
+            self._take([self._line])
+            self._line = b""
+        return done
+
+    def _not_read(self, error: OSError) -> bool:
+        now = time.monotonic()
+        self._blocked_until = self._blocked_until or now + PATIENCE
+        self.is_blocked = error.errno in PASSES and now < self._blocked_until
+        if not self.is_blocked and error.errno not in GONE:
+            self._incomplete = f"its report could not be read: {error.strerror}"
+        return not self.is_blocked
+
+    def _read(self, most: int) -> bool:
+        handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(found.st_mode):  # the program has replaced it
                 return True
             self._find_position(handle, found)
             stop = self.taken + most
             while self._position < found.st_size:
                 if self.taken >= self._limit:
-                    self.incomplete = f"its report is longer than {write_size(self._limit)}; the rest was not read"
+                    self._incomplete = f"its report is longer than {write_size(self._limit)}; the rest was not read"
                     return True
                 if self.taken >= stop:
                     return False
@@ -115,9 +159,6 @@ class Report:
                 self._feed(data)
         finally:
             os.close(handle)
-        if final:
-            self._take([self._line])
-            self._line = b""
         return True
 
     def _find_position(self, handle: int, found: os.stat_result) -> None:
@@ -143,68 +184,86 @@ class Report:
             self._note_long_line()
 
     def _note_long_line(self) -> None:
-        self.incomplete = f"a line of its report is longer than {write_size(LONGEST_LINE)} and was skipped"
+        self._incomplete = f"a line of its report is longer than {write_size(LONGEST_LINE)} and was skipped"
 
     def _take(self, lines: Sequence[bytes]) -> None:
         """Take over what these lines say. They are masked together: one by one costs a minute for a million lines."""
-        found = [values for line in lines if (values := self._parse(line)) is not None]
+        found = [values for line in lines for values in self._parse(line)]
         try:
             masked = self.mask.hide(found)
         except RecursionError:  # of one of them
-            masked = [values for one in found if (values := self._masked(one)) is not None]
+            masked = [self._masked(one) for one in found]
         for values in masked:
-            with contextlib.suppress(ValueError, OverflowError):  # OverflowError: a number too large
+            if values is None:
+                self._may_be_result = True
+            else:
                 self._apply(values)
 
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
+    def _parse(self, line: bytes) -> Sequence[dict[str, Any] | None]:
+        """Return the objects of a line: one, or several if the program has left out a line end; None for anything else.
+
+        That may be a failure, with a message in quotes that the program did not escape, for example.
+        """
         if len(line) > LONGEST_LINE:
             self._note_long_line()
-            return None
+            return ()
+        text = line.decode(errors="replace").strip(BLANK)
+        found: list[dict[str, Any] | None] = []
         try:
-            with contextlib.suppress(ValueError):
-                values = json.loads(line)
-                if isinstance(values, dict):
-                    return _without_nul(values) if b"\\u0000" in line else values
+            for one in _objects(text):
+                found.append(_without_nul(one) if "\\u0000" in text else one)
         except RecursionError:
             self._note_deep_line()
-        return None
+        except ValueError:
+            self._skipped = "a line of its report is not a JSON object and was skipped"
+            found.append(None)
+        return found
 
-    def _masked(self, values: dict[str, Any]) -> dict[str, Any] | None:
+    def _masked(self, values: dict[str, Any] | None) -> dict[str, Any] | None:
         try:
-            masked: dict[str, Any] = self.mask.hide(values)
+            masked: dict[str, Any] | None = self.mask.hide(values)
         except RecursionError:
             self._note_deep_line()
             return None
         return masked
 
     def _note_deep_line(self) -> None:
-        self.incomplete = "a line of its report is nested too deeply and was skipped"
+        self._incomplete = "a line of its report is nested too deeply and was skipped"
 
     def _apply(self, values: dict[str, Any]) -> None:
-        progress = values.get("progress")
-        if isinstance(progress, int | float) and not isinstance(progress, bool) and math.isfinite(progress):
-            self.progress = min(1.0, max(0.0, float(progress)))
+        progress = _fraction(values.get("progress"))
+        if progress is not None:
+            self.progress = progress
             self.changed = True
         for name in ("message", "result", "exit_message"):
             if isinstance(values.get(name), str):
                 setattr(self, name, truncate_utf16(_without_surrogates(values[name]), 1000))
                 self.changed = self.changed or name == "message"
+        result = values.get("result")
+        if isinstance(result, str):
+            self._may_be_result = False
+        elif result is not None:  # it is neither succeeded nor failed, which counts as a failure
+            self.result = truncate_utf16(json.dumps(result), 1000)
         if isinstance(values.get("outputs"), dict):
             self._merge(values["outputs"])
 
     def _merge(self, more: dict[str, Any]) -> None:
         """Add all outputs of this line, or none. The cost depends on the line only, not on earlier outputs."""
         if _is_deep(more):
-            self.refused = f"outputs with more than {DEEPEST} levels were refused"
+            self._refused = f"outputs with more than {DEEPEST} levels were refused"
             return
-        fresh = {_without_surrogates(name): _encoded(value) for name, value in more.items()}
+        try:
+            fresh = {_without_surrogates(name): _encoded(value) for name, value in more.items()}
+        except ValueError:
+            self._refused = "outputs with a number that is not finite were refused"
+            return
         size = self._outputs_size
         for name, value in fresh.items():
             size += len(value.encode()) - len(self._outputs.get(name, "").encode())
             if name not in self._outputs:
                 size += len(_encoded(name).encode()) + len(": , ")
         if size > LONGEST_OUTPUTS:
-            self.refused = f"outputs beyond {write_size(LONGEST_OUTPUTS)} were refused"
+            self._refused = f"outputs beyond {write_size(LONGEST_OUTPUTS)} were refused"
             return
         self._outputs |= fresh
         self._outputs_size = size
@@ -213,6 +272,36 @@ class Report:
         """Remove the file."""
         with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
             os.unlink(self.path)  # noqa: PTH108 (making a Path takes longer)
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a text. Control characters in their texts are allowed.
+
+    Raises:
+        ValueError: there is something else; the objects before it have been yielded.
+        RecursionError: one is nested too deeply.
+    """
+    position = 0
+    while position < len(text):
+        if text[position] != "{":
+            raise json.JSONDecodeError("not an object", text, position)
+        value, position = _DECODER.raw_decode(text, position)
+        yield value
+        while position < len(text) and text[position] in BLANK:
+            position += 1
+
+
+_DECODER = json.JSONDecoder(strict=False)
+
+
+def _fraction(progress: Any) -> float | None:
+    """Return a progress from 0 to 1; None: it is none."""
+    if not isinstance(progress, int | float) or isinstance(progress, bool):
+        return None
+    try:
+        return min(1.0, max(0.0, float(progress))) if math.isfinite(progress) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
 def _is_deep(outputs: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """The report file: its values, and that no content harms the worker."""
 
+import errno
 import json
 import os
 import time
@@ -10,6 +11,7 @@ import pytest
 from jobfac.database.types import truncate_utf16
 from jobfac.programs import StartError
 from jobfac.programs.masking import Mask
+from jobfac.worker.executions import report as report_module
 from jobfac.worker.executions.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
 
 
@@ -66,6 +68,62 @@ def test_reports_are_read_as_they_are_appended(report: Report) -> None:
 def test_invalid_lines_are_skipped(report: Report, line: str) -> None:
     read_lines(report, line, '{"message": "after"}')
     assert (report.progress, report.outputs, report.message) == (None, None, "after")
+
+
+SKIPPED = "a line of its report is not a JSON object and was skipped"
+
+
+@pytest.mark.parametrize(
+    ("lines", "incomplete", "refused"),
+    [
+        (['{"result": "failed", "exit_message": "no file "2027".csv"}'], SKIPPED, None),
+        (['{"result": "failed", "exit_message": "two', 'lines"}'], SKIPPED, None),
+        (['{"result": "failed"'], SKIPPED, None),
+        (['{"result": "succeeded"}', "failed!"], SKIPPED, None),
+        (["hello", '{"result": "succeeded"}'], None, SKIPPED),
+        (["", " \t\r", '{"message": "blank lines and\ttabs are none"}'], None, None),
+        (['{"outputs": {"a": NaN}}'], None, "outputs with a number that is not finite were refused"),
+    ],
+)
+def test_a_line_that_is_no_report_is_noted(
+    report: Report, lines: list[str], incomplete: str | None, refused: str | None
+) -> None:
+    """It may have held the result, unless that comes after it. It was skipped without a word, and the run succeeded."""
+    read_lines(report, *lines)
+    assert (report.incomplete, report.refused) == (incomplete, refused)
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ('{"result": "failed", "exit_message": "Ums\u00e4tze"}'.encode("cp1252"), "failed"),
+        (b'{"progress": 0.5}{"result": "failed"}', "failed"),
+        (b'\0\0\0{"result": "failed"}\r', "failed"),
+        (b'\xef\xbb\xbf{"result": "failed"}', "failed"),
+        (b'{"progress": 1' + b"0" * 400 + b', "result": "failed"}', "failed"),
+        (b'{"outputs": {"a": NaN}, "result": "failed"}', "failed"),
+        (b'{"result": false}', "false"),
+        (b'{"result": null}', None),
+    ],
+)
+def test_a_result_counts_whatever_stands_around_it(report: Report, line: bytes, result: str | None) -> None:
+    Path(report.path).write_bytes(line + b"\n")
+    report.read(final=True)
+    assert (report.result, report.incomplete) == (result, None)
+
+
+def test_a_report_that_cannot_be_opened_now_is_read_later(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(report.path).write_text('{"result": "failed"}\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
+        assert not report.read(final=True)
+        assert (report.is_blocked, report.incomplete) == (True, None)
+        patch.setattr(report_module, "PATIENCE", -1.0)
+        other = Report(Path(report.path))
+        assert other.read(final=True)
+        assert (other.is_blocked, other.incomplete) == (False, "its report could not be read: too many open files")
+    assert report.read(final=True)
+    assert (report.is_blocked, report.result, report.incomplete) == (False, "failed", None)
 
 
 @pytest.mark.parametrize("depth", [100, 700, 990])
