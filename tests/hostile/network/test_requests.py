@@ -72,6 +72,13 @@ def test_a_body_with_very_many_mistakes_is_refused_with_a_few_of_them(served: Se
     assert len(answer.content) < 100_000
 
 
+def test_of_the_categories_of_a_key_only_the_first_mistake_is_described(served: Served) -> None:
+    answer = served.admin.post("/v1/keys", json={"role": "viewer", "categories": WRONG})
+    assert [one["field"] for one in answer.json()["errors"] if "list" in one["field"]] == [
+        "categories.list[constrained-str].0"
+    ]
+
+
 def test_a_list_of_valid_values_may_be_long(served: Served) -> None:
     served.define("a", parameters={"n": {"type": "integer", "many": True}})
     run = served.start("a", parameters={"n": list(range(10_000))}, arguments=["x"] * 20_000)

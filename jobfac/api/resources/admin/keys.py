@@ -35,7 +35,7 @@ class KeyBody(parameters.Body):
 
     role: Role
     name: Name | None = None
-    categories: Annotated[list[Category], Field(min_length=1)] | SkipJsonSchema[None] = None
+    categories: Annotated[list[Category], Field(min_length=1), parameters.FirstMistake()] | SkipJsonSchema[None] = None
     lifetime: parameters.Duration | SkipJsonSchema[None] = None
 
     _all_are_meant = parameters.given("categories", "leave it out for a key for all jobs")
