@@ -120,7 +120,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    shares = Shares(THREADS // 2, connections // 4)
+    shares = Shares(THREADS // 2, connections // 2)
     ready = Readiness(db.check_schema)
     app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, ready, shares, public_url)
     app.state.metrics = Metrics(db)

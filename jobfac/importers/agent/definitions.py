@@ -141,6 +141,12 @@ class Converter:
     def _losses(self, job: Job) -> None:
         if not job.enabled:
             self._remark(job, "it is disabled in Agent; leave it disabled here, or ask whether it is still wanted")
+        sql = any(step.subsystem.lower() == "tsql" and not step.database_user_name for step in job.steps)
+        if sql and job.owner and job.owner.lower() != "sa":
+            login = job.owner.replace("'", "''")
+            rights = f"give that no more rights, or begin the script with EXECUTE AS LOGIN = N'{login}' WITH NO REVERT"
+            who = f"its owner '{job.owner}', unless that is a sysadmin; here it runs as the login of the connection"
+            self._remark(job, f"Agent runs its T-SQL as {who}: {rights}")
         if job.delete_level:
             self._remark(job, "Agent deletes it after it has run; delete it by hand, or give it a retention")
         if job.notify_level_eventlog:
