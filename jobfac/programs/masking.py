@@ -13,6 +13,9 @@ from urllib.parse import quote
 LEAST = 8
 """Minimum characters of a base64 form. Shorter ones occur in other text by chance."""
 
+LINES, LONG = 60, 16
+"""How many lines of a secret are masked alone, and from how many characters on: a key has so many, of 64 characters."""
+
 TRIES = 1000
 """Places at the end of some output at most that are compared with the start of a secret."""
 
@@ -21,7 +24,7 @@ SEPARATOR = b"\xff"
 
 
 class Mask:
-    """The secrets of one execution: plain, in base64, and as in JSON and in URLs. Empty secrets are ignored."""
+    """The secrets of one execution, in all forms in which programs usually show them. Empty secrets are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         forms = (form for secret in filter(None, secrets) for forms_of in _FORMS for form in forms_of(secret))
@@ -204,7 +207,23 @@ def path_forms(secret: bytes) -> Iterator[bytes]:
         yield from (form for one in (path, path.parent) if len(form := str(one).encode()) >= LEAST)
 
 
-_FORMS = (lambda secret: (secret,), base64_forms, json_forms, url_forms, quoted_forms, path_forms)
+def shell_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield the forms of a secret that a shell writes in its trace (`set -x`), and Python for a shell."""
+    if b"'" in secret:
+        yield secret.replace(b"'", rb"'\''")
+        yield secret.replace(b"'", b"""'"'"'""")
+
+
+def line_forms(secret: bytes) -> Iterator[bytes]:
+    """Yield a secret without the white space around it, and each long line of one with several lines, such as a key."""
+    if len(trimmed := secret.strip()) >= LEAST:
+        yield trimmed
+    lines = trimmed.split(b"\n")
+    if len(lines) > 1:
+        yield from (text for line in lines[:LINES] if len(text := line.strip()) >= LONG and text[:5] != b"-----")
+
+
+_FORMS = (lambda one: (one,), base64_forms, json_forms, url_forms, quoted_forms, path_forms, shell_forms, line_forms)
 
 NOTHING_HIDDEN = Mask(())
 """The mask of an execution without secrets."""

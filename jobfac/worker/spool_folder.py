@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.connections import secrets_of
-from jobfac.worker.executions.fingerprints import check, fingerprints_path
+from jobfac.worker.executions.fingerprints import SecretChanged, check, fingerprints_path
 
 log = logger("jobfac.spool")
 
@@ -29,6 +30,9 @@ UNKNOWN = (
     "this database knows no worker that left it; if no other database uses this spool, and nobody needs the output in "
     "it, remove it"
 )
+
+KEPT = 86400.0
+"""Seconds for which output is kept that no worker has been able to read: it may show secrets."""
 
 _INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -135,11 +139,17 @@ class SpoolFolder:
                 unread = True
                 self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
             except (StartError, SecretError, OSError, ValueError, KeyError) as error:
+                # Another worker of this machine may have the secret, and the machine may get well.
+                passes = isinstance(error, SecretError | OSError) and not isinstance(error, SecretChanged)
+                if passes and _age(folder) < KEPT:
+                    unread = True
+                    self._log_skipped(str(path), str(error))
+                    continue
                 fields = db.query(_log_fields, name)
                 self._log.bind(**fields).warning(
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
-        if not unread:  # otherwise a newer worker recovers it
+        if not unread:  # otherwise another worker recovers it
             shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
 
     def _log_skipped(self, path: str, why: Exception | str) -> None:
@@ -161,6 +171,11 @@ class SpoolFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _age(folder: Path) -> float:
+    """Return for how many seconds nothing in a folder has changed."""
+    return time.time() - max(path.stat().st_mtime for path in folder.iterdir())
 
 
 class _Attempt(NamedTuple):

@@ -126,6 +126,19 @@ def test_a_secret_in_a_path_is_masked(secret: str) -> None:
         assert not set(re.findall(r"\w{8,}", secret)) & set(re.findall(r"\w{8,}", mask.hide(said).replace("/x", "/")))
 
 
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        (b"pa'ss-w0rd-77", rb"pa'\''ss-w0rd-77"),  # set -x
+        (b"pa'ss-w0rd-77", b"""pa'"'"'ss-w0rd-77"""),  # shlex.quote
+        (b"tok-s3cret-1234\r", b"tok-s3cret-1234"),
+        (b"-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END KEY-----\n", b"MIIEvQIBADANBgkqhkiG"),
+    ],
+)
+def test_a_secret_as_shells_and_loggers_write_it_is_masked(secret: bytes, said: bytes) -> None:
+    assert Mask([secret]).apply(b"+ curl 'u:" + said + b"'\n") == b"+ curl 'u:" + b"*" * len(said) + b"'\n"
+
+
 def test_a_number_that_is_a_secret_is_masked_in_outputs() -> None:
     mask = Mask([b"123456", b"1.5", b"text"])
     assert mask.hide({"a": 123456, "b": [1.5, 12345, True], "c": "x123456"}) == {
@@ -222,6 +235,33 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
         with db.read() as conn:
             kept[now] = b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0}))
     assert kept == {"former-secret": b"", "latest-secret": b"with *************"}
+
+
+def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers of one machine share the spool, and not their environment."""
+    define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
+    monkeypatch.delenv("HOSTILE_TOKEN", raising=False)
+    texts = []
+    for token in ("young", "old"):
+        run = start(db, "a")
+        Hand(db, token).take()
+        left = leave_output(tmp_path / "spool", token, run, "with geheim-12")
+        keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": "geheim-12"})
+        if token == "old":
+            for path in left.iterdir():
+                os.utime(path, (1, 1))
+        folder = SpoolFolder(tmp_path / "spool", "mine", "w2")
+        folder.clear_dead(db)
+        assert left.exists() == (token == "young")
+        with monkeypatch.context() as patch:
+            patch.setenv("HOSTILE_TOKEN", "geheim-12")
+            folder.clear_dead(db)
+        assert not left.exists()
+        with db.read() as conn:
+            texts.append(b"".join(piece.data for piece in output.read(conn, run, 1, {"stdout": 0})))
+    assert texts == [b"with *********", b""]
 
 
 def test_what_a_worker_of_another_database_left_is_not_stored_and_stays(db: Database, tmp_path: Path) -> None:

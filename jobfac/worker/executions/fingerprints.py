@@ -13,6 +13,11 @@ from pathlib import Path
 from jobfac.programs import spool_path, write_private
 from jobfac.secret_references import SecretError
 
+
+class SecretChanged(SecretError):
+    """A secret has another value than at the start of the program."""
+
+
 BYTES = 2
 """The length of a fingerprint: one change in 65,536 is not seen."""
 
@@ -37,7 +42,7 @@ def check(path: Path, secrets: Mapping[str, str]) -> None:
     """Compare the values with the fingerprints. Without a file, as of an earlier version, nothing is known.
 
     Raises:
-        SecretError: a value is another one now.
+        SecretChanged: a value is another one now.
         OSError: the file cannot be read.
     """
     if not secrets or not path.exists():
@@ -46,7 +51,7 @@ def check(path: Path, secrets: Mapping[str, str]) -> None:
     salt = bytes.fromhex(kept["salt"])
     for reference, value in secrets.items():
         if kept["secrets"].get(reference) != _fingerprint(salt, value):
-            raise SecretError(
+            raise SecretChanged(
                 f"the secret {reference} has changed since the program was started, so its output, which may show the "
                 "former one, cannot be masked"
             )
