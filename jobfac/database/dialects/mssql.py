@@ -46,6 +46,7 @@ class Mssql:
             with_driver(url),
             isolation_level=isolation_level,
             paramstyle="qmark",
+            hide_parameters=True,  # payloads and sensitive values, in errors
             pool_pre_ping=False,  # after a broken connection the whole transaction is retried
             pool_size=20,
             max_overflow=100,

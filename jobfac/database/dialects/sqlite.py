@@ -73,6 +73,7 @@ class Sqlite:
         engine = sa.create_engine(
             url,
             connect_args={"timeout": BUSY_TIMEOUT if lock_wait is None else lock_wait, "check_same_thread": False},
+            hide_parameters=True,  # payloads and sensitive values, in errors
             pool_size=20,
             max_overflow=100,
             pool_use_lifo=True,  # reuse the most recent connection, so few connections fill their page caches
