@@ -124,15 +124,16 @@ class Report:
         """
         try:
             done = self._read(most)
-        except OSError as error:
-            return self._not_read(error)
+        except OSError as error:  # before the end the next call reads what this one could not
+            return not final or self._is_over(error)
         self.is_blocked, self._blocked_until = False, None
         if final and done:
             self._take([self._line])
             self._line = b""
         return done
 
-    def _not_read(self, error: OSError) -> bool:
+    def _is_over(self, error: OSError) -> bool:
+        """Whether to try no more to read the file after the program's end."""
         now = time.monotonic()
         self._blocked_until = self._blocked_until or now + PATIENCE
         self.is_blocked = error.errno in PASSES and now < self._blocked_until

@@ -116,10 +116,13 @@ def test_a_report_that_cannot_be_opened_now_is_read_later(report: Report, monkey
     Path(report.path).write_text('{"result": "failed"}\n')
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
+        assert report.read()
         assert not report.read(final=True)
         assert (report.is_blocked, report.incomplete) == (True, None)
         patch.setattr(report_module, "PATIENCE", -1.0)
         other = Report(Path(report.path))
+        before = other.read(), other.incomplete
+        assert before == (True, None)
         assert other.read(final=True)
         assert (other.is_blocked, other.incomplete) == (False, "its report could not be read: too many open files")
     assert report.read(final=True)
