@@ -223,7 +223,7 @@ class Job(Definition):
     warning_codes: tuple[ExitCode, ...] = Field(default=(), description="Exit codes that mean success with a warning.")
     output: Output = Field(default=Output(), description="Where standard output and standard error go.")
     encoding: Encoding = Field(default="utf-8", description="The encoding of the output.", examples=["cp1252"])
-    aware: Flag = Field(default=False, description="A result that the program reports counts, not the exit code.")
+    aware: Flag = Field(default=False, description="Only the result that the program reports is a success.")
 
     @property
     def reports(self) -> bool:

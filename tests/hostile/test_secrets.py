@@ -6,11 +6,13 @@ import os
 import random
 import re
 import time
+import traceback
 from itertools import product
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.programs import spool_path
@@ -286,6 +288,15 @@ def test_what_a_worker_left_is_not_stored_for_a_run_that_another_worker_had(db: 
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         assert list(output.read(conn, run, 1, {"stdout": 0})) == []
+
+
+def test_an_error_shows_no_values(db: Database) -> None:
+    """They may be payloads and sensitive parameters, and an error goes to logs."""
+    secret = str(2**40)  # its digits are not in this line, which the traceback shows
+    with pytest.raises(sa.exc.DBAPIError) as caught, db.begin() as conn:
+        conn.execute(sa.text("INSERT INTO nowhere VALUES (:value)"), {"value": secret})
+    assert "nowhere" in str(caught.value)
+    assert secret not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.alone

@@ -8,7 +8,7 @@ lock of the job, so a crash leaves either both or neither, and of two workers th
 import functools
 import hashlib
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -180,15 +180,31 @@ def _insert(engine: str) -> sa.Insert:
     return arrived_file.insert().from_select(["job", "file_key", "run_id", "seen_at"], values)
 
 
-def forget(conn: sa.Connection, age: float) -> bool:
-    """Forget up to ``FORGOTTEN`` files that no worker has seen for ``age`` seconds.
+_LAST, _KNOWN = sa.func.max(arrived_file.c.seen_at).label("last"), sa.func.max(job.c.id).label("known")
+_OVERDUE = (
+    sa.select(arrived_file.c.job, _LAST, _KNOWN)
+    .with_hint(arrived_file, PASS, "mssql")
+    .outerjoin(job, job.c.id == arrived_file.c.job)
+    .group_by(arrived_file.c.job)
+    .order_by(arrived_file.c.job)
+)
 
-    Returns True if there may be more.
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Forget up to ``FORGOTTEN`` files that no worker has seen for ``age`` seconds while it saw others of the job.
+
+    While a schedule is paused, its job is disabled or no worker runs, nobody sees any. Then none is forgotten, or all
+    of them would start again. Returns True if there may be more.
     """
-    query = (
-        sa.select(arrived_file.c.job, arrived_file.c.file_key)
-        .with_hint(arrived_file, PASS, "mssql")
-        .where(arrived_file.c.seen_at < utcnow(-age * 1000))
-        .limit(FORGOTTEN)
-    )
-    return rows.delete(conn, arrived_file, conn.execute(query).mappings().all()) == FORGOTTEN
+    overdue = _OVERDUE.having(sa.func.min(arrived_file.c.seen_at) < utcnow(-age * 1000))
+    for row in conn.execute(overdue.add_columns(utcnow().label("now"))).all():
+        end = (row.last if row.known else row.now) - timedelta(seconds=max(age, 2 * SEEN_AGAIN))
+        query = (
+            sa.select(arrived_file.c.job, arrived_file.c.file_key)
+            .with_hint(arrived_file, PASS, "mssql")
+            .where(arrived_file.c.job == row.job, arrived_file.c.seen_at < end)
+            .limit(FORGOTTEN)
+        )
+        if found := conn.execute(query).mappings().all():
+            return rows.delete(conn, arrived_file, found) > 0
+    return False

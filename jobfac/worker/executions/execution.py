@@ -277,6 +277,8 @@ class Execution:
         if self.definition.reports and self.report.result is not None:
             return judge_report(self.report.result, self.report.exit_message)
         state, reason = judge(self.process.exit.code, self.process.exit.signal, self.definition)
+        if state == RunState.SUCCEEDED and self.definition.aware:  # its report of a failure may have met a full disk
+            return RunState.FAILED, "the program reported no result, as aware: true demands"
         if state == RunState.FAILED and group is not None and (refused := group.refused_processes()):
             reason = f"{reason}; its limit of processes was reached {refused} times"
         return state, reason

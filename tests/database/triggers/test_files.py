@@ -130,12 +130,28 @@ def test_a_file_is_remembered_while_a_worker_sees_it_whatever_became_of_its_run(
     arrive(db, *files(2))
     with db.begin() as conn:
         conn.execute(run.delete())
-        conn.execute(arrived_file.update().values(seen_at=utcnow(-7200_000)))
+        conn.execute(arrived_file.update().values(seen_at=utcnow(-10_800_000)))
     assert arrive(db, *files(1)).runs == []
     retention.purge_all(db, retention.Keep(age=3600.0))
     assert len(arrive(db, *files(2)).runs) == 1
     with db.read() as conn:
         assert [row.paused for row in conn.execute(sa.select(schedule))] == [False]
+
+
+def test_no_file_is_forgotten_while_nobody_looks(db: Database) -> None:
+    """As while the schedule is paused for longer than runs are kept: all files would start again."""
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
+    arrive(db, *files(2))
+    with db.begin() as conn:
+        conn.execute(arrived_file.update().values(seen_at=utcnow(-864_000_000)))
+    retention.purge_all(db, retention.Keep(age=3600.0))
+    assert arrive(db, *files(2)).runs == []
+    with db.begin() as conn:
+        conn.execute(arrived_file.update().values(seen_at=utcnow(-864_000_000)))
+        schedules.remove(conn, "load", "me")
+    retention.purge_all(db, retention.Keep(age=3600.0))
+    with db.read() as conn:
+        assert conn.execute(sa.select(arrived_file)).all() == []
 
 
 class AtOnce:

@@ -39,8 +39,21 @@ def test_a_report_beyond_the_limit_fails_an_aware_run_and_is_named_in_the_reason
     fleet.worker(JOBFAC_REPORT_LIMIT="102400")
     sentence = "its report is longer than 100KiB; the rest was not read"
     assert [fleet.one(job)[name] for job in ("aware", "plain") for name in ("state", "reason")] == [
-        "failed", sentence, "succeeded", sentence,
+        "failed", f"the program reported no result, as aware: true demands; {sentence}", "succeeded", sentence,
     ]  # fmt: skip
+
+
+def test_an_aware_program_without_a_result_has_failed(sqlite_fleet: Fleet) -> None:
+    """Its report of a failure may have met a full disk."""
+    fleet = sqlite_fleet
+    fleet.define(
+        aware={"command": ["sh", "-c", "exit $0"], "aware": True, "warning_codes": [1]},
+        good={"command": reporting(fleet.folder, """'{"result": "succeeded"}'"""), "aware": True},
+    )
+    fleet.worker()
+    none = "the program reported no result, as aware: true demands"
+    assert [fleet.one("aware", arguments=[code])["reason"] for code in "012"] == [none, none, "exit code 2"]
+    assert fleet.one("good")["state"] == "succeeded"
 
 
 def test_many_outputs_delay_no_other_run(sqlite_fleet: Fleet) -> None:
