@@ -97,13 +97,13 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
         if jobs.state(conn) == seen:
             category_defaults.apply(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
-            return planned
+            return _now_paused(conn, planned)
         # Another caller changed definitions meanwhile. The new plan may change jobs that are not locked yet.
         jobs.lock(conn, list(planned.wanted.jobs))
         anew = _plan(conn, read, prune)
         category_defaults.apply(conn, anew.defaults, anew.wanted.defaults, by.name)
         schedules.apply(conn, anew.jobs, anew.wanted.jobs, by.name)
-        return anew
+        return _now_paused(conn, anew)
 
     return transact(db, by, work)
 
@@ -129,6 +129,12 @@ def _with_state(wanted: d.Definitions, stored: Mapping[str, jobs.Stored]) -> tup
     off = tuple(job_id for job_id in silent if not stored[job_id].enabled)
     kept = {job_id: wanted.jobs[job_id].model_copy(update={"enabled": False}) for job_id in off}
     return replace(wanted, jobs={**wanted.jobs, **kept}), off
+
+
+def _now_paused(conn: sa.Connection, applied: Applied) -> Applied:
+    """Name the paused schedules as they are named now: an unnamed one before which another was inserted has the next
+    number."""
+    return applied._replace(kept=applied.kept._replace(paused=_paused(conn, applied.wanted)))
 
 
 def _paused(conn: sa.Connection, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:

@@ -56,6 +56,16 @@ def test_apply_keeps_what_an_operator_switched_off_and_says_so(db: Database, tmp
     assert apply(db, tmp_path, TEXT).kept.disabled == ("a",)
 
 
+def test_a_paused_schedule_is_named_as_it_can_be_resumed(db: Database, tmp_path: Path) -> None:
+    """Without a name it has a number, and another one if a schedule is inserted before it."""
+    text = "jobs:\n  a:\n    command: [x]\n    schedules: [{cron: '* * * * *'}]\n"
+    apply(db, tmp_path, text)
+    schedules.pause(db, ME, ("a", None))
+    found = apply(db, tmp_path, text.replace("[{", "[{cron: '5 * * * *'}, {"))
+    assert found.kept.paused == (("a", "2"),)
+    assert schedules.resume(db, ME, ("a", "2"))
+
+
 def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None:
     apply(db, tmp_path, TEXT)
     jobs.disable(db, ME, "b")
