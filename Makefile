@@ -62,7 +62,7 @@ test: setup      ## all tests
 	@scripts/browser.sh
 	@$(BIN)/python -m compileall -q -j 2 jobfac # once, instead of in each process of the tests
 	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -o tmp_path_retention_policy=failed -m "not alone"
-	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone $$(grep -rl --include='test_*.py' mark.alone tests)
+	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone $$(grep -rl --include='test_*.py' mark.alone tests | sort)
 
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
