@@ -119,7 +119,7 @@ def test_an_idle_worker_does_not_poll_constantly_while_its_work_is_blocked(
             make_due(fleet.db)
         roles = [fleet.worker(f"w{number}") for number in (1, 2)]
         roles.append(fleet.factory.role("scheduler"))
-        for role, requests in zip(roles, (90, 90, 20), strict=True):
+        for role, requests in zip(roles, (90, 90, 60), strict=True):
             wait_for(partial(_is_settled, tds, role, requests), "it looks for its work")
         before = [_requests(tds, role) for role in roles]
         began = time.monotonic()
