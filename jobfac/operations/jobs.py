@@ -233,8 +233,7 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
     def work(conn: sa.Connection) -> None:
         jobs.lock(conn, [job_id])
         _match(if_match, visible_job(conn, by, job_id), job_id)
-        seen = None if by.categories is None else {one.id for one in jobs.load_all(conn) if by.sees(one.category)}
-        schedules.remove(conn, job_id, by.name, seen)
+        schedules.remove(conn, job_id, by.name, by.sees)
 
     transact(db, by, work)
 

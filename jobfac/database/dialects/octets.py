@@ -18,11 +18,6 @@ class octets(GenericFunction[int]):  # noqa: N801 - reads like the SQL function 
     inherit_cache = True
 
 
-@compiles(octets, "sqlite")
-def _sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"length{compiler.process(element.clause_expr, **kw)}"
-
-
 @compiles(octets, "mssql")
 def _mssql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
     return f"DATALENGTH{compiler.process(element.clause_expr, **kw)}"
@@ -35,8 +30,9 @@ class characters(GenericFunction[int]):  # noqa: N801 - reads like the SQL funct
     inherit_cache = True
 
 
+@compiles(octets, "sqlite")
 @compiles(characters, "sqlite")
-def _characters_sqlite(element: characters, compiler: SQLCompiler, **kw: Any) -> str:
+def _sqlite(element: octets | characters, compiler: SQLCompiler, **kw: Any) -> str:
     return f"length{compiler.process(element.clause_expr, **kw)}"
 
 

@@ -95,7 +95,7 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
         One sentence for each definition that could not be read, and so caused no notification.
     """
     problems: list[str] = []
-    found: dict[str, _NewNotification] = {}
+    found: dict[tuple[str, str], _NewNotification] = {}
     for item in items:
         body = json.loads(item.body) if item.body else bodies.get(item.run_id or 0, {"job": item.job})
         try:
@@ -112,9 +112,10 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
                 continue
             text = json.dumps({**body, "event": event, "detail": item.detail}, ensure_ascii=False)
             for recipient in _each(entry.to):
-                key = _dedupe(item, entry, recipient)
-                dedupe = _dedupe(item, entry, recipient, source)
-                found.setdefault(key, _NewNotification(item.run_id, item.job, event, dedupe, recipient, text))
+                begin, digest = _key(item, entry, recipient)
+                dedupe = f"{begin}{source}.{digest}"
+                row = _NewNotification(item.run_id, item.job, event, dedupe, recipient, text)
+                found.setdefault((begin, digest), row)
     if found:
         numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
@@ -130,19 +131,19 @@ def _each(recipient: Recipient) -> Iterator[str]:
         yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
 
 
-def _dedupe(item: StoredEvent, entry: Notify, recipient: str, source: str = "") -> str:
-    """Return the deduplication key of a notification. It depends on the event and the recipient only.
+def _key(item: StoredEvent, entry: Notify, recipient: str) -> tuple[str, str]:
+    """Return the two parts of a notification's deduplication key. They depend on the event and the recipient only.
 
-    So several subscriptions of one recipient to one event cause one notification. ``source``: ``BY_START`` or empty.
+    So several subscriptions of one recipient to one event cause one notification.
     """
     digest = hashlib.sha256(recipient.encode()).hexdigest()[:12]
     if item.run_id is None:
-        return f"event{item.id}.{item.event}.{digest}"
+        return f"event{item.id}.{item.event}", digest
     once = entry.once and item.event == "running_long"
     which = "" if once else str(item.attempt)
     if item.event == "approval_wanted":  # an attempt of a sequence may ask several times
         which = f"{item.attempt}-{item.id}"
-    return f"{item.run_id}.{which}.{item.event}{source}.{digest}"
+    return f"{item.run_id}.{which}.{item.event}", digest
 
 
 def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[tuple[Notify, str]]:

@@ -129,7 +129,7 @@ class Room(NamedTuple):
 
     @property
     def full(self) -> list[str]:
-        """The groups of which no more may begin."""
+        """The groups that have no room for another delivery."""
         return [group for group, number in self.busy.items() if number >= self.share]
 
 

@@ -1,7 +1,7 @@
 """Keep the rows of schedules in step with the definitions. All callers store definitions through this module."""
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -90,21 +90,23 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
     return version
 
 
-def remove(conn: sa.Connection, job_id: str, by: str, seen: Collection[str] | None = None) -> bool:
+def remove(conn: sa.Connection, job_id: str, by: str, sees: Callable[[str | None], bool] = lambda _: True) -> bool:
     """Delete a job and its schedules. Returns False if there was no such job.
 
-    ``seen``: the only jobs that a refusal may name; None: all.
+    ``sees``: whether a refusal may name the jobs of a category.
 
     Raises:
         Refused: a sequence runs it, another job starts after it, or its runs wait for a hold of its category.
     """
-    known = {one.id: one.body for one in jobs.load_all(conn)}
+    stored = jobs.load_all(conn)
+    known = {one.id: one.body for one in stored}
+    seen = {one.id for one in stored if sees(one.category)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
-        named = next((f"the sequence '{one}'" for one in users if seen is None or one in seen), "a sequence of others")
+        named = next((f"the sequence '{one}'" for one in users if one in seen), "a sequence of others")
         raise Refused(f"Job '{job_id}' is used by {named}; change that first.")
     if followers := sorted(followers_of({}, known).get(job_id, frozenset()) - {job_id}):
-        named = next((f"Job '{one}'" for one in followers if seen is None or one in seen), "A job of others")
+        named = next((f"Job '{one}'" for one in followers if one in seen), "A job of others")
         raise Refused(f"{named} starts after the job '{job_id}'; change that first.")
     found = jobs.remove(conn, job_id, by)
     sync(conn, job_id, None)

@@ -160,7 +160,7 @@ def first_cause(conn: sa.Connection, run_id: int) -> str | None:
 
 def is_elsewhere(conn: sa.Connection, run_id: int, job: str) -> bool:
     """Whether a job in a sequence run is of another category, and keys are limited to categories: these see the run of
-    the sequence, but must not see there what the job says of itself."""
+    the sequence, but not what the job says about itself."""
     around = sa.select(job_table.c.category).join(run, run.c.job == job_table.c.id).where(run.c.id == run_id)
     category = conn.execute(around).scalar()
     inside = sa.select(job_table.c.category).where(job_table.c.id == job)

@@ -19,7 +19,7 @@ from tests.support.api_stage import Served
 
 def test_many_requests_for_the_load_leave_threads_to_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 300 jobs that are often due it takes ten seconds, and each request had one of the API's threads. Later each
-    waited for its turn, and whoever asked after them waited for all."""
+    waited for its turn, and a later request of another caller waited for all of them."""
     begun, goes_on = threading.Semaphore(0), threading.Event()
     read_load = schedules.read_load
 
@@ -91,7 +91,7 @@ def test_one_caller_leaves_connections_to_others() -> None:
             await running.enter_async_context(shares.turn("other"))
             for one in waiting:
                 one.cancel()
-        async with shares.turn("busy"):  # whoever has gone away left their place
+        async with shares.turn("busy"):  # the cancelled requests have freed their places
             pass
 
     asyncio.run(fill())
