@@ -98,9 +98,9 @@ class Worker:
 
     # Called from other threads and from signal handlers
 
-    def drain(self, limit: float | None = None) -> None:
-        """Stop claiming, let runs finish for ``limit`` seconds (default: the setting), then requeue the rest."""
-        self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit))
+    def drain(self, limit: float | None = None, *, gives_up: bool = False) -> None:
+        """Stop claiming; requeue what runs after ``limit`` seconds (None: as set). ``gives_up``: see ``Phases``."""
+        self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit), gives_up)
 
     def _on_beat(self, beat: Beat, load: MachineLoad) -> None:
         self._inbox.put_load(self._limits.exceeded(load))
@@ -121,15 +121,19 @@ class Worker:
         """Number of executions on this worker. Safe for any thread."""
         return len(self._held.live)
 
+    @property
+    def unstored(self) -> int:
+        """Number of outcomes that wait for the database. Safe for any thread."""
+        return len(self._held.over)
+
     def metrics(self) -> list[Metric]:
         """The current metrics of this worker. Safe for any thread."""
         return [
             Metric("gauge", "jobfac_worker_slots", "Maximum number of programs at once", self._who.slots),
             Metric("gauge", "jobfac_worker_running", "Running programs", self.running),
             Metric("gauge", "jobfac_worker_spool_bytes", "Disk space of the spool folder", self._spool.size()),
-            *self._lease.metrics(),
-            *self._telemetry.metrics(),
-        ]
+            *self._lease.metrics(), *self._telemetry.metrics(),
+        ]  # fmt: skip
 
     # The loop
 
@@ -183,9 +187,8 @@ class Worker:
     def _read_inbox(self) -> None:
         messages = self._inbox.take()
         for until in messages.drains:
-            self._phases.signal(until)
-        until = time.monotonic() + self._settings.drain_limit
-        self._agenda.more |= self._phases.follow(messages.state, until)
+            self._phases.signal(until, messages.gives_up)
+        self._agenda.more |= self._phases.follow(messages.state, time.monotonic() + self._settings.drain_limit)
         if messages.overload is not None:
             self._health.loaded(messages.overload)
         self._agenda.absorb(messages, time.monotonic())
@@ -241,8 +244,8 @@ class Worker:
         except Unreachable as error:
             self._log.outage("turn failed", action="turn_failed", reason=str(error))
             agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
-            if isinstance(error, DatabaseDamaged) and self._phases.is_drain_over(time.monotonic()):
-                self._held.forget_all()  # the outcomes can never be stored, and the lease may last
+            if not self._held.live and self._phases.is_giving_up(time.monotonic(), isinstance(error, DatabaseDamaged)):
+                self._held.forget_all()  # the lease may last
             return
         failpoint("committed")
         if request.message is not None:
@@ -269,13 +272,10 @@ class Worker:
     def _compose(self, free: int, most: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
             worker_id=self._lease.worker_id, name=self.name, queues=self._queues.slots, closed=self._queues.closed,
-            free=free, most=most,
-            deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
-            message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
+            free=free, most=most, doubtful=doubtful, deliveries=self._held.deliveries(), message=self._health.to_show(),
+            uncertain=self._agenda.uncertain, fair=self._agenda.fair.must_look(time.monotonic()),
             alone=self._agenda.fair.fleet <= 1, token=self._who.token,
         )  # fmt: skip
-
-    # Dead workers, a lost lease, deregistration
 
     def _expire_dead(self) -> None:
         """Expire dead workers, which requeues their runs. First kill their programs that survive on this machine."""
@@ -315,7 +315,6 @@ class Worker:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             agenda.not_before = time.monotonic() + RETRY_INTERVAL
             if self._phases.is_drain_over(time.monotonic()):
-                # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)

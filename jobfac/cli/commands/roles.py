@@ -171,30 +171,41 @@ def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], N
 
     def drain(first: bool) -> None:
         running = worker.running  # before the worker's thread stops them
-        worker.drain(None if first else 0.0)
-        _announce(stop_sentence(running, loaded.drain_limit, first), loaded)
+        sentence = stop_sentence(running, worker.unstored, loaded.drain_limit, first)
+        worker.drain(None if first else 0.0, gives_up=not first)
+        _announce(sentence, loaded)
 
     return drain
 
 
-def stop_sentence(running: int, limit: float, first: bool) -> str:
+def stop_sentence(running: int, unstored: int, limit: float, first: bool) -> str:
     """Return the message of a worker that received a signal.
 
     Args:
         running: the number of running programs.
+        unstored: the number of outcomes that wait for the database.
         limit: seconds that they have to end.
         first: whether it is the first signal.
     """
     from jobfac.definitions import write_duration
 
-    if not running:
+    if not running and not unstored:
         return "Stopping: no program runs."
+    again = "Press Ctrl-C again (or send a second signal) to stop without waiting"
+    if not running:
+        wait, whose = ("1 outcome waits", "its run") if unstored == 1 else (f"{unstored} outcomes wait", "their runs")
+        if first:
+            return f"Stopping: {wait} for the database. {again}; then {whose} may be executed again."
+        return (
+            f"Stopping at once: {wait} for the database. What it does not store now is lost, and such a run may be "
+            "executed again."
+        )
     programs = "1 program runs" if running == 1 else f"{running} programs run"
     if not first:
         return f"Stopping at once: {programs} and will be stopped; restartable runs go back into the queue."
     return (
         f"Stopping: {programs}; waiting up to {write_duration(limit)}, then restartable runs go back into the queue. "
-        "Press Ctrl-C again (or send a second signal) to stop without waiting."
+        f"{again}."
     )
 
 

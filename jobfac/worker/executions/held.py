@@ -107,11 +107,7 @@ class Executions:
     # Starting
 
     def begin(
-        self,
-        claims: Sequence[Claimed],
-        definitions: Definitions,
-        since: int,
-        usual: Mapping[str, float],
+        self, claims: Sequence[Claimed], definitions: Definitions, since: int, usual: Mapping[str, float]
     ) -> None:
         """Start the programs of new claims. A run suspected of killing its workers waits until it can run alone.
 
@@ -333,7 +329,9 @@ class Executions:
         self.live.clear()
 
     def forget_all(self) -> None:
-        """Forget everything, stored or not."""
+        """Forget everything, stored or not. The runs are requeued when the worker's lease ends."""
+        for execution, outcome in self.over:
+            execution.log.error("outcome not stored", action="outcome_not_stored", state=outcome.state)
         self._forget([*self.living(), *(execution for execution, _ in self.over)])
         self.live.clear()
         self.over.clear()

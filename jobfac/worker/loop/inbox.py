@@ -33,6 +33,7 @@ class Messages:
         overload: why the machine is too loaded for more programs, empty if it is not; None: not measured again.
         survey: the result of the last survey.
         drains: deadlines of the requests to drain, in monotonic seconds.
+        gives_up: one of these does not wait for a database that cannot store the outcomes.
     """
 
     work: bool = False
@@ -41,6 +42,7 @@ class Messages:
     overload: str | None = None
     survey: SurveyResult | None = None
     drains: list[float] = field(default_factory=list)
+    gives_up: bool = False
 
     @property
     def state(self) -> WorkerState | None:
@@ -72,10 +74,11 @@ class Inbox:
             self._messages.reported |= reported
         self._wake()
 
-    def put_drain(self, until: float) -> None:
-        """Request a drain with the deadline ``until`` (monotonic seconds)."""
+    def put_drain(self, until: float, gives_up: bool = False) -> None:
+        """Request a drain with the deadline ``until`` (monotonic seconds), one that ``gives_up`` (see ``Messages``)."""
         with self._lock:
             self._messages.drains.append(until)
+            self._messages.gives_up |= gives_up
         self._wake()
 
     def put_beat(self, beat: Beat) -> None:

@@ -30,12 +30,14 @@ class Phases:
         drain_until: when a draining worker stops waiting for its runs (monotonic seconds); None: no drain was
             requested. The deadline is kept when the lease is lost.
         is_signalled: a signal or this process requested the drain, so no operator can take it back.
+        gives_up: a drain was requested that does not wait for a database that cannot store the outcomes.
     """
 
     def __init__(self) -> None:
         self._machine = Machine(Phase.ACTIVE, MOVES)
         self.drain_until: float | None = None
         self.is_signalled = False
+        self.gives_up = False
 
     @property
     def phase(self) -> Phase:
@@ -51,15 +53,24 @@ class Phases:
         """Whether a drain was requested and its deadline has passed."""
         return self.drain_until is not None and now >= self.drain_until
 
+    def is_giving_up(self, now: float, damaged: bool) -> bool:
+        """Whether a worker without programs leaves, although the database could not store its outcomes.
+
+        Unless it was told to, it waits beyond the drain's deadline: a run whose outcome is unknown may be executed
+        again. ``damaged``: the database can never store them.
+        """
+        return self.is_drain_over(now) and (self.gives_up or damaged)
+
     def drain(self, until: float) -> None:
         """Drain until ``until`` at the latest. The earliest deadline of several requests applies."""
         self.drain_until = until if self.drain_until is None else min(until, self.drain_until)
         if self.phase == Phase.ACTIVE:
             self._machine.move(Phase.DRAINING)
 
-    def signal(self, until: float) -> None:
+    def signal(self, until: float, gives_up: bool = False) -> None:
         """Drain as ``drain`` does, without a way back."""
         self.is_signalled = True
+        self.gives_up |= gives_up
         self.drain(until)
 
     def follow(self, state: WorkerState | None, until: float) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -54,6 +56,25 @@ def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
     assert worker.wait(10) == 0
     assert "Stopping at once: 1 program runs and will be stopped" in fleet.log(worker)
     assert all(json.loads(line) for line in fleet.log(worker).splitlines()), "it stays a log of JSON lines"
+    assert fleet.get(run_id)["state"] == "queued"
+
+
+def test_a_second_term_does_not_wait_for_a_database_that_cannot_store_outcomes(sqlite_fleet: Fleet) -> None:
+    """On SQLite nobody can end the lease while the file is locked, so the worker would never leave by itself."""
+    fleet = sqlite_fleet
+    fleet.define(job=fleet.journal.job(0.5))
+    (run_id,) = fleet.start("job")
+    worker = fleet.worker(JOBFAC_LEASE="4", JOBFAC_HEARTBEAT="1")
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    with closing(sqlite3.connect(fleet.factory.folder / "jobfac.db")) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        wait_for(lambda: "turn failed" in fleet.log(worker), "the outcome cannot be stored")
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: "Stopping: 1 outcome waits for the database" in fleet.log(worker), "it says what it waits for")
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: "outcome not stored" in fleet.log(worker), "it gives up")
+        conn.rollback()
+    assert worker.wait(30) == 0
     assert fleet.get(run_id)["state"] == "queued"
 
 

@@ -13,23 +13,35 @@ from jobfac.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("running", "limit", "first", "sentence"),
+    ("running", "unstored", "limit", "first", "sentence"),
     [
-        (0, 60.0, True, "Stopping: no program runs."),
-        (0, 60.0, False, "Stopping: no program runs."),
+        (0, 0, 60.0, True, "Stopping: no program runs."),
+        (0, 0, 60.0, False, "Stopping: no program runs."),
         (
-            2, 90.0, True,
+            0, 1, 60.0, True,
+            "Stopping: 1 outcome waits for the database. Press Ctrl-C again (or send a second signal) to stop without "
+            "waiting; then its run may be executed again.",
+        ),
+        (
+            0, 2, 60.0, False,
+            "Stopping at once: 2 outcomes wait for the database. What it does not store now is lost, and such a run "
+            "may be executed again.",
+        ),
+        (
+            2, 0, 90.0, True,
             "Stopping: 2 programs run; waiting up to 1m30s, then restartable runs go back into the queue. Press Ctrl-C "
             "again (or send a second signal) to stop without waiting.",
         ),
         (
-            1, 60.0, False,
+            1, 3, 60.0, False,
             "Stopping at once: 1 program runs and will be stopped; restartable runs go back into the queue.",
         ),
     ],
 )  # fmt: skip
-def test_the_message_names_what_the_role_waits_for(running: int, limit: float, first: bool, sentence: str) -> None:
-    assert stop_sentence(running, limit, first) == sentence
+def test_the_message_names_what_the_role_waits_for(
+    running: int, unstored: int, limit: float, first: bool, sentence: str
+) -> None:
+    assert stop_sentence(running, unstored, limit, first) == sentence
 
 
 def test_the_message_does_not_wait_for_a_reader() -> None:
