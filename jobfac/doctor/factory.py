@@ -1,5 +1,6 @@
 """Checks of the factory's tables: workers, queue, schedules, notifications."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -100,6 +101,10 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
     if not live:
         findings.append(Finding("workers", State.WARNING, "no worker is alive", "Start one: `jobfac worker`."))
         return findings
+    if doubled := [name for name, number in Counter(row.name for row in live).items() if number > 1]:
+        remedy = "Give each worker a --name of its own: those of one name share one run of a job with each_worker."
+        found = f"several live workers have one name: {_names(doubled)}"
+        findings.append(Finding("workers", State.WARNING, found, remedy))
     slots, busy = sum(row.slots for row in live), sum(row.busy for row in live)
     findings.append(Finding("workers", State.OK, f"{len(live)} alive, {busy:,} of {slots:,} slots busy"))
     return findings
