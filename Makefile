@@ -58,9 +58,9 @@ demo-up: $(VENV)/.run ## all roles on what the demo ran, with the link that open
 
 test: export TMPDIR := $(or $(MEMORY),$(TMPDIR),/tmp)
 test: setup      ## all tests
-	@scripts/odbc.sh
-	@scripts/browser.sh
 	@$(BIN)/python -m compileall -q -j 2 jobfac # once, instead of in each process of the tests
+	@test -d tests/__pycache__ || $(BIN)/pytest --collect-only -q >/dev/null 2>&1 & \
+		scripts/odbc.sh && scripts/browser.sh; code=$$?; wait; exit $$code # and meanwhile, once, the tests themselves
 	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -o tmp_path_retention_policy=failed -m "not alone"
 	$(BIN)/pytest -n 2 -o tmp_path_retention_policy=failed -m alone $$(grep -rl --include='test_*.py' mark.alone tests | sort)
 
