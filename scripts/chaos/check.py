@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run, upstream_end
+from jobfac.database.tables import attempt, run, run_event, upstream_end
 from jobfac.states import FINAL
 from scripts.chaos.clock import Clock
 from scripts.chaos.dba import Excuses
@@ -59,9 +59,11 @@ def violations(db: Database, journal: dict[Key, Execution], clock: Clock, silent
     wrong = [f"{number} runs are still {state}" for state, number in unfinished.items()]
     wrong += [f"run {key[0]}: attempt {key[1]} ran beside another" for key, one in journal.items() if one.overlap]
     jobs = {row["id"]: row["job"] for row in runs}
+    events = db.query(_event_times)
     for key, row in attempts.items():
         if jobs.get(key[0]) not in silent:
-            wrong += _disagreements(key, row, journal.get(key), clock)
+            ended = _true_end(row, events.get(key, ()), clock)
+            wrong += _disagreements(key, row, journal.get(key), ended)
     wrong += [f"run {run_id}: the database has no attempt {number}" for run_id, number in journal.keys() - attempts]
     wrong += _over_the_limit(runs, journal)
     wrong += _followers(runs, pending)
@@ -76,10 +78,29 @@ def _followers(runs: Sequence[sa.RowMapping], pending: Collection[int]) -> list[
     return [f"the end of run {run_id} started {causes[run_id]} runs of 'follows'" for run_id in wrong]
 
 
-def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None, clock: Clock) -> list[str]:
+def _event_times(conn: sa.Connection) -> dict[Key, list[float]]:
+    """By run and attempt, when its events were stored, but that of its beginning."""
+    found: dict[Key, list[float]] = {}
+    for row in conn.execute(sa.select(run_event).where(run_event.c.event != "running")):
+        found.setdefault((row.run_id, row.attempt), []).append(row.at.timestamp())
+    return found
+
+
+def _true_end(row: sa.RowMapping, stored: Sequence[float], clock: Clock) -> float | None:
+    """The latest true time at which an attempt may have ended; None: it has not ended.
+
+    A worker counts the time since the end back from the moment at which it stores the end, so the clock of that moment
+    applies, even if it stepped in between. ``stored``: the times of the attempt's events.
+    """
+    if row["ended_at"] is None:
+        return None
+    ended: float = row["ended_at"].timestamp()
+    return max(ended - offset for moment in (ended, *stored) for offset in clock.offsets(moment))
+
+
+def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None, ended: float | None) -> list[str]:
     run_id, number = key
     wrong = []
-    ended = max(clock.true_times(row["ended_at"].timestamp())) if row["ended_at"] else None
     if one is not None and ended is not None and one.last > ended + MARGIN:
         wrong.append(f"run {run_id}: attempt {number} lived on after it was {row['state']}")
     if row["exit_code"] is not None and (one is None or one.code != row["exit_code"]):

@@ -63,10 +63,14 @@ class Clock:
 
     def true_times(self, moment: float) -> Iterator[float]:
         """The true times at which a role could have read this time (both in seconds since the epoch)."""
-        yield moment
+        yield from (moment - offset for offset in self.offsets(moment))
+
+    def offsets(self, moment: float) -> Iterator[float]:
+        """The offsets with which a role could have read this time."""
+        yield 0.0
         for begin, end, offset in self._steps:
             if begin - CACHE <= moment - offset <= end + 2 * CACHE:
-                yield moment - offset
+                yield offset
 
     def _set(self, offset: float) -> None:
         other = self._file.with_suffix(".new")
