@@ -85,7 +85,7 @@ def missing_driver(error: ImportError, url: str) -> Finding:
 
 def spool(folder: Path) -> Iterator[Finding]:
     """Check that the spool folder is private and writable, and that its disk has space."""
-    if folder.is_dir() and (fault := private_fault(folder)):
+    if fault := private_fault(folder):
         yield Finding("spool", State.PROBLEM, f"{folder} is not safe", f"A worker does not use it: {fault}.")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     remedy = "Let the worker's user write there, or set JOBFAC_SPOOL to another folder."

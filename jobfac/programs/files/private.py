@@ -56,8 +56,8 @@ def file_in_the_way(path: Path) -> str:
 
 
 def private_fault(path: Path) -> str | None:
-    """Return what makes an existing folder unsafe, as a clause with the remedy; None: it is safe."""
-    return _fault(path.stat()) or _fault_above(path)
+    """Return what makes a folder unsafe, even before it exists, as a clause with the remedy; None: it is safe."""
+    return (_fault(path.stat()) if path.is_dir() else None) or _fault_above(path)
 
 
 def _fault(found: os.stat_result) -> str | None:
@@ -69,12 +69,19 @@ def _fault(found: os.stat_result) -> str | None:
 
 
 def _fault_above(path: Path) -> str | None:
-    """Find a folder above that every user may write to. In it, any user could replace the folder below it."""
-    for above in Path(os.path.realpath(path)).parents:
-        mode = above.stat().st_mode
-        if mode & 0o002 and not mode & stat.S_ISVTX:
-            return f"anybody may change {str(above)!r}, in which it lies; choose another folder"
-    return None
+    """Find a folder above that every user may write to. In it, any user could replace the folder below it.
+
+    Nobody else reaches what lies in a folder that only this user may enter. A volume of Kubernetes needs that, because
+    everybody may write to an ``emptyDir``.
+    """
+    found = None
+    for above in (one for one in Path(os.path.realpath(path)).parents if one.is_dir()):
+        info = above.stat()
+        if info.st_uid == os.geteuid() and not info.st_mode & 0o033:
+            found = None
+        elif info.st_mode & 0o002 and not info.st_mode & stat.S_ISVTX:
+            found = f"anybody may change {str(above)!r}, in which it lies; choose another folder"
+    return found
 
 
 def _user(number: int) -> str:

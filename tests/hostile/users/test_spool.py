@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.programs import Spool, StartError, UnsafeFolder, spool_path, write_private
+from jobfac.programs import Spool, StartError, UnsafeFolder, private_fault, spool_path, write_private
 from jobfac.settings import Settings, state_folder
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
@@ -102,11 +102,18 @@ def test_a_spool_that_others_may_read_or_change_is_refused(tmp_path: Path, bits:
         SpoolFolder(tmp_path / "spool", "token", "w1").ensure()
 
 
-def test_a_spool_in_a_folder_that_anybody_may_change_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
+def test_a_spool_in_a_folder_that_anybody_may_change_is_refused(crossroads: Path) -> None:
+    volume = crossroads / "state/volume"  # as an emptyDir of Kubernetes, with its fsGroup
+    volume.mkdir(parents=True)
+    volume.chmod(0o2777)
+    assert "anybody may change" in str(private_fault(volume / "jobfac/spool"))
     with pytest.raises(UnsafeFolder, match="anybody may change"):
-        SpoolFolder(tmp_path / "open/spool", "token", "w1").ensure()
+        SpoolFolder(volume / "jobfac/spool", "token", "w1").ensure()
+    (crossroads / "state").chmod(0o700)  # nobody else reaches the volume
+    SpoolFolder(volume / "jobfac/spool", "token", "w1").ensure()
+    assert private_fault(volume / "jobfac/spool") is None
+    crossroads.chmod(0o777)  # anybody may put another folder in the place of the private one
+    assert f"anybody may change {str(crossroads)!r}" in str(private_fault(volume / "jobfac/spool"))
 
 
 def test_a_worker_and_the_doctor_report_an_unsafe_spool(sqlite_factory: Factory) -> None:
