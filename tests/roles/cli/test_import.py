@@ -144,15 +144,30 @@ printf "{lines}" "it # is"
     (folder / "b").write_text("@daily root second\n")
     (folder / "a").write_text("@daily root first\n")
     (folder / "a.dpkg-old").write_text("@daily root never\n")
-    printed = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC").stdout
-    assert [line for line in printed.splitlines() if "command" in line] == ["    command: first", "    command: second"]
+    (folder / "cronie.sh").write_text("@daily root third\n")
+    found = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC")
+    commands = [line for line in found.stdout.splitlines() if "command" in line]
+    assert commands == ["    command: first", "    command: second"]
+    assert found.stderr.splitlines()[0] == (
+        f"warning: {folder}/cronie.sh was left out: cronie reads it, Debian's cron does not; name the file to import it"
+    )
     own = tmp_path / "own"
     own.write_text("@daily own\n")
     said = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC").stderr
-    assert said == f"warning: {own} names no user: its jobs run as the worker's, even if that is root; add 'user'\n"
+    assert said == (
+        f"warning: {own} names no user: its jobs run as the worker's, even if that is root, and in its directory, not "
+        "in a home; add 'user' and 'directory'\n"
+    )
     monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOL", str(tmp_path))
     spooled = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC")
-    assert ("user: own" in spooled.stdout, spooled.stderr) == (True, "")
+    assert "user: own" in spooled.stdout
+    assert spooled.stderr.startswith(f"warning: {own}: cron starts the commands of 'own' in its home, which ")
+    spool = tmp_path / "crontabs"
+    assert sqlite_factory.run("import", "crontab", str(tmp_path / "cron.d"), "--no-system").stdout.count("user:") == 3
+    spool.mkdir()
+    assert sqlite_factory.run("import", "crontab", str(spool)).stderr.startswith(f"warning: {spool} holds no table")
+    (spool / "john.doe").write_text("@daily own\n")
+    assert "user: john.doe" in sqlite_factory.run("import", "crontab", str(spool), "--timezone", "UTC").stdout
     assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
     assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
 

@@ -1,6 +1,7 @@
 """Converted crontabs are due when cron would start them."""
 
 import json
+import pwd
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from jobfac.definitions import from_data
 from jobfac.definitions.models import Job
+from jobfac.definitions.parameters.placeholders import SAMPLE, fill
 from jobfac.definitions.schedule import Schedule
-from jobfac.importers.crontab import Table, from_table
+from jobfac.importers.crontab import Table, from_table, home_of
 from jobfac.recurrence import due_times
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
@@ -194,6 +197,57 @@ def test_a_command_relative_to_home_is_a_warning() -> None:
     assert warnings == [
         "my jobs.tab, line 1: cron looks for this command in the user's home; give the job a 'directory'"
     ]
+
+
+def test_a_command_starts_in_the_home_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobfac.importers.crontab.home_of", {"batch": str(tmp_path)}.get)
+    jobs, warnings = read("0 1 * * * batch find . -delete\n0 2 * * * gone x\nHOME=/srv\n0 3 * * * gone y", system=True)
+    assert [job.get("directory") for job in jobs.values()] == [str(tmp_path), None, "/srv"]
+    assert warnings == [
+        "table: cron starts the commands of 'gone' in its home, which this machine does not have; give the jobs a "
+        "'directory', or they start in the worker's"
+    ]
+
+
+def test_the_home_of_a_user_is_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home_of("root") == pwd.getpwnam("root").pw_dir
+    assert home_of("no such user") is None
+    monkeypatch.setattr("os.path.isdir", lambda path: False)
+    assert home_of("root") is None
+
+
+def test_what_looks_like_a_placeholder_stays_as_it_is() -> None:
+    jobs, _ = read("A=${run.id}\nHOME=/srv/${run.id}\n0 1 * * * echo ${due.date} ${HOME}")
+    (job,) = from_data({"jobs": jobs}).jobs.values()
+    assert isinstance(job, Job)
+    given = [job.command[0], job.directory or "", str(job.environment["A"])]
+    assert [fill(text, SAMPLE) for text in given] == ["echo ${due.date} ${HOME}", "/srv/${run.id}", "${run.id}"]
+
+
+def test_two_backslashes_do_not_escape_a_percent_sign() -> None:
+    assert read(r"0 1 * * * cat \\%one")[0]["table"]["command"] == "{ cat \\\\\n} <<'END'\none\nEND\n"
+    assert read(r"0 1 * * * cat \\\%one")[0]["table"]["command"] == r"cat \\%one"
+
+
+def test_a_line_that_is_not_to_be_logged_is_a_line() -> None:
+    (job,) = read("-0 1 * * * root sync", system=True)[0].values()
+    assert (job["user"], job["command"], job["schedules"][0]["cron"]) == ("root", "sync", "0 1 * * *")
+
+
+@pytest.mark.parametrize(
+    ("table", "warning"),
+    [
+        ("CRON_TZ=Mars\n0 1 * * * root x", "table, line 2: CRON_TZ names the unknown time zone 'Mars'"),
+        ("@monthly 45 cron.monthly run-parts x", "table, line 1: its user is the number 45, as in an anacrontab"),
+        ("0 1 * * * root echo caf\udce9", "table, line 1: it has bytes that are not UTF-8"),
+        ("LOGNAME=x", "table, line 1: cron sets LOGNAME to the user's name"),
+    ],
+)
+def test_a_wrong_line_costs_no_other_line(table: str, warning: str) -> None:
+    jobs, [said] = read(f"{table}\nCRON_TZ=UTC\n0 2 * * * root good", system=True)
+    assert said.startswith(warning)
+    assert [job["command"] for job in jobs.values()] == ["good"]
+    from_data({"jobs": jobs})
 
 
 def test_a_system_line_without_a_user_is_a_warning() -> None:
