@@ -18,10 +18,11 @@ IGNORED = frozenset(
 )  # fmt: skip
 """Procedures that add nothing to the definition of a job."""
 
+NO_ALERTS = "jobfac has no alerts; let what finds the condition start the job"
 REMEDIES = {
-    "sp_add_alert": "jobfac has no alerts; let what finds the condition start the job",
-    "sp_update_alert": "jobfac has no alerts; let what finds the condition start the job",
-    "sp_add_notification": "jobfac has no alerts; let what finds the condition start the job",
+    "sp_add_alert": NO_ALERTS,
+    "sp_update_alert": NO_ALERTS,
+    "sp_add_notification": NO_ALERTS,
     "sp_start_job": "an import starts nothing; use jobfac start",
     "sp_stop_job": "an import stops nothing; use jobfac stop",
 }
@@ -77,9 +78,13 @@ class ScriptReader:
         if doubt is not None:
             self._warn(Place(source), doubt)
         script = Script(text)
+        adds = False
         for call in script.calls():
             self._place = Place(source, call.line)
             self._handle(call, script)
+            adds |= call.procedure in self._procedures
+        for doubt, line in script.doubts.items() if adds else ():
+            self._warn(Place(source, line), doubt)
         if script.broken is not None:
             message = f"{script.broken}; the script was read up to here: complete it and import it again"
             self._warn(Place(source, script.broken.line), message)
@@ -133,7 +138,7 @@ class ScriptReader:
             return
         last = job.steps[-1].step_id if job.steps else 0
         step = Step(self._place, last + 1)
-        self._set(step, call, parameters.STEP, job.name)
+        self._set_step(step, call, job)
         at = len(job.steps) if step.step_id > last else _place_of(job, step.step_id)
         if job.steps[at : at + 1] and job.steps[at].step_id == step.step_id:
             for other in job.steps[at:]:  # the server makes room, too
@@ -148,7 +153,14 @@ class ScriptReader:
         if at == len(job.steps) or job.steps[at].step_id != wanted:
             self._warn(self._place, "sp_update_jobstep names a step that the scripts do not add; add it first", job)
         else:
-            self._set(job.steps[at], call, parameters.STEP, job.name)
+            self._set_step(job.steps[at], call, job)
+
+    def _set_step(self, step: Step, call: Call, job: Job) -> None:
+        self._set(step, call, parameters.STEP, job.name)
+        if call.arguments.get("proxy_id") is not None:
+            remedy = "set user, or choose workers by pool or labels"
+            message = f"it runs as the proxy with the id {_shown(call.arguments['proxy_id'])}; {remedy}"
+            self.agent.remarks.append(Remark(self._place, message, job.name, step.shown))
 
     def _add_server(self, call: Call, script: Script) -> None:
         if (job := self._job(call)) is not None and (server := self._text(call, "server_name")):
@@ -180,7 +192,9 @@ class ScriptReader:
     def _attach_schedule(self, call: Call, script: Script) -> None:
         job = self._job(call)
         if job is not None and (place := self._schedule_place(call, job)) is not None:
-            job.schedules.append(self._schedules.listed[place])
+            schedule = self._schedules.listed[place]
+            if not any(one is schedule for one in job.schedules):
+                job.schedules.append(schedule)
 
     def _schedule_place(self, call: Call, job: Job | None = None) -> int | None:
         given = call.arguments.get("schedule_id")

@@ -32,6 +32,15 @@ TABLES = [
     " pager_address NVARCHAR(100))",
     "CREATE TABLE dbo.syscategories (category_id INT, name NVARCHAR(128))",
     "CREATE TABLE dbo.sysproxies (proxy_id INT, name NVARCHAR(128))",
+    "CREATE TABLE dbo.sysjobservers (job_id UNIQUEIDENTIFIER, server_id INT)",
+    "CREATE TABLE dbo.systargetservers (server_id INT, server_name NVARCHAR(128))",
+    "CREATE TABLE dbo.sysalerts (id INT, name NVARCHAR(128), enabled TINYINT, job_id UNIQUEIDENTIFIER)",
+    "INSERT INTO dbo.sysjobservers VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 0)",
+    "INSERT INTO dbo.sysjobservers VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 2)",
+    "INSERT INTO dbo.systargetservers VALUES (2, N'EAST')",
+    "INSERT INTO dbo.sysalerts VALUES (1, N'Log full', 1, '6f9619ff-8b86-d011-b42d-00c04fc964ff')",
+    "INSERT INTO dbo.sysalerts VALUES (2, N'Off', 0, '6f9619ff-8b86-d011-b42d-00c04fc964ff')",
+    "INSERT INTO dbo.sysalerts VALUES (3, N'Mail', 1, '00000000-0000-0000-0000-000000000000')",
     "INSERT INTO dbo.sysoperators VALUES (1, N'DBA team', 1, N'dba@example.org', NULL)",
     "INSERT INTO dbo.syscategories VALUES (101, N'Data Loads')",
     "INSERT INTO dbo.sysproxies VALUES (5, N'ETL')",
@@ -72,8 +81,11 @@ def test_msdb_is_read_and_compared(sqlite_factory: Factory, msdb: sa.URL) -> Non
     owner = "warning: msdb: job 'Nightly': Agent runs its T-SQL as its owner "
     assert len([one for one in remarks if one.startswith(owner)]) == 1
     assert [one for one in remarks if not one.startswith(owner)] == [
+        "warning: msdb: job 'Nightly': the alert 'Log full' starts it, but jobfac has no alerts; let what finds "
+        "the condition start the job",
         "warning: msdb: job 'Nightly', step 2 'Copy': it runs as the proxy 'ETL'; set user, or choose workers by pool "
         "or labels",
+        "warning: msdb: job 'Nightly': it is meant for the server 'EAST'; choose workers by pool or labels",
         "warning: T-SQL steps connect with the URL in env:DW_URL; set it where workers run, or use --connection",
     ]
     (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")

@@ -120,6 +120,52 @@ def test_a_disabled_operator_is_not_told(enabled: int) -> None:
     assert any(disabled in str(remark) for remark in converter.remarks) != bool(enabled)
 
 
+STEP = "EXEC sp_add_job @job_name = N'a'; EXEC sp_add_jobstep @job_name = N'a', @step_name = N's', "
+
+
+@pytest.mark.parametrize(
+    ("script", "remark"),
+    [
+        ("SET @n = 2 * 3", "the value of @retry_attempts (an expression) cannot be read"),
+        ("SET @n = 5 - 3", "the value of @retry_attempts (an expression) cannot be read"),
+        ("SET @n = 1 SET @n *= 2", "the value of @retry_attempts (an expression) cannot be read"),
+        ("SELECT TOP (1) @n = n FROM t", "the value of @retry_attempts (n) cannot be read"),
+        ("FETCH NEXT FROM c INTO @m, @n", "the value of @retry_attempts (@n) cannot be read"),
+        ("EXEC other @n OUTPUT", "the value of @retry_attempts (@n) cannot be read"),
+    ],
+)
+def test_a_value_that_only_the_server_knows_is_a_remark(script: str, remark: str) -> None:
+    found = convert(f"DECLARE @n int = 1\n{script}\n{STEP} @command = N'x', @retry_attempts = @n".encode())
+    assert any(remark in one for one in found)
+
+
+def test_a_proxy_given_by_its_id_is_a_remark() -> None:
+    [said] = convert(f"{STEP} @subsystem = N'CmdExec', @command = N'x', @proxy_id = 3".encode())
+    assert "step 1 's': it runs as the proxy with the id 3; set user" in said
+
+
+@pytest.mark.parametrize(
+    ("flow", "remarks"),
+    [
+        ("IF @@SERVERNAME = 'x' SET @n = 1\nELSE SET @n = 2", ["x.sql:2: both branches of IF and ELSE were read"]),
+        ("WHILE @n < 5 BEGIN SET @n += 1 END", ["x.sql:1: what WHILE repeats was read once"]),
+        ("SELECT CASE WHEN 1 = 1 THEN 2 ELSE 3 END", []),
+    ],
+)
+def test_flow_that_is_not_followed_is_a_remark(flow: str, remarks: list[str]) -> None:
+    found = convert(f"{flow}\n{STEP} @command = N'x'".encode())
+    assert [one.partition(",")[0].partition(";")[0] for one in found] == remarks
+    assert not [one for one in convert(flow.encode()) if "read" in one]  # it adds nothing
+
+
+def test_a_schedule_that_is_attached_twice_counts_once() -> None:
+    attach = "EXEC sp_attach_schedule @job_name = N'a', @schedule_name = N'd';"
+    daily = "EXEC sp_add_schedule @schedule_name = N'd', @freq_type = 4, @freq_interval = 1;"
+    script = f"{STEP} @command = N'x';{daily}{attach}{attach}"
+    (defined,) = Converter(read_scripts(iter([("x.sql", script.encode())])), OPTIONS).convert()
+    assert len(defined.schedules) == 1
+
+
 def test_the_reference_knows_the_calendar() -> None:
     assert relative_day(date(2026, 2, 1), 10, 16) == date(2026, 2, 28)
     assert relative_day(date(2026, 2, 1), 1, 1) == date(2026, 2, 1)
