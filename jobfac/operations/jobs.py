@@ -23,8 +23,8 @@ Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 class Kept(NamedTuple):
     """Operating state that stays although the definitions do not ask for it.
 
-    ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule). ``dropped``: those
-    that are paused and that the definitions no longer have.
+    ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule). ``dropped``:
+    those that are paused and that the definitions no longer have.
     """
 
     disabled: tuple[str, ...]
