@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from jobfac.cli.commands.importing import zones
+from jobfac.cli.common import Failure
 from tests.support.engines import DRIVERS
 from tests.support.factory import Factory
 from tests.tds_server import harness
@@ -182,6 +184,19 @@ printf "{lines}" "it # is"
     assert "user: john.doe" in sqlite_factory.run("import", "crontab", str(spool), "--timezone", "UTC").stdout
     assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
     assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
+
+
+def test_a_machine_whose_zone_has_no_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local, name = tmp_path / "localtime", tmp_path / "timezone"
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr(zones, "LOCAL", str(local))
+    monkeypatch.setattr(zones, "NAME", name)
+    assert zones.zone_of(None) == "UTC"  # as the C library has it
+    local.write_bytes(b"TZif2")
+    with pytest.raises(Failure, match="does not say the name of this machine's time zone; give it with --timezone"):
+        zones.zone_of(None)
+    name.write_text("Europe/Berlin\n")
+    assert zones.zone_of(None) == "Europe/Berlin"
 
 
 def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:

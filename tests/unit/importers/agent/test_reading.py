@@ -158,6 +158,21 @@ def test_flow_that_is_not_followed_is_a_remark(flow: str, remarks: list[str]) ->
     assert not [one for one in convert(flow.encode()) if "read" in one]  # it adds nothing
 
 
+def test_steps_that_wait_in_a_circle_may_do_so_for_long() -> None:
+    script = """EXEC sp_add_job @job_name = N'a'
+        EXEC sp_add_jobstep @job_name = N'a', @step_name = N'first', @command = N'1', @on_success_action = 3
+        EXEC sp_add_jobstep @job_name = N'a', @step_name = N'look', @command = N'2', @on_success_action = 4,
+          @on_success_step_id = 4, @on_fail_action = 3
+        EXEC sp_add_jobstep @job_name = N'a', @step_name = N'wait', @command = N'3', @on_success_action = 4,
+          @on_success_step_id = 2
+        EXEC sp_add_jobstep @job_name = N'a', @step_name = N'load', @command = N'4'"""
+    (defined,) = Converter(read_scripts(iter([("x.sql", script.encode())])), OPTIONS).convert()
+    assert defined.bodies["a"]["maximum_visits"] == 10_000
+    assert any("Agent repeats its steps look, wait without a limit" in one for one in convert(script.encode()))
+    straight = script.replace("@on_success_step_id = 2", "@on_success_step_id = 4")
+    assert not any("repeats its" in one for one in convert(straight.encode()))
+
+
 def test_a_schedule_that_is_attached_twice_counts_once() -> None:
     attach = "EXEC sp_attach_schedule @job_name = N'a', @schedule_name = N'd';"
     daily = "EXEC sp_add_schedule @schedule_name = N'd', @freq_type = 4, @freq_interval = 1;"
