@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from crontab import CronItem, CronTab
 
+from jobfac.definitions import DefinitionError, from_data
 from jobfac.definitions.parameters.placeholders import literal
 from jobfac.definitions.patterns.moments import read_zone
 from jobfac.definitions.schedule import read_cron
@@ -32,6 +33,7 @@ VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
 PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
 """A percent sign that no backslash escapes."""
 
+ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
 MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
@@ -114,6 +116,7 @@ def from_table(
                 notes = _assign(variables, match[2], _unquoted(match[3]))
             else:
                 job, notes = _job(variables, entry, system, user)
+                _check(job)
                 jobs.append(job)
         except ValueError as error:
             notes = [f"{error}; the line was left out"]
@@ -127,6 +130,13 @@ def from_table(
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(name).name).strip("-.")[:120] or "crontab"
     ids = [stem] if len(jobs) == 1 else [f"{stem}-{number}" for number in range(1, len(jobs) + 1)]
     return dict(zip(ids, jobs, strict=True)), warnings
+
+
+def _check(job: dict[str, Any]) -> None:
+    try:
+        from_data({"jobs": {"job": job}})
+    except DefinitionError as error:
+        raise ValueError(f"it makes no job, because {error.problems[0].message}") from error
 
 
 def _check_text(line: str) -> None:
@@ -147,10 +157,11 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
             raise ValueError(f"RANDOM_DELAY={value} is not a number of minutes")
         variables.jitter = f"{value}m"
     elif name == "MAILTO":
-        recipients = [recipient.strip() for recipient in value.split(",") if recipient.strip()]
-        variables.recipients = [recipient for recipient in recipients if "@" in recipient]
-        for mailbox in set(recipients) - set(variables.recipients):
-            notes.append(f"MAILTO={mailbox} is a mailbox on that machine; name an address under 'notify'")
+        recipients = dict.fromkeys(re.split(r"[,\s]+", value.strip())) if value.strip() else {}
+        variables.recipients = [recipient for recipient in recipients if ADDRESS.fullmatch(recipient)]
+        for other in [recipient for recipient in recipients if recipient not in variables.recipients]:
+            what = "no address" if "@" in other else "a mailbox on that machine"
+            notes.append(f"MAILTO={other} is {what}; name an address under 'notify'")
         if variables.recipients:
             notes.append("cron mails all output to MAILTO; the jobs below send mail when they fail")
     elif name in MAIL_HEADERS:

@@ -148,7 +148,7 @@ RANDOM_DELAY=20
 
 
 def test_mail_goes_to_addresses_on_failure() -> None:
-    jobs, warnings = read('MAILTO=ops@example.org, root\n@daily job\nMAILTO=""\n@hourly other')
+    jobs, warnings = read('MAILTO=ops@example.org, root ops@example.org\n@daily job\nMAILTO=""\n@hourly other')
     assert jobs["table-1"]["notify"][0]["to"] == {"email": ["ops@example.org"]}
     assert "notify" not in jobs["table-2"]
     assert warnings == [
@@ -240,6 +240,8 @@ def test_a_line_that_is_not_to_be_logged_is_a_line() -> None:
         ("CRON_TZ=Mars\n0 1 * * * root x", "table, line 2: CRON_TZ names the unknown time zone 'Mars'"),
         ("@monthly 45 cron.monthly run-parts x", "table, line 1: its user is the number 45, as in an anacrontab"),
         ("0 1 * * * root echo caf\udce9", "table, line 1: it has bytes that are not UTF-8"),
+        ("SHELL=\n0 1 * * * root x\nSHELL=/bin/sh", "table, line 2: it makes no job, because "),
+        ("MAILTO=a@b@c", "table, line 1: MAILTO=a@b@c is no address; name an address under 'notify'"),
         ("LOGNAME=x", "table, line 1: cron sets LOGNAME to the user's name"),
     ],
 )
