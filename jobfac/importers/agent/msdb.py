@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.importers.agent.model import Agent, Job, Operator, Place, Remark, Schedule, Step
-from jobfac.importers.agent.script import NO_ALERTS
+from jobfac.importers.agent.script import NO_ALERTS, lines
 
 SOURCE = Place("msdb")
 
@@ -90,8 +90,8 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that are not null. The others keep the model's defaults."""
-    return {name: value for name, value in row.items() if value is not None}
+    """Return the columns that are not null, with line feeds as line ends. The others keep the model's defaults."""
+    return {name: lines(value) if isinstance(value, str) else value for name, value in row.items() if value is not None}
 
 
 def _moment(day: int, clock: int) -> str | None:

@@ -36,17 +36,18 @@ def decode(data: bytes) -> tuple[str, str | None]:
     """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
-            return _lines(data.decode(encoding, errors="replace")), None
+            return lines(data.decode(encoding, errors="replace")), None
     if b"\0" in data[:2]:
-        return _lines(data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")), None
+        return lines(data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")), None
     try:
-        return _lines(data.decode("utf-8")), None
+        return lines(data.decode("utf-8")), None
     except UnicodeDecodeError:
         doubt = "it is neither UTF-8 nor UTF-16, so it was read as Windows-1252; check names with special letters"
-        return _lines(data.decode("cp1252", errors="replace")), doubt
+        return lines(data.decode("cp1252", errors="replace")), doubt
 
 
-def _lines(text: str) -> str:
+def lines(text: str) -> str:
+    """Return the text with line feeds as line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -49,7 +49,7 @@ TABLES = [
     "INSERT INTO dbo.sysjobs VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', N'Nightly', 1, N'Loads.', 1, 101, 0x7361,"
     " 0, 2, 0, 0, 1, 0, 0, 0)",
     "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 1, N'Load', N'TSQL',"
-    " N'EXEC dbo.load', 0, 0, 3, 0, 2, 0, NULL, N'dw', NULL, 1, 5, 0, NULL, NULL)",
+    " N'EXEC dbo.load;\r\nSELECT 1', 0, 0, 3, 0, 2, 0, NULL, N'dw', NULL, 1, 5, 0, NULL, NULL)",
     "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 2, N'Copy', N'CmdExec', N'cp a b', 0,"
     " 0, 1, 0, 2, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 5)",
     "INSERT INTO dbo.sysschedules VALUES (7, N'Every night', 1, 4, 1, 1, 0, 0, 0, 20260101, 99991231, 13000, 235959)",
@@ -90,6 +90,7 @@ def test_msdb_is_read_and_compared(sqlite_factory: Factory, msdb: sa.URL) -> Non
         "warning: msdb: job 'Nightly': it is meant for the server 'EAST'; choose workers by pool or labels",
         "warning: T-SQL steps connect with the URL in env:DW_URL; set it where workers run, or use --connection",
     ]
+    assert "      text: |-\n        EXEC dbo.load;\n        SELECT 1\n" in printed.stdout
     (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")
     assert sqlite_factory.run("apply", "jobs.yaml").stdout.endswith("3 added, 0 changed, 0 removed, 0 unchanged\n")
     nightly = sqlite_factory.json("jobs", "show", "Nightly")
