@@ -86,8 +86,8 @@ class Converter:
         if again := sequences.repeated(written):
             most = body["maximum_visits"] = sequences.MOST_VISITS
             shown = ", ".join(again[:5]) + ", ..." * (len(again) > 5)
-            limit = f"here each runs {most:,} times at most; check maximum_visits"
-            self._remark(job, f"Agent repeats its steps {shown} without a limit, and {limit}")
+            limit = f"here a run ends as failed after {most:,} steps"
+            self._remark(job, f"Agent repeats its steps {shown} without a limit, and {limit}; check maximum_visits")
         return {job_id: body, **bodies}
 
     def _program(self, job: Job, step: Step) -> dict[str, Any]:
