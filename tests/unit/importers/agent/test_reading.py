@@ -1,16 +1,18 @@
 """Whatever a script holds, reading it ends in jobs and sentences; and the parts of the reading, one by one."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobfac.definitions import loads
-from jobfac.importers.agent import Converter, Options, read_scripts, write
+from jobfac.definitions import from_data, loads
+from jobfac.importers.agent import Converter, Options, read_scripts, schedules, write
 from jobfac.importers.agent.calls import Script
 from jobfac.importers.agent.commands import expand, split
 from jobfac.importers.agent.lexer import Broken, tokens
+from jobfac.importers.agent.model import Place, Schedule
+from jobfac.recurrence import due_times
 from tests.unit.examples import examples
 from tests.unit.importers.agent.cases import CASES
 from tests.unit.importers.agent.reference import relative_day
@@ -179,6 +181,15 @@ def test_a_schedule_that_is_attached_twice_counts_once() -> None:
     script = f"{STEP} @command = N'x';{daily}{attach}{attach}"
     (defined,) = Converter(read_scripts(iter([("x.sql", script.encode())])), OPTIONS).convert()
     assert len(defined.schedules) == 1
+
+
+def test_a_window_across_midnight_begins_with_its_first_half() -> None:
+    night = Schedule(Place("x"), "night", freq_type=4, freq_interval=1, freq_subday_type=8, freq_subday_interval=1)
+    night.active_start_date = night.active_end_date = 20270102
+    night.active_start_time, night.active_end_time = 223000, 60000
+    body = from_data({"jobs": {"j": {"command": "x", "schedules": [schedules.convert(night, "UTC", print)]}}}).jobs["j"]
+    due = due_times(body.schedules[0], datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 1, 4, tzinfo=UTC))
+    assert [one.isoformat() for one in due] == ["2027-01-02T22:30:00+00:00", "2027-01-02T23:30:00+00:00"]
 
 
 def test_the_reference_knows_the_calendar() -> None:
