@@ -3,7 +3,7 @@
 import json
 import pwd
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jobfac.definitions.parameters.placeholders import SAMPLE, fill
 from jobfac.definitions.schedule import Schedule
 from jobfac.importers.crontab import Table, from_table, home_of
 from jobfac.recurrence import due_times
+from jobfac.recurrence.cron import parse
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
 
@@ -260,3 +261,10 @@ def test_a_system_line_without_a_user_is_a_warning() -> None:
 
 def test_an_empty_table_has_no_jobs() -> None:
     assert read("\n# nothing\n") == ({}, [])
+
+
+@pytest.mark.parametrize(("short", "long"), [("8", "8-8/5"), ("8", "08-8/5"), ("1-3/2", "01-3/2")])
+def test_a_range_of_one_value_with_a_step_is_this_value(short: str, long: str) -> None:
+    assert parse(f"0 {long} * * *").seconds == parse(f"0 {short} * * *").seconds
+    days = [date(2027, month, 1) for month in range(1, 13)]
+    assert [parse("0 0 * jun-6/3 *").matches(day) for day in days] == [day.month == 6 for day in days]

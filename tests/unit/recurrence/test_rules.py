@@ -11,7 +11,6 @@ import pytest
 from jobfac.definitions.patterns.moments import Blackout
 from jobfac.definitions.schedule import Schedule
 from jobfac.recurrence import FOREVER, blackout, blackout_end, due_times, explain, jitter, missed, next_due, preview
-from jobfac.recurrence.cron import parse
 from jobfac.recurrence.workdays import _public
 from jobfac.recurrence.zones import first_instant
 
@@ -344,10 +343,3 @@ def test_jitter_is_the_same_everywhere_and_spread_out() -> None:
     assert 13 < sum(found) / 1000 < 17
     assert jitter(1, LAST, 30) != jitter(1, NOW, 30)
     assert jitter(1, LAST, 0) == 0
-
-
-@pytest.mark.parametrize(("short", "long"), [("8", "8-8/5"), ("8", "08-8/5"), ("1-3/2", "01-3/2")])
-def test_a_range_of_one_value_with_a_step_is_this_value(short: str, long: str) -> None:
-    assert parse(f"0 {long} * * *").seconds == parse(f"0 {short} * * *").seconds
-    days = [date(2027, month, 1) for month in range(1, 13)]
-    assert [parse("0 0 * jun-6/3 *").matches(day) for day in days] == [day.month == 6 for day in days]
