@@ -7,7 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "worker": ("jobfac worker --slots 8", "jobfac worker --pool etl --label zone=a --metrics 127.0.0.1:9420"),
     "scheduler": ("jobfac scheduler", "jobfac scheduler --metrics 127.0.0.1:9421"),
     "api": ("jobfac api", "jobfac api --host 0.0.0.0 --behind-proxy"),
-    "apply": ("jobfac apply jobs.yaml", "jobfac apply --dry-run jobs/", "jobfac apply --prune jobs.yaml"),
+    "apply": ("jobfac apply jobs.yaml", "jobfac apply --dry-run jobs/*.yaml", "jobfac apply --prune jobs.yaml"),
     "export": ("jobfac export > jobs.yaml", "jobfac export nightly report", "jobfac export crontab | crontab -"),
     "start": (
         "jobfac start report --wait",

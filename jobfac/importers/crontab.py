@@ -8,11 +8,14 @@ of a system table. The syntax is cron's. Rules that python-crontab lacks or hand
 - A variable applies to the lines below it. Its name and value may be in quotes, its value may be empty, and space is
   allowed around ``=``.
 - ``CRON_TZ`` and ``RANDOM_DELAY``.
+- A command starts in the home of its user, or in ``HOME``.
 - The time fields are kept as written, because a range over all values is not ``*`` to cron.
 - Line numbers, for warnings.
 """
 
+import importlib
 import logging
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -20,11 +23,17 @@ from typing import Any, NamedTuple
 
 from crontab import CronItem, CronTab
 
+from jobfac.definitions import DefinitionError, from_data
+from jobfac.definitions.parameters.placeholders import literal
+from jobfac.definitions.patterns.moments import read_zone
 from jobfac.definitions.schedule import read_cron
 from jobfac.errors import JobfacError
 
 VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
-PERCENT = re.compile(r"(?<!\\)%")
+PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
+"""A percent sign that no backslash escapes."""
+
+ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
 MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
@@ -102,17 +111,39 @@ def from_table(
     warnings: list[str] = []
     for entry in table.entries:
         try:
+            _check_text(entry.line)
             if match := VARIABLE.fullmatch(entry.line):
                 notes = _assign(variables, match[2], _unquoted(match[3]))
             else:
                 job, notes = _job(variables, entry, system, user)
+                _check(job)
                 jobs.append(job)
         except ValueError as error:
             notes = [f"{error}; the line was left out"]
         warnings += [f"{name}, line {entry.number}: {note}" for note in notes]
+    homeless = sorted({job["user"] for job in jobs if "user" in job and "directory" not in job})
+    warnings += [
+        f"{name}: cron starts the commands of '{one}' in its home, which this machine does not have; give the jobs a "
+        "'directory', or they start in the worker's"
+        for one in homeless
+    ]
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(name).name).strip("-.")[:120] or "crontab"
     ids = [stem] if len(jobs) == 1 else [f"{stem}-{number}" for number in range(1, len(jobs) + 1)]
     return dict(zip(ids, jobs, strict=True)), warnings
+
+
+def _check(job: dict[str, Any]) -> None:
+    try:
+        from_data({"jobs": {"job": job}})
+    except DefinitionError as error:
+        raise ValueError(f"it makes no job, because {error.problems[0].message}") from error
+
+
+def _check_text(line: str) -> None:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it has bytes that are not UTF-8, so write them as UTF-8 or put them into a script") from None
 
 
 def _assign(variables: _Variables, name: str, value: str) -> list[str]:
@@ -126,14 +157,17 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
             raise ValueError(f"RANDOM_DELAY={value} is not a number of minutes")
         variables.jitter = f"{value}m"
     elif name == "MAILTO":
-        recipients = [recipient.strip() for recipient in value.split(",") if recipient.strip()]
-        variables.recipients = [recipient for recipient in recipients if "@" in recipient]
-        for mailbox in set(recipients) - set(variables.recipients):
-            notes.append(f"MAILTO={mailbox} is a mailbox on that machine; name an address under 'notify'")
+        recipients = dict.fromkeys(re.split(r"[,\s]+", value.strip())) if value.strip() else {}
+        variables.recipients = [recipient for recipient in recipients if ADDRESS.fullmatch(recipient)]
+        for other in [recipient for recipient in recipients if recipient not in variables.recipients]:
+            what = "no address" if "@" in other else "a mailbox on that machine"
+            notes.append(f"MAILTO={other} is {what}; name an address under 'notify'")
         if variables.recipients:
             notes.append("cron mails all output to MAILTO; the jobs below send mail when they fail")
     elif name in MAIL_HEADERS:
         notes.append(f"{name} has no counterpart; how mail is sent is a setting")
+    elif name == "LOGNAME":
+        notes.append("cron sets LOGNAME to the user's name, whatever a table says; the line was left out")
     else:
         variables.environment[name] = value
     return notes
@@ -142,23 +176,26 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
 def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -> tuple[dict[str, Any], list[str]]:
     expression, user, command = _fields(entry, system)
     user = user or owner
-    command, *lines = [part.replace(r"\%", "%") for part in PERCENT.split(command)]
+    timezone = _zone(variables.timezone)
+    command, *lines = [part.replace(r"\%", "%") for part in PERCENT.sub("\\1\n", command).split("\n")]
+    directory = variables.environment.get("HOME") or (home_of(user) if user else None)
     notes = []
-    if not command.startswith("/") and re.match(r"[\w.-]+/", command) and "HOME" not in variables.environment:
+    if directory is None and not command.startswith("/") and re.match(r"[\w.-]+/", command):
         notes.append("cron looks for this command in the user's home; give the job a 'directory'")
     if lines:
         command = _with_input(command, lines)
         notes.append("the text after % became a here-document of the command")
+    command = literal(command)
     job: dict[str, Any] = {"command": command, "shell": True}
     if variables.shell != "/bin/sh":
         job = {"command": [variables.shell, "-c", command]}
     if user:
         job["user"] = user
-    if "HOME" in variables.environment:
-        job["directory"] = variables.environment["HOME"]
+    if directory:
+        job["directory"] = literal(directory)
     if variables.environment:
-        job["environment"] = dict(variables.environment)
-    job["schedules"] = [{"cron": expression, "timezone": variables.timezone}]
+        job["environment"] = {name: literal(value) for name, value in variables.environment.items()}
+    job["schedules"] = [{"cron": expression, "timezone": timezone}]
     if variables.jitter:
         job["schedules"][0]["jitter"] = variables.jitter
     if variables.recipients:
@@ -168,7 +205,7 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
 
 def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
     """Return the cron expression, the user, and the rest of the line as cron passes it to the shell."""
-    line, item = entry.line, entry.item
+    line, item = entry.line.removeprefix("-"), entry.item  # cronie and SUSE: do not log its start
     if line.lower().startswith("@reboot"):
         raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
     before_command = (1 if line.startswith("@") else 5) + system
@@ -180,7 +217,25 @@ def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
     except ValueError as error:
         raise ValueError(f"the schedule {error}") from error
     user = None if not system else item.user or parts[-2]
+    if user is not None and user.isdecimal():
+        raise ValueError(f"its user is the number {user}, as in an anacrontab, whose lines are no cron lines")
     return expression, user, parts[-1]
+
+
+def _zone(name: str) -> str:
+    try:
+        return read_zone(name)
+    except ValueError as error:
+        raise ValueError(f"CRON_TZ {error}") from error
+
+
+def home_of(user: str) -> str | None:
+    """Return the home of a user of this machine; None: there is no such user, or no such folder."""
+    try:
+        home: str = importlib.import_module("pwd").getpwnam(user).pw_dir  # not on Windows
+    except (ImportError, KeyError):
+        return None
+    return home if os.path.isdir(home) else None  # noqa: PTH112 (one that cannot be looked at is none)
 
 
 def _with_input(command: str, lines: list[str]) -> str:

@@ -1,16 +1,28 @@
 """Write jobs with simple schedules as a crontab, with python-crontab."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 from crontab import CronTab
 
 from jobfac.definitions import AnyJob, Job, Schedule
+from jobfac.definitions.parameters.placeholders import Context, fill, has_placeholder
 from jobfac.definitions.schedule import Times
 
-PLAIN = ("calendar", "blackout", "starts", "ends", "jitter", "payload", "arguments")
+PLAIN = ("calendar", "blackout", "starts", "ends", "jitter", "payload", "arguments", "parameters")
 """Keys of a schedule that cron cannot express."""
+
+LOST = (
+    "already_running", "concurrency", "timeout", "silent_timeout", "retry", "limits", "output", "pool", "labels",
+    "notify",
+)  # fmt: skip
+"""Keys of a job without which it is written, with a remark."""
+
+_BROKEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\%")
+"""A percent sign after an odd number of backslashes. cron has no way to write that."""
 
 ALWAYS = "*"
 
@@ -20,7 +32,7 @@ class NotSimple(ValueError):
 
 
 class Written(NamedTuple):
-    """A crontab, and a sentence for each schedule that is not in it."""
+    """A crontab, and a sentence for each schedule that is not in it and for each job that has lost a part."""
 
     text: str
     left_out: list[str]
@@ -42,13 +54,22 @@ def to_crontab(jobs: Mapping[str, AnyJob], user: str | None = None) -> Written:
             except NotSimple as error:
                 left_out.append(f"schedule '{label}' of job '{name}' is left out: {error}")
                 continue
+            if lost := _lost(job, schedule):
+                left_out.append(f"job '{name}' is written without {', '.join(lost)}: cron has nothing like that")
             table = zones.setdefault(schedule.timezone, CronTab(tab=""))
             for expression in lines:
                 item = table.new(command=command, comment=name)
                 item.setall(expression)
                 item.enable(job.enabled and schedule.enabled)
     parts = [f"CRON_TZ={zone}\n{table.render().lstrip()}" for zone, table in sorted(zones.items())]
-    return Written("\n".join(parts), left_out)
+    return Written("\n".join(parts), list(dict.fromkeys(left_out)))
+
+
+def _lost(job: AnyJob, schedule: Schedule) -> list[str]:
+    """Return the keys that have no counterpart, and without which the command still does its work."""
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in type(job).model_fields.items()}
+    lost = [key for key in LOST if getattr(job, key) != defaults[key]]
+    return lost + ["missed"] * (schedule.missed.policy != "skip")
 
 
 def _command(job: AnyJob, user: str | None) -> str:
@@ -60,22 +81,44 @@ def _command(job: AnyJob, user: str | None) -> str:
         raise NotSimple(f"it runs as {who}, and a user's crontab has one user")
     if secret := next((name for name, value in job.environment.items() if not isinstance(value, str)), None):
         raise NotSimple(f"its variable {secret} is a secret")
-    words = shlex.join(job.arguments)
-    command = f"{job.command[0]} {words}".strip() if job.shell else shlex.join([*job.command, *job.arguments])
-    pairs = [f"{name}={value}" for name, value in job.environment.items() if isinstance(value, str)]
-    if pairs:
-        command = f"env {shlex.join(pairs)} {command if not job.shell else f'sh -c {shlex.quote(command)}'}"
+    if job.each_worker:
+        raise NotSimple("it runs on each worker, and a crontab belongs to one machine")
+    environment = {name: value for name, value in job.environment.items() if isinstance(value, str)}
+    texts = [*job.command, *job.arguments, *environment.values(), job.directory or ""]
+    if job.parameters or any(map(has_placeholder, texts)):
+        raise NotSimple("it has parameters or placeholders, which cron does not fill in")
+    words = [_plain(text) for text in (*job.command, *job.arguments)]
+    command = _in_shell(words, bool(environment)) if job.shell else shlex.join(words)
+    if environment:
+        command = f"env {shlex.join(f'{name}={_plain(value)}' for name, value in environment.items())} {command}"
     if job.directory:
-        command = f"cd {shlex.quote(job.directory)} && {command}"
+        lists = job.shell and re.search(r"[;&|()]", command)  # `cd` must guard all of them
+        command = f"cd {shlex.quote(_plain(job.directory))} && {_in_shell([command], lists is not None)}"
     if "\n" in command or "#" in command:
         raise NotSimple("its command has several lines or a #; put it into a script")
+    if _BROKEN_ESCAPE.search(command):
+        raise NotSimple("its command has a backslash before a %; put it into a script")
     return command
+
+
+def _plain(text: str) -> str:
+    """Return a text without placeholders as the program gets it, with ``$${due.date}`` as ``${due.date}``."""
+    return fill(text, Context(due=datetime.min))
+
+
+def _in_shell(words: list[str], own: bool) -> str:
+    """Return the command of a shell. ``own``: in a shell of its own, which words after the first need, too."""
+    if len(words) > 1:
+        return shlex.join(["/bin/sh", "-c", words[0], "sh", *words[1:]])
+    return shlex.join(["/bin/sh", "-c", words[0]]) if own else words[0]
 
 
 def _expressions(schedule: Schedule) -> Iterator[str]:
     """Yield the time fields of the lines: several lines if the times have different minutes."""
     if key := next((key for key in PLAIN if getattr(schedule, key)), None):
         raise NotSimple(f"cron has nothing like {key}")
+    if (schedule.gap, schedule.overlap) != ("shift", "first"):
+        raise NotSimple("cron has nothing like gap and overlap")
     if schedule.cron_fields is not None:
         _check_ranges(schedule.cron_fields)
         yield schedule.cron_fields

@@ -23,11 +23,13 @@ Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 class Kept(NamedTuple):
     """Operating state that stays although the definitions do not ask for it.
 
-    ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule).
+    ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule). ``dropped``:
+    those that are paused and that the definitions no longer have.
     """
 
     disabled: tuple[str, ...]
     paused: tuple[tuple[str, str], ...]
+    dropped: tuple[tuple[str, str], ...] = ()
 
 
 class Applied(NamedTuple):
@@ -41,6 +43,10 @@ class Applied(NamedTuple):
     def view(self) -> AppliedView:
         """Return what clients are shown."""
         warnings = [str(warning) for warning in self.wanted.warnings]
+        warnings += [
+            f"schedule '{name}' of {job} is paused and the definition no longer has it; the schedules that it has fire"
+            for job, name in self.kept.dropped
+        ]
         losses = d.losses(self.jobs) + [f"{one} (defaults)" for one in d.losses(self.defaults)]
         paused = [list(pair) for pair in self.kept.paused]
         return AppliedView(
@@ -117,8 +123,9 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     after = {job_id: _comparable(d.canonical(one), one.enabled) for job_id, one in wanted.jobs.items()}
     defaults = category_defaults.load(conn)
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
-    kept = Kept(disabled, _paused(conn, wanted))
-    return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted, kept)
+    changes = d.plan(before, after, prune)
+    kept = Kept(disabled, _paused(conn, wanted), _dropped(conn, changes, wanted))
+    return Applied(changes, d.plan(defaults, wanted_defaults, prune), wanted, kept)
 
 
 def _with_state(wanted: d.Definitions, stored: Mapping[str, jobs.Stored]) -> tuple[d.Definitions, tuple[str, ...]]:
@@ -140,6 +147,12 @@ def _now_paused(conn: sa.Connection, applied: Applied) -> Applied:
 def _paused(conn: sa.Connection, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:
     names = {job_id: set(one.schedule_names()) for job_id, one in wanted.jobs.items()}
     return tuple(pair for pair in schedules.paused(conn) if pair[1] in names.get(pair[0], ()))
+
+
+def _dropped(conn: sa.Connection, changes: d.Plan, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:
+    paused = [(job_id, name) for job_id, name in schedules.paused(conn) if job_id in changes.change]
+    gone = {job_id: schedules.dropped(conn, job_id, wanted.jobs[job_id]) for job_id in {job_id for job_id, _ in paused}}
+    return tuple((job_id, name) for job_id, name in paused if name in gone[job_id])
 
 
 def _comparable(body: Mapping[str, Any], enabled: bool) -> dict[str, Any]:

@@ -8,8 +8,12 @@ from cronsim import CronSim
 
 from jobfac.recurrence.days import DayTest
 
-LONE = re.compile(r"\b(\w+)-\1/\d+")
-"""A range of one value with a step, such as 8-8/5. It means this value only, but cronsim reads it as 8/5."""
+RANGE = re.compile(r"\b(\w+)-(\w+)/\d+")
+"""A range with a step. One of a single value, such as 8-8/5, means this value only, but cronsim reads it as 8/5."""
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+NUMBERS = {**{name: at for at, name in enumerate(MONTHS, start=1)}, **{name: at for at, name in enumerate(DAYS)}}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Cron:
 
 def parse(fields: str) -> Cron:
     """Parse five fields that `jobfac.definitions` has validated."""
-    sim = CronSim(LONE.sub(r"\1", fields), datetime(2000, 1, 1, tzinfo=UTC))
+    sim = CronSim(RANGE.sub(_single, fields), datetime(2000, 1, 1, tzinfo=UTC))
     minute, hour, *_ = fields.split()
 
     def matches(day: date) -> bool:
@@ -38,3 +42,12 @@ def parse(fields: str) -> Cron:
         seconds=tuple(3600 * hour + 60 * minute for hour in sorted(sim.hours) for minute in sorted(sim.minutes)),
         wildcard=minute.startswith("*") or hour.startswith("*"),
     )
+
+
+def _single(found: re.Match[str]) -> str:
+    """Return the value of a range of one, or the range as it is. 08-8 and aug-8 are ranges of one, too."""
+    return found[1] if _number(found[1]) == _number(found[2]) else found[0]
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else NUMBERS.get(text.lower(), -1)

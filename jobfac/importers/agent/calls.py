@@ -1,8 +1,8 @@
 """Reads the calls of stored procedures in a script, and the variables that they use. Nothing is executed.
 
-Control flow is ignored: every call counts, even inside IF. A variable keeps its value to the end of
-its batch. It is known where it is set to texts and numbers, to their concatenation, or to a job that is looked up by
-its name.
+Control flow is ignored: every call counts once, even inside IF and WHILE, and ``doubts`` names the places where that
+may be wrong. A variable keeps its value to the end of its batch. It is known where it is set to texts and numbers, to
+their concatenation, or to a job that is looked up by its name.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,15 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Words that begin or continue a statement, so they cannot be an argument."""
 
+OPERATORS = ("*", "/", "%", "-", "&", "|", "^")
+"""Signs between the terms of an expression whose value is not calculated."""
+
+FLOW = {
+    "while": "what WHILE repeats was read once; check the jobs, steps and schedules that it adds",
+    "else": "both branches of IF and ELSE were read, and the last value counts; check what they add and set",
+}
+STATEMENTS = RESERVED - {"as", "end", "from", "into", "order", "then", "where", "with"}
+"""Words that, after an ELSE, say that it belongs to an IF, and not to a CASE."""
 
 DEEPEST = 50
 """The maximum depth of parentheses in an expression."""
@@ -80,6 +89,8 @@ class Script:
         self._variables: dict[str, Value] = {}
         self.broken: Broken | None = None
         """Set if the script cannot be read to its end; the calls before that place count."""
+        self.doubts: dict[str, int] = {}
+        """What may be read wrongly because control flow is ignored, each with its first line."""
         try:
             for token in tokens(text):
                 self._tokens.append(token)
@@ -105,7 +116,12 @@ class Script:
             elif word == "declare":
                 self._declare()
             elif word in ("set", "select"):
+                self._skip_top()
                 self._assign()
+            elif word == "into":
+                self._forget()
+            elif word in FLOW and (word != "else" or self._is(*STATEMENTS)):
+                self.doubts.setdefault(FLOW[word], token.line)
 
     # Tokens
 
@@ -147,12 +163,32 @@ class Script:
     def _assign(self) -> None:
         """SET @x = ..., SELECT @x = ..., @y = ...; other statements are left to the caller."""
         while (token := self._peek()) is not None and token.kind == "variable":
-            adds = self._is("+", ahead=1) and self._is("=", ahead=2)
-            if not adds and not self._is("=", ahead=1):
+            changes = self._is("+", *OPERATORS, ahead=1) and self._is("=", ahead=2)
+            if not changes and not self._is("=", ahead=1):
                 return
-            self._at += 3 if adds else 2
+            adds = changes and self._is("+", ahead=1)
+            self._at += 3 if changes else 2
             name, value = token.value.lower(), self._expression()
-            self._variables[name] = _joined(self._variables.get(name), value) if adds else value
+            if adds:
+                value = _joined(self._variables.get(name), value)
+            self._variables[name] = Unknown("an expression") if changes and not adds else value
+            if not self._skip(","):
+                return
+
+    def _skip_top(self) -> None:
+        """Skip TOP and DISTINCT, which may stand between SELECT and the variable that it sets."""
+        self._skip("distinct", "all")
+        if self._skip("top"):
+            if self._is("("):
+                self._parentheses()
+            else:
+                self._at += 1
+
+    def _forget(self) -> None:
+        """FETCH ... INTO @x, @y: only the server knows the values."""
+        while (token := self._peek()) is not None and token.kind == "variable":
+            self._at += 1
+            self._variables[token.value.lower()] = Unknown(token.value)
             if not self._skip(","):
                 return
 
@@ -192,6 +228,7 @@ class Script:
             output = None
             if source is not None and source.kind == "variable" and self._skip("output", "out"):
                 output = source.value.lower()
+                self._variables[output] = Unknown(source.value)  # until ``returns`` sets it
             if name is None:
                 call.positional.append((value, output))
             else:
@@ -234,8 +271,11 @@ class Script:
 
     def _expression(self, depth: int = 0) -> Value:
         value = self._term(depth)
-        while self._skip("+"):
-            value = _joined(value, self._term(depth))
+        while self._is("+", *OPERATORS):
+            adds = self._is("+")
+            self._at += 1
+            term = self._term(depth)
+            value = _joined(value, term) if adds else Unknown("an expression")
         return value
 
     def _term(self, depth: int) -> Value:

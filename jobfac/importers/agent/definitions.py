@@ -82,7 +82,13 @@ class Converter:
                 child["category"] = common["category"]
             bodies[children[step.step_id]] = child
         written = sequences.convert(job, names, children, lambda message: self._remark(job, message))
-        return {job_id: {**common, "enabled": False, "steps": written}, **bodies}
+        body = {**common, "enabled": False, "steps": written}
+        if again := sequences.repeated(written):
+            most = body["maximum_visits"] = sequences.MOST_VISITS
+            shown = ", ".join(again[:5]) + ", ..." * (len(again) > 5)
+            limit = f"here a run ends as failed after {most:,} steps"
+            self._remark(job, f"Agent repeats its steps {shown} without a limit, and {limit}; check maximum_visits")
+        return {job_id: body, **bodies}
 
     def _program(self, job: Job, step: Step) -> dict[str, Any]:
         return steps.convert(job, step, self.options, lambda message: self._remark(job, message, step))

@@ -1,10 +1,12 @@
 """Reads Agent's jobs from the database msdb. Only SELECT; a user with the role db_datareader may do it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.importers.agent.model import Agent, Job, Operator, Place, Schedule, Step
+from jobfac.importers.agent.model import Agent, Job, Operator, Place, Remark, Schedule, Step
+from jobfac.importers.agent.script import NO_ALERTS, lines
 
 SOURCE = Place("msdb")
 
@@ -40,6 +42,16 @@ ORDER BY a.job_id, s.name, s.schedule_id
 
 OPERATORS = sa.text("SELECT name, email_address, pager_address, enabled FROM msdb.dbo.sysoperators ORDER BY name")
 
+SERVERS = sa.text("""
+SELECT s.job_id, t.server_name
+FROM msdb.dbo.sysjobservers AS s
+JOIN msdb.dbo.systargetservers AS t ON t.server_id = s.server_id
+ORDER BY s.job_id, t.server_name
+""")
+"""The other servers on which jobs run. The server itself is not among the target servers."""
+
+ALERTS = sa.text("SELECT a.job_id, a.name FROM msdb.dbo.sysalerts AS a WHERE a.enabled = 1 ORDER BY a.name")
+
 
 def read_msdb(conn: sa.Connection) -> Agent:
     """Return everything that the login may see, ordered by the jobs' names."""
@@ -53,8 +65,20 @@ def read_msdb(conn: sa.Connection) -> Agent:
             schedule = Schedule(SOURCE, **_known(row))
             schedule.next_run = _moment(next_date or 0, next_time or 0)
             job.schedules.append(schedule)
+    for row in _rows(conn, SERVERS):
+        if (job := jobs.get(row["job_id"])) is not None:
+            job.servers.append(row["server_name"])
     operators = [Operator(**_known(row)) for row in _rows(conn, OPERATORS)]
-    return Agent(list(jobs.values()), {one.name.lower(): one for one in operators})
+    return Agent(list(jobs.values()), {one.name.lower(): one for one in operators}, _alerts(conn, jobs))
+
+
+def _alerts(conn: sa.Connection, jobs: Mapping[Any, Job]) -> list[Remark]:
+    """Return a remark for each alert that starts a job."""
+    return [
+        Remark(SOURCE, f"the alert '{row['name']}' starts it, but {NO_ALERTS}", jobs[row["job_id"]].name)
+        for row in _rows(conn, ALERTS)
+        if row["job_id"] in jobs
+    ]
 
 
 def _rows(conn: sa.Connection, query: sa.TextClause) -> list[dict[str, Any]]:
@@ -66,8 +90,8 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns that are not null. The others keep the model's defaults."""
-    return {name: value for name, value in row.items() if value is not None}
+    """Return the columns that are not null, with line feeds as line ends. The others keep the model's defaults."""
+    return {name: lines(value) if isinstance(value, str) else value for name, value in row.items() if value is not None}
 
 
 def _moment(day: int, clock: int) -> str | None:

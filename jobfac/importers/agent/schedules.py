@@ -58,14 +58,16 @@ def _recurring(schedule: Schedule) -> dict[str, Any]:
 def _bounds(schedule: Schedule, warn: Warn) -> dict[str, Any]:
     found = {}
     if schedule.active_start_date and (start := _date(schedule.active_start_date, "active_start_date")).year >= 1970:
-        found["starts"] = start.isoformat()
+        crosses = schedule.freq_subday_type in SUBDAY_UNITS and schedule.active_start_time > schedule.active_end_time
+        # A window across midnight would otherwise begin in its second half, which belongs to the day before.
+        found["starts"] = start.isoformat() + f"T{_clock(_time(schedule.active_start_time))}" * crosses
     if schedule.active_end_date not in (0, NO_END):
         end = _date(schedule.active_end_date, "active_end_date")
         if end.year > 2999:
             warn(f"the schedule '{schedule.name}' ends in {end.year}, which is as good as never; it has no end here")
         else:
             found["ends"] = end.isoformat()
-    if "starts" in found and "ends" in found and found["ends"] < found["starts"]:
+    if "starts" in found and "ends" in found and found["ends"] < found["starts"][:10]:
         raise ValueError(f"it ends on {found['ends']}, before it starts on {found['starts']}")
     return found
 

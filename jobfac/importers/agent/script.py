@@ -18,10 +18,11 @@ IGNORED = frozenset(
 )  # fmt: skip
 """Procedures that add nothing to the definition of a job."""
 
+NO_ALERTS = "jobfac has no alerts; let what finds the condition start the job"
 REMEDIES = {
-    "sp_add_alert": "jobfac has no alerts; let what finds the condition start the job",
-    "sp_update_alert": "jobfac has no alerts; let what finds the condition start the job",
-    "sp_add_notification": "jobfac has no alerts; let what finds the condition start the job",
+    "sp_add_alert": NO_ALERTS,
+    "sp_update_alert": NO_ALERTS,
+    "sp_add_notification": NO_ALERTS,
     "sp_start_job": "an import starts nothing; use jobfac start",
     "sp_stop_job": "an import stops nothing; use jobfac stop",
 }
@@ -35,17 +36,18 @@ def decode(data: bytes) -> tuple[str, str | None]:
     """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
-            return _lines(data.decode(encoding, errors="replace")), None
+            return lines(data.decode(encoding, errors="replace")), None
     if b"\0" in data[:2]:
-        return _lines(data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")), None
+        return lines(data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")), None
     try:
-        return _lines(data.decode("utf-8")), None
+        return lines(data.decode("utf-8")), None
     except UnicodeDecodeError:
         doubt = "it is neither UTF-8 nor UTF-16, so it was read as Windows-1252; check names with special letters"
-        return _lines(data.decode("cp1252", errors="replace")), doubt
+        return lines(data.decode("cp1252", errors="replace")), doubt
 
 
-def _lines(text: str) -> str:
+def lines(text: str) -> str:
+    """Return the text with line feeds as line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -77,9 +79,13 @@ class ScriptReader:
         if doubt is not None:
             self._warn(Place(source), doubt)
         script = Script(text)
+        adds = False
         for call in script.calls():
             self._place = Place(source, call.line)
             self._handle(call, script)
+            adds |= call.procedure in self._procedures
+        for doubt, line in script.doubts.items() if adds else ():
+            self._warn(Place(source, line), doubt)
         if script.broken is not None:
             message = f"{script.broken}; the script was read up to here: complete it and import it again"
             self._warn(Place(source, script.broken.line), message)
@@ -133,7 +139,7 @@ class ScriptReader:
             return
         last = job.steps[-1].step_id if job.steps else 0
         step = Step(self._place, last + 1)
-        self._set(step, call, parameters.STEP, job.name)
+        self._set_step(step, call, job)
         at = len(job.steps) if step.step_id > last else _place_of(job, step.step_id)
         if job.steps[at : at + 1] and job.steps[at].step_id == step.step_id:
             for other in job.steps[at:]:  # the server makes room, too
@@ -148,7 +154,14 @@ class ScriptReader:
         if at == len(job.steps) or job.steps[at].step_id != wanted:
             self._warn(self._place, "sp_update_jobstep names a step that the scripts do not add; add it first", job)
         else:
-            self._set(job.steps[at], call, parameters.STEP, job.name)
+            self._set_step(job.steps[at], call, job)
+
+    def _set_step(self, step: Step, call: Call, job: Job) -> None:
+        self._set(step, call, parameters.STEP, job.name)
+        if call.arguments.get("proxy_id") is not None:
+            remedy = "set user, or choose workers by pool or labels"
+            message = f"it runs as the proxy with the id {_shown(call.arguments['proxy_id'])}; {remedy}"
+            self.agent.remarks.append(Remark(self._place, message, job.name, step.shown))
 
     def _add_server(self, call: Call, script: Script) -> None:
         if (job := self._job(call)) is not None and (server := self._text(call, "server_name")):
@@ -180,7 +193,9 @@ class ScriptReader:
     def _attach_schedule(self, call: Call, script: Script) -> None:
         job = self._job(call)
         if job is not None and (place := self._schedule_place(call, job)) is not None:
-            job.schedules.append(self._schedules.listed[place])
+            schedule = self._schedules.listed[place]
+            if not any(one is schedule for one in job.schedules):
+                job.schedules.append(schedule)
 
     def _schedule_place(self, call: Call, job: Job | None = None) -> int | None:
         given = call.arguments.get("schedule_id")

@@ -1,12 +1,15 @@
 """From the steps of an Agent job with their actions to the steps of a sequence."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobfac.importers.agent.model import Job, Step
 
 SUCCEED, FAIL, NEXT, GO = 1, 2, 3, 4
 """What a step does after it succeeded or failed: quit with success, quit with failure, go to the next, go to one."""
+
+MOST_VISITS = 10_000
+"""How often a step can be repeated here at most. Agent knows no limit."""
 
 Target = str | dict[str, str]
 Warn = Callable[[str], None]
@@ -104,3 +107,36 @@ def _short(target: Target, following: Step | None, names: Mapping[int, str]) -> 
     if following is None:
         return "next" if target == "end" else target
     return "next" if target == {"step": names[following.step_id]} else target
+
+
+def repeated(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the steps that a run may enter again, in order, and of those between such steps."""
+    names = [step["name"] for step in steps]
+    pairs: list[tuple[str, str]] = []
+    for name, following, step in zip(names, [*names[1:], None], steps, strict=True):
+        for target in (step.get("on_success", "next"), step.get("on_failure", "end_failed")):
+            if isinstance(target, dict):
+                pairs.append((name, target["step"]))
+            elif target == "next" and following is not None:
+                pairs.append((name, following))
+    left = _entered(names, pairs)
+    left &= _entered([name for name in names if name in left], [(to, name) for name, to in pairs if {name, to} <= left])
+    return [name for name in names if name in left]
+
+
+def _entered(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the steps that remain if those that no step leads to are taken away, again and again."""
+    leads: dict[str, list[str]] = {name: [] for name in names}
+    before = dict.fromkeys(leads, 0)
+    for name, to in pairs:
+        leads[name].append(to)
+        before[to] += 1
+    waiting = [name for name, number in before.items() if number == 0]
+    while waiting:
+        name = waiting.pop()
+        del before[name]
+        for to in leads[name]:
+            before[to] -= 1
+            if before[to] == 0:
+                waiting.append(to)
+    return set(before)

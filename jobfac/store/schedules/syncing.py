@@ -198,8 +198,9 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     """Return for each wanted name the stored name that it continues, or None for a new schedule.
 
     Both arguments map names to the texts of rules. The order of precedence is: the same name with the same rule, then
-    the same rule under another name, then the same name with another rule. The second one lets an unnamed schedule keep
-    its row when another schedule is inserted before it.
+    the same rule under another name, then the same name with another rule, then schedules without a name in their
+    order. The second one lets an unnamed schedule keep its row when another schedule is inserted before it, and the
+    last one when it was moved and changed at once: a paused one must not fire because of that.
     """
     pairs: dict[str, str | None] = {name: name for name, text in wanted.items() if stored.get(name) == text}
     free: dict[str, list[str]] = {}  # stored names by their rules, first ones last
@@ -212,7 +213,18 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     for name in wanted:
         if name not in pairs:
             pairs[name] = name if name in stored and name not in used else None
-    return pairs
+    used = set(pairs.values())
+    left = sorted((name for name in stored if name not in used and name.isdecimal()), key=int)
+    new = (name for name, old in pairs.items() if old is None and name.isdecimal())
+    return pairs | dict(zip(new, left, strict=False))
+
+
+def dropped(conn: sa.Connection, job_id: str, definition: d.AnyJob) -> set[str]:
+    """Return the names of the job's schedules that none of the definition's continues."""
+    rows = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
+    texts = {name: write(rule) for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)}
+    stored = {row["name"]: row["definition"] for row in rows}
+    return set(stored) - set(_matched(stored, texts).values())
 
 
 def _row(job_id: str, name: str, text: str, due: datetime | None) -> dict[str, Any]:

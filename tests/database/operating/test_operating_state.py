@@ -66,6 +66,28 @@ def test_a_paused_schedule_is_named_as_it_can_be_resumed(db: Database, tmp_path:
     assert schedules.resume(db, ME, ("a", "2"))
 
 
+def test_a_paused_schedule_that_was_moved_and_changed_stays_paused(db: Database, tmp_path: Path) -> None:
+    text = "jobs: {a: {command: [x], schedules: [{cron: 0 %s * * *}, {cron: 0 %s * * *}, {cron: 0 %s * * *}]}}"
+    apply(db, tmp_path, text % (1, 2, 3))
+    schedules.pause(db, ME, ("a", "2"))
+    kept = apply(db, tmp_path, text % (5, 3, 1)).kept  # the second one is now the first one, and later
+    assert (kept.paused, kept.dropped) == ((("a", "1"),), ())
+
+
+def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) -> None:
+    text = "jobs: {a: {command: [x], schedules: [%s]}, b: {command: [y], schedules: [{cron: '@daily'}]}}"
+    one, two = "{name: one, cron: '@daily'}", "{name: two, cron: '@hourly'}"
+    apply(db, tmp_path, text % f"{one}, {two}")
+    schedules.pause(db, ME, ("a", "one"))
+    schedules.pause(db, ME, ("b", None))
+    for dry_run in (True, False):
+        found = apply(db, tmp_path, text % two, dry_run)
+        assert found.view().warnings == [
+            "schedule 'one' of a is paused and the definition no longer has it; the schedules that it has fire"
+        ]
+    assert apply(db, tmp_path, text % two).view().warnings == []
+
+
 def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None:
     apply(db, tmp_path, TEXT)
     jobs.disable(db, ME, "b")

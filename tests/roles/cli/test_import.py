@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from jobfac.cli.commands.importing import zones
+from jobfac.cli.common import Failure
 from tests.support.engines import DRIVERS
 from tests.support.factory import Factory
 from tests.tds_server import harness
@@ -32,13 +34,22 @@ TABLES = [
     " pager_address NVARCHAR(100))",
     "CREATE TABLE dbo.syscategories (category_id INT, name NVARCHAR(128))",
     "CREATE TABLE dbo.sysproxies (proxy_id INT, name NVARCHAR(128))",
+    "CREATE TABLE dbo.sysjobservers (job_id UNIQUEIDENTIFIER, server_id INT)",
+    "CREATE TABLE dbo.systargetservers (server_id INT, server_name NVARCHAR(128))",
+    "CREATE TABLE dbo.sysalerts (id INT, name NVARCHAR(128), enabled TINYINT, job_id UNIQUEIDENTIFIER)",
+    "INSERT INTO dbo.sysjobservers VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 0)",
+    "INSERT INTO dbo.sysjobservers VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 2)",
+    "INSERT INTO dbo.systargetservers VALUES (2, N'EAST')",
+    "INSERT INTO dbo.sysalerts VALUES (1, N'Log full', 1, '6f9619ff-8b86-d011-b42d-00c04fc964ff')",
+    "INSERT INTO dbo.sysalerts VALUES (2, N'Off', 0, '6f9619ff-8b86-d011-b42d-00c04fc964ff')",
+    "INSERT INTO dbo.sysalerts VALUES (3, N'Mail', 1, '00000000-0000-0000-0000-000000000000')",
     "INSERT INTO dbo.sysoperators VALUES (1, N'DBA team', 1, N'dba@example.org', NULL)",
     "INSERT INTO dbo.syscategories VALUES (101, N'Data Loads')",
     "INSERT INTO dbo.sysproxies VALUES (5, N'ETL')",
     "INSERT INTO dbo.sysjobs VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', N'Nightly', 1, N'Loads.', 1, 101, 0x7361,"
     " 0, 2, 0, 0, 1, 0, 0, 0)",
     "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 1, N'Load', N'TSQL',"
-    " N'EXEC dbo.load', 0, 0, 3, 0, 2, 0, NULL, N'dw', NULL, 1, 5, 0, NULL, NULL)",
+    " N'EXEC dbo.load;\r\nSELECT 1', 0, 0, 3, 0, 2, 0, NULL, N'dw', NULL, 1, 5, 0, NULL, NULL)",
     "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 2, N'Copy', N'CmdExec', N'cp a b', 0,"
     " 0, 1, 0, 2, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 5)",
     "INSERT INTO dbo.sysschedules VALUES (7, N'Every night', 1, 4, 1, 1, 0, 0, 0, 20260101, 99991231, 13000, 235959)",
@@ -72,10 +83,14 @@ def test_msdb_is_read_and_compared(sqlite_factory: Factory, msdb: sa.URL) -> Non
     owner = "warning: msdb: job 'Nightly': Agent runs its T-SQL as its owner "
     assert len([one for one in remarks if one.startswith(owner)]) == 1
     assert [one for one in remarks if not one.startswith(owner)] == [
+        "warning: msdb: job 'Nightly': the alert 'Log full' starts it, but jobfac has no alerts; let what finds "
+        "the condition start the job",
         "warning: msdb: job 'Nightly', step 2 'Copy': it runs as the proxy 'ETL'; set user, or choose workers by pool "
         "or labels",
+        "warning: msdb: job 'Nightly': it is meant for the server 'EAST'; choose workers by pool or labels",
         "warning: T-SQL steps connect with the URL in env:DW_URL; set it where workers run, or use --connection",
     ]
+    assert "      text: |-\n        EXEC dbo.load;\n        SELECT 1\n" in printed.stdout
     (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")
     assert sqlite_factory.run("apply", "jobs.yaml").stdout.endswith("3 added, 0 changed, 0 removed, 0 unchanged\n")
     nightly = sqlite_factory.json("jobs", "show", "Nightly")
@@ -144,17 +159,45 @@ printf "{lines}" "it # is"
     (folder / "b").write_text("@daily root second\n")
     (folder / "a").write_text("@daily root first\n")
     (folder / "a.dpkg-old").write_text("@daily root never\n")
-    printed = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC").stdout
-    assert [line for line in printed.splitlines() if "command" in line] == ["    command: first", "    command: second"]
+    (folder / "cronie.sh").write_text("@daily root third\n")
+    found = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC")
+    commands = [line for line in found.stdout.splitlines() if "command" in line]
+    assert commands == ["    command: first", "    command: second"]
+    assert found.stderr.splitlines()[0] == (
+        f"warning: {folder}/cronie.sh was left out: cronie reads it, Debian's cron does not; name the file to import it"
+    )
     own = tmp_path / "own"
     own.write_text("@daily own\n")
     said = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC").stderr
-    assert said == f"warning: {own} names no user: its jobs run as the worker's, even if that is root; add 'user'\n"
+    assert said == (
+        f"warning: {own} names no user: its jobs run as the worker's, even if that is root, and in its directory, not "
+        "in a home; add 'user' and 'directory'\n"
+    )
     monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOL", str(tmp_path))
     spooled = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC")
-    assert ("user: own" in spooled.stdout, spooled.stderr) == (True, "")
+    assert "user: own" in spooled.stdout
+    assert spooled.stderr.startswith(f"warning: {own}: cron starts the commands of 'own' in its home, which ")
+    spool = tmp_path / "crontabs"
+    assert sqlite_factory.run("import", "crontab", str(tmp_path / "cron.d"), "--no-system").stdout.count("user:") == 3
+    spool.mkdir()
+    assert sqlite_factory.run("import", "crontab", str(spool)).stderr.startswith(f"warning: {spool} holds no table")
+    (spool / "john.doe").write_text("@daily own\n")
+    assert "user: john.doe" in sqlite_factory.run("import", "crontab", str(spool), "--timezone", "UTC").stdout
     assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
     assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
+
+
+def test_a_machine_whose_zone_has_no_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local, name = tmp_path / "localtime", tmp_path / "timezone"
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr(zones, "LOCAL", str(local))
+    monkeypatch.setattr(zones, "NAME", name)
+    assert zones.zone_of(None) == "UTC"  # as the C library has it
+    local.write_bytes(b"TZif2")
+    with pytest.raises(Failure, match="does not say the name of this machine's time zone; give it with --timezone"):
+        zones.zone_of(None)
+    name.write_text("Europe/Berlin\n")
+    assert zones.zone_of(None) == "Europe/Berlin"
 
 
 def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job, from_data
+from jobfac.definitions.parameters.placeholders import SAMPLE, fill
 from jobfac.importers.crontab import Table, from_table
 from jobfac.importers.to_crontab import to_crontab
 from jobfac.recurrence import due_times
@@ -60,6 +61,49 @@ def test_the_command_does_the_same(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"command": 'echo "$A $1"; pwd', "arguments": ["b c"]},
+        {"command": "cd / && pwd; echo 100\\\\%"},
+        {"command": 'echo "$A" $${run.id}|| exit', "environment": {"A": "$${due.date} b"}},
+        {"command": "echo one & wait", "directory": "/"},
+    ],
+)
+def test_a_command_of_the_shell_does_the_same(body: dict[str, Any]) -> None:
+    job = from_data({"jobs": {"j": {"shell": True, **body}}}).jobs["j"]
+    assert isinstance(job, Job)
+    text, left_out = written({"cron": "0 6 * * *"}, shell=True, **body)
+    assert left_out == []
+    [entry] = from_table(Table(tab=text), system=False, name="t", timezone="UTC")[0].values()
+    back = from_data({"jobs": {"t": entry}}).jobs["t"]
+    assert isinstance(back, Job)
+    assert ran(back) == ran(job)
+
+
+def ran(job: Job) -> tuple[str, int]:
+    """What a job of the shell prints, and its exit code, as the worker starts it."""
+    command, *arguments = [fill(text, SAMPLE) for text in (*job.command, *job.arguments)]
+    environment = {name: fill(str(value), SAMPLE) for name, value in job.environment.items()}
+    words = ["/bin/sh", "-c", command, "sh", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=job.directory, check=False)
+    return done.stdout, done.returncode
+
+
+def test_a_directory_that_is_gone_keeps_all_of_a_command_from_running() -> None:
+    text, _ = written({"cron": "0 6 * * *"}, shell=True, command="true; echo ran", directory="/nowhere/at/all")
+    [entry] = from_table(Table(tab=text), system=False, name="t", timezone="UTC")[0].values()
+    assert subprocess.run(entry["command"], shell=True, capture_output=True, text=True, check=False).stdout == ""
+
+
+def test_what_a_job_loses_is_a_remark() -> None:
+    body = {"already_running": "deny", "timeout": "5m", "retry": {"attempts": 3}, "pool": "etl", "priority": 4}
+    text, [remark] = written({"cron": "0 6 * * *", "missed": "all"}, **body)
+    assert "0 6 * * * true # j" in text
+    lost = "already_running, timeout, retry, pool, missed"
+    assert remark == f"job 'j' is written without {lost}: cron has nothing like that"
+
+
+@pytest.mark.parametrize(
     ("schedule", "body", "why"),
     [
         ({"every": "90m"}, {}, "cron has no intervals of real time and no single dates"),
@@ -72,6 +116,12 @@ def test_the_command_does_the_same(tmp_path: Any) -> None:
         ({"cron": "0 6 * * *"}, {"user": "batch"}, "it runs as 'batch', and a user's crontab has one user"),
         ({"cron": "0 6 * * *"}, {"environment": {"T": {"secret": "env:T"}}}, "its variable T is a secret"),
         ({"cron": "0 6 * * *"}, {"shell": True, "command": "a\nb"}, "its command has several lines or a #"),
+        ({"cron": "0 6 * * *"}, {"command": ["a", "\\%"]}, "its command has a backslash before a %"),
+        ({"cron": "0 6 * * *"}, {"command": "a ${run.id}"}, "it has parameters or placeholders"),
+        ({"cron": "0 6 * * *"}, {"parameters": {"x": {"default": "1"}}}, "it has parameters or placeholders"),
+        ({"cron": "0 6 * * *", "parameters": {"x": "2"}}, {"parameters": {"x": {}}}, "it has parameters or"),
+        ({"cron": "0 6 * * *"}, {"each_worker": True}, "it runs on each worker"),
+        ({"cron": "0 6 * * *", "gap": "skip"}, {}, "cron has nothing like gap and overlap"),
     ],
 )
 def test_what_cron_cannot_say_is_left_out_with_a_sentence(

@@ -1,17 +1,21 @@
 """Converted crontabs are due when cron would start them."""
 
 import json
+import pwd
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobfac.definitions import from_data
 from jobfac.definitions.models import Job
+from jobfac.definitions.parameters.placeholders import SAMPLE, fill
 from jobfac.definitions.schedule import Schedule
-from jobfac.importers.crontab import Table, from_table
+from jobfac.importers.crontab import Table, from_table, home_of
 from jobfac.recurrence import due_times
+from jobfac.recurrence.cron import parse
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
 
@@ -145,7 +149,7 @@ RANDOM_DELAY=20
 
 
 def test_mail_goes_to_addresses_on_failure() -> None:
-    jobs, warnings = read('MAILTO=ops@example.org, root\n@daily job\nMAILTO=""\n@hourly other')
+    jobs, warnings = read('MAILTO=ops@example.org, root ops@example.org\n@daily job\nMAILTO=""\n@hourly other')
     assert jobs["table-1"]["notify"][0]["to"] == {"email": ["ops@example.org"]}
     assert "notify" not in jobs["table-2"]
     assert warnings == [
@@ -196,6 +200,59 @@ def test_a_command_relative_to_home_is_a_warning() -> None:
     ]
 
 
+def test_a_command_starts_in_the_home_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobfac.importers.crontab.home_of", {"batch": str(tmp_path)}.get)
+    jobs, warnings = read("0 1 * * * batch find . -delete\n0 2 * * * gone x\nHOME=/srv\n0 3 * * * gone y", system=True)
+    assert [job.get("directory") for job in jobs.values()] == [str(tmp_path), None, "/srv"]
+    assert warnings == [
+        "table: cron starts the commands of 'gone' in its home, which this machine does not have; give the jobs a "
+        "'directory', or they start in the worker's"
+    ]
+
+
+def test_the_home_of_a_user_is_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home_of("root") == pwd.getpwnam("root").pw_dir
+    assert home_of("no such user") is None
+    monkeypatch.setattr("os.path.isdir", lambda path: False)
+    assert home_of("root") is None
+
+
+def test_what_looks_like_a_placeholder_stays_as_it_is() -> None:
+    jobs, _ = read("A=${run.id}\nHOME=/srv/${run.id}\n0 1 * * * echo ${due.date} ${HOME}")
+    (job,) = from_data({"jobs": jobs}).jobs.values()
+    assert isinstance(job, Job)
+    given = [job.command[0], job.directory or "", str(job.environment["A"])]
+    assert [fill(text, SAMPLE) for text in given] == ["echo ${due.date} ${HOME}", "/srv/${run.id}", "${run.id}"]
+
+
+def test_two_backslashes_do_not_escape_a_percent_sign() -> None:
+    assert read(r"0 1 * * * cat \\%one")[0]["table"]["command"] == "{ cat \\\\\n} <<'END'\none\nEND\n"
+    assert read(r"0 1 * * * cat \\\%one")[0]["table"]["command"] == r"cat \\%one"
+
+
+def test_a_line_that_is_not_to_be_logged_is_a_line() -> None:
+    (job,) = read("-0 1 * * * root sync", system=True)[0].values()
+    assert (job["user"], job["command"], job["schedules"][0]["cron"]) == ("root", "sync", "0 1 * * *")
+
+
+@pytest.mark.parametrize(
+    ("table", "warning"),
+    [
+        ("CRON_TZ=Mars\n0 1 * * * root x", "table, line 2: CRON_TZ names the unknown time zone 'Mars'"),
+        ("@monthly 45 cron.monthly run-parts x", "table, line 1: its user is the number 45, as in an anacrontab"),
+        ("0 1 * * * root echo caf\udce9", "table, line 1: it has bytes that are not UTF-8"),
+        ("SHELL=\n0 1 * * * root x\nSHELL=/bin/sh", "table, line 2: it makes no job, because "),
+        ("MAILTO=a@b@c", "table, line 1: MAILTO=a@b@c is no address; name an address under 'notify'"),
+        ("LOGNAME=x", "table, line 1: cron sets LOGNAME to the user's name"),
+    ],
+)
+def test_a_wrong_line_costs_no_other_line(table: str, warning: str) -> None:
+    jobs, [said] = read(f"{table}\nCRON_TZ=UTC\n0 2 * * * root good", system=True)
+    assert said.startswith(warning)
+    assert [job["command"] for job in jobs.values()] == ["good"]
+    from_data({"jobs": jobs})
+
+
 def test_a_system_line_without_a_user_is_a_warning() -> None:
     assert read("@daily command", system=True)[1] == [
         "table, line 1: '@daily command' is too short: it needs times, user and command; the line was left out"
@@ -204,3 +261,10 @@ def test_a_system_line_without_a_user_is_a_warning() -> None:
 
 def test_an_empty_table_has_no_jobs() -> None:
     assert read("\n# nothing\n") == ({}, [])
+
+
+@pytest.mark.parametrize(("short", "long"), [("8", "8-8/5"), ("8", "08-8/5"), ("1-3/2", "01-3/2")])
+def test_a_range_of_one_value_with_a_step_is_this_value(short: str, long: str) -> None:
+    assert parse(f"0 {long} * * *").seconds == parse(f"0 {short} * * *").seconds
+    days = [date(2027, month, 1) for month in range(1, 13)]
+    assert [parse("0 0 * jun-6/3 *").matches(day) for day in days] == [day.month == 6 for day in days]

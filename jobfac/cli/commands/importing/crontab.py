@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SPOOL = "/var/spool/cron"
 """Where cron keeps the tables of users, or in a folder of it, each in a file with the name of its user."""
 
+NO_TABLE = re.compile(r"^[.#]|~$|\.(rpm(save|orig|new)|dpkg-\w+)$")
+"""The names of files that no cron reads."""
+
 
 class _Found(NamedTuple):
     name: str
@@ -54,7 +57,8 @@ def crontab(
             jobs[free_name(name, taken)] = body
         if read and not found.system and found.user is None:
             warnings.append(
-                f"{found.name} names no user: its jobs run as the worker's, even if that is root; add 'user'"
+                f"{found.name} names no user: its jobs run as the worker's, even if that is root, and in its "
+                "directory, not in a home; add 'user' and 'directory'"
             )
         for warning in warnings:
             note(f"warning: {warning}")
@@ -82,10 +86,19 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
 
 
 def _inside(file: Path) -> list[Path]:
-    """The file, or the files of a folder that cron would read: others, such as x.dpkg-old, have a dot in their name."""
+    """The file, or the tables of a folder. A warning names each file that some crons read and others do not."""
     if not file.is_dir():
         return [file]
-    return sorted(path for path in file.iterdir() if path.is_file() and re.fullmatch(r"[A-Za-z0-9_-]+", path.name))
+    names_are_users = file.absolute().is_relative_to(SPOOL)
+    found = []
+    for path in sorted(path for path in file.iterdir() if path.is_file() and not NO_TABLE.search(path.name)):
+        if names_are_users or re.fullmatch(r"[A-Za-z0-9_-]+", path.name):
+            found.append(path)
+        else:
+            note(f"warning: {path} was left out: cronie reads it, Debian's cron does not; name the file to import it")
+    if not found:
+        note(f"warning: {file} holds no table itself; name the folder or the files that do")
+    return found
 
 
 def _text(file: Path) -> str:

@@ -1,6 +1,7 @@
 """The time zone of the schedules that are imported."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,14 +12,30 @@ Zone = Annotated[
     str | None, typer.Option(metavar="ZONE", help="The time zone of the schedules; default: that of this machine.")
 ]
 
+LOCAL = "/etc/localtime"
+NAME = Path("/etc/timezone")
+
 
 def zone_of(given: str | None) -> str:
     """Return the given zone, or the zone of this machine's schedulers."""
-    link = os.path.realpath("/etc/localtime")
-    zone = given or os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")
+    zone = given or os.environ.get("TZ") or _of_machine()
     from jobfac.definitions.patterns.moments import read_zone
 
     try:
         return read_zone(zone)
     except ValueError as error:
         fail(USAGE, f"--timezone {error}.")
+
+
+def _of_machine() -> str:
+    link = os.path.realpath(LOCAL)
+    if found := link.partition("/zoneinfo/")[2]:
+        return found
+    try:
+        if name := NAME.read_text(encoding="utf-8").strip():  # a copy of the zone's file has no name
+            return name
+    except (OSError, UnicodeDecodeError):
+        pass
+    if os.path.exists(link):  # noqa: PTH110
+        fail(USAGE, f"{LOCAL} does not say the name of this machine's time zone; give it with --timezone.")
+    return "UTC"
