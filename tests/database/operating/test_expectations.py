@@ -14,7 +14,8 @@ from jobfac.scheduler.poll import POLL, Poll
 from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import expectations, jobs, overview, watching
+from jobfac.store import expectations, jobs, overview, retention, watching
+from jobfac.store.retention import Keep
 from tests.support.database import Hand, being_written, define, now, start
 
 TO = {"email": "ops@example.org"}
@@ -91,6 +92,39 @@ def test_a_success_that_is_just_being_counted_is_in_time(db: Database) -> None:
     with being_written(db, success):
         db.transact(watching.watch)
     assert told(db) == []
+
+
+@pytest.mark.parametrize("has_failed", [True, False])
+def test_a_success_in_time_is_found_behind_many_later_runs(
+    db: Database, has_failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PAGE", 2)
+    late(db)
+    succeed(db)
+    hand = Hand(db)
+    for _ in range(5):
+        start(db, "a")
+    for claimed in hand.claim() if has_failed else []:
+        hand.end(claimed, RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    db.transact(watching.watch)
+    assert told(db) == []
+
+
+def test_a_success_that_waits_for_its_expectation_is_not_purged(db: Database) -> None:
+    late(db)
+    for _ in range(2):
+        succeed(db)
+    with db.begin() as conn:
+        conn.execute(run.update().values(counted=True))
+        conn.execute(expectation.update().values(due_at=utcnow(1000)))
+    assert retention.purge_all(db, Keep(age=0.001)).removed == 1
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    assert db.transact(watching.watch).changed == 1
+    assert told(db) == []
+    assert retention.purge_all(db, Keep(age=0.001)).removed == 1
 
 
 def test_a_disabled_job_is_not_expected_to_succeed(db: Database) -> None:

@@ -95,20 +95,6 @@ def test_a_retry_and_its_end_are_notified(db: Database) -> None:
     assert json.loads(rows(db)[1]["body"])["detail"] == "failed: exit code 1; again in 5.0 s"
 
 
-def test_a_recovery_is_the_first_success_after_a_failure(db: Database) -> None:
-    define(db, a={"notify": [on("recovered")]}, b={"notify": [on("succeeded")]})
-    hand = Hand(db)
-    for word in ("succeeded", "failed", "stopped", "succeeded", "succeeded", "timed_out", "lost", "succeeded"):
-        for job in ("a", "b"):
-            start(db, job)
-        for claimed in hand.claim():
-            hand.end(claimed, RunState(word))
-    found = notified_events(db)
-    assert [event for job, event in found if job == "a"] == ["recovered", "recovered"]
-    assert [event for job, event in found if job == "b"] == ["succeeded"] * 4
-    assert json.loads(rows(db)[1]["body"])["event"] in ("recovered", "succeeded")
-
-
 def test_the_loss_of_a_worker_is_notified(db: Database) -> None:
     define(
         db,
