@@ -25,6 +25,11 @@ def test_stop_run(db: Database) -> None:
     execute(db, "stop_run", run=running, by="boss")
     assert states(db, [waiting, running]) == ["stopped", "stopping"]
     assert row(db, waiting)["reason"] == "stopped by boss before it began"
+    again = execute(db, "start_job", job="a")
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == again).values(attempt=1))
+    execute(db, "stop_run", run=again, by="boss")
+    assert row(db, again)["reason"] == "stopped by boss before its next attempt"
     assert (row(db, running)["stop"], row(db, running)["stop_by"], row(db, running)["ended_at"]) == (
         "polite",
         "boss",
