@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from jobfac.api.sessions import Session, Sessions
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import audit, outbox
 from jobfac.store.history import audit_log, counts, directory, job_history, latest, search, spans, waiting
@@ -131,6 +132,24 @@ def test_the_history_of_a_job(db: Database, runs: Mapping[str, int]) -> None:
     ran = db.query(spans.ran, now - timedelta(hours=1), now + timedelta(hours=1), spans.Filter("W1", ["x", "y"]), 10)
     assert {one.id for one in ran} == {runs["failed"], runs["succeeded"], runs["running"]}
     assert db.query(spans.due, now, now + timedelta(hours=1), spans.Filter("a", ["x"]), 10) == []
+
+
+def test_a_run_is_found_in_every_span_in_which_it_was_under_way(
+    db: Database, runs: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon, hour = datetime(2026, 3, 1, 12, tzinfo=UTC), timedelta(hours=1)
+    with db.begin() as conn:
+        times = {"started_at": noon, "ended_at": noon + 3 * hour}
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(times))
+
+    def found(begin: datetime) -> list[int]:
+        return [one.id for one in db.query(spans.ran, begin, begin + hour, spans.Filter("a", ["x"]), 10)]
+
+    assert [len(found(noon + number * hour)) for number in range(-1, 5)] == [0, 1, 1, 1, 1, 0]
+    assert db.query(spans.searched_until, noon + hour) is None
+    monkeypatch.setattr(spans, "LATER", 1)
+    assert found(noon + hour) == [runs["succeeded"]]
+    assert db.query(spans.searched_until, noon + hour) is not None
 
 
 def test_the_audit_and_the_outbox_are_searched(db: Database, runs: Mapping[str, int]) -> None:
