@@ -24,7 +24,7 @@ from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
-from jobfac.store.sequences import causes, inputs, visits
+from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import (
     Enter,
     Finish,
@@ -271,7 +271,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
 def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
     rows = visits.rows_of(conn, parent.run_id)
     seen = visits.read(conn, rows)
-    state, reason = outcome(finish, seen, causes.first_cause(conn, rows, seen))
+    state, reason = outcome(finish, seen, history.first_cause(conn, rows, seen))
     return _end(conn, parent.run_id, state, reason, parent.by)
 
 
