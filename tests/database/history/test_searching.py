@@ -11,7 +11,7 @@ from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.store import audit, outbox
+from jobfac.store import audit, outbox, statistics
 from jobfac.store.history import audit_log, counts, directory, job_history, latest, search, spans, waiting
 from jobfac.store.history.search import Filter
 from tests.support.database import Hand, define, start
@@ -123,9 +123,15 @@ def test_jobs_are_found(db: Database, runs: Mapping[str, int]) -> None:
 def test_the_history_of_a_job(db: Database, runs: Mapping[str, int]) -> None:
     today = db.query(current_time).date()
     assert db.query(job_history.by_day, "a", [today - timedelta(days=1), today]) == {
-        today - timedelta(days=1): (0, 0),
-        today: (1, 1),
+        today - timedelta(days=1): (0, 0, 0, 0),
+        today: (1, 1, 0, 0),
     }
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == runs["failed"]).values(state=RunState.MIXED))
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(state=RunState.STOPPED))
+    assert db.query(job_history.by_day, "a", [today]) == {today: (0, 0, 1, 1)}, "not counted yet"
+    db.transact(statistics.count)
+    assert db.query(job_history.by_day, "a", [today]) == {today: (0, 0, 1, 1)}
     (version,) = db.query(job_history.versions, "b", 5)
     assert (version.version, version.created_by, "100%_sure" in version.definition) == (1, "tester", True)
     now = datetime.now(UTC)
