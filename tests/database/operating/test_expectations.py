@@ -156,6 +156,23 @@ def test_the_row_follows_the_definition(db: Database) -> None:
     assert set(rows()) == {"b"}
 
 
+def test_a_changed_expectation_counts_what_succeeded_before_and_ends_no_delay(db: Database) -> None:
+    notify = [{"on": ["overdue", "on_time_again"], "to": TO}]
+    late(db)
+    db.transact(watching.watch)
+    define(db, a={"expect": {"every": "2h"}, "notify": notify})
+    assert [one.job for one in db.query(expectations.overdue)] == ["a"], "it has not succeeded"
+    succeed(db)
+    db.transact(watching.watch)
+    assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
+    succeed(db)
+    define(db, a={"expect": {"every": "3h"}, "notify": notify})
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    db.transact(watching.watch)
+    assert told(db)[2:] == [], "it succeeded before the change"
+
+
 def test_many_overdue_jobs_do_not_hide_one_that_has_succeeded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "BATCH", 2)
     entry = {"command": ["true"], "expect": {"every": "1h"}, "notify": [{"on": ["overdue", "on_time_again"], "to": TO}]}
