@@ -113,6 +113,10 @@ def test_jobs_are_found(db: Database, runs: Mapping[str, int]) -> None:
     assert ids(text="100%_S") == ["b"]
     assert ids(category="x") == ["a"]
     assert ids(state="failing") == []
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(state=RunState.LOST))
+    start(db, "a")
+    assert ids(state="failing") == ["a"], "the run that waits has not succeeded yet"
     assert ids(state="disabled") == ids(state="paused") == []
     assert ids(state="enabled") == ["a", "b", "c"]
     assert db.query(directory.categories) == ["x", "y"]
