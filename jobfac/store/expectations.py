@@ -18,17 +18,24 @@ OVERDUE_COLUMNS = [_SAID[name] if name in _SAID else expectation.c[name] for nam
 
 
 def sync(conn: sa.Connection, job_id: str, expect: Expect | None) -> None:
-    """Make the row of a job match its definition. An unchanged expectation keeps its row."""
+    """Make the row of a job match its definition. An unchanged expectation keeps its row.
+
+    A changed one keeps since when a success counts, and that the job is overdue: it has not succeeded meanwhile.
+    """
     text = None if expect is None else _write(expect)
     mine = expectation.c.job == job_id
     stored = conn.execute(sa.select(expectation.c.definition).where(mine)).scalar()
     if stored == text:
         return
-    conn.execute(expectation.delete().where(mine))
-    if expect is not None:
-        begun = expected.begin(expect, current_time(conn))
-        values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
-        conn.execute(expectation.insert().values(values))
+    if expect is None:
+        conn.execute(expectation.delete().where(mine))
+        return
+    begun = expected.begin(expect, current_time(conn))
+    if stored is not None:
+        conn.execute(expectation.update().where(mine).values(definition=text, due_at=begun.due_at))
+        return
+    values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
+    conn.execute(expectation.insert().values(values))
 
 
 def _write(expect: Expect) -> str:

@@ -1,12 +1,15 @@
 """Notes about runs, and the acknowledgement of failures.
 
-A failure is acknowledged by a person, or by a later success of its job. The views under ``sql/`` and the overview see
-such a success at once; ``acknowledge_recovered`` records it within a minute, when the success is counted for the
-statistics, so that the transaction in which a run ends does not have to.
+A failure is acknowledged by a person, or by a later success of its job: by one of a later run that ended after the
+failure. The views under ``sql/`` and the overview see such a success at once; ``acknowledge_recovered`` records it
+within a minute, when the success is counted for the statistics, so that the transaction in which a run ends does not
+have to.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -76,29 +79,49 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
     return True
 
 
-def acknowledge_recovered(conn: sa.Connection, successes: Mapping[str, int]) -> int:
-    """Acknowledge up to ``BATCH`` failures that were followed by a success. Returns how many.
+class Success(NamedTuple):
+    """A successful run of a job."""
 
-    ``successes``: by job, the id of a successful run.
-    """
-    if not successes:
+    job: str
+    run_id: int
+    ended_at: datetime
+
+
+def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> int:
+    """Acknowledge up to ``BATCH`` failures that were followed by one of these successes. Returns how many."""
+    if not (last := last_ones(successes)):
         return 0
     engine = conn.dialect.name
-    given = rows.rows_parameter({"job": job, "success": run_id} for job, run_id in successes.items())
-    found: Sequence[sa.Row[tuple[int, int, int]]] = conn.execute(_recovered(engine), given).all()
+    given = rows.rows_parameter({"job": one.job, "success": one.run_id, "ended": one.ended_at} for one in last)
+    found = {row.id: row for row in conn.execute(_recovered(engine), given)}
     if found:
-        changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found]
+        changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found.values()]
         conn.execute(_acknowledge_all(engine), rows.rows_parameter(changes))
-        record(conn, [Event(row.id, row.attempt, "acknowledged", f"run {row.success} succeeded") for row in found])
+        by = [Event(row.id, row.attempt, "acknowledged", f"run {row.success} succeeded") for row in found.values()]
+        record(conn, by)
     return len(found)
+
+
+def last_ones(successes: Iterable[Success]) -> list[Success]:
+    """Return the successes of which no other one of the same job is later in both ways, by its id and by its end.
+
+    The others follow no failure that these do not follow. A pure function.
+    """
+    found: dict[str, list[Success]] = {}
+    for one in sorted(successes, key=lambda one: -one.run_id):
+        of_job = found.setdefault(one.job, [])
+        if not of_job or one.ended_at > of_job[-1].ended_at:
+            of_job.append(one)
+    return [one for of_job in found.values() for one in of_job]
 
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    given = rows.rows_table(engine, job=run.c.job.type, success=BigId)
+    given = rows.rows_table(engine, job=run.c.job.type, success=BigId, ended=run.c.ended_at.type)
+    is_later = (given.c.job == run.c.job) & (given.c.success > run.c.id) & (given.c.ended >= run.c.ended_at)
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
-        .join(given, (given.c.job == run.c.job) & (given.c.success > run.c.id))
+        .join(given, is_later)
         .with_hint(run, SKIP, "mssql")
         .where(sa.text(UNACKNOWLEDGED))
         .order_by(run.c.id)

@@ -7,7 +7,7 @@ is removed only after it was counted in the daily statistics. The statistics sta
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from jobfac.database.dialects.rows import delete, rows_parameter, rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import (
     attempt,
+    expectation,
     job,
     job_version,
     note,
@@ -33,7 +34,7 @@ from jobfac.database.tables import (
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
-from jobfac.states import HELD, WorkerState
+from jobfac.states import HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics, upstream
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
@@ -185,7 +186,8 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
 def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
-    Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too.
+    Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too,
+    and the last success that the job's expectation has not looked at: without it the job would seem overdue.
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -196,14 +198,20 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         too_many = conn.execute(surplus).scalar() or 0
     has_ended = sa.or_(run.c.ended_at <= utcnow(), run.c.id <= too_many)  # see ``overdue_jobs``
     query = (
-        sa.select(run.c.id, run.c.ended_at, utcnow().label("now"))
+        sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
         .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished)
         .order_by(run.c.id)
         .limit(BATCH)
     )
     rows = conn.execute(query).all()
-    ids = [row.id for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
+    old = [
+        _Old(row.id, row.state, row.ended_at)
+        for row in rows
+        if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)
+    ]
+    kept = _expected(conn, job_id, old)
+    ids = [row.id for row in old if row.id != kept]
     if not ids:
         return Purged(0, False)
     for table in (run_output, run_event, attempt, visit, note):
@@ -212,6 +220,26 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
             return Purged(0, True)
     delete(conn, run, [{"id": run_id} for run_id in ids])
     return Purged(len(ids), True, ids[0])
+
+
+class _Old(NamedTuple):
+    """A finished run whose retention is over."""
+
+    id: int
+    state: str
+    ended_at: datetime
+
+
+def _expected(conn: sa.Connection, job_id: str, old: Sequence["_Old"]) -> int | None:
+    """Return which of these runs is the job's last success and counts for its current expectation; None: none is."""
+    if not any(row.state == RunState.SUCCEEDED for row in old):
+        return None
+    since = conn.execute(sa.select(expectation.c.since).where(expectation.c.job == job_id)).scalar()
+    counts = [row.id for row in old if since and row.state == RunState.SUCCEEDED and row.ended_at > since]
+    if not counts:
+        return None
+    later = sa.select(run.c.id).where(run.c.job == job_id, run.c.id > counts[-1], run.c.state == RunState.SUCCEEDED)
+    return None if conn.execute(later.limit(1)).first() else int(counts[-1])
 
 
 def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:

@@ -54,8 +54,8 @@ def count(conn: sa.Connection) -> int:
         _add_runs(conn, totals(rows))
         _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
-        successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
-        notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})
+        successes = [row for row in rows if row.state == RunState.SUCCEEDED]
+        notes.acknowledge_recovered(conn, [notes.Success(row.job, row.id, row.ended_at) for row in successes])
     return len(rows)
 
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
+from jobfac.database.types import BigId
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation
 from jobfac.states import RunState
@@ -15,11 +16,16 @@ from jobfac.store.outbox import OutboxEvent
 from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
+LAST_ID = 2**63 - 1
+
 BATCH = 100
 """The maximum number of jobs that one transaction watches."""
 
-LATEST = 200
-"""How many of a job's latest runs are searched for its successes."""
+PAGE = 500
+"""How many of a job's ended runs one statement reads."""
+
+PAGES = 100
+"""How many pages are searched at most for a success in time. Of an overdue job only the first one is, at each look."""
 
 _enabled = sa.select(job.c.enabled).where(job.c.id == expectation.c.job).scalar_subquery()
 _TO_WATCH = (
@@ -30,15 +36,13 @@ _TO_WATCH = (
     .order_by(expectation.c.job)
 )
 
-_runs = (
+_ENDED = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
-    sa.select(run.c.state, run.c.ended_at)
-    .where(run.c.job == sa.bindparam("p_job"))
+    sa.select(run.c.id, run.c.state, run.c.ended_at)
+    .where(run.c.job == sa.bindparam("p_job"), run.c.id < sa.bindparam("p_below", type_=BigId))
+    .where(run.c.ended_at.is_not(None))
     .order_by(run.c.id.desc())
-    .limit(LATEST)
-    .subquery("latest")
 )
-_SUCCESSES = sa.select(_runs.c.ended_at).where(_runs.c.state == RunState.SUCCEEDED).order_by(_runs.c.ended_at)
 
 
 class Watched(NamedTuple):
@@ -58,8 +62,8 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     events = []
     found = conn.execute(_TO_WATCH.limit(BATCH), {"p_after": after}).mappings().all()
     for row in found:
-        successes = conn.execute(_SUCCESSES, {"p_job": row["job"]}).scalars().all()
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
+        successes = _successes(conn, row["job"], before)
         expect, is_enabled = expectations.read(row["definition"]), bool(row["enabled"])
         state, event = expected.advance(expect, before, row["now"], successes, is_enabled)
         if state == before:
@@ -74,6 +78,23 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
             events.append(_on_time_again(row["job"], before, event.at))
     outbox.record(conn, events)
     return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
+
+
+def _successes(conn: sa.Connection, job_id: str, before: Expectation) -> list[datetime]:
+    """Return when the job's latest successes ended, in order: back to one in time, or to the expectation's begin.
+
+    After a success there may be thousands of runs that failed, were denied or have not ended.
+    """
+    found: list[datetime] = []
+    below = LAST_ID
+    for _ in range(PAGES if before.missed_at is None else 1):
+        page = conn.execute(_ENDED.limit(PAGE), {"p_job": job_id, "p_below": below}).all()
+        found += [row.ended_at for row in page if row.state == RunState.SUCCEEDED]
+        is_met = any(before.since < ended <= before.due_at for ended in found)
+        if is_met or len(page) < PAGE or all(row.ended_at <= before.since for row in page):
+            break
+        below = page[-1].id
+    return sorted(found)
 
 
 def follow_clock(conn: sa.Connection) -> int:

@@ -340,9 +340,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
--- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
--- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded
+-- after the failure. acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: neither has
+-- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -375,7 +375,7 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job
 LEFT JOIN jobfac.run AS u ON u.id = (
     SELECT TOP (1) s.id
     FROM jobfac.run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
     ORDER BY s.id
 )
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');

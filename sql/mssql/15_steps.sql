@@ -33,7 +33,7 @@ BEGIN
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
     DECLARE @job NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
-    DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
+    DECLARE @reason NVARCHAR(1000);
     SELECT
         @before = r.state,
         @attempt = r.attempt,
@@ -55,6 +55,9 @@ BEGIN
     END;
     IF @after = @before AND (@before <> 'stopping' OR @stop IN (@how, 'now'))
         RETURN;
+    SET @reason = CONCAT(
+        N'stopped by ', @by, N' before ', CASE WHEN @attempt > 0 THEN N'its next attempt' ELSE N'it began' END
+    );
     IF @after = 'stopped'
         UPDATE jobfac.run
         SET

@@ -91,6 +91,11 @@ BEGIN
             COMMIT TRANSACTION;
         END;
     END;
+    INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+    VALUES (
+        SYSUTCDATETIME(), ORIGINAL_LOGIN(), 'purge', CONCAT(@deleted, N' runs'),
+        CONCAT(N'older than ', @older_than_days, N' days', N' of job ' + @job)
+    );
 END;
 GO
 

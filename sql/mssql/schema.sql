@@ -1360,9 +1360,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
--- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
--- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded
+-- after the failure. acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: neither has
+-- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -1395,7 +1395,7 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job
 LEFT JOIN jobfac.run AS u ON u.id = (
     SELECT TOP (1) s.id
     FROM jobfac.run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
     ORDER BY s.id
 )
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
@@ -2219,7 +2219,7 @@ BEGIN
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
     DECLARE @job NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
-    DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
+    DECLARE @reason NVARCHAR(1000);
     SELECT
         @before = r.state,
         @attempt = r.attempt,
@@ -2241,6 +2241,9 @@ BEGIN
     END;
     IF @after = @before AND (@before <> 'stopping' OR @stop IN (@how, 'now'))
         RETURN;
+    SET @reason = CONCAT(
+        N'stopped by ', @by, N' before ', CASE WHEN @attempt > 0 THEN N'its next attempt' ELSE N'it began' END
+    );
     IF @after = 'stopped'
         UPDATE jobfac.run
         SET
@@ -3361,6 +3364,11 @@ BEGIN
             COMMIT TRANSACTION;
         END;
     END;
+    INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+    VALUES (
+        SYSUTCDATETIME(), ORIGINAL_LOGIN(), 'purge', CONCAT(@deleted, N' runs'),
+        CONCAT(N'older than ', @older_than_days, N' days', N' of job ' + @job)
+    );
 END;
 GO
 

@@ -274,5 +274,7 @@ CLAIM_VALUES: dict[str, Any] = {
     "worker_id": sa.bindparam("p_worker_id"),
     "worker": sa.bindparam("p_worker"),
     "started_at": sa.func.coalesce(run.c.started_at, utcnow()),
+    **dict.fromkeys(("exit_code", "signal", "reason"), sa.null()),
 }
-"""The columns that a claim changes, on both engines. ``started_at`` stays that of the first start."""
+"""The columns that a claim changes, on both engines. ``started_at`` stays that of the first start. How the attempt
+before ended is not how this one does."""

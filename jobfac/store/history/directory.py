@@ -11,6 +11,7 @@ from jobfac.database.tables import job, job_version, run, schedule
 from jobfac.database.types import contains, sql_literals
 from jobfac.definitions import stored_body
 from jobfac.states import FAILED, JobKind
+from jobfac.store.runs.subscribers import JUDGED
 from jobfac.views.serialization import columns, from_row
 
 NAMES = 500
@@ -81,10 +82,13 @@ def find(conn: sa.Connection, wanted: Filter, limit: int) -> list[JobRow]:
 
 
 def _last_failed() -> sa.ColumnElement[bool]:
-    last = sa.select(sa.func.max(run.c.id)).with_hint(run, PASS, "mssql").where(run.c.job == job.c.id).scalar_subquery()
+    """Condition on a job: the last run that shows whether it works has failed. One that waits or runs does not yet."""
+    judged = sa.text(f"run.state IN ({sql_literals(JUDGED)})")
+    last = sa.select(sa.func.max(run.c.id)).with_hint(run, PASS, "mssql").where(run.c.job == job.c.id, judged)
+    last = last.correlate(job)  # two levels up: without this the newest run of all jobs would decide
     ended = run.alias("ended")
     failed = sa.text(f"ended.state IN ({sql_literals(FAILED)})")
-    return sa.exists().where(ended.c.id == last, failed).select_from(ended)
+    return sa.exists().where(ended.c.id == last.scalar_subquery(), failed).select_from(ended)
 
 
 def _contains(engine: str, text: str) -> sa.ColumnElement[bool]:

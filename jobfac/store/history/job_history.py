@@ -1,7 +1,7 @@
 """The history of one job: its versions, and the outcomes of its runs by day."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
-from jobfac.states import FAILED, FINAL
+from jobfac.states import FAILED, FINAL, RunState
 from jobfac.store.history.totals import EndedRun, totals
 from jobfac.store.statistics import COLUMNS
 from jobfac.views.serialization import columns, from_row
@@ -35,19 +35,43 @@ def versions(conn: sa.Connection, job_id: str, limit: int) -> list[VersionRow]:
     return [from_row(VersionRow, row) for row in conn.execute(query).mappings()]
 
 
-def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date, tuple[int, int]]:
-    """Return how many of the job's runs succeeded and failed on each of these days (UTC)."""
-    found = {day: [0, 0] for day in days}
+class Ended(NamedTuple):
+    """How many runs ended in each of these ways. ``other``: stopped or denied."""
+
+    succeeded: int = 0
+    failed: int = 0
+    mixed: int = 0
+    other: int = 0
+
+    @classmethod
+    def of(cls, states: Mapping[str, int]) -> "Ended":
+        """Count the final states of ``states``, numbers of runs by state. Other keys are ignored."""
+        failed, mixed = sum(states[state.value] for state in FAILED), states[RunState.MIXED.value]
+        whole = sum(states[state.value] for state in FINAL)
+        good = states[RunState.SUCCEEDED.value]
+        return cls(good, failed, mixed, whole - good - failed - mixed)
+
+    @property
+    def judged(self) -> int:
+        """The runs of which the share of successes is taken, as in the reports and views."""
+        return self.succeeded + self.failed + self.mixed
+
+    def plus(self, other: "Ended") -> "Ended":
+        """Return the sum."""
+        return Ended(*(one + more for one, more in zip(self, other, strict=True)))
+
+
+def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date, Ended]:
+    """Return how many of the job's runs ended on each of these days (UTC), and how."""
+    found = {day: Ended() for day in days}
     given = rows.rows_table(conn.dialect.name, day=daily.c.day.type)
     query = sa.select(daily).join(given, given.c.day == daily.c.day).where(daily.c.job == job_id)
     for row in conn.execute(query, _days(days)).mappings():
-        found[row["day"]][0] += row["succeeded"]
-        found[row["day"]][1] += sum(row[state.value] for state in FAILED)
+        found[row["day"]] = found[row["day"]].plus(Ended.of({str(name): value for name, value in row.items()}))
     for (day, _), its in totals(EndedRun(*row) for row in conn.execute(_uncounted(job_id))).items():
         if day in found:
-            found[day][0] += its.states["succeeded"]
-            found[day][1] += sum(its.states[state] for state in FAILED)
-    return {day: (good, bad) for day, (good, bad) in found.items()}
+            found[day] = found[day].plus(Ended.of(its.states))
+    return found
 
 
 def _days(days: Sequence[date]) -> dict[str, str]:

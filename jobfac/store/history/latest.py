@@ -9,15 +9,11 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS
 from jobfac.database.tables import run
-from jobfac.states import RunState
-from jobfac.views.runs import PastRun, RunRow
+from jobfac.views.runs import PastRun
 from jobfac.views.serialization import columns, from_rows
 
 JOBS = 16
 """The maximum number of jobs in one statement."""
-
-LATER = 5
-"""The number of a job's runs that are searched for a success after a failure."""
 
 _COLUMNS = [run.c[name] for name in columns(PastRun)]
 
@@ -48,15 +44,3 @@ def _latest(jobs: int, limit: int) -> sa.Select[Any] | sa.CompoundSelect[Any]:
         )
         arms.append(sa.select(newest.subquery(f"latest{place}")))
     return sa.union_all(*arms)
-
-
-def recovered(conn: sa.Connection, failed: Sequence[RunRow]) -> set[int]:
-    """Return the ids of those of the runs after which a run of the same job succeeded."""
-    newest: dict[str, int] = {}
-    for one in failed:
-        newest[one.job] = max(one.id, newest.get(one.job, 0))
-    later = of_jobs(conn, list(newest), LATER)
-    good = {
-        job: max((run.id for run in runs if run.state == RunState.SUCCEEDED), default=0) for job, runs in later.items()
-    }
-    return {one.id for one in failed if good.get(one.job, 0) > one.id}

@@ -37,15 +37,33 @@ class Ran(NamedTuple):
 
 _RAN = [run.c[name] for name in columns(Ran)]
 
+LATER = 20_000
+"""How many of the runs that ended after a span are searched for those that began before its end: no index has both."""
+
 
 def ran(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, limit: int) -> list[Ran]:
-    """Return the runs that ended between two times, or have not ended; at most ``limit`` that ended, the latest."""
+    """Return the runs that were under way at some time between two times: of those that ended within it the latest.
+
+    At most ``limit`` each of those that ended within it, that ended later, and that have not ended. Those that ended
+    after ``searched_until`` are left out.
+    """
     done = sa.select(*_RAN).with_hint(run, PASS, "mssql").where(run.c.ended_at >= begin, run.c.started_at < end)
     held = sa.select(*_RAN).with_hint(run, PASS, "mssql").where(sa.text(f"state IN ({sql_literals(HELD)})"))
     conditions = [run.c.started_at.is_not(None), *_conditions(conn.dialect.name, wanted)]
     latest = done.where(run.c.ended_at < end, *conditions).order_by(run.c.ended_at.desc()).limit(limit)
     under_way = held.where(run.c.started_at < end, *conditions).order_by(run.c.started_at).limit(limit)
-    return [*from_rows(Ran, conn.execute(latest)), *from_rows(Ran, conn.execute(under_way))]
+    after = sa.select(run.c.id, run.c.started_at).with_hint(run, PASS, "mssql").where(run.c.ended_at >= end)
+    first = after.order_by(run.c.ended_at).limit(LATER).subquery("first")
+    spanning = sa.select(*_RAN).with_hint(run, PASS, "mssql").join(first, first.c.id == run.c.id)
+    spanning = spanning.where(first.c.started_at < end, *conditions).order_by(run.c.id).limit(limit)
+    found = {one.id: one for query in (latest, spanning, under_way) for one in from_rows(Ran, conn.execute(query))}
+    return list(found.values())
+
+
+def searched_until(conn: sa.Connection, end: datetime) -> datetime | None:
+    """Return the end of the runs that ``ran`` searches after a span; None: it searches all of them."""
+    after = sa.select(run.c.ended_at).with_hint(run, PASS, "mssql").where(run.c.ended_at >= end)
+    return conn.execute(after.order_by(run.c.ended_at).offset(LATER).limit(1)).scalar()
 
 
 def of_ids(conn: sa.Connection, run_ids: Sequence[int]) -> list[PastRun]:

@@ -124,6 +124,12 @@ def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
     return _parsed(job_id, conn.execute(query).scalar_one(), True)
 
 
+def version_body(conn: sa.Connection, job_id: str, version: int) -> dict[str, Any]:
+    """Return one version of a definition as it is stored, whether this version of jobfac can read it or not."""
+    query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
+    return d.stored_body(conn.execute(query).scalar_one())
+
+
 def find_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob | d.DefinitionError:
     """Do the same as ``load_version``, but return the error of a definition that this version of jobfac cannot read."""
     try:

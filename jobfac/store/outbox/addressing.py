@@ -5,13 +5,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, rows, utcnow
 from jobfac.database.tables import notification, outbox_event, run
-from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
+from jobfac.definitions import DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
 from jobfac.store.jobs import category_defaults
@@ -158,9 +158,8 @@ def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Ite
         return
     applicable = ("sequence", "both")
     while source is not None:
-        definition = _definition(conn, source, problems)
-        entries = [(entry, "") for entry in (definition.notify if definition else ())]
-        entries += [(entry, "") for entry in _of_category(conn, definition)]
+        mine = _of_version(conn, source, problems)
+        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category))]
         own = read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
         entries += [(entry, BY_START) for entry in own]
         yield from (one for one in entries if one[0].of in applicable)
@@ -175,24 +174,46 @@ def _run(conn: sa.Connection, run_id: int | None) -> _RunOfEvent | None:
     return None if row is None else _RunOfEvent(*row)
 
 
-def _definition(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -> AnyJob | None:
+class _Subscribers(NamedTuple):
+    """What a definition says about notifications."""
+
+    notify: Sequence[Notify] = ()
+    category: str | None = None
+
+
+def _of_version(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -> _Subscribers:
     try:
-        return jobs.load_version(conn, source.job, source.job_version)
+        definition = jobs.load_version(conn, source.job, source.job_version)
     except DefinitionError as error:
-        problems.append(f"version {source.job_version} of job '{source.job}' cannot be read: {error}")
-        return None
+        what = f"version {source.job_version} of job '{source.job}' cannot be read: {error}"
+        return _of_newer(jobs.version_body(conn, source.job, source.job_version), what, problems)
+    return _Subscribers(definition.notify, definition.category)
+
+
+def _of_newer(body: Mapping[str, Any], what: str, problems: list[str]) -> _Subscribers:
+    """Return the subscribers of a definition of which this version of jobfac cannot read something else.
+
+    A newer version stored it. Its alarms must not be lost because a scheduler of this version is still running.
+    """
+    category = body.get("category")
+    try:
+        notify = read_notify(body.get("notify", ()))
+    except DefinitionError:
+        problems.append(what)
+        notify = ()
+    return _Subscribers(notify, category if isinstance(category, str) else None)
 
 
 def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[Notify]:
     stored = jobs.load(conn, job_id)
-    if stored is not None and stored.unreadable:
-        problems.append(f"job '{job_id}' cannot be read: {stored.unreadable}")
-    elif stored is not None:
-        entries = (*stored.definition.notify, *stored.defaults.notify)
-        yield from (entry for entry in entries if entry.of != "jobs")
+    if stored is None:
+        return
+    if stored.unreadable:
+        mine = _of_newer(stored.body, f"job '{job_id}' cannot be read: {stored.unreadable}", problems)
+    else:
+        mine = _Subscribers(stored.definition.notify)
+    yield from (entry for entry in (*mine.notify, *stored.defaults.notify) if entry.of != "jobs")
 
 
-def _of_category(conn: sa.Connection, definition: AnyJob | None) -> Sequence[Notify]:
-    if definition is None or definition.category is None:
-        return ()
-    return category_defaults.of(conn, definition.category).notify
+def _of_category(conn: sa.Connection, category: str | None) -> Sequence[Notify]:
+    return () if category is None else category_defaults.of(conn, category).notify

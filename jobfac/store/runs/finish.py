@@ -197,7 +197,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     for row, outcome in mine:
         state, failed = _next_state(row, outcome)
         if state == RunState.STOPPED and row.stop_by:
-            outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))
+            why = why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid, row.attempt)
+            outcome = replace(outcome, reason=why)
         ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:
@@ -250,7 +251,7 @@ def requeue(
 def _after_loss(row: HeldRun, why: str, poison_attempts: int | None) -> tuple[RunState, str]:
     """Return the next state of a run whose worker is gone, and the reason to show."""
     if row.state == RunState.STOPPING:
-        return RunState.STOPPED, why
+        return RunState.STOPPED, f"{why} while it was being stopped by {row.stop_by}" if row.stop_by else why
     if not row.restartable:
         return RunState.LOST, why
     times = (row.lost or 0) + 1

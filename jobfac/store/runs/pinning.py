@@ -86,7 +86,7 @@ def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
 
 
 _LEFT = (
-    sa.select(run.c.id, run.c.for_worker)
+    sa.select(run.c.id, run.c.for_worker, run.c.attempt)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
     .where(~sa.exists().where(_ACTIVE.subquery("active").c.name == run.c.for_worker))
@@ -95,12 +95,16 @@ _LEFT = (
 )
 
 
+def _left(worker: str, attempt: int) -> str:
+    return f"its worker '{worker}' left before {'its next attempt' if attempt else 'it began'}"
+
+
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     """End the queued runs whose worker is no longer alive, as stopped. Returns the runs that ended.
 
     Their sequences are left to the sweep.
     """
-    found = {row.id: row.for_worker for row in conn.execute(_LEFT)}
+    found = {row.id: _left(row.for_worker, row.attempt) for row in conn.execute(_LEFT)}
     if not found:
         return []
     still = (
@@ -109,7 +113,4 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
         .where(sa.text(f"state = '{RunState.QUEUED}'"), lists.by_id(run.c.id, found))
         .order_by(run.c.id)
     )
-    return [
-        end(conn, run_id, RunState.STOPPED, f"its worker '{found[run_id]}' left before it began", by)
-        for run_id in conn.execute(still).scalars().all()
-    ]
+    return [end(conn, run_id, RunState.STOPPED, found[run_id], by) for run_id in conn.execute(still).scalars().all()]

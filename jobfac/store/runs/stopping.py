@@ -59,10 +59,10 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         states |= {row.id: Stopped(RunState(row.state), RunState(row.state)) for row in found}
         waiting = [row for row in found if row.state in WAITING]
         held = [row for row in found if row.state == RunState.RUNNING or _is_slower(row.state, row.stop, how)]
-        values = {"p_how": how, "p_by": truncate_utf16(by, 128), "p_why": _before_it_began(by)}
+        values = {"p_how": how, "p_by": truncate_utf16(by, 128)}
         for rows_, state in ((waiting, RunState.STOPPED), (held, RunState.STOPPING)):
             if rows_:
-                those = rows.rows_parameter({"id": row.id} for row in rows_)
+                those = rows.rows_parameter({"id": row.id, "why": _before(row.attempt, by)} for row in rows_)
                 conn.execute(_stop(conn.dialect.name, state), {**values, **those})
                 states |= {row.id: Stopped(states[row.id].before, state) for row in rows_}
         detail = "at once" if now else None
@@ -89,23 +89,24 @@ def _is_slower(state: str, stop: str | None, how: Stop) -> bool:
     return state == RunState.STOPPING and stop not in (how, Stop.NOW)
 
 
-def _before_it_began(by: str) -> str:
-    return truncate_utf16(f"stopped by {by} before it began", 1000)
+def _before(attempt: int, by: str) -> str:
+    """Return why a run was stopped that waits, perhaps for another attempt after ``attempt`` that have begun."""
+    return truncate_utf16(f"stopped by {by} before {'its next attempt' if attempt else 'it began'}", 1000)
 
 
 @functools.cache
 def _stop(engine: str, state: RunState) -> sa.Update:
-    given = rows.rows_table(engine, id=BigId)
-    named = {"stop": "p_how", "stop_by": "p_by"} | ({"reason": "p_why"} if state == RunState.STOPPED else {})
+    given = rows.rows_table(engine, id=BigId, why=run.c.reason.type)
+    named = {"stop": "p_how", "stop_by": "p_by"}
     values: dict[str, Any] = {name: sa.bindparam(key, type_=run.c[name].type) for name, key in named.items()}
-    values |= {"state": state} | ({"ended_at": utcnow()} if state == RunState.STOPPED else {})
+    values |= {"state": state} | ({"ended_at": utcnow(), "reason": given.c.why} if state == RunState.STOPPED else {})
     return rows.by_primary_key(run.update().where(run.c.id == given.c.id).values(values), run)
 
 
-def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None) -> str:
+def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None, attempt: int) -> str:
     """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
     if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
-        return f"stopped by {by}" if pid else _before_it_began(by)
+        return f"stopped by {by}" if pid else _before(attempt - 1, by)
     return f"{reason or 'stopped'} by {by}"
 
 

@@ -21,13 +21,24 @@ JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
 _GIVEN = lists.ids()
 _SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id == _GIVEN.c.value)
 
+EARLIER = 20
+"""How many of a job's earlier runs are compared to find the one that ended last: they may have run side by side."""
+
 _earlier = run.alias("earlier")
-_LAST = (
-    sa.select(_earlier.c.state)
+_before = (
+    sa.select(_earlier.c.id, _earlier.c.state, _earlier.c.ended_at)
     # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
     .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
     .order_by(_earlier.c.id.desc())
+    .limit(EARLIER)
+    .correlate(run)
+    .subquery("before")
+)
+_LAST = (
+    sa.select(_before.c.state)
+    .order_by(_before.c.ended_at.desc(), _before.c.id.desc())
     .limit(1)
+    .correlate(run)
     .scalar_subquery()
 )
 _LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id == _GIVEN.c.value)

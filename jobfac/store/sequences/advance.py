@@ -24,8 +24,18 @@ from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
-from jobfac.store.sequences import inputs, visits
-from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start, too_many_visits
+from jobfac.store.sequences import history, inputs, visits
+from jobfac.store.sequences.decide import (
+    Enter,
+    Finish,
+    Leave,
+    decide,
+    is_given_up,
+    outcome,
+    step_of,
+    to_start,
+    too_many_visits,
+)
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
@@ -258,6 +268,13 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
     runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
 
 
+def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
+    rows = visits.rows_of(conn, parent.run_id)
+    seen = visits.read(conn, rows)
+    state, reason = outcome(finish, seen, history.first_cause(conn, rows, seen))
+    return _end(conn, parent.run_id, state, reason, parent.by)
+
+
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
     latest = visits.last(conn, parent.run_id)
     for _ in range(MOVES):
@@ -281,8 +298,6 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
             case finish:
                 if visits.is_busy(conn, parent.run_id):
                     return None
-                cause = visits.first_cause(conn, parent.run_id)
-                state, reason = outcome(finish, visits.all_of(conn, parent.run_id), cause)
-                return _end(conn, parent.run_id, state, reason, parent.by)
+                return _finish(conn, parent, finish)
     memory_of(conn).note_unfinished(parent.run_id)
     return None

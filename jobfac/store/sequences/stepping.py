@@ -24,7 +24,7 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
-from jobfac.store.sequences import inputs, visits
+from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
@@ -123,7 +123,7 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
 
 def _said(conn: sa.Connection, parent: SequenceRun, error: Exception) -> str:
     """Return what an error says, without the outputs of a job of another category."""
-    if isinstance(error, UnknownReference) and error.job and visits.is_elsewhere(conn, parent.run_id, error.job):
+    if isinstance(error, UnknownReference) and error.job and history.is_elsewhere(conn, parent.run_id, error.job):
         return error.brief
     return str(error)
 

@@ -71,7 +71,7 @@ _INTERRUPTED = sa.and_(
     sa.exists().where(
         visit.c.run_id == run.c.id,
         visit.c.goes_to == "step",
-        ~sa.exists().where(_later.c.run_id == run.c.id, _later.c.id > visit.c.id),
+        ~sa.exists().where(_later.c.run_id == visit.c.run_id, _later.c.id > visit.c.id),
     ),
 )
 """The next step is decided but not entered: one transaction has made as many moves as it may."""

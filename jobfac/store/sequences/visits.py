@@ -8,13 +8,11 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import characters, utcnow
-from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
-from jobfac.store import api_keys
-from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause, how_elsewhere
+from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 from jobfac.store.sequences.references import LONGEST, UnknownReference
 from jobfac.views.serialization import read_json
 
@@ -87,7 +85,7 @@ def last(conn: sa.Connection, run_id: int) -> StoredVisit | None:
     row = conn.execute(query).first()
     if row is None:
         return None
-    return StoredVisit(row.id, _visits(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe), row.parameters)
+    return StoredVisit(row.id, read(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe), row.parameters)
 
 
 def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
@@ -98,10 +96,11 @@ def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
 
 def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
     """Return all visits of a sequence run, oldest first."""
-    return _visits(conn, rows_of(conn, run_id))
+    return read(conn, rows_of(conn, run_id))
 
 
-def _visits(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
+def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
+    """Return the visits of these rows with the states of their runs, in the same order."""
     if not rows:
         return []
     states: dict[int, list[RunState]] = {row.id: [RunState.DENIED] * len(row.refusals) for row in rows}
@@ -125,46 +124,6 @@ def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
     unstarted = 0 if row.children is None else row.children - len(states)
     decision = None if row.decision is None else Decision(row.decision)
     return Visit(row.step, ended, len(states) - len(ended), result, to, unstarted, decision)
-
-
-def first_cause(conn: sa.Connection, run_id: int) -> str | None:
-    """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded."""
-    bad = FINAL - {RunState.SUCCEEDED}
-    shown = (run.c.id, run.c.job, run.c.state, run.c.exit_code, run.c.reason, run.c.exit_message)
-    first = (
-        sa.select(run.c.visit_id, visit.c.step, *shown)
-        .join(visit, visit.c.id == run.c.visit_id)
-        .where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(bad)})"))
-        .order_by(run.c.visit_id, run.c.ended_at, run.c.id)
-        .limit(1)
-    )
-    row = conn.execute(first).first()
-    unstarted = sa.select(*_COLUMNS).where(
-        visit.c.run_id == run_id,
-        sa.or_(visit.c.refused.is_not(None), sa.text(f"visit.start = '{StepStart.FAILED}'")),
-    )
-    found = conn.execute(unstarted.order_by(visit.c.id).limit(1)).first()
-    if found is not None and (row is None or found.id <= row.visit_id):
-        other = VisitRow(*found)
-        job, why = next(iter(other.refusals.items()), (None, other.reason))
-        if job is not None and is_elsewhere(conn, run_id, job.partition("[")[0]):
-            why = "a job of another category"
-        return cause(other.step, job, RunState.DENIED if job else None, why)
-    if row is None:
-        return None
-    state, why = RunState(row.state), row.reason or row.exit_message
-    if is_elsewhere(conn, run_id, row.job):
-        why = how_elsewhere(row.id, state, row.exit_code)
-    return cause(row.step, row.job, state, why)
-
-
-def is_elsewhere(conn: sa.Connection, run_id: int, job: str) -> bool:
-    """Whether a job in a sequence run is of another category, and keys are limited to categories: these see the run of
-    the sequence, but not what the job says about itself."""
-    around = sa.select(job_table.c.category).join(run, run.c.job == job_table.c.id).where(run.c.id == run_id)
-    category = conn.execute(around).scalar()
-    inside = sa.select(job_table.c.category).where(job_table.c.id == job)
-    return category is not None and conn.execute(inside).scalar() != category and api_keys.are_limited(conn)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

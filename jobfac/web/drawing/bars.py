@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
 from html import escape
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from jobfac.reports.charts import ticks
+from jobfac.store.history.job_history import Ended
 from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import AttemptView, PastRun
 from jobfac.web.drawing.strip import seconds
@@ -133,14 +135,14 @@ def short(value: float) -> str:
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
 
 
-def rate(days: Mapping[str, tuple[int, int]]) -> Markup:
-    """Return the share of runs that succeeded by day, each day as a column: (succeeded, failed)."""
+def rate(days: Mapping[str, Ended]) -> Markup:
+    """Return the share of runs that succeeded by day, each day as a column. What did not is drawn as failed."""
     part = 100 / max(1, len(days))
     height, rects = 64, []
-    for place, (name, (good, bad)) in enumerate(days.items()):
-        whole = good + bad
+    for place, (name, day) in enumerate(days.items()):
+        whole, bad = day.judged, day.judged - day.succeeded
         x, wide = place * part + part * 0.1, part * 0.8
-        title = f"{name}: {good} succeeded, {bad} failed" if whole else f"{name}: no runs"
+        title = f"{name}: {_in_words(day)}"
         low = height * bad / whole if whole else 0
         good_part = (
             f'<rect class="succeeded" x="{x:.2f}%" width="{wide:.2f}%" y="{low:.1f}" height="{height - low:.1f}"/>'
@@ -148,6 +150,15 @@ def rate(days: Mapping[str, tuple[int, int]]) -> Markup:
         bad_part = f'<rect class="failed" x="{x:.2f}%" width="{wide:.2f}%" y="0" height="{low:.1f}"/>' if bad else ""
         blank = f'<rect class="track" x="{x:.2f}%" width="{wide:.2f}%" y="{height - 4}" height="4"/>'
         rects.append(f"<g><title>{escape(title)}</title>{good_part + bad_part if whole else blank}</g>")
-    good, bad = (sum(day[place] for day in days.values()) for place in (0, 1))
-    title = f"Success by day: {good} succeeded and {bad} failed in {len(days)} days"
+    title = f"Success by day: {_in_words(reduce(Ended.plus, days.values(), Ended()))} in {len(days)} days"
     return Markup(f'<svg class="chart" height="{height}" role="img" aria-label="{title}">{"".join(rects)}</svg>')
+
+
+def _in_words(ended: Ended) -> str:
+    """Return how runs ended: "3 succeeded, 1 failed, 2 mixed"; mixed and others only if there are any."""
+    if not any(ended):
+        return "no runs"
+    more = [
+        f"{number} {word}" for number, word in ((ended.mixed, "mixed"), (ended.other, "stopped or denied")) if number
+    ]
+    return ", ".join([f"{ended.succeeded} succeeded", f"{ended.failed} failed", *more])

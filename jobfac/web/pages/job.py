@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import reduce
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -36,7 +37,7 @@ class Facts(NamedTuple):
 
     stored: jobs.Stored
     runs: list[PastRun]
-    days: dict[date, tuple[int, int]]
+    days: dict[date, job_history.Ended]
     schedules: list[ScheduleView]
     due: dict[str, list[CandidateView]]
     versions: list[job_history.VersionRow]
@@ -74,7 +75,7 @@ def show(visit: Visit) -> Response:
     unreadable = {"name": None, "description": None, "on_demand": False, **facts.stored.body}
     definition = unreadable if facts.stored.unreadable else facts.stored.definition
     taken = [value for run in facts.runs if (value := strip.seconds(run)) is not None]
-    good, bad = (sum(day[place] for day in facts.days.values()) for place in (0, 1))
+    ended = reduce(job_history.Ended.plus, facts.days.values(), job_history.Ended())
     chosen = _chosen(visit, facts)
     drawing = graph.graph(f"Sequence {facts.stored.id}", definition, {}, set(), _job_path) if isinstance(
         definition, d.Sequence) else None  # fmt: skip
@@ -90,8 +91,8 @@ def show(visit: Visit) -> Response:
         rates=bars.rate({f"{day:%d %b}": numbers for day, numbers in facts.days.items()}),
         p50=bars.percentile(taken, 0.5),
         p95=bars.percentile(taken, 0.95),
-        success=100 * good / (good + bad) if good + bad else None,
-        ended=good + bad,
+        success=100 * ended.succeeded / ended.judged if ended.judged else None,
+        ended=sum(ended),
         in_words=in_words,
         drawing=drawing,
         chosen=chosen,

@@ -39,7 +39,10 @@ MARKS = 6
 
 
 class Shown(NamedTuple):
-    """What the page shows. ``hidden``: lanes that were left out; ``cut``: older runs were left out."""
+    """What the page shows. ``hidden``: lanes that were left out; ``cut``: older runs were left out.
+
+    ``searched``: runs that ended after this time were not looked for; None: all were.
+    """
 
     now: datetime
     begin: datetime
@@ -48,6 +51,7 @@ class Shown(NamedTuple):
     hidden: int
     cut: bool
     runs: int
+    searched: datetime | None = None
 
 
 def timeline(visit: Visit) -> Response:
@@ -94,7 +98,8 @@ def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown
     if drawn:
         drawn += spans.repeats(conn, [name for name in names if name in soon], max(now, begin), end, REPEATS)
     lanes = _draw(names, runs, drawn, by, begin, end, now)
-    return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, len(ran))
+    searched = spans.searched_until(conn, end) if end < now else None
+    return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, len(ran), searched)
 
 
 def _begin(text: str, now: datetime, whole: timedelta) -> datetime:

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from jobfac.api.sessions import Session, Sessions
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.store import audit, outbox
+from jobfac.store import audit, outbox, statistics
 from jobfac.store.history import audit_log, counts, directory, job_history, latest, search, spans, waiting
 from jobfac.store.history.search import Filter
 from tests.support.database import Hand, define, start
@@ -84,7 +85,6 @@ def test_numbers_and_lists(db: Database, runs: Mapping[str, int]) -> None:
     assert db.query(counts.read, ["y"]).failed == 0
     assert [one.id for one in db.query(counts.failures, 10)] == [runs["failed"]]
     assert db.query(counts.failures, 10, ["y"]) == []
-    assert db.query(latest.recovered, db.query(counts.failures, 10)) == {runs["failed"]}
     strips = db.query(latest.of_jobs, ["a", "b", "nothing"], 1)
     assert {job: [one.id for one in found] for job, found in strips.items()} == {
         "a": [runs["succeeded"]],
@@ -113,6 +113,10 @@ def test_jobs_are_found(db: Database, runs: Mapping[str, int]) -> None:
     assert ids(text="100%_S") == ["b"]
     assert ids(category="x") == ["a"]
     assert ids(state="failing") == []
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(state=RunState.LOST))
+    start(db, "a")
+    assert ids(state="failing") == ["a"], "the run that waits has not succeeded yet"
     assert ids(state="disabled") == ids(state="paused") == []
     assert ids(state="enabled") == ["a", "b", "c"]
     assert db.query(directory.categories) == ["x", "y"]
@@ -123,15 +127,39 @@ def test_jobs_are_found(db: Database, runs: Mapping[str, int]) -> None:
 def test_the_history_of_a_job(db: Database, runs: Mapping[str, int]) -> None:
     today = db.query(current_time).date()
     assert db.query(job_history.by_day, "a", [today - timedelta(days=1), today]) == {
-        today - timedelta(days=1): (0, 0),
-        today: (1, 1),
+        today - timedelta(days=1): (0, 0, 0, 0),
+        today: (1, 1, 0, 0),
     }
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == runs["failed"]).values(state=RunState.MIXED))
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(state=RunState.STOPPED))
+    assert db.query(job_history.by_day, "a", [today]) == {today: (0, 0, 1, 1)}, "not counted yet"
+    db.transact(statistics.count)
+    assert db.query(job_history.by_day, "a", [today]) == {today: (0, 0, 1, 1)}
     (version,) = db.query(job_history.versions, "b", 5)
     assert (version.version, version.created_by, "100%_sure" in version.definition) == (1, "tester", True)
     now = datetime.now(UTC)
     ran = db.query(spans.ran, now - timedelta(hours=1), now + timedelta(hours=1), spans.Filter("W1", ["x", "y"]), 10)
     assert {one.id for one in ran} == {runs["failed"], runs["succeeded"], runs["running"]}
     assert db.query(spans.due, now, now + timedelta(hours=1), spans.Filter("a", ["x"]), 10) == []
+
+
+def test_a_run_is_found_in_every_span_in_which_it_was_under_way(
+    db: Database, runs: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon, hour = datetime(2026, 3, 1, 12, tzinfo=UTC), timedelta(hours=1)
+    with db.begin() as conn:
+        times = {"started_at": noon, "ended_at": noon + 3 * hour}
+        conn.execute(run.update().where(run.c.id == runs["succeeded"]).values(times))
+
+    def found(begin: datetime) -> list[int]:
+        return [one.id for one in db.query(spans.ran, begin, begin + hour, spans.Filter("a", ["x"]), 10)]
+
+    assert [len(found(noon + number * hour)) for number in range(-1, 5)] == [0, 1, 1, 1, 1, 0]
+    assert db.query(spans.searched_until, noon + hour) is None
+    monkeypatch.setattr(spans, "LATER", 1)
+    assert found(noon + hour) == [runs["succeeded"]]
+    assert db.query(spans.searched_until, noon + hour) is not None
 
 
 def test_the_audit_and_the_outbox_are_searched(db: Database, runs: Mapping[str, int]) -> None:

@@ -14,7 +14,8 @@ from jobfac.scheduler.poll import POLL, Poll
 from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import expectations, jobs, overview, watching
+from jobfac.store import expectations, jobs, overview, retention, watching
+from jobfac.store.retention import Keep
 from tests.support.database import Hand, being_written, define, now, start
 
 TO = {"email": "ops@example.org"}
@@ -93,6 +94,39 @@ def test_a_success_that_is_just_being_counted_is_in_time(db: Database) -> None:
     assert told(db) == []
 
 
+@pytest.mark.parametrize("has_failed", [True, False])
+def test_a_success_in_time_is_found_behind_many_later_runs(
+    db: Database, has_failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PAGE", 2)
+    late(db)
+    succeed(db)
+    hand = Hand(db)
+    for _ in range(5):
+        start(db, "a")
+    for claimed in hand.claim() if has_failed else []:
+        hand.end(claimed, RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    db.transact(watching.watch)
+    assert told(db) == []
+
+
+def test_a_success_that_waits_for_its_expectation_is_not_purged(db: Database) -> None:
+    late(db)
+    for _ in range(2):
+        succeed(db)
+    with db.begin() as conn:
+        conn.execute(run.update().values(counted=True))
+        conn.execute(expectation.update().values(due_at=utcnow(1000)))
+    assert retention.purge_all(db, Keep(age=0.001)).removed == 1
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    assert db.transact(watching.watch).changed == 1
+    assert told(db) == []
+    assert retention.purge_all(db, Keep(age=0.001)).removed == 1
+
+
 def test_a_disabled_job_is_not_expected_to_succeed(db: Database) -> None:
     late(db)
     db.transact(jobs.enable, "a", False, "me")
@@ -120,6 +154,23 @@ def test_the_row_follows_the_definition(db: Database) -> None:
     db.transact(jobs.put, "c", definition, "me")
     db.transact(jobs.remove, "c", "me")
     assert set(rows()) == {"b"}
+
+
+def test_a_changed_expectation_counts_what_succeeded_before_and_ends_no_delay(db: Database) -> None:
+    notify = [{"on": ["overdue", "on_time_again"], "to": TO}]
+    late(db)
+    db.transact(watching.watch)
+    define(db, a={"expect": {"every": "2h"}, "notify": notify})
+    assert [one.job for one in db.query(expectations.overdue)] == ["a"], "it has not succeeded"
+    succeed(db)
+    db.transact(watching.watch)
+    assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
+    succeed(db)
+    define(db, a={"expect": {"every": "3h"}, "notify": notify})
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    db.transact(watching.watch)
+    assert told(db)[2:] == [], "it succeeded before the change"
 
 
 def test_many_overdue_jobs_do_not_hide_one_that_has_succeeded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import notes, overview, retention, runs, statistics
 from jobfac.store.retention import Keep
-from tests.support.database import Hand, define, events, get, start
+from tests.support.database import Hand, define, events, get, now, start
 
 ME = Caller("me")
 
@@ -57,6 +57,27 @@ def test_a_later_success_acknowledges_by_itself_and_says_so(db: Database) -> Non
         assert (get(db, run_id)["acknowledged_by"], events(db, run_id)[-1]) == (by, "acknowledged")
     assert [get(db, run_id)["acknowledged_at"] for run_id in (other, late, success)] == [None] * 3
     assert open_failures(db) == [late, other]
+
+
+def test_a_success_that_ended_before_a_failure_hides_nothing(db: Database) -> None:
+    define(db, a={})
+    hand = Hand(db)
+    slow, quick = start(db, "a"), start(db, "a")
+    claims = {one.id: one for one in hand.claim()}
+    hand.end(claims[quick], RunState.SUCCEEDED)
+    hand.end(claims[slow], RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == quick).values(ended_at=utcnow(-60_000)))
+    schema = "" if db.dialect.name == "sqlite" else "jobfac."
+    shown = sa.text(f"SELECT recovered_at, acknowledged_by, unacknowledged FROM {schema}v_failures")
+    db.transact(statistics.count)
+    assert open_failures(db) == [slow]
+    with db.read() as conn:
+        assert tuple(conn.execute(shown).one()) == (None, None, 1)
+    assert (get(db, slow)["acknowledged_by"], events(db, slow)[-1]) == (None, "failed")
+    later = ended(db, hand, "a", RunState.SUCCEEDED)
+    db.transact(statistics.count)
+    assert (open_failures(db), get(db, slow)["acknowledged_by"]) == ([], f"run {later} succeeded")
 
 
 def test_the_first_acknowledgement_stays(db: Database) -> None:
@@ -116,15 +137,16 @@ def during(db: Database, word: str, first: Callable[[], Any], second: Callable[[
 def test_a_failure_is_acknowledged_once_when_a_person_and_a_success_do_it(db: Database) -> None:
     define(db, a={})
     hand = Hand(db)
-    failure, success = ended(db, hand, "a", RunState.FAILED), ended(db, hand, "a", RunState.SUCCEEDED)
+    failure, good = ended(db, hand, "a", RunState.FAILED), ended(db, hand, "a", RunState.SUCCEEDED)
+    success = [notes.Success("a", good, now(db))]
     during(
         db,
         "acknowledged_by=",
-        lambda: db.transact(notes.acknowledge_recovered, {"a": success}),
+        lambda: db.transact(notes.acknowledge_recovered, success),
         lambda: operations.acknowledge(db, ME, [failure]),
     )
     assert events(db, failure).count("acknowledged") == 1
-    assert db.transact(notes.acknowledge_recovered, {"a": success}) == 0
+    assert db.transact(notes.acknowledge_recovered, success) == 0
 
 
 def test_a_note_is_refused_when_its_run_is_just_being_removed(db: Database) -> None:

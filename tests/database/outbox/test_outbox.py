@@ -95,18 +95,18 @@ def test_a_retry_and_its_end_are_notified(db: Database) -> None:
     assert json.loads(rows(db)[1]["body"])["detail"] == "failed: exit code 1; again in 5.0 s"
 
 
-def test_a_recovery_is_the_first_success_after_a_failure(db: Database) -> None:
-    define(db, a={"notify": [on("recovered")]}, b={"notify": [on("succeeded")]})
-    hand = Hand(db)
-    for word in ("succeeded", "failed", "stopped", "succeeded", "succeeded", "timed_out", "lost", "succeeded"):
-        for job in ("a", "b"):
-            start(db, job)
-        for claimed in hand.claim():
-            hand.end(claimed, RunState(word))
-    found = notified_events(db)
-    assert [event for job, event in found if job == "a"] == ["recovered", "recovered"]
-    assert [event for job, event in found if job == "b"] == ["succeeded"] * 4
-    assert json.loads(rows(db)[1]["body"])["event"] in ("recovered", "succeeded")
+def test_a_run_that_is_retried_does_not_say_how_the_attempt_before_ended(db: Database) -> None:
+    define(db, a={"notify": [on("running_long")], "retry": {"attempts": 2}})
+    run_id, hand = start(db, "a"), Hand(db)
+    hand.end(hand.take(), RunState.FAILED, exit_code=9, reason="exit code 9", retry_after=5.0)
+    make_due(db)
+    db.transact(runs.promote_due, "w")
+    hand.take()
+    with db.begin() as conn:
+        runs.record(conn, [Event(run_id, 2, "running_long", "w", "still running after 1s", "running_long")])
+    assert notified_events(db) == [("a", "running_long")]
+    body = json.loads(rows(db)[0]["body"])
+    assert (body["state"], body["exit_code"], body["signal"], body["reason"]) == ("running", None, None, None)
 
 
 def test_the_loss_of_a_worker_is_notified(db: Database) -> None:

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError, from_data
 from jobfac.errors import Refused
 from jobfac.operations import starting
@@ -99,6 +100,10 @@ def test_a_run_whose_worker_left_is_stopped(db: Database, fleet: list[Hand]) -> 
     (ended,) = db.transact(runs.end_unserved, "s1")
     assert (ended.run_id, ended.state) == (left.id, RunState.STOPPED)
     assert get(db, left.id)["reason"] == "its worker 'w2' left before it began"
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == left.id).values(state=RunState.QUEUED, ended_at=None, attempt=1))
+    db.transact(runs.end_unserved, "s1")
+    assert get(db, left.id)["reason"] == "its worker 'w2' left before its next attempt"
     assert state(db, kept.id) == "queued"
 
 

@@ -67,6 +67,27 @@ def test_a_stopped_run_is_never_claimed(db: Database) -> None:
     assert Hand(db).claim() == []
 
 
+def test_a_run_that_is_stopped_between_two_attempts_has_begun(db: Database) -> None:
+    define(db, job={"retry": {"attempts": 2}})
+    hand = Hand(db)
+    failed, lost = (start(db, "job") for _ in range(2))
+    first, second = hand.claim()
+    hand.end(first, RunState.FAILED, reason="exit code 4", retry_after=60.0)
+    hand.end(second, RunState.QUEUED, reason="its worker was drained", pid=77)
+    for run_id in (failed, lost):
+        assert stop(db, run_id)[1] == "stopped"
+        assert get(db, run_id)["reason"] == "stopped by me before its next attempt"
+
+
+def test_a_run_whose_worker_died_while_it_was_stopped_says_both(db: Database) -> None:
+    define(db, job={})
+    run_id, hand = start(db, "job"), Hand(db)
+    hand.claim()
+    stop(db, run_id)
+    hand.die()
+    assert get(db, run_id)["reason"] == "its worker w1 died while it was being stopped by me"
+
+
 def test_a_run_that_its_worker_gave_back_ends_as_stopped_and_says_by_whom(db: Database) -> None:
     """The worker had not seen the stop yet: it was drained, or could not start the program."""
     define(db, job={})

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run, run_event, run_output, schedule, visit, worker
+from jobfac.database.tables import attempt, audit, run, run_event, run_output, schedule, visit, worker
 from jobfac.states import RunState
 from jobfac.store import runs, statistics
 from jobfac.store.runs import Outcome, StartRequest
@@ -25,6 +25,11 @@ def test_stop_run(db: Database) -> None:
     execute(db, "stop_run", run=running, by="boss")
     assert states(db, [waiting, running]) == ["stopped", "stopping"]
     assert row(db, waiting)["reason"] == "stopped by boss before it began"
+    again = execute(db, "start_job", job="a")
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == again).values(attempt=1))
+    execute(db, "stop_run", run=again, by="boss")
+    assert row(db, again)["reason"] == "stopped by boss before its next attempt"
     assert (row(db, running)["stop"], row(db, running)["stop_by"], row(db, running)["ended_at"]) == (
         "polite",
         "boss",
@@ -192,6 +197,9 @@ def test_purge(db: Database) -> None:
             assert found.scalar_one() == 0
         assert call(conn, "purge", job="kept") == 1
         assert call(conn, "purge", older_than_days=101, job="counted") == 0
+    with db.read() as conn:
+        said = conn.execute(sa.select(audit.c.subject, audit.c.after).order_by(audit.c.id.desc()).limit(1)).one()
+    assert tuple(said) == ("0 runs", "older than 101 days of job counted")
 
 
 def test_purge_refuses_odd_numbers(db: Database) -> None:

@@ -1,0 +1,44 @@
+"""Jobs of which a newer version of jobfac stored the definition: this one still delivers their alarms."""
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import job_version
+from jobfac.states import RunState
+from jobfac.store import outbox
+from jobfac.store.outbox import OutboxEvent
+from tests.support.database import Hand, define, start
+from tests.support.outbox import notified_events, on
+
+
+def store(db: Database, **more: object) -> None:
+    """Add keys to the stored definition of ``a``."""
+    with db.begin() as conn:
+        text = conn.execute(sa.select(job_version.c.definition)).scalar_one()
+        conn.execute(job_version.update().values(definition=json.dumps({**json.loads(text), **more})))
+
+
+def test_alarms_of_a_definition_with_an_unknown_key_are_addressed(db: Database) -> None:
+    define(db, a={"notify": [on("failed", "overdue")]})
+    start(db, "a")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    store(db, from_the_future=1)
+    with db.begin() as conn:
+        outbox.record(conn, [OutboxEvent("a", "overdue", {"job": "a"})])
+    assert notified_events(db) == [("a", "failed"), ("a", "overdue")]
+
+
+@pytest.mark.parametrize("entries", [[{"on": ["eaten"], "to": {"pigeon": "7"}}], 7])
+def test_subscriptions_that_cannot_be_read_are_reported(db: Database, entries: object) -> None:
+    define(db, a={"notify": [on("failed")]})
+    start(db, "a")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    store(db, notify=entries)
+    with db.begin() as conn:
+        (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10), {})
+    assert problem.startswith("version 1 of job 'a' cannot be read: ")

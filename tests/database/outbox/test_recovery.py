@@ -1,0 +1,38 @@
+"""The event `recovered`: a success that follows a failure."""
+
+import json
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.states import RunState
+from tests.support.database import Hand, define, start
+from tests.support.outbox import notified_events, on, rows
+
+
+def test_a_recovery_is_the_first_success_after_a_failure(db: Database) -> None:
+    define(db, a={"notify": [on("recovered")]}, b={"notify": [on("succeeded")]})
+    hand = Hand(db)
+    for word in ("succeeded", "failed", "stopped", "succeeded", "succeeded", "timed_out", "lost", "succeeded"):
+        for job in ("a", "b"):
+            start(db, job)
+        for claimed in hand.claim():
+            hand.end(claimed, RunState(word))
+    found = notified_events(db)
+    assert [event for job, event in found if job == "a"] == ["recovered", "recovered"]
+    assert [event for job, event in found if job == "b"] == ["succeeded"] * 4
+    assert json.loads(rows(db)[1]["body"])["event"] in ("recovered", "succeeded")
+
+
+def test_a_success_beside_a_failed_run_does_not_hide_the_recovery(db: Database) -> None:
+    define(db, a={"notify": [on("failed", "recovered")]})
+    hand = Hand(db)
+    slow, quick = start(db, "a"), start(db, "a")
+    claims = {one.id: one for one in hand.claim()}
+    hand.end(claims[quick])
+    hand.end(claims[slow], RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == quick).values(ended_at=utcnow(-60_000)))
+    start(db, "a")
+    hand.end(hand.take())
+    assert [event for _, event in notified_events(db)] == ["failed", "recovered"]
