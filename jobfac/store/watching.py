@@ -7,11 +7,13 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
+from jobfac.database.types import sql_literals
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
 from jobfac.store.outbox import OutboxEvent
+from jobfac.store.runs.subscribers import JUDGED
 from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
@@ -19,7 +21,8 @@ BATCH = 100
 """The maximum number of jobs that one transaction watches."""
 
 LATEST = 200
-"""How many of a job's latest runs are searched for its successes."""
+"""How many of a job's latest runs are searched for its successes: of those that show whether the job works. Hundreds of
+others may be newer: starts that were denied while it ran, or that wait for it."""
 
 _enabled = sa.select(job.c.enabled).where(job.c.id == expectation.c.job).scalar_subquery()
 _TO_WATCH = (
@@ -33,7 +36,7 @@ _TO_WATCH = (
 _runs = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
     sa.select(run.c.state, run.c.ended_at)
-    .where(run.c.job == sa.bindparam("p_job"))
+    .where(run.c.job == sa.bindparam("p_job"), sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())
     .limit(LATEST)
     .subquery("latest")
