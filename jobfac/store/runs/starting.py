@@ -213,8 +213,8 @@ def retry(
 ) -> Started:
     """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 
-    ``overrides`` replace the overrides of the finished run, key by key, and ``changes`` its parameters. ``key``: the
-    new run's start key, as in ``start``.
+    It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
+    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -225,7 +225,7 @@ def retry(
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
-    former = parameters.row_of(row)
+    former, due = parameters.row_of(row), (row.origin, row.due_at, row.created_at)
     stored = jobs.load(conn, row.job) if changes or former.given else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
@@ -239,7 +239,7 @@ def retry(
         key=key,
         overrides=combined or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin=json.loads(row.origin) if row.origin else None,
+        origin={**(json.loads(row.origin) if row.origin else {}), "due": parameters.due_of(*due).isoformat()},
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
