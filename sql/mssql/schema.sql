@@ -2219,7 +2219,7 @@ BEGIN
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
     DECLARE @job NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
-    DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
+    DECLARE @reason NVARCHAR(1000);
     SELECT
         @before = r.state,
         @attempt = r.attempt,
@@ -2241,6 +2241,11 @@ BEGIN
     END;
     IF @after = @before AND (@before <> 'stopping' OR @stop IN (@how, 'now'))
         RETURN;
+    SET @reason = CONCAT(
+        N'stopped by ',
+        @by,
+        CASE WHEN @attempt > 0 THEN N' before its next attempt' ELSE N' before it began' END
+    );
     IF @after = 'stopped'
         UPDATE jobfac.run
         SET
@@ -2370,7 +2375,14 @@ BEGIN
             SELECT @shown = NULL, @sensitive = @parameters;
     END
     ELSE
-        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        -- A retry stands for the same due time as the run that it repeats.
+        SELECT
+            @shown = r.parameters,
+            @sensitive = r.sensitive,
+            @origin = COALESCE(
+                r.origin,
+                CONCAT(N'{"due": "', CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126), N'+00:00"}')
+            )
         FROM jobfac.run AS r
         WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL

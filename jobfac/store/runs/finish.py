@@ -197,7 +197,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     for row, outcome in mine:
         state, failed = _next_state(row, outcome)
         if state == RunState.STOPPED and row.stop_by:
-            outcome = replace(outcome, reason=why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid))
+            why = why_stopped(row.stop_by, outcome.state, outcome.reason, outcome.pid, outcome.attempt)
+            outcome = replace(outcome, reason=why)
         ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:

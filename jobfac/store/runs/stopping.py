@@ -59,7 +59,8 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         states |= {row.id: Stopped(RunState(row.state), RunState(row.state)) for row in found}
         waiting = [row for row in found if row.state in WAITING]
         held = [row for row in found if row.state == RunState.RUNNING or _is_slower(row.state, row.stop, how)]
-        values = {"p_how": how, "p_by": truncate_utf16(by, 128), "p_why": _before_it_began(by)}
+        values = {"p_how": how, "p_by": truncate_utf16(by, 128)}
+        values |= {"p_why": before_it_began(f"stopped by {by}"), "p_again": before_it_began(f"stopped by {by}", 1)}
         for rows_, state in ((waiting, RunState.STOPPED), (held, RunState.STOPPING)):
             if rows_:
                 those = rows.rows_parameter({"id": row.id} for row in rows_)
@@ -89,23 +90,29 @@ def _is_slower(state: str, stop: str | None, how: Stop) -> bool:
     return state == RunState.STOPPING and stop not in (how, Stop.NOW)
 
 
-def _before_it_began(by: str) -> str:
-    return truncate_utf16(f"stopped by {by} before it began", 1000)
+def before_it_began(what: str, attempts: int = 0) -> str:
+    """Return why a waiting run has ended. ``attempts``: how many it had before; what they did is not undone."""
+    return truncate_utf16(f"{what} before its next attempt" if attempts else f"{what} before it began", 1000)
 
 
 @functools.cache
 def _stop(engine: str, state: RunState) -> sa.Update:
     given = rows.rows_table(engine, id=BigId)
-    named = {"stop": "p_how", "stop_by": "p_by"} | ({"reason": "p_why"} if state == RunState.STOPPED else {})
-    values: dict[str, Any] = {name: sa.bindparam(key, type_=run.c[name].type) for name, key in named.items()}
-    values |= {"state": state} | ({"ended_at": utcnow()} if state == RunState.STOPPED else {})
+    values: dict[str, Any] = {"state": state, "stop": _given("stop", "p_how"), "stop_by": _given("stop_by", "p_by")}
+    if state == RunState.STOPPED:
+        why = sa.case((run.c.attempt > 0, _given("reason", "p_again")), else_=_given("reason", "p_why"))
+        values |= {"reason": why, "ended_at": utcnow()}
     return rows.by_primary_key(run.update().where(run.c.id == given.c.id).values(values), run)
 
 
-def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None) -> str:
-    """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
+def _given(column: str, key: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(key, type_=run.c[column].type)
+
+
+def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None, attempt: int = 1) -> str:
+    """Return why a run that had to stop has ended: the other arguments are those of its execution."""
     if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
-        return f"stopped by {by}" if pid else _before_it_began(by)
+        return f"stopped by {by}" if pid else before_it_began(f"stopped by {by}", attempt - 1)
     return f"{reason or 'stopped'} by {by}"
 
 
