@@ -225,7 +225,7 @@ def retry(
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
-    former, due = parameters.row_of(row), (row.origin, row.due_at, row.created_at)
+    former = parameters.row_of(row)
     stored = jobs.load(conn, row.job) if changes or former.given else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
@@ -239,12 +239,18 @@ def retry(
         key=key,
         overrides=combined or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin={**(json.loads(row.origin) if row.origin else {}), "due": parameters.due_of(*due).isoformat()},
+        origin=_former_origin(row),
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)
+
+
+def _former_origin(row: sa.Row[Any]) -> dict[str, Any]:
+    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
+    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at).isoformat()}
+    return {**json.loads(row.origin or "{}"), **own, **({} if row.due_at is None else {"scheduled": True})}
 
 
 def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +13,8 @@ from jobfac.errors import NotFound, Refused
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, sequences
 from jobfac.store.runs import Stopped
+from jobfac.store.workers import Claimed
+from jobfac.worker.executions.filling import origin_variables
 from tests.support.database import define, get, make_due, start, state
 from tests.support.sequences import Player, children, path
 from tests.support.tsql import execute
@@ -258,6 +261,30 @@ def test_a_retry_is_for_the_same_day(db: Database, origin: str) -> None:
         again.append(execute(db, "retry_run", run=run_id, by="me"))
     player.look()
     assert [json.loads(children(db, one)[0]["parameters"]) for one in again] == [{"day": "2026-01-30"}] * len(again)
+
+
+def due_variable(db: Database, run_id: int) -> str | None:
+    """Return when the program of a run is told that it was due."""
+    with db.read() as conn:
+        row = conn.execute(sa.select(*(run.c[name] for name in Claimed._fields)).where(run.c.id == run_id)).one()
+    return dict(origin_variables(Claimed(*row))).get("JOBFAC_DUE_AT")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, zone: str) -> None:
+    define(db, a={})
+    due = datetime(2026, 1, 30, 6, tzinfo=UTC).astimezone(ZoneInfo(zone))
+    origin = None if zone == "UTC" else {"due": due.isoformat()}
+    first, by_hand = start(db, "a", manual=False, due_at=due, origin=origin), start(db, "a")
+    player = Player(db)
+    player.look()
+    player.fail("a", "a")
+    second = retry(db, first, from_failed=False) if db.dialect.name == "sqlite" else execute(db, "retry_run", run=first)
+    player.look()
+    player.fail("a")
+    for one in (first, second, retry(db, second, from_failed=False)):
+        assert datetime.fromisoformat(str(due_variable(db, one))) == due
+    assert due_variable(db, retry(db, by_hand, from_failed=False)) is None
 
 
 def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
