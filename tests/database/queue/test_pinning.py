@@ -1,5 +1,6 @@
 """A job with `each_worker`: one run for each live worker that fits, which no other worker takes."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -179,3 +180,14 @@ def _leave_long_ago(db: Database) -> None:
     long_ago = utcnow(-(pinning.RETURN + 1) * 1000)
     with db.begin() as conn:
         conn.execute(worker.update().where(worker.c.ended_at.is_not(None)).values(ended_at=long_ago))
+
+
+def test_a_worker_whose_lease_nobody_could_renew_or_end_is_alive(sqlite_url: str) -> None:
+    """SQLite's write lock was held for longer than a lease."""
+    with contextlib.closing(Database(sqlite_url)) as db:
+        define(db, **EACH)
+        hand = Hand(db, "w1", labels={"zone": "x"})
+        with db.begin() as conn:
+            db.dialect.require_notice(conn, hand.id, 5000)
+        hand.lapse()
+        assert [row.for_worker for row in start(db)] == ["w1"]
