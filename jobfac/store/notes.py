@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, SKIP, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, LOCKED_BY_KEY, SKIP, rows, utcnow
 from jobfac.database.tables import note, run
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.errors import no_run
@@ -77,9 +77,9 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
 
 
 def acknowledge_recovered(conn: sa.Connection, successes: Mapping[str, int]) -> int:
-    """Acknowledge up to ``BATCH`` failures that were followed by a success. Returns how many.
+    """Acknowledge up to ``BATCH`` failures that were followed by a success: of a run that began and ended later.
 
-    ``successes``: by job, the id of a successful run.
+    Returns how many. ``successes``: by job, the id of a successful run.
     """
     if not successes:
         return 0
@@ -95,11 +95,13 @@ def acknowledge_recovered(conn: sa.Connection, successes: Mapping[str, int]) -> 
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    given = rows.rows_table(engine, job=run.c.job.type, success=BigId)
+    given, later = rows.rows_table(engine, job=run.c.job.type, success=BigId), run.alias("later")
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, (given.c.job == run.c.job) & (given.c.success > run.c.id))
+        .join(later, (later.c.id == given.c.success) & (later.c.ended_at >= run.c.ended_at))
         .with_hint(run, SKIP, "mssql")
+        .with_hint(later, FOUND_BY_KEY, "mssql")
         .where(sa.text(UNACKNOWLEDGED))
         .order_by(run.c.id)
         .limit(BATCH)

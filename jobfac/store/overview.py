@@ -181,6 +181,7 @@ def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         sa.select(later.c.id)
         .with_hint(later, PASS, "mssql")
         .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
+        .where(later.c.ended_at >= run.c.ended_at)  # a run that takes long may fail after the next one has succeeded
     )
     return (
         sa.select(*_RUN)

@@ -55,8 +55,8 @@ def count(conn: sa.Connection) -> int:
         _add_runs(conn, totals(rows))
         _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
-        successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
-        notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})
+        successes = sorted((row.ended_at, row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
+        notes.acknowledge_recovered(conn, {job: run_id for _, run_id, job in successes})
     return len(rows)
 
 

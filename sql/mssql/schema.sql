@@ -1395,7 +1395,7 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job
 LEFT JOIN jobfac.run AS u ON u.id = (
     SELECT TOP (1) s.id
     FROM jobfac.run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
     ORDER BY s.id
 )
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');

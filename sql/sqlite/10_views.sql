@@ -364,7 +364,7 @@ LEFT JOIN job AS j ON j.id = r.job
 LEFT JOIN run AS u ON u.id = (
     SELECT s.id
     FROM run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
     ORDER BY s.id
     LIMIT 1
 )

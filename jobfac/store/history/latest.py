@@ -56,7 +56,12 @@ def recovered(conn: sa.Connection, failed: Sequence[RunRow]) -> set[int]:
     for one in failed:
         newest[one.job] = max(one.id, newest.get(one.job, 0))
     later = of_jobs(conn, list(newest), LATER)
-    good = {
-        job: max((run.id for run in runs if run.state == RunState.SUCCEEDED), default=0) for job, runs in later.items()
-    }
-    return {one.id for one in failed if good.get(one.job, 0) > one.id}
+    good = {job: [run for run in runs if run.state == RunState.SUCCEEDED] for job, runs in later.items()}
+    return {one.id for one in failed if any(_follows(run, one) for run in good.get(one.job, ()))}
+
+
+def _follows(success: PastRun, failure: RunRow) -> bool:
+    """Whether a run began and ended after another one."""
+    if success.ended_at is None or failure.ended_at is None:
+        return False
+    return success.id > failure.id and success.ended_at >= failure.ended_at

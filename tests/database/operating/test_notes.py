@@ -17,6 +17,7 @@ from jobfac.operations import notes as operations
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import notes, overview, retention, runs, statistics
+from jobfac.store.history import counts, latest
 from jobfac.store.retention import Keep
 from tests.support.database import Hand, define, events, get, start
 
@@ -146,3 +147,27 @@ def test_a_note_is_refused_when_its_run_is_just_being_removed(db: Database) -> N
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(note)).scalar() == 0
         assert conn.execute(sa.select(sa.func.count()).select_from(upstream_end)).scalar() == 0
+
+
+def test_a_success_before_the_failure_of_an_older_run_does_not_acknowledge_it(db: Database) -> None:
+    define(db, a={})
+    hand = Hand(db)
+    slow, quick = start(db, "a"), start(db, "a")
+    first, second = hand.claim()
+    hand.end(second, RunState.SUCCEEDED)
+    hand.end(first, RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == quick).values(ended_at=utcnow(-60_000)))
+    db.transact(statistics.count)
+    schema = "" if db.dialect.name == "sqlite" else "jobfac."
+
+    def shown() -> tuple[list[int], list[int], set[int]]:
+        with db.read() as conn:
+            in_sql = conn.exec_driver_sql(f"SELECT id FROM {schema}v_failures WHERE unacknowledged = 1").scalars().all()
+        return open_failures(db), list(in_sql), db.query(latest.recovered, db.query(counts.failures, 10))
+
+    assert (shown(), get(db, slow)["acknowledged_by"]) == (([slow], [slow], set()), None)
+    later = ended(db, hand, "a", RunState.SUCCEEDED)
+    assert shown() == ([], [], {slow})
+    db.transact(statistics.count)
+    assert get(db, slow)["acknowledged_by"] == f"run {later} succeeded"
