@@ -22,7 +22,7 @@ from jobfac.definitions.parameters import (
     read_parameters,
     split,
 )
-from jobfac.definitions.parameters.uses import job_texts
+from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
 from jobfac.views.serialization import read_json
 
@@ -85,7 +85,8 @@ def zone_of(definition: AnyJob) -> ZoneInfo:
 
 
 def _uses_time(definition: AnyJob) -> bool:
-    return isinstance(definition, Job) and any("${" in field.text for field in job_texts(definition))
+    texts = job_texts(definition) if isinstance(definition, Job) else step_texts(definition)
+    return any("${" in field.text for field in texts)
 
 
 def _has_dollar(texts: Mapping[str, Any]) -> bool:

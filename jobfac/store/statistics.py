@@ -17,10 +17,11 @@ from jobfac.database import locks
 from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, utcnow
 from jobfac.database.dialects.rows import by_primary_key, rows_parameter, rows_table
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
-from jobfac.database.types import BigId
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import FINAL, RunState
 from jobfac.store import notes
 from jobfac.store.history.totals import SUMS, DailyTotals, EndedRun, Execution, Presence, Work, presence, totals, work
+from jobfac.store.runs.subscribers import JUDGED
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
@@ -74,12 +75,13 @@ def _mark(engine: str) -> sa.Update:
 
 
 USUAL, SEARCHED = 30, 300
-"""The usual duration is that of so many successes, searched among so many of the job's latest runs."""
+"""The usual duration is that of so many successes, searched among so many of the job's latest runs that show whether it
+works. Hundreds of others may be newer: starts that were denied while it ran, or that wait for it."""
 
 _latest = (
     sa.select(run.c.id, run.c.state, run.c.started_at, run.c.ended_at)
     .with_hint(run, PASS, "mssql")
-    .where(run.c.job == sa.bindparam("p_job"))
+    .where(run.c.job == sa.bindparam("p_job"), sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())
     .limit(SEARCHED)
     .subquery("latest")

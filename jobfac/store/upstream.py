@@ -46,15 +46,23 @@ def record(conn: sa.Connection, run_ids: Sequence[int]) -> None:
 
 
 def sync(conn: sa.Connection, schedule_id: int, after: After | None) -> None:
-    """Make a schedule wait for these ends. None: for none; then what it waited for is forgotten."""
-    forget(conn, [schedule_id])
-    if after is not None:
-        new = [
-            {"job": one.job, "state": str(state), "schedule_id": schedule_id}
-            for one in after.upstream
-            for state in sorted(one.states)
-        ]
-        conn.execute(_wait(conn.dialect.name), rows.rows_parameter(new))
+    """Make a schedule wait for these ends. None: for none; then what it waited for is forgotten.
+
+    Ends that are recorded already and for which it still waits stay: they happened once, so they would never start what
+    comes after them.
+    """
+    if after is None:
+        forget(conn, [schedule_id])
+        return
+    conn.execute(_forget(conn.dialect.name)[0], rows.rows_parameter([{"schedule_id": schedule_id}]))
+    new = [
+        {"job": one.job, "state": str(state), "schedule_id": schedule_id}
+        for one in after.upstream
+        for state in sorted(one.states)
+    ]
+    conn.execute(_wait(conn.dialect.name), rows.rows_parameter(new))
+    stale = sa.select(*upstream_end.primary_key.columns).where(upstream_end.c.schedule_id == schedule_id, ~_IS_AWAITED)
+    rows.delete(conn, upstream_end, conn.execute(stale).mappings().all())
 
 
 @functools.cache

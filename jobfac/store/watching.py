@@ -7,12 +7,13 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
-from jobfac.database.types import BigId
+from jobfac.database.types import BigId, sql_literals
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
 from jobfac.store.outbox import OutboxEvent
+from jobfac.store.runs.subscribers import JUDGED
 from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
@@ -40,7 +41,7 @@ _ENDED = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
     sa.select(run.c.id, run.c.state, run.c.ended_at)
     .where(run.c.job == sa.bindparam("p_job"), run.c.id < sa.bindparam("p_below", type_=BigId))
-    .where(run.c.ended_at.is_not(None))
+    .where(sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())
 )
 

@@ -2373,9 +2373,22 @@ BEGIN
             SELECT @shown = NULL, @sensitive = @parameters;
     END
     ELSE
-        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+    BEGIN
+        -- A retry stands for the same due time as the run that it repeats.
+        DECLARE @due_at DATETIME2(3);
+        SELECT
+            @due_at = r.due_at,
+            @shown = r.parameters,
+            @sensitive = r.sensitive,
+            @origin = COALESCE(
+                r.origin,
+                CONCAT(N'{"due": "', CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126), N'+00:00"}')
+            )
         FROM jobfac.run AS r
         WHERE r.id = @former;
+        IF @due_at IS NOT NULL AND JSON_VALUE(@origin, '$.scheduled') IS NULL
+            SET @origin = CONCAT(N'{"scheduled": true, ', SUBSTRING(@origin, 2, LEN(@origin)));
+    END;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'

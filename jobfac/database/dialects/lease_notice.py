@@ -41,6 +41,12 @@ _STEP = "UPDATE lease_notice SET until = CASE noticed WHEN 0 THEN NULL ELSE boot
 """The first or the second step, whichever comes next. SQLite computes ``until`` from the old value of ``noticed``."""
 
 
+IS_PROMISED = (
+    "EXISTS (SELECT 1 FROM lease_notice AS n WHERE n.worker_id = worker.id "
+    "AND (n.until IS NULL OR n.until > boot_ms()))"
+)
+"""Condition on a worker: nobody could have ended its lease, although it may have run out."""
+
 LONG = 8
 """A lease that ran out more periods ago gets notice even from a process that has waited for the lock."""
 

@@ -54,7 +54,7 @@ def check_parameters(definition: AnyJob, declarations: Declarations, commands: C
             code = TextField(("sql", "text"), _without_comments(definition.sql.text))
             yield from check_texts([code], declared, IN_SCRIPTS)
         return
-    yield from check_texts(_step_texts(definition), declared, IN_STARTS)
+    yield from check_texts(step_texts(definition), declared, IN_STARTS)
     yield from _check_sensitive(_shown_texts(definition, declarations), declared)
     yield from _check_inputs(definition)
     for position, step in enumerate(definition.steps):
@@ -114,7 +114,8 @@ def _schedule_texts(definition: AnyJob) -> Iterator[TextField]:
             yield from _texts(("schedules", position, field), value)
 
 
-def _step_texts(sequence: Sequence) -> Iterator[TextField]:
+def step_texts(sequence: Sequence) -> Iterator[TextField]:
+    """Yield the texts of a sequence's steps that are filled in when a step begins."""
     for position, step in enumerate(sequence.steps):
         for field in ("arguments", "payloads", "parameters", "for_each"):
             yield from _texts(("steps", position, field), getattr(step, field))
@@ -124,7 +125,7 @@ def _step_texts(sequence: Sequence) -> Iterator[TextField]:
 
 def _shown_texts(sequence: Sequence, declarations: Declarations) -> Iterator[TextField]:
     """Yield the texts of steps that lists and views show: all, except values for sensitive parameters of jobs."""
-    for path, text in _step_texts(sequence):
+    for path, text in step_texts(sequence):
         if path[2] == "parameters":
             declared = declarations(str(path[3])) or {}
             if len(path) > 4 and path[4] in declared and declared[str(path[4])].sensitive:
@@ -153,7 +154,7 @@ _STEP = re.compile(r"\$\{steps\.([^{}]*)\}")
 def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
     """Yield references to what an approver gives that no step asks for."""
     asked = {step.name: step.approve.parameters for step in sequence.steps if step.approve is not None}
-    for path, text in _step_texts(sequence):
+    for path, text in step_texts(sequence):
         for reference in _STEP.findall(text):
             step, found, name = reference.rpartition(".outputs.")
             if found and step in asked and name not in asked[step]:

@@ -4,6 +4,7 @@ A pinned run waits in a queue of its worker's name, from which no other worker c
 so a worker that restarts under the same name takes the run.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, LOCKED_BY_KEY, PASS, lease_now, lists
+from jobfac.database.dialects import DIRTY, IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now, lists, utcnow
+from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
 from jobfac.store.runs.finish import Finished, end
+from jobfac.store.runs.stopping import before_it_began
 
 PREFIX = "@worker:"
 """The beginning of the queue of a worker; the worker's name follows."""
@@ -27,19 +30,27 @@ EACH = "*"
 BATCH = 200
 """The maximum number of runs that one transaction ends."""
 
+RETURN = 60.0
+"""Seconds within which a worker that left or died may come back under its name and take its runs: it restarts, or it
+registers again after an outage of the database."""
+
 
 def queue_of_worker(name: str) -> str:
     """The queue of the runs that are pinned to a worker."""
     return f"{PREFIX}{name}"
 
 
-_ACTIVE = (
-    sa.select(worker.c.name, worker.c.pools, worker.c.labels, worker.c.slots)
-    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
-    .with_hint(worker_lease, DIRTY, "mssql")
-    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > lease_now())
-    .order_by(worker.c.id)
-)
+@functools.cache
+def _active(gives_notice: bool) -> sa.Select[Any]:
+    is_leased = worker_lease.c.lease_until > lease_now()
+    return (
+        sa.select(worker.c.name, worker.c.pools, worker.c.labels, worker.c.slots)
+        .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+        .with_hint(worker_lease, DIRTY, "mssql")
+        .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"))
+        .where(sa.or_(is_leased, sa.text(IS_PROMISED)) if gives_notice else is_leased)
+        .order_by(worker.c.id)
+    )
 
 
 def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -56,7 +67,7 @@ def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any
     waits_in = next(one for one in jobs.known_queues(conn) if one.name.lower() == values["queue"].lower())
     names = [
         row.name
-        for row in conn.execute(_ACTIVE)
+        for row in conn.execute(_active(dialect_of(conn).gives_notice))
         if wanted in (EACH, row.name)
         and jobs.serves(json.loads(row.pools), json.loads(row.labels), row.slots, waits_in)
     ]
@@ -85,26 +96,29 @@ def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
     return conn.execute(sa.select(run.c.id).where(run.c.job == job, theirs).order_by(run.c.id)).scalars().all()
 
 
+# The state counts and not the lease, which may have run out only because nobody could renew it: an expiry decides that.
+_MAY_TAKE_IT = (
+    sa.select(worker.c.id)
+    .with_hint(worker, DIRTY, "mssql")
+    .where(worker.c.name == run.c.for_worker)
+    .where(sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)))
+)
 _LEFT = (
     sa.select(run.c.id, run.c.for_worker, run.c.attempt)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
-    .where(~sa.exists().where(_ACTIVE.subquery("active").c.name == run.c.for_worker))
+    .where(~sa.exists(_MAY_TAKE_IT))
     .order_by(run.c.id)
     .limit(BATCH)
 )
 
 
-def _left(worker: str, attempt: int) -> str:
-    return f"its worker '{worker}' left before {'its next attempt' if attempt else 'it began'}"
-
-
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
-    """End the queued runs whose worker is no longer alive, as stopped. Returns the runs that ended.
+    """End the queued runs whose worker has gone and not come back, as stopped. Returns the runs that ended.
 
     Their sequences are left to the sweep.
     """
-    found = {row.id: _left(row.for_worker, row.attempt) for row in conn.execute(_LEFT)}
+    found = {row.id: row for row in conn.execute(_LEFT)}
     if not found:
         return []
     still = (
@@ -113,4 +127,8 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
         .where(sa.text(f"state = '{RunState.QUEUED}'"), lists.by_id(run.c.id, found))
         .order_by(run.c.id)
     )
-    return [end(conn, run_id, RunState.STOPPED, found[run_id], by) for run_id in conn.execute(still).scalars().all()]
+    ended = []
+    for run_id in conn.execute(still).scalars().all():
+        why = before_it_began(f"its worker '{found[run_id].for_worker}' left", found[run_id].attempt)
+        ended.append(end(conn, run_id, RunState.STOPPED, why, by))
+    return ended

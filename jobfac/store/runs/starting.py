@@ -213,8 +213,8 @@ def retry(
 ) -> Started:
     """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 
-    ``overrides`` replace the overrides of the finished run, key by key, and ``changes`` its parameters. ``key``: the
-    new run's start key, as in ``start``.
+    It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
+    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -239,12 +239,18 @@ def retry(
         key=key,
         overrides=combined or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin=json.loads(row.origin) if row.origin else None,
+        origin=_former_origin(row),
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)
+
+
+def _former_origin(row: sa.Row[Any]) -> dict[str, Any]:
+    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
+    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at).isoformat()}
+    return {**json.loads(row.origin or "{}"), **own, **({} if row.due_at is None else {"scheduled": True})}
 
 
 def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         values = {"p_how": how, "p_by": truncate_utf16(by, 128)}
         for rows_, state in ((waiting, RunState.STOPPED), (held, RunState.STOPPING)):
             if rows_:
-                those = rows.rows_parameter({"id": row.id, "why": _before(row.attempt, by)} for row in rows_)
+                whys = [{"id": row.id, "why": before_it_began(f"stopped by {by}", row.attempt)} for row in rows_]
+                those = rows.rows_parameter(whys)
                 conn.execute(_stop(conn.dialect.name, state), {**values, **those})
                 states |= {row.id: Stopped(states[row.id].before, state) for row in rows_}
         detail = "at once" if now else None
@@ -89,9 +90,9 @@ def _is_slower(state: str, stop: str | None, how: Stop) -> bool:
     return state == RunState.STOPPING and stop not in (how, Stop.NOW)
 
 
-def _before(attempt: int, by: str) -> str:
-    """Return why a run was stopped that waits, perhaps for another attempt after ``attempt`` that have begun."""
-    return truncate_utf16(f"stopped by {by} before {'its next attempt' if attempt else 'it began'}", 1000)
+def before_it_began(what: str, attempts: int = 0) -> str:
+    """Return why a waiting run has ended. ``attempts``: how many it had before; what they did is not undone."""
+    return truncate_utf16(f"{what} before its next attempt" if attempts else f"{what} before it began", 1000)
 
 
 @functools.cache
@@ -106,7 +107,7 @@ def _stop(engine: str, state: RunState) -> sa.Update:
 def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None, attempt: int) -> str:
     """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
     if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
-        return f"stopped by {by}" if pid else _before(attempt - 1, by)
+        return f"stopped by {by}" if pid else before_it_began(f"stopped by {by}", attempt - 1)
     return f"{reason or 'stopped'} by {by}"
 
 

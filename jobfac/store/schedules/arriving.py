@@ -28,6 +28,14 @@ FILES = 500
 SEEN_AGAIN = 3600.0
 """Seconds for which a file that was seen is not noted again."""
 
+REPORTED_AGAIN = 12 * 3600.0
+"""Seconds after which a worker reports the files again that were handled, so that the database knows that they are
+still there."""
+
+KEPT = 4 * REPORTED_AGAIN
+"""Seconds for which a file that nobody sees is remembered at least: a worker has to report it again before, or a file
+that is still there would start again."""
+
 FORGOTTEN = 500
 """The maximum number of files that one transaction forgets."""
 
@@ -180,11 +188,25 @@ def _insert(engine: str) -> sa.Insert:
     return arrived_file.insert().from_select(["job", "file_key", "run_id", "seen_at"], values)
 
 
-_LAST, _KNOWN = sa.func.max(arrived_file.c.seen_at).label("last"), sa.func.max(job.c.id).label("known")
+# What was seen just now does not count: workers that come back after an outage report the files one after another.
+_LAST = (
+    sa.select(sa.func.max(arrived_file.c.seen_at))
+    .with_hint(arrived_file, PASS, "mssql")
+    .where(arrived_file.c.job == sa.bindparam("p_job"), arrived_file.c.seen_at < utcnow(-2 * SEEN_AGAIN * 1000))
+)
+_UNSEEN = sa.exists(
+    sa.select(schedule.c.id)
+    .with_hint(schedule, PASS, "mssql")
+    .where(schedule.c.job == arrived_file.c.job, sa.text(f"schedule.{WATCHED}"))
+    .where(sa.or_(schedule.c.paused == sa.true(), schedule.c.resumed_at > utcnow(-2 * SEEN_AGAIN * 1000)))
+)
+"""Condition on a file: its job has a schedule for whose files nobody looks, or not for long."""
+
 _OVERDUE = (
-    sa.select(arrived_file.c.job, _LAST, _KNOWN)
+    sa.select(arrived_file.c.job, sa.func.max(job.c.id).label("known"), utcnow().label("now"))
     .with_hint(arrived_file, PASS, "mssql")
     .outerjoin(job, job.c.id == arrived_file.c.job)
+    .where(~_UNSEEN)
     .group_by(arrived_file.c.job)
     .order_by(arrived_file.c.job)
 )
@@ -193,16 +215,17 @@ _OVERDUE = (
 def forget(conn: sa.Connection, age: float) -> bool:
     """Forget up to ``FORGOTTEN`` files that no worker has seen for ``age`` seconds while it saw others of the job.
 
-    While a schedule is paused, its job is disabled or no worker runs, nobody sees any. Then none is forgotten, or all
-    of them would start again. Returns True if there may be more.
+    Not before ``KEPT``. While a schedule is paused, its job is disabled or no worker runs, nobody sees any. Then none
+    is forgotten, or all of them would start again. Returns True if there may be more.
     """
+    age = max(age, KEPT)
     overdue = _OVERDUE.having(sa.func.min(arrived_file.c.seen_at) < utcnow(-age * 1000))
-    for row in conn.execute(overdue.add_columns(utcnow().label("now"))).all():
-        end = (row.last if row.known else row.now) - timedelta(seconds=max(age, 2 * SEEN_AGAIN))
+    for row in conn.execute(overdue).all():
+        last = conn.execute(_LAST, {"p_job": row.job}).scalar_one() if row.known else row.now
         query = (
             sa.select(arrived_file.c.job, arrived_file.c.file_key)
             .with_hint(arrived_file, PASS, "mssql")
-            .where(arrived_file.c.job == row.job, arrived_file.c.seen_at < end)
+            .where(arrived_file.c.job == row.job, arrived_file.c.seen_at < last - timedelta(seconds=age))
             .limit(FORGOTTEN)
         )
         if found := conn.execute(query).mappings().all():

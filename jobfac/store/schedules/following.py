@@ -50,7 +50,7 @@ def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datet
     fresh = [end for end in ends if end not in paused]
     span = None if rule.within is None else timedelta(seconds=rule.within)
     if rule.after.all is not None:
-        return _decide_all(rule, [*paused, *fresh], span)
+        return _decide_all(rule, ends, span, is_paused=not fresh)
     late = [end for end in fresh if span is not None and now - end.ended_at > span]
     starts = [[end] for end in fresh if end not in late]
     missed = sorted([*paused, *late], key=lambda end: end.ended_at)
@@ -59,7 +59,8 @@ def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datet
     return Decision([*caught_up, *starts], list(ends), [end for end in missed if end not in again])
 
 
-def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None) -> Decision:
+def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None, *, is_paused: bool) -> Decision:
+    """Do the same for ``all``. ``is_paused``: the last end, and so the start that it would cause, was in a pause."""
     assert rule.after is not None
     newest = ends[-1].ended_at
     old = [end for end in ends if span is not None and newest - end.ended_at > span]
@@ -68,6 +69,8 @@ def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None) -> 
     if set(latest) < {one.job for one in rule.after.upstream}:
         superseded = [end for end in current if latest[end.job] != end]
         return Decision([], [*old, *superseded], old)
+    if is_paused and rule.missed.policy == "skip":
+        return Decision([], list(ends), list(ends))
     causes = sorted(latest.values(), key=lambda end: (end.ended_at, end.run_id))
     return Decision([causes], list(ends), old)
 

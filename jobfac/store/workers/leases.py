@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now, utcnow
+from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import flag
 from jobfac.states import RunState, WorkerState
@@ -118,12 +119,6 @@ _IS_PINNED_QUEUED = sa.exists(
 
 _BEGIN = flag(sa.and_(IS_SEQUENCE_QUEUED, ~EVERYTHING))
 
-_IS_PROMISED = sa.text(
-    "EXISTS (SELECT 1 FROM lease_notice AS n WHERE n.worker_id = worker.id "
-    "AND (n.until IS NULL OR n.until > boot_ms()))"
-)
-"""Condition on a worker (SQLite): nobody could have ended its lease, although it may have run out."""
-
 
 @functools.cache
 def _hold(worker_id: int, gives_notice: bool, token: str | None) -> sa.Select[Any]:
@@ -140,7 +135,7 @@ def _hold(worker_id: int, gives_notice: bool, token: str | None) -> sa.Select[An
         )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), IS_ALIVE, *mine)
-        .where(sa.or_(~_HAS_RUN_OUT, _IS_PROMISED) if gives_notice else ~_HAS_RUN_OUT)
+        .where(sa.or_(~_HAS_RUN_OUT, sa.text(IS_PROMISED)) if gives_notice else ~_HAS_RUN_OUT)
     )
 
 

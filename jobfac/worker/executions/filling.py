@@ -144,9 +144,10 @@ def parameter_variables(values: Values) -> Iterator[tuple[str, str]]:
 
 
 def origin_variables(claimed: Claimed) -> Iterator[tuple[str, str]]:
-    """Yield when a schedule's run was due, in the schedule's time zone, and what else caused the run."""
+    """Yield when a schedule's run was due, or the one that this one repeats, in the schedule's time zone, and what else
+    caused the run."""
     origin = json.loads(claimed.origin) if claimed.origin else {}
-    if claimed.due_at is not None:
+    if claimed.due_at is not None or "scheduled" in origin:
         yield "JOBFAC_DUE_AT", parameters.due_of(claimed.origin, claimed.due_at, claimed.created_at).isoformat()
     if "run" in origin:
         yield "JOBFAC_TRIGGER_RUN_ID", str(origin["run"]["id"])

@@ -3,10 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from jobfac.store.schedules import ArrivedFile
+from jobfac.store.schedules.arriving import REPORTED_AGAIN
 from jobfac.worker.files.scanning import Seen
-
-REMEMBERED = 12 * 3600.0
-"""Seconds after which files that were handled are reported again, so that the database knows that they still exist."""
 
 REFUSED = 600.0
 """Seconds until a file whose start was refused is tried again."""
@@ -56,7 +54,7 @@ class Arrivals:
         for file in files:
             if file.key in keys:
                 self._handled[file.path] = self._since[file.path][0]
-        self._forget_at = now + REMEMBERED if self._forget_at is None else self._forget_at
+        self._forget_at = now + REPORTED_AGAIN if self._forget_at is None else self._forget_at
 
     def postpone(self, files: Iterable[ArrivedFile], until: float) -> None:
         """Report these files again, but not before ``until``."""

@@ -14,8 +14,9 @@ from jobfac.scheduler.poll import POLL, Poll
 from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import expectations, jobs, overview, retention, watching
+from jobfac.store import expectations, jobs, overview, retention, runs, statistics, watching
 from jobfac.store.retention import Keep
+from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, being_written, define, now, start
 
 TO = {"email": "ops@example.org"}
@@ -188,3 +189,24 @@ def test_many_overdue_jobs_do_not_hide_one_that_has_succeeded(db: Database, monk
     pauses = [scheduler._watch() for _ in range(3)]
     assert told(db)[4:] == [("a", "on_time_again")]
     assert 0.0 in pauses
+
+
+@pytest.mark.parametrize("is_overdue", [False, True])
+def test_hundreds_of_newer_runs_that_wait_or_were_denied_hide_no_success(db: Database, is_overdue: bool) -> None:
+    """A schedule that is due every ten seconds makes them while one run takes an hour."""
+    late(db)
+    if is_overdue:
+        db.transact(watching.watch)
+    else:
+        with db.begin() as conn:
+            conn.execute(expectation.update().values(due_at=utcnow(60_000)))
+    start(db, "a")
+    hand = Hand(db)
+    (claimed,) = hand.claim()
+    db.transact(runs.start_many, StartRequest("a", "tester"), max(watching.PAGE, statistics.SEARCHED) + 1)
+    hand.end(claimed, RunState.SUCCEEDED)
+    assert db.query(statistics.usual_seconds, "a") is not None
+    with db.begin() as conn:
+        conn.execute(expectation.update().where(expectation.c.overdue_at.is_(None)).values(due_at=utcnow()))
+    assert db.transact(watching.watch).changed == 1
+    assert told(db) == ([("a", "overdue"), ("a", "on_time_again")] if is_overdue else [])

@@ -1,20 +1,24 @@
 """A job with `each_worker`: one run for each live worker that fits, which no other worker takes."""
 
+import contextlib
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run
+from jobfac.database.tables import run, worker
 from jobfac.definitions import DefinitionError, from_data
+from jobfac.doctor import factory
+from jobfac.doctor.finding import State
 from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, sequences, workers
 from jobfac.store.history import waiting
-from jobfac.store.runs import StartRequest
+from jobfac.store.runs import StartRequest, pinning
 from jobfac.store.workers import draining
 from jobfac.store.workers.claiming import Claimed, Room
 from jobfac.views.runs import RunView
@@ -97,6 +101,7 @@ def test_a_run_whose_worker_left_is_stopped(db: Database, fleet: list[Hand]) -> 
     kept, left = start(db)
     assert db.transact(runs.end_unserved, "s1") == []
     db.transact(workers.deregister, fleet[1].id)
+    _leave_long_ago(db)
     (ended,) = db.transact(runs.end_unserved, "s1")
     assert (ended.run_id, ended.state) == (left.id, RunState.STOPPED)
     assert get(db, left.id)["reason"] == "its worker 'w2' left before it began"
@@ -161,3 +166,43 @@ def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Ha
 def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"has each_worker and already_running: deny, .* use concurrency with"):
         from_data({"jobs": {"a": {"command": ["x"], "each_worker": True, "already_running": "deny"}}})
+
+
+def test_a_run_waits_for_a_worker_that_is_being_started_again(db: Database, fleet: list[Hand]) -> None:
+    """Or whose lease could not be renewed, because the database was locked or away."""
+    kept, left = start(db)
+    fleet[0].lapse()
+    db.transact(workers.deregister, fleet[1].id)
+    assert db.transact(runs.end_unserved, "s1") == []
+    assert states(db, [kept.id, left.id]) == ["queued", "queued"]
+    fleet[0].die()
+    db.transact(draining.drain, Hand(db, "w2", labels={"zone": "x"}).id)
+    assert db.transact(runs.end_unserved, "s1") == []
+    _leave_long_ago(db)
+    assert [one.run_id for one in db.transact(runs.end_unserved, "s1")] == [kept.id]
+
+
+def _leave_long_ago(db: Database) -> None:
+    long_ago = utcnow(-(pinning.RETURN + 1) * 1000)
+    with db.begin() as conn:
+        conn.execute(worker.update().where(worker.c.ended_at.is_not(None)).values(ended_at=long_ago))
+
+
+def test_a_worker_whose_lease_nobody_could_renew_or_end_is_alive(sqlite_url: str) -> None:
+    """SQLite's write lock was held for longer than a lease."""
+    with contextlib.closing(Database(sqlite_url)) as db:
+        define(db, **EACH)
+        hand = Hand(db, "w1", labels={"zone": "x"})
+        with db.begin() as conn:
+            db.dialect.require_notice(conn, hand.id, 5000)
+        hand.lapse()
+        assert [row.for_worker for row in start(db)] == ["w1"]
+
+
+def test_the_doctor_warns_of_live_workers_with_one_name(db: Database) -> None:
+    """They share one run of a job with `each_worker`: it is executed on one of their machines only."""
+    for name in ("batch", "other", "batch"):
+        Hand(db, name=name)
+    warning, _ = db.query(factory.workers)
+    assert (warning.state, warning.found) == (State.WARNING, "several live workers have one name: batch")
+    assert warning.remedy.startswith("Give each worker a --name of its own")

@@ -127,3 +127,14 @@ def test_many_stops_take_few_statements_and_do_what_single_ones_do(db: Database)
     assert (row["state"], row["stop"], row["stop_by"], row["reason"]) == ("stopping", "now", "you", None)
     db.transact(runs.request_stops, every, now=False, by="me")
     assert events(db, running[0]) == ["queued", "running", "stopping", "stopping"]
+
+
+def test_a_run_that_has_tried_is_not_said_to_be_stopped_before_it_began(db: Database) -> None:
+    define(db, job={}, again={"retry": {"attempts": 2}})
+    again, lost = start(db, "again"), start(db, "job")
+    hand = Hand(db)
+    first, second = hand.claim()
+    hand.end(first, RunState.FAILED, retry_after=60.0)
+    hand.end(second, RunState.QUEUED)
+    assert [stop(db, again), stop(db, lost)] == [("scheduled", "stopped"), ("queued", "stopped")]
+    assert [get(db, one)["reason"] for one in (again, lost)] == ["stopped by me before its next attempt"] * 2

@@ -1,5 +1,9 @@
 """Stopping and retrying sequences and their jobs."""
 
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 import sqlalchemy as sa
 
@@ -9,8 +13,11 @@ from jobfac.errors import NotFound, Refused
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, sequences
 from jobfac.store.runs import Stopped
-from tests.support.database import define, get, start, state
-from tests.support.sequences import Player, path
+from jobfac.store.workers import Claimed
+from jobfac.worker.executions.filling import origin_variables
+from tests.support.database import define, get, make_due, start, state
+from tests.support.sequences import Player, children, path
+from tests.support.tsql import execute
 
 
 def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
@@ -229,3 +236,61 @@ def test_a_retry_from_a_removed_step_is_refused(db: Database) -> None:
     db.transact(jobs.remove, "seq", "me")
     with pytest.raises(NotFound, match="no job 'seq'"):
         retry(db, run_id)
+
+
+DATED = {
+    "steps": [{"name": "one", "jobs": "a", "parameters": {"a": {"day": "${due.date}"}}}],
+    "schedules": [{"cron": "0 6 * * *", "timezone": "Pacific/Kiritimati"}],
+}
+
+
+@pytest.mark.parametrize("origin", ["kept", "none"])
+def test_a_retry_is_for_the_same_day(db: Database, origin: str) -> None:
+    """Also of a run that T-SQL started, which has no origin."""
+    define(db, a={"parameters": {"day": {"type": "date"}}}, seq={"steps": DATED["steps"]})
+    due_at = datetime(2026, 1, 30, 6, tzinfo=UTC)
+    run_id = start(db, "seq", manual=False, due_at=due_at)
+    if origin == "none":
+        with db.begin() as conn:
+            conn.execute(run.update().values(origin=None, due_at=None, created_at=due_at))
+    player = Player(db)
+    player.look()
+    player.fail("a")
+    again = [run_id, retry(db, run_id), retry(db, run_id, from_failed=False)]
+    if db.dialect.name == "mssql":
+        again.append(execute(db, "retry_run", run=run_id, by="me"))
+    player.look()
+    assert [json.loads(children(db, one)[0]["parameters"]) for one in again] == [{"day": "2026-01-30"}] * len(again)
+
+
+def due_variable(db: Database, run_id: int) -> str | None:
+    """Return when the program of a run is told that it was due."""
+    with db.read() as conn:
+        row = conn.execute(sa.select(*(run.c[name] for name in Claimed._fields)).where(run.c.id == run_id)).one()
+    return dict(origin_variables(Claimed(*row))).get("JOBFAC_DUE_AT")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, zone: str) -> None:
+    define(db, a={})
+    due = datetime(2026, 1, 30, 6, tzinfo=UTC).astimezone(ZoneInfo(zone))
+    origin = None if zone == "UTC" else {"due": due.isoformat()}
+    first, by_hand = start(db, "a", manual=False, due_at=due, origin=origin), start(db, "a")
+    player = Player(db)
+    player.look()
+    player.fail("a", "a")
+    second = retry(db, first, from_failed=False) if db.dialect.name == "sqlite" else execute(db, "retry_run", run=first)
+    player.look()
+    player.fail("a")
+    for one in (first, second, retry(db, second, from_failed=False)):
+        assert datetime.fromisoformat(str(due_variable(db, one))) == due
+    assert due_variable(db, retry(db, by_hand, from_failed=False)) is None
+
+
+def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
+    define(db, a={"parameters": {"day": {"type": "date"}}}, seq=DATED)
+    run_id = start(db, "seq", at=datetime(2027, 1, 30, 20, tzinfo=UTC))
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    Player(db).look()
+    assert json.loads(children(db, run_id)[0]["parameters"]) == {"day": "2027-01-31"}

@@ -307,3 +307,24 @@ def test_an_end_that_is_recorded_while_the_schedule_changes_starts_nothing(db: D
     assert started(db, "report") == []
     assert len(started(db, "audit")) == 1
     assert rows_of(db, upstream_end) == 0
+
+
+def test_a_change_of_the_schedule_keeps_the_ends_for_which_it_still_waits(db: Database) -> None:
+    def both(second: str, **more: Any) -> dict[str, Any]:
+        return {"schedules": [{"after": {"all": [{"job": "a"}, {"job": second}]}, **more}]}
+
+    apply(db, a={}, b={}, c={}, report=both("b"), each=after("a"))
+    (first,) = end(db, "a")
+    apply(db, report=both("b", arguments=["--full"]), each={"schedules": [{"after": {"job": "a"}, "within": "1h"}]})
+    follow(db)
+    assert [origin(db, one["id"]) for one in started(db, "each")] == [f"schedule 1, after run {first} of a (succeeded)"]
+    end(db, "b")
+    follow(db)
+    assert [one["arguments"] for one in started(db, "report")] == ['["--full"]']
+    end(db, "b")
+    apply(db, report=both("c"))
+    assert rows_of(db, upstream_end) == 0  # it does not wait for b any more
+    apply(db, report=both("b"))
+    end(db, "a")
+    follow(db)
+    assert len(started(db, "report")) == 1

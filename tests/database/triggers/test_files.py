@@ -125,17 +125,64 @@ def test_a_refused_start_is_tried_again(db: Database) -> None:
     assert len(arrive(db, *files(1), *files(1, path="/in/big", size=9)).runs) == 1
 
 
+HOUR = 3_600_000
+
+
+def see(db: Database, hours_ago: float, path: str | None = None) -> None:
+    """Change when the files were seen last; ``path``: only this one."""
+    these = arrived_file.update().where(sa.true() if path is None else arrived_file.c.file_key == _key(path))
+    with db.begin() as conn:
+        conn.execute(these.values(seen_at=utcnow(-hours_ago * HOUR)))
+
+
+def _key(path: str) -> str:
+    return ArrivedFile(path, 1, 1).key
+
+
 def test_a_file_is_remembered_while_a_worker_sees_it_whatever_became_of_its_run(db: Database) -> None:
     apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
     arrive(db, *files(2))
     with db.begin() as conn:
         conn.execute(run.delete())
-        conn.execute(arrived_file.update().values(seen_at=utcnow(-10_800_000)))
+    see(db, 72)
     assert arrive(db, *files(1)).runs == []
+    retention.purge_all(db, retention.Keep(age=3600.0))
+    assert arrive(db, *files(2)).runs == []  # the worker may be about to report the other one
+    see(db, 72, "/in/1.csv")
+    see(db, 3, "/in/0.csv")
     retention.purge_all(db, retention.Keep(age=3600.0))
     assert len(arrive(db, *files(2)).runs) == 1
     with db.read() as conn:
         assert [row.paused for row in conn.execute(sa.select(schedule))] == [False]
+
+
+def test_a_file_that_its_worker_has_yet_to_report_again_is_not_forgotten(db: Database) -> None:
+    """A worker reports it every twelve hours; runs may be kept for less."""
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
+    arrive(db, *files(2))
+    see(db, 3, "/in/0.csv")
+    see(db, 13, "/in/1.csv")
+    retention.purge_all(db, retention.Keep(age=6 * 3600.0))
+    assert arrive(db, *files(2)).runs == []
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_no_file_of_a_paused_schedule_is_forgotten_while_those_of_another_are_seen(
+    db: Database, is_resumed: bool
+) -> None:
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}, {"file": "/other/*.csv", "pool": "etl"}]})
+    arrive(db, *files(1))
+    arrive(db, *files(1, path="/other/a.csv"), pool="etl")
+    see(db, 1000)
+    see(db, 3, "/other/a.csv")
+    with db.begin() as conn:
+        schedules.pause(conn, "load", "1", "me")
+        if is_resumed:
+            schedules.resume(conn, "load", "1", "me")
+    retention.purge_all(db, retention.Keep(age=3600.0))
+    if not is_resumed:
+        db.transact(schedules.resume, "load", "1", "me")
+    assert arrive(db, *files(1)).runs == []
 
 
 def test_no_file_is_forgotten_while_nobody_looks(db: Database) -> None:

@@ -20,16 +20,13 @@ def test_stop_run(db: Database) -> None:
     define(db, a={})
     running = execute(db, "start_job", job="a")
     take(db)
-    waiting = execute(db, "start_job", job="a")
-    execute(db, "stop_run", run=waiting, by="boss")
-    execute(db, "stop_run", run=running, by="boss")
-    assert states(db, [waiting, running]) == ["stopped", "stopping"]
+    waiting, tried = (execute(db, "start_job", job="a") for _ in range(2))
+    db.transact(lambda conn: conn.execute(run.update().where(run.c.id == tried).values(attempt=1)))
+    for one in (waiting, running, tried):
+        execute(db, "stop_run", run=one, by="boss")
+    assert states(db, [waiting, running, tried]) == ["stopped", "stopping", "stopped"]
     assert row(db, waiting)["reason"] == "stopped by boss before it began"
-    again = execute(db, "start_job", job="a")
-    with db.begin() as conn:
-        conn.execute(run.update().where(run.c.id == again).values(attempt=1))
-    execute(db, "stop_run", run=again, by="boss")
-    assert row(db, again)["reason"] == "stopped by boss before its next attempt"
+    assert row(db, tried)["reason"] == "stopped by boss before its next attempt"
     assert (row(db, running)["stop"], row(db, running)["stop_by"], row(db, running)["ended_at"]) == (
         "polite",
         "boss",

@@ -186,17 +186,6 @@ def test_permissions_and_options_of_the_database_are_judged(url: str, db: Databa
     assert unanswered.found.startswith("not checked: ")
 
 
-def test_live_workers_with_one_name_are_a_warning(db: Database) -> None:
-    """They share one run of a job with `each_worker`: it is executed on one of their machines only."""
-    for name in ("batch", "other", "batch"):
-        Hand(db, name=name)
-    found = db.query(checks.workers)
-    assert texts(found, State.WARNING) == [
-        "several live workers have one name: batch -> Give each worker a --name of its own: those of one name "
-        "share one run of a job with each_worker."
-    ]
-
-
 def test_cases_of_one_problem_are_one_finding() -> None:
     moment = datetime(2026, 11, 24, tzinfo=UTC)
     since = moment - timedelta(days=1)

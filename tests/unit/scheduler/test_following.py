@@ -63,3 +63,15 @@ def test_all_starts_one_run_when_all_are_there_and_near(ago: list[tuple[str, int
     else:
         assert decision.starts == []
     assert decision.missed == [one for one in found if one not in counted]
+
+
+def test_all_starts_nothing_for_a_pause_in_which_the_last_one_ended() -> None:
+    resumed_at = NOW - timedelta(minutes=10)
+    found = ends(("a", 30), ("b", 20))
+    for policy, number in (("skip", 0), ("once", 1), ("all", 1)):
+        decision = decide(rule(after=BOTH, missed=policy), found, NOW, resumed_at)
+        assert len(decision.starts) == number
+        assert (decision.used, decision.missed) == (found, [] if number else found)
+    found = ends(("a", 30), ("b", 5))
+    assert decide(rule(after=BOTH), found, NOW, resumed_at).starts == [found]
+    assert decide(rule(after=BOTH), found[:1], NOW, resumed_at).used == []

@@ -9,8 +9,9 @@ import pytest
 
 from jobfac.programs.files import mounts
 from jobfac.programs.files.places import OF_ONE_MOUNT
+from jobfac.store.schedules.arriving import REPORTED_AGAIN
 from jobfac.worker.files import lanes, scanning
-from jobfac.worker.files.arrivals import REMEMBERED, Arrivals
+from jobfac.worker.files.arrivals import Arrivals
 from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
 from jobfac.worker.files.scanning import Scan, Seen, scan
 from tests.support.factory import wait_for
@@ -69,7 +70,7 @@ def test_a_handled_file_is_reported_again_only_when_it_changes_or_after_long() -
     assert (arrivals.observe(found, 2), arrivals.next_at()) == ([], None)
     changed = {"/in/a": Seen(1, 2 * NS)}
     assert (arrivals.observe(changed, 3), len(arrivals.observe(changed, 4))) == ([], 1)
-    assert len(arrivals.observe(changed, 1 + REMEMBERED)) == 1
+    assert len(arrivals.observe(changed, 1 + REPORTED_AGAIN)) == 1
     assert (arrivals.observe({}, 5), arrivals.next_at()) == ([], None)
 
 
