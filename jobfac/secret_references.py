@@ -40,6 +40,22 @@ def resolve(secret: Secret | str) -> str:
     return _from_keyring(reference, name)
 
 
+def resolve_proof(reference: Secret | str) -> str:
+    """The value of a secret by which somebody is recognised, who must know it: it is not empty.
+
+    Args:
+        reference: a reference, or a setting that may be the secret itself.
+
+    Raises:
+        SecretError: as ``resolve``; or it is empty, as a variable that a deployment has not filled, and known to all.
+    """
+    value = resolve_setting(reference) if isinstance(reference, str) else resolve(reference)
+    if not value.strip():
+        name = f"the secret {reference.secret if isinstance(reference, Secret) else reference}".strip()
+        raise SecretError(f"{name} is empty here, so that anybody would know it")
+    return value
+
+
 def _read(path: Path) -> bytes:
     """Read a regular file. Links of other users, pipes and devices could lead elsewhere, or never end.
 

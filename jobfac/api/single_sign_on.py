@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 
 from jobfac.api.problems import Problem
-from jobfac.secret_references import SecretError, resolve_setting
+from jobfac.secret_references import SecretError, resolve_proof
 from jobfac.settings import Settings, SettingsError
 from jobfac.states import Role
 from jobfac.store.api_keys import Caller
@@ -104,7 +104,7 @@ def _text(header: str) -> str:
 
 def _secret(settings: Settings) -> str:
     try:
-        return resolve_setting(settings.proxy_secret)
+        return resolve_proof(settings.proxy_secret) if settings.proxy_secret else ""
     except SecretError as error:
         raise SettingsError(f"proxy_secret cannot be used: {error}.") from None
 

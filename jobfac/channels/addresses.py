@@ -7,9 +7,12 @@ from jobfac.channels.message import DeliveryError
 
 METADATA = frozenset(
     ipaddress.ip_address(address)
-    for address in ("fd00:ec2::254", "fd00:ec2::23", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254")
-)
-"""Cloud metadata addresses that are not link-local: AWS, Alibaba, Oracle, Azure, Google."""
+    for address in (
+        "fd00:ec2::254", "fd00:ec2::23", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254",
+        "fd00:42::42", "fd00:a9fe:a9fe::1",
+    )
+)  # fmt: skip
+"""Cloud metadata addresses that are not link-local: AWS, Alibaba, Oracle, Azure, Google, Scaleway, Linode."""
 
 NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 """NAT64 prefixes. These IPv6 addresses end with the IPv4 address to which a gateway translates them."""

@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 from jobfac.channels import egress, render
 from jobfac.channels.message import DeliveryError, Message
+from jobfac.control_characters import as_name
 from jobfac.definitions import Recipient
 from jobfac.secret_references import resolve_setting
 from jobfac.settings import Settings
@@ -56,7 +57,7 @@ def compose(message: Message, recipient: Recipient, settings: Settings) -> Email
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = ", ".join(recipient.email)
-    mail["Subject"] = render.subject(message, settings.templates)
+    mail["Subject"] = _header(render.subject(message, settings.templates))
     mail["Date"] = formatdate()
     mail["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2].rstrip('>')}>"
     mail["Auto-Submitted"] = "auto-generated"
@@ -83,6 +84,15 @@ def _connected(settings: Settings, place: str) -> smtplib.SMTP:
             server.close()
             raise
     return server
+
+
+def _header(text: str) -> str:
+    """Return a text of a run for a header.
+
+    The email package decodes encoded words such as ``=?utf-8?q?=0d=0a?=``: with their line ends a program could add
+    headers and a body of its own, or Python would refuse to write the mail. With a blank they are plain text.
+    """
+    return " ".join(as_name(text).split()).replace("=?", "= ?")
 
 
 def _plain(answer: bytes | str) -> str:

@@ -1,8 +1,10 @@
 """What the shell completes: jobs, runs, workers, pools, categories and states. A failure completes nothing."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from jobfac.control_characters import as_name
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
@@ -14,6 +16,17 @@ Offers = list[tuple[str, str]]
 RUNS = 50
 """How many of the latest runs are offered."""
 
+_WORD = re.compile(r"[\w.,:@+/-]+")
+"""Words that mean themselves in every shell: bash puts others into the line as they are, to be run with it."""
+
+_ACTIVE = re.compile(r"""[\\`$"']""")
+"""Characters of an explanation with which it would be run: zsh evaluates the completions that typer prints."""
+
+
+def harmless(offers: Iterable[tuple[str, str]]) -> Offers:
+    """Return the offers without what a shell would run. Other people name jobs and workers."""
+    return [(word, _ACTIVE.sub(" ", as_name(about))) for word, about in offers if _WORD.fullmatch(word)]
+
 
 def _offered(incomplete: str, read: "Callable[[Backend], Iterable[tuple[str, str]]]") -> Offers:
     """Return what the factory offers and begins with ``incomplete``."""
@@ -24,7 +37,7 @@ def _offered(incomplete: str, read: "Callable[[Backend], Iterable[tuple[str, str
             offers = dict(read(factory))
     except Exception:  # a shell that waits for completions must see no error
         return []
-    return [(word, about) for word, about in sorted(offers.items()) if word.startswith(incomplete)]
+    return harmless((word, about) for word, about in sorted(offers.items()) if word.startswith(incomplete))
 
 
 def jobs(incomplete: str) -> Offers:
@@ -42,7 +55,7 @@ def runs(incomplete: str) -> Offers:
             found = factory.runs(Filter(), RUNS)
     except Exception:  # as above
         return []
-    return [(str(run.id), f"{run.job} {run.state}") for run in found if str(run.id).startswith(incomplete)]
+    return harmless((str(run.id), f"{run.job} {run.state}") for run in found if str(run.id).startswith(incomplete))
 
 
 def workers(incomplete: str) -> Offers:

@@ -18,6 +18,7 @@ from jobfac.database.tables import SCHEMA
 from jobfac.database.upgrading import refuse_while_workers_live, upgrading_alone
 from jobfac.definitions.parameters.matching import Pending, inside_transaction
 from jobfac.errors import DatabaseDamaged, Refused, Unreachable, WrongSchema, incomplete_schema, no_schema
+from jobfac.settings.database_url import read_url
 from jobfac.settings.passwords import without_password
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Database:
             Unreachable: jobfac cannot use the URL.
         """
         try:
-            self.url = sa.make_url(url)
+            self.url = read_url(url)
             self.dialect = dialects.dialect_for(self.url)
             if program:
                 self.url = self.dialect.with_program_name(self.url, program)

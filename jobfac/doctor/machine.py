@@ -16,6 +16,7 @@ from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
+from jobfac.settings.database_url import read_url
 from jobfac.settings.misspelt import misspelt
 from jobfac.settings.passwords import without_password
 from jobfac.times import unknown_zone
@@ -43,7 +44,7 @@ def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def drivers(url: str) -> Iterator[Finding]:
     """Check that the driver of this database URL is installed."""
-    target = sa.make_url(url)
+    target = read_url(url)
     match target.drivername:
         case "mssql+pyodbc":
             yield from _pyodbc(target)

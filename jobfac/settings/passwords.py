@@ -2,13 +2,17 @@
 
 import re
 
+_BLANKS = r"(?:\s|\+|%20)*"
+"""Also as they are written in a URL."""
+
 _SECRET = re.compile(
-    r"(//[^:/@]*:)(?:[^?]*|[^@]*)(?=@)|"
-    r"((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
+    r"((?://|^(?![a-z0-9+.-]*:/))[^:/?]*:)(?:[^?]*|[^@]*)(?=@)|"
+    rf"((?:pwd|passw(?:or)?d){_BLANKS}(?:=|%3d){_BLANKS})(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{{(?:\}}\}}|[^}}])*\}}|.*?)"
+    r"(?=%3b|[;&]|$)",
     re.IGNORECASE,
 )
-"""Matches the password in a URL: before the host, where it may contain an @ that is not encoded, or in the query (in
-``odbc_connect`` URL-encoded or not, in braces or not)."""
+"""Matches the password in a URL: before the host, where it may contain an @ that is not encoded, as may the user, or in
+the query (in ``odbc_connect`` URL-encoded or not, in braces or not). The URL may lack its beginning."""
 
 
 def without_password(url: str) -> str:

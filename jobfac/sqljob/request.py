@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.settings.database_url import read_url
 from jobfac.sqljob.scripts import ScriptError
 
 
@@ -42,9 +43,9 @@ def read_request() -> Request:
     file = body.pop("file", None)
     script = body.pop("text", None) if file is None else _read_script(file)
     try:
-        made = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ScriptError("sql.connection is no URL of SQLAlchemy, such as mssql+pyodbc://host/database") from None
+        made = read_url(url)
+    except sa.exc.ArgumentError as error:
+        raise ScriptError(f"sql.connection cannot be used: {error}") from None
     return Request(made, script, **body)
 
 

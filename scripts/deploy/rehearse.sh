@@ -68,7 +68,7 @@ inside setpriv --reuid jobfac --regid jobfac --clear-groups sh -ec '
     cd /var/lib/jobfac
     export PATH=/opt/jobfac/bin:$PATH HOME=/var/lib/jobfac XDG_STATE_HOME=/var/lib/jobfac
     export JOBFAC_DATABASE_URL=sqlite:////var/lib/jobfac/jobfac.db JOBFAC_LOG_FORMAT=json
-    jobfac up --host 127.0.0.1 --port 8429 > up.log 2>&1 & role=$!
+    jobfac up --host 0.0.0.0 --behind-proxy --port 8429 > up.log 2>&1 & role=$!
     for second in $(seq 30); do curl -sf http://127.0.0.1:8429/readyz && break; sleep 1; done; echo
     printf "jobs:\n  hello: {command: [echo, hello]}\n" > jobs.yaml
     jobfac apply jobs.yaml

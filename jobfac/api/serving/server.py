@@ -58,6 +58,8 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
+        here = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        self._browsed = settings.public_url.rstrip("/") or here
         self.app = create_app(
             db,
             hosts={*LOOPBACK, host} if local and not behind_proxy else None,
@@ -98,8 +100,11 @@ class Server:
         )
 
     def link(self, name: str) -> str:
-        """Create a link that logs one browser in, once, as the administrator ``name``."""
-        return f"{self.url}/login?token={self.app.state.service.authenticator.new_link(name)}"
+        """Create a link that logs one browser in, once, as the administrator ``name``.
+
+        Without the setting ``public_url`` it is for browsers on this machine if the server listens on all addresses.
+        """
+        return f"{self._browsed}/login?token={self.app.state.service.authenticator.new_link(name)}"
 
     def run(self) -> None:
         """Serve until ``stop`` is called.

@@ -32,6 +32,9 @@ Labels = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="The name of the worker; default: host and process id.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+BehindProxy = Annotated[
+    bool, typer.Option("--behind-proxy", help="A proxy terminates TLS: allow any address without TLS.")
+]
 Metrics = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus here; default: not served.")
 ]
@@ -91,9 +94,7 @@ def scheduler(metrics: Metrics = None) -> None:
 def api(
     host: Host = None,
     port: Port = None,
-    behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="A proxy terminates TLS: allow any address without TLS.")
-    ] = False,
+    behind_proxy: BehindProxy = False,
 ) -> None:
     """Serve the pages and the HTTP API."""
     from jobfac.api import Server
@@ -118,6 +119,7 @@ def up(
     min_free_memory: Memory = None,
     host: Host = None,
     port: Port = None,
+    behind_proxy: BehindProxy = False,
     metrics: Metrics = None,
 ) -> None:
     """Run all roles in one process on the configured database. On SQLite it also upgrades the schema."""
@@ -134,7 +136,7 @@ def up(
     with database(f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
         db.check_schema()
         worker_role = _worker(db, loaded, slots, pool, label, name)
-        roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded, site=site())]
+        roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded, behind_proxy, site())]
         exporters.enter_context(_exporter(db, loaded, worker_role, roles[0]))
         failures: list[BaseException] = []
 

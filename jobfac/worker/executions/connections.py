@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from jobfac.settings.database_url import read_url
+
 
 def secrets_of(url: str) -> list[bytes]:
     """What output and reports must not contain: the URL and its passwords."""
@@ -14,7 +16,7 @@ def secrets_of(url: str) -> list[bytes]:
 def _passwords(url: str) -> Iterator[str]:
     """The URL's own password, one among its options, and the one in an ODBC connection string."""
     try:
-        parsed = sa.make_url(url)
+        parsed = read_url(url)
     except sa.exc.ArgumentError:
         return
     if parsed.password:

@@ -17,7 +17,7 @@ from jobfac.database.engine import Database
 from jobfac.errors import Invalid
 from jobfac.operations import keys
 from jobfac.operations.caller import Caller
-from jobfac.settings import Settings
+from jobfac.settings import Settings, SettingsError
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
@@ -165,6 +165,14 @@ def test_another_program_of_the_proxys_machine_names_nobody(sqlite_url: str) -> 
             assert client.get("/v1/keys", headers=sent).status_code == 403
         assert client.get("/v1/keys", headers={name: "shared"}).status_code == 200
     db.close()
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_empty_secret_of_the_proxy_is_no_secret(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a deployment has not filled: without the check, everybody on the machine would be an admin."""
+    monkeypatch.setenv("PROXY_SECRET", value)
+    with pytest.raises(SettingsError, match="proxy_secret cannot be used: the secret env:PROXY_SECRET is empty here"):
+        SingleSignOn(sso("127.0.0.1", "env:PROXY_SECRET"))
 
 
 def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one() -> None:

@@ -246,6 +246,7 @@ def test_the_server_listens_on_other_addresses_only_with_tls(sqlite_url: str) ->
     with pytest.raises(SettingsError, match="without TLS"):
         Server(db, Settings(api_host="0.0.0.0", api_port=0))
     server = Server(db, Settings(api_host="0.0.0.0", api_port=0), behind_proxy=True)
+    assert server.link("anna").startswith(f"http://127.0.0.1:{server.port}/login?token=")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

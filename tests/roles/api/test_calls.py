@@ -68,6 +68,21 @@ def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert (gone.status_code, url.rpartition("/")[2] in gone.text) == (404, False)
 
 
+def test_a_signature_by_an_empty_key_proves_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A variable that a deployment has not filled: everybody could sign by it."""
+    served.define("deploy", call={"signature": {"github": {"secret": "env:HOOK_KEY"}}})
+    url = served.admin.post("/v1/jobs/deploy/urls").json()["url"]
+    for key in ("", "\n"):
+        monkeypatch.setenv("HOOK_KEY", key)
+        digest = hmac.new(key.encode(), b"{}", hashlib.sha256).hexdigest()
+        answer = served.client(None).post(url, content=b"{}", headers={"X-Hub-Signature-256": f"sha256={digest}"})
+        assert answer.status_code == 503
+    assert "a signature cannot be checked" in caplog.text
+    assert served.viewer.get("/v1/runs").json()["items"] == []
+
+
 def test_a_url_without_a_signature_is_limited(served: Served) -> None:
     served.define("plain", call={"most_per_minute": 2}, already_running="deny")
     url = served.admin.post("/v1/jobs/plain/urls").json()["url"]

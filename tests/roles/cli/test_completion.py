@@ -1,7 +1,12 @@
 """The shell completes jobs, runs, workers, pools and states, at home and over HTTP, and never shows an error."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from jobfac.cli import completion
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
@@ -48,3 +53,25 @@ def test_names_are_completed(remote: InProcess, sqlite_factory: Factory) -> None
 def test_without_a_database_nothing_is_completed(sqlite_factory: Factory, url: str) -> None:
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = url
     assert completed(sqlite_factory, "start ti") == []
+
+
+def test_no_name_of_a_job_is_run_by_zsh(sqlite_factory: Factory, tmp_path: Path) -> None:
+    """zsh evaluates what typer prints: a backslash of the name undoes the one that typer adds."""
+    name = r"""sum \$(touch ran) \`touch ran\` "x" 'y'"""
+    sqlite_factory.apply({"sums": {"command": ["true"], "name": name}})
+    sqlite_factory.environment |= {"_JOBFAC_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "jobfac start su"}
+    printed = sqlite_factory.run(code=None).stdout.strip()
+    assert printed.startswith("""_arguments '*: :(("sums":"sum """)
+    # The function of zsh evaluates the words in the two brackets once more.
+    shell = """_arguments() { words=${1#"*: :(("}; eval "set -- ${words%"))"}"; printf %s "$*"; }; eval "$PRINTED" """
+    environment = {"PRINTED": printed, "PATH": os.defpath}
+    done = subprocess.run(["bash", "-c", shell], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert not (tmp_path / "ran").exists()
+    assert done.stdout.startswith("sums:sum "), done
+
+
+def test_no_word_that_a_shell_would_run_is_offered() -> None:
+    offers = completion.harmless(
+        [("w$(id)", ""), ("a b", ""), ("`id`", ""), ("app1-w.2", "\x1b]0;x\x07 a"), ("größe", "")]
+    )
+    assert offers == [("app1-w.2", " ]0;x  a"), ("größe", "")]

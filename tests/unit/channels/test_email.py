@@ -70,6 +70,29 @@ def test_a_header_contains_no_line_end(box: Mailbox) -> None:
     assert box.mails[0]["Bcc"] is None
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "=?utf-8?q?x=0d=0aBcc:_all@example.org?=",
+        "=?utf-8?q?=0a=0aforged?=",
+        "a =?utf-7?q?+AA0ACg-Bcc:x?= b",
+        "=?x?q?=ff?=",
+    ],
+)
+def test_an_encoded_word_of_a_program_adds_no_header(box: Mailbox, reason: str) -> None:
+    """Python's email package decodes it, line ends included."""
+    deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))
+    (mail,) = box.mails
+    assert mail["Subject"].strip() == f"[jobfac] orders-export failed: {reason.replace('=?', '= ?')}"
+    assert (mail["Bcc"], mail["JobFac-Id"]) == (None, "x")
+    assert "forged" not in part(mail, "plain").splitlines()
+
+
+def test_control_characters_of_a_program_are_not_in_the_subject(box: Mailbox) -> None:
+    deliver(Message("x", "failed", {**BODY, "reason": "a\x1b[31m\x07b\x7f"}), TO, through(box))
+    assert box.mails[0]["Subject"] == "[jobfac] orders-export failed: a [31m b"
+
+
 def test_a_refused_address_is_named(box: Mailbox) -> None:
     box.answer = lambda address: "550 no such mailbox"
     assert failure(through(box)) == f"127.0.0.1:{box.port} refused ops@example.org: 550 no such mailbox"

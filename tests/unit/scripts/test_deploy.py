@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from jobfac.cli import app
+from jobfac.cli.listing import Listed
 from jobfac.settings import Settings
 
 DEPLOY = Path(__file__).parents[3] / "scripts/deploy"
@@ -88,6 +90,25 @@ def test_compose_files_give_roles_time_to_drain(name: str) -> None:
     roles = [service for service in services.values() if "build" in service]
     assert roles
     assert all(int(role["stop_grace_period"].rstrip("s")) > Settings().drain_limit for role in roles)
+
+
+def test_the_api_of_a_container_listens_for_others() -> None:
+    """On the loopback address of a container nobody reaches it, and without TLS it listens beyond that for a proxy."""
+    image = re.search(r"^CMD (.*)$", (DEPLOY / "container/Containerfile").read_text(), re.MULTILINE)
+    assert image is not None
+    commands = [json.loads(image[1])]
+    for name in ("compose.demo.yaml", "compose.fleet.yaml"):
+        services = documents(f"container/{name}")[0]["services"].values()
+        commands += [service["command"].split() for service in services if "ports" in service]
+    pods = documents("kubernetes/jobfac.yaml")
+    containers = [one["spec"]["template"]["spec"]["containers"][0] for one in pods if one["kind"] == "Deployment"]
+    commands += [one["args"] for one in containers if one["args"][0] == "api"]
+    assert [words[0] for words in commands] == ["up", "up", "api", "api"]
+    for role, *words in commands:
+        command = app.commands[role]
+        assert isinstance(command, Listed)
+        context = command.loaded.make_context(role, words)
+        assert (context.params["host"], context.params["behind_proxy"]) == ("0.0.0.0", True)
 
 
 def test_the_dashboard_has_no_two_panels_in_one_place() -> None:

@@ -109,6 +109,7 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
         ("postgresql+psycopg://h/d?user=u&password=p%40ss", {"p@ss"}),
         ("sqlite:///x.db", set()),
         ("no url", set()),
+        ("mssql+pyodbc://sa:p@a:b@h/d", set()),
     ],
 )
 def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> None:

@@ -21,7 +21,7 @@ from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signat
 from jobfac.errors import MAKE_URL, NotFound, no_job
 from jobfac.operations import caller as operations
 from jobfac.operations import start_urls as urls
-from jobfac.secret_references import SecretError, resolve
+from jobfac.secret_references import SecretError, resolve_proof
 from jobfac.states import RunState
 from jobfac.store import jobs
 from jobfac.store.api_keys import Role
@@ -180,7 +180,7 @@ def _verify(request: ApiRequest, url: StartUrl, signature: Signature, text: byte
     """
     failures, name, now = request.service.authenticator.failures, f"url {url.id}", time.monotonic()
     try:
-        key = resolve(signature.key)
+        key = resolve_proof(signature.key)
     except SecretError as error:
         log.warning("a signature cannot be checked", action="call_failed", job=url.job, url=url.id, reason=str(error))
         detail = f"The signature for job '{url.job}' cannot be checked right now; the server's log says more."
