@@ -78,9 +78,16 @@ def test_pods_drain_before_they_stop_and_run_without_root() -> None:
     assert all(pod["securityContext"]["runAsNonRoot"] for pod in pods.values())
     worker = pods["jobfac-worker"]
     assert worker["terminationGracePeriodSeconds"] > Settings().drain_limit
-    assert worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][:3] == ["jobfac", "workers", "drain"]
+    container = worker["containers"][0]
+    *shell, hook = container["lifecycle"]["preStop"]["exec"]["command"]  # Kubernetes replaces no $(POD_NAME) in it
+    assert (shell, hook) == (["sh", "-c"], 'exec jobfac workers drain "$POD_NAME"')
+    assert "$(POD_NAME)" in container["args"]
+    state = next(one["value"] for one in container["env"] if one["name"] == "XDG_STATE_HOME")
+    image = (DEPLOY / "container/Containerfile").read_text()
+    assert [one["mountPath"] for one in container["volumeMounts"]] == [state]
+    assert f"chmod 0700 {Path(state).parent}" in image, "others may write to the volume, but not enter the folder above"
     assert all("readinessProbe" in pod["containers"][0] for name, pod in pods.items() if name != "jobfac-upgrade")
-    user = re.findall(r"--uid (\d+)", (DEPLOY / "container/Containerfile").read_text())
+    user = re.findall(r"--uid (\d+)", image)
     assert {str(pod["securityContext"]["runAsUser"]) for pod in pods.values()} == set(user)
 
 
