@@ -314,7 +314,8 @@ class Worker:
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             agenda.not_before = time.monotonic() + RETRY_INTERVAL
-            if self._phases.is_drain_over(time.monotonic()):
+            in_vain = isinstance(error, DatabaseDamaged) or not self._held.over
+            if self._phases.is_giving_up(time.monotonic(), in_vain):
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
