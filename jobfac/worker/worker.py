@@ -118,13 +118,13 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Number of executions on this worker. Safe for any thread."""
-        return len(self._held.live)
+        """Number of programs that run on this worker. Safe for any thread, and without locks for signal handlers."""
+        return sum(one.process is None or one.process.exit is None for one in self._held.living())
 
     @property
     def unstored(self) -> int:
         """Number of outcomes that wait for the database. Safe for any thread."""
-        return len(self._held.over)
+        return self._held.number() - self.running
 
     def metrics(self) -> list[Metric]:
         """The current metrics of this worker. Safe for any thread."""
