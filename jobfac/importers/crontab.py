@@ -1,7 +1,7 @@
 """Read crontabs, those of users and those in /etc/cron.d and /etc/crontab, with python-crontab.
 
-python-crontab reads the tables of users, tells entries from comments and disabled lines, and finds the user of a line
-of a system table. The syntax is cron's. Rules that python-crontab lacks or handles differently are implemented here:
+python-crontab reads the tables of users and files. The syntax of their lines is cron's and is implemented here, because
+python-crontab lacks some rules, and handles others differently:
 
 - The command is the rest of the line, including ``#``.
 - The first unescaped ``%`` ends the command and begins its standard input; each further one is a line end.
@@ -14,14 +14,13 @@ of a system table. The syntax is cron's. Rules that python-crontab lacks or hand
 """
 
 import importlib
-import logging
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from crontab import CronItem, CronTab
+from crontab import CronTab
 
 from jobfac.definitions import DefinitionError, from_data
 from jobfac.definitions.parameters.placeholders import literal
@@ -50,11 +49,10 @@ class _Variables:
 
 
 class Entry(NamedTuple):
-    """A line that is neither blank nor a comment. ``item``: the line as python-crontab parsed it."""
+    """A line that is neither blank nor a comment."""
 
     number: int
     line: str
-    item: CronItem
 
 
 class CrontabError(JobfacError):
@@ -62,23 +60,22 @@ class CrontabError(JobfacError):
 
 
 class Table(CronTab):  # type: ignore[misc]  # python-crontab has no types
-    """A crontab as python-crontab reads it, line by line."""
+    """A crontab that python-crontab finds, and whose lines it leaves to this module.
+
+    Some of them, even in comments, it cannot read at all, such as the range ``mon-5``.
+    """
 
     def __init__(self, **source: Any) -> None:
         self.entries: list[Entry] = []
-        self._number = 0
-        logging.getLogger("crontab").setLevel(logging.CRITICAL)  # wrong lines become warnings of ours
         super().__init__(**source)
 
-    def append(self, item: CronItem, line: str = "", read: bool = False, before: Any = None) -> None:
-        """Add a line. (python-crontab attaches variables to items, which would lose some.)"""
-        if not read:
-            super().append(item, line, read, before)
-            return
-        self._number += 1
-        text = line.strip()
-        if text and not text.startswith("#"):
-            self.entries.append(Entry(self._number, text, item))
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take the lines where python-crontab would parse them."""
+        if name == "lines" and value:
+            texts = [(number, line.strip()) for number, line in enumerate(value, start=1)]
+            self.entries = [Entry(number, text) for number, text in texts if text and not text.startswith("#")]
+        else:
+            super().__setattr__(name, value)
 
 
 def user_table(user: str) -> Table:
@@ -205,7 +202,7 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
 
 def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
     """Return the cron expression, the user, and the rest of the line as cron passes it to the shell."""
-    line, item = entry.line.removeprefix("-"), entry.item  # cronie and SUSE: do not log its start
+    line = entry.line.removeprefix("-")  # cronie and SUSE: do not log its start
     if line.lower().startswith("@reboot"):
         raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
     before_command = (1 if line.startswith("@") else 5) + system
@@ -216,7 +213,7 @@ def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
         expression = read_cron(" ".join(parts[: before_command - system]))
     except ValueError as error:
         raise ValueError(f"the schedule {error}") from error
-    user = None if not system else item.user or parts[-2]
+    user = parts[-2] if system else None
     if user is not None and user.isdecimal():
         raise ValueError(f"its user is the number {user}, as in an anacrontab, whose lines are no cron lines")
     return expression, user, parts[-1]

@@ -1,6 +1,6 @@
 """Define, delete, enable and disable jobs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ from jobfac.views.results.plans import AppliedView, PlanView
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 """Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""
 
+_Pairs = tuple[tuple[str, str], ...]
+
 
 class Kept(NamedTuple):
     """Operating state that stays although the definitions do not ask for it.
@@ -28,8 +30,8 @@ class Kept(NamedTuple):
     """
 
     disabled: tuple[str, ...]
-    paused: tuple[tuple[str, str], ...]
-    dropped: tuple[tuple[str, str], ...] = ()
+    paused: _Pairs
+    dropped: _Pairs = ()
 
 
 class Applied(NamedTuple):
@@ -124,7 +126,7 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     defaults = category_defaults.load(conn)
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
     changes = d.plan(before, after, prune)
-    kept = Kept(disabled, _paused(conn, wanted), _dropped(conn, changes, wanted))
+    kept = Kept(disabled, *_paused(conn, wanted, changes.change))
     return Applied(changes, d.plan(defaults, wanted_defaults, prune), wanted, kept)
 
 
@@ -139,20 +141,21 @@ def _with_state(wanted: d.Definitions, stored: Mapping[str, jobs.Stored]) -> tup
 
 
 def _now_paused(conn: sa.Connection, applied: Applied) -> Applied:
-    """Name the paused schedules as they are named now: an unnamed one before which another was inserted has the next
-    number."""
-    return applied._replace(kept=applied.kept._replace(paused=_paused(conn, applied.wanted)))
+    """Name the paused schedules as they are named after the change."""
+    return applied._replace(kept=applied.kept._replace(paused=_paused(conn, applied.wanted, ())[0]))
 
 
-def _paused(conn: sa.Connection, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:
-    names = {job_id: set(one.schedule_names()) for job_id, one in wanted.jobs.items()}
-    return tuple(pair for pair in schedules.paused(conn) if pair[1] in names.get(pair[0], ()))
+def _paused(conn: sa.Connection, wanted: d.Definitions, changed: Collection[str]) -> tuple[_Pairs, _Pairs]:
+    """Return the paused schedules that stay, by the names that they get, and those that go, by their present names.
 
-
-def _dropped(conn: sa.Connection, changes: d.Plan, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:
-    paused = [(job_id, name) for job_id, name in schedules.paused(conn) if job_id in changes.change]
-    gone = {job_id: schedules.dropped(conn, job_id, wanted.jobs[job_id]) for job_id in {job_id for job_id, _ in paused}}
-    return tuple((job_id, name) for job_id, name in paused if name in gone[job_id])
+    ``changed``: the jobs whose stored definitions are not the wanted ones yet.
+    """
+    found = [(job_id, name) for job_id, name in schedules.paused(conn) if job_id in wanted.jobs]
+    doubtful = {job_id for job_id, _ in found if job_id in changed}
+    names = {job_id: schedules.next_names(conn, job_id, wanted.jobs[job_id]) for job_id in doubtful}
+    after = [(job_id, name, names[job_id].get(name) if job_id in names else name) for job_id, name in found]
+    stays = tuple((job_id, new) for job_id, _, new in after if new is not None)
+    return stays, tuple((job_id, name) for job_id, name, new in after if new is None)
 
 
 def _comparable(body: Mapping[str, Any], enabled: bool) -> dict[str, Any]:

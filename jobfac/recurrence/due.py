@@ -40,6 +40,11 @@ def due_times(schedule: Schedule, after: datetime, until: datetime) -> Iterator[
         due = next_due(schedule, due)
 
 
+def last_due(schedule: Schedule, after: datetime, until: datetime) -> datetime | None:
+    """Return the last due time (UTC) later than `after`, up to and including `until`; None: there is none."""
+    return next(iter(_latest(schedule, after, until, 1)), None)
+
+
 def missed(schedule: Schedule, last: datetime, now: datetime, on_time: timedelta = ON_TIME) -> list[datetime]:
     """Return the due times later than `last`, up to and including `now`, that must run now, in order.
 

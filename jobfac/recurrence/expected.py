@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from jobfac.definitions.execution.watching import Expect
-from jobfac.recurrence.due import next_due
+from jobfac.recurrence.due import last_due, next_due
 
 FAR = timedelta(days=36525)
 """A time later than any expectation."""
@@ -37,6 +37,18 @@ class Event(NamedTuple):
 def begin(expect: Expect, since: datetime) -> Expectation:
     """Return what is expected of a job that is watched from ``since`` on, or that succeeded then."""
     return Expectation(since, _deadline(expect, since))
+
+
+def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
+    """Return what is expected of a job whose definition expects something else from ``now`` on.
+
+    A success before ``now`` counts, and a job that is overdue stays overdue: it has not succeeded meanwhile. But a
+    success before the last time of ``success_by`` does not count for the next one.
+    """
+    since = before.since
+    if expect.every is None and before.missed_at is None:
+        since = last_due(expect.schedule(), since, now) or since
+    return before._replace(since=since, due_at=_deadline(expect, now))
 
 
 def advance(

@@ -18,24 +18,25 @@ OVERDUE_COLUMNS = [_SAID[name] if name in _SAID else expectation.c[name] for nam
 
 
 def sync(conn: sa.Connection, job_id: str, expect: Expect | None) -> None:
-    """Make the row of a job match its definition. An unchanged expectation keeps its row.
-
-    A changed one keeps since when a success counts, and that the job is overdue: it has not succeeded meanwhile.
-    """
+    """Make the row of a job match its definition. An unchanged expectation keeps its row."""
     text = None if expect is None else _write(expect)
     mine = expectation.c.job == job_id
-    stored = conn.execute(sa.select(expectation.c.definition).where(mine)).scalar()
-    if stored == text:
+    stored = conn.execute(sa.select(expectation).where(mine)).first()
+    if text == (stored and stored.definition):
         return
     if expect is None:
         conn.execute(expectation.delete().where(mine))
         return
-    begun = expected.begin(expect, current_time(conn))
-    if stored is not None:
-        conn.execute(expectation.update().where(mine).values(definition=text, due_at=begun.due_at))
+    now = current_time(conn)
+    if stored is None:
+        begun = expected.begin(expect, now)
+        values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
+        conn.execute(expectation.insert().values(values))
         return
-    values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
-    conn.execute(expectation.insert().values(values))
+    before = expected.Expectation(stored.since, stored.due_at, stored.overdue_at, stored.overdue_due_at)
+    changed = expected.change(expect, before, now)
+    values = {"definition": text, "since": changed.since, "due_at": changed.due_at}
+    conn.execute(expectation.update().where(mine).values(values))
 
 
 def _write(expect: Expect) -> str:

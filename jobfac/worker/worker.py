@@ -118,13 +118,13 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Number of executions on this worker. Safe for any thread."""
-        return len(self._held.live)
+        """Number of programs that run on this worker. Safe for any thread, and without locks for signal handlers."""
+        return sum(one.process is None or one.process.exit is None for one in self._held.living())
 
     @property
     def unstored(self) -> int:
         """Number of outcomes that wait for the database. Safe for any thread."""
-        return len(self._held.over)
+        return self._held.number() - self.running
 
     def metrics(self) -> list[Metric]:
         """The current metrics of this worker. Safe for any thread."""
@@ -314,7 +314,8 @@ class Worker:
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             agenda.not_before = time.monotonic() + RETRY_INTERVAL
-            if self._phases.is_drain_over(time.monotonic()):
+            in_vain = isinstance(error, DatabaseDamaged) or not self._held.over
+            if self._phases.is_giving_up(time.monotonic(), in_vain):
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)

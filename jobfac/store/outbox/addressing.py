@@ -195,12 +195,16 @@ def _of_newer(body: Mapping[str, Any], what: str, problems: list[str]) -> _Subsc
 
     A newer version stored it. Its alarms must not be lost because a scheduler of this version is still running.
     """
-    category = body.get("category")
-    try:
-        notify = read_notify(body.get("notify", ()))
-    except DefinitionError:
+    category, entries = body.get("category"), body.get("notify", ())
+    notify: list[Notify] = []
+    lost = []
+    for entry in entries if isinstance(entries, list | tuple) else [entries]:
+        try:
+            notify += read_notify([entry])
+        except DefinitionError:
+            lost.append(entry)
+    if lost:
         problems.append(what)
-        notify = ()
     return _Subscribers(notify, category if isinstance(category, str) else None)
 
 

@@ -22,9 +22,10 @@ _GIVEN = lists.ids()
 _SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id == _GIVEN.c.value)
 
 EARLIER = 20
-"""How many of a job's earlier runs are compared to find the one that ended last: they may have run side by side."""
+"""How many of a job's earlier runs are searched for a failure that no success has followed yet. They may have run side
+by side, so the order of their ends counts, too."""
 
-_earlier = run.alias("earlier")
+_earlier, _good = run.alias("earlier"), run.alias("good")
 _before = (
     sa.select(_earlier.c.id, _earlier.c.state, _earlier.c.ended_at)
     # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
@@ -34,14 +35,18 @@ _before = (
     .correlate(run)
     .subquery("before")
 )
-_LAST = (
-    sa.select(_before.c.state)
-    .order_by(_before.c.ended_at.desc(), _before.c.id.desc())
-    .limit(1)
-    .correlate(run)
-    .scalar_subquery()
+_HAS_RECOVERED = (
+    sa.exists()
+    .where(_good.c.job == run.c.job, _good.c.id > _before.c.id, _good.c.id < run.c.id)
+    .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= _before.c.ended_at)
+    .correlate(run, _before)
 )
-_LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id == _GIVEN.c.value)
+_FOLLOWS_FAILURE = (
+    sa.exists()
+    .where(_before.c.state != RunState.SUCCEEDED, _before.c.ended_at <= run.c.ended_at, ~_HAS_RECOVERED)
+    .correlate(run)
+)
+_RECOVERIES = sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, _FOLLOWS_FAILURE)
 
 
 def outbox_event_name(event: str, attempt: int) -> str | None:
@@ -85,8 +90,10 @@ def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunVie
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
-    """Return the successful runs among ``run_ids`` that follow a failure of the same job."""
+    """Return the successful runs among ``run_ids`` that are the first to follow a failure of the same job.
+
+    As with ``notes``, a run follows another one that has a lower id and ended before it.
+    """
     if not run_ids:
         return set()
-    rows = conn.execute(_LAST_STATES, {"ids": lists.as_list(run_ids)})
-    return {row.id for row in rows if row.last not in (None, RunState.SUCCEEDED)}
+    return set(conn.execute(_RECOVERIES, {"ids": lists.as_list(run_ids)}).scalars())

@@ -219,12 +219,12 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     return pairs | dict(zip(new, left, strict=False))
 
 
-def dropped(conn: sa.Connection, job_id: str, definition: d.AnyJob) -> set[str]:
-    """Return the names of the job's schedules that none of the definition's continues."""
+def next_names(conn: sa.Connection, job_id: str, definition: d.AnyJob) -> dict[str, str]:
+    """Return which name of the definition each stored schedule of the job continues under; others are dropped."""
     rows = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
     texts = {name: write(rule) for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)}
-    stored = {row["name"]: row["definition"] for row in rows}
-    return set(stored) - set(_matched(stored, texts).values())
+    pairs = _matched({row["name"]: row["definition"] for row in rows}, texts)
+    return {old: new for new, old in pairs.items() if old is not None}
 
 
 def _row(job_id: str, name: str, text: str, due: datetime | None) -> dict[str, Any]:

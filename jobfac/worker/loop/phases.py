@@ -53,13 +53,13 @@ class Phases:
         """Whether a drain was requested and its deadline has passed."""
         return self.drain_until is not None and now >= self.drain_until
 
-    def is_giving_up(self, now: float, damaged: bool) -> bool:
-        """Whether a worker without programs leaves, although the database could not store its outcomes.
+    def is_giving_up(self, now: float, in_vain: bool) -> bool:
+        """Whether a worker without programs leaves, although it could not reach the database.
 
-        Unless it was told to, it waits beyond the drain's deadline: a run whose outcome is unknown may be executed
-        again. ``damaged``: the database can never store them.
+        Unless it was told to, it waits beyond the drain's deadline with the outcomes that it holds: a run whose outcome
+        is unknown may be executed again. ``in_vain``: it holds none, or the database can never store them.
         """
-        return self.is_drain_over(now) and (self.gives_up or damaged)
+        return self.is_drain_over(now) and (self.gives_up or in_vain)
 
     def drain(self, until: float) -> None:
         """Drain until ``until`` at the latest. The earliest deadline of several requests applies."""

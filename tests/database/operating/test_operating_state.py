@@ -70,8 +70,9 @@ def test_a_paused_schedule_that_was_moved_and_changed_stays_paused(db: Database,
     text = "jobs: {a: {command: [x], schedules: [{cron: 0 %s * * *}, {cron: 0 %s * * *}, {cron: 0 %s * * *}]}}"
     apply(db, tmp_path, text % (1, 2, 3))
     schedules.pause(db, ME, ("a", "2"))
-    kept = apply(db, tmp_path, text % (5, 3, 1)).kept  # the second one is now the first one, and later
-    assert (kept.paused, kept.dropped) == ((("a", "1"),), ())
+    for dry_run in (True, False):
+        kept = apply(db, tmp_path, text % (5, 3, 1), dry_run).kept  # the second one is now the first one, and later
+        assert (kept.paused, kept.dropped) == ((("a", "1"),), ())
 
 
 def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) -> None:

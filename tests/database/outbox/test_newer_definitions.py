@@ -42,3 +42,12 @@ def test_subscriptions_that_cannot_be_read_are_reported(db: Database, entries: o
     with db.begin() as conn:
         (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10), {})
     assert problem.startswith("version 1 of job 'a' cannot be read: ")
+
+
+def test_a_subscription_that_cannot_be_read_costs_no_other(db: Database) -> None:
+    define(db, a={"notify": [on("failed")]})
+    start(db, "a")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    store(db, notify=[{"on": ["failed"], "to": {"pigeon": "7"}}, on("failed")])
+    assert notified_events(db) == [("a", "failed")]

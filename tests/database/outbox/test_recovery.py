@@ -36,3 +36,19 @@ def test_a_success_beside_a_failed_run_does_not_hide_the_recovery(db: Database) 
     start(db, "a")
     hand.end(hand.take())
     assert [event for _, event in notified_events(db)] == ["failed", "recovered"]
+
+
+def test_a_success_that_follows_no_failure_does_not_hide_the_recovery(db: Database) -> None:
+    """A slow run succeeds after a quick one that was started later has failed: it says nothing about that failure."""
+    define(db, a={"notify": [on("failed", "recovered")]})
+    hand = Hand(db)
+    slow, quick = start(db, "a"), start(db, "a")
+    claims = {one.id: one for one in hand.claim()}
+    hand.end(claims[quick], RunState.FAILED)
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == quick).values(ended_at=utcnow(-60_000)))
+    hand.end(claims[slow])
+    for _ in range(2):
+        start(db, "a")
+        hand.end(hand.take())
+    assert [event for _, event in notified_events(db)] == ["failed", "recovered"]

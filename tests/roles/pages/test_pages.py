@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import urljoin
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
@@ -230,6 +231,15 @@ def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
     assert "Roll back to version 1" in admin.get("/jobs/export?version=1")
     assert "Version 1 of export is current again, as version 3." in admin.act("/jobs/export/rollback", version="1")
     assert "Roll back" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export?version=1")
+
+
+def test_a_span_says_which_runs_were_not_looked_for(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, said = "/timeline?from=2026-01-01T00%3A00Z", " are left out."
+    assert said not in operator.get(page)
+    monkeypatch.setattr("jobfac.store.history.spans.LATER", 1)
+    text = operator.get(page)
+    assert "Nothing ran and nothing is due in this hour." in text
+    assert said in text, "one of them may have been under way"
 
 
 def test_the_load_of_the_coming_days_is_drawn(operator: Browser) -> None:

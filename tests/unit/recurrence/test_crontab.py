@@ -230,6 +230,12 @@ def test_two_backslashes_do_not_escape_a_percent_sign() -> None:
     assert read(r"0 1 * * * cat \\\%one")[0]["table"]["command"] == r"cat \\%one"
 
 
+def test_a_range_from_a_name_to_a_number_is_a_range() -> None:
+    jobs, warnings = read("# 0 0 * * fri-1 root old\n0 0 * * mon-5 root x\n0 0 * * sun-7/2 root y", system=True)
+    assert [job["schedules"][0]["cron"] for job in jobs.values()] == ["0 0 * * mon-5", "0 0 * * sun-7/2"]
+    assert warnings == []
+
+
 def test_a_line_that_is_not_to_be_logged_is_a_line() -> None:
     (job,) = read("-0 1 * * * root sync", system=True)[0].values()
     assert (job["user"], job["command"], job["schedules"][0]["cron"]) == ("root", "sync", "0 1 * * *")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfac.definitions.execution.watching import Expect
-from jobfac.recurrence.expected import Expectation, advance, begin
+from jobfac.recurrence.expected import Expectation, advance, begin, change
 from tests.unit.examples import examples
 from tests.unit.recurrence.reference import due_in
 
@@ -130,3 +130,29 @@ def test_nothing_is_expected_of_a_disabled_job() -> None:
         assert (after, event) == (begin(BERLIN, now), None)
     waiting = begin(BERLIN, now)
     assert advance(BERLIN, waiting, now, [], is_enabled=False) == (waiting, None)
+
+
+def test_after_a_change_a_success_of_the_day_before_does_not_count() -> None:
+    """At 08:00 the time becomes 06:00. What succeeded at 03:00 did so for this day, not for the next one."""
+    day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "06:00"})
+    changed = change(expect, Expectation(day - timedelta(hours=15), day + timedelta(hours=9)), day + timedelta(hours=8))
+    assert changed == Expectation(day + timedelta(hours=6), day + timedelta(hours=30))
+    _, event = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=3)])
+    assert event is not None
+    assert event.kind == "overdue"
+
+
+def test_after_a_change_a_success_since_the_last_time_counts() -> None:
+    day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "09:00"})
+    changed = change(expect, Expectation(day - timedelta(days=20), day + timedelta(days=9)), day + timedelta(hours=8))
+    assert changed == Expectation(day - timedelta(hours=15), day + timedelta(hours=9))
+    assert advance(expect, changed, day + timedelta(hours=10), [day + timedelta(hours=3)])[1] is None
+
+
+def test_a_change_keeps_that_a_job_is_overdue() -> None:
+    day = datetime(2027, 3, 10, tzinfo=UTC)
+    late = Expectation(day - timedelta(days=2), day, overdue_at=day, missed_at=day)
+    for expect in (Expect.model_validate({"success_by": "06:00"}), Expect.model_validate({"every": "1h"})):
+        changed = change(expect, late, day + timedelta(hours=8))
+        assert changed._replace(due_at=day) == late
+        assert changed.due_at > day + timedelta(hours=8)

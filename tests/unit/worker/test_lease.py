@@ -1,11 +1,15 @@
-"""The trust in a lease: after a registration that took long, and after the worker was frozen."""
+"""The trust in a lease: after a registration that took long, and after the worker was frozen; what follows its loss."""
 
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
 from jobfac.programs import Guardian
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
@@ -13,6 +17,7 @@ from jobfac.store import workers
 from jobfac.store.workers import Registration
 from jobfac.worker import lease as module
 from jobfac.worker.lease import Lease
+from jobfac.worker.worker import Worker
 
 WHO = Registration("w1", "host", 1, "token", "0", 1, ["default"], {})
 
@@ -89,3 +94,22 @@ def test_a_lost_lease_ends_programs_once(sqlite_url: str) -> None:
     finally:
         guardian.close()
         db.close()
+
+
+@pytest.mark.parametrize(
+    ("holds", "gives_up", "leaves"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_a_worker_that_leaves_waits_with_its_outcomes_for_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool, gives_up: bool, leaves: bool
+) -> None:
+    worker = Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), Settings(spool=str(tmp_path)), name="w1", slots=1)
+    monkeypatch.setattr(worker, "_register", MagicMock(side_effect=Unreachable("it is locked")))
+    monkeypatch.setattr(worker, "_compose", MagicMock())
+    monkeypatch.setattr("jobfac.worker.worker.replace", MagicMock())
+    if holds:
+        execution = MagicMock(process=None)
+        execution.claimed.sequence_run_id = None
+        worker._held.over.append((execution, MagicMock()))
+    worker._phases.signal(time.monotonic(), gives_up)
+    worker._register_again()
+    assert worker._is_done() == leaves
