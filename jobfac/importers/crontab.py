@@ -28,6 +28,10 @@ from jobfac.definitions.patterns.moments import read_zone
 from jobfac.definitions.schedule import read_cron
 from jobfac.errors import JobfacError
 
+_ONE = r"(\d+|[A-Za-z]{3})"
+PART = re.compile(rf"(\*|{_ONE}-{_ONE})(/\d+)?|{_ONE}")
+"""A part of a field of cron. Definitions know more: `L`, `1#2`, `5/10`. Debian's cron reads `1#2` as `1`."""
+
 VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
 PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
 """A percent sign that no backslash escapes."""
@@ -209,10 +213,14 @@ def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
     parts = line.split(maxsplit=before_command)
     if len(parts) <= before_command:
         raise ValueError(f"'{line}' is too short: it needs {'times, user' if system else 'times'} and command")
+    times = parts[: before_command - system]
     try:
-        expression = read_cron(" ".join(parts[: before_command - system]))
+        expression = read_cron(" ".join(times))
     except ValueError as error:
         raise ValueError(f"the schedule {error}") from error
+    others = [part for field in times for part in field.split(",") if not (PART.fullmatch(part) or part[0] == "@")]
+    if others:
+        raise ValueError(f"the schedule has {', '.join(others)}, which cron refuses or reads in another way")
     user = parts[-2] if system else None
     if user is not None and user.isdecimal():
         raise ValueError(f"its user is the number {user}, as in an anacrontab, whose lines are no cron lines")

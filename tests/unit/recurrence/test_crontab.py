@@ -181,6 +181,8 @@ def test_input_reaches_the_program(tmp_path: Path) -> None:
         ("0 25 * * * x", "the schedule "),
         ("0 1 * * *", "'0 1 * * *' is too short: it needs times and command; the line was left out"),
         ("@fortnightly x", "the schedule "),
+        ("0 0 * * 1#2 x", "the schedule has 1#2, which cron refuses or reads in another way; the line was left out"),
+        ("5/10 0 L * 5L x", "the schedule has 5/10, L, 5L, which cron refuses or reads in another way; "),
         ("RANDOM_DELAY=soon", "RANDOM_DELAY=soon is not a number of minutes; the line was left out"),
         ("MAILFROM=cron@example.org", "MAILFROM has no counterpart; how mail is sent is a setting"),
     ],
