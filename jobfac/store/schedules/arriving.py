@@ -222,6 +222,8 @@ def forget(conn: sa.Connection, age: float) -> bool:
     overdue = _OVERDUE.having(sa.func.min(arrived_file.c.seen_at) < utcnow(-age * 1000))
     for row in conn.execute(overdue).all():
         last = conn.execute(_LAST, {"p_job": row.job}).scalar_one() if row.known else row.now
+        if last is None:  # somebody is just writing those rows
+            continue
         query = (
             sa.select(arrived_file.c.job, arrived_file.c.file_key)
             .with_hint(arrived_file, PASS, "mssql")
