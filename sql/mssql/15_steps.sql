@@ -189,17 +189,19 @@ BEGIN
     ELSE
     BEGIN
         -- A retry stands for the same due time as the run that it repeats.
-        DECLARE @due_at DATETIME2(3);
+        DECLARE @due_at DATETIME2(3), @due NVARCHAR(30);
         SELECT
             @due_at = r.due_at,
+            @due = CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126),
             @shown = r.parameters,
             @sensitive = r.sensitive,
-            @origin = COALESCE(
-                r.origin,
-                CONCAT(N'{"due": "', CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126), N'+00:00"}')
-            )
+            @origin = r.origin
         FROM jobfac.run AS r
         WHERE r.id = @former;
+        IF @origin IS NULL
+            SET @origin = CONCAT(N'{"due": "', @due, N'+00:00"}');
+        IF JSON_VALUE(@origin, '$.due') IS NULL
+            SET @origin = CONCAT(N'{"due": "', @due, N'+00:00", ', SUBSTRING(@origin, 2, LEN(@origin)));
         IF @due_at IS NOT NULL AND JSON_VALUE(@origin, '$.scheduled') IS NULL
             SET @origin = CONCAT(N'{"scheduled": true, ', SUBSTRING(@origin, 2, LEN(@origin)));
     END;

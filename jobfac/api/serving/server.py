@@ -59,7 +59,8 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
         here = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-        self._browsed = settings.public_url.rstrip("/") or here
+        is_public = settings.public_url and (behind_proxy or not local)
+        self._browsed = settings.public_url.rstrip("/") if is_public else here
         self.app = create_app(
             db,
             hosts={*LOOPBACK, host} if local and not behind_proxy else None,
@@ -102,7 +103,8 @@ class Server:
     def link(self, name: str) -> str:
         """Create a link that logs one browser in, once, as the administrator ``name``.
 
-        Without the setting ``public_url`` it is for browsers on this machine if the server listens on all addresses.
+        It begins with the setting ``public_url``. Without it, or on a loopback address without a proxy, it is for
+        browsers on this machine.
         """
         return f"{self._browsed}/login?token={self.app.state.service.authenticator.new_link(name)}"
 

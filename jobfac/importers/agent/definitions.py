@@ -87,7 +87,8 @@ class Converter:
             most = body["maximum_visits"] = sequences.MOST_VISITS
             shown = ", ".join(again[:5]) + ", ..." * (len(again) > 5)
             limit = f"here a run ends as failed after {most:,} steps"
-            self._remark(job, f"Agent repeats its steps {shown} without a limit, and {limit}; check maximum_visits")
+            remedy = "check maximum_visits and the setting sequence_limit"
+            self._remark(job, f"Agent repeats its steps {shown} without a limit, and {limit}; {remedy}")
         return {job_id: body, **bodies}
 
     def _program(self, job: Job, step: Step) -> dict[str, Any]:

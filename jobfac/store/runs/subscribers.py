@@ -33,7 +33,7 @@ _before = (
     .order_by(_earlier.c.id.desc())
     .limit(EARLIER)
     .correlate(run)
-    .subquery("before")
+    .subquery("latest")
 )
 _HAS_RECOVERED = (
     sa.exists()

@@ -270,11 +270,11 @@ def due_variable(db: Database, run_id: int) -> str | None:
     return dict(origin_variables(Claimed(*row))).get("JOBFAC_DUE_AT")
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
-def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, zone: str) -> None:
+@pytest.mark.parametrize("given", ["nothing", "the due time", "a file"])
+def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, given: str) -> None:
     define(db, a={})
-    due = datetime(2026, 1, 30, 6, tzinfo=UTC).astimezone(ZoneInfo(zone))
-    origin = None if zone == "UTC" else {"due": due.isoformat()}
+    due = datetime(2026, 1, 30, 6, tzinfo=UTC).astimezone(ZoneInfo("Asia/Tokyo"))
+    origin = {"nothing": None, "the due time": {"due": due.isoformat()}, "a file": {"path": "/in/a.csv"}}[given]
     first, by_hand = start(db, "a", manual=False, due_at=due, origin=origin), start(db, "a")
     player = Player(db)
     player.look()

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -239,6 +240,24 @@ def test_an_unreachable_database_is_a_problem(sqlite_url: str, tmp_path: Path) -
             assert str(tmp_path) not in answer.text
         assert served.client(None).get("/healthz").status_code == 200
     db.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "behind_proxy", "begin"),
+    [
+        ("127.0.0.1", False, "http://127.0.0.1:"),  # it would refuse the other name
+        ("127.0.0.1", True, "https://jobs.example.org/login"),
+        ("0.0.0.0", True, "https://jobs.example.org/login"),
+    ],
+)
+def test_the_login_link_has_the_public_address_if_others_reach_it(
+    sqlite_url: str, host: str, behind_proxy: bool, begin: str
+) -> None:
+    settings = Settings(api_host=host, api_port=0, public_url="https://jobs.example.org/")
+    with closing(Database(sqlite_url)) as db:
+        server = Server(db, settings, behind_proxy)
+        assert server.link("anna").startswith(begin)
+        server._socket.close()
 
 
 def test_the_server_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
