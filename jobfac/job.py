@@ -138,11 +138,12 @@ def on_stop(callback: Callable[[], None]) -> None:
 
 
 def _report(report: dict[str, Any]) -> None:
-    line = json.dumps(report, ensure_ascii=False)
+    # A file name that is not UTF-8 has lone surrogates, which JSON takes as escapes only.
+    line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace")
     path = os.environ.get("JOBFAC_REPORT")
     if path is None:
-        print(line, flush=True)
+        print(line.decode(), flush=True)
         return
     # One write in append mode keeps the lines of several processes of one job apart.
     with open(path, "ab", buffering=0) as file:  # noqa: PTH123
-        file.write(line.encode() + b"\n")
+        file.write(line + b"\n")

@@ -203,4 +203,5 @@ def problem_of(response: httpx.Response) -> Object:
 
 
 def _is_unavailable(response: httpx.Response) -> bool:
-    return response.status_code == Kind.UNAVAILABLE.status
+    """Whether the API does not work for the moment, by its own words or by those of a proxy before it."""
+    return response.status_code in (Kind.UNAVAILABLE.status, 502, 504)

@@ -37,6 +37,7 @@ PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
 """A percent sign that no backslash escapes."""
 
 ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
+CHECK = "check when the lines below ran: here they are due as cronie has it"
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
 MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
@@ -152,11 +153,14 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
     if name == "SHELL":
         variables.shell = value
     elif name == "CRON_TZ":
+        if value != variables.timezone:
+            notes.append(f"cronie obeys {name}, Debian's cron ignores it; {CHECK}")
         variables.timezone = value
     elif name == "RANDOM_DELAY":
         if not value.isdigit():
             raise ValueError(f"RANDOM_DELAY={value} is not a number of minutes")
         variables.jitter = f"{value}m"
+        notes.append(f"cronie obeys {name}, Debian's cron ignores it; {CHECK}")
     elif name == "MAILTO":
         recipients = dict.fromkeys(re.split(r"[,\s]+", value.strip())) if value.strip() else {}
         variables.recipients = [recipient for recipient in recipients if ADDRESS.fullmatch(recipient)]

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -32,17 +32,22 @@ class NotSimple(ValueError):
 
 
 class Written(NamedTuple):
-    """A crontab, and a sentence for each schedule that is not in it and for each job that has lost a part."""
+    """A crontab, and a sentence for each schedule that is not in it and for each job that has lost a part.
+
+    ``zones``: the time zones of its lines.
+    """
 
     text: str
     left_out: list[str]
+    zones: list[str]
 
 
-def to_crontab(jobs: Mapping[str, AnyJob], user: str | None = None) -> Written:
+def to_crontab(jobs: Mapping[str, AnyJob], user: str | None = None, paused: Container[tuple[str, str]] = ()) -> Written:
     """Return the crontab of a user, with the jobs that name this one; None: of the user whose worker runs, with those
     that name none.
 
-    Lines are grouped by time zone below CRON_TZ, which cronie and newer crons support. Disabled ones are comments.
+    Lines are grouped by time zone below CRON_TZ, which cronie supports and Debian's cron ignores. Disabled ones are
+    comments, and those that are ``paused``, each given as its job and its name.
     """
     zones: dict[str, CronTab] = {}
     left_out = []
@@ -60,9 +65,9 @@ def to_crontab(jobs: Mapping[str, AnyJob], user: str | None = None) -> Written:
             for expression in lines:
                 item = table.new(command=command, comment=name)
                 item.setall(expression)
-                item.enable(job.enabled and schedule.enabled)
+                item.enable(job.enabled and schedule.enabled and (name, label) not in paused)
     parts = [f"CRON_TZ={zone}\n{table.render().lstrip()}" for zone, table in sorted(zones.items())]
-    return Written("\n".join(parts), list(dict.fromkeys(left_out)))
+    return Written("\n".join(parts), list(dict.fromkeys(left_out)), sorted(zones))
 
 
 def _lost(job: AnyJob, schedule: Schedule) -> list[str]:

@@ -109,29 +109,16 @@ def export(
     with backend() as factory:
         views = [factory.job(job) for job in wanted] if wanted else factory.jobs()
         defaults = {} if wanted else factory.defaults()
+        paused = {(one.job, one.name) for one in factory.schedules(None) if one.paused} if form == "crontab" else set()
     bodies = {job.id: _body(job) for job in views}
     if form == "crontab":
-        _print_crontab(bodies, user)
+        from jobfac.cli.commands.importing.back import print_crontab
+
+        print_crontab(bodies, user, paused)
     elif as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
         print_text(_yaml(bodies, defaults))
-
-
-def _print_crontab(bodies: dict[str, Any], user: str | None) -> None:
-    from jobfac import definitions as d
-    from jobfac.importers.to_crontab import to_crontab
-
-    read, left_out = {}, []
-    for job, body in bodies.items():
-        try:
-            read[job] = d.from_canonical(job, body, body.pop("enabled", True))
-        except d.DefinitionError as error:
-            left_out.append(f"{error}; it was left out")
-    written = to_crontab(read, user)
-    for sentence in (*left_out, *written.left_out):
-        note(f"warning: {sentence}")
-    print_text(written.text)
 
 
 @app.command("list")

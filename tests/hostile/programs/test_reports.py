@@ -1,10 +1,12 @@
 """A program whose report is nested deeply, or has NUL characters, harms nobody who reads or stores its run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from jobfac import job
 from jobfac.worker.executions.report import DEEPEST, Report
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -19,6 +21,14 @@ def read(folder: Path, line: str) -> Report:
     Path(report.path).write_text(line + "\n")
     report.read(final=True)
     return report
+
+
+def test_a_program_may_report_a_name_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBFAC_REPORT", str(tmp_path / "report"))
+    job.message("loading ü " + os.fsdecode(b"caf\xe9.csv"))
+    report = Report(tmp_path / "report")
+    report.read(final=True)
+    assert (report.incomplete, str(report.message).startswith("loading ü caf")) == (None, True)
 
 
 @pytest.mark.parametrize("kind", ["[]", "{}"])

@@ -207,6 +207,11 @@ def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:
     exported = sqlite_factory.run("export", "crontab")
     assert exported.stdout.split() == table.split()
     assert exported.stderr.startswith("warning: schedule '1' of job 'ping' is left out: cron has no intervals")
+    assert "warning: Debian's cron ignores CRON_TZ=Europe/Berlin and runs the lines below it in the machine's zone" in (
+        " ".join(exported.stderr.split())
+    )
+    sqlite_factory.run("schedule", "pause", "report", "1")
+    assert "\n# 30 6 * * MON-FRI" in sqlite_factory.run("export", "crontab").stdout
     assert sqlite_factory.run("export", "--as", "yaml", "crontab", code=3).stderr.startswith(
         "There is no job 'crontab'"
     )

@@ -26,7 +26,7 @@ def transport(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response) -> tu
     return ApiTransport("http://api", "key", retry_for=0.15), asked
 
 
-@pytest.mark.parametrize("responses", [(), (httpx.Response(503, json={"detail": "later"}),)])
+@pytest.mark.parametrize("responses", [(), (httpx.Response(503, json={"detail": "later"}),), (httpx.Response(502),)])
 def test_only_what_may_be_repeated_is_repeated(
     monkeypatch: pytest.MonkeyPatch, responses: tuple[httpx.Response, ...]
 ) -> None:
@@ -41,7 +41,7 @@ def test_only_what_may_be_repeated_is_repeated(
 
 @pytest.mark.parametrize(
     ("status", "exit_code"),
-    [(401, REFUSED), (404, NOT_FOUND), (409, REFUSED), (422, USAGE), (418, USAGE), (502, UNREACHABLE)],
+    [(401, REFUSED), (404, NOT_FOUND), (409, REFUSED), (422, USAGE), (418, USAGE), (500, UNREACHABLE)],
 )
 def test_a_refusal_has_the_exit_code_of_its_status(
     monkeypatch: pytest.MonkeyPatch, status: int, exit_code: int

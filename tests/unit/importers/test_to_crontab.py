@@ -16,7 +16,10 @@ SPAN = datetime(2027, 3, 20, tzinfo=UTC), datetime(2027, 5, 2, tzinfo=UTC)
 
 
 def written(schedule: dict[str, Any], **body: Any) -> tuple[str, list[str]]:
-    return tuple(to_crontab(from_data({"jobs": {"j": {"command": "true", "schedules": [schedule], **body}}}).jobs))  # type: ignore[return-value]
+    text, left_out, _ = to_crontab(
+        from_data({"jobs": {"j": {"command": "true", "schedules": [schedule], **body}}}).jobs
+    )
+    return text, left_out
 
 
 @pytest.mark.parametrize(
@@ -37,10 +40,11 @@ def written(schedule: dict[str, Any], **body: Any) -> tuple[str, list[str]]:
 )
 def test_the_times_are_the_same(schedule: dict[str, Any]) -> None:
     body = {"jobs": {"j": {"command": "true", "schedules": [{"timezone": "Europe/Berlin", **schedule}]}}}
-    text, left_out = to_crontab(from_data(body).jobs)
+    text, left_out, [zone] = to_crontab(from_data(body).jobs)
     assert left_out == []
-    assert text.startswith(f"CRON_TZ={schedule.get('timezone', 'Europe/Berlin')}\n")
-    back, warnings = from_table(Table(tab=text), system=False, name="t", timezone="UTC")
+    assert zone == schedule.get("timezone", "Europe/Berlin")
+    assert text.startswith(f"CRON_TZ={zone}\n")
+    back, warnings = from_table(Table(tab=text), system=False, name="t", timezone=zone)
     assert warnings == []
     found = {due for one in from_data({"jobs": back}).jobs.values() for due in due_times(one.schedules[0], *SPAN)}
     assert sorted(found) == list(due_times(from_data(body).jobs["j"].schedules[0], *SPAN))
@@ -135,6 +139,8 @@ def test_what_cron_cannot_say_is_left_out_with_a_sentence(
 def test_what_is_switched_off_is_a_remark() -> None:
     text, _ = written({"cron": "0 6 * * *", "enabled": False})
     assert text == "CRON_TZ=UTC\n# 0 6 * * * true # j\n"
+    jobs = from_data({"jobs": {"j": {"command": "true", "schedules": [{"cron": "0 6 * * *"}]}}}).jobs
+    assert to_crontab(jobs, paused={("j", "1")}).text == text
 
 
 def test_a_crontab_has_the_jobs_of_one_user() -> None:

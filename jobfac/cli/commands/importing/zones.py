@@ -18,7 +18,9 @@ NAME = Path("/etc/timezone")
 
 def zone_of(given: str | None) -> str:
     """Return the given zone, or the zone of this machine's schedulers."""
-    zone = given or os.environ.get("TZ") or _of_machine()
+    zone = given or os.environ.get("TZ") or of_machine()
+    if zone is None:
+        fail(USAGE, f"{LOCAL} does not say the name of this machine's time zone; give it with --timezone.")
     from jobfac.definitions.patterns.moments import read_zone
 
     try:
@@ -27,7 +29,8 @@ def zone_of(given: str | None) -> str:
         fail(USAGE, f"--timezone {error}.")
 
 
-def _of_machine() -> str:
+def of_machine() -> str | None:
+    """Return the zone of this machine; None: its zone has no name."""
     link = os.path.realpath(LOCAL)
     if found := link.partition("/zoneinfo/")[2]:
         return found
@@ -36,6 +39,4 @@ def _of_machine() -> str:
             return name
     except (OSError, UnicodeDecodeError):
         pass
-    if os.path.exists(link):  # noqa: PTH110
-        fail(USAGE, f"{LOCAL} does not say the name of this machine's time zone; give it with --timezone.")
-    return "UTC"
+    return None if os.path.exists(link) else "UTC"  # noqa: PTH110
