@@ -49,6 +49,12 @@ def test_the_exposure_of_each_unit_is_limited(units: Path, unit: str) -> None:
     assert said.returncode == 0, said.stdout.splitlines()[-1:]
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_each_role_can_read_the_boot_id(unit: Path) -> None:
+    """Leases on SQLite end with the boot, so all roles of a machine must agree on it."""
+    assert "ProcSubset=pid" not in unit.read_text()
+
+
 def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     assert int(re.findall(r"TimeoutStopSec=(\d+)", worker)[0]) > Settings().drain_limit
