@@ -124,6 +124,16 @@ def test_the_api_of_a_container_listens_for_others() -> None:
         assert (context.params["host"], context.params["behind_proxy"]) == ("0.0.0.0", True)
 
 
+def test_no_alert_of_the_factory_counts_it_once_for_each_api() -> None:
+    """And none rests on a metric that is gone when the role whose end it reports has died."""
+    groups = documents("monitoring/rules.yaml")[0]["groups"]
+    rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+    assert rules["JobfacUnseen"] == "absent(jobfac_workers)"
+    whole = {name: text for name, text in rules.items() if not re.search("jobfac_(worker|scheduler|statement)_", text)}
+    assert {"JobfacNoWorker", "JobfacSchedulerSilent", "JobfacFailures"} <= whole.keys()
+    assert all(text.startswith(("max", "absent")) for text in whole.values()), whole
+
+
 def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
     panels = json.loads((DEPLOY / "monitoring/grafana.json").read_text())["panels"]
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
