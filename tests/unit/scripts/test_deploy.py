@@ -66,7 +66,12 @@ def test_a_worker_of_root_gets_back_what_the_unit_takes_from_it() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     taken = re.findall(r"^(User|NoNewPrivileges|CapabilityBoundingSet)=", worker, re.MULTILINE)
     drop_in = "User=root\nNoNewPrivileges=no\nCapabilityBoundingSet=~\n"
+    # systemd gives a StateDirectory to the unit's user, with everything in it: units of two users cannot share one.
+    own = "jobfac-root"
+    drop_in += f"StateDirectory=\nStateDirectory={own}\nStateDirectoryMode=0711\n"
+    drop_in += f"Environment=JOBFAC_SPOOL=/var/lib/{own}/spool\n"
     assert len(taken) == 3
+    assert "StateDirectory=jobfac\n" in worker
     assert f"[Service]\n{drop_in}" in (DEPLOY.parents[1] / "jobfac/guide/deploying.md").read_text()
 
 
