@@ -19,9 +19,10 @@ from jobfac.api.live import queries
 from jobfac.api.live.positions import Positions
 from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import expectation, notification, queue, run, run_event, start_hold
+from jobfac.database.tables import expectation, notification, queue, run, run_event, scheduler, start_hold
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
+from jobfac.store import schedulers
 from jobfac.store import workers as worker_store
 from jobfac.store.holds.conditions import is_active
 from jobfac.telemetry.exporter import count_statements
@@ -75,6 +76,8 @@ class Metrics:
             buckets=DURATION_BUCKETS,
             registry=self.registry,
         )
+        for state in FINAL:  # Prometheus sees no increase in a series that begins with its first event
+            self._duration.labels(state)
         count_statements(db, self.registry)
         self.registry.register(_CurrentState(db))
 
@@ -159,11 +162,13 @@ class _CurrentState(Collector):
         for state in sorted(ACTIVE):
             states.add_metric([state], by_state.get(state, 0))
         fleet = GaugeMetricFamily("jobfac_workers", "Workers that are alive", labels=["state"])
+        live = [worker for worker in workers if worker.lease_until > now]  # the others died, and nobody has noticed
         for alive in (WorkerState.ACTIVE, WorkerState.DRAINING):
-            fleet.add_metric([alive], sum(worker.state == alive for worker in workers))
+            fleet.add_metric([alive], sum(worker.state == alive for worker in live))
         yield from (depth, age, states, fleet)
-        yield GaugeMetricFamily("jobfac_slots", "Slots of the live workers", sum(w.slots for w in workers))
-        yield GaugeMetricFamily("jobfac_slots_busy", "Slots in use", sum(w.busy for w in workers))
+        yield GaugeMetricFamily("jobfac_slots", "Slots of the live workers", sum(w.slots for w in live))
+        yield GaugeMetricFamily("jobfac_slots_busy", "Slots in use", sum(w.busy for w in live))
+        yield GaugeMetricFamily("jobfac_schedulers", "Schedulers that are alive", numbers.schedulers)
         silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Time since the oldest last heartbeat", max(0.0, silent))
         yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", numbers.notifications)
@@ -193,6 +198,7 @@ def _number(table: sa.Table, *conditions: sa.ColumnElement[bool] | sa.TextClause
 
 _NUMBERS = sa.select(
     utcnow().label("now"),
+    _number(scheduler, scheduler.c.seen_at >= utcnow(-1000 * schedulers.SILENT)).label("schedulers"),
     _number(notification, sa.text(f"notification.state = '{Delivery.WAITING}'")).label("notifications"),
     _number(start_hold, is_active()).label("holds"),
     _number(expectation, sa.text("overdue_at IS NOT NULL")).label("overdue"),

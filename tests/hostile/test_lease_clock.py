@@ -92,6 +92,24 @@ def test_leases_end_with_a_reboot(db: Database, clocks: Clocks, sqlite_url: str)
     booted.close()
 
 
+@pytest.mark.parametrize(("first", "second"), [("first", lease_clock.UNKNOWN), (lease_clock.UNKNOWN, "first")])
+def test_a_process_that_cannot_read_the_boot_id_ends_no_lease(
+    db: Database, clocks: Clocks, sqlite_url: str, first: str, second: str
+) -> None:
+    """Under ``ProcSubset=pid`` of systemd there is no /proc/sys, and other processes of the machine see it."""
+    clocks.id = first
+    one = Hand(db, "w1")
+    clocks.id, other = second, Database(sqlite_url)
+    assert expired(other) == []
+    one.renew()
+    clocks.id, again = "first", Database(sqlite_url)
+    assert expired(again) == []
+    clocks.id, clocks.boot, booted = lease_clock.UNKNOWN, 5_000, Database(sqlite_url)
+    assert expired(booted) == ["w1"]
+    for made in (other, again, booted):
+        made.close()
+
+
 def test_a_process_with_another_clock_expires_no_worker(db: Database, clocks: Clocks, sqlite_url: str) -> None:
     one = Hand(db, "w1")
     clocks.wall += 2 * HOUR

@@ -10,6 +10,8 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 - The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
   transaction. No lease becomes longer or shorter.
 - The machine was rebooted: the boot id in the row differs. No worker from before is alive, and their leases end.
+- A process that cannot read the boot id (a unit with `ProcSubset=pid`) ends no lease because of that: it compares the
+  time of the boot instead.
 
 On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
 learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
@@ -30,6 +32,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from jobfac.database.dialects.clock import utcnow
+
+UNKNOWN = "unknown"
+"""The boot id where the system shows none to this process."""
+
+REBOOT = 5_000
+"""The least difference of the times of two boots, in milliseconds. Heartbeats keep the one in the row correct."""
 
 STEP = 500
 """The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
@@ -67,11 +75,11 @@ def wall_ms() -> int:
 
 @cache
 def boot_id() -> str:
-    """The unique id of this boot of the machine; `unknown` where the system has none."""
+    """The unique id of this boot of the machine; ``UNKNOWN`` where the system shows none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return "unknown"
+        return UNKNOWN
 
 
 def register(connection: sqlite3.Connection) -> None:
@@ -98,8 +106,10 @@ def ensure(conn: sa.Connection) -> bool:
     for name, columns in TABLES.items():
         if name not in known:
             conn.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
-    booted = conn.exec_driver_sql("SELECT boot FROM lease_clock").scalar()
-    if booted == boot_id():
+    booted = conn.exec_driver_sql("SELECT boot, ahead FROM lease_clock").first()
+    if booted is not None and _is_this_boot(booted.boot, booted.ahead):
+        if booted.boot == UNKNOWN:
+            conn.exec_driver_sql("UPDATE lease_clock SET boot = ?", (boot_id(),))
         return known >= TABLES.keys()
     ahead = wall_ms() - boot_ms()
     conn.exec_driver_sql("INSERT OR REPLACE INTO lease_clock (one, boot, ahead) VALUES (1, ?, ?)", (boot_id(), ahead))
@@ -110,6 +120,13 @@ def ensure(conn: sa.Connection) -> bool:
             (wall_ms() - 1000,),
         )
     return False
+
+
+def _is_this_boot(boot: str, ahead: int) -> bool:
+    """Whether the clock's row was written since the machine was booted."""
+    if UNKNOWN in (boot, boot_id()):
+        return abs(wall_ms() - boot_ms() - ahead) < REBOOT
+    return boot == boot_id()
 
 
 def follow(conn: sa.Connection) -> None:

@@ -9,6 +9,7 @@ from jobfac.errors import Refused
 from jobfac.machine.trusted import ForeignLink, folder
 from jobfac.programs.failures import StartError
 from jobfac.programs.posix import account
+from jobfac.settings import state_folder
 
 ENTER = 0o011
 """Mode bits that let others open a file by name inside a folder, without the right to list the folder."""
@@ -114,8 +115,12 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
 
 
 def _allow_entry(folder: Path) -> None:
-    """Let other users open their files by name in a folder of the spool. They cannot list or change the folder."""
-    for path in (folder, folder.parent):
+    """Let other users open their files by name in a folder of the spool. They cannot list or change the folder.
+
+    In the state folder the ones above it belong to the worker, too, which has created them for itself alone.
+    """
+    state = state_folder()
+    for path in (folder, folder.parent, *(one for one in folder.parent.parents if one.is_relative_to(state))):
         found = path.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & 0o001:
             path.chmod(stat.S_IMODE(found.st_mode) | ENTER)

@@ -77,6 +77,23 @@ def test_a_payload_for_another_user_is_readable_only_for_that_user(crossroads: P
 
 
 @needs_root
+def test_a_user_reaches_its_payload_in_the_default_spool_of_sql_server(
+    crossroads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker creates the folders above for itself alone; that of others above them stays as it is."""
+    state = crossroads / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    folder = SpoolFolder(Settings(database_url=SERVER).spool_folder(), "token", "w1")
+    folder.ensure()
+    assert mode(state / "jobfac/spool") == 0o700
+    write_private(folder.path / "1-1.payload", b"secret", "nobody")
+    assert (mode(state / "jobfac"), mode(state / "jobfac/spool"), mode(state)) == (0o711, 0o711, 0o700)
+    state.chmod(0o755)
+    as_nobody((folder.path / "1-1.payload").read_bytes)
+    folder.close()
+
+
+@needs_root
 def test_a_spool_created_by_another_user_is_refused(crossroads: Path) -> None:
     crossroads.chmod(0o1777)
     as_nobody((crossroads / "spool").mkdir)

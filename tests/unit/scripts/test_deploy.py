@@ -49,6 +49,12 @@ def test_the_exposure_of_each_unit_is_limited(units: Path, unit: str) -> None:
     assert said.returncode == 0, said.stdout.splitlines()[-1:]
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_each_role_can_read_the_boot_id(unit: Path) -> None:
+    """Leases on SQLite end with the boot, so all roles of a machine must agree on it."""
+    assert "ProcSubset=pid" not in unit.read_text()
+
+
 def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     assert int(re.findall(r"TimeoutStopSec=(\d+)", worker)[0]) > Settings().drain_limit
@@ -60,7 +66,12 @@ def test_a_worker_of_root_gets_back_what_the_unit_takes_from_it() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     taken = re.findall(r"^(User|NoNewPrivileges|CapabilityBoundingSet)=", worker, re.MULTILINE)
     drop_in = "User=root\nNoNewPrivileges=no\nCapabilityBoundingSet=~\n"
+    # systemd gives a StateDirectory to the unit's user, with everything in it: units of two users cannot share one.
+    own = "jobfac-root"
+    drop_in += f"StateDirectory=\nStateDirectory={own}\nStateDirectoryMode=0711\n"
+    drop_in += f"Environment=JOBFAC_SPOOL=/var/lib/{own}/spool\n"
     assert len(taken) == 3
+    assert "StateDirectory=jobfac\n" in worker
     assert f"[Service]\n{drop_in}" in (DEPLOY.parents[1] / "jobfac/guide/deploying.md").read_text()
 
 
@@ -116,6 +127,16 @@ def test_the_api_of_a_container_listens_for_others() -> None:
         assert isinstance(command, Listed)
         context = command.loaded.make_context(role, words)
         assert (context.params["host"], context.params["behind_proxy"]) == ("0.0.0.0", True)
+
+
+def test_no_alert_of_the_factory_counts_it_once_for_each_api() -> None:
+    """And none rests on a metric that is gone when the role whose end it reports has died."""
+    groups = documents("monitoring/rules.yaml")[0]["groups"]
+    rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+    assert rules["JobfacUnseen"] == "absent(jobfac_workers)"
+    whole = {name: text for name, text in rules.items() if not re.search("jobfac_(worker|scheduler|statement)_", text)}
+    assert {"JobfacNoWorker", "JobfacSchedulerSilent", "JobfacFailures"} <= whole.keys()
+    assert all(text.startswith(("max", "absent")) for text in whole.values()), whole
 
 
 def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
