@@ -108,6 +108,7 @@ def factory_findings(db: Database) -> list[Finding]:
     """Check the factory's tables. A check that has a problem or a warning shows only these."""
     checks: dict[str, Callable[[sa.Connection], Iterable[Finding]]] = {
         "workers": factory.workers,
+        "schedulers": factory.schedulers,
         "queue": factory.queues,
         "triggers": factory.triggers,
         "programs": factory.programs,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import expectations, sequences
+from jobfac.store import schedulers as scheduler_store
 from jobfac.store import schedules as schedule_store
 from jobfac.store import workers as worker_store
 from jobfac.store.holds import reading
@@ -108,6 +109,16 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
     slots, busy = sum(row.slots for row in live), sum(row.busy for row in live)
     findings.append(Finding("workers", State.OK, f"{len(live)} alive, {busy:,} of {slots:,} slots busy"))
     return findings
+
+
+def schedulers(conn: sa.Connection) -> list[Finding]:
+    """Check that a scheduler is alive."""
+    oldest = current_time(conn) - timedelta(seconds=scheduler_store.SILENT)
+    live = [row.name for row in scheduler_store.schedulers(conn) if row.seen_at >= oldest]
+    if live:
+        return [Finding("schedulers", State.OK, f"{len(live)} alive")]
+    remedy = "Start one: `jobfac scheduler`. Without one nothing is scheduled or notified."
+    return [Finding("schedulers", State.WARNING, "no scheduler is alive", remedy)]
 
 
 def queues(conn: sa.Connection) -> Iterator[Finding]:

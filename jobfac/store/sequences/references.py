@@ -100,7 +100,9 @@ def _value(reference: str, sequence: Definition, outputs: Outputs) -> Any:
             raise UnknownReference(f"${{{reference}}} is unknown: nobody has approved the step '{step}' before")
         return found[key]
     if found is None:
-        raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before")
+        raise UnknownReference(
+            f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before, or its run was purged"
+        )
     if key not in found:
         known = f"only {', '.join(map(repr, found))}" if found else "nothing"
         begin = f"${{{reference}}} is unknown: job '{job}' of step '{step}' reported"

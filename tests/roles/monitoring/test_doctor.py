@@ -21,7 +21,7 @@ from jobfac.database.tables import run as runs
 from jobfac.doctor import central, disk, engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run_check
-from jobfac.store import schedules, sequences
+from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.runs import events
 from jobfac.store.runs.event import Event
@@ -84,11 +84,12 @@ def catalog(url: str, request: pytest.FixtureRequest) -> Any:
 def test_a_healthy_factory_has_only_good_findings(url: str, db: Database, catalog: Any, tmp_path: Path) -> None:
     history(db)
     Hand(db, "w2", pools=["gpu"])
+    db.transact(schedulers.register, "s1")
     found = doctor.examine(at(url, tmp_path))
     assert [one for one in found if one.state is not State.OK] == []
     own = {"database file", "durability"} if catalog is None else {"options", "rights"}
-    everywhere = {"settings", "drivers", "database", "clock", "schema", "workers", "queue", "schedules",
-                  "notifications", "spool", "guardian", "files"}  # fmt: skip
+    everywhere = {"settings", "drivers", "database", "clock", "schema", "workers", "schedulers", "queue",
+                  "schedules", "notifications", "spool", "guardian", "files"}  # fmt: skip
     assert set(states(found)) == own | everywhere
 
 
@@ -121,11 +122,12 @@ def test_every_problem_of_the_factory_is_found(db: Database) -> None:
     for words in (
         "no heartbeat since the lease expired: quiet, w1",
         "no worker is alive",
+        "no scheduler is alive",
         "1 were given up",
         "1 wait",
     ):
         assert words in warnings, words
-    assert states(found).keys() == {"workers", "queue", "schedules", "notifications"}
+    assert states(found).keys() == {"workers", "schedulers", "queue", "schedules", "notifications"}
     Hand(db, "fits", pools=["gpu"])
     Hand(db, "in-a", labels={"zone": "a"})
     assert {one.state for one in db.query(lambda conn: list(checks.queues(conn)))} == {State.OK}
@@ -142,6 +144,7 @@ def test_files_for_which_no_worker_looks_are_reported(db: Database) -> None:
     for job, definition in wanted.items():
         db.transact(schedules.put, job, definition, "me")
     waiting = start(db, "wait")
+    db.transact(schedulers.register, "s1")
     Player(db).look()
     nothing = "so nothing looks for the files of"
     assert texts(db.query(lambda conn: list(checks.triggers(conn))), State.WARNING) == [
@@ -292,7 +295,7 @@ def test_the_command_prints_a_table_or_json_and_sets_its_exit_code(sqlite_factor
     factory = sqlite_factory
     shown = factory.run("doctor")
     assert "no worker is alive" in shown.stdout
-    assert shown.stdout.endswith("1 warning\n")
+    assert shown.stdout.endswith("2 warnings\n")
     assert (
         f"defaults, {', '.join(sorted(one for one in factory.environment if one.startswith('JOBFAC_')))}"
         in shown.stdout
