@@ -14,14 +14,18 @@ found=$("$python" -I -c 'import sys, sysconfig; print("%d.%d" % sys.version_info
 [ "$found" = "@PYTHON@ @PLATFORM@" ] || fail "This bundle is for Python @PYTHON@ on @PLATFORM@, and $python is $found; build one for it with make bundle."
 "$python" -I -c 'import venv' 2>/dev/null || fail "$python lacks its venv module; on Debian and Ubuntu install python@PYTHON@-venv."
 
+umask 022  # the roles' user must be able to read it
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 trap 'exit 130' INT TERM
 start=$(awk '/^__WHEELS__$/ { print NR + 1; exit }' "$0")
 tail -n +"$start" "$0" | tar -xf - -C "$wheels" || fail "$0 is damaged or incomplete; copy it again."
 "$python" -I -m venv --without-pip "$1" || fail "A virtual environment cannot be made in $1."
+into=$1
+install() { "$into/bin/python" -I "$pip/pip" install --quiet --disable-pip-version-check --no-index --find-links "$wheels" "$@"; }
 for pip in "$wheels"/pip-*.whl; do
-    "$1/bin/python" -I "$pip/pip" install --quiet --disable-pip-version-check --no-index --find-links "$wheels" --upgrade '@WANTED@' pip
+    install --upgrade '@WANTED@' pip
+    install --force-reinstall --no-deps "$wheels"/jobfac-*.whl # pip leaves another build of the same version in its place
 done
 echo "jobfac @VERSION@ is installed: $1/bin/jobfac --help"
 exit 0

@@ -1,14 +1,16 @@
 """`make bundle`: the file installs jobfac where there is no network, and says what is missing in a sentence."""
 
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from scripts.bundle.__main__ import build, header
+from scripts.bundle.__main__ import archive, build, header
 
 NO_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
 
@@ -38,6 +40,22 @@ def test_it_installs_without_a_network_and_loads_no_module_of_the_current_folder
     program = [*NO_NETWORK, tmp_path / "jobfac/bin/jobfac"]
     run([*program, "db", "upgrade"], JOBFAC_DATABASE_URL=f"sqlite:///{database}")
     assert database.exists()
+
+
+def test_it_replaces_another_build_of_the_same_version_and_everybody_may_read_it(tmp_path: Path) -> None:
+    """pip keeps an installed version unless it is told to reinstall it; root's umask may be strict."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "jobfac-0.1.0-py3-none-any.whl").touch()
+    with zipfile.ZipFile(wheels / "pip-1-py3-none-any.whl", "w") as pip:
+        pip.writestr("pip/__main__.py", "import sys; print(*sys.argv[1:])")
+    bundle = tmp_path / "bundle.sh"
+    bundle.write_bytes(header([]).encode() + archive(wheels))
+    strict = ["sh", "-c", 'umask 077; exec sh "$@"', "sh"]
+    first, second, _ = run([*strict, bundle, tmp_path / "there"], PYTHON=sys.executable).stdout.splitlines()
+    assert first.endswith(" --upgrade jobfac pip")
+    assert re.search(r" --force-reinstall --no-deps /\S+/jobfac-0.1.0-py3-none-any.whl$", second)
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.fixture
