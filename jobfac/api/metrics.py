@@ -172,7 +172,6 @@ class _CurrentState(Collector):
         silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Time since the oldest last heartbeat", max(0.0, silent))
         yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", numbers.notifications)
-        yield GaugeMetricFamily("jobfac_notifications_dead", "Notifications that were given up", numbers.dead)
         yield GaugeMetricFamily("jobfac_holds", "Active holds: nothing new starts there", numbers.holds)
         yield GaugeMetricFamily("jobfac_jobs_overdue", "Jobs that miss a success they `expect`", numbers.overdue)
 
@@ -201,7 +200,6 @@ _NUMBERS = sa.select(
     utcnow().label("now"),
     _number(scheduler, scheduler.c.seen_at >= utcnow(-1000 * schedulers.SILENT)).label("schedulers"),
     _number(notification, sa.text(f"notification.state = '{Delivery.WAITING}'")).label("notifications"),
-    _number(notification, sa.text(f"notification.state = '{Delivery.DEAD}'")).label("dead"),
     _number(start_hold, is_active()).label("holds"),
     _number(expectation, sa.text("overdue_at IS NOT NULL")).label("overdue"),
 )
