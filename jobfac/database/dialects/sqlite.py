@@ -30,7 +30,14 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, primary_code
+from jobfac.database.dialects.sqlite_file import (
+    DAMAGE_CODES,
+    DatabaseFile,
+    damage,
+    log_of,
+    primary_code,
+    refuse_mounted_alone,
+)
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -111,7 +118,9 @@ class Sqlite:
     def back_up(self, url: sa.URL, target: Path) -> None:
         if self.is_missing():
             raise no_schema()
-        back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
+        source = os.path.abspath(str(url.database))  # noqa: PTH100
+        refuse_mounted_alone(source)
+        back_up(source, target)
 
     @contextlib.contextmanager
     def write_turn(self) -> Iterator[None]:
@@ -242,7 +251,7 @@ class FileWaiter:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._wal = f"{engine.url.database}-wal"
+        self._wal = log_of(str(engine.url.database))
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
