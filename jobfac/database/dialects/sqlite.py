@@ -30,14 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import (
-    DAMAGE_CODES,
-    DatabaseFile,
-    damage,
-    log_of,
-    primary_code,
-    refuse_mounted_alone,
-)
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, log_of, primary_code
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -118,9 +111,7 @@ class Sqlite:
     def back_up(self, url: sa.URL, target: Path) -> None:
         if self.is_missing():
             raise no_schema()
-        source = os.path.abspath(str(url.database))  # noqa: PTH100
-        refuse_mounted_alone(source)
-        back_up(source, target)
+        back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager
     def write_turn(self) -> Iterator[None]:

@@ -168,9 +168,9 @@ def refuse_mounted_alone(path: str) -> None:
         return
     if place in points:
         raise Unreachable(
-            f"The database file {path} is mounted without its folder, as by a container's volume of one file: processes "
-            "outside would not see the write-ahead log beside it, and what was written would be lost; mount the folder "
-            "instead."
+            f"The database file {path} is mounted without its folder, as by a container's volume of one file: "
+            "processes outside would not see the write-ahead log beside it, and what was written would be lost; mount "
+            "the folder instead."
         )
 
 
