@@ -13,6 +13,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from jobfac.database.dialects.sqlite_file import refuse_mounted_alone
+
 DESCRIPTORS = Path("/proc/self/fd")
 
 REPLACED = "somebody else has replaced it; choose a folder that only you may write"
@@ -29,7 +31,9 @@ def back_up(source: str, target: Path) -> None:
     Raises:
         FileExistsError: the target exists.
         OSError, sqlite3.Error: the database cannot be read, or the copy cannot be written.
+        Unreachable: the database is mounted without its folder, so the log cannot be seen.
     """
+    refuse_mounted_alone(source)
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")

@@ -16,12 +16,16 @@ from collections.abc import Mapping
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import markers
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
+
+SELF = "/proc/self"
+"""Names the PID of the process that reads it, if /proc belongs to its PID namespace."""
 
 
 class Started(Protocol):
@@ -216,5 +220,24 @@ children = Children()
 
 
 def become_subreaper() -> bool:
-    """Adopt orphans in this process; called once by the worker. See `Children.become_subreaper`."""
+    """Adopt orphans in this process; called once by the worker. See `Children.become_subreaper`.
+
+    Raises:
+        StartError: /proc does not show the processes that this one starts, so none of them could be stopped.
+    """
+    _check_process_table()
     return children.become_subreaper()
+
+
+def _check_process_table() -> None:
+    if sys.platform != "linux":
+        return
+    try:
+        shown = os.readlink(SELF)  # noqa: PTH115 (a PID, not a path)
+    except OSError:
+        shown = ""
+    if shown != str(os.getpid()):
+        raise StartError(
+            "/proc is not mounted, or it is that of another PID namespace, so no program could be stopped; mount it in "
+            "this worker's namespace (mount -t proc proc /proc, unshare --mount-proc)"
+        )

@@ -17,6 +17,9 @@ environment is any part of its memory, and so let its reader run out of memory."
 NOT_READ = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that say nothing about the process. A process that counted as gone because of them would survive a stop."""
 
+NO_PIDFD = frozenset({errno.ENOSYS, errno.EPERM})
+"""Errors of a kernel before 5.3, and of a container whose seccomp filter does not know descriptors of processes."""
+
 
 class Entry:
     """One process: PIDs of parent, group and session; start in clock ticks since boot; dead if it is a zombie.
@@ -78,18 +81,29 @@ def _marker(pid: int) -> str | None:
 def send(pid: int, start: int, number: int) -> bool:
     """Send a signal to exactly this process; returns False if it is gone or this user may not signal it."""
     try:
-        descriptor = os.pidfd_open(pid)
+        return _send(pid, start, number)
     except OSError as error:
         _check(error)
+        if error.errno not in NO_PIDFD:
+            return False
+    found = entry(pid)
+    if found is None or found.start != start:
         return False
+    try:
+        os.kill(pid, number)  # the PID may be reused just before it, which is less likely than a program that lives on
+    except OSError:
+        return False
+    return True
+
+
+def _send(pid: int, start: int, number: int) -> bool:
+    """Send a signal through a descriptor of the process, which cannot become another one's. May raise OSError."""
+    descriptor = os.pidfd_open(pid)
     try:
         found = entry(pid)
         if found is None or found.start != start:
             return False
         signal.pidfd_send_signal(descriptor, number)
-    except OSError as error:
-        _check(error)
-        return False
     finally:
         os.close(descriptor)
     return True

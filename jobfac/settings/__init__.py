@@ -209,6 +209,7 @@ class Settings:
         if self.spool:
             return Path(self.spool).absolute()
         if (path := sqlite_path(self.database_url)) is not None:
+            path = path.resolve()  # one spool, even if some processes reach the file by a link
             return path.with_name(path.name + "-spool")
         import hashlib
 

@@ -92,11 +92,13 @@ def test_leases_end_with_a_reboot(db: Database, clocks: Clocks, sqlite_url: str)
     booted.close()
 
 
-@pytest.mark.parametrize(("first", "second"), [("first", lease_clock.UNKNOWN), (lease_clock.UNKNOWN, "first")])
-def test_a_process_that_cannot_read_the_boot_id_ends_no_lease(
+@pytest.mark.parametrize(
+    ("first", "second"), [("first", lease_clock.UNKNOWN), (lease_clock.UNKNOWN, "first"), ("first", "of a container")]
+)
+def test_a_process_that_reads_another_boot_id_or_none_ends_no_lease(
     db: Database, clocks: Clocks, sqlite_url: str, first: str, second: str
 ) -> None:
-    """Under ``ProcSubset=pid`` of systemd there is no /proc/sys, and other processes of the machine see it."""
+    """Under ``ProcSubset=pid`` of systemd there is no /proc/sys. systemd-nspawn and LXC make an id for a container."""
     clocks.id = first
     one = Hand(db, "w1")
     clocks.id, other = second, Database(sqlite_url)

@@ -9,9 +9,10 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 
 - The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
   transaction. No lease becomes longer or shorter.
-- The machine was rebooted: the boot id in the row differs. No worker from before is alive, and their leases end.
-- A process that cannot read the boot id (a unit with `ProcSubset=pid`) ends no lease because of that: it compares the
-  time of the boot instead.
+- The machine was rebooted: the boot id in the row differs, and so does the time of the boot. No worker from before is
+  alive, and their leases end.
+- A process that reads another boot id, or none, ends no lease because of that: the time of the boot is the same.
+  systemd-nspawn and LXC give each container a boot id of its own, and a unit with `ProcSubset=pid` shows none.
 
 On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
 learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
@@ -124,9 +125,8 @@ def ensure(conn: sa.Connection) -> bool:
 
 def _is_this_boot(boot: str, ahead: int) -> bool:
     """Whether the clock's row was written since the machine was booted."""
-    if UNKNOWN in (boot, boot_id()):
-        return abs(wall_ms() - boot_ms() - ahead) < REBOOT
-    return boot == boot_id()
+    is_same_time = abs(wall_ms() - boot_ms() - ahead) < REBOOT
+    return is_same_time if boot == UNKNOWN else is_same_time or boot == boot_id()
 
 
 def follow(conn: sa.Connection) -> None:

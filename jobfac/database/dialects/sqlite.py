@@ -30,7 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, primary_code
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, log_of, primary_code
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -242,7 +242,7 @@ class FileWaiter:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._wal = f"{engine.url.database}-wal"
+        self._wal = log_of(str(engine.url.database))
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)

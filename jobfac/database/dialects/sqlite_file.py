@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import sys
 import threading
@@ -15,6 +16,8 @@ import sqlalchemy as sa
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Unreachable, no_schema
 
 Inode = tuple[int, int]  # device and number
+
+MOUNTS = Path("/proc/self/mountinfo")
 
 ROOM = 1 << 16
 """Free bytes below which a failed write is explained by a full disk: two pages of the log's index."""
@@ -36,6 +39,11 @@ def damage(why: str) -> str:
     )
 
 
+def log_of(path: str) -> str:
+    """The path of a file's write-ahead log. SQLite puts it beside the file itself, not beside a link to it."""
+    return f"{os.path.realpath(path)}-wal"
+
+
 class DatabaseFile:
     """One database file, attached to an engine; it counts the engine's connections.
 
@@ -45,7 +53,7 @@ class DatabaseFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.log = f"{path}-wal"
+        self.log = log_of(path)
         self._known: Inode | None = None
         self._log_known: Inode | None = None  # of the write-ahead log, while a connection is open
         self._open = 0  # written by the threads that connect; the pool serialises the calls
@@ -121,6 +129,8 @@ class DatabaseFile:
         self.check()
         if self.is_missing():
             raise no_schema()
+        if self._known is None:
+            refuse_mounted_alone(self.path)
         if not str(arguments[0]).startswith("file:"):
             # Never create the file here: an empty file in place of one that was moved away would be a new database,
             # open to other users.
@@ -143,6 +153,25 @@ class DatabaseFile:
             return True
         gone = f"{os.path.realpath(path)} (deleted)"
         return any(_link(number) == gone for number in os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def refuse_mounted_alone(path: str) -> None:
+    """Refuse a file that is a mount of its own, as far as the kernel tells. Format: proc_pid_mountinfo(5).
+
+    Raises:
+        Unreachable: it is one.
+    """
+    place = re.sub(rb"[ \t\n\\]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(os.path.realpath(path)))
+    try:
+        points = [line.split(b" ")[4] for line in MOUNTS.read_bytes().splitlines()]
+    except (OSError, IndexError):
+        return
+    if place in points:
+        raise Unreachable(
+            f"The database file {path} is mounted without its folder, as by a container's volume of one file: "
+            "processes outside would not see the write-ahead log beside it, and what was written would be lost; mount "
+            "the folder instead."
+        )
 
 
 def _inode(path: str) -> Inode | None:

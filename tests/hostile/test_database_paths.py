@@ -1,0 +1,77 @@
+"""One SQLite file may be reached by different paths. All processes use one log and one spool, or refuse."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.dialects import sqlite_file
+from jobfac.database.dialects.sqlite import FileWaiter
+from jobfac.database.engine import Database
+from jobfac.errors import DatabaseReplaced, Unreachable
+from jobfac.settings import Settings
+from tests.support.database import Hand
+
+
+@pytest.fixture
+def link(sqlite_url: str, tmp_path: Path) -> Path:
+    """A link to a fresh database, in a folder of its own, whose name needs an escape in the table of mounts."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "link.db").symlink_to(sqlite_url.removeprefix("sqlite:///"))
+    return folder / "link.db"
+
+
+@pytest.fixture
+def by_link(link: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{link}")
+    yield made
+    made.close()
+
+
+def test_a_waiter_watches_the_log_of_a_file_behind_a_link(by_link: Database) -> None:
+    """Otherwise it polls a file that never exists, and a run waits for seconds."""
+    Hand(by_link, "w1")
+    waiter = by_link.dialect.waiter(by_link.engine, "")
+    assert isinstance(waiter, FileWaiter)
+    try:
+        assert waiter._watch()
+    finally:
+        waiter.close()
+
+
+def test_a_deleted_log_of_a_file_behind_a_link_is_noticed(by_link: Database, link: Path) -> None:
+    Hand(by_link, "w1")
+    by_link.dialect.check_file()
+    Path(f"{os.path.realpath(link)}-wal").unlink()
+    with pytest.raises(DatabaseReplaced):
+        by_link.dialect.check_file()
+
+
+def test_the_spool_of_a_database_is_one_whatever_its_path(link: Path) -> None:
+    """A worker kills and reads what a dead worker left in its own spool only."""
+    settings = Settings(database_url=f"sqlite:///{link}")
+    assert settings.spool_folder() == Path(f"{os.path.realpath(link)}-spool")
+
+
+def test_a_file_that_is_mounted_without_its_folder_is_refused(
+    sqlite_url: str, link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's volume of one file: each container has a write-ahead log of its own, and their commits are lost."""
+    alone = link.with_name("alone.db")
+    Path(sqlite_url.removeprefix("sqlite:///")).rename(alone)
+    table = tmp_path / "mountinfo"
+    place = str(alone).replace(" ", "\\040")
+    table.write_text(f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n36 21 8:1 /srv/jobfac.db {place} rw - ext4 /dev/sda1 rw\n")
+    monkeypatch.setattr(sqlite_file, "MOUNTS", table)
+    made = Database(f"sqlite:///{alone}")
+    with pytest.raises(Unreachable, match="mount the folder instead"):
+        made.check_schema()
+    with pytest.raises(Unreachable, match="without its folder"):
+        made.back_up(tmp_path / "copy.db")
+    made.close()
+    table.write_text(table.read_text().replace(place, place.removesuffix("/alone.db")))
+    made = Database(f"sqlite:///{alone}")
+    made.check_schema()
+    made.close()
