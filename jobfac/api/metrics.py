@@ -198,7 +198,7 @@ def _number(table: sa.Table, *conditions: sa.ColumnElement[bool] | sa.TextClause
 
 _NUMBERS = sa.select(
     utcnow().label("now"),
-    _number(scheduler, scheduler.c.seen_at >= utcnow(-1000 * schedulers.SILENT)).label("schedulers"),
+    _number(scheduler, schedulers.is_alive()).label("schedulers"),
     _number(notification, sa.text(f"notification.state = '{Delivery.WAITING}'")).label("notifications"),
     _number(start_hold, is_active()).label("holds"),
     _number(expectation, sa.text("overdue_at IS NOT NULL")).label("overdue"),

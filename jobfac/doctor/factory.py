@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
@@ -113,10 +113,8 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
 
 def schedulers(conn: sa.Connection) -> list[Finding]:
     """Check that a scheduler is alive."""
-    oldest = current_time(conn) - timedelta(seconds=scheduler_store.SILENT)
-    live = [row.name for row in scheduler_store.schedulers(conn) if row.seen_at >= oldest]
-    if live:
-        return [Finding("schedulers", State.OK, f"{len(live)} alive")]
+    if alive := scheduler_store.number_alive(conn):
+        return [Finding("schedulers", State.OK, f"{alive} alive")]
     remedy = "Start one: `jobfac scheduler`. Without one nothing is scheduled or notified."
     return [Finding("schedulers", State.WARNING, "no scheduler is alive", remedy)]
 

@@ -37,7 +37,7 @@ PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
 """A percent sign that no backslash escapes."""
 
 ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
-CHECK = "check when the lines below ran: here they are due as cronie has it"
+CRONIE = "cronie obeys {}, Debian's cron ignores it; check when the lines below ran: here they are due as cronie has it"
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
 MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
@@ -154,13 +154,13 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
         variables.shell = value
     elif name == "CRON_TZ":
         if value != variables.timezone:
-            notes.append(f"cronie obeys {name}, Debian's cron ignores it; {CHECK}")
+            notes.append(CRONIE.format(name))
         variables.timezone = value
     elif name == "RANDOM_DELAY":
         if not value.isdigit():
             raise ValueError(f"RANDOM_DELAY={value} is not a number of minutes")
         variables.jitter = f"{value}m"
-        notes.append(f"cronie obeys {name}, Debian's cron ignores it; {CHECK}")
+        notes.append(CRONIE.format(name))
     elif name == "MAILTO":
         recipients = dict.fromkeys(re.split(r"[,\s]+", value.strip())) if value.strip() else {}
         variables.recipients = [recipient for recipient in recipients if ADDRESS.fullmatch(recipient)]
@@ -172,7 +172,7 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
     elif name in MAIL_HEADERS:
         notes.append(f"{name} has no counterpart; how mail is sent is a setting")
     elif name == "LOGNAME":
-        notes.append("cron sets LOGNAME to the user's name, whatever a table says; the line was left out")
+        notes.append("cron sets LOGNAME to the user's name itself; the line was left out")
     else:
         variables.environment[name] = value
     return notes

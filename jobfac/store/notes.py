@@ -103,9 +103,9 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
 
 
 def last_ones(successes: Iterable[Success]) -> list[Success]:
-    """Return the successes of which no other one of the same job is later in both ways, by its id and by its end.
+    """Return the successes to which no other success of their job is later both by its id and by its end.
 
-    The others follow no failure that these do not follow. A pure function.
+    These follow every failure that any of the others follows. A pure function.
     """
     found: dict[str, list[Success]] = {}
     for one in sorted(successes, key=lambda one: -one.run_id):

@@ -205,11 +205,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         .limit(BATCH)
     )
     rows = conn.execute(query).all()
-    old = [
-        _Old(row.id, row.state, row.ended_at)
-        for row in rows
-        if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)
-    ]
+    old = [row for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
     kept = _expected(conn, job_id, old)
     ids = [row.id for row in old if row.id != kept]
     if not ids:
@@ -222,20 +218,13 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     return Purged(len(ids), True, ids[0])
 
 
-class _Old(NamedTuple):
-    """A finished run whose retention is over."""
-
-    id: int
-    state: str
-    ended_at: datetime
-
-
-def _expected(conn: sa.Connection, job_id: str, old: Sequence["_Old"]) -> int | None:
+def _expected(conn: sa.Connection, job_id: str, old: Sequence[sa.Row[int, str, datetime, datetime]]) -> int | None:
     """Return which of these runs is the job's last success and counts for its current expectation; None: none is."""
-    if not any(row.state == RunState.SUCCEEDED for row in old):
+    successes = [row for row in old if row.state == RunState.SUCCEEDED]
+    if not successes:
         return None
     since = conn.execute(sa.select(expectation.c.since).where(expectation.c.job == job_id)).scalar()
-    counts = [row.id for row in old if since and row.state == RunState.SUCCEEDED and row.ended_at > since]
+    counts = [row.id for row in successes if since and row.ended_at > since]
     if not counts:
         return None
     later = sa.select(run.c.id).where(run.c.job == job_id, run.c.id > counts[-1], run.c.state == RunState.SUCCEEDED)

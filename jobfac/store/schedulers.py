@@ -45,6 +45,16 @@ def deregister(conn: sa.Connection, name: str) -> None:
     conn.execute(_REMOVE, {"p_name": truncate_utf16(name, 200)})
 
 
+def is_alive() -> sa.ColumnElement[bool]:
+    """Condition on a scheduler: it has reported within ``SILENT``."""
+    return scheduler.c.seen_at >= utcnow(-1000 * SILENT)
+
+
+def number_alive(conn: sa.Connection) -> int:
+    """Return how many schedulers are alive."""
+    return conn.execute(sa.select(sa.func.count()).select_from(scheduler).where(is_alive())).scalar_one()
+
+
 def schedulers(conn: sa.Connection) -> list[SchedulerView]:
     """Return the schedulers that run, and those that died within ``FORGOTTEN``, by name."""
     return [from_row(SchedulerView, row) for row in conn.execute(_ALL).mappings()]

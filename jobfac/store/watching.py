@@ -18,6 +18,7 @@ from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
 LAST_ID = 2**63 - 1
+"""No run has a higher id."""
 
 BATCH = 100
 """The maximum number of jobs that one transaction watches."""

@@ -125,8 +125,7 @@ def ensure(conn: sa.Connection) -> bool:
 
 def _is_this_boot(boot: str, ahead: int) -> bool:
     """Whether the clock's row was written since the machine was booted."""
-    is_same_time = abs(wall_ms() - boot_ms() - ahead) < REBOOT
-    return is_same_time if boot == UNKNOWN else is_same_time or boot == boot_id()
+    return abs(wall_ms() - boot_ms() - ahead) < REBOOT or UNKNOWN != boot == boot_id()
 
 
 def follow(conn: sa.Connection) -> None:

@@ -1,8 +1,9 @@
 """The history of one job: its versions, and the outcomes of its runs by day."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import reduce
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -53,12 +54,17 @@ class Ended(NamedTuple):
 
     @property
     def judged(self) -> int:
-        """The runs of which the share of successes is taken, as in the reports and views."""
+        """Number of runs that count for the success rate, as in reports and views."""
         return self.succeeded + self.failed + self.mixed
 
     def plus(self, other: "Ended") -> "Ended":
         """Return the sum."""
         return Ended(*(one + more for one, more in zip(self, other, strict=True)))
+
+    @classmethod
+    def total(cls, parts: Iterable["Ended"]) -> "Ended":
+        """Return the sum of all."""
+        return reduce(cls.plus, parts, cls())
 
 
 def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date, Ended]:

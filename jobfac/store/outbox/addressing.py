@@ -191,7 +191,7 @@ def _of_version(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -
 
 
 def _of_newer(body: Mapping[str, Any], what: str, problems: list[str]) -> _Subscribers:
-    """Return the subscribers of a definition of which this version of jobfac cannot read something else.
+    """Return the subscribers of a definition that this version of jobfac cannot read as a whole.
 
     A newer version stored it. Its alarms must not be lost because a scheduler of this version is still running.
     """

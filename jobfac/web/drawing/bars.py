@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import reduce
 from html import escape
 from typing import NamedTuple
 
@@ -150,7 +149,7 @@ def rate(days: Mapping[str, Ended]) -> Markup:
         bad_part = f'<rect class="failed" x="{x:.2f}%" width="{wide:.2f}%" y="0" height="{low:.1f}"/>' if bad else ""
         blank = f'<rect class="track" x="{x:.2f}%" width="{wide:.2f}%" y="{height - 4}" height="4"/>'
         rects.append(f"<g><title>{escape(title)}</title>{good_part + bad_part if whole else blank}</g>")
-    title = f"Success by day: {_in_words(reduce(Ended.plus, days.values(), Ended()))} in {len(days)} days"
+    title = f"Success by day: {_in_words(Ended.total(days.values()))} in {len(days)} days"
     return Markup(f'<svg class="chart" height="{height}" role="img" aria-label="{title}">{"".join(rects)}</svg>')
 
 

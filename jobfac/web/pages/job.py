@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Sequence
 from datetime import date, timedelta
-from functools import reduce
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -75,7 +74,7 @@ def show(visit: Visit) -> Response:
     unreadable = {"name": None, "description": None, "on_demand": False, **facts.stored.body}
     definition = unreadable if facts.stored.unreadable else facts.stored.definition
     taken = [value for run in facts.runs if (value := strip.seconds(run)) is not None]
-    ended = reduce(job_history.Ended.plus, facts.days.values(), job_history.Ended())
+    ended = job_history.Ended.total(facts.days.values())
     chosen = _chosen(visit, facts)
     drawing = graph.graph(f"Sequence {facts.stored.id}", definition, {}, set(), _job_path) if isinstance(
         definition, d.Sequence) else None  # fmt: skip

@@ -1,4 +1,4 @@
-"""The metrics of the factory, on which the alert rules rest: the dead count as dead, although nobody has noticed."""
+"""The metrics that the alert rules use: a dead worker or scheduler is not counted, even before its lease is expired."""
 
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -1,4 +1,4 @@
-"""Jobs of which a newer version of jobfac stored the definition: this one still delivers their alarms."""
+"""A newer version of jobfac has stored the definition of a job: this version still delivers its alarms."""
 
 import json
 

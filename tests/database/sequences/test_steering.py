@@ -264,7 +264,7 @@ def test_a_retry_is_for_the_same_day(db: Database, origin: str) -> None:
 
 
 def due_variable(db: Database, run_id: int) -> str | None:
-    """Return when the program of a run is told that it was due."""
+    """Return the due time that the program of a run sees."""
     with db.read() as conn:
         row = conn.execute(sa.select(*(run.c[name] for name in Claimed._fields)).where(run.c.id == run_id)).one()
     return dict(origin_variables(Claimed(*row))).get("JOBFAC_DUE_AT")

@@ -43,7 +43,7 @@ def test_it_installs_without_a_network_and_loads_no_module_of_the_current_folder
 
 
 def test_it_replaces_another_build_of_the_same_version_and_everybody_may_read_it(tmp_path: Path) -> None:
-    """pip keeps an installed version unless it is told to reinstall it; root's umask may be strict."""
+    """pip does not reinstall the same version by itself, and root's umask may be strict."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / "jobfac-0.1.0-py3-none-any.whl").touch()

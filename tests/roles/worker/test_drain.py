@@ -60,7 +60,7 @@ def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
 
 
 def test_a_second_term_does_not_wait_for_a_database_that_cannot_store_outcomes(sqlite_fleet: Fleet) -> None:
-    """On SQLite nobody can end the lease while the file is locked, so the worker would never leave by itself."""
+    """On SQLite nobody can end the lease while the file is locked, so without the signal the worker would not leave."""
     fleet = sqlite_fleet
     fleet.define(job=fleet.journal.job(0.5))
     (run_id,) = fleet.start("job")
