@@ -21,6 +21,7 @@ from jobfac.store import workers as worker_store
 from jobfac.store.holds import reading
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.store.runs import queue_of_worker
+from jobfac.views.durations import spaced_duration
 from jobfac.views.workers import WorkerView
 
 MAX_ROWS = 500
@@ -72,10 +73,9 @@ def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
     findings = []
     for problem, group in groupby(rows, lambda row: row.problem):
         cases = list(group)
-        # It is negative if the clock was set back since.
-        minutes = f"{max(0.0, (moment - cases[0].since).total_seconds()) / 60:,.0f} minutes"
+        lasted = spaced_duration((moment - cases[0].since).total_seconds())
         state = State.PROBLEM if problem in SERIOUS else State.WARNING
-        found = f"{problem}, for up to {minutes}: {_names([case.subject for case in cases])}"
+        found = f"{problem}, for up to {lasted}: {_names([case.subject for case in cases])}"
         findings.append(Finding(CHECKS.get(problem, "queue"), state, found, cases[0].remedy))
     return findings
 
