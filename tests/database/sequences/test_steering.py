@@ -287,6 +287,28 @@ def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, giv
     assert due_variable(db, retry(db, by_hand, from_failed=False)) is None
 
 
+def test_what_a_sequence_starts_is_for_its_day(db: Database) -> None:
+    """At whatever time a step starts, in sequences inside it, and after a retry of the job alone."""
+    define(
+        db,
+        a={"parameters": {"day": {"type": "date", "default": "${due.date}"}}},
+        inner={"steps": [{"name": "two", "jobs": "a"}]},
+        seq={"steps": [{"name": "one", "jobs": ["a", "inner"]}]},
+    )
+    due = datetime(2026, 1, 30, 0, 30, tzinfo=ZoneInfo("Asia/Tokyo"))
+    run_id, by_hand = start(db, "seq", manual=False, due_at=due, origin={"due": due.isoformat()}), start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.fail("a", "a", "a", "a")
+    started = {one: [*children(db, one), *children(db, children(db, one)[1]["id"])] for one in (run_id, by_hand)}
+    again = retry(db, started[run_id][0]["id"], from_failed=False)
+    programs = [one for one in started[run_id] if one["job"] == "a"]
+    assert [json.loads(one["parameters"]) for one in programs] == [{"day": "2026-01-30"}] * 2
+    for one in (*(child["id"] for child in started[run_id]), again):
+        assert datetime.fromisoformat(str(due_variable(db, one))) == due
+    assert {due_variable(db, child["id"]) for child in started[by_hand]} == {None}
+
+
 def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
     define(db, a={"parameters": {"day": {"type": "date"}}}, seq=DATED)
     run_id = start(db, "seq", at=datetime(2027, 1, 30, 20, tzinfo=UTC))
