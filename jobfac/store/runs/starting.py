@@ -226,7 +226,7 @@ def retry(
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
     former = parameters.row_of(row)
-    stored = jobs.load(conn, row.job) if changes or former.given else None
+    stored = jobs.load(conn, row.job) if changes or former.given or not row.origin else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
     combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
@@ -239,7 +239,7 @@ def retry(
         key=key,
         overrides=combined or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin=_former_origin(row),
+        origin=_former_origin(row, stored),
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
@@ -247,9 +247,10 @@ def retry(
     return start_once(conn, request)
 
 
-def _former_origin(row: sa.Row[Any]) -> dict[str, Any]:
+def _former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
     """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
-    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at).isoformat()}
+    definition = None if stored is None else stored.definition
+    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at, definition).isoformat()}
     return {**json.loads(row.origin or "{}"), **own, **({} if row.due_at is None else {"scheduled": True})}
 
 

@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.definitions import Job
 from jobfac.errors import NotFound, Refused
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, sequences
 from jobfac.store.runs import Stopped
 from jobfac.store.workers import Claimed
-from jobfac.worker.executions.filling import origin_variables
+from jobfac.worker.executions.filling import fill_job, origin_variables
 from tests.support.database import define, get, make_due, start, state
 from tests.support.sequences import Player, children, path
 from tests.support.tsql import execute
@@ -316,3 +317,26 @@ def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(d
     db.transact(runs.promote_due, "w1")
     Player(db).look()
     assert json.loads(children(db, run_id)[0]["parameters"]) == {"day": "2027-01-31"}
+
+
+def test_what_t_sql_starts_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
+    """Its runs have no origin; a retry and the runs inside are for the same day."""
+    day = {"parameters": {"day": {"type": "date", "default": "${due.date}"}}}
+    define(db, a=day, seq=DATED, b={**day, "schedules": DATED["schedules"]})
+    alone, seq = (
+        execute(db, "start_job", job=one) if db.dialect.name == "mssql" else start(db, one) for one in ("b", "seq")
+    )
+    evening = datetime(2027, 1, 30, 20, tzinfo=UTC)
+    with db.begin() as conn:
+        conn.execute(run.update().values(origin=None, parameters=None, created_at=evening))
+    player = Player(db)
+    player.look()
+    (claimed,) = (one for one in player.held if one.id == alone)
+    with db.read() as conn:
+        definition = jobs.load_version(conn, "b", claimed.job_version)
+    assert isinstance(definition, Job)
+    assert str(fill_job(definition, claimed).values["day"]) == "2027-01-31"
+    player.fail("a", "b")
+    again = retry(db, alone, from_failed=False)
+    for one in (again, children(db, seq)[0]["id"]):
+        assert json.loads(get(db, one)["parameters"]) == {"day": "2027-01-31"}
