@@ -229,7 +229,6 @@ def retry(
     stored = jobs.load(conn, row.job) if changes or former.given or not row.origin else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
-    combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
         job=row.job,
         by=by,
@@ -237,7 +236,7 @@ def retry(
         payload=row.payload,
         priority=row.priority,
         key=key,
-        overrides=combined or None,
+        overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
         origin=_former_origin(row, stored),
         manual=False,
@@ -249,9 +248,9 @@ def retry(
 
 def _former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
     """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
-    definition = None if stored is None else stored.definition
-    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at, definition).isoformat()}
-    return {**json.loads(row.origin or "{}"), **own, **({} if row.due_at is None else {"scheduled": True})}
+    due = parameters.due_of(row.origin, row.due_at, row.created_at, stored and stored.definition)
+    found = {**json.loads(row.origin or "{}"), "due": due.isoformat()}
+    return found if row.due_at is None else {**found, "scheduled": True}
 
 
 def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:
