@@ -223,6 +223,10 @@ def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:
     )
     sqlite_factory.run("schedule", "pause", "report", "1")
     assert "\n# 30 6 * * MON-FRI" in sqlite_factory.run("export", "crontab").stdout
+    assert sqlite_factory.run("export", "ping").stderr == ""
+    assert sqlite_factory.run("export").stderr == (
+        "warning: schedule '1' of report is paused, which no definition says; elsewhere it fires\n"
+    )
     assert sqlite_factory.run("export", "--as", "yaml", "crontab", code=3).stderr.startswith(
         "There is no job 'crontab'"
     )
