@@ -118,17 +118,26 @@ def previous_success(conn: sa.Connection, job: str, definition: AnyJob | None) -
     return None if row is None else due_of(row.origin, row.due_at, row.created_at, definition)
 
 
+def is_undated(origin: str | None) -> bool:
+    """Whether a run's origin leaves the zone that counts to the definition: T-SQL cannot choose it.
+
+    Then it has no due time, or one that ends with ``Z``.
+    """
+    return str(json.loads(origin).get("due", "Z") if origin else "Z").endswith("Z")
+
+
 def due_of(
     origin: str | None, due_at: datetime | None, created_at: datetime, definition: AnyJob | None = None
 ) -> datetime:
     """Return the time for whose date a run stands, with the offset of the zone that counts.
 
-    ``definition``: names the zone of a run that T-SQL started, which stores none; None: UTC.
+    ``definition``: names the zone of a run whose origin does not; None: UTC.
     """
     said = json.loads(origin).get("due") if origin else None
-    if said is not None:
-        return datetime.fromisoformat(said)
-    return (due_at or created_at).astimezone(UTC if definition is None else zone_of(definition))
+    moment = (due_at or created_at) if said is None else datetime.fromisoformat(said)
+    if not is_undated(origin):
+        return moment
+    return moment.astimezone(UTC if definition is None else zone_of(definition))
 
 
 class Row(NamedTuple):

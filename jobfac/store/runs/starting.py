@@ -226,7 +226,7 @@ def retry(
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
     former = parameters.row_of(row)
-    stored = jobs.load(conn, row.job) if changes or former.given or not row.origin else None
+    stored = jobs.load(conn, row.job) if changes or former.given or parameters.is_undated(row.origin) else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
     request = StartRequest(
