@@ -1,7 +1,8 @@
 """Read YAML 1.2 (and so JSON) with the line of every value, and write it.
 
 Words such as ``on``, ``no`` and ``06:30`` are text. A number that is not in plain decimal form (``010``, ``0x1F``) is
-text as well, because YAML versions read it differently. The keys of a mapping are always text.
+text as well, because YAML versions read it differently, and so is ``-0``, which would lose its sign. The keys of a
+mapping are always text.
 """
 
 import re
@@ -29,7 +30,7 @@ MAX_BRACKETS = 500
 """The maximum number of open brackets in a file: more than ``MAX_DEPTH``, because those in plain text also count."""
 
 _PREFIX = "tag:yaml.org,2002:"
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*+)?\.?[0-9]*+([eE][-+]?[0-9]+)?", re.ASCII)
 
 
@@ -224,7 +225,10 @@ class _Reader:
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return float(text)
-        return _joined(text)
+        joined = _joined(text)
+        if joined.count("\ufffd") != text.count("\ufffd"):
+            return self.complain(node, "a text has half of a character (a lone surrogate, such as \\ud800); correct it")
+        return joined
 
     def mapping(self, node: "MappingNode") -> dict[str, Any]:
         value: dict[str, Any] = {}

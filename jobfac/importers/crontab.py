@@ -9,6 +9,7 @@ python-crontab lacks some rules, and handles others differently:
   allowed around ``=``.
 - ``CRON_TZ`` and ``RANDOM_DELAY``.
 - A command starts in the home of its user, or in ``HOME``.
+- What a command leaves running lives on. Jobs end that, unless they have ``detach``.
 - The time fields are kept as written, because a range over all values is not ``*`` to cron.
 - Line numbers, for warnings.
 """
@@ -36,6 +37,17 @@ VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
 PERCENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
 """A percent sign that no backslash escapes."""
 
+QUOTED = re.compile(r"""'[^']*+'|"(?:\\.|[^"\\])*+"|\\.""")
+ADDRESSED = re.compile(r"&(?=[^\s;)'\"])")
+"""A ``&`` in quotes that no command ends with, as in an address. Others may be read by a shell: ``su -c "x &"``."""
+
+BACKGROUND = re.compile(
+    r"(?<![&<>|])&(?![&>])|/init\.d/\w"
+    r"|(?<![\w.-])(nohup|setsid|start-stop-daemon|daemonize|screen|tmux|service|rc-service|invoke-rc\.d)\s"
+)
+"""What shows that a command leaves something running."""
+
+SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
 ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
 CRONIE = "cronie obeys {}, Debian's cron ignores it; check when the lines below ran: here they are due as cronie has it"
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
@@ -187,6 +199,9 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
     notes = []
     if directory is None and not command.startswith("/") and re.match(r"[\w.-]+/", command):
         notes.append("cron looks for this command in the user's home; give the job a 'directory'")
+    leaves = _leaves_running(command)
+    if lines and PurePath(variables.shell).name not in SHELLS:
+        raise ValueError(f"its % begins an input, which SHELL={variables.shell} needs in a script")
     if lines:
         command = _with_input(command, lines)
         notes.append("the text after % became a here-document of the command")
@@ -198,6 +213,9 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
         job["user"] = user
     if directory:
         job["directory"] = literal(directory)
+    if leaves:
+        job["detach"] = True
+        notes.append("its command seems to leave something running, as cron lets it; 'detach' does the same here")
     if variables.environment:
         job["environment"] = {name: literal(value) for name, value in variables.environment.items()}
     job["schedules"] = [{"cron": expression, "timezone": timezone}]
@@ -245,6 +263,13 @@ def home_of(user: str) -> str | None:
     except (ImportError, KeyError):
         return None
     return home if os.path.isdir(home) else None  # noqa: PTH112 (one that cannot be looked at is none)
+
+
+def _leaves_running(command: str) -> bool:
+    def plain(found: re.Match[str]) -> str:
+        return "" if found[0].startswith("\\") else ADDRESSED.sub("", found[0])
+
+    return BACKGROUND.search(QUOTED.sub(plain, command)) is not None
 
 
 def _with_input(command: str, lines: list[str]) -> str:

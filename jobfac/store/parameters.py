@@ -75,7 +75,7 @@ def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mappi
         due = moment.astimezone(zone_of(definition))
     wanted = needs_previous(definition.parameters, start.parameters)
     wanted = wanted or (start.is_template and "${previous." in json.dumps([texts, start.parameters], default=str))
-    previous = previous_success(conn, start.job) if wanted else None
+    previous = previous_success(conn, start.job, definition) if wanted else None
     return Context(due=due, previous=previous, trigger=start.origin)
 
 
@@ -105,7 +105,7 @@ def _written(values: Mapping[str, Any] | None) -> str | None:
     return json.dumps(values, ensure_ascii=False) if values else None
 
 
-def previous_success(conn: sa.Connection, job: str) -> datetime | None:
+def previous_success(conn: sa.Connection, job: str, definition: AnyJob | None) -> datetime | None:
     """Return when the job's last successful run was due or, without a schedule, was started; None: there is none."""
     query = (
         sa.select(run.c.origin, run.c.due_at, run.c.created_at)
@@ -115,15 +115,29 @@ def previous_success(conn: sa.Connection, job: str) -> datetime | None:
         .limit(1)
     )
     row = conn.execute(query).first()
-    return None if row is None else due_of(row.origin, row.due_at, row.created_at)
+    return None if row is None else due_of(row.origin, row.due_at, row.created_at, definition)
 
 
-def due_of(origin: str | None, due_at: datetime | None, created_at: datetime) -> datetime:
-    """Return the time for whose date a run stands, with the offset of the zone that counts."""
+def is_undated(origin: str | None) -> bool:
+    """Whether a run's origin leaves the zone that counts to the definition: T-SQL cannot choose it.
+
+    Then it has no due time, or one that ends with ``Z``.
+    """
+    return str(json.loads(origin).get("due", "Z") if origin else "Z").endswith("Z")
+
+
+def due_of(
+    origin: str | None, due_at: datetime | None, created_at: datetime, definition: AnyJob | None = None
+) -> datetime:
+    """Return the time for whose date a run stands, with the offset of the zone that counts.
+
+    ``definition``: names the zone of a run whose origin does not; None: UTC.
+    """
     said = json.loads(origin).get("due") if origin else None
-    if said is not None:
-        return datetime.fromisoformat(said)
-    return (due_at or created_at).astimezone(UTC)
+    moment = (due_at or created_at) if said is None else datetime.fromisoformat(said)
+    if not is_undated(origin):
+        return moment
+    return moment.astimezone(UTC if definition is None else zone_of(definition))
 
 
 class Row(NamedTuple):
@@ -159,10 +173,12 @@ def _read(text: str | None) -> Values:
 COLUMNS = tuple(run.c[name] for name in Row._fields)
 
 
-def context_of(row: Row, values: Values | None = None, previous: datetime | None = None) -> Context:
+def context_of(
+    row: Row, definition: AnyJob | None, values: Values | None = None, previous: datetime | None = None
+) -> Context:
     """Return what the placeholders in the texts of a run's definition stand for."""
     origin = json.loads(row.origin) if row.origin else {}
-    due = due_of(row.origin, row.due_at, row.created_at)
+    due = due_of(row.origin, row.due_at, row.created_at, definition)
     return Context(due=due, values=values or {}, run_id=row.id, previous=previous, trigger=origin)
 
 
@@ -173,7 +189,9 @@ def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) ->
         DefinitionError: values that a statement of T-SQL stored do not fit the definition.
     """
     declared = definition.parameters
-    return read_parameters(row.job, declared, row.given, context_of(row, previous=previous)) if declared else {}
+    if not declared:
+        return {}
+    return read_parameters(row.job, declared, row.given, context_of(row, definition, previous=previous))
 
 
 def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
@@ -185,7 +203,7 @@ def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
     try:
         if not declared or declared.keys() <= row.given.keys():
             return row
-        previous = previous_success(conn, row.job) if needs_previous(declared, row.given) else None
+        previous = previous_success(conn, row.job, definition) if needs_previous(declared, row.given) else None
         shown, secret = split(declared, values_of(row, definition, previous))
     except DefinitionError:
         return row

@@ -188,7 +188,7 @@ BEGIN
     END
     ELSE
     BEGIN
-        -- A retry stands for the same due time as the run that it repeats.
+        -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet.
         DECLARE @due_at DATETIME2(3), @due NVARCHAR(30);
         SELECT
             @due_at = r.due_at,
@@ -199,9 +199,9 @@ BEGIN
         FROM jobfac.run AS r
         WHERE r.id = @former;
         IF @origin IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'+00:00"}');
+            SET @origin = CONCAT(N'{"due": "', @due, N'Z"}');
         IF JSON_VALUE(@origin, '$.due') IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'+00:00", ', SUBSTRING(@origin, 2, LEN(@origin)));
+            SET @origin = CONCAT(N'{"due": "', @due, N'Z", ', SUBSTRING(@origin, 2, LEN(@origin)));
         IF @due_at IS NOT NULL AND JSON_VALUE(@origin, '$.scheduled') IS NULL
             SET @origin = CONCAT(N'{"scheduled": true, ', SUBSTRING(@origin, 2, LEN(@origin)));
     END;

@@ -109,13 +109,17 @@ def export(
     with backend() as factory:
         views = [factory.job(job) for job in wanted] if wanted else factory.jobs()
         defaults = {} if wanted else factory.defaults()
-        paused = {(one.job, one.name) for one in factory.schedules(None) if one.paused} if form == "crontab" else set()
+        paused = {(one.job, one.name) for one in factory.schedules(None) if one.paused}
     bodies = {job.id: _body(job) for job in views}
     if form == "crontab":
         from jobfac.cli.commands.importing.back import print_crontab
 
         print_crontab(bodies, user, paused)
-    elif as_json:
+        return
+    for job, name in sorted(paused):
+        if job in bodies:
+            note(f"warning: schedule '{name}' of {job} is paused, which no definition says; elsewhere it fires")
+    if as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
         print_text(_yaml(bodies, defaults))

@@ -60,8 +60,6 @@ POWERSHELL = {
     "JOBID": "$($env:JOBFAC_JOB)",
     "DATE": "$(Get-Date -Format yyyyMMdd)",
     "TIME": "$(Get-Date -Format HHmmss)",
-    "STRTDT": "$(Get-Date -Format yyyyMMdd)",
-    "STRTTM": "$(Get-Date -Format HHmmss)",
     "MACH": "$([Environment]::MachineName)",
 }
 """The PowerShell expressions for tokens, outside single quotes."""

@@ -138,6 +138,9 @@ class Converter:
                 self._remark(job, f"the operator '{operator}' has the address '{wrong}', which is none; correct it")
             if addresses:
                 found.append({"on": LEVELS[level], "to": {"email": addresses}})
+                if kind == "pager_address":
+                    hours = "on the days and hours for pages that Agent has; here a message goes out at any time"
+                    self._remark(job, f"it pages the operator '{operator}' {hours}, so choose the address")
             elif not given:
                 what = "script the operator with the job, or write notify"
                 self._remark(job, f"it notifies the operator '{operator}', whose address is not known; {what}")

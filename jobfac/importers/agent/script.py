@@ -142,8 +142,7 @@ class ScriptReader:
         self._set_step(step, call, job)
         at = len(job.steps) if step.step_id > last else _place_of(job, step.step_id)
         if job.steps[at : at + 1] and job.steps[at].step_id == step.step_id:
-            for other in job.steps[at:]:  # the server makes room, too
-                other.step_id += 1
+            _make_room(job, step.step_id)
         job.steps.insert(at, step)
 
     def _update_step(self, call: Call, script: Script) -> None:
@@ -272,6 +271,14 @@ def read_scripts(scripts: Iterator[tuple[str, bytes]]) -> Agent:
         reader.read(source, data)
     reader.finish()
     return reader.agent
+
+
+def _make_room(job: Job, step_id: int) -> None:
+    """Give the steps from ``step_id`` on the next number, also where others go to them, as the server does."""
+    for other in job.steps:
+        other.step_id += other.step_id >= step_id
+        other.on_success_step_id += other.on_success_step_id >= step_id
+        other.on_fail_step_id += other.on_fail_step_id >= step_id
 
 
 def _place_of(job: Job, step_id: int) -> int:

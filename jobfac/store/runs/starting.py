@@ -226,10 +226,9 @@ def retry(
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
     former = parameters.row_of(row)
-    stored = jobs.load(conn, row.job) if changes or former.given else None
+    stored = jobs.load(conn, row.job) if changes or former.given or parameters.is_undated(row.origin) else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
-    combined = {**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
         job=row.job,
         by=by,
@@ -237,9 +236,9 @@ def retry(
         payload=row.payload,
         priority=row.priority,
         key=key,
-        overrides=combined or None,
+        overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
         parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin=_former_origin(row),
+        origin=_former_origin(row, stored),
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
@@ -247,10 +246,11 @@ def retry(
     return start_once(conn, request)
 
 
-def _former_origin(row: sa.Row[Any]) -> dict[str, Any]:
+def _former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
     """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
-    own = {"due": parameters.due_of(row.origin, row.due_at, row.created_at).isoformat()}
-    return {**json.loads(row.origin or "{}"), **own, **({} if row.due_at is None else {"scheduled": True})}
+    due = parameters.due_of(row.origin, row.due_at, row.created_at, stored and stored.definition)
+    found = {**json.loads(row.origin or "{}"), "due": due.isoformat()}
+    return found if row.due_at is None else {**found, "scheduled": True}
 
 
 def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:

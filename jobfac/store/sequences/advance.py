@@ -207,7 +207,7 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
         values = parameters.values_of(own, sequence)
     except DefinitionError as error:
         return _end(conn, run_id, RunState.FAILED, str(error), by)
-    return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, values)))
+    return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, sequence, values)))
 
 
 def _end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import run
 from jobfac.definitions.parameters import Values, needs_previous, read_parameters
 from jobfac.definitions.steps import Approve
-from jobfac.store import parameters
+from jobfac.store import jobs, parameters
 
 
 def read(conn: sa.Connection, run_id: int, wanted: Approve, given: Mapping[str, Any]) -> Values:
@@ -18,9 +18,13 @@ def read(conn: sa.Connection, run_id: int, wanted: Approve, given: Mapping[str, 
     Raises:
         DefinitionError: with one sentence for each mistake.
     """
-    row = parameters.row_of(conn.execute(sa.select(*parameters.COLUMNS).where(run.c.id == run_id)).one())
-    previous = parameters.previous_success(conn, row.job) if needs_previous(wanted.parameters, given) else None
-    return read_parameters(row.job, wanted.parameters, given, parameters.context_of(row, previous=previous))
+    found = conn.execute(sa.select(*parameters.COLUMNS, run.c.job_version).where(run.c.id == run_id)).one()
+    row = parameters.row_of(found)
+    definition = jobs.load_version(conn, row.job, found.job_version) if wanted.parameters else None
+    needs = needs_previous(wanted.parameters, given)
+    previous = parameters.previous_success(conn, row.job, definition) if needs else None
+    context = parameters.context_of(row, definition, previous=previous)
+    return read_parameters(row.job, wanted.parameters, given, context)
 
 
 def written(values: Values) -> str | None:

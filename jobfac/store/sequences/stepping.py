@@ -73,7 +73,8 @@ class SequenceRow(NamedTuple):
 class SequenceRun:
     """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
 
-    ``context``: the values of the sequence's placeholders.
+    ``context``: the values of the sequence's placeholders. ``dated``: what its runs inherit, so that all of them stand
+    for the same day.
     """
 
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
@@ -84,12 +85,18 @@ class SequenceRun:
         self.sequence = sequence
         self.by = by
         self.context = context
+        self.dated = {"due": context.due.isoformat(), **_scheduled(row)}
         self.priority = row.priority
         self.retry_of = row.retry_of
         self.inherited_events = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
+
+
+def _scheduled(row: SequenceRow) -> dict[str, Any]:
+    """Return whether a schedule started the sequence, the run that it retries, or the sequence around it."""
+    return {"scheduled": True} if row.due_at is not None or "scheduled" in read_json(row.origin or "{}") else {}
 
 
 def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> None:
@@ -290,6 +297,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         manual=False,
         sequence_run_id=parent.run_id,
         inherited_events=parent.inherited_events,
+        origin=parent.dated,
     )
 
 

@@ -47,7 +47,7 @@ def fill_job(job: Job, claimed: Claimed) -> Filled:
     try:
         values = parameters.values_of(row, job)
         hidden += secrets(split(job.parameters, values)[1])
-        filled = _filled(job, parameters.context_of(row, values))
+        filled = _filled(job, parameters.context_of(row, job, values))
     except DefinitionError as error:
         raise StartError("; ".join(problem.message for problem in error.problems)) from None
     except UnresolvedError as error:  # it names a value

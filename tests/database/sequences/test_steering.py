@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.definitions import Job
 from jobfac.errors import NotFound, Refused
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, sequences
 from jobfac.store.runs import Stopped
 from jobfac.store.workers import Claimed
-from jobfac.worker.executions.filling import origin_variables
+from jobfac.worker.executions.filling import fill_job, origin_variables
 from tests.support.database import define, get, make_due, start, state
 from tests.support.sequences import Player, children, path
 from tests.support.tsql import execute
@@ -287,6 +288,28 @@ def test_the_program_of_a_retry_sees_when_its_schedule_was_due(db: Database, giv
     assert due_variable(db, retry(db, by_hand, from_failed=False)) is None
 
 
+def test_what_a_sequence_starts_is_for_its_day(db: Database) -> None:
+    """At whatever time a step starts, in sequences inside it, and after a retry of the job alone."""
+    define(
+        db,
+        a={"parameters": {"day": {"type": "date", "default": "${due.date}"}}},
+        inner={"steps": [{"name": "two", "jobs": "a"}]},
+        seq={"steps": [{"name": "one", "jobs": ["a", "inner"]}]},
+    )
+    due = datetime(2026, 1, 30, 0, 30, tzinfo=ZoneInfo("Asia/Tokyo"))
+    run_id, by_hand = start(db, "seq", manual=False, due_at=due, origin={"due": due.isoformat()}), start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.fail("a", "a", "a", "a")
+    started = {one: [*children(db, one), *children(db, children(db, one)[1]["id"])] for one in (run_id, by_hand)}
+    again = retry(db, started[run_id][0]["id"], from_failed=False)
+    programs = [one for one in started[run_id] if one["job"] == "a"]
+    assert [json.loads(one["parameters"]) for one in programs] == [{"day": "2026-01-30"}] * 2
+    for one in (*(child["id"] for child in started[run_id]), again):
+        assert datetime.fromisoformat(str(due_variable(db, one))) == due
+    assert {due_variable(db, child["id"]) for child in started[by_hand]} == {None}
+
+
 def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
     define(db, a={"parameters": {"day": {"type": "date"}}}, seq=DATED)
     run_id = start(db, "seq", at=datetime(2027, 1, 30, 20, tzinfo=UTC))
@@ -294,3 +317,34 @@ def test_a_sequence_started_by_hand_is_dated_in_the_zone_of_its_first_schedule(d
     db.transact(runs.promote_due, "w1")
     Player(db).look()
     assert json.loads(children(db, run_id)[0]["parameters"]) == {"day": "2027-01-31"}
+
+
+def test_what_t_sql_starts_is_dated_in_the_zone_of_its_first_schedule(db: Database) -> None:
+    """Its runs have no origin; a retry and the runs inside are for the same day."""
+    day = {"parameters": {"day": {"type": "date", "default": "${due.date}"}}}
+    define(db, a=day, seq=DATED, b={**day, "schedules": DATED["schedules"]})
+    alone, seq = (
+        execute(db, "start_job", job=one) if db.dialect.name == "mssql" else start(db, one) for one in ("b", "seq")
+    )
+    evening = datetime(2027, 1, 30, 20, tzinfo=UTC)
+    with db.begin() as conn:
+        conn.execute(run.update().values(origin=None, parameters=None, created_at=evening))
+    player = Player(db)
+    player.look()
+    (claimed,) = (one for one in player.held if one.id == alone)
+    with db.read() as conn:
+        definition = jobs.load_version(conn, "b", claimed.job_version)
+    assert isinstance(definition, Job)
+    assert str(fill_job(definition, claimed).values["day"]) == "2027-01-31"
+    player.fail("a", "b")
+    again = retry(db, alone, from_failed=False)
+    for one in (again, children(db, seq)[0]["id"]):
+        assert json.loads(get(db, one)["parameters"]) == {"day": "2027-01-31"}
+    if db.dialect.name == "mssql":
+        twice = execute(db, "retry_run", run=seq)
+        player.look()
+        player.fail("a")
+        thrice = retry(db, twice, from_failed=False)
+        player.look()
+        for one in (twice, thrice):
+            assert json.loads(children(db, one)[0]["parameters"]) == {"day": "2027-01-31"}

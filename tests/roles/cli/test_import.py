@@ -173,7 +173,7 @@ printf "{lines}" "it # is"
         f"warning: {own} names no user: its jobs run as the worker's, even if that is root, and in its directory, not "
         "in a home; add 'user' and 'directory'\n"
     )
-    monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOL", str(tmp_path))
+    monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOLS", (str(tmp_path),))
     spooled = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC")
     assert "user: own" in spooled.stdout
     assert spooled.stderr.startswith(f"warning: {own}: cron starts the commands of 'own' in its home, which ")
@@ -185,6 +185,17 @@ printf "{lines}" "it # is"
     assert "user: john.doe" in sqlite_factory.run("import", "crontab", str(spool), "--timezone", "UTC").stdout
     assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
     assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
+
+
+def test_tables_of_users_below_etc_name_no_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alpine's /etc/crontabs: busybox reads each file as that of the user whose name it has."""
+    importing = import_module("jobfac.cli.commands.importing.crontab")
+    monkeypatch.setattr(importing, "SPOOLS", ("/etc/crontabs",))
+    monkeypatch.setattr(importing, "_inside", lambda file: [file])
+    monkeypatch.setattr(importing, "_text", lambda file: "*/15 * * * * run-parts /etc/periodic/15min\n")
+    tables = [Path("/etc/crontabs/root"), Path("/etc/cron.d/x"), tmp_path / "own"]
+    found = list(importing._tables(tables, None, None))
+    assert [(one.system, one.user) for one in found] == [(False, "root"), (True, None), (False, None)]
 
 
 def test_a_machine_whose_zone_has_no_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +223,10 @@ def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:
     )
     sqlite_factory.run("schedule", "pause", "report", "1")
     assert "\n# 30 6 * * MON-FRI" in sqlite_factory.run("export", "crontab").stdout
+    assert sqlite_factory.run("export", "ping").stderr == ""
+    assert sqlite_factory.run("export").stderr == (
+        "warning: schedule '1' of report is paused, which no definition says; elsewhere it fires\n"
+    )
     assert sqlite_factory.run("export", "--as", "yaml", "crontab", code=3).stderr.startswith(
         "There is no job 'crontab'"
     )

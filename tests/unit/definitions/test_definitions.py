@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.definitions import Job, Secret, Sequence, canonical, dump, from_canonical, from_data, load, loads
+from jobfac.definitions import (
+    DefinitionError,
+    Job,
+    Secret,
+    Sequence,
+    canonical,
+    dump,
+    from_canonical,
+    from_data,
+    load,
+    loads,
+)
 from jobfac.definitions.execution.output import Destination
 from jobfac.definitions.patterns.moments import Blackout, DateSpan, Moment, MonthDay, TimeSpan
 from jobfac.definitions.schedule import Schedule, Times
@@ -71,8 +82,14 @@ def test_defaults_are_as_documented() -> None:
 
 
 def test_booleans_of_yaml_1_1_are_text() -> None:
-    words = job("{command: [x, on, no, yes, 06:30, 010, 0x1F, 1_000, 2027-01-01, 12]}").command
-    assert words == ("x", "on", "no", "yes", "06:30", "010", "0x1F", "1_000", "2027-01-01", "12")
+    words = job("{command: [x, on, no, yes, 06:30, 010, 0x1F, 1_000, 2027-01-01, 12, -0, -1]}").command
+    assert words == ("x", "on", "no", "yes", "06:30", "010", "0x1F", "1_000", "2027-01-01", "12", "-0", "-1")
+
+
+def test_half_of_a_character_is_an_error() -> None:
+    assert job(r'{"command": ["x", "\ud83d\ude00", "\ufffd"]}').command == ("x", "\U0001f600", "\ufffd")
+    with pytest.raises(DefinitionError, match="half of a character"):
+        job(r'{"command": ["x", "\ud83d"]}')
 
 
 def test_a_directive_for_yaml_1_1_changes_no_value() -> None:

@@ -222,6 +222,34 @@ def test_the_home_of_a_user_is_that_of_this_machine(monkeypatch: pytest.MonkeyPa
     assert home_of("root") is None
 
 
+@pytest.mark.parametrize(
+    ("command", "leaves"),
+    [
+        ("/opt/app/start.sh &", True),
+        ("(sleep 5; ./poll) & exit", True),
+        ("nohup ./serve >/dev/null 2>&1", True),
+        ('su - app -c "./start.sh > log 2>&1 &"', True),
+        ("curl http://x/?a=1&b=2", True),
+        ("/usr/sbin/service nginx restart", True),
+        ("/etc/init.d/nginx restart", True),
+        ("a && b >log 2>&1 || c &>>log", False),
+        ("curl 'http://x/?a=1&b=2' | cat", False),
+        (r"echo a \& b", False),
+        ("systemctl restart app.service ; echo", False),
+    ],
+)
+def test_what_a_command_leaves_running_lives_on(command: str, leaves: bool) -> None:
+    jobs, warnings = read(f"0 1 * * * {command}")
+    assert jobs["table"].get("detach", False) == leaves
+    assert any("leave something running" in one for one in warnings) == leaves
+
+
+def test_input_of_something_that_is_no_shell_is_a_warning() -> None:
+    jobs, warnings = read("SHELL=/usr/bin/python3\n0 1 * * * print(input())%in\n0 2 * * * print(1)")
+    assert [job["command"] for job in jobs.values()] == [["/usr/bin/python3", "-c", "print(1)"]]
+    assert "its % begins an input, which SHELL=/usr/bin/python3 needs in a script" in warnings[0]
+
+
 def test_what_looks_like_a_placeholder_stays_as_it_is() -> None:
     jobs, _ = read("A=${run.id}\nHOME=/srv/${run.id}\n0 1 * * * echo ${due.date} ${HOME}")
     (job,) = from_data({"jobs": jobs}).jobs.values()

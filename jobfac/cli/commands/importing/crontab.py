@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from jobfac.importers.crontab import Table
 
 
-SPOOL = "/var/spool/cron"
-"""Where cron keeps the tables of users, or in a folder of it, each in a file with the name of its user."""
+SPOOLS = ("/var/spool/cron", "/etc/crontabs")
+"""Where cron, and in Alpine busybox, keeps the tables of users, or in a folder of it, each in a file with the name of
+its user."""
 
-NO_TABLE = re.compile(r"^[.#]|~$|\.(rpm(save|orig|new)|dpkg-\w+)$")
+NO_TABLE = re.compile(r"^[.#]|~$|\.(rpm(save|orig|new)|dpkg-\w+)$|^cron\.update$")
 """The names of files that no cron reads."""
 
 
@@ -38,7 +39,10 @@ def crontab(
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Read the crontab of this user instead.")] = None,
     system: Annotated[
         bool | None,
-        typer.Option("--system/--no-system", help="Whether each line names a user; default: yes for files below /etc."),
+        typer.Option(
+            "--system/--no-system",
+            help="Whether each line names a user; default: yes below /etc, not in /etc/crontabs.",
+        ),
     ] = None,
     timezone: Zone = None,
 ) -> None:
@@ -79,9 +83,10 @@ def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterato
     for file in files:
         for path in _inside(file):
             text = stdin_text() if str(path) == "-" else _text(path)
-            names_users = path.absolute().is_relative_to("/etc") if system is None else system
+            below_etc = path.absolute().is_relative_to("/etc") and not _is_of_user(path)
+            names_users = below_etc if system is None else system
             name = "crontab" if str(path) == "-" else str(path)
-            owner = path.name if not names_users and path.absolute().is_relative_to(SPOOL) else None
+            owner = path.name if not names_users and _is_of_user(path) else None
             yield _Found(name, Table(tab=text, user=False if names_users else None), names_users, owner)
 
 
@@ -89,7 +94,7 @@ def _inside(file: Path) -> list[Path]:
     """The file, or the tables of a folder. A warning names each file that some crons read and others do not."""
     if not file.is_dir():
         return [file]
-    names_are_users = file.absolute().is_relative_to(SPOOL)
+    names_are_users = _is_of_user(file)
     found = []
     for path in sorted(path for path in file.iterdir() if path.is_file() and not NO_TABLE.search(path.name)):
         if names_are_users or re.fullmatch(r"[A-Za-z0-9_-]+", path.name):
@@ -99,6 +104,10 @@ def _inside(file: Path) -> list[Path]:
     if not found:
         note(f"warning: {file} holds no table itself; name the folder or the files that do")
     return found
+
+
+def _is_of_user(path: Path) -> bool:
+    return any(path.absolute().is_relative_to(spool) for spool in SPOOLS)
 
 
 def _text(file: Path) -> str:
