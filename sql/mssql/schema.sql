@@ -2618,6 +2618,10 @@ GO
 -- ROWCOUNT: a session that calls may have it, as a query window of SSMS may by its options, and it limits the statements
 -- inside procedures, too. At the end of a procedure the session has it again.
 --
+-- XACT_ABORT: a client that gives up, by its timeout or a cancel, ends a procedure without its CATCH. With XACT_ABORT ON
+-- the server then rolls back the procedure's own transaction. Without, it would stay open with its locks, and the next
+-- start of the session would join it and never be committed. In the caller's transaction the caller's setting applies.
+--
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
@@ -2655,7 +2659,10 @@ BEGIN
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_start;
     BEGIN TRY
@@ -2714,7 +2721,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_retry;
     BEGIN TRY
@@ -2795,7 +2805,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_stop;
     BEGIN TRY
@@ -2920,7 +2933,10 @@ BEGIN
         SET @until = '9999-12-30';
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_hold;
     BEGIN TRY
@@ -2976,7 +2992,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_release;
     BEGIN TRY
@@ -3043,7 +3062,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_note;
     BEGIN TRY
@@ -3113,7 +3135,10 @@ BEGIN
         THROW 50007, N'@reject must be 0, to approve the step, or 1, to reject it.', 1;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_approve;
     BEGIN TRY

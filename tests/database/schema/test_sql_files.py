@@ -163,3 +163,9 @@ def test_roles_have_permission_to_every_view_and_operator_procedure() -> None:
     assert re.findall(r"GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac\.(\w+) TO jobfac_worker;", rights) == tables
     assert "DENY" not in re.sub(r"(?m)^--.*$", "", rights)
     assert re.findall(r"GRANT EXECUTE ON jobfac\.(\w+) TO jobfac_operator;", rights) == procedures
+
+
+def test_every_transaction_of_a_procedure_begins_under_xact_abort() -> None:
+    for procedure in re.split(r"^GO$", "".join(sql_files.texts("mssql")), flags=re.MULTILINE):
+        before, begins, _ = procedure.partition("BEGIN TRANSACTION;")
+        assert not begins or "SET XACT_ABORT ON;" in before, before
