@@ -18,7 +18,9 @@ from jobfac.database.tables import run, worker, worker_lease
 from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
+from jobfac.store.runs import admission
 from jobfac.store.runs.finish import Finished, end
+from jobfac.store.runs.locking import lock_free
 from jobfac.store.runs.stopping import before_it_began
 
 PREFIX = "@worker:"
@@ -104,7 +106,7 @@ _MAY_TAKE_IT = (
     .where(sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)))
 )
 _LEFT = (
-    sa.select(run.c.id, run.c.for_worker, run.c.attempt)
+    sa.select(run.c.id, run.c.for_worker, run.c.attempt, *admission.RULE)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
     .where(~sa.exists(_MAY_TAKE_IT))
@@ -116,9 +118,11 @@ _LEFT = (
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     """End the queued runs whose worker has gone and not come back, as stopped. Returns the runs that ended.
 
-    Their sequences are left to the sweep.
+    Their sequences are left to the sweep, and runs whose named lock another transaction holds to a later call.
     """
     found = {row.id: row for row in conn.execute(_LEFT)}
+    free = lock_free(conn, {row.id: [admission.Rule(*row[-3:])] for row in found.values()})
+    found = {run_id: row for run_id, row in found.items() if run_id in free}
     if not found:
         return []
     still = (

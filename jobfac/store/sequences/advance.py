@@ -1,18 +1,15 @@
 """Begin sequences, and advance each in the transaction in which one of its jobs ended.
 
 **Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
-once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
+once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``locking``
 takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
 sequence inwards, and before the rows of their jobs.
 """
 
-import contextlib
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of, lists
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
@@ -20,9 +17,7 @@ from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
-from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
-from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import (
@@ -36,48 +31,13 @@ from jobfac.store.sequences.decide import (
     to_start,
     too_many_visits,
 )
+from jobfac.store.sequences.locking import lock, lock_free, lock_rules, rules_to_advance
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 
-BEGINNINGS = 20
-"""The maximum number of sequences that one transaction begins."""
-
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
-
-
-class Begun(NamedTuple):
-    """The number of sequences that were begun, and the sequences that ended as a result."""
-
-    number: int
-    ended: list[Finished]
-
-
-def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
-    """Begin up to ``limit`` queued sequence runs, highest priority first."""
-    waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
-    if not waiting:
-        return Begun(0, [])
-    is_held = bool(reading.active(conn))  # a hold that is placed after this may come too late, as for a worker's claim
-    # After it has set runs aside, which locks them, the transaction must not wait for named locks.
-    if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
-        return Begun(0, [])
-    lock_rules(conn, (), waiting)
-    no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
-    taken = conn.execute(dialect_of(conn).claim(limit), no_worker).all()
-    held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
-    begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
-    runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
-
-
-_QUEUED = (
-    sa.select(run.c.id)
-    .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == jobs.SEQUENCE_QUEUE)
-    .order_by(run.c.priority.desc(), run.c.id)
-)
 
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -97,10 +57,24 @@ def expire(
     poison_attempts: int = POISON_ATTEMPTS,
     token: str | None = None,
 ) -> workers.Expiry:
-    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``."""
+    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``.
+
+    Does not wait for a worker whose runs need a named lock that another transaction holds, unless ``only`` is given.
+    """
     held = workers.held_rules(conn, only)
-    lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
-    expiry = workers.expire(conn, by, only, poison_attempts, token)
+    gone = {one.worker_id for one in held}
+
+    def rules(some: Collection[int]) -> list[Rule]:
+        theirs = [one for one in held if one.worker_id in some]
+        inside = {one.sequence_run_id for one in theirs if one.sequence_run_id is not None}
+        return [*(one.rule for one in theirs), *rules_to_advance(conn, inside)]
+
+    locked: set[int] = set()
+    if only is not None:
+        lock_rules(conn, rules([only]), ())
+    elif gone:
+        locked = gone - lock_free(conn, gone, rules)
+    expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
     return expiry
@@ -110,44 +84,6 @@ def deregister(conn: sa.Connection, worker_id: int, by: str, token: str | None =
     """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
     ended = workers.deregister(conn, worker_id, token)
     conclude(conn, _sequences_of(ended), by, ended)
-
-
-def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
-    """Take ``more`` and the named locks of these rules and of all runs that advancing these sequence runs may start or
-    end.
-
-    Must be called before the transaction locks a row.
-    """
-    found = list(rules)
-    names: set[str] = set()
-    chain = _chain(conn, run_ids)
-    columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
-    for row in conn.execute(sa.select(*columns).distinct().where(lists.by_id(run.c.id, chain))).all() if chain else ():
-        found.append(Rule(*row[:3]))
-        with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
-            definition = jobs.load_version(conn, row.job, row.job_version)
-            names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
-    runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)], more)
-
-
-def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
-    """Return these sequence runs and the sequence runs that contain them."""
-    chain: set[int] = set()
-    found = set(run_ids)
-    while found:
-        chain |= found
-        parents = sa.select(run.c.sequence_run_id).where(
-            lists.by_id(run.c.id, found), run.c.sequence_run_id.is_not(None)
-        )
-        found = set(conn.execute(parents).scalars()) - chain
-    return chain
-
-
-def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
-    if chain := _chain(conn, run_ids):
-        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, chain))
-        conn.execute(rows.order_by(run.c.id)).all()
 
 
 def conclude(conn: sa.Connection, run_ids: Iterable[int], by: str, finished: Iterable[Finished] = ()) -> list[Finished]:

@@ -1,8 +1,9 @@
 """The sweep: advance sequences that no other transaction has advanced."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +16,11 @@ from jobfac.database.types import sql_literals
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop, Waiting
-from jobfac.store import jobs
+from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished
-from jobfac.store.sequences.advance import conclude, lock
+from jobfac.store.sequences.advance import conclude
 from jobfac.store.sequences.decide import step_of
-from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
+from jobfac.store.sequences.steering import locked_to_stop, stop_jobs
 
 BATCH = 50
 """The maximum number of sequences that one transaction sweeps."""
@@ -100,11 +101,15 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
-    without = memory_of(conn).left_out()
-    found = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without))).all()
-    stalled = [row for row in found if row.id not in without]
-    lock_to_stop(conn, [row.id for row in stalled])
-    lock(conn, [row.id for row in stalled])
+    found = {}
+
+    def read(without: Collection[int]) -> Sequence[int]:
+        without = {*without, *memory_of(conn).left_out()}
+        some = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without)))
+        found.update({row.id: row for row in some if row.id not in without})
+        return [run_id for run_id in found if run_id not in without][:BATCH]
+
+    stalled = [found[run_id] for run_id in _first_free(conn, read)]
     for row in stalled:
         if row.state == RunState.STOPPING:
             with guarded(conn, row.id):
@@ -125,19 +130,27 @@ _RIPE = (
 
 def wake(conn: sa.Connection, by: str) -> int:
     """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
-    without = memory_of(conn).left_out()
-    found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
-    ripe = [run_id for run_id in found if run_id not in without]
-    lock_to_stop(conn, ripe)
+
+    def read(without: Collection[int]) -> Sequence[int]:
+        without = {*without, *memory_of(conn).left_out()}
+        found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
+        return [run_id for run_id in found if run_id not in without][:BATCH]
+
+    ripe = _first_free(conn, read)
     conclude(conn, ripe, by)
     return len(ripe)
+
+
+def _first_free(conn: sa.Connection, read: Callable[[Collection[int]], Sequence[int]]) -> Sequence[int]:
+    """Return the first of these sequence runs whose locks are free, and take these."""
+    return runs.first_free(read, BATCH, partial(locked_to_stop, conn)).found
 
 
 def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
     """Advance sequences that an earlier transaction could not advance further. Returns those that ended."""
     found = sorted(run_ids)[:BATCH]
-    lock_to_stop(conn, found)
-    return conclude(conn, found, by)
+    locked = locked_to_stop(conn, found)  # the sweep finds these again
+    return conclude(conn, [run_id for run_id in found if run_id not in locked], by)
 
 
 _AHEAD = (
