@@ -4,11 +4,10 @@ Every function takes a ``Connection`` as its first argument. The code that opens
 """
 
 from jobfac.recurrence.retry import retry_delay
-from jobfac.store.runs.admission import Rule, lock, release_blocked
+from jobfac.store.runs.admission import Rule, lock, lock_free, release_blocked
 from jobfac.store.runs.drafting import new_row
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, requeue, rules_of
-from jobfac.store.runs.locking import first_free, lock_free
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, follow_clock, promote_due
 from jobfac.store.runs.reading import attempts, first_step, get
@@ -20,7 +19,7 @@ from jobfac.store.runs.subscribers import snapshots
 
 __all__ = [
     "IS_DUE", "Finished", "Outcome", "Rule", "StartRequest", "Stopped", "attempts", "end", "end_unserved",
-    "events_of", "finish", "first_free", "first_step", "follow_clock", "get", "lock", "lock_free", "new_row",
+    "events_of", "finish", "first_step", "follow_clock", "get", "lock", "lock_free", "new_row",
     "note_program", "promote_due",
     "queue_of_worker", "record", "release_blocked", "report_progress", "request_stop", "request_stops", "requeue",
     "retry", "retry_delay", "rules_of", "rules_of_jobs", "rules_to_stop", "snapshots", "start", "start_each",

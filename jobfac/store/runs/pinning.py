@@ -20,7 +20,6 @@ from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
 from jobfac.store.runs import admission
 from jobfac.store.runs.finish import Finished, end
-from jobfac.store.runs.locking import lock_free
 from jobfac.store.runs.stopping import before_it_began
 
 PREFIX = "@worker:"
@@ -121,7 +120,7 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     Their sequences are left to the sweep, and runs whose named lock another transaction holds to a later call.
     """
     found = {row.id: row for row in conn.execute(_LEFT)}
-    free = lock_free(conn, {row.id: [admission.Rule(*row[-3:])] for row in found.values()})
+    free = admission.lock_free(conn, {row.id: [admission.Rule(*row[-3:])] for row in found.values()})
     found = {run_id: row for run_id, row in found.items() if run_id in free}
     if not found:
         return []

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.definitions import Schedule
@@ -138,7 +139,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
         waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
         return [one.job for one in waiting]
 
-    jobs = runs.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
+    jobs = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
     done = Inserted(0, [], [], [], jobs.locked)
     for one in waiting:
         if one.job in jobs.locked:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
@@ -94,7 +95,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
     # Named locks come before row locks, so read the due schedules without locks first.
-    due = runs.first_free(partial(_due_jobs, conn, limit), limit, partial(locked_jobs, conn))
+    due = locks.first_free(partial(_due_jobs, conn, limit), limit, partial(locked_jobs, conn))
     if not due.found:
         return Inserted(0, [], [], [], due.locked)
     found = [ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit))]

@@ -1,15 +1,18 @@
 """Begin sequences, and advance each in the transaction in which one of its jobs ended.
 
 **Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
-once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``locking``
+once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
 takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
-sequence inwards, and before the rows of their jobs.
+sequence inwards, and before the rows of their jobs. What is done for one sequence waits for its locks. What is done for
+many, such as a sweep, leaves out a sequence of which an open transaction holds a lock (``locked_sequences``).
 """
 
-from collections.abc import Collection, Iterable
+import contextlib
+from collections.abc import Callable, Collection, Iterable
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import CLAIMING, DIRTY, LOCKED_BY_KEY, lists
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
@@ -31,7 +34,6 @@ from jobfac.store.sequences.decide import (
     to_start,
     too_many_visits,
 )
-from jobfac.store.sequences.locking import lock, lock_free, lock_rules, rules_to_advance
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
@@ -67,13 +69,13 @@ def expire(
     def rules(some: Collection[int]) -> list[Rule]:
         theirs = [one for one in held if one.worker_id in some]
         inside = {one.sequence_run_id for one in theirs if one.sequence_run_id is not None}
-        return [*(one.rule for one in theirs), *rules_to_advance(conn, inside)]
+        return [*(one.rule for one in theirs), *_rules_to_advance(conn, inside)]
 
     locked: set[int] = set()
     if only is not None:
         lock_rules(conn, rules([only]), ())
     elif gone:
-        locked = gone - lock_free(conn, gone, rules)
+        locked = gone - _lock_free(conn, gone, rules)
     expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
@@ -84,6 +86,85 @@ def deregister(conn: sa.Connection, worker_id: int, by: str, token: str | None =
     """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
     ended = workers.deregister(conn, worker_id, token)
     conclude(conn, _sequences_of(ended), by, ended)
+
+
+def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
+    """Take ``more`` and the named locks of these rules and of all runs that advancing these sequence runs may start or
+    end.
+
+    Must be called before the transaction locks a row.
+    """
+    runs.lock(conn, [*rules, *_rules_to_advance(conn, run_ids)], more)
+
+
+def locked_sequences(
+    conn: sa.Connection, run_ids: Collection[int], rules: Callable[[Collection[int]], list[Rule]] = lambda run_ids: []
+) -> set[int]:
+    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, without waiting.
+
+    Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
+    rules whose locks some of them need.
+    """
+    free = _lock_free(conn, run_ids, lambda some: [*rules(some), *_rules_to_advance(conn, some)]) if run_ids else set()
+    return set(run_ids) - _with_free_rows(conn, free)
+
+
+def _with_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
+    """Lock the rows of these sequence runs and of those that contain them. Returns those all of whose rows are free."""
+    chain = _chain(conn, run_ids)
+    if not chain:
+        return set()
+    rows = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, chain))
+    missing = chain - set(conn.execute(rows.order_by(run.c.id)).scalars())
+    if not missing:
+        return run_ids
+    there = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(lists.by_id(run.c.id, missing))
+    locked = set(conn.execute(there).scalars())
+    return {one for one in run_ids if not locked & _chain(conn, [one])}
+
+
+def _lock_free(conn: sa.Connection, keys: Collection[int], rules: Callable[[Collection[int]], list[Rule]]) -> set[int]:
+    """Take the named locks that are free. Returns the keys all of whose locks are held.
+
+    ``rules``: returns the rules of some of the keys.
+    """
+    if runs.lock_free(conn, {0: rules(keys)}):
+        return set(keys)
+    return runs.lock_free(conn, {key: rules([key]) for key in keys})  # one of them is not free: see who needs it
+
+
+def _rules_to_advance(conn: sa.Connection, run_ids: Iterable[int]) -> list[Rule]:
+    """Return the rules of all runs that advancing these sequence runs may start or end."""
+    found: list[Rule] = []
+    names: set[str] = set()
+    chain = _chain(conn, run_ids)
+    columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
+    for row in conn.execute(sa.select(*columns).distinct().where(lists.by_id(run.c.id, chain))).all() if chain else ():
+        found.append(Rule(*row[:3]))
+        with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
+            definition = jobs.load_version(conn, row.job, row.job_version)
+            names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
+    return [*found, *runs.rules_of_jobs(conn, names)]
+
+
+def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
+    """Return these sequence runs and the sequence runs that contain them."""
+    chain: set[int] = set()
+    found = set(run_ids)
+    while found:
+        chain |= found
+        parents = sa.select(run.c.sequence_run_id).where(
+            lists.by_id(run.c.id, found), run.c.sequence_run_id.is_not(None)
+        )
+        found = set(conn.execute(parents).scalars()) - chain
+    return chain
+
+
+def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
+    """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
+    if chain := _chain(conn, run_ids):
+        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, chain))
+        conn.execute(rows.order_by(run.c.id)).all()
 
 
 def conclude(conn: sa.Connection, run_ids: Iterable[int], by: str, finished: Iterable[Finished] = ()) -> list[Finished]:

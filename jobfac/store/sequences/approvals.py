@@ -14,8 +14,7 @@ from jobfac.states import FINAL, Decision, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import inputs, visits
-from jobfac.store.sequences.advance import conclude
-from jobfac.store.sequences.locking import lock, lock_rules
+from jobfac.store.sequences.advance import conclude, lock, lock_rules
 
 
 class WaitingStep(NamedTuple):

@@ -14,6 +14,8 @@ from jobfac.database.tables import run, schedule, upstream_end, visit, worker_le
 from jobfac.states import RunState
 from jobfac.store import runs, schedules, sequences
 from jobfac.store.runs import Outcome, StartRequest
+from jobfac.store.schedules import ArrivedFile
+from jobfac.worker.files.targets import StepTarget
 from tests.database.triggers.test_after import after
 from tests.support.database import Hand, start, states
 from tests.support.tsql import THROUGH_TSQL, define, take
@@ -72,6 +74,22 @@ def test_other_followers_start(db: Database) -> None:
     assert started(db) == ["x", "y"]
     with db.read() as conn:
         assert conn.execute(sa.select(upstream_end)).all() == []
+
+
+def test_a_worker_leaves_files_and_steps_that_need_the_lock_to_a_later_look(db: Database) -> None:
+    looks = {"name": "look", "wait": {"file": "/in/x"}}
+    with_a = {"steps": [looks, {"name": "one", "jobs": ["a"]}]}
+    define(db, a={**LIMITED, "schedules": [{"file": "/in/*.csv"}]}, with_a=with_a)
+    start(db, "with_a")
+    db.transact(sequences.begin, "s1")
+    (watch,), (step,) = db.query(schedules.watched, ["default"]), db.query(sequences.looked_for, ["default"])
+    files = [ArrivedFile("/in/1.csv", 1, 1)]
+    with held(db, "a"):
+        assert db.transact(schedules.start_arrived, watch, files, retry_for=0) == ([], set(), [])
+        taken = db.transact(lambda conn: StepTarget("/in/x", 0, step).take(conn, files, "w1"), retry_for=0)
+        assert (len(taken.handled), taken.number) == (0, 0)
+    assert len(db.transact(schedules.start_arrived, watch, files, retry_for=0).runs) == 1
+    assert db.transact(sequences.found, step, "it is there", "w1", retry_for=0)
 
 
 def test_other_dead_workers_are_expired(db: Database) -> None:
