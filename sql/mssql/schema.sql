@@ -1,6 +1,6 @@
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
--- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already, it only creates or
--- alters the views, procedures and roles.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already and are of this
+-- version, it only creates or alters the views, procedures and roles.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 SET XACT_ABORT ON;
@@ -1016,6 +1016,12 @@ COMMIT;
 GO
 
 SET NOEXEC OFF;
+GO
+IF NOT EXISTS (SELECT 1 FROM jobfac.alembic_version WHERE version_num = '0011')
+BEGIN
+    RAISERROR(N'The schema of jobfac is not of version 0011; its views and procedures were not changed.', 16, 1);
+    SET NOEXEC ON; -- a client may go on after an error
+END;
 GO
 
 -- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
@@ -3484,4 +3490,7 @@ BEGIN
     WHERE t.schema_id = SCHEMA_ID(N'jobfac') AND p.index_level = 0 AND p.alloc_unit_type_desc = 'IN_ROW_DATA'
     ORDER BY p.page_count DESC;
 END;
+GO
+
+SET NOEXEC OFF;
 GO
