@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now, lists, utcnow
+from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
 from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.errors import LIST_WORKERS, Refused
@@ -117,7 +117,7 @@ _LEFT = (
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     """End the queued runs whose worker has gone and not come back, as stopped. Returns the runs that ended.
 
-    Their sequences are left to the sweep, and runs whose named lock another transaction holds to a later call.
+    Their sequences are left to the sweep, and runs whose row or named lock another transaction holds to a later call.
     """
     found = {row.id: row for row in conn.execute(_LEFT)}
     free = admission.lock_free(conn, {row.id: [admission.Rule(*row[-3:])] for row in found.values()})
@@ -126,7 +126,7 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
         return []
     still = (
         sa.select(run.c.id)
-        .with_hint(run, LOCKED_BY_KEY, "mssql")
+        .with_hint(run, CLAIMING, "mssql")
         .where(sa.text(f"state = '{RunState.QUEUED}'"), lists.by_id(run.c.id, found))
         .order_by(run.c.id)
     )

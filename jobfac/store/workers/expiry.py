@@ -34,7 +34,8 @@ class Expiry(NamedTuple):
 
     ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
     notice (SQLite), the clock was set forward (SQL Server), or another transaction, such as another expiry, holds their
-    rows. ``locked``: how many of them hold a run of a rule whose named lock another transaction holds.
+    rows. ``locked``: how many of them wait for a run, or
+    for the named lock of its rule, that another transaction has locked.
     """
 
     workers: list[str]
@@ -92,7 +93,8 @@ def expire(
     pending = len(silent) - len(taken) if only is None else 0
     expiry = Expiry([], [], [], pending, len(silent) - len(free))
     for dead in taken:
-        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
+        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
@@ -103,10 +105,13 @@ def expire(
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
-    # Runs remain here only if a worker died or deregistered while it held more than one batch.
+    # Runs remain here only if they were locked, or if a worker died or deregistered while it held more than one batch.
     gone = [] if only is not None else [one for one in conn.execute(_GONE).scalars() if one not in without]
     if gone:
-        expiry.finished.extend(requeue_held(conn, lists.by_id(run.c.worker_id, gone), "its worker is gone", by))
+        left = lock_held(conn, lists.by_id(run.c.worker_id, gone), EXPIRY_BATCH, wait=False)
+        expiry.finished.extend(requeue(conn, left, "its worker is gone", by))
+        if not left:
+            expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
 
 

@@ -106,6 +106,24 @@ def test_other_dead_workers_are_expired(db: Database) -> None:
     assert started(db) == ["a", "b"]
 
 
+def test_a_run_whose_stop_is_not_committed_keeps_no_other_run_with_a_dead_worker(db: Database) -> None:
+    define(db, a={}, b={})
+    hand = Hand(db, "w1")
+    first, second = start(db, "a"), start(db, "b")
+    hand.take()
+    db.transact(lambda conn: conn.execute(worker_lease.update().values(lease_until=lease_now(-60_000))))
+    with db.engine.connect() as somebody:
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {first}")
+        begun = time.monotonic()
+        assert db.transact(sequences.expire, "s1", retry_for=0).workers == ["w1"]
+        db.transact(sequences.expire, "s1", retry_for=0)
+        assert time.monotonic() - begun < AT_ONCE
+        assert states(db, [first, second]) == ["running", "queued"]
+        somebody.commit()
+    db.transact(sequences.expire, "s1", retry_for=0)
+    assert states(db, [first, second]) == ["stopped", "queued"]
+
+
 def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     steps = [{"name": "wait", "wait": {"duration": 3600}}]
     bodies = {job: {"steps": [*steps, {"name": "one", "jobs": [job]}]} for job in ("a", "b")}
