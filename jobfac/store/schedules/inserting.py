@@ -143,9 +143,12 @@ def _without(query: sa.Select[Any], jobs_left_out: Collection[str]) -> sa.Select
 
 
 def locked_jobs(conn: sa.Connection, job_ids: Sequence[str]) -> set[str]:
-    """Take the named locks of these jobs that are free. Returns the jobs that need another one."""
+    """Take the locks that starts of these jobs need and that are free. Returns the jobs that need another one."""
     rules = {rule.job: [rule] for rule in runs.rules_of_jobs(conn, set(job_ids))}
-    return rules.keys() - runs.lock_free(conn, rules)
+    free = runs.lock_free(conn, rules)
+    replacing = {job for job in free if rules[job][0].already_running == "replace"}
+    busy = {job.lower() for job in runs.lock_room(conn, replacing)}
+    return (rules.keys() - free) | {job for job in replacing if job.lower() in busy}
 
 
 def missed_event(miss: Miss) -> OutboxEvent:

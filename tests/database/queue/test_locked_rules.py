@@ -124,6 +124,26 @@ def test_a_run_whose_stop_is_not_committed_keeps_no_other_run_with_a_dead_worker
     assert states(db, [first, second]) == ["stopped", "queued"]
 
 
+def test_a_run_whose_stop_is_not_committed_delays_only_what_replaces_it(db: Database) -> None:
+    define(db, a={"already_running": "replace", **EVERY_MINUTE}, b=EVERY_MINUTE)
+    first = start(db, "a")
+    later = start(db, "a", delay=60), start(db, "b", delay=60)
+    make_due(db)
+    db.transact(
+        lambda conn: conn.execute(run.update().where(run.c.state == "scheduled").values(ready_at=utcnow(-1000)))
+    )
+    with db.engine.connect() as somebody:
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {first}")
+        begun = time.monotonic()
+        assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+        assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+        assert time.monotonic() - begun < AT_ONCE
+        assert states(db, later) == ["scheduled", "queued"]
+        somebody.commit()
+    assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+    assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+
+
 def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     steps = [{"name": "wait", "wait": {"duration": 3600}}]
     bodies = {job: {"steps": [*steps, {"name": "one", "jobs": [job]}]} for job in ("a", "b")}
