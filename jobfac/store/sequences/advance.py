@@ -130,6 +130,8 @@ def _lock_free(conn: sa.Connection, keys: Collection[int], rules: Callable[[Coll
     """
     if runs.lock_free(conn, {0: rules(keys)}):
         return set(keys)
+    if len(keys) == 1:
+        return set()
     return runs.lock_free(conn, {key: rules([key]) for key in keys})  # one of them is not free: see who needs it
 
 
