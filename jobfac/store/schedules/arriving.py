@@ -21,7 +21,7 @@ from jobfac.definitions import Schedule
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due
+from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due, locked_jobs
 
 FILES = 500
 """The maximum number of files in one transaction."""
@@ -116,8 +116,7 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     # Named locks come before row locks. The job's lock makes two workers take turns. A worker that waited for one that
     # an open transaction holds would see no files of other jobs meanwhile.
     turn = f"jobfac:files:{watch.job}"
-    rules = {watch.job: runs.rules_of_jobs(conn, {watch.job})}
-    if turn not in locks.take_free(conn, {turn}) or not runs.lock_free(conn, rules):
+    if turn not in locks.take_free(conn, {turn}) or locked_jobs(conn, [watch.job]):
         return Arrived([], set(), [])
     found = conn.execute(_ROW.where(schedule.c.id == watch.id)).first()
     if found is None or found.definition != watch.definition:
