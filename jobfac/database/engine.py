@@ -313,7 +313,7 @@ def write_script(engine: str, out: Any, since: str | None = None) -> None:
     config.output_buffer = tables
     command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
     if since is None:
-        out.write(sql_files.script(engine, tables.getvalue()))
+        out.write(sql_files.script(engine, tables.getvalue(), max(versions())))
     else:
         out.write(sql_files.upgrade_script(engine, tables.getvalue(), since, max(versions())))
 

@@ -5,7 +5,8 @@ concurrency limits need never change, so they are read without a lock. A transac
 lock takes it only if it is free. It never waits for a named lock while it holds rows, so it cannot cause a deadlock.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ MIGRATIONS = "jobfac:migrations"
 
 DAILY = "jobfac:daily"
 """Serialise writers of a day's statistics: if two inserted the same row, one would fail."""
+
+K = TypeVar("K", bound=Hashable)
 
 _held: WeakKeyDictionary[sa.Transaction, set[str]] = WeakKeyDictionary()
 
@@ -71,3 +74,30 @@ def _remember(conn: sa.Connection, names: Iterable[str]) -> None:
     transaction = conn.get_transaction()
     if transaction is not None:  # SQLite, which has no named locks, may not have begun one
         _held.setdefault(transaction, set()).update(names)
+
+
+class Free(NamedTuple, Generic[K]):
+    """Those whose named locks this transaction holds, in order, and those that another transaction keeps waiting."""
+
+    found: Sequence[K]
+    locked: Collection[K]
+
+
+def first_free(
+    read: Callable[[Collection[K]], Sequence[K]],
+    limit: int,
+    lock: Callable[[Sequence[K]], Collection[K]],
+) -> Free[K]:
+    """Return the first of those that ``read`` returns whose locks are free.
+
+    Args:
+        read: returns the first ``limit`` ones, except those in its argument. They may repeat.
+        lock: takes the locks that are free, and returns those that need another one.
+    """
+    locked: set[K] = set()
+    while True:
+        found = read(locked)
+        missing = set(lock(found)) - locked
+        locked |= missing
+        if not missing or len(found) < limit:
+            return Free([one for one in found if one not in locked], locked)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 _BEGINNING = """\
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
--- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already, it only creates or
--- alters the views, procedures and roles.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already and are of this
+-- version, it only creates or alters the views, procedures and roles.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 SET XACT_ABORT ON;
@@ -22,6 +22,16 @@ IF OBJECT_ID(N'jobfac.alembic_version', N'U') IS NOT NULL
 GO
 """
 _TABLES_DONE = """\
+SET NOEXEC OFF;
+GO
+IF NOT EXISTS (SELECT 1 FROM jobfac.alembic_version WHERE version_num = '{until}')
+BEGIN
+    RAISERROR(N'The schema of jobfac is not of version {until}; its views and procedures were not changed.', 16, 1);
+    SET NOEXEC ON; -- a client may go on after an error
+END;
+GO
+"""
+_END = """\
 SET NOEXEC OFF;
 GO
 """
@@ -99,7 +109,7 @@ def upgrade_script(engine: str, tables: str, since: str, until: str) -> str:
     beginning = [_UPGRADE.format(since=since, until=until)]
     if engine == "mssql":
         beginning = [beginning[0] + _RIGHT_VERSION.format(since=since)]
-    return "\n".join([*beginning, tables, *([_TABLES_DONE] if engine == "mssql" else []), *texts(engine)])
+    return "\n".join([*beginning, tables, *_files(engine, until)])
 
 
 def uninstall_script(tables: Iterable[str]) -> str:
@@ -110,8 +120,12 @@ def uninstall_script(tables: Iterable[str]) -> str:
     return "\n".join([_REMOVAL, *drops, "GO", *tables, "GO", _ROLES])
 
 
-def script(engine: str, tables: str) -> str:
-    """The script that creates a new database; ``tables`` is the part from the migrations."""
+def script(engine: str, tables: str, until: str) -> str:
+    """The script that creates a new database of the version ``until``; ``tables`` is the part from the migrations."""
     tables = re.sub(r"[ \t]+$", "", tables, flags=re.MULTILINE).strip() + "\n"
-    parts = [_BEGINNING, tables, _TABLES_DONE] if engine == "mssql" else [tables]
-    return "\n".join([*parts, *texts(engine)])
+    return "\n".join([*([_BEGINNING] if engine == "mssql" else []), tables, *_files(engine, until)])
+
+
+def _files(engine: str, until: str) -> list[str]:
+    """The files. On SQL Server they are only for tables of the version ``until``."""
+    return [_TABLES_DONE.format(until=until), *texts(engine), _END] if engine == "mssql" else texts(engine)

@@ -21,6 +21,7 @@ from jobfac.scheduler import purging
 from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause, first_turn
 from jobfac.scheduler.clock import ClockWatch
+from jobfac.scheduler.delays import Delays
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import Poll, read_poll
@@ -99,6 +100,7 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._clock = ClockWatch()
+        self._due_delays, self._follower_delays = Delays(self._log), Delays(self._log)
         self._rewind_after: int | None = 0  # the last schedule that was examined; None: all were
         self._was_set_back = False
         self._notifier = Notifier(db, settings, name)
@@ -236,12 +238,14 @@ class Scheduler:
         return 0.0
 
     def _insert(self) -> float:
-        return self._log_inserted(self._db.transact(schedules.insert_due, self.name, retry_for=2.0))
+        return self._start_by(schedules.insert_due, self._due_delays)
 
     def _follow(self) -> float:
-        return self._log_inserted(self._db.transact(schedules.insert_followers, self.name, retry_for=2.0))
+        return self._start_by(schedules.insert_followers, self._follower_delays)
 
-    def _log_inserted(self, inserted: schedules.Inserted) -> float:
+    def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays) -> float:
+        inserted = self._db.transact(insert, self.name, retry_for=2.0)
+        delays.note(inserted.locked)
         for refusal in inserted.refusals:
             self._log_refusal(refusal)
         for miss in inserted.misses:
@@ -266,8 +270,13 @@ class Scheduler:
         expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
+        if expiry.locked:
+            self._log.outage(
+                "dead workers keep their runs: an open transaction has locked a run, a job or a concurrency key",
+                action="expire_waits", workers=expiry.locked,
+            )  # fmt: skip
         if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction
-            return PENDING_INTERVAL
+            return WAKE_INTERVAL if expiry.pending == expiry.locked else PENDING_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1
         pause = expiry_pause(self._empty_expiries)
         if pause >= 1.0 > expiry_pause(self._empty_expiries - 1):

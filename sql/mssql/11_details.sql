@@ -66,7 +66,7 @@ SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
     e.lease_until AS since,
-    N'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
+    N'Start a worker or a scheduler, which requeues its runs. If one is running, its log says what it waits for.' AS remedy
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
@@ -102,7 +102,7 @@ SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,
-    N'No scheduler is running: start one.'
+    N'Start a scheduler. If one is running, its log says what the schedule waits for.'
 FROM jobfac.schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL

@@ -9,6 +9,10 @@
 -- ROWCOUNT: a session that calls may have it, as a query window of SSMS may by its options, and it limits the statements
 -- inside procedures, too. At the end of a procedure the session has it again.
 --
+-- XACT_ABORT: a client that gives up, by its timeout or a cancel, ends a procedure without its CATCH. With XACT_ABORT ON
+-- the server then rolls back the procedure's own transaction. Without, it would stay open with its locks, and the next
+-- start of the session would join it and never be committed. In the caller's transaction the caller's setting applies.
+--
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
@@ -46,7 +50,10 @@ BEGIN
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_start;
     BEGIN TRY
@@ -105,7 +112,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_retry;
     BEGIN TRY
@@ -186,7 +196,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_stop;
     BEGIN TRY
@@ -311,7 +324,10 @@ BEGIN
         SET @until = '9999-12-30';
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_hold;
     BEGIN TRY
@@ -367,7 +383,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_release;
     BEGIN TRY
@@ -434,7 +453,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_note;
     BEGIN TRY
@@ -504,7 +526,10 @@ BEGIN
         THROW 50007, N'@reject must be 0, to approve the step, or 1, to reject it.', 1;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_approve;
     BEGIN TRY

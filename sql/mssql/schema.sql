@@ -1,6 +1,6 @@
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
--- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already, it only creates or
--- alters the views, procedures and roles.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already and are of this
+-- version, it only creates or alters the views, procedures and roles.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 SET XACT_ABORT ON;
@@ -1017,6 +1017,12 @@ GO
 
 SET NOEXEC OFF;
 GO
+IF NOT EXISTS (SELECT 1 FROM jobfac.alembic_version WHERE version_num = '0011')
+BEGIN
+    RAISERROR(N'The schema of jobfac is not of version 0011; its views and procedures were not changed.', 16, 1);
+    SET NOEXEC ON; -- a client may go on after an error
+END;
+GO
 
 -- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
 -- This file can be run again at any time; it replaces the existing objects.
@@ -1515,7 +1521,7 @@ SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
     e.lease_until AS since,
-    N'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
+    N'Start a worker or a scheduler, which requeues its runs. If one is running, its log says what it waits for.' AS remedy
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
@@ -1551,7 +1557,7 @@ SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,
-    N'No scheduler is running: start one.'
+    N'Start a scheduler. If one is running, its log says what the schedule waits for.'
 FROM jobfac.schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
@@ -2618,6 +2624,10 @@ GO
 -- ROWCOUNT: a session that calls may have it, as a query window of SSMS may by its options, and it limits the statements
 -- inside procedures, too. At the end of a procedure the session has it again.
 --
+-- XACT_ABORT: a client that gives up, by its timeout or a cancel, ends a procedure without its CATCH. With XACT_ABORT ON
+-- the server then rolls back the procedure's own transaction. Without, it would stay open with its locks, and the next
+-- start of the session would join it and never be committed. In the caller's transaction the caller's setting applies.
+--
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
@@ -2655,7 +2665,10 @@ BEGIN
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_start;
     BEGIN TRY
@@ -2714,7 +2727,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_retry;
     BEGIN TRY
@@ -2795,7 +2811,10 @@ BEGIN
     EXEC jobfac.check_by @by = @by;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_stop;
     BEGIN TRY
@@ -2920,7 +2939,10 @@ BEGIN
         SET @until = '9999-12-30';
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_hold;
     BEGIN TRY
@@ -2976,7 +2998,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_release;
     BEGIN TRY
@@ -3043,7 +3068,10 @@ BEGIN
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_note;
     BEGIN TRY
@@ -3113,7 +3141,10 @@ BEGIN
         THROW 50007, N'@reject must be 0, to approve the step, or 1, to reject it.', 1;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
+    BEGIN
+        SET XACT_ABORT ON;
         BEGIN TRANSACTION;
+    END
     ELSE
         SAVE TRANSACTION jobfac_approve;
     BEGIN TRY
@@ -3459,4 +3490,7 @@ BEGIN
     WHERE t.schema_id = SCHEMA_ID(N'jobfac') AND p.index_level = 0 AND p.alloc_unit_type_desc = 'IN_ROW_DATA'
     ORDER BY p.page_count DESC;
 END;
+GO
+
+SET NOEXEC OFF;
 GO

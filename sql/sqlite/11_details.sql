@@ -66,7 +66,7 @@ SELECT
     'lease expired' AS problem,
     'worker ' || w.name AS subject,
     e.lease_until AS since,
-    'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
+    'Start a worker or a scheduler, which requeues its runs. If one is running, its log says what it waits for.' AS remedy
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
@@ -102,7 +102,7 @@ SELECT
     'schedule overdue',
     'schedule ' || s.name || ' of job ' || s.job,
     s.fire_at,
-    'No scheduler is running: start one.'
+    'Start a scheduler. If one is running, its log says what the schedule waits for.'
 FROM schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL

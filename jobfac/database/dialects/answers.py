@@ -272,10 +272,15 @@ REFUSED = (
 
 OBSTACLES = (
     (334, "cannot have any enabled triggers", "a table of jobfac has a trigger; have a DBA drop it"),
+    (
+        8622,
+        "because of the hints defined in this query",
+        "an index of jobfac is missing, disabled or offline; have a DBA rebuild it, or set the database to "
+        "PARAMETERIZATION SIMPLE if it is FORCED",
+    ),
     *(
         (number, phrase, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it")
         for number, phrase in (
-            (8622, "because of the hints defined in this query"),
             (8653, "a filegroup which is not online"),
             (8655, "unable to produce a plan because the index"),
         )

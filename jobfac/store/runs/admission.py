@@ -8,8 +8,8 @@ that it may need with ``lock``, and only then locks rows (see ``database.locks``
 """
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,6 +21,8 @@ from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+
+K = TypeVar("K", bound=Hashable)
 
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 UNDER_WAY = sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0)
@@ -123,14 +125,36 @@ def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ())
     names = names_of(limited) | set(more)
     if names <= set(locks.held(conn)):
         return
-    replaced = {rule.job for rule in limited if rule.already_running == "replace"}
-    if replaced:  # their active runs are stopped, and these may have started with another rule
-        active = sa.select(*RULE).distinct().where(_ACTIVE, lists.among(run.c.job, replaced))
-        limited |= {Rule(*row) for row in conn.execute(active.with_hint(run, PASS, "mssql"))}
+    limited |= set(_replaced(conn, limited))
     if limited:
         waiting = conn.execute(sa.select(*RULE).distinct().with_hint(run, PASS, "mssql").where(_waits_for(limited)))
         limited |= {Rule(*row) for row in waiting}
     locks.take(conn, names | names_of(limited))
+
+
+def lock_free(conn: sa.Connection, rules: Mapping[K, Iterable[Rule]]) -> set[K]:
+    """Take those of the named locks of these rules that are free. Returns the keys all of whose locks are held.
+
+    Must be called before the transaction locks a row. It is for what serves everybody, such as a scheduler: waiting for
+    a lock that an open transaction holds, as one that called ``start_job``, it would do nothing for the others.
+    """
+    needed = {key: {rule for rule in its if rule.has_limits} for key, its in rules.items()}
+    replaced = _replaced(conn, set().union(*needed.values()))
+    names = {
+        key: names_of([*its, *(one for one in replaced if one.job.lower() in {rule.job.lower() for rule in its})])
+        for key, its in needed.items()
+    }
+    held = set(locks.take_free(conn, set().union(*names.values())))
+    return {key for key, its in names.items() if its <= held}
+
+
+def _replaced(conn: sa.Connection, rules: Collection[Rule]) -> list[Rule]:
+    """Return the rules of the active runs that starts with these rules stop. They may have started with other rules."""
+    jobs = {rule.job for rule in rules if rule.already_running == "replace"}
+    if not jobs:
+        return []
+    active = sa.select(*RULE).distinct().where(_ACTIVE, lists.among(run.c.job, jobs))
+    return [Rule(*row) for row in conn.execute(active.with_hint(run, PASS, "mssql"))]
 
 
 def lock_late(conn: sa.Connection, rules: Iterable[Rule]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, lists, rows, utcnow
+from jobfac.database.dialects import CLAIMING, LOCKED_BY_KEY, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, Word, sql_literals
 from jobfac.states import FINAL, HELD, RunState
@@ -271,11 +271,16 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
     return row.finished(state)
 
 
-def lock_held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[HeldRun]:
-    """Lock and return up to ``limit`` running and stopping runs that match ``condition``; None: all of them."""
+def lock_held(
+    conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int | None = None, wait: bool = True
+) -> list[HeldRun]:
+    """Lock and return up to ``limit`` running and stopping runs that match ``condition``; None: all of them.
+
+    ``wait``: wait for rows that another transaction has locked; False: pass over them.
+    """
     query = (
         sa.select(*_HELD_COLUMNS)
-        .with_hint(run, LOCKED_BY_KEY, "mssql")
+        .with_hint(run, LOCKED_BY_KEY if wait else CLAIMING, "mssql")
         .where(sa.text(f"state IN ({sql_literals(HELD)})"), condition)
         .order_by(run.c.id)
         .limit(limit)

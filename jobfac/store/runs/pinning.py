@@ -12,12 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now, lists, utcnow
+from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
 from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
+from jobfac.store.runs import admission
 from jobfac.store.runs.finish import Finished, end
 from jobfac.store.runs.stopping import before_it_began
 
@@ -104,7 +105,7 @@ _MAY_TAKE_IT = (
     .where(sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)))
 )
 _LEFT = (
-    sa.select(run.c.id, run.c.for_worker, run.c.attempt)
+    sa.select(run.c.id, run.c.for_worker, run.c.attempt, *admission.RULE)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
     .where(~sa.exists(_MAY_TAKE_IT))
@@ -116,14 +117,16 @@ _LEFT = (
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     """End the queued runs whose worker has gone and not come back, as stopped. Returns the runs that ended.
 
-    Their sequences are left to the sweep.
+    Their sequences are left to the sweep, and runs whose row or named lock another transaction holds to a later call.
     """
     found = {row.id: row for row in conn.execute(_LEFT)}
+    free = admission.lock_free(conn, {row.id: [admission.Rule(*row[-3:])] for row in found.values()})
+    found = {run_id: row for run_id, row in found.items() if run_id in free}
     if not found:
         return []
     still = (
         sa.select(run.c.id)
-        .with_hint(run, LOCKED_BY_KEY, "mssql")
+        .with_hint(run, CLAIMING, "mssql")
         .where(sa.text(f"state = '{RunState.QUEUED}'"), lists.by_id(run.c.id, found))
         .order_by(run.c.id)
     )

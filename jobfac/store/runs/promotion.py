@@ -11,7 +11,7 @@ from jobfac.database.dialects import CLAIMING, PASS, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store.runs import admission
-from jobfac.store.runs.stopping import is_active_of, make_room
+from jobfac.store.runs.stopping import is_active_of, lock_room, make_room
 
 _SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
 IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
@@ -28,8 +28,8 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     """Move up to ``limit`` scheduled runs whose time has come to the state that admission allows.
 
     Returns the number of moved runs. The function does not wait for a run whose row or named lock another transaction
-    holds, but leaves it to a later call. It reads the due runs without locks, takes the free named locks, and then the
-    free rows. It waits only for the runs that a run with ``already_running: replace`` stops.
+    holds, but leaves it to a later call, and does so with a run that replaces such a run. It reads the due runs without
+    locks, takes the free named locks, and then the free rows.
     """
     due = [admission.Candidate(*row) for row in conn.execute(_due(limit))]
     if not due:
@@ -39,7 +39,8 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     stopped = admission.rules_of(conn, is_active_of(jobs)) if jobs else []
     held = set(locks.take_free(conn, admission.names_of([*(one.rule for one in due), *stopped])))
     free = _locked(conn, [one.id for one in due if one.rule.names <= held])
-    chosen = [one for one in due if one.id in free]
+    busy = {job.lower() for job in lock_room(conn, {one.job for one in due if one.id in free & replacing})}
+    chosen = [one for one in due if one.id in free and not (one.id in replacing and one.job.lower() in busy)]
     moved = admission.move(conn, [one for one in chosen if one.id not in replacing], RunState.SCHEDULED, by)
     for one in chosen:
         if one.id in replacing:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import FOUND_BY_KEY, PASS, lists, rows, utcnow
 from jobfac.database.tables import WATCHED, arrived_file, job, schedule
 from jobfac.database.types import BigId
@@ -20,7 +21,7 @@ from jobfac.definitions import Schedule
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due
+from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due, locked_jobs
 
 FILES = 500
 """The maximum number of files in one transaction."""
@@ -109,11 +110,14 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     """Start a run for each of up to ``FILES`` files that has not become one. Safe to repeat.
 
     Starts nothing if the schedule was changed, paused or removed since ``watch`` was read, or another transaction holds
-    its row: then the files are not handled.
+    its row or a named lock of the job: then the files are not handled.
     """
     assert len(files) <= FILES
-    # Named locks come before row locks. The job's lock makes two workers take turns.
-    runs.lock(conn, runs.rules_of_jobs(conn, {watch.job}), {f"jobfac:files:{watch.job}"})
+    # Named locks come before row locks. The job's lock makes two workers take turns. A worker that waited for one that
+    # an open transaction holds would see no files of other jobs meanwhile.
+    turn = f"jobfac:files:{watch.job}"
+    if turn not in locks.take_free(conn, {turn}) or locked_jobs(conn, [watch.job]):
+        return Arrived([], set(), [])
     found = conn.execute(_ROW.where(schedule.c.id == watch.id)).first()
     if found is None or found.definition != watch.definition:
         return Arrived([], set(), [])

@@ -1,12 +1,14 @@
 """Start the jobs that run after others: each recorded end becomes one run, or all of several ends become one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.definitions import Schedule
@@ -14,7 +16,16 @@ from jobfac.store import audit, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
-from jobfac.store.schedules.inserting import FREE_ROWS, Inserted, Miss, Refusal, last_due, missed_event, refused_events
+from jobfac.store.schedules.inserting import (
+    FREE_ROWS,
+    Inserted,
+    Miss,
+    Refusal,
+    last_due,
+    locked_jobs,
+    missed_event,
+    refused_events,
+)
 from jobfac.store.upstream import End
 
 SCHEDULES = 50
@@ -114,15 +125,25 @@ _JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssq
 
 
 def insert_followers(conn: sa.Connection, by: str) -> Inserted:
-    """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat."""
+    """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat.
+
+    Does not wait for a job whose named lock another transaction holds, but leaves it to a later call.
+    """
     # Named locks come before row locks, so read without locks first.
-    done = Inserted(0, [], [], [])
-    ids = conn.execute(WAITING.order_by(schedule.c.id).limit(SCHEDULES)).scalars().all()
-    if not ids:
-        return done
-    waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all()
-    runs.lock(conn, runs.rules_of_jobs(conn, {one.job for one in waiting}))
+    waiting: Sequence[sa.Row[int, str]] = []
+
+    def read_jobs(without: Collection[str]) -> list[str]:
+        nonlocal waiting
+        query = WAITING.where(~lists.among(schedule.c.job, without)) if without else WAITING
+        ids = conn.execute(query.order_by(schedule.c.id).limit(SCHEDULES)).scalars().all()
+        waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
+        return [one.job for one in waiting]
+
+    jobs = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
+    done = Inserted(0, [], [], [], jobs.locked)
     for one in waiting:
+        if one.job in jobs.locked:
+            continue
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
         if found is None:
@@ -140,6 +161,7 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
         one.runs + other.runs,
         one.refusals + other.refusals,
         one.misses + other.misses,
+        one.locked,
     )
 
 

@@ -1,12 +1,14 @@
 """Insert the runs of due schedules, exactly one for each due time."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
@@ -49,12 +51,16 @@ class Miss(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """The result of ``insert_due``: the number of due schedules, the ids of the new runs, the refusals and misses."""
+    """The result of ``insert_due``: the number of due schedules, the ids of the new runs, the refusals and misses.
+
+    ``locked``: due jobs that started nothing, because another transaction holds a named lock of their rule.
+    """
 
     schedules: int
     runs: list[int]
     refusals: list[Refusal]
     misses: list[Miss]
+    locked: Collection[str] = ()
 
 
 FREE_ROWS = sa.select(
@@ -80,17 +86,19 @@ def advancing(engine: str) -> sa.Update:
 
 
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
-    """Start the due runs of up to ``limit`` schedules, and set the next due time of these. Safe to repeat."""
+    """Start the due runs of up to ``limit`` schedules, and set the next due time of these. Safe to repeat.
+
+    Does not wait for a job whose named lock another transaction holds, but leaves it to a later call.
+    """
     refusals: list[Refusal] = []
     misses: list[Miss] = []
     requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
     # Named locks come before row locks, so read the due schedules without locks first.
-    due = conn.execute(_DUE_JOBS.limit(limit)).scalars().all()
-    if not due:
-        return Inserted(0, [], [], [])
-    runs.lock(conn, runs.rules_of_jobs(conn, set(due)))
-    found = [ScheduleRow(*columns) for columns in conn.execute(_DUE.limit(limit))]
+    due = locks.first_free(partial(_due_jobs, conn, limit), limit, partial(locked_jobs, conn))
+    if not due.found:
+        return Inserted(0, [], [], [], due.locked)
+    found = [ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit))]
     # Holds come last: they may change while the transaction waits for the locks, and other schedules may become due.
     held = reading.over_jobs(conn, {row.job for row in found}) if found else {}
     for row in found:
@@ -100,7 +108,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             rule = read(row.definition)
             hold = None if rule.missed.policy == "all" else held.get(row.job)  # with `all` each time queues up
             decision = decide(rule, row) if hold is None else postpone(row, hold.until)
-            requests += [request(rule, row, due) for due in decision.times]
+            requests += [request(rule, row, moment) for moment in decision.times]
         except (ValueError, LookupError, ArithmeticError) as error:
             decision = Decision([], row.next_due_at, row.now + RETRY_AFTER)
             refusals.append(Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}"))
@@ -108,7 +116,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         if decision.missed is not None:
             misses.append(Miss(row.job, row.name, *decision.missed))
     if not moves:
-        return Inserted(0, [], [], [])
+        return Inserted(0, [], [], [], due.locked)
     requests = _without_duplicates(conn, requests)
     started = runs.start_each(conn, requests)
     conn.execute(advancing(conn.dialect.name), rows.rows_parameter(moves))
@@ -122,7 +130,25 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         if isinstance(answer, Exception)
     ]
     outbox.record(conn, refused_events(conn, refusals))
-    return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
+    new = [answer for answer in started if isinstance(answer, int)]
+    return Inserted(len(moves), new, refusals, misses, due.locked)
+
+
+def _due_jobs(conn: sa.Connection, limit: int, without: Collection[str]) -> Sequence[str]:
+    return conn.execute(_without(_DUE_JOBS, without).limit(limit)).scalars().all()
+
+
+def _without(query: sa.Select[Any], jobs_left_out: Collection[str]) -> sa.Select[Any]:
+    return query.where(~lists.among(schedule.c.job, jobs_left_out)) if jobs_left_out else query
+
+
+def locked_jobs(conn: sa.Connection, job_ids: Sequence[str]) -> set[str]:
+    """Take the locks that starts of these jobs need and that are free. Returns the jobs that need another one."""
+    rules = {rule.job: [rule] for rule in runs.rules_of_jobs(conn, set(job_ids))}
+    free = runs.lock_free(conn, rules)
+    replacing = {job for job in free if rules[job][0].already_running == "replace"}
+    busy = {job.lower() for job in runs.lock_room(conn, replacing)}
+    return (rules.keys() - free) | {job for job in replacing if job.lower() in busy}
 
 
 def missed_event(miss: Miss) -> OutboxEvent:

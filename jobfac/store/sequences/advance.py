@@ -3,16 +3,16 @@
 **Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
 once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
 takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
-sequence inwards, and before the rows of their jobs.
+sequence inwards, and before the rows of their jobs. What is done for one sequence waits for its locks. What is done for
+many, such as a sweep, leaves out a sequence of which an open transaction holds a lock (``locked_sequences``).
 """
 
 import contextlib
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of, lists
+from jobfac.database.dialects import CLAIMING, DIRTY, LOCKED_BY_KEY, lists
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
@@ -20,9 +20,7 @@ from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
-from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
-from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import (
@@ -40,44 +38,8 @@ from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 
-BEGINNINGS = 20
-"""The maximum number of sequences that one transaction begins."""
-
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
-
-
-class Begun(NamedTuple):
-    """The number of sequences that were begun, and the sequences that ended as a result."""
-
-    number: int
-    ended: list[Finished]
-
-
-def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
-    """Begin up to ``limit`` queued sequence runs, highest priority first."""
-    waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
-    if not waiting:
-        return Begun(0, [])
-    is_held = bool(reading.active(conn))  # a hold that is placed after this may come too late, as for a worker's claim
-    # After it has set runs aside, which locks them, the transaction must not wait for named locks.
-    if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
-        return Begun(0, [])
-    lock_rules(conn, (), waiting)
-    no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
-    taken = conn.execute(dialect_of(conn).claim(limit), no_worker).all()
-    held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
-    begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
-    runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
-
-
-_QUEUED = (
-    sa.select(run.c.id)
-    .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == jobs.SEQUENCE_QUEUE)
-    .order_by(run.c.priority.desc(), run.c.id)
-)
 
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -97,10 +59,24 @@ def expire(
     poison_attempts: int = POISON_ATTEMPTS,
     token: str | None = None,
 ) -> workers.Expiry:
-    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``."""
+    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``.
+
+    Does not wait for a worker whose runs need a named lock that another transaction holds, unless ``only`` is given.
+    """
     held = workers.held_rules(conn, only)
-    lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
-    expiry = workers.expire(conn, by, only, poison_attempts, token)
+    gone = {one.worker_id for one in held}
+
+    def rules(some: Collection[int]) -> list[Rule]:
+        theirs = [one for one in held if one.worker_id in some]
+        inside = {one.sequence_run_id for one in theirs if one.sequence_run_id is not None}
+        return [*(one.rule for one in theirs), *_rules_to_advance(conn, inside)]
+
+    locked: set[int] = set()
+    if only is not None:
+        lock_rules(conn, rules([only]), ())
+    elif gone:
+        locked = gone - _lock_free(conn, gone, rules)
+    expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
     return expiry
@@ -118,7 +94,50 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
 
     Must be called before the transaction locks a row.
     """
-    found = list(rules)
+    runs.lock(conn, [*rules, *_rules_to_advance(conn, run_ids)], more)
+
+
+def locked_sequences(
+    conn: sa.Connection, run_ids: Collection[int], rules: Callable[[Collection[int]], list[Rule]] = lambda run_ids: []
+) -> set[int]:
+    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, without waiting.
+
+    Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
+    rules whose locks some of them need.
+    """
+    free = _lock_free(conn, run_ids, lambda some: [*rules(some), *_rules_to_advance(conn, some)]) if run_ids else set()
+    return set(run_ids) - _with_free_rows(conn, free)
+
+
+def _with_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
+    """Lock the rows of these sequence runs and of those that contain them. Returns those all of whose rows are free."""
+    chain = _chain(conn, run_ids)
+    if not chain:
+        return set()
+    rows = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, chain))
+    missing = chain - set(conn.execute(rows.order_by(run.c.id)).scalars())
+    if not missing:
+        return run_ids
+    there = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(lists.by_id(run.c.id, missing))
+    locked = set(conn.execute(there).scalars())
+    return {one for one in run_ids if not locked & _chain(conn, [one])}
+
+
+def _lock_free(conn: sa.Connection, keys: Collection[int], rules: Callable[[Collection[int]], list[Rule]]) -> set[int]:
+    """Take the named locks that are free. Returns the keys all of whose locks are held.
+
+    ``rules``: returns the rules of some of the keys.
+    """
+    if runs.lock_free(conn, {0: rules(keys)}):
+        return set(keys)
+    if len(keys) == 1:
+        return set()
+    return runs.lock_free(conn, {key: rules([key]) for key in keys})  # one of them is not free: see who needs it
+
+
+def _rules_to_advance(conn: sa.Connection, run_ids: Iterable[int]) -> list[Rule]:
+    """Return the rules of all runs that advancing these sequence runs may start or end."""
+    found: list[Rule] = []
     names: set[str] = set()
     chain = _chain(conn, run_ids)
     columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
@@ -127,7 +146,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
         with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
             definition = jobs.load_version(conn, row.job, row.job_version)
             names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
-    runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)], more)
+    return [*found, *runs.rules_of_jobs(conn, names)]
 
 
 def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:

@@ -15,7 +15,7 @@ from jobfac.states import Decision, RunState
 from jobfac.store import runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import conclude, lock, lock_rules
+from jobfac.store.sequences.advance import conclude, locked_sequences
 
 
 class WaitingVisit(NamedTuple):
@@ -75,10 +75,13 @@ def _postpone(engine: str) -> sa.Update:
     return rows.by_primary_key(change.values(look_at=utcnow(given.c.pause)), visit)
 
 
-def found(conn: sa.Connection, waiting: WaitingVisit, what: str, by: str) -> bool:
-    """Let a sequence go on whose step waited for what is there now. Returns False if it does not wait any more."""
-    lock_rules(conn, (), [waiting.run_id])
-    lock(conn, [waiting.run_id])
+def found(conn: sa.Connection, waiting: WaitingVisit, what: str, by: str) -> bool | None:
+    """Let a sequence go on whose step waited for what is there now. Returns False if it does not wait any more.
+
+    Returns None, and changes nothing, if another transaction holds one of its locks: try again.
+    """
+    if locked_sequences(conn, [waiting.run_id]):
+        return None
     state = conn.execute(sa.select(run.c.state, run.c.attempt).where(run.c.id == waiting.run_id)).first()
     if state is None or state.state != RunState.RUNNING:
         return False

@@ -1,6 +1,6 @@
 """Stop and retry a sequence or any other run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules
+from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
 from jobfac.store.sequences.decide import failed_step
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
@@ -62,16 +62,23 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
     return inside
 
 
-def lock_to_stop(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Take the named locks for stopping the jobs of these sequence runs and for advancing these runs."""
-    inside = {one for run_id in run_ids for one in _inside(conn, run_id)}
-    lock_rules(conn, runs.rules_to_stop(conn, lists.by_id(run.c.id, inside)) if inside else (), run_ids)
+def locked_to_stop(conn: sa.Connection, run_ids: Sequence[int]) -> set[int]:
+    """Take the locks for stopping the jobs of these sequence runs and for advancing these runs, without waiting.
+
+    Returns those for which a lock is not free.
+    """
+
+    def rules(some: Collection[int]) -> list[runs.Rule]:
+        inside = {one for run_id in some for one in _inside(conn, run_id)}
+        return runs.rules_to_stop(conn, lists.by_id(run.c.id, inside))
+
+    return locked_sequences(conn, run_ids, rules)
 
 
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
     """Request a stop of every active job of a sequence run, including the jobs of nested sequences.
 
-    The caller must have taken the named locks (``lock_to_stop``).
+    The caller must have taken the named locks (``locked_to_stop``).
     """
     active = sa.select(run.c.id, run.c.kind).where(
         run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")

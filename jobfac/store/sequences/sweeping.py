@@ -1,28 +1,96 @@
-"""The sweep: advance sequences that no other transaction has advanced."""
+"""Begin queued sequences, and sweep: advance sequences that no other transaction has advanced."""
 
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMING, FOUND_BY_KEY, PASS, lists, rows, utcnow
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.sequence_tables import ASKED, WAKES
 from jobfac.database.tables import run, visit
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop, Waiting
-from jobfac.store import jobs
+from jobfac.store import jobs, runs, workers
+from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished
-from jobfac.store.sequences.advance import conclude, lock
+from jobfac.store.runs.event import Event
+from jobfac.store.sequences.advance import conclude, locked_sequences
 from jobfac.store.sequences.decide import step_of
-from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
+from jobfac.store.sequences.steering import locked_to_stop, stop_jobs
 
 BATCH = 50
 """The maximum number of sequences that one transaction sweeps."""
+
+BEGINNINGS = 20
+"""The maximum number of sequences that one transaction begins."""
+
+
+class Begun(NamedTuple):
+    """The number of sequences that were begun, and the sequences that ended as a result."""
+
+    number: int
+    ended: list[Finished]
+
+
+def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
+    """Begin up to ``limit`` queued sequence runs, highest priority first, whose named locks are free."""
+    if conn.execute(_QUEUED.limit(1)).first() is None:
+        return Begun(0, [])
+    is_held = bool(reading.active(conn))  # a hold that is placed after this may come too late, as for a worker's claim
+    # After it has set runs aside, which locks them, the transaction must not wait for named locks.
+    if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
+        return Begun(0, [])
+
+    def read_queued(without: Collection[int]) -> Sequence[int]:
+        found = conn.execute(_QUEUED.limit(limit + len(without))).scalars()
+        return [run_id for run_id in found if run_id not in without][:limit]
+
+    waiting = locks.first_free(read_queued, limit, partial(locked_sequences, conn))
+    taken = _claim(conn, waiting.found)
+    held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
+    begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
+    runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
+    return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
+
+
+def _claim(conn: sa.Connection, run_ids: Collection[int]) -> Sequence[Any]:
+    """Begin those of these queued sequence runs that no other transaction has locked. Returns their rows as begun."""
+    if not run_ids:
+        return []
+    engine = conn.dialect.name
+    free = conn.execute(_FREE.where(lists.by_id(run.c.id, run_ids)).order_by(run.c.id)).scalars().all()
+    if not free:
+        return []
+    given = {"p_worker_id": None, "p_worker": None, **rows.rows_parameter({"id": one} for one in free)}
+    conn.execute(_begun(engine), given)
+    return conn.execute(_BEGUN.where(lists.by_id(run.c.id, free)).order_by(run.c.id)).all()
+
+
+_FREE = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(sa.text(f"state = '{RunState.QUEUED}'"))
+_BEGUN = sa.select(run.c.id, run.c.attempt, run.c.notify).with_hint(run, FOUND_BY_KEY, "mssql")
+
+
+@functools.cache
+def _begun(engine: str) -> sa.Update:
+    given = rows.rows_table(engine, id=BigId)
+    return rows.by_primary_key(run.update().where(run.c.id == given.c.id).values(CLAIM_VALUES), run)
+
+
+_QUEUED = (
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == jobs.SEQUENCE_QUEUE)
+    .order_by(run.c.priority.desc(), run.c.id)
+)
+
 
 _child = run.alias("child")
 _is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")
@@ -100,11 +168,15 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
-    without = memory_of(conn).left_out()
-    found = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without))).all()
-    stalled = [row for row in found if row.id not in without]
-    lock_to_stop(conn, [row.id for row in stalled])
-    lock(conn, [row.id for row in stalled])
+    found = {}
+
+    def read(without: Collection[int]) -> Sequence[int]:
+        without = {*without, *memory_of(conn).left_out()}
+        some = conn.execute(STALLED.order_by(run.c.id).limit(BATCH + len(without)))
+        found.update({row.id: row for row in some if row.id not in without})
+        return [run_id for run_id in found if run_id not in without][:BATCH]
+
+    stalled = [found[run_id] for run_id in _first_free(conn, read)]
     for row in stalled:
         if row.state == RunState.STOPPING:
             with guarded(conn, row.id):
@@ -125,19 +197,27 @@ _RIPE = (
 
 def wake(conn: sa.Connection, by: str) -> int:
     """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
-    without = memory_of(conn).left_out()
-    found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
-    ripe = [run_id for run_id in found if run_id not in without]
-    lock_to_stop(conn, ripe)
+
+    def read(without: Collection[int]) -> Sequence[int]:
+        without = {*without, *memory_of(conn).left_out()}
+        found = conn.execute(_RIPE.limit(BATCH + len(without))).scalars()
+        return [run_id for run_id in found if run_id not in without][:BATCH]
+
+    ripe = _first_free(conn, read)
     conclude(conn, ripe, by)
     return len(ripe)
+
+
+def _first_free(conn: sa.Connection, read: Callable[[Collection[int]], Sequence[int]]) -> Sequence[int]:
+    """Return the first of these sequence runs whose locks are free, and take these."""
+    return locks.first_free(read, BATCH, partial(locked_to_stop, conn)).found
 
 
 def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
     """Advance sequences that an earlier transaction could not advance further. Returns those that ended."""
     found = sorted(run_ids)[:BATCH]
-    lock_to_stop(conn, found)
-    return conclude(conn, found, by)
+    locked = locked_to_stop(conn, found)  # the sweep finds these again
+    return conclude(conn, [run_id for run_id in found if run_id not in locked], by)
 
 
 _AHEAD = (

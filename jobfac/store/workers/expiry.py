@@ -3,7 +3,7 @@
 ``store.workers`` explains why an expiry and a worker's own claims exclude each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -12,7 +12,6 @@ from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
-from jobfac.store import runs
 from jobfac.store.runs import Finished, Rule, requeue
 from jobfac.store.runs.finish import POISON_ATTEMPTS, lock_held
 
@@ -35,26 +34,36 @@ class Expiry(NamedTuple):
 
     ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
     notice (SQLite), the clock was set forward (SQL Server), or another transaction, such as another expiry, holds their
-    rows.
+    rows. ``locked``: how many of them wait for a run, or
+    for the named lock of its rule, that another transaction has locked.
     """
 
     workers: list[str]
     runs: list[Returned]
     finished: list[Finished]
     pending: int = 0
+    locked: int = 0
 
 
-def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
-    """Read without locks the rules of the runs that ``expire`` will requeue or end, each with its sequence's run id."""
+class HeldRule(NamedTuple):
+    """The rule of a run that a worker holds, and the run of the sequence that it belongs to."""
+
+    rule: Rule
+    sequence_run_id: int | None
+    worker_id: int
+
+
+def held_rules(conn: sa.Connection, only: int | None = None) -> list[HeldRule]:
+    """Read without locks the rules of the runs that ``expire`` will requeue or end."""
     gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
     if not gone:
         return []
     query = (
-        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
+        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.worker_id)
         .distinct()
         .where(sa.text(f"state IN ({sql_literals(HELD)})"), lists.by_id(run.c.worker_id, gone))
     )
-    return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
+    return [HeldRule(Rule(*row[:3]), row.sequence_run_id, row.worker_id) for row in conn.execute(query)]
 
 
 def expire(
@@ -63,8 +72,11 @@ def expire(
     only: int | None = None,
     poison_attempts: int = POISON_ATTEMPTS,
     token: str | None = None,
+    without: Collection[int] = (),
 ) -> Expiry:
     """Mark workers dead when their lease has run out, and requeue or end the runs of workers that are gone.
+
+    The caller has taken the named locks of their rules (``held_rules``).
 
     Args:
         only: expire only this worker, even if its lease is still valid. A worker that knows that it has lost its lease
@@ -72,14 +84,17 @@ def expire(
         poison_attempts: a run ends as lost after this many attempts that were lost with their worker. The attempts of
             a live worker that lost its lease do not count.
         token: that of the registration ``only``, as in ``hold``.
+        without: workers to leave out, because a named lock that they need is not free.
     """
-    runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     silent = [only] if only is not None else _silent(conn)
-    endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
+    free = [one for one in silent if one not in without]
+    endable = free if only is not None or not free else dialect_of(conn).endable(conn, free)
     taken = _take_the_dead(conn, endable, only, token)
-    expiry = Expiry([], [], [], pending=len(silent) - len(taken) if only is None else 0)
+    pending = len(silent) - len(taken) if only is None else 0
+    expiry = Expiry([], [], [], pending, len(silent) - len(free))
     for dead in taken:
-        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
+        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
@@ -90,9 +105,13 @@ def expire(
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
-    # Runs remain here only if a worker died or deregistered while it held more than one batch.
-    if only is None and (gone := conn.execute(_GONE).scalars().all()):
-        expiry.finished.extend(requeue_held(conn, lists.by_id(run.c.worker_id, gone), "its worker is gone", by))
+    # Runs remain here only if they were locked, or if a worker died or deregistered while it held more than one batch.
+    gone = [] if only is not None else [one for one in conn.execute(_GONE).scalars() if one not in without]
+    if gone:
+        left = lock_held(conn, lists.by_id(run.c.worker_id, gone), EXPIRY_BATCH, wait=False)
+        expiry.finished.extend(requeue(conn, left, "its worker is gone", by))
+        if not left:
+            expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
 
 

@@ -53,6 +53,8 @@ class StepTarget(NamedTuple):
         """Store that one of these files is there, so the sequence goes on."""
         first = min(file.path for file in files)
         is_new = sequences.found(conn, self.visit, f"{first} is there", by)
+        if is_new is None:
+            return Taken((), 0)
         return Taken({file.key for file in files}, int(is_new))
 
 

@@ -43,7 +43,11 @@ def test_a_fault_of_the_server_passes(db: Database, faults: Faults, number: int)
         (824, "a page of it is damaged or cannot be read; have a DBA restore it"),
         (829, "a page of it is damaged or cannot be read; have a DBA restore it"),
         (7139, "have a DBA set the server's option 'max text repl size .B.' to -1"),
-        (8622, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
+        (
+            8622,
+            "an index of jobfac is missing, disabled or offline; have a DBA rebuild it, or set the database to "
+            "PARAMETERIZATION SIMPLE if it is FORCED",
+        ),
         (8653, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
         (8655, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"),
     ],

@@ -163,3 +163,21 @@ def test_roles_have_permission_to_every_view_and_operator_procedure() -> None:
     assert re.findall(r"GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac\.(\w+) TO jobfac_worker;", rights) == tables
     assert "DENY" not in re.sub(r"(?m)^--.*$", "", rights)
     assert re.findall(r"GRANT EXECUTE ON jobfac\.(\w+) TO jobfac_operator;", rights) == procedures
+
+
+def test_every_transaction_of_a_procedure_begins_under_xact_abort() -> None:
+    for procedure in re.split(r"^GO$", "".join(sql_files.texts("mssql")), flags=re.MULTILINE):
+        before, begins, _ = procedure.partition("BEGIN TRANSACTION;")
+        assert not begins or "SET XACT_ABORT ON;" in before, before
+
+
+@pytest.mark.parametrize("since", [None, "0010"])
+def test_a_script_changes_no_procedures_of_tables_of_another_version(since: str | None) -> None:
+    made = io.StringIO()
+    write_script("mssql", made, since)
+    before, _, files = made.getvalue().partition("CREATE OR ALTER VIEW")
+    # A client such as SSMS goes on after an error: the check at the beginning keeps only the tables.
+    check = before.rpartition("SET NOEXEC OFF;")[2]
+    assert f"version_num = '{max(versions())}'" in check
+    assert "SET NOEXEC ON;" in check
+    assert files.rstrip().endswith("SET NOEXEC OFF;\nGO")

@@ -51,7 +51,7 @@ def test_a_step_waits_for_a_file_that_the_workers_of_a_pool_look_for(db: Databas
     sweep(db)
     assert (get(db, run_id)["state"], seen(db, run_id).wanted) == ("running", "the file /in/*-31.csv in pool etl")
     answers = together(3, lambda place: db.transact(sequences.found, one, "/in/a-31.csv is there", f"w{place}"))
-    assert sorted(answers) == [False, False, True]
+    assert sorted(map(bool, answers)) == [False, False, True]  # None: another one has its locks
     assert player.look() == ["b"]
     found = seen(db, run_id)
     assert (found.decision, found.decided_by, found.reason) == (Decision.FOUND, None, "/in/a-31.csv is there")

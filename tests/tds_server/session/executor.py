@@ -90,6 +90,9 @@ class Session:
             self._run(definition.body, scope, output)
         except _Returned:
             pass
+        except CancelledError:
+            self.cancel()  # by the procedure's own XACT_ABORT
+            raise
         finally:
             self.statements.options, self.statements.most = options, most
             self._drop_tables(scope)

@@ -1,0 +1,166 @@
+"""An open transaction that holds one rule's named lock, as one that called start_job, keeps no other job waiting."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database import locks
+from jobfac.database.dialects import lease_now, utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, schedule, upstream_end, visit, worker_lease
+from jobfac.states import RunState
+from jobfac.store import runs, schedules, sequences
+from jobfac.store.runs import Outcome, StartRequest
+from jobfac.store.schedules import ArrivedFile
+from jobfac.worker.files.targets import StepTarget
+from tests.database.triggers.test_after import after
+from tests.support.database import Hand, start, states
+from tests.support.tsql import THROUGH_TSQL, define, take
+
+pytestmark = THROUGH_TSQL
+
+LIMITED: dict[str, Any] = {"already_running": "queue"}
+EVERY_MINUTE = {"schedules": [{"name": "s", "cron": "* * * * *"}]}
+AT_ONCE = 5.0
+"""Seconds: far less than the 20 for which a statement waits for a lock."""
+
+
+@contextmanager
+def held(db: Database, *jobs: str) -> Iterator[None]:
+    """Inside, another transaction holds the named locks of these jobs' rules."""
+    with db.engine.connect() as conn:
+        locks.take(conn, {f"jobfac:job:{job}" for job in jobs})
+        begun = time.monotonic()
+        yield
+        assert time.monotonic() - begun < AT_ONCE
+        conn.rollback()
+
+
+def started(db: Database) -> list[str]:
+    with db.read() as conn:
+        return list(conn.execute(sa.select(run.c.job).where(run.c.worker_id.is_(None)).order_by(run.c.job)).scalars())
+
+
+def make_due(db: Database) -> None:
+    late = {"fire_at": utcnow(-60_000), "next_due_at": utcnow(-60_000)}
+    db.transact(lambda conn: conn.execute(schedule.update().values(late)))
+
+
+def test_other_schedules_fire_and_the_locked_one_follows(db: Database) -> None:
+    define(db, a={**LIMITED, **EVERY_MINUTE}, b=EVERY_MINUTE, c={**LIMITED, **EVERY_MINUTE})
+    make_due(db)
+    with held(db, "a"):
+        inserted = db.transact(schedules.insert_due, "s1", 2, retry_for=0)  # a page of two, with the locked one
+        assert (inserted.schedules, list(inserted.locked)) == (2, ["a"])
+        assert started(db) == ["b", "c"]
+        again = db.transact(schedules.insert_due, "s1", retry_for=0)
+        assert (again.schedules, list(again.locked)) == (0, ["a"])
+    assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+    assert started(db) == ["a", "b", "c"]
+
+
+def test_other_followers_start(db: Database) -> None:
+    define(db, up={}, x={**LIMITED, **after("up", on=["succeeded"])}, y=after("up", on=["succeeded"]))
+    ended = db.transact(runs.start, StartRequest("up", "me"))
+    worker_id = take(db)
+    db.transact(runs.finish, worker_id, [Outcome(ended, 1, RunState.SUCCEEDED)], "w1")
+    with held(db, "x"):
+        inserted = db.transact(schedules.insert_followers, "s1", retry_for=0)
+        assert (inserted.schedules, list(inserted.locked), started(db)) == (1, ["x"], ["y"])
+    db.transact(schedules.insert_followers, "s1", retry_for=0)
+    assert started(db) == ["x", "y"]
+    with db.read() as conn:
+        assert conn.execute(sa.select(upstream_end)).all() == []
+
+
+def test_a_worker_leaves_files_and_steps_that_need_the_lock_to_a_later_look(db: Database) -> None:
+    looks = {"name": "look", "wait": {"file": "/in/x"}}
+    with_a = {"steps": [looks, {"name": "one", "jobs": ["a"]}]}
+    define(db, a={**LIMITED, "schedules": [{"file": "/in/*.csv"}]}, with_a=with_a)
+    start(db, "with_a")
+    db.transact(sequences.begin, "s1")
+    (watch,), (step,) = db.query(schedules.watched, ["default"]), db.query(sequences.looked_for, ["default"])
+    files = [ArrivedFile("/in/1.csv", 1, 1)]
+    with held(db, "a"):
+        assert db.transact(schedules.start_arrived, watch, files, retry_for=0) == ([], set(), [])
+        taken = db.transact(lambda conn: StepTarget("/in/x", 0, step).take(conn, files, "w1"), retry_for=0)
+        assert (len(taken.handled), taken.number) == (0, 0)
+    assert len(db.transact(schedules.start_arrived, watch, files, retry_for=0).runs) == 1
+    assert db.transact(sequences.found, step, "it is there", "w1", retry_for=0)
+
+
+def test_other_dead_workers_are_expired(db: Database) -> None:
+    define(db, a=LIMITED, b={})
+    one, other = Hand(db, "w1"), Hand(db, "w2")
+    for hand, job in ((one, "a"), (other, "b")):
+        start(db, job)
+        hand.take()
+    db.transact(lambda conn: conn.execute(worker_lease.update().values(lease_until=lease_now(-60_000))))
+    with held(db, "a"):
+        expiry = db.transact(sequences.expire, "s1", retry_for=0)
+        assert (expiry.workers, expiry.pending, expiry.locked) == (["w2"], 1, 1)
+    assert db.transact(sequences.expire, "s1", retry_for=0).workers == ["w1"]
+    assert started(db) == ["a", "b"]
+
+
+def test_a_run_whose_stop_is_not_committed_keeps_no_other_run_with_a_dead_worker(db: Database) -> None:
+    define(db, a={}, b={})
+    hand = Hand(db, "w1")
+    first, second = start(db, "a"), start(db, "b")
+    hand.take()
+    db.transact(lambda conn: conn.execute(worker_lease.update().values(lease_until=lease_now(-60_000))))
+    with db.engine.connect() as somebody:
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {first}")
+        begun = time.monotonic()
+        assert db.transact(sequences.expire, "s1", retry_for=0).workers == ["w1"]
+        db.transact(sequences.expire, "s1", retry_for=0)
+        assert time.monotonic() - begun < AT_ONCE
+        assert states(db, [first, second]) == ["running", "queued"]
+        somebody.commit()
+    db.transact(sequences.expire, "s1", retry_for=0)
+    assert states(db, [first, second]) == ["stopped", "queued"]
+
+
+def test_a_run_whose_stop_is_not_committed_delays_only_what_replaces_it(db: Database) -> None:
+    define(db, a={"already_running": "replace", **EVERY_MINUTE}, b=EVERY_MINUTE)
+    first = start(db, "a")
+    later = start(db, "a", delay=60), start(db, "b", delay=60)
+    make_due(db)
+    db.transact(
+        lambda conn: conn.execute(run.update().where(run.c.state == "scheduled").values(ready_at=utcnow(-1000)))
+    )
+    with db.engine.connect() as somebody:
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {first}")
+        begun = time.monotonic()
+        assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+        assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+        assert time.monotonic() - begun < AT_ONCE
+        assert states(db, later) == ["scheduled", "queued"]
+        somebody.commit()
+    assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+    assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+
+
+def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
+    steps = [{"name": "wait", "wait": {"duration": 3600}}]
+    bodies = {job: {"steps": [*steps, {"name": "one", "jobs": [job]}]} for job in ("a", "b")}
+    define(db, a=LIMITED, b={}, with_a=bodies["a"], with_b=bodies["b"])
+    first, second = start(db, "with_a"), start(db, "with_b")
+    with held(db, "a"):
+        assert db.transact(sequences.begin, "s1", 1, retry_for=0).number == 1  # a page of one, which is locked
+        assert states(db, [first, second]) == ["queued", "running"]
+    assert db.transact(sequences.begin, "s1", retry_for=0).number == 1
+    db.transact(lambda conn: conn.execute(visit.update().values(wake_at=utcnow(-1000))))
+    with held(db, "a"):
+        assert db.transact(sequences.wake, "s1", retry_for=0) == 1
+        assert started(db) == ["b", "with_a", "with_b"]
+    with db.engine.connect() as somebody:  # a stop of the sequence that is not committed
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {first}")
+        assert db.transact(sequences.wake, "s1", retry_for=0) == 0
+        somebody.commit()
+    assert db.transact(sequences.wake, "s1", retry_for=0) == 0
+    db.transact(sequences.sweep, "s1", retry_for=0)
+    assert states(db, [first, second]) == ["stopped", "running"]
