@@ -27,12 +27,18 @@ class WorkerTelemetry:
         self._finished: Counter[str] = Counter()
         self._claims = Timing()
 
-    def turned(self, claimed: int, seconds: float) -> None:
-        """Count a committed turn of the loop, which claimed ``claimed`` runs and took ``seconds``."""
+    def turned(self, claimed: int, seconds: float, left: int = 0) -> None:
+        """Count a committed turn of the loop, which claimed ``claimed`` runs and took ``seconds``.
+
+        ``left``: outcomes that it could not store, because a lock that they need was not free.
+        """
         self._turns += 1
         self._claimed += claimed
         if claimed:
             self._claims.add(seconds)
+        if left:
+            why = "an open transaction holds their runs, or the lock of their job or of its concurrency key"
+            self.log.outage("outcomes are not stored yet", action="outcomes_wait", reason=why, runs=left)
 
     def begins(self, claimed: Claimed, since: int) -> Mapping[str, str]:
         """Record the start of an execution.

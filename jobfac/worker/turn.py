@@ -4,12 +4,12 @@ Due scheduled runs and queued sequences are moved in separate transactions, beca
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database import locks
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError, Usual
 from jobfac.definitions.parameters.matching import Match, Pending
@@ -18,9 +18,9 @@ from jobfac.states import TO_ACKNOWLEDGE, RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
-from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed, fleet_load
 from jobfac.store.workers.claiming import Room
+from jobfac.worker.executions.deliveries import Deliveries, Key
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.loop.fair_share import Share, share_of
 
@@ -29,34 +29,6 @@ CONTINUED = 20
 
 KNOWN = 2000
 """The maximum number of definitions that a worker remembers between turns: every change of a job is another one."""
-
-Key = tuple[int, int]
-"""Run and attempt: an execution."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deliveries:
-    """The data that a turn has to store.
-
-    Attributes:
-        chunks: output.
-        cuts: output that exceeded its limit, as (run, attempt, stream, end of the head, start of the tail, created_at).
-        progress: the last report of ended programs, as (run, attempt, progress, message, created_at).
-        outcomes: how executions ended.
-        sequences: ids of the sequence runs that the runs of these outcomes belong to.
-        events: other events to record.
-        live: the executions under way on this worker, each with the ``identity`` of its run.
-        stored: executions whose outcome is stored already.
-    """
-
-    chunks: Sequence[output.Stored]
-    cuts: Sequence[tuple[int, int, str, int, int, datetime]]
-    progress: Sequence[tuple[int, int, float | None, str | None, datetime]]
-    outcomes: Sequence[Outcome]
-    sequences: Collection[int]
-    events: Sequence[Event]
-    live: Mapping[Key, tuple[str, datetime]]
-    stored: Collection[Key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +47,7 @@ class TurnRequest:
         alone: no other worker is alive.
         message: the health message of this worker to store; empty clears it, None keeps it.
         token: that of the registration ``worker_id``.
+        patient: wait for the locks that the outcomes need. Otherwise leave out those that need a lock that is not free.
     """
 
     worker_id: int
@@ -90,6 +63,11 @@ class TurnRequest:
     alone: bool = False
     message: str | None = None
     token: str | None = None
+    patient: bool = True
+
+    def without(self, runs_left: Collection[int]) -> "TurnRequest":
+        """Leave the outcomes of these runs to a later turn."""
+        return replace(self, deliveries=self.deliveries.without(runs_left)) if runs_left else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +82,7 @@ class TurnResult:
         begin: there are queued sequences to begin.
         share: the limit of the claim; None: the claim was not limited.
         usual: by job, what it usually takes, in seconds, of claimed jobs whose definition asks for it.
+        left: runs whose outcomes are not stored, because another transaction holds a lock that they need.
     """
 
     state: WorkerState
@@ -113,6 +92,7 @@ class TurnResult:
     begin: bool = False
     share: Share | None = None
     usual: Mapping[str, float] = field(default_factory=dict)
+    left: Collection[int] = ()
 
     @property
     def moves(self) -> bool:
@@ -138,9 +118,10 @@ class Turn:
         Raises:
             LeaseLost: the lease has expired. The turn changed nothing.
         """
-        request = self.request
-        lock_rules(conn, request, self._failure_locks(conn))
+        request = self._lock_rules(conn)
         state, due, begin, pinned, held = workers.hold(conn, request.worker_id, request.token)
+        if not request.patient:
+            request = request.without(_not_free(request, sequences.lock_free_rows(conn, _ended(request))))
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
@@ -151,7 +132,7 @@ class Turn:
         unowned: list[Key] = []
         share: Share | None = None
         if self._tried or request.uncertain or request.doubtful:
-            claimed, unowned = self._compare(conn, finished)
+            claimed, unowned = self._compare(conn, request, finished)
         self._tried = True
         queues = request.queues
         if state == WorkerState.ACTIVE:
@@ -172,7 +153,19 @@ class Turn:
         claimed = self._completed(conn, claimed)
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
+        left = _not_free(self.request, _ended(request))
+        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed), left)
+
+    def _lock_rules(self, conn: sa.Connection) -> TurnRequest:
+        """Take the named locks that the turn needs. Returns the request with the outcomes that can be stored."""
+        request, more = self.request, self._failure_locks(conn)
+        if request.patient:
+            lock_rules(conn, request, more)
+            return request
+        given = request.deliveries
+        free = sequences.lock_free_ends(conn, given.outcomes, given.sequences)
+        locks.take_free(conn, more)
+        return request.without(_not_free(request, free))
 
     def _completed(self, conn: sa.Connection, claimed: list[Claimed]) -> list[Claimed]:
         """Return the claimed runs with the values that their starts left out."""
@@ -220,12 +213,14 @@ class Turn:
         found = {job: statistics.usual_seconds(conn, job) for job in sorted(compared)}
         return {job: seconds for job, seconds in found.items() if seconds is not None}
 
-    def _compare(self, conn: sa.Connection, finished: list[Finished]) -> tuple[list[Claimed], list[Key]]:
+    def _compare(
+        self, conn: sa.Connection, request: TurnRequest, finished: list[Finished]
+    ) -> tuple[list[Claimed], list[Key]]:
         """Compare the claims in the database with the executions here; returns runs to start and executions to end.
 
         Adds the runs that end to ``finished``.
         """
-        request, live = self.request, self.request.deliveries.live
+        live = request.deliveries.live
         ours = {claimed.key: claimed for claimed in workers.held_by(conn, request.worker_id)}
         unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
         unknown = [key for key in ours if key not in live]
@@ -278,7 +273,16 @@ def _claim(
 def lock_rules(conn: sa.Connection, request: TurnRequest, more: Collection[str] = ()) -> None:
     """Take the named locks that storing the outcomes may need, and ``more``, before the transaction locks a row."""
     rules = runs.rules_of(conn, request.deliveries.outcomes)
-    sequences.lock_rules(conn, rules, request.deliveries.sequences, more)
+    sequences.lock_rules(conn, rules, set(request.deliveries.sequences.values()), more)
+
+
+def _ended(request: TurnRequest) -> set[int]:
+    """Return the runs whose outcomes this turn stores."""
+    return {outcome.run_id for outcome in request.deliveries.outcomes}
+
+
+def _not_free(request: TurnRequest, free: Collection[int]) -> set[int]:
+    return _ended(request) - set(free)
 
 
 def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
@@ -287,7 +291,7 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     The caller has called ``lock_rules``. Returns the runs that have finished; the caller advances their sequences.
     """
     deliveries = request.deliveries
-    sequences.lock(conn, deliveries.sequences)
+    sequences.lock(conn, set(deliveries.sequences.values()))
     output.append(conn, deliveries.chunks)
     for cut in deliveries.cuts:
         output.cut(conn, *cut)

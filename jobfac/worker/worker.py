@@ -1,8 +1,8 @@
 """The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
-Threads: the loop, and one in which its transactions run (``loop.database``); the heartbeat and its watchdog
-(``lease``); the poller (``poller``); the thread that ships output (``shipping``); where files start jobs, the one that
-watches for them (``files``). They send messages to the loop through its ``Inbox``. The guardian is a separate process.
+Threads: the loop, and one for its transactions (``loop.database``); the heartbeat and its watchdog (``lease``); the
+poller; the one that ships output (``shipping``); where files start jobs, the one that watches for them (``files``).
+They send messages to the loop through its ``Inbox``. The guardian is a separate process.
 """
 
 import time
@@ -35,6 +35,7 @@ from jobfac.worker.lease import Lease, register
 from jobfac.worker.load import LoadLimits, measure
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
+from jobfac.worker.loop.expiring import expire_dead
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
@@ -203,8 +204,8 @@ class Worker:
         return max(0, self._who.slots - self._held.slots())
 
     def _has_to_act(self) -> bool:
-        to_store = bool(self._held.over or self._held.events) or self._health.to_show() is not None
-        return self._agenda.has_to_act(self._free(), to_store)
+        to_store = self._agenda.has_to_store(self._held.unstored, time.monotonic())
+        return self._agenda.has_to_act(self._free(), to_store or self._health.to_show() is not None)
 
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
@@ -212,7 +213,7 @@ class Worker:
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
             now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
-            now if self._is_done() else None, self._agenda.not_before if acts else None,
+            self._agenda.store_at, now if self._is_done() else None, self._agenda.not_before if acts else None,
             limit if limit is not None and limit > now else None,
         )  # fmt: skip
         return max(0.0, min(at for at in times if at is not None) - now)
@@ -244,15 +245,16 @@ class Worker:
         except Unreachable as error:
             self._log.outage("turn failed", action="turn_failed", reason=str(error))
             agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
-            if not self._held.live and self._phases.is_giving_up(time.monotonic(), isinstance(error, DatabaseDamaged)):
-                self._held.forget_all()  # the lease may last
+            self._give_up(isinstance(error, DatabaseDamaged))
             return
         failpoint("committed")
         if request.message is not None:
             self._health.shown(request.message)
-        self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
+        self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began, len(result.left))
         # Before the next starts, because ext4 makes new files faster when others have just been deleted.
-        self._held.stored(len(request.deliveries.outcomes))
+        self._held.stored(result.left)
+        agenda.turn_left(self._held.unstored, time.monotonic())
+        self._give_up(in_vain=False)  # what the turn has left
         self._held.abandon(result.unowned)
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
@@ -274,30 +276,28 @@ class Worker:
             worker_id=self._lease.worker_id, name=self.name, queues=self._queues.slots, closed=self._queues.closed,
             free=free, most=most, doubtful=doubtful, deliveries=self._held.deliveries(), message=self._health.to_show(),
             uncertain=self._agenda.uncertain, fair=self._agenda.fair.must_look(time.monotonic()),
-            alone=self._agenda.fair.fleet <= 1, token=self._who.token,
+            alone=self._agenda.fair.fleet <= 1, token=self._who.token, patient=self._agenda.patient,
         )  # fmt: skip
 
+    def _give_up(self, in_vain: bool) -> None:
+        """Leave with outcomes that are not stored, if this was requested or they never can be (``in_vain``)."""
+        if not self._held.live and self._phases.is_giving_up(time.monotonic(), in_vain):
+            self._held.forget_all()  # the lease may last
+
     def _expire_dead(self) -> None:
-        """Expire dead workers, which requeues their runs. First kill their programs that survive on this machine."""
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
-        try:
-            self._database.do(lambda: self._spool.clear_dead(self._db))
-            expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
-            self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
-        except (Unreachable, OSError) as error:
-            self._log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))
+        expire_dead(self._database, self._db, self._spool, self._telemetry, self._settings.poison_attempts)
         self._agenda.more = True
 
     def _register_again(self) -> None:
         """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
-        agenda = self._agenda
         self._lease.check()  # it may find that nobody can have ended the lease
-        if time.monotonic() < agenda.not_before or self._lease.is_trusted():
+        if time.monotonic() < self._agenda.not_before or self._lease.is_trusted():
             return
         self._phases.fence()
         self._held.kill()
         if not self._held.gather_in_time():
-            agenda.not_before = time.monotonic() + 0.02
+            self._agenda.not_before = time.monotonic() + 0.02
             return
         former = self._lease.worker_id
         why = "its worker could not renew its lease in time and ended it"
@@ -313,16 +313,16 @@ class Worker:
             self._register(requeue)
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
-            agenda.not_before = time.monotonic() + RETRY_INTERVAL
+            self._agenda.not_before = time.monotonic() + RETRY_INTERVAL
             in_vain = isinstance(error, DatabaseDamaged) or not self._held.over
             if self._phases.is_giving_up(time.monotonic(), in_vain):
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
-        self._held.stored(len(request.deliveries.outcomes))
+        self._held.stored()
         self._held.forget_fenced(why)
         self._health.shown("")
-        agenda.registered()
+        self._agenda.registered()
         self._phases.registered()
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:

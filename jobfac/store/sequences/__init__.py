@@ -5,7 +5,15 @@ scheduler begins it (``begin``). The transaction that finishes a run of one of i
 (``advance_after``). The module ``decide`` chooses the next step without a database.
 """
 
-from jobfac.store.sequences.advance import advance_after, deregister, expire, lock, lock_rules
+from jobfac.store.sequences.advance import (
+    advance_after,
+    deregister,
+    expire,
+    lock,
+    lock_free_ends,
+    lock_free_rows,
+    lock_rules,
+)
 from jobfac.store.sequences.approvals import approve, waiting_for
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
@@ -15,6 +23,7 @@ from jobfac.store.sequences.sweeping import begin, follow_clock, go_on, sweep, w
 
 __all__ = [
     "WaitingVisit", "advance_after", "approve", "begin", "deregister", "expire", "follow_clock", "found", "go_on",
-    "lock", "lock_rules", "looked_for", "note", "retry", "skipped_approvals", "step_history", "stop", "sweep",
+    "lock", "lock_free_ends", "lock_free_rows", "lock_rules",
+    "looked_for", "note", "retry", "skipped_approvals", "step_history", "stop", "sweep",
     "take_due", "waiting_for", "wake",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ many, such as a sweep, leaves out a sequence of which an open transaction holds 
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE, HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
-from jobfac.store.runs import Finished, Rule
+from jobfac.store.runs import Finished, Outcome, Rule
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import (
@@ -106,11 +106,28 @@ def locked_sequences(
     rules whose locks some of them need.
     """
     free = _lock_free(conn, run_ids, lambda some: [*rules(some), *_rules_to_advance(conn, some)]) if run_ids else set()
-    return set(run_ids) - _with_free_rows(conn, free)
+    return set(run_ids) - lock_free_rows(conn, free)
 
 
-def _with_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
-    """Lock the rows of these sequence runs and of those that contain them. Returns those all of whose rows are free."""
+def lock_free_ends(conn: sa.Connection, outcomes: Iterable[Outcome], within: Mapping[int, int]) -> set[int]:
+    """Take the named locks that the ends of these runs need and that are free. Returns the runs that need no other one.
+
+    ``within``: by run, the sequence run that it belongs to.
+    """
+    by_run = {outcome.run_id: outcome for outcome in outcomes}
+
+    def rules(some: Collection[int]) -> list[Rule]:
+        inside = {within[run_id] for run_id in some if run_id in within}
+        return [*runs.rules_of(conn, [by_run[run_id] for run_id in some]), *_rules_to_advance(conn, inside)]
+
+    return _lock_free(conn, by_run, rules) if by_run else set()
+
+
+def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
+    """Lock the free ones of the rows of these runs and of the sequence runs around them.
+
+    Returns the runs all of whose rows it has locked.
+    """
     chain = _chain(conn, run_ids)
     if not chain:
         return set()

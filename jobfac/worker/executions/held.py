@@ -3,17 +3,17 @@
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import output
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.worker.executions.deliveries import Deliveries, gather
 from jobfac.worker.executions.execution import Execution, is_suspected
 from jobfac.worker.executions.filling import Definitions
 from jobfac.worker.executions.lifecycle import Stage
@@ -21,7 +21,6 @@ from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Deliveries
 
 LAST_OUTPUT = 1024 * 1024
 """Maximum bytes of output that are stored together with an outcome. Longer output is shipped first, in pieces."""
@@ -87,6 +86,11 @@ class Executions:
     def number(self) -> int:
         """Return how many runs the database should count for this worker. Safe for any thread."""
         return len(self.live) + len(self.over)
+
+    @property
+    def unstored(self) -> int:
+        """How many outcomes and events are not stored yet."""
+        return len(self.over) + len(self.events)
 
     def slots(self) -> int:
         """How many slots the executions under way take."""
@@ -290,25 +294,14 @@ class Executions:
 
     def deliveries(self) -> Deliveries:
         """Return the data that the next turn has to store."""
-        over = [execution for execution, _ in self.over]
-        chunks: list[output.Stored] = []
-        for execution in over:
-            with execution.lock:
-                chunks += execution.collect(final=True)
-        return Deliveries(
-            chunks=chunks,
-            cuts=[cut for execution in over for cut in execution.cuts()],
-            progress=[e.reported for e in over if e.report.changed],
-            outcomes=[outcome for _, outcome in self.over],
-            sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
-            events=self.events,
-            live={key: one.claimed.identity for key, one in self.live.items()},
-            stored=self._stored,
-        )
+        live = {key: one.claimed.identity for key, one in self.live.items()}
+        return gather(self.over, self.events, live, self._stored)
 
-    def stored(self, number: int) -> None:
-        """Forget the executions of the first ``number`` outcomes and all events, because they are stored."""
-        gone, self.over, self.events = self.over[:number], self.over[number:], []
+    def stored(self, left: Collection[int] = ()) -> None:
+        """Forget the outcomes and events, because they are stored, but those of the runs ``left``."""
+        gone = [one for one in self.over if one[1].run_id not in left]
+        self.over = [one for one in self.over if one[1].run_id in left]
+        self.events = [one for one in self.events if one.run_id in left]
         for execution, outcome in gone:
             self._stored.append(execution.key)
             self._telemetry.ended(execution.log, outcome)

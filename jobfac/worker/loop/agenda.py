@@ -3,6 +3,9 @@
 from jobfac.worker.loop.fair_share import FairClaims
 from jobfac.worker.loop.inbox import Messages
 
+LOCKED_INTERVAL = 1.0
+"""Seconds until the worker tries again to store outcomes whose lock was not free."""
+
 
 class Agenda:
     """The pending work of the worker's loop. Only the loop uses it.
@@ -17,6 +20,8 @@ class Agenda:
         not_before: no turn begins before this time (monotonic seconds).
         fair: decides whether a claim is limited to this worker's share.
         look_at: when to try again to claim runs that were left to other workers (monotonic seconds).
+        patient: the next turn waits for the locks that its outcomes need.
+        store_at: when to try again to store outcomes whose lock was not free (monotonic seconds); None: there are none.
     """
 
     def __init__(self, heartbeat: float) -> None:
@@ -30,6 +35,9 @@ class Agenda:
         self.not_before = 0.0
         self.fair = FairClaims()
         self.look_at: float | None = None
+        self.patient = True
+        self.store_at: float | None = None
+        self._left = 0
         self._heartbeat = heartbeat
         self._doubt_again = 0.0  # earliest time of the next comparison
         self._queues = 0  # number of queues; they are read again when it changes
@@ -58,6 +66,10 @@ class Agenda:
         """Whether a turn is due. ``free``: free slots; ``to_store``: there are outcomes or events to store."""
         return to_store or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
 
+    def has_to_store(self, number: int, now: float) -> bool:
+        """Whether to store outcomes and events. ``number``: how many there are."""
+        return number > self._left or (self.store_at is not None and now >= self.store_at)
+
     def begin_turn(self) -> tuple[bool, bool]:
         """Begin a turn.
 
@@ -78,6 +90,7 @@ class Agenda:
         self.uncertain = self.more = True
         self.doubtful |= doubtful
         self.not_before = again
+        self.patient = False  # it may have waited for a lock that an open transaction holds
 
     def turn_done(self, claimed: int, is_full: bool) -> bool:
         """Record a committed turn; returns whether the queues are empty. Then the worker waits for new work.
@@ -90,11 +103,18 @@ class Agenda:
         self.more |= is_full and claimed > 0
         return not is_full
 
+    def turn_left(self, number: int, now: float) -> None:
+        """Record how many outcomes and events a committed turn has left, because a lock was not free."""
+        self._left = number
+        self.patient = number == 0
+        self.store_at = now + LOCKED_INTERVAL if number else None
+
     def registered(self) -> None:
         """Record a new lease, and discard the state that belongs to the old one."""
         self.stops = []
         self.uncertain = False
         self.more = True
+        self.turn_left(0, 0.0)
 
     @property
     def queues_to_read(self) -> int | None:

@@ -24,11 +24,12 @@ from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import StartRequest, queue_of_worker
 from jobfac.store.workers.claiming import Room
 from jobfac.views.holds import HoldView
-from jobfac.worker.turn import Deliveries, Turn, TurnRequest, TurnResult
+from jobfac.worker.executions.deliveries import Deliveries
+from jobfac.worker.turn import Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, events, get, start, states
 
 ME = Caller("me")
-NOTHING = Deliveries([], [], [], [], [], [], {}, [])
+NOTHING = Deliveries([], [], [], [], {}, [], {}, [])
 
 
 def turn(db: Database, hand: Hand, free: int = 100, pools: tuple[str, ...] = ("default", "big")) -> list[int]:

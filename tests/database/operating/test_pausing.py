@@ -18,7 +18,8 @@ from jobfac.states import Role, RunState
 from jobfac.store import jobs, runs, schedules, sequences, statistics
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
-from jobfac.worker.turn import Deliveries, Turn, TurnRequest
+from jobfac.worker.executions.deliveries import Deliveries
+from jobfac.worker.turn import Turn, TurnRequest
 from tests.support.database import Hand, being_written, start, state
 from tests.support.engines import DRIVERS
 from tests.support.sequences import Player, children
@@ -96,7 +97,7 @@ def test_a_turn_with_a_failure_waits_for_another_one_and_is_not_repeated(db: Dat
     start(db, "a")
     failed = hand.take()
     outcome = Outcome(failed.id, failed.attempt, F, rule=failed.rule)
-    request = TurnRequest(hand.id, hand.name, {}, False, 0, 0, Deliveries([], [], [], [outcome], [], [], {}, []))
+    request = TurnRequest(hand.id, hand.name, {}, False, 0, 0, Deliveries([], [], [], [outcome], {}, [], {}, []))
     known: dict[Any, Any] = {("a", 1): db.query(jobs.load_version, "a", 1)}
     retries: list[int] = []
     waits = threading.Event()

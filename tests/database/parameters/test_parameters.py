@@ -17,7 +17,8 @@ from jobfac.store import parameters, runs, schedules, sequences
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.worker import turn as turn_module
-from jobfac.worker.turn import Deliveries, Turn, TurnRequest
+from jobfac.worker.executions.deliveries import Deliveries
+from jobfac.worker.turn import Turn, TurnRequest
 from tests.support.database import Hand, define, get, now, start
 from tests.support.sequences import Player, children, path
 
@@ -41,7 +42,7 @@ def values(db: Database, run_id: int) -> dict[str, Any]:
 
 def take(hand: Hand) -> list[Any]:
     """Claim all runs as a worker's turn does."""
-    nothing = Deliveries([], [], [], [], set(), [], {}, set())
+    nothing = Deliveries([], [], [], [], {}, [], {}, set())
     turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), {})
     return list(hand.db.transact(turn.take).claimed)
 
@@ -52,7 +53,7 @@ def test_a_worker_does_not_remember_definitions_without_end(db: Database, monkey
     for number in range(6):
         define(db, job={"name": str(number)})
         start(db, "job")
-        nothing = Deliveries([], [], [], [], set(), [], {}, set())
+        nothing = Deliveries([], [], [], [], {}, [], {}, set())
         turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), known)
         (claimed,) = hand.db.transact(turn.take).claimed
         assert known[claimed.job, claimed.job_version].name == str(number)

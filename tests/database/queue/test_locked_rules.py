@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,9 @@ from jobfac.states import RunState
 from jobfac.store import runs, schedules, sequences
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.files.targets import StepTarget
+from jobfac.worker.turn import Turn, TurnRequest
 from tests.database.triggers.test_after import after
 from tests.support.database import Hand, start, states
 from tests.support.tsql import THROUGH_TSQL, define, take
@@ -164,3 +167,28 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     assert db.transact(sequences.wake, "s1", retry_for=0) == 0
     db.transact(sequences.sweep, "s1", retry_for=0)
     assert states(db, [first, second]) == ["stopped", "running"]
+
+
+def test_a_worker_stores_other_outcomes_and_claims_while_some_wait(db: Database) -> None:
+    define(db, a=LIMITED, b={}, c={}, inside={"steps": [{"name": "one", "jobs": ["a"]}]})
+    hand = Hand(db, "w1")
+    free, stopping, limited = start(db, "b"), start(db, "c"), start(db, "inside")
+    db.transact(sequences.begin, "s1")
+    taken = hand.claim()
+    outcomes = [Outcome(one.id, 1, RunState.SUCCEEDED, rule=one.rule) for one in taken]
+    within = {one.id: one.sequence_run_id for one in taken if one.sequence_run_id is not None}
+    deliveries = Deliveries([], [], [], outcomes, within, [], {}, set(), {one.key: one.identity for one in taken})
+    request = TurnRequest(hand.id, hand.name, {"default": 1}, False, 9, 9, deliveries, doubtful=True, patient=False)
+    queued = start(db, "b")
+    with held(db, "a"), db.engine.connect() as somebody:
+        somebody.exec_driver_sql(f"EXEC jobfac.stop_run @run = {stopping}")  # not committed
+        result = db.transact(Turn(request, {}).take, retry_for=0)
+        assert set(result.left) == {stopping, *within}
+        assert [one.id for one in result.claimed] == [queued], "a program that has ended is not started again"
+        assert list(result.unowned) == []
+        assert states(db, [free, stopping, *within]) == ["succeeded", "running", "running"]
+        somebody.rollback()
+    (again,) = result.claimed
+    rest = replace(deliveries.without({free}), live={again.key: again.identity})
+    assert not db.transact(Turn(replace(request, deliveries=rest), {}).take, retry_for=0).left
+    assert states(db, [free, stopping, limited, queued]) == ["succeeded", "succeeded", "succeeded", "running"]

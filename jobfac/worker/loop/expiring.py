@@ -1,0 +1,22 @@
+"""Expire dead workers from the worker's loop."""
+
+from functools import partial
+
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.store import sequences
+from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.worker.loop.database import LoopDatabase
+from jobfac.worker.spool_folder import SpoolFolder
+
+
+def expire_dead(
+    database: LoopDatabase, db: Database, spool: SpoolFolder, telemetry: WorkerTelemetry, poison_attempts: int
+) -> None:
+    """Requeue the runs of dead workers. First kill their programs that survive on this machine."""
+    try:
+        database.do(lambda: spool.clear_dead(db))
+        expire = partial(sequences.expire, by=telemetry.worker, poison_attempts=poison_attempts)
+        telemetry.expired(database.transact(expire, retry_for=1.0))
+    except (Unreachable, OSError) as error:
+        telemetry.log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))
