@@ -24,6 +24,15 @@ def test_a_recovery_is_the_first_success_after_a_failure(db: Database) -> None:
     assert json.loads(rows(db)[1]["body"])["event"] in ("recovered", "succeeded")
 
 
+def test_who_asks_for_recoveries_and_for_all_ends_hears_of_a_recovery(db: Database) -> None:
+    define(db, a={"notify": [on("finished"), on("recovered")]})
+    hand = Hand(db)
+    for word in ("failed", "succeeded", "succeeded"):
+        start(db, "a")
+        hand.end(hand.take(), RunState(word))
+    assert [event for _, event in notified_events(db)] == ["failed", "recovered", "succeeded"]
+
+
 def test_a_success_beside_a_failed_run_does_not_hide_the_recovery(db: Database) -> None:
     define(db, a={"notify": [on("failed", "recovered")]})
     hand = Hand(db)
