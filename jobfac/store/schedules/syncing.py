@@ -316,8 +316,8 @@ def _update(engine: str) -> sa.Update:
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    names = ("job", "name", "definition", "paused", "next_due_at", "fire_at")
-    names = ("id", *names) if engine == "sqlite" else names
+    names = ["job", "name", "definition", "paused", "next_due_at", "fire_at"]
+    names += ["id"] if engine == "sqlite" else []
     input_rows = rows_table(engine, **{name: schedule.c[name].type for name in names})
     values = sa.select(*(input_rows.c[name] for name in names), utcnow())
     return schedule.insert().from_select([*names, "updated_at"], values)
