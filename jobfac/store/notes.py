@@ -80,11 +80,12 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
 
 
 class Success(NamedTuple):
-    """A successful run of a job."""
+    """A successful run of a job. ``for_worker``: the only worker that might take it, None: any might."""
 
     job: str
     run_id: int
     ended_at: datetime
+    for_worker: str | None = None
 
 
 def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> int:
@@ -92,7 +93,8 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
     if not (last := last_ones(successes)):
         return 0
     engine = conn.dialect.name
-    given = rows.rows_parameter({"job": one.job, "success": one.run_id, "ended": one.ended_at} for one in last)
+    names = {"run_id": "success", "ended_at": "ended"}
+    given = rows.rows_parameter({names.get(name, name): value for name, value in one._asdict().items()} for one in last)
     found = {row.id: row for row in conn.execute(_recovered(engine), given)}
     if found:
         changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found.values()]
@@ -105,11 +107,12 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
 def last_ones(successes: Iterable[Success]) -> list[Success]:
     """Return the successes to which no other success of their job is later both by its id and by its end.
 
-    These follow every failure that any of the others follows. A pure function.
+    These follow every failure that any of the others follows. A pure function. With ``each_worker`` this is so for each
+    worker, since a success on one shows nothing about another one.
     """
-    found: dict[str, list[Success]] = {}
+    found: dict[tuple[str, str | None], list[Success]] = {}
     for one in sorted(successes, key=lambda one: -one.run_id):
-        of_job = found.setdefault(one.job, [])
+        of_job = found.setdefault((one.job, one.for_worker), [])
         if not of_job or one.ended_at > of_job[-1].ended_at:
             of_job.append(one)
     return [one for of_job in found.values() for one in of_job]
@@ -117,8 +120,10 @@ def last_ones(successes: Iterable[Success]) -> list[Success]:
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    given = rows.rows_table(engine, job=run.c.job.type, success=BigId, ended=run.c.ended_at.type)
+    kinds = {name: run.c[column].type for name, column in {"ended": "ended_at", "for_worker": "for_worker"}.items()}
+    given = rows.rows_table(engine, job=run.c.job.type, success=BigId, **kinds)
     is_later = (given.c.job == run.c.job) & (given.c.success > run.c.id) & (given.c.ended >= run.c.ended_at)
+    is_later &= run.c.for_worker.is_(None) | (given.c.for_worker == run.c.for_worker)
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, is_later)

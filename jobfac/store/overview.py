@@ -190,6 +190,7 @@ def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .with_hint(later, PASS, "mssql")
         .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
         .where(later.c.ended_at >= run.c.ended_at)  # not one that ended while the failed run was still running
+        .where(sa.or_(run.c.for_worker.is_(None), later.c.for_worker == run.c.for_worker))
     )
     return (
         sa.select(*_RUN)

@@ -56,7 +56,9 @@ def count(conn: sa.Connection) -> int:
         _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
         successes = [row for row in rows if row.state == RunState.SUCCEEDED]
-        notes.acknowledge_recovered(conn, [notes.Success(row.job, row.id, row.ended_at) for row in successes])
+        notes.acknowledge_recovered(
+            conn, [notes.Success(row.job, row.id, row.ended_at, row.for_worker) for row in successes]
+        )
     return len(rows)
 
 

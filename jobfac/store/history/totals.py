@@ -31,6 +31,7 @@ class EndedRun(NamedTuple):
     ended_at: datetime
     cpu_seconds: float | None
     peak_memory: int | None
+    for_worker: str | None = None
 
 
 class Execution(NamedTuple):
