@@ -21,6 +21,7 @@ from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.runs import NoteView
 from jobfac.views.serialization import columns, from_row
 
@@ -80,12 +81,13 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
 
 
 class Success(NamedTuple):
-    """A successful run of a job. ``for_worker``: the only worker that might take it, None: any might."""
+    """A successful run of a job. ``for_worker`` and ``visit_id``: those of the run, see ``shows_recovery``."""
 
     job: str
     run_id: int
     ended_at: datetime
     for_worker: str | None = None
+    visit_id: int | None = None
 
 
 def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> int:
@@ -107,12 +109,12 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
 def last_ones(successes: Iterable[Success]) -> list[Success]:
     """Return the successes to which no other success of their job is later both by its id and by its end.
 
-    These follow every failure that any of the others follows. A pure function. With ``each_worker`` this is so for each
-    worker, since a success on one shows nothing about another one.
+    These follow every failure that any of the others follows. A pure function. This is so for each worker and step, as
+    ``shows_recovery`` distinguishes them.
     """
-    found: dict[tuple[str, str | None], list[Success]] = {}
+    found: dict[tuple[str, str | None, int | None], list[Success]] = {}
     for one in sorted(successes, key=lambda one: -one.run_id):
-        of_job = found.setdefault((one.job, one.for_worker), [])
+        of_job = found.setdefault((one.job, one.for_worker, one.visit_id), [])
         if not of_job or one.ended_at > of_job[-1].ended_at:
             of_job.append(one)
     return [one for of_job in found.values() for one in of_job]
@@ -120,10 +122,10 @@ def last_ones(successes: Iterable[Success]) -> list[Success]:
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    kinds = {name: run.c[column].type for name, column in {"ended": "ended_at", "for_worker": "for_worker"}.items()}
-    given = rows.rows_table(engine, job=run.c.job.type, success=BigId, **kinds)
+    kinds = {"job": run.c.job.type, "success": BigId, "ended": run.c.ended_at.type}
+    given = rows.rows_table(engine, **kinds, for_worker=run.c.for_worker.type, visit_id=BigId)
     is_later = (given.c.job == run.c.job) & (given.c.success > run.c.id) & (given.c.ended >= run.c.ended_at)
-    is_later &= run.c.for_worker.is_(None) | (given.c.for_worker == run.c.for_worker)
+    is_later &= shows_recovery(given.c, run.c)
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, is_later)

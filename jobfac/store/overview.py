@@ -19,6 +19,7 @@ from jobfac.store import expectations, jobs, notes, workers
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
 from jobfac.store.runs import queue_of_worker
+from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
@@ -190,7 +191,7 @@ def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .with_hint(later, PASS, "mssql")
         .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
         .where(later.c.ended_at >= run.c.ended_at)  # not one that ended while the failed run was still running
-        .where(sa.or_(run.c.for_worker.is_(None), later.c.for_worker == run.c.for_worker))
+        .where(shows_recovery(later.c, run.c))
     )
     return (
         sa.select(*_RUN)

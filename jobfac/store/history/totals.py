@@ -32,6 +32,7 @@ class EndedRun(NamedTuple):
     cpu_seconds: float | None
     peak_memory: int | None
     for_worker: str | None = None
+    visit_id: int | None = None
 
 
 class Execution(NamedTuple):

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -29,13 +30,21 @@ by side, so the order of their ends counts, too. The second number is for a job 
 _earlier, _good = run.alias("earlier"), run.alias("good")
 
 
+def shows_recovery(success: Any, failure: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a success can show that an earlier failure of its job is over. Both: columns of a run.
+
+    What failed on one worker, as a run of a job with ``each_worker``, works again when it succeeds on that worker. The
+    runs of one step with ``for_each`` have different values, so none of them shows anything about another one.
+    """
+    is_same_worker = sa.or_(failure.for_worker.is_(None), success.for_worker == failure.for_worker)
+    of_other_step = (failure.visit_id.is_(None), success.visit_id.is_(None), success.visit_id != failure.visit_id)
+    return sa.and_(is_same_worker, sa.or_(*of_other_step))
+
+
 @functools.cache
 def _recoveries(number: int) -> sa.Select[int]:
-    """Return the query of the given runs that follow a failure among the latest ``number`` earlier runs of their job.
-
-    What ran on each worker works again on this worker when it succeeds on this one.
-    """
-    columns = (_earlier.c.id, _earlier.c.state, _earlier.c.ended_at, _earlier.c.for_worker)
+    """Return the query of the given runs that follow a failure among ``number`` earlier runs of their job."""
+    columns = (_earlier.c[name] for name in ("id", "state", "ended_at", "for_worker", "visit_id"))
     judged = sa.text(f"earlier.state IN ({sql_literals(JUDGED)})")
     before = (
         # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
@@ -50,13 +59,13 @@ def _recoveries(number: int) -> sa.Select[int]:
         sa.exists()
         .where(_good.c.job == run.c.job, _good.c.id > before.c.id, _good.c.id < run.c.id)
         .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= before.c.ended_at)
-        .where(sa.or_(before.c.for_worker.is_(None), _good.c.for_worker == before.c.for_worker))
+        .where(shows_recovery(_good.c, before.c))
         .correlate(run, before)
     )
     follows_failure = (
         sa.exists()
         .where(before.c.state != RunState.SUCCEEDED, before.c.ended_at <= run.c.ended_at, ~has_recovered)
-        .where(sa.or_(before.c.for_worker.is_(None), run.c.for_worker == before.c.for_worker))
+        .where(shows_recovery(run.c, before.c))
         .correlate(run)
     )
     return sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, follows_failure)
