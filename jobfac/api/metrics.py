@@ -35,6 +35,9 @@ MAX_JOBS = 200
 
 OTHERS = "(others)"
 
+PINNED = "@worker"
+"""In place of a pool: runs that wait for one worker each, by jobs with ``each_worker``."""
+
 PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
 DURATION_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -176,12 +179,13 @@ class _CurrentState(Collector):
         yield GaugeMetricFamily("jobfac_jobs_overdue", "Jobs that miss a success they `expect`", numbers.overdue)
 
 
+_POOL = sa.func.coalesce(queue.c.pool, sa.literal_column(f"'{PINNED}'"))
 _QUEUED = (
-    sa.select(queue.c.pool, sa.func.count().label("number"), sa.func.min(run.c.queued_at).label("oldest"))
-    .select_from(run.join(queue, queue.c.name == run.c.queue))
+    sa.select(_POOL.label("pool"), sa.func.count().label("number"), sa.func.min(run.c.queued_at).label("oldest"))
+    .select_from(run.outerjoin(queue, queue.c.name == run.c.queue))
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
-    .group_by(queue.c.pool)
+    .group_by(_POOL)
 )
 _ACTIVE = (
     sa.select(run.c.state, sa.func.count().label("number"))

@@ -101,6 +101,38 @@ def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
             yield finding(path, f"'{step.name}' cannot be reached from the first step")
 
 
+OF_PROGRAMS = ("running_long", "retry")
+"""Events of runs of programs: a run of a sequence has none of them."""
+
+
+def unheard(definition: AnyJob) -> Iterator[Finding]:
+    """Return the events of which somebody is to be told and that never happen. They are allowed, too."""
+    needs = _needs(definition)
+    for position, entry in enumerate(definition.notify):
+        for event in entry.on if entry.of == "sequence" else ():
+            path = ("notify", position, "on")
+            if isinstance(definition, Sequence) and event in OF_PROGRAMS:
+                yield finding(path, f"has {event}, which only the jobs of a sequence have; add `of: jobs`")
+            elif event in needs:
+                yield finding(path, f"has {event}, which never happens without {needs[event]}")
+
+
+def _needs(definition: AnyJob) -> dict[str, str]:
+    """Return by event what the definition lacks for it to happen."""
+    steps = definition.steps if isinstance(definition, Sequence) else ()
+    is_tried_again = isinstance(definition, Job) and definition.retry.attempts > 1
+    there = {
+        ("running_long", "warn_after"): isinstance(definition, Job) and definition.warn_after is not None,
+        ("retry", "attempts of retry"): is_tried_again,
+        ("overdue", "expect"): definition.expect is not None,
+        ("on_time_again", "expect"): definition.expect is not None,
+        ("paused", "pause_after"): definition.pause_after is not None,
+        ("missed", "schedules"): bool(definition.schedules),
+        ("approval_wanted", "a step with approve"): any(step.approve for step in steps),
+    }
+    return {event: need for (event, need), is_there in there.items() if not is_there}
+
+
 def _names(definition: AnyJob) -> Iterator[Finding]:
     """Check names. Not in the models, so that a definition that an earlier version has stored can still be read."""
     limit = definition.concurrency

@@ -35,6 +35,9 @@ failures), ``retry`` (an attempt failed and is retried), ``running_long`` (a run
 ``paused`` (the schedules were paused after failures), ``held`` (the job is held), ``approval_wanted`` (a step of a
 sequence waits for a person)."""
 
+ABOUT_JOBS = frozenset({"missed", "overdue", "on_time_again", "paused", "held"})
+"""Events of a job and not of a run: nobody whom a start names hears of them."""
+
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 LONGEST_EMAIL = 320

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, endless_waits, unreachable
+from jobfac.definitions.checks import check, children, endless_waits, unheard, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
@@ -229,6 +229,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
     warnings = tuple(
         places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree)
     )
+    warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in unheard(one))
     return Definitions(jobs, defaults, warnings)
 
 

@@ -177,7 +177,7 @@ def holds(conn: sa.Connection) -> Iterator[Finding]:
         remedy = f"`jobfac release {hold.id}` ends it, if it is no longer needed."
         yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
     for late in expectations.overdue(conn)[:MAX_NAMES]:
-        found = f"job '{late.job}' is overdue: it should have succeeded by {late.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        found = f"job '{late.job}' is overdue: it should have succeeded by {local(late.due_at)}"
         yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
 
 
@@ -195,7 +195,7 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     """Report the number of active schedules, and the time of the next one."""
     due = sa.text("fire_at IS NOT NULL AND paused = 0")
     count, first = conn.execute(sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).where(due)).one()
-    found = f"{count:,} in force, the next at {first.astimezone():%Y-%m-%d %H:%M:%S}" if count else "none in force"
+    found = f"{count:,} in force, the next at {local(first)}" if count else "none in force"
     yield Finding("schedules", State.OK, found)
 
 
@@ -225,6 +225,11 @@ def judge_notifications(dead: int, waiting: int, late: int, unread: int) -> Iter
         yield Finding("notifications", State.PROBLEM, found, "No scheduler is running: start one.")
     if not (dead or late or unread):
         yield Finding("notifications", State.OK, f"{waiting:,} waiting" if waiting else "none wait")
+
+
+def local(moment: datetime) -> str:
+    """Return a time in the zone of this machine, with its offset."""
+    return moment.astimezone().isoformat(" ", "seconds")
 
 
 def _count(table: sa.Table, condition: sa.ColumnElement[bool] | sa.TextClause) -> sa.ScalarSelect[int]:

@@ -10,6 +10,9 @@ from jobfac.recurrence.due import last_due, next_due
 FAR = timedelta(days=36525)
 """A time later than any expectation."""
 
+LONGEST = timedelta(days=8)
+"""The longest time between two deadlines of ``success_by``: a week, and a change of the clock."""
+
 
 class Expectation(NamedTuple):
     """The current expectation of a job.
@@ -42,12 +45,13 @@ def begin(expect: Expect, since: datetime) -> Expectation:
 def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
     """Return what is expected of a job whose definition expects something else from ``now`` on.
 
-    A success before ``now`` counts, and a job that is overdue stays overdue: it has not succeeded meanwhile. But a
-    success before the last time of ``success_by`` does not count for the next one.
+    A success before ``now`` counts, and a job that is overdue stays overdue: it has not succeeded meanwhile. With
+    ``success_by`` those count that came after its last time, also if the old definition has counted them already: a
+    time that is moved from 06:00 to 07:00 at 06:30 demands no second success of this morning.
     """
     since = before.since
     if expect.every is None and before.missed_at is None:
-        since = last_due(expect.schedule(), since, now) or since
+        since = last_due(expect.schedule(), min(since, now - LONGEST), now) or since
     return before._replace(since=since, due_at=_deadline(expect, now))
 
 

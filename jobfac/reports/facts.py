@@ -14,7 +14,7 @@ from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import LIST_JOBS, NotFound
 from jobfac.reports.measures import by_job
-from jobfac.states import FAILED, FAILURES, FINAL, HELD
+from jobfac.states import FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.history import totals as by_day
 from jobfac.store.history.totals import DailyTotals, EndedRun, Execution, Presence, Work
@@ -170,7 +170,7 @@ def _counted_work(conn: sa.Connection, when: Period) -> dict[tuple[date, str], W
 
 def _latest(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[tuple[str, str], Latest]:
     """Return the last stored failure of each job and state."""
-    failed = sa.text(f"run.state IN ({sql_literals(FAILURES)}) AND run.state IN ({sql_literals(FAILED)})")
+    failed = sa.text(f"run.state IN ({sql_literals(FAILURES)})")
     begin, end = _bounds(when)
     last = sa.select(sa.func.max(run.c.id).label("id")).where(failed, run.c.ended_at >= begin, run.c.ended_at < end)
     chosen = last.group_by(run.c.job, run.c.state).subquery("chosen")

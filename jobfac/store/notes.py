@@ -21,6 +21,7 @@ from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.runs import NoteView
 from jobfac.views.serialization import columns, from_row
 
@@ -80,11 +81,13 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
 
 
 class Success(NamedTuple):
-    """A successful run of a job."""
+    """A successful run of a job. ``for_worker`` and ``visit_id``: those of the run, see ``shows_recovery``."""
 
     job: str
     run_id: int
     ended_at: datetime
+    for_worker: str | None = None
+    visit_id: int | None = None
 
 
 def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> int:
@@ -92,7 +95,8 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
     if not (last := last_ones(successes)):
         return 0
     engine = conn.dialect.name
-    given = rows.rows_parameter({"job": one.job, "success": one.run_id, "ended": one.ended_at} for one in last)
+    names = {"run_id": "success", "ended_at": "ended"}
+    given = rows.rows_parameter({names.get(name, name): value for name, value in one._asdict().items()} for one in last)
     found = {row.id: row for row in conn.execute(_recovered(engine), given)}
     if found:
         changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found.values()]
@@ -105,11 +109,12 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
 def last_ones(successes: Iterable[Success]) -> list[Success]:
     """Return the successes to which no other success of their job is later both by its id and by its end.
 
-    These follow every failure that any of the others follows. A pure function.
+    These follow every failure that any of the others follows. A pure function. This is so for each worker and step, as
+    ``shows_recovery`` distinguishes them.
     """
-    found: dict[str, list[Success]] = {}
+    found: dict[tuple[str, str | None, int | None], list[Success]] = {}
     for one in sorted(successes, key=lambda one: -one.run_id):
-        of_job = found.setdefault(one.job, [])
+        of_job = found.setdefault((one.job, one.for_worker, one.visit_id), [])
         if not of_job or one.ended_at > of_job[-1].ended_at:
             of_job.append(one)
     return [one for of_job in found.values() for one in of_job]
@@ -117,8 +122,10 @@ def last_ones(successes: Iterable[Success]) -> list[Success]:
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    given = rows.rows_table(engine, job=run.c.job.type, success=BigId, ended=run.c.ended_at.type)
+    kinds = {"job": run.c.job.type, "success": BigId, "ended": run.c.ended_at.type}
+    given = rows.rows_table(engine, **kinds, for_worker=run.c.for_worker.type, visit_id=BigId)
     is_later = (given.c.job == run.c.job) & (given.c.success > run.c.id) & (given.c.ended >= run.c.ended_at)
+    is_later &= shows_recovery(given.c, run.c)
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
         .join(given, is_later)

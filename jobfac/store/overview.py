@@ -15,19 +15,28 @@ from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
 from jobfac.states import HELD, RunState
-from jobfac.store import expectations, notes, workers
+from jobfac.store import expectations, jobs, notes, workers
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
+from jobfac.store.runs import queue_of_worker
+from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row, from_rows
+from jobfac.views.workers import WorkerView
 
 RUNNING, ENDED, DUE, FAILED, HOLDS = 200, 100, 50, 50, 50
 """The maximum number of running runs, ended runs, due schedules, unacknowledged failures and holds in an overview."""
 
 RECENT = 2000
 """How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
+
+
+def served(workers: Sequence[WorkerView]) -> set[str]:
+    """Return what these workers serve, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences."""
+    pools = {pool for one in workers for pool in one.pools}
+    return pools | {queue_of_worker(one.name) for one in workers} | {jobs.SEQUENCE_QUEUE}
 
 
 class Queries(NamedTuple):
@@ -182,6 +191,7 @@ def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .with_hint(later, PASS, "mssql")
         .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
         .where(later.c.ended_at >= run.c.ended_at)  # not one that ended while the failed run was still running
+        .where(shows_recovery(later.c, run.c))
     )
     return (
         sa.select(*_RUN)

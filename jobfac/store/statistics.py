@@ -55,8 +55,9 @@ def count(conn: sa.Connection) -> int:
         _add_runs(conn, totals(rows))
         _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
-        successes = [row for row in rows if row.state == RunState.SUCCEEDED]
-        notes.acknowledge_recovered(conn, [notes.Success(row.job, row.id, row.ended_at) for row in successes])
+        good = [row for row in rows if row.state == RunState.SUCCEEDED]
+        successes = [notes.Success(row.job, row.id, row.ended_at, row.for_worker, row.visit_id) for row in good]
+        notes.acknowledge_recovered(conn, successes)
     return len(rows)
 
 

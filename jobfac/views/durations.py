@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Protocol
 
+from jobfac.states import WAITING
+
 
 class Timed(Protocol):
     """A view with a start and an end, such as a run or an attempt."""
@@ -14,6 +16,11 @@ class Timed(Protocol):
     @property
     def ended_at(self) -> datetime | None:
         """The time of the end; None: it has not ended."""
+
+
+def has_duration(row: Timed) -> bool:
+    """Whether it runs or ran. A run that waits again, such as for its next attempt, was started and does not run."""
+    return row.started_at is not None and (row.ended_at is not None or getattr(row, "state", None) not in WAITING)
 
 
 def short_duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
-from jobfac.views.durations import Timed, spaced_duration
+from jobfac.views.durations import Timed, has_duration, spaced_duration
 from jobfac.web import assets, commands
 
 GLYPHS = {
@@ -120,8 +120,8 @@ def ago(context: Context, moment: datetime | None) -> Markup:
 
 
 def took(row: Timed) -> Markup:
-    """Format the duration of a run, from its first start to its end or to now."""
-    if row.started_at is None:
+    """Format the duration of a run, from its first start to its end or to now. Empty: it waits."""
+    if row.started_at is None or not has_duration(row):
         return Markup("")
     if row.ended_at is not None:
         return Markup(spaced_duration((row.ended_at - row.started_at) / timedelta(seconds=1)))

@@ -1368,7 +1368,8 @@ GO
 CREATE OR ALTER VIEW jobfac.v_failures AS
 -- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded
 -- after the failure. acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: neither has
--- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
+-- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note. Of a
+-- job with each_worker only a success for the same worker counts, and none of another value of the same for_each.
 SELECT
     r.id,
     r.job,
@@ -1402,6 +1403,8 @@ LEFT JOIN jobfac.run AS u ON u.id = (
     SELECT TOP (1) s.id
     FROM jobfac.run AS s
     WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
+        AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
+        AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
     ORDER BY s.id
 )
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');

@@ -12,7 +12,7 @@ from jobfac.cli.rendering import rows
 from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
 from jobfac.states import FAILED
-from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.store.overview import served
 from jobfac.views.durations import short_duration
 from jobfac.views.overview import Overview, RunLine
 
@@ -59,7 +59,7 @@ def draw(
     room = _rooms(overview, height, len(lines))
     gap = [Text()] if airy else []
     now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
-    pools = {pool for worker in overview.workers for pool in worker.pools} | {SEQUENCE_QUEUE}
+    pools = served(overview.workers)
     reporting = any(run.progress is not None for run in overview.running)
     workers = [rows.worker(worker, now, wide) for worker in by_name]
     fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobfac.cli.streams import escaped
 from jobfac.cli.times import write_time
-from jobfac.views.durations import Timed
+from jobfac.views.durations import Timed, has_duration
 
 STYLES = {
     "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
@@ -65,8 +65,8 @@ def memory_text(size: int) -> str:
 
 
 def duration(row: Timed) -> str:
-    """Return the time from the start to the end, or to now, such as 0.4s or 2h10m00s."""
-    if row.started_at is None:
+    """Return the time from the start to the end, or to now, such as 0.4s or 2h10m00s. Empty: it waits."""
+    if row.started_at is None or not has_duration(row):
         return ""
     end = datetime.now(UTC) if row.ended_at is None else row.ended_at
     span = max(0.0, (end - row.started_at).total_seconds())

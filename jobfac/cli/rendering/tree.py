@@ -79,7 +79,9 @@ def _visit(step: str, number: int, result: str | None, following: str | None, re
 
 def _run(run: RunView | StepRunView) -> str:
     number = f"  run {run.id}" if run.id else ""
-    times = "" if run.started_at is None else f"  {write_short(run.started_at, datetime.now(UTC))} for {duration(run)}"
+    taken = duration(run)
+    times = "" if run.started_at is None else f"  {write_short(run.started_at, datetime.now(UTC))}"
+    times += f" for {taken}" if taken else ""
     return f"{cell(run.job)} {styled(run.state)}{number}{times}{_reason(run.reason, '  ')}"
 
 

@@ -115,7 +115,9 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
                 begin, digest = _key(item, entry, recipient)
                 dedupe = f"{begin}{source}.{digest}"
                 row = _NewNotification(item.run_id, item.job, event, dedupe, recipient, text)
-                found.setdefault((begin, digest), row)
+                known = found.get((begin, digest))
+                if known is None or known.event != item.event == event:  # it is told as what its recipient names
+                    found[begin, digest] = row
     if found:
         numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import KEY_LENGTH
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import AnyJob, DefinitionError, Job, Notify, Problem, Sequence, read_notify
+from jobfac.definitions.notify import ABOUT_JOBS
 from jobfac.definitions.parameters import UnresolvedError, placeholders, resolve
 from jobfac.definitions.parameters.checks import text_of_program
 from jobfac.definitions.parameters.placeholders import SAMPLE
@@ -261,7 +262,7 @@ def limits(job_id: str, job: AnyJob, at_most: int | None = None) -> dict[str, An
 
 
 def _ad_hoc(request: StartRequest) -> List[Notify]:
-    """Return the ``notify`` entries of the start itself. They must not refer to secrets.
+    """Return the ``notify`` entries of the start itself. They must not refer to secrets or to events of the job.
 
     Secrets belong to definitions. A caller who may only start jobs must not be able to send them anywhere.
     """
@@ -272,6 +273,10 @@ def _ad_hoc(request: StartRequest) -> List[Notify]:
     if number > RECIPIENTS:
         raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
+        wrong = next((event for event in entry.on if event in ABOUT_JOBS), None)
+        if wrong and request.manual and request.retry_of is None:
+            text = f"cannot tell the recipients of a start of '{wrong}', an event of the job; put them into its notify"
+            raise _misfit(request, "notify", text)
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
     return entries

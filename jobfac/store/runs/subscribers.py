@@ -1,6 +1,8 @@
 """Turn events of runs into outbox events for their subscribers."""
 
+import functools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,32 +23,52 @@ JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
 _GIVEN = lists.ids()
 _SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id == _GIVEN.c.value)
 
-EARLIER = 20
+EARLIER, OF_FLEET = 20, 1000
 """How many of a job's earlier runs are searched for a failure that no success has followed yet. They may have run side
-by side, so the order of their ends counts, too."""
+by side, so the order of their ends counts, too. The second number is for a job that runs on each worker."""
 
 _earlier, _good = run.alias("earlier"), run.alias("good")
-_before = (
-    sa.select(_earlier.c.id, _earlier.c.state, _earlier.c.ended_at)
-    # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
-    .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
-    .order_by(_earlier.c.id.desc())
-    .limit(EARLIER)
-    .correlate(run)
-    .subquery("latest")
-)
-_HAS_RECOVERED = (
-    sa.exists()
-    .where(_good.c.job == run.c.job, _good.c.id > _before.c.id, _good.c.id < run.c.id)
-    .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= _before.c.ended_at)
-    .correlate(run, _before)
-)
-_FOLLOWS_FAILURE = (
-    sa.exists()
-    .where(_before.c.state != RunState.SUCCEEDED, _before.c.ended_at <= run.c.ended_at, ~_HAS_RECOVERED)
-    .correlate(run)
-)
-_RECOVERIES = sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, _FOLLOWS_FAILURE)
+
+
+def shows_recovery(success: Any, failure: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a success can show that an earlier failure of its job is over. Both: columns of a run.
+
+    What failed on one worker, as a run of a job with ``each_worker``, works again when it succeeds on that worker. The
+    runs of one step with ``for_each`` have different values, so none of them shows anything about another one.
+    """
+    is_same_worker = sa.or_(failure.for_worker.is_(None), success.for_worker == failure.for_worker)
+    of_other_step = (failure.visit_id.is_(None), success.visit_id.is_(None), success.visit_id != failure.visit_id)
+    return sa.and_(is_same_worker, sa.or_(*of_other_step))
+
+
+@functools.cache
+def _recoveries(number: int) -> sa.Select[int]:
+    """Return the query of the given runs that follow a failure among ``number`` earlier runs of their job."""
+    columns = (_earlier.c[name] for name in ("id", "state", "ended_at", "for_worker", "visit_id"))
+    judged = sa.text(f"earlier.state IN ({sql_literals(JUDGED)})")
+    before = (
+        # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
+        sa.select(*columns)
+        .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, judged)
+        .order_by(_earlier.c.id.desc())
+        .limit(number)
+        .correlate(run)
+        .subquery("latest")
+    )
+    has_recovered = (
+        sa.exists()
+        .where(_good.c.job == run.c.job, _good.c.id > before.c.id, _good.c.id < run.c.id)
+        .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= before.c.ended_at)
+        .where(shows_recovery(_good.c, before.c))
+        .correlate(run, before)
+    )
+    follows_failure = (
+        sa.exists()
+        .where(before.c.state != RunState.SUCCEEDED, before.c.ended_at <= run.c.ended_at, ~has_recovered)
+        .where(shows_recovery(run.c, before.c))
+        .correlate(run)
+    )
+    return sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, follows_failure)
 
 
 def outbox_event_name(event: str, attempt: int) -> str | None:
@@ -68,7 +90,8 @@ def record_subscribed(conn: sa.Connection, events: Sequence[Event]) -> None:
     if not named:
         return
     runs = snapshots(conn, {event.run_id for event, _ in named})
-    recovered = _recovered(conn, {event.run_id for event, name in named if _may_recover(event, name)})
+    may = [runs[event.run_id] for event, name in named if _may_recover(event, name) and event.run_id in runs]
+    recovered = _recovered(conn, may)
     items = []
     for event, name in named:
         name = RECOVERED if event.run_id in recovered and _may_recover(event, name) else name
@@ -89,11 +112,14 @@ def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunVie
     return {row["id"]: one_run(row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()}
 
 
-def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
-    """Return the successful runs among ``run_ids`` that are the first to follow a failure of the same job.
+def _recovered(conn: sa.Connection, successes: Collection[RunView]) -> set[int]:
+    """Return the ids of those of these runs that are the first to follow a failure of the same job.
 
     As with ``notes``, a run follows another one that has a lower id and ended before it.
     """
-    if not run_ids:
-        return set()
-    return set(conn.execute(_RECOVERIES, {"ids": lists.as_list(run_ids)}).scalars())
+    found: set[int] = set()
+    for number in (EARLIER, OF_FLEET):
+        ids = {one.id for one in successes if (one.for_worker is not None) == (number == OF_FLEET)}
+        if ids:
+            found.update(conn.execute(_recoveries(number), {"ids": lists.as_list(ids)}).scalars())
+    return found

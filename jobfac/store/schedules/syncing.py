@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import LOCKED_BY_KEY, current_time, utcnow
 from jobfac.database.dialects.rows import by_primary_key, delete, joined, members, rows_table
-from jobfac.database.tables import schedule
+from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule, checks
 from jobfac.definitions.triggers import After
@@ -258,18 +259,37 @@ def _write(conn: sa.Connection, changes: _Changes) -> None:
     _delete(conn, changes.gone)
     for some in _batches(changes.changed):
         conn.execute(_update(engine), joined(some))
+    ids = _new_ids(conn) if changes.new or changes.single else None
     for some in _batches(changes.new):
-        conn.execute(_insert(engine), joined(some))
+        rows = some if ids is None else [f"{members({'id': next(ids)})}, {row}" for row in some]
+        conn.execute(_insert(engine), joined(rows))
     insert = schedule.insert().values(updated_at=utcnow()).returning(schedule.c.id)
     for schedule_id, after in changes.waiting:
         upstream.sync(conn, schedule_id, after)
     for rule, row in changes.single:
-        schedule_id = conn.execute(insert, row).scalar_one()
+        schedule_id = conn.execute(insert, row if ids is None else {**row, "id": next(ids)}).scalar_one()
         if not rule.is_calendar:
             upstream.sync(conn, schedule_id, rule.after if rule.enabled else None)
         if (due := row["next_due_at"]) is not None:  # the jitter depends on the id
             fire_at = fire_time(rule, schedule_id, due)
             conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
+
+
+_LAST_IDS = sa.select(
+    sa.select(sa.func.max(schedule.c.id)).scalar_subquery(),
+    sa.select(sa.func.max(run.c.schedule_id)).where(sa.text("schedule_id IS NOT NULL")).scalar_subquery(),
+)
+
+
+def _new_ids(conn: sa.Connection) -> Iterator[int] | None:
+    """Return ids for new schedules; None: the database gives them, and none of them twice.
+
+    SQLite gives the id of a deleted schedule again. The runs of that one would count as runs of the new one, so a
+    backfill would find a run for each of its due times.
+    """
+    if conn.dialect.name != "sqlite":
+        return None
+    return count(1 + max(last or 0 for last in conn.execute(_LAST_IDS).one()))
 
 
 def _delete(conn: sa.Connection, schedule_ids: Sequence[int]) -> None:
@@ -296,7 +316,8 @@ def _update(engine: str) -> sa.Update:
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    names = ("job", "name", "definition", "paused", "next_due_at", "fire_at")
+    names = ["job", "name", "definition", "paused", "next_due_at", "fire_at"]
+    names += ["id"] if engine == "sqlite" else []
     input_rows = rows_table(engine, **{name: schedule.c[name].type for name in names})
     values = sa.select(*(input_rows.c[name] for name in names), utcnow())
     return schedule.insert().from_select([*names, "updated_at"], values)

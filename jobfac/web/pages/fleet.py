@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
+from jobfac.store.runs import queue_of_worker
 from jobfac.views.overview import Overview, RunLine
 from jobfac.views.workers import SchedulerView
 from jobfac.web import commands
@@ -28,11 +29,11 @@ def fleet(visit: Visit) -> Response:
     for run in seen.running:
         if run.worker is not None:
             runs[run.worker].append(run)
-    served = {pool for worker in seen.workers for pool in worker.pools} | {SEQUENCES}
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
-        holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued, served=served,
-        sequences=SEQUENCES, now=seen.now, schedulers=found,
+        holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued,
+        served=overview.served(seen.workers), pools=sorted({pool for one in seen.workers for pool in one.pools}),
+        sequences=SEQUENCES, pinned=queue_of_worker(""), now=seen.now, schedulers=found,
         silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
     )  # fmt: skip
 

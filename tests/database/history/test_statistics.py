@@ -233,6 +233,10 @@ def test_a_report_includes_counted_and_uncounted_runs(db: Database) -> None:
     assert sum(its.slot_ms for (_, name), its in found.work.items() if name == "busy") > 0
     only = db.query(reports.facts, when, category="x")
     assert {key[1] for key in only.runs} == {"a"}
+    define(db, c={"already_running": "deny"})
+    denied = [start(db, "c") for _ in range(2)][-1]
+    (row,) = reports.REPORTS["failures"](db.query(reports.facts, when, job_id="c")).rows
+    assert (row.state, row.last_run, row.reason) == ("denied", denied, "another run of the job is still active")
     unknown: tuple[dict[str, Any], ...] = ({"job_id": "none"}, {"category": "none"})
     for wrong in unknown:
         with pytest.raises(NotFound):

@@ -50,6 +50,17 @@ def test_each_due_time_gets_one_run_however_often_it_is_asked_for(db: Database) 
     assert {line.result for line in fill(db).items} == {BackfillResult.EXISTS}
 
 
+def test_the_runs_of_a_deleted_job_are_not_those_of_another_job(db: Database) -> None:
+    put(db)
+    fill(db)
+    job_operations.delete(db, ANN, "load")
+    for name, more in (("plain", {}), ("jittered", {"jitter": "1s"})):
+        body = {"command": ["true"], "schedules": [{"cron": "0 6 * * *", **more}]}
+        job_operations.put(db, ANN, name, body)
+        assert {line.result for line in fill(db, WEEK._replace(job=name)).items} == {BackfillResult.STARTED}
+        job_operations.delete(db, ANN, name)
+
+
 def test_an_outage_in_the_middle_says_how_many_were_started(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     put(db)
     insert = backfilling.insert

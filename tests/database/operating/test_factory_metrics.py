@@ -29,6 +29,15 @@ def test_a_fleet_that_has_died_is_not_alive(db: Database) -> None:
     assert (found["jobfac_workers", "active"], found["jobfac_slots", ""], found["jobfac_schedulers", ""]) == (0, 0, 0)
 
 
+def test_runs_that_wait_for_one_worker_count_as_queued(db: Database) -> None:
+    metrics, _ = Metrics(db), Hand(db)
+    define(db, job={"each_worker": True})
+    start(db, "job")
+    text = metrics.scrape().decode()
+    assert 'jobfac_queue_runs{pool="@worker"} 1.0' in text
+    assert 'jobfac_queue_age_seconds{pool="@worker"}' in text
+
+
 def test_the_first_failure_of_a_job_is_an_increase(db: Database) -> None:
     metrics, hand = Metrics(db), Hand(db)
     define(db, job={"command": ["false"]})

@@ -297,6 +297,8 @@ def test_the_recipients_of_a_start_are_checked(db: Database) -> None:
     define(db, a={})
     with pytest.raises(DefinitionError, match=r"notify\[0\]\.on\[0\] must be .*, not 'faild'; did you mean 'failed'"):
         start(db, "a", overrides={"notify": [on("faild")]})
+    with pytest.raises(DefinitionError, match=r"job 'a' cannot tell .* of 'overdue', an event of the job"):
+        start(db, "a", overrides={"notify": [on("failed", "overdue")]})
     hook = "https://example.org/"
     for to in (
         {"webhook": hook, "headers": {"X": {"secret": "env:PASSWORD"}}},

@@ -16,13 +16,14 @@ from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
-from jobfac.store import overview, runs, sequences, workers
+from jobfac.store import overview, runs, sequences, statistics, workers
 from jobfac.store.history import waiting
 from jobfac.store.runs import StartRequest, pinning
 from jobfac.store.workers import draining
 from jobfac.store.workers.claiming import Claimed, Room
 from jobfac.views.runs import RunView
 from tests.support.database import Hand, define, get, state, states
+from tests.support.outbox import notified_events, on
 
 ME = Caller("me")
 EACH: dict[str, dict[str, Any]] = {"each": {"each_worker": True, "labels": {"zone": "x"}, "slots": 2}}
@@ -54,6 +55,36 @@ def fleet(db: Database) -> list[Hand]:
     Hand(db, "gone", labels=zone).lapse()
     db.transact(draining.drain, Hand(db, "leaves", labels=zone).id)
     return hands
+
+
+def test_a_success_on_one_worker_is_no_recovery_of_another_one(db: Database, fleet: list[Hand]) -> None:
+    define(db, each={**EACH["each"], "notify": [on("failed", "recovered")]})
+    by_name = {hand.name: hand for hand in fleet}
+
+    def run_all(*ends: RunState) -> list[int]:
+        for one, end in zip(found := start(db), ends, strict=True):
+            hand = by_name[one.for_worker or ""]
+            (claimed,) = claim(db, hand)
+            hand.end(claimed, end)
+        return [one.id for one in found]
+
+    def failures() -> list[list[int]]:
+        in_view = sa.text(
+            f"SELECT id FROM {'jobfac.' * (db.dialect.name == 'mssql')}v_failures WHERE unacknowledged = 1"
+        )
+        with db.read() as conn:
+            rows = conn.execute(sa.select(run.c.id).where(run.c.state == "failed", run.c.acknowledged_at.is_(None)))
+            stored = list(rows.scalars())
+            return [[one.id for one in overview.read(conn).failures], list(conn.execute(in_view).scalars()), stored]
+
+    bad, _ = run_all(RunState.FAILED, RunState.SUCCEEDED)
+    db.transact(statistics.count)
+    assert failures() == [[bad]] * 3
+    run_all(RunState.SUCCEEDED, RunState.SUCCEEDED)
+    assert failures() == [[], [], [bad]], "it is recorded within a minute"
+    db.transact(statistics.count)
+    assert failures() == [[], [], []]
+    assert notified_events(db) == [("each", "failed"), ("each", "recovered")]
 
 
 def test_one_run_for_each_worker_that_fits_and_only_that_worker_takes_it(db: Database, fleet: list[Hand]) -> None:

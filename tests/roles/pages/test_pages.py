@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import job_version, note, start_hold
+from jobfac.database.tables import job_version, note, run, start_hold
 from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
-from tests.support.database import start
+from tests.support.database import define, start
 from tests.support.sequences import Player, children
 
 SAMPLES = Path(__file__).parents[3] / "scripts" / "samples"
@@ -103,6 +103,22 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     assert "no live worker serves" in operator.get(f"/runs/{stage.unserved}")
     assert operator.client.get("/runs/999999").status_code == 404
     assert "There is no run 999999" in operator.client.get("/runs/999999").text
+
+
+def test_a_run_that_waits_for_its_worker_or_for_a_retry_is_not_said_to_run(operator: Browser, stage: Stage) -> None:
+    db = operator.served.db
+    define(db, each={"each_worker": True})
+    start(db, "each")
+    fleet = operator.get("/fleet")
+    assert '<td class="job">worker w1</td>' in fleet
+    assert "jobfac worker --pool @worker" not in fleet
+    with db.begin() as conn:
+        first = {"state": "scheduled", "attempt": 1, "started_at": utcnow(-60_000), "ready_at": utcnow(60_000)}
+        conn.execute(run.update().where(run.c.id == stage.scheduled).values(first))
+    shown = operator.get(f"/runs/{stage.scheduled}")
+    assert "Started first" in shown
+    assert "Runs for" not in shown
+    assert "Its next attempt has not started" in shown
 
 
 def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser, stage: Stage) -> None:

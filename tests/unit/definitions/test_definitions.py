@@ -265,6 +265,27 @@ def test_on_mixed_without_effect_is_a_warning(jobs: str, warned: bool) -> None:
     assert bool(found.warnings) == warned
 
 
+def test_an_event_that_never_happens_is_a_warning() -> None:
+    events = "[failed, running_long, retry, overdue, paused, missed, approval_wanted]"
+    to = "to: {email: ops@example.org}"
+    text = (
+        f"jobs:\n  p: {{command: x, notify: [{{on: {events}, {to}}}]}}\n"
+        f"  s: {{steps: [{{name: a, jobs: p}}], notify: [{{on: retry, {to}}}, {{on: retry, of: jobs, {to}}}]}}\n"
+        f"  all: {{command: x, warn_after: 1m, retry: {{attempts: 2}}, expect: {{every: 1h}}, pause_after: 2,\n"
+        f"    schedules: [{{every: 1h}}], notify: [{{on: {events.replace(', approval_wanted', '')}, {to}}}]}}\n"
+    )
+    start, end = "job 'p': notify[0].on has", "which never happens without"
+    assert [str(warning).partition(": ")[2] for warning in loads(text).warnings] == [
+        f"{start} running_long, {end} warn_after",
+        f"{start} retry, {end} attempts of retry",
+        f"{start} overdue, {end} expect",
+        f"{start} paused, {end} pause_after",
+        f"{start} missed, {end} schedules",
+        f"{start} approval_wanted, {end} a step with approve",
+        "job 's': notify[0].on has retry, which only the jobs of a sequence have; add `of: jobs`",
+    ]
+
+
 def test_a_step_may_be_visited_again() -> None:
     loop = "[{name: a, jobs: p, on_success: {step: a}, on_failure: end}]"
     assert not loads(f"jobs: {{p: {{command: x}}, s: {{steps: {loop}}}}}").warnings

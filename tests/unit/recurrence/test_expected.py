@@ -142,6 +142,17 @@ def test_after_a_change_a_success_of_the_day_before_does_not_count() -> None:
     assert event.kind == "overdue"
 
 
+@pytest.mark.parametrize("counted", ["success_by", "every"])
+def test_a_time_that_is_moved_a_little_later_demands_no_second_success(counted: str) -> None:
+    """At 06:30 the time becomes 07:00. What succeeded at 05:00 counts for it, as it counted for the old definition."""
+    day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "07:00"})
+    success = day + timedelta(hours=5)
+    since = day + timedelta(hours=6) if counted == "success_by" else success
+    changed = change(expect, Expectation(since, since + timedelta(hours=24)), day + timedelta(hours=6, minutes=30))
+    assert changed == Expectation(day - timedelta(hours=17), day + timedelta(hours=7))
+    assert advance(expect, changed, day + timedelta(hours=8), [success])[1] is None
+
+
 def test_after_a_change_a_success_since_the_last_time_counts() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "09:00"})
     changed = change(expect, Expectation(day - timedelta(days=20), day + timedelta(days=9)), day + timedelta(hours=8))

@@ -1,8 +1,14 @@
 """Durations as short texts."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from jobfac.views.durations import short_duration, spaced_duration
+from jobfac.cli.rendering.text import duration
+from jobfac.states import RunState
+from jobfac.views.durations import has_duration, short_duration, spaced_duration
+from jobfac.views.runs import PastRun
+from jobfac.web.templating import took
 
 
 @pytest.mark.parametrize(
@@ -19,3 +25,12 @@ from jobfac.views.durations import short_duration, spaced_duration
 )
 def test_a_duration_has_one_or_two_units(seconds: float, short: str, spaced: str) -> None:
     assert (short_duration(seconds), spaced_duration(seconds)) == (short, spaced)
+
+
+@pytest.mark.parametrize(("state", "ended", "has"), [("running", False, True), ("scheduled", False, False),
+                                                     ("queued", False, False), ("stopped", True, True)])  # fmt: skip
+def test_a_run_that_waits_for_its_next_attempt_takes_no_time(state: str, ended: bool, has: bool) -> None:
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    run = PastRun(1, "load", RunState(state), None, begin, begin if ended else None)
+    assert has_duration(run) == has
+    assert bool(took(run)) == bool(duration(run)) == has
