@@ -117,6 +117,12 @@ class DatabaseReplaced(Unreachable):
     """The database file was deleted or replaced under this process, which has to stop."""
 
 
+class CannotListen(JobfacError):
+    """An address cannot be listened on: it is in use, or not there yet. No mistake of the settings: it may be later."""
+
+    kind = Kind.CONFLICT
+
+
 class NotFound(JobfacError):
     """There is no such thing; the text names it."""
 
