@@ -117,8 +117,11 @@ class DatabaseReplaced(Unreachable):
     """The database file was deleted or replaced under this process, which has to stop."""
 
 
-class CannotListen(JobfacError):
-    """An address cannot be listened on: it is in use, or not there yet. No mistake of the settings: it may be later."""
+class NotReady(JobfacError):
+    """What a role needs of its machine is not there yet: an address, or the certificate that belongs to a renewed key.
+
+    Its exit code is not that of a wrong setting, after which supervisors do not start a role again.
+    """
 
     kind = Kind.CONFLICT
 

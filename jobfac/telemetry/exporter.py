@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from jobfac.database.engine import Database
-from jobfac.errors import CannotListen
+from jobfac.errors import NotReady
 from jobfac.settings import read_address
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
@@ -70,7 +70,7 @@ class Exporter:
         """Listen on ``HOST:PORT``; port 0 selects a free port.
 
         Raises:
-            CannotListen: the address is in use or not there.
+            NotReady: the address is in use or not there.
             SettingsError: it is no address.
         """
         registry = CollectorRegistry()
@@ -144,7 +144,7 @@ def _listening(address: str, registry: CollectorRegistry) -> _Server:
         family = type("Server", (_Server,), {"address_family": found[0][0]})
         server: _Server = family(found[0][4], handler)
     except OSError as error:
-        raise CannotListen(f"Metrics cannot be served on {address}: {error.strerror}.") from None
+        raise NotReady(f"Metrics cannot be served on {address}: {error.strerror}.") from None
     return server
 
 
