@@ -71,6 +71,14 @@ def test_a_stop_of_the_target_waits_for_each_role_and_the_roles_end_before_the_d
     assert "\nPartOf=jobfac.target\n" in unit.read_text()
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_no_number_of_restarts_leaves_a_role_stopped(unit: Path) -> None:
+    """systemd's limit is five starts in ten seconds, those by hand included."""
+    before, _, service = unit.read_text().partition("\n[Service]\n")
+    assert before.endswith("\nStartLimitIntervalSec=0\n")
+    assert "\nRestart=always\n" in service
+
+
 def test_a_worker_of_root_gets_back_what_the_unit_takes_from_it() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     taken = re.findall(r"^(User|NoNewPrivileges|CapabilityBoundingSet)=", worker, re.MULTILINE)
