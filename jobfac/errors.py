@@ -117,6 +117,15 @@ class DatabaseReplaced(Unreachable):
     """The database file was deleted or replaced under this process, which has to stop."""
 
 
+class NotReady(JobfacError):
+    """What a role needs of its machine is not there yet: an address, or the certificate that belongs to a renewed key.
+
+    Its exit code is not that of a wrong setting, after which supervisors do not start a role again.
+    """
+
+    kind = Kind.CONFLICT
+
+
 class NotFound(JobfacError):
     """There is no such thing; the text names it."""
 

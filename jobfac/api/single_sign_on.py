@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 
 from jobfac.api.problems import Problem
+from jobfac.errors import NotReady
 from jobfac.secret_references import SecretError, resolve_proof
 from jobfac.settings import Settings, SettingsError
 from jobfac.states import Role
@@ -36,6 +37,7 @@ class SingleSignOn:
 
         Raises:
             SettingsError: a setting that it needs is missing, or an address, a role or the secret cannot be read.
+            NotReady: the file of the secret cannot be read.
         """
         if settings.proxy_user_header and not (settings.proxy_addresses and settings.proxy_roles):
             raise SettingsError(
@@ -106,7 +108,8 @@ def _secret(settings: Settings) -> str:
     try:
         return resolve_proof(settings.proxy_secret) if settings.proxy_secret else ""
     except SecretError as error:
-        raise SettingsError(f"proxy_secret cannot be used: {error}.") from None
+        kind = NotReady if settings.proxy_secret.startswith("file:") else SettingsError  # a file may come later
+        raise kind(f"proxy_secret cannot be used: {error}.") from None
 
 
 def _overlap(one: Network, other: Network) -> bool:

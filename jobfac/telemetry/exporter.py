@@ -20,7 +20,8 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from jobfac.database.engine import Database
-from jobfac.settings import SettingsError, read_address
+from jobfac.errors import NotReady
+from jobfac.settings import read_address
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
 
@@ -69,7 +70,8 @@ class Exporter:
         """Listen on ``HOST:PORT``; port 0 selects a free port.
 
         Raises:
-            SettingsError: the address cannot be listened on.
+            NotReady: the address is in use or not there.
+            SettingsError: it is no address.
         """
         registry = CollectorRegistry()
         count_statements(db, registry)
@@ -142,7 +144,7 @@ def _listening(address: str, registry: CollectorRegistry) -> _Server:
         family = type("Server", (_Server,), {"address_family": found[0][0]})
         server: _Server = family(found[0][4], handler)
     except OSError as error:
-        raise SettingsError(f"Metrics cannot be served on {address}: {error.strerror}.") from None
+        raise NotReady(f"Metrics cannot be served on {address}: {error.strerror}.") from None
     return server
 
 

@@ -12,7 +12,7 @@ from jobfac.api.serving.connections import BATCH, LimitedListener, connection_li
 from jobfac.api.serving.guard import LOOPBACK
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.errors import DatabaseReplaced
+from jobfac.errors import DatabaseReplaced, NotReady
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.log_throttle import OncePerMinute
 from jobfac.telemetry.logs import logger
@@ -42,7 +42,8 @@ class Server:
             site: the pages; None: it serves the API alone.
 
         Raises:
-            SettingsError: the address cannot be used, or needs TLS.
+            NotReady: the address is in use or not there, or the certificate cannot be used.
+            SettingsError: the address needs TLS, or a setting of the proxy cannot be used.
         """
         host, certificate = settings.api_host, settings.api_tls_certificate
         local = is_loopback(host)
@@ -75,7 +76,7 @@ class Server:
             config.load()
         except OSError as error:  # the base class of ssl.SSLError
             self._socket.close()
-            raise SettingsError(
+            raise NotReady(
                 f"api_tls_certificate ({certificate}) or api_tls_key ({settings.api_tls_key}) cannot be used: {error}."
             ) from None
         self._server = _Uvicorn(config, db)
@@ -187,5 +188,5 @@ def _listen(host: str, port: int, connections: int) -> LimitedListener:
             listening.close()
             raise
     except OSError as error:
-        raise SettingsError(f"The API cannot listen on {host}, port {port}: {error.strerror}.") from None
+        raise NotReady(f"The API cannot listen on {host}, port {port}: {error.strerror}.") from None
     return listening

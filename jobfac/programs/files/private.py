@@ -106,12 +106,12 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
         file.flush()
         identity = account(user)
         if user is not None and identity:
-            _allow_entry(path.parent)
             try:
                 os.fchown(handle, identity["user"], identity["group"])
             except PermissionError:
                 message = f"this worker may not switch to user {user!r}; run it as root or as that user"
                 raise StartError(message) from None
+            _allow_entry(path.parent)
 
 
 def _allow_entry(folder: Path) -> None:

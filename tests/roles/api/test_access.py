@@ -15,6 +15,7 @@ import pytest
 from jobfac.api import TABLE, Server
 from jobfac.api.auth import MAX_FAILURES
 from jobfac.database.engine import Database
+from jobfac.errors import NotReady
 from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from tests.roles.api.allowed import ADMIN, ALLOWED, QUERIES, VIEWER
@@ -294,8 +295,17 @@ def test_the_server_supports_tls(sqlite_url: str, tmp_path: Path) -> None:
     finally:
         server.stop()
         thread.join()
-    with pytest.raises(SettingsError, match=r"nowhere\.pem"):
+    with pytest.raises(NotReady, match=r"nowhere\.pem"):
         Server(db, Settings(api_port=0, api_tls_certificate="nowhere.pem"))
+    db.close()
+
+
+def test_an_address_that_is_not_there_yet_is_no_mistake_of_the_configuration(sqlite_url: str) -> None:
+    """Supervisors restart no role that ends with exit code 2, and after a reboot an address may come late."""
+    db = Database(sqlite_url)
+    with pytest.raises(NotReady, match=r"cannot listen on 192\.0\.2\.1, port 1024: Cannot assign") as refused:
+        Server(db, Settings(api_host="192.0.2.1", api_port=1024), behind_proxy=True)
+    assert refused.value.exit_code == 4
     db.close()
 
 
@@ -305,6 +315,6 @@ def test_a_port_in_use_is_named(sqlite_url: str) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1, port {port}"):
+        with pytest.raises(NotReady, match=rf"cannot listen on 127\.0\.0\.1, port {port}"):
             Server(db, Settings(api_port=port))
     db.close()

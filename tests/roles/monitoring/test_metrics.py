@@ -114,5 +114,5 @@ def test_silent_clients_block_neither_the_worker_nor_the_next_scrape(sqlite_flee
 def test_a_port_in_use_is_reported_in_a_sentence(sqlite_fleet: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        read_url = sqlite_fleet.factory.run("scheduler", "--metrics", place, code=2).stderr
+        read_url = sqlite_fleet.factory.run("scheduler", "--metrics", place, code=4).stderr
     assert read_url == f"Metrics cannot be served on {place}: Address already in use.\n"

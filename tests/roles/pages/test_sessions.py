@@ -7,6 +7,7 @@ import pytest
 from jobfac.api import auth
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
+from jobfac.errors import NotReady
 from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
@@ -172,3 +173,5 @@ def test_single_sign_on_needs_its_settings() -> None:
     ):
         with pytest.raises(SettingsError):
             SingleSignOn(wrong)
+    with pytest.raises(NotReady, match="proxy_secret cannot be used"):
+        SingleSignOn(replace(Settings(), proxy_secret="file:/nowhere/secret"))

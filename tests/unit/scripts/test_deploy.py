@@ -62,6 +62,23 @@ def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> N
     assert "KillMode=mixed" in worker
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_stop_of_the_target_waits_for_each_role_and_the_roles_end_before_the_database(unit: Path) -> None:
+    """The order of a stop is that of a start, reversed; `systemctl stop` waits for the unit that it names."""
+    after = re.search(r"^After=(.*)$", unit.read_text(), re.MULTILINE)
+    assert after is not None
+    assert {"jobfac.target", "mssql-server.service"} <= set(after[1].split())
+    assert "\nPartOf=jobfac.target\n" in unit.read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_no_number_of_restarts_leaves_a_role_stopped(unit: Path) -> None:
+    """systemd's limit is five starts in ten seconds, those by hand included."""
+    before, _, service = unit.read_text().partition("\n[Service]\n")
+    assert before.endswith("\nStartLimitIntervalSec=0\n")
+    assert "\nRestart=always\n" in service
+
+
 def test_a_worker_of_root_gets_back_what_the_unit_takes_from_it() -> None:
     worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
     taken = re.findall(r"^(User|NoNewPrivileges|CapabilityBoundingSet)=", worker, re.MULTILINE)
@@ -98,6 +115,8 @@ def test_pods_drain_before_they_stop_and_run_without_root() -> None:
     assert [one["mountPath"] for one in container["volumeMounts"]] == [state]
     assert f"chmod 0700 {Path(state).parent}" in image, "others may write to the volume, but not enter the folder above"
     assert all("readinessProbe" in pod["containers"][0] for name, pod in pods.items() if name != "jobfac-upgrade")
+    probes = [pod["containers"][0].get(f"{kind}Probe") for pod in pods.values() for kind in ("readiness", "liveness")]
+    assert all(probe["timeoutSeconds"] >= 5 for probe in probes if probe), "the default is 1 s, and a node may be busy"
     user = re.findall(r"--uid (\d+)", image)
     assert {str(pod["securityContext"]["runAsUser"]) for pod in pods.values()} == set(user)
 

@@ -33,6 +33,8 @@ def test_only_root_creates_the_file_for_another_user(report: Report, monkeypatch
     monkeypatch.setattr(os, "fchown", refuse)
     with pytest.raises(StartError, match="this worker may not switch to user 'nobody'; run it as root or as that user"):
         report.create_for("nobody")
+    folder = Path(report.path).parent
+    assert [one.stat().st_mode & 0o011 for one in (folder, folder.parent)] == [0, 0], "nobody needs to enter them"
 
 
 def test_reports_are_read_as_they_are_appended(report: Report) -> None:
