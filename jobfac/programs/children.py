@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
 from jobfac.programs.reading import read_each
-from jobfac.programs.tree import markers
+from jobfac.programs.tree import mark_of, markers
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -135,7 +135,8 @@ class Children:
 
     def orphans(self, owner: str | None) -> list[int]:
         """Return the adopted processes of the execution with this marker; with None, those of unknown origin."""
-        return [pid for pid, marked in self._orphans.items() if marked == owner]
+        names = {owner} if owner is None else {owner, mark_of(owner)}
+        return [pid for pid, marked in self._orphans.items() if marked in names]
 
     def _listed(self) -> set[int]:
         assert self._list is not None
@@ -150,8 +151,9 @@ class Children:
         ``sessions``: the session of each. Nothing but that is left of a dead one, and there may be thousands.
         """
         living = [pid for pid in sessions if not _is_dead(pid)]
-        own = markers(living)
         known = {program.marker for program in self._programs.values()}
+        by_mark = {mark_of(marker): marker for marker in known}
+        own = {pid: by_mark.get(name, name) for pid, name in markers(living).items()}
         found = {
             pid: own.get(pid) if own.get(pid) in known else self._programs[session].marker
             for pid, session in sessions.items()

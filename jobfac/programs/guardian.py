@@ -26,7 +26,7 @@ if __name__ == "__main__":
     bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 (pathlib is larger than all of this)
     sys.modules["jobfac.programs"] = bare
 
-from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, now
+from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, marked, now
 
 PIPE = 0
 MOST = 1 << 16
@@ -85,7 +85,8 @@ class Guarded:
         self.forget(markers)
 
     def _family(self, table: Table) -> dict[int, Entry]:
-        seeds = [pid for marker, pids in table.pids_by_marker().items() if marker in self.leaders for pid in pids]
+        found = table.pids_by_marker()
+        seeds = [pid for marker in self.leaders for pid in marked(found, marker)]
         sessions = []
         for marker, known in self.known.items():
             leader = table.entries.get(self.leaders[marker])

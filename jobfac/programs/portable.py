@@ -36,6 +36,11 @@ def markers(pids: Iterable[int]) -> dict[int, str]:
     return {pid: found for pid in pids if (found := _marker(pid)) is not None}
 
 
+def mark_of(marker: str) -> str:
+    """What ``markers`` returns for a process with this marker."""
+    return marker
+
+
 def _marker(pid: int) -> str | None:
     try:
         found: str | None = psutil.Process(pid).environ().get("JOBFAC_MARKER")

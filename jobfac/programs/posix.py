@@ -3,8 +3,10 @@
 import contextlib
 import os
 import pwd
+import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.gate import Gate
-from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
+from jobfac.programs.procfs import MARK, number_of
+from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, send
 from jobfac.programs.usage import Meter, Usage
 
 SOON = 1.0
@@ -161,7 +164,7 @@ class Process:
             by_marker = table.pids_by_marker(self.since)
         self._remember(children.orphans(self.marker))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
-        seeds += by_marker.get(self.marker, ())
+        seeds += marked(by_marker, self.marker)
         if children.holds(self):
             return table.family([*seeds, self.pid], sessions=[self.pid])
         return table.family(seeds)
@@ -181,7 +184,12 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     identity = account(program.user)
     since = now()
-    with children.lock, _nothing_blocked(), Gate(program.argv, program.limits, program.marker) as gate:
+    with (
+        children.lock,
+        _nothing_blocked(),
+        _marking(program.marker),
+        Gate(program.argv, program.limits, program.marker) as gate,
+    ):
         becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
@@ -304,3 +312,22 @@ def _nothing_blocked() -> Iterator[None]:
     finally:
         if blocked:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _marking(marker: str) -> Iterator[None]:
+    """Let what is started inside inherit the mark of an execution (see ``procfs.markers``).
+
+    What another thread starts meanwhile inherits it, too. That does no harm, as its environment can be read.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    former = resource.getrlimit(MARK)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
+        resource.setrlimit(MARK, (number_of(marker), former[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(MARK, former)

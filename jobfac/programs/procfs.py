@@ -10,6 +10,9 @@ from jobfac.programs.reading import read_each
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = b"\0JOBFAC_MARKER="
+MARK = 10
+"""RLIMIT_LOCKS, a limit that no kernel since 2.4 enforces. Processes inherit it, and every user may read it."""
+
 MOST = 2 * 1024 * 1024
 """Bytes of a file of /proc at most: what arguments and variables of a program may have. A process may say that its
 environment is any part of its memory, and so let its reader run out of memory."""
@@ -63,19 +66,47 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in found if one is not None}
 
 
+def number_of(marker: str) -> int:
+    """The number that stands for the execution with this marker, or one that begins with TOKEN/RUN/ATTEMPT."""
+    execution = "/".join(marker.split("/")[:3])
+    return int.from_bytes(os.fsencode(execution), "big") % (2**61 - 1)
+
+
+def mark_of(marker: str) -> str:
+    """What ``markers`` returns for a process of this execution if this user may not read its environment."""
+    return f"#{number_of(marker)}"
+
+
 def markers(pids: Iterable[int]) -> dict[int, str]:
-    """The markers in the initial environments of these processes, by PID, without those that have none."""
+    """The markers in the initial environments of these processes, by PID, without those that have none.
+
+    A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
+    a container, may not read that of other users. Then it is the mark of the execution (``mark_of``).
+    """
     return {pid: found for pid, found in read_each(_marker, pids).items() if found is not None}
 
 
 def _marker(pid: int) -> str | None:
     try:
         environment = b"\0" + _content(f"/proc/{pid}/environ")
+    except PermissionError:
+        return _mark(pid)
     except OSError as error:
         _check(error)
         return None
     _, found, rest = environment.partition(MARKER)
     return os.fsdecode(rest.partition(b"\0")[0]) if found else None
+
+
+def _mark(pid: int) -> str | None:
+    try:
+        os.kill(pid, 0)  # what this user may not signal is none of its programs
+        limits = _content(f"/proc/{pid}/limits")
+    except OSError as error:
+        _check(error)
+        return None
+    soft = limits.partition(b"Max file locks")[2].split(None, 1)[:1]
+    return f"#{soft[0].decode()}" if soft and soft[0].isdigit() else None
 
 
 def send(pid: int, start: int, number: int) -> bool:

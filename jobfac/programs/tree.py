@@ -1,23 +1,23 @@
 """Finds the processes of an execution, and kills them until none is left.
 
 A program starts in its own session. Its tree consists of that session, all descendants, the sessions that they opened,
-and every process with the execution's marker in its environment. This module imports little, because the guardian runs
-it, too.
+and every process with the execution's marker in its environment, or with its mark if that cannot be read. This module
+imports little, because the guardian runs it, too.
 """
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 if sys.platform == "linux":
-    from jobfac.programs.procfs import Entry, entries, entry, markers, now, send
+    from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send
 else:
-    from jobfac.programs.portable import entries, entry, markers, now, send
+    from jobfac.programs.portable import entries, entry, mark_of, markers, now, send
     from jobfac.programs.procfs import Entry
 
-__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "markers", "now", "send"]
+__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "mark_of", "marked", "markers", "now", "send"]
 
 PAUSE = 0.005  # seconds after a search that found no new process
 
@@ -47,7 +47,7 @@ class Table:
         return found is not None and found.start == start
 
     def pids_by_marker(self, since: int = 0) -> dict[str, list[int]]:
-        """Return by marker the PIDs of processes with a marker that started at `since` (clock ticks) or later."""
+        """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later."""
         found: dict[str, list[int]] = {}
         for pid, its_marker in markers(one.pid for one in self.entries.values() if one.start >= since).items():
             found.setdefault(its_marker, []).append(pid)
@@ -77,6 +77,11 @@ class Table:
                     waiting += (pid for pid in self._sessions.get(session, ()) if pid not in found)
             if not waiting:
                 return {pid: self.entries[pid] for pid in found if not self.entries[pid].dead}
+
+
+def marked(by_marker: Mapping[str, Sequence[int]], marker: str) -> list[int]:
+    """Return the PIDs of the processes with this marker or its mark, from a result of ``Table.pids_by_marker``."""
+    return [pid for name in {marker, mark_of(marker)} for pid in by_marker.get(name, ())]
 
 
 def kill_found(find: Callable[[], Iterable[Entry]], seconds: float = LONG) -> int:
@@ -112,7 +117,8 @@ def kill_marked(prefix: str) -> int:
 
     def find() -> Iterable[Entry]:
         table = Table.read()
-        marked = [pids for name, pids in table.pids_by_marker().items() if f"{name}/".startswith(start)]
-        return table.family(pid for pids in marked for pid in pids).values()
+        found = table.pids_by_marker()
+        whole = [pid for name, pids in found.items() if f"{name}/".startswith(start) for pid in pids]
+        return table.family([*whole, *marked(found, prefix)]).values()
 
     return kill_found(find)

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jobfac.programs import children as children_module
 from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
+from tests.support.capabilities import PERFMON, SYS_ADMIN, SYS_PTRACE, without_capabilities
 from tests.support.process_stage import Stage, finish, lives, until
 
 
@@ -69,6 +70,29 @@ def test_a_daemon_in_its_own_session_is_found(stage: Stage, how: str) -> None:
     getattr(process, how)()
     until(lambda: not process.alive())
     assert not lives(daemon)
+
+
+@pytest.fixture
+def no_ptrace() -> Iterator[None]:
+    """Take from this thread the right to read environments that are not its user's to read."""
+    with without_capabilities(SYS_PTRACE, SYS_ADMIN, PERFMON):
+        yield
+
+
+@pytest.mark.usefixtures("either_way", "no_ptrace")
+def test_a_daemon_whose_environment_cannot_be_read_is_found(stage: Stage) -> None:
+    process, out, _ = stage.zoo("unreadable_daemon.py")
+    other, _, _ = stage.zoo("unreadable_daemon.py", detach=True)
+    finish(process)
+    (daemon,) = stage.numbers(out)
+    with pytest.raises(PermissionError):
+        Path(f"/proc/{daemon}/environ").read_bytes()
+    assert process.leftovers() == [daemon]
+    process.kill()
+    until(lambda: not process.alive())
+    assert not lives(daemon)
+    finish(other)
+    assert kill_marked(other.marker) == 1
 
 
 def test_a_grandchild_with_the_output_open_delays_nothing(stage: Stage) -> None:
