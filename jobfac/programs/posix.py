@@ -184,12 +184,7 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     identity = account(program.user)
     since = now()
-    with (
-        children.lock,
-        _nothing_blocked(),
-        _marking(program.marker),
-        Gate(program.argv, program.limits, program.marker) as gate,
-    ):
+    with children.lock, _inheriting(program.marker), Gate(program.argv, program.limits, program.marker) as gate:
         becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
@@ -301,6 +296,13 @@ def account(name: str | None) -> Account:
         return {}
     groups = os.getgrouplist(found.pw_name, found.pw_gid)
     return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": groups}
+
+
+@contextlib.contextmanager
+def _inheriting(marker: str) -> Iterator[None]:
+    """Prepare what a program inherits from the thread that starts it."""
+    with _nothing_blocked(), _marking(marker):
+        yield
 
 
 @contextlib.contextmanager

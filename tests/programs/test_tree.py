@@ -14,7 +14,7 @@ from jobfac.programs import children as children_module
 from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
-from tests.support.capabilities import PERFMON, SYS_ADMIN, SYS_PTRACE, without_capabilities
+from tests.programs.capabilities import PERFMON, SYS_ADMIN, SYS_PTRACE, without_capabilities
 from tests.support.process_stage import Stage, finish, lives, until
 
 

@@ -3,7 +3,7 @@
 from jobfac.worker.loop.fair_share import FairClaims
 from jobfac.worker.loop.inbox import Messages
 
-LOCKED_INTERVAL = 1.0
+LOCKED_INTERVAL = 0.5
 """Seconds until the worker tries again to store outcomes whose lock was not free."""
 
 
