@@ -19,6 +19,14 @@ Inode = tuple[int, int]  # device and number
 
 MOUNTS = Path("/proc/self/mountinfo")
 
+LOCKS = Path("/proc/locks")
+
+SHARED = "1073741826"
+"""The first byte of the lock that a connection in WAL mode shares. Source: SQLite's os.h, SHARED_FIRST."""
+
+OPENING = 1.0
+"""Seconds that a process has to open or to close the database."""
+
 ROOM = 1 << 16
 """Free bytes below which a failed write is explained by a full disk: two pages of the log's index."""
 
@@ -44,6 +52,11 @@ def log_of(path: str) -> str:
     return f"{os.path.realpath(path)}-wal"
 
 
+def index_of(path: str) -> str:
+    """The path of the log's index, which holds the locks of all processes, too."""
+    return f"{os.path.realpath(path)}-shm"
+
+
 class DatabaseFile:
     """One database file, attached to an engine; it counts the engine's connections.
 
@@ -53,9 +66,9 @@ class DatabaseFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.log = log_of(path)
+        self._beside = {log_of(path): "write-ahead log", index_of(path): "index of the write-ahead log"}
         self._known: Inode | None = None
-        self._log_known: Inode | None = None  # of the write-ahead log, while a connection is open
+        self._beside_known: dict[str, Inode] = {}  # of the files beside it, while a connection is open
         self._open = 0  # written by the threads that connect; the pool serialises the calls
 
     def attach(self, engine: sa.Engine) -> None:
@@ -94,15 +107,17 @@ class DatabaseFile:
         """Check that the path still names the open file. A file that was moved away is no error: it may come back.
 
         Raises:
-            DatabaseReplaced: another file has taken its path, or its write-ahead log was deleted.
+            DatabaseReplaced: another file has taken its path, or its write-ahead log or the log's index was deleted.
         """
         found = _inode(self.path)
         if found is not None and self._known is not None and found != self._known:
             raise DatabaseReplaced(f"The database file {self.path} was replaced while it was in use{REMOVED}.")
-        if self._log_known is None:
-            self._log_known = _inode(self.log) if self._open else None
-        elif self._open and _inode(self.log) != self._log_known and self._is_deleted(self.log):
-            raise DatabaseReplaced(f"The write-ahead log {self.log} was deleted while it was in use{REMOVED}.")
+        for path, name in self._beside.items() if self._open else ():
+            found = _inode(path)
+            if found is not None and path not in self._beside_known:
+                self._beside_known[path] = found
+            elif found != self._beside_known.get(path) and self._is_deleted(path):
+                raise DatabaseReplaced(f"The {name} {path} was deleted while it was in use{REMOVED}.")
 
     def fault(self) -> str | None:
         """The lasting reason why the file cannot be opened or written, as a clause; None: the fault may pass."""
@@ -131,6 +146,8 @@ class DatabaseFile:
             raise no_schema()
         if self._known is None:
             refuse_mounted_alone(self.path)
+        if not self._open:
+            refuse_without_index(self.path)
         if not str(arguments[0]).startswith("file:"):
             # Never create the file here: an empty file in place of one that was moved away would be a new database,
             # open to other users.
@@ -145,7 +162,7 @@ class DatabaseFile:
     def _closed(self, connection: sqlite3.Connection, record: Any) -> None:
         self._open -= 1
         if self._open == 0:  # the last connection to close deletes the log
-            self._log_known = None
+            self._beside_known = {}
 
     def _is_deleted(self, path: str) -> bool:
         """Whether this process has a deleted file of this path open. Always true on systems other than Linux."""
@@ -172,6 +189,36 @@ def refuse_mounted_alone(path: str) -> None:
             "processes outside would not see the write-ahead log beside it, and what was written would be lost; mount "
             "the folder instead."
         )
+
+
+def refuse_without_index(path: str) -> None:
+    """Refuse a file that other processes use without the log or the index that they use.
+
+    SQLite would make new ones, and exclude none of them: the file would be damaged. Format: proc_locks(5).
+
+    Raises:
+        Unreachable: one of these files is missing.
+    """
+    until = time.monotonic() + OPENING
+    while missing := next((one for one in (log_of(path), index_of(path)) if not os.path.exists(one)), None):  # noqa: PTH110
+        if not _is_used(path):
+            return
+        if time.monotonic() >= until:
+            raise Unreachable(f"The file {missing} was removed while other processes use the database{REMOVED}.")
+        time.sleep(0.01)  # another process is just opening or closing the database
+
+
+def _is_used(path: str) -> bool:
+    """Whether a process has opened the database, as far as the kernel tells: each one shares a lock on the file."""
+    found = _inode(path)
+    if found is None:
+        return False
+    place = f"{os.major(found[0]):02x}:{os.minor(found[0]):02x}:{found[1]}"
+    try:
+        held = [line.split() for line in LOCKS.read_text().splitlines()]
+    except OSError:
+        return False
+    return any(one[1:4] == ["POSIX", "ADVISORY", "READ"] and one[5] == place and one[6] == SHARED for one in held)
 
 
 def _inode(path: str) -> Inode | None:
