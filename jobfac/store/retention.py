@@ -53,6 +53,9 @@ LONGEST_REST = 1.0
 """The maximum pause in seconds: a step that took long has waited for a lock, and kept nobody waiting meanwhile."""
 
 
+REMEMBERED = timedelta(days=1)
+"""How long a run that was started with a key is kept after its end, at least: its row is what remembers the key."""
+
 SILENCE = timedelta(days=1)
 """How old the newest run is if nobody uses the factory, or if the database's clock is ahead."""
 
@@ -187,7 +190,8 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
     Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too,
-    and the last success that the job's expectation has not looked at: without it the job would seem overdue.
+    those with a key that ended within ``REMEMBERED``, and the last success that the job's expectation has not looked
+    at: without it the job would seem overdue.
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -197,10 +201,11 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         surplus = sa.select(run.c.id).where(*finished).order_by(run.c.id.desc()).offset(keep.count).limit(1)
         too_many = conn.execute(surplus).scalar() or 0
     has_ended = sa.or_(run.c.ended_at <= utcnow(), run.c.id <= too_many)  # see ``overdue_jobs``
+    is_forgettable = sa.or_(run.c.start_key.is_(None), run.c.ended_at < utcnow(-REMEMBERED.total_seconds() * 1000))
     query = (
         sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
-        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished)
+        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable)
         .order_by(run.c.id)
         .limit(BATCH)
     )

@@ -55,6 +55,8 @@ BEGIN
             CASE
                 WHEN r.counted = 0 THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
+                -- Its row is what remembers that the key was used.
+                WHEN r.start_key IS NOT NULL AND r.ended_at >= DATEADD(DAY, -1, SYSUTCDATETIME()) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
                 -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0

@@ -9,12 +9,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import sqlite_file
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Refused, Unreachable, WrongSchema
@@ -53,8 +53,7 @@ def test_file_and_log_are_private_under_any_umask(tmp_path: Path, mask: int) -> 
 
 
 def test_the_doctor_reports_a_file_that_others_can_read(sqlite_factory: Factory) -> None:
-    path = sqlite_factory.folder / "jobfac.db"
-    path.chmod(0o644)
+    (path := sqlite_factory.folder / "jobfac.db").chmod(0o644)
     said = [one for one in sqlite_factory.json("doctor", code=None) if "open to other users" in one["found"]]
     assert said
     assert f"chmod 600 {path}" in said[0]["remedy"]
@@ -81,15 +80,11 @@ def replaced_by_another(path: Path) -> None:
     path.with_name("other").rename(path)
 
 
-def without_its_log(path: Path) -> None:
-    path.with_name(f"{path.name}-wal").unlink()
+def without(suffix: str, path: Path) -> None:
+    path.with_name(f"{path.name}-{suffix}").unlink()
 
 
-def without_its_index(path: Path) -> None:
-    path.with_name(f"{path.name}-shm").unlink()
-
-
-@pytest.mark.parametrize("harm", [replaced_by_another, without_its_log, without_its_index])
+@pytest.mark.parametrize("harm", [replaced_by_another, partial(without, "wal"), partial(without, "shm")])
 def test_a_worker_stops_when_its_database_is_replaced(harm: object, sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600))
@@ -103,28 +98,6 @@ def test_a_worker_stops_when_its_database_is_replaced(harm: object, sqlite_fleet
     assert said.startswith("The ")
     assert "while it was in use" in said
     assert not any(map(lives, programs))
-
-
-@pytest.mark.parametrize("suffix", ["wal", "shm"])
-def test_nobody_opens_a_file_whose_users_have_another_log_or_index(
-    suffix: str, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SQLite would exclude none of these users, and damage the file."""
-    monkeypatch.setattr(sqlite_file, "OPENING", 0.05)
-    here, other = Database(sqlite_url), Database(sqlite_url)
-    here.query(search.find_all)
-    beside, away = tmp_path / f"jobfac.db-{suffix}", tmp_path / "away"
-    beside.rename(away)
-    with pytest.raises(Unreachable, match=f"{suffix} was removed while other processes use the database; stop every"):
-        other.query(search.find_all)
-    away.rename(beside)
-    other.query(search.find_all)
-    here.close()
-    other.close()
-    assert not beside.exists(), "the last user has removed it"
-    other = Database(sqlite_url)
-    other.query(search.find_all)
-    other.close()
 
 
 @pytest.mark.parametrize("role", ["scheduler", "api", "up"])

@@ -11,6 +11,7 @@ from jobfac.database.dialects.sqlite import FileWaiter
 from jobfac.database.engine import Database
 from jobfac.errors import DatabaseReplaced, Unreachable
 from jobfac.settings import Settings
+from jobfac.store.history import search
 from tests.support.database import Hand
 
 
@@ -75,3 +76,25 @@ def test_a_file_that_is_mounted_without_its_folder_is_refused(
     made = Database(f"sqlite:///{alone}")
     made.check_schema()
     made.close()
+
+
+@pytest.mark.parametrize("suffix", ["wal", "shm"])
+def test_nobody_opens_a_file_whose_users_have_another_log_or_index(
+    suffix: str, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would exclude none of these users, and damage the file."""
+    monkeypatch.setattr(sqlite_file, "OPENING", 0.05)
+    here, other = Database(sqlite_url), Database(sqlite_url)
+    here.query(search.find_all)
+    beside, away = tmp_path / f"jobfac.db-{suffix}", tmp_path / "away"
+    beside.rename(away)
+    with pytest.raises(Unreachable, match=f"{suffix} was removed while other processes use the database; stop every"):
+        other.query(search.find_all)
+    away.rename(beside)
+    other.query(search.find_all)
+    here.close()
+    other.close()
+    assert not beside.exists(), "the last user has removed it"
+    other = Database(sqlite_url)
+    other.query(search.find_all)
+    other.close()

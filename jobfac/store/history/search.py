@@ -4,7 +4,7 @@ A search without a suitable index reads a limited number of runs, newest first, 
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -25,6 +25,9 @@ SCAN = 20_000
 
 SLACK = timedelta(minutes=1)
 """By how much the order of ids and that of ``created_at`` may differ: a clock that is set back, or a long statement."""
+
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""No run is older or later. Beyond these, no time can be computed from a time."""
 
 
 class Filter(NamedTuple):
@@ -132,9 +135,9 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     for name, value in wanted.parameters:
         query = query.where(is_value(conn.dialect.name, name, value))
     if wanted.since is not None:
-        query = query.where(run.c.id >= first_since(conn, wanted.since - SLACK))
+        query = query.where(run.c.id >= first_since(conn, max(wanted.since, EARLIEST) - SLACK))
     if wanted.until is not None:
-        query = query.where(run.c.id < first_since(conn, wanted.until + SLACK))
+        query = query.where(run.c.id < first_since(conn, min(wanted.until, LATEST) + SLACK))
     return query
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import lists
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, notification, run, run_event, run_output, worker
 from jobfac.database.tables import audit as entries
@@ -15,6 +15,7 @@ from jobfac.states import RunState
 from jobfac.store import audit, jobs, output, retention, runs
 from jobfac.store.outbox import delivery
 from jobfac.store.retention import Keep
+from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, define, now, start
 
 DAY = 86400.0
@@ -80,6 +81,19 @@ def test_surplus_runs_of_a_job_are_purged(db: Database) -> None:
     few, both = finish(db, "few", [500, 400, 2, 1]), finish(db, "both", [12, 11, 9, 1])
     assert retention.purge_all(db, Keep(30 * DAY)).removed == 4
     assert left(db) == [*few[2:], *both[2:]]
+
+
+def test_a_key_is_remembered_for_a_day_after_the_end(db: Database) -> None:
+    define(db, a={"retention": {"count": 1}})
+    with_key, later = start(db, "a", key="order-1"), start(db, "a")
+    hand = Hand(db)
+    for claimed in hand.claim():
+        hand.end(claimed)
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 0
+    assert db.transact(runs.start_once, StartRequest("a", "me", key="order-1")).run_id == with_key
+    db.transact(lambda conn: conn.execute(run.update().values(ended_at=utcnow(-25 * 3600 * 1000))))
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
+    assert left(db) == [later]
 
 
 def test_the_settings_apply_to_runs_of_a_deleted_job(db: Database) -> None:

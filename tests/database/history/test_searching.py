@@ -72,6 +72,11 @@ def test_a_search_without_an_index_is_bounded(
     assert [one.id for one in found.runs] == [runs["failed"]]
 
 
+def test_the_first_and_the_last_day_are_days_like_others(db: Database, runs: Mapping[str, int]) -> None:
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+    assert len(db.query(search.search, Filter(since=first, until=last), 100).runs) == len(runs)
+
+
 def test_numbers_and_lists(db: Database, runs: Mapping[str, int]) -> None:
     found = db.query(counts.read)
     assert (found.failed, found.running, found.queued, found.blocked, found.scheduled, found.workers) == (
