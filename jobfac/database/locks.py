@@ -5,9 +5,10 @@ concurrency limits need never change, so they are read without a lock. A transac
 lock takes it only if it is free. It never waits for a named lock while it holds rows, so it cannot cause a deadlock.
 """
 
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 
@@ -29,7 +30,16 @@ DAILY = "jobfac:daily"
 
 K = TypeVar("K", bound=Hashable)
 
+MOMENT = 0.5
+"""Seconds for which ``take_soon`` waits for a lock. One of which many transactions take turns is hardly ever free, but
+comes to whoever waits for it."""
+
+MISSED_FOR = 10.0
+"""Seconds for which ``take_soon`` does not wait again for a lock for which it has waited in vain."""
+
 _held: WeakKeyDictionary[sa.Transaction, set[str]] = WeakKeyDictionary()
+_waited: WeakSet[sa.Transaction] = WeakSet()
+_missed: WeakKeyDictionary[sa.Engine, dict[str, float]] = WeakKeyDictionary()  # until when (monotonic)
 
 
 def held(conn: sa.Connection) -> Collection[str]:
@@ -66,7 +76,34 @@ def take_now(conn: sa.Connection, names: Iterable[str]) -> None:
 def take_free(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
     """Take those of these named locks that are free, without waiting; return all that the transaction now holds."""
     if missing := sorted(set(names) - set(held(conn))):
-        _remember(conn, dialect_of(conn).lock_free_names(conn, missing))
+        _remember(conn, dialect_of(conn).lock_free_names(conn, missing, 0))
+    return held(conn)
+
+
+def take_soon(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
+    """Do the same as ``take_free``, but wait a moment for what other transactions hold.
+
+    Call it first before the transaction locks a row: only the first call waits. It waits ``MOMENT`` in vain at most, so
+    that a lock that an open transaction holds delays nobody else for long.
+    """
+    missing = set(names) - set(take_free(conn, names))
+    transaction = conn.get_transaction()
+    if transaction is None or transaction in _waited:
+        return held(conn)
+    _waited.add(transaction)
+    until = time.monotonic() + MOMENT
+    missed = _missed.setdefault(conn.engine, {})
+    for name in sorted(missing):
+        now = time.monotonic()
+        if now >= until:
+            break
+        if now < missed.get(name, now):
+            continue
+        found = dialect_of(conn).lock_free_names(conn, [name], round(1000 * MOMENT))
+        _remember(conn, found)
+        if not found:
+            _missed[conn.engine] = {one: end for one, end in missed.items() if end > now} | {name: now + MISSED_FOR}
+            break
     return held(conn)
 
 

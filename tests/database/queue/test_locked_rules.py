@@ -1,11 +1,13 @@
 """An open transaction that holds one rule's named lock, as one that called start_job, keeps no other job waiting."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac.database import locks
@@ -16,6 +18,7 @@ from jobfac.states import RunState
 from jobfac.store import runs, schedules, sequences
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.store.schedules.inserting import FREE_ROWS
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.files.targets import StepTarget
 from jobfac.worker.turn import Turn, TurnRequest
@@ -29,6 +32,11 @@ LIMITED: dict[str, Any] = {"already_running": "queue"}
 EVERY_MINUTE = {"schedules": [{"name": "s", "cron": "* * * * *"}]}
 AT_ONCE = 5.0
 """Seconds: far less than the 20 for which a statement waits for a lock."""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 0.02)
 
 
 @contextmanager
@@ -63,6 +71,52 @@ def test_other_schedules_fire_and_the_locked_one_follows(db: Database) -> None:
         assert (again.schedules, list(again.locked)) == (0, ["a"])
     assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
     assert started(db) == ["a", "b", "c"]
+
+
+def test_a_schedule_fires_although_many_take_turns_with_the_lock(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 5.0)
+    define(db, a={**LIMITED, **EVERY_MINUTE})
+    make_due(db)
+    taken = threading.Event()
+
+    def take_a_turn() -> None:
+        with db.engine.connect() as conn:
+            locks.take(conn, {"jobfac:job:a"})
+            taken.set()
+            time.sleep(0.1)
+            conn.rollback()
+
+    other = threading.Thread(target=take_a_turn)
+    other.start()
+    assert taken.wait(AT_ONCE)
+    assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+    other.join()
+
+
+def test_a_lock_that_is_not_had_in_a_moment_is_not_waited_for_again_soon(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 0.2)
+    with held(db, "a", "b"):
+        for waits in (True, True, False):
+            with db.engine.connect() as conn:
+                begun = time.monotonic()
+                assert set(locks.take_soon(conn, {"jobfac:job:a", "jobfac:job:b", "jobfac:job:c"})) == {"jobfac:job:c"}
+                assert (time.monotonic() - begun >= 0.2) == waits
+
+
+def test_a_schedule_that_a_second_look_finds_waits_for_its_lock(db: Database) -> None:
+    define(db, a={**LIMITED, **EVERY_MINUTE}, b=EVERY_MINUTE)
+    make_due(db)
+    db.transact(
+        lambda conn: conn.execute(schedule.update().where(schedule.c.job == "b").values(fire_at=utcnow(-90_000)))
+    )
+    with held(db, "a"), db.engine.connect() as other:
+        other.execute(FREE_ROWS.where(schedule.c.job == "b")).all()  # another scheduler, which inserts the first one
+        assert db.transact(schedules.insert_due, "s1", 1, retry_for=0).schedules == 0
+        other.rollback()
+        assert db.transact(schedules.insert_due, "s1", 1, retry_for=0).schedules == 1
+    assert started(db) == ["b"]
 
 
 def test_other_followers_start(db: Database) -> None:
