@@ -213,7 +213,7 @@ class Worker:
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
             now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
-            self._agenda.store_at, now if self._is_done() else None, self._agenda.not_before if acts else None,
+            now if self._is_done() else None, self._agenda.wakes_at(acts),
             limit if limit is not None and limit > now else None,
         )  # fmt: skip
         return max(0.0, min(at for at in times if at is not None) - now)

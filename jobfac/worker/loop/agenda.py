@@ -70,6 +70,10 @@ class Agenda:
         """Whether to store outcomes and events. ``number``: how many there are."""
         return number > self._left or (self.store_at is not None and now >= self.store_at)
 
+    def wakes_at(self, acts: bool) -> float | None:
+        """When to look again (monotonic seconds); None: a message says so. ``acts``: there is something to do now."""
+        return self.not_before if acts else self.store_at
+
     def begin_turn(self) -> tuple[bool, bool]:
         """Begin a turn.
 

@@ -15,7 +15,7 @@ from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule, upstream_end, visit, worker_lease
 from jobfac.states import RunState
-from jobfac.store import runs, schedules, sequences
+from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.schedules import ArrivedFile
 from jobfac.store.schedules.inserting import FREE_ROWS
@@ -246,3 +246,18 @@ def test_a_worker_stores_other_outcomes_and_claims_while_some_wait(db: Database)
     rest = replace(deliveries.without({free}), live={again.key: again.identity})
     assert not db.transact(Turn(replace(request, deliveries=rest), {}).take, retry_for=0).left
     assert states(db, [free, stopping, limited, queued]) == ["succeeded", "succeeded", "succeeded", "running"]
+
+
+def test_a_worker_leaves_a_failure_whose_count_somebody_holds(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY_MINUTE}, b={})
+    hand = Hand(db, "w1")
+    start(db, "a"), start(db, "b")
+    taken = hand.claim()
+    outcomes = [Outcome(one.id, 1, RunState.FAILED, rule=one.rule) for one in taken]
+    deliveries = Deliveries([], [], [], outcomes, {}, [], {}, set(), {one.key: one.identity for one in taken})
+    request = TurnRequest(hand.id, hand.name, {"default": 1}, False, 9, 9, deliveries, patient=False)
+    definitions = {("a", 1): db.query(jobs.find_version, "a", 1)}
+    with db.engine.connect() as other:
+        locks.take(other, {schedules.failure_lock("a")})
+        result = db.transact(Turn(request, definitions).take, retry_for=0)
+    assert (list(result.left), states(db, [one.id for one in taken])) == ([taken[0].id], ["running", "failed"])

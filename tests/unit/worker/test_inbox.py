@@ -188,3 +188,14 @@ def test_a_failed_turn_is_retried_with_a_comparison() -> None:
     assert agenda.begin_turn() == (False, True)
     agenda.registered()
     assert (agenda.uncertain, agenda.more, agenda.stops) == (False, True, [])
+
+
+def test_outcomes_that_a_turn_has_left_do_not_keep_the_loop_busy_while_the_database_is_away() -> None:
+    agenda = Agenda(5.0)
+    agenda.turn_left(1, now=10.0)
+    assert not agenda.has_to_store(1, now=10.5)
+    assert agenda.wakes_at(acts=False) == 11.0
+    assert agenda.has_to_store(2, now=10.5), "another one has ended"
+    assert agenda.has_to_store(1, now=11.0)
+    agenda.turn_failed(doubtful=False, again=15.25)
+    assert agenda.wakes_at(acts=True) == 15.25
