@@ -272,7 +272,7 @@ class Scheduler:
         log_expiry(self._log, expiry, self.name)
         if expiry.locked:
             self._log.outage(
-                "dead workers keep their runs: an open transaction has locked a run, a job or a concurrency key",
+                "dead workers keep some runs: an open transaction has locked a run, a job or a concurrency key",
                 action="expire_waits", workers=expiry.locked,
             )  # fmt: skip
         if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction

@@ -149,18 +149,22 @@ def test_a_worker_leaves_files_and_steps_that_need_the_lock_to_a_later_look(db: 
     assert db.transact(sequences.found, step, "it is there", "w1", retry_for=0)
 
 
-def test_other_dead_workers_are_expired(db: Database) -> None:
-    define(db, a=LIMITED, b={})
-    one, other = Hand(db, "w1"), Hand(db, "w2")
-    for hand, job in ((one, "a"), (other, "b")):
-        start(db, job)
-        hand.take()
+def test_other_runs_of_dead_workers_are_expired(db: Database) -> None:
+    steps = [{"name": "one", "jobs": ["b"]}, {"name": "two", "jobs": ["a"]}]
+    define(db, a=LIMITED, b={}, inside={"steps": steps})
+    hand = Hand(db, "w1")
+    free, limited = start(db, "b"), start(db, "a")
+    start(db, "inside")
+    db.transact(sequences.begin, "s1")
+    (within,) = {one.id for one in hand.claim()} - {free, limited}
     db.transact(lambda conn: conn.execute(worker_lease.update().values(lease_until=lease_now(-60_000))))
     with held(db, "a"):
-        expiry = db.transact(sequences.expire, "s1", retry_for=0)
-        assert (expiry.workers, expiry.pending, expiry.locked) == (["w2"], 1, 1)
-    assert db.transact(sequences.expire, "s1", retry_for=0).workers == ["w1"]
-    assert started(db) == ["a", "b"]
+        for dead in (["w1"], []):
+            expiry = db.transact(sequences.expire, "s1", retry_for=0)
+            assert (expiry.workers, expiry.pending, expiry.locked) == (dead, 1, 1)
+            assert states(db, [free, limited, within]) == ["queued", "running", "running"]
+    assert not db.transact(sequences.expire, "s1", retry_for=0).pending
+    assert states(db, [free, limited, within]) == ["queued", "queued", "queued"]
 
 
 def test_a_run_whose_stop_is_not_committed_keeps_no_other_run_with_a_dead_worker(db: Database) -> None:
