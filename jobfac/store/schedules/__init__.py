@@ -17,6 +17,6 @@ from jobfac.store.schedules.syncing import Prepared, apply, next_names, put, rem
 __all__ = [
     "WAITING", "Arrived", "ArrivedFile", "Inserted", "Miss", "Prepared", "Refusal", "WatchedSchedule", "apply",
     "failure_lock", "failure_locks", "get", "hold_back", "insert_due", "insert_followers", "is_behind",
-    "list_schedules", "next_names", "no_schedule", "pause", "pause_failing", "paused", "preview", "put", "read_load", "remove", "resume",
-    "rewind", "start_arrived", "watched",
+    "list_schedules", "next_names", "no_schedule", "pause", "pause_failing", "paused", "preview", "put", "read_load",
+    "remove", "resume", "rewind", "start_arrived", "watched",
 ]  # fmt: skip

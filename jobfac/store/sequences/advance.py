@@ -76,7 +76,8 @@ def expire(
     if only is not None:
         lock_rules(conn, rules(held), ())
     elif held:
-        locked = set(held) - _lock_free(conn, held, rules)
+        free = _lock_free(conn, held, rules)
+        locked = set(held) - free
     expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
