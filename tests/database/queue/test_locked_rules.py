@@ -211,7 +211,8 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     define(db, a=LIMITED, b={}, with_a=bodies["a"], with_b=bodies["b"])
     first, second = start(db, "with_a"), start(db, "with_b")
     with held(db, "a"):
-        assert db.transact(sequences.begin, "s1", 1, retry_for=0).number == 1  # a page of one, which is locked
+        begun = db.transact(sequences.begin, "s1", 1, retry_for=0)  # a page of one, which is locked
+        assert (begun.number, list(begun.locked)) == (1, [first])
         assert states(db, [first, second]) == ["queued", "running"]
     assert db.transact(sequences.begin, "s1", retry_for=0).number == 1
     db.transact(lambda conn: conn.execute(visit.update().values(wake_at=utcnow(-1000))))
