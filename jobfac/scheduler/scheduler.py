@@ -271,11 +271,6 @@ class Scheduler:
         expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
-        if expiry.locked:
-            self._log.outage(
-                "dead workers keep some runs: an open transaction has locked a run, a job or a concurrency key",
-                action="expire_waits", workers=expiry.locked,
-            )  # fmt: skip
         if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction
             return WAKE_INTERVAL if expiry.pending == expiry.locked else PENDING_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1

@@ -199,3 +199,12 @@ def test_outcomes_that_a_turn_has_left_do_not_keep_the_loop_busy_while_the_datab
     assert agenda.has_to_store(1, now=11.0)
     agenda.turn_failed(doubtful=False, again=15.25)
     assert agenda.wakes_at(acts=True) == 15.25
+
+
+def test_an_expiry_that_has_left_runs_is_repeated_after_the_next_heartbeat(woken: Woken) -> None:
+    agenda = Agenda(5.0)
+    agenda.orphans = True
+    assert not agenda.overdue
+    woken.inbox.put_beat(Beat(3.0))
+    agenda.absorb(woken.inbox.take(), 100.0)
+    assert agenda.overdue
