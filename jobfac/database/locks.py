@@ -3,6 +3,7 @@
 A transaction takes its named locks before it locks a row. The columns of a run that determine which named locks its
 concurrency limits need never change, so they are read without a lock. A transaction that later needs another named
 lock takes it only if it is free. It never waits for a named lock while it holds rows, so it cannot cause a deadlock.
+What serves everybody, such as a scheduler, waits a moment at most for the locks that are not free (``take_soon``).
 """
 
 import time
@@ -30,7 +31,7 @@ DAILY = "jobfac:daily"
 
 K = TypeVar("K", bound=Hashable)
 
-MOMENT = 0.5
+MOMENT = 0.75
 """Seconds for which ``take_soon`` waits for a lock. One of which many transactions take turns is hardly ever free, but
 comes to whoever waits for it."""
 

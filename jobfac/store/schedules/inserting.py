@@ -88,7 +88,7 @@ def advancing(engine: str) -> sa.Update:
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     """Start the due runs of up to ``limit`` schedules, and set the next due time of these. Safe to repeat.
 
-    Does not wait for a job whose named lock another transaction holds, but leaves it to a later call.
+    Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     refusals: list[Refusal] = []
     misses: list[Miss] = []

@@ -102,7 +102,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
 def locked_sequences(
     conn: sa.Connection, run_ids: Collection[int], rules: Callable[[Collection[int]], list[Rule]] = lambda run_ids: []
 ) -> set[int]:
-    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, without waiting.
+    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, but wait a moment at most.
 
     Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
     rules whose locks some of them need.
