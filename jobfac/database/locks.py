@@ -82,30 +82,23 @@ def take_free(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
 
 
 def take_soon(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
-    """Do the same as ``take_free``, but wait a moment for what other transactions hold.
+    """Do the same as ``take_free``, but wait a moment for what other transactions hold, in order.
 
-    Call it first before the transaction locks a row: only the first call waits. It waits ``MOMENT`` in vain at most, so
-    that a lock that an open transaction holds delays nobody else for long.
+    Call it first before the transaction locks a row: only the first call waits. When it has waited for one in vain, it
+    waits for no other one, so that a lock that an open transaction holds delays nobody else for long.
     """
-    missing = set(names) - set(take_free(conn, names))
     transaction = conn.get_transaction()
     if transaction is None or transaction in _waited:
-        return held(conn)
+        return take_free(conn, names)
     _waited.add(transaction)
-    until = time.monotonic() + MOMENT
-    missed = _missed.setdefault(conn.engine, {})
-    for name in sorted(missing):
-        now = time.monotonic()
-        if now >= until:
-            break
-        if now < missed.get(name, now):
-            continue
-        found = dialect_of(conn).lock_free_names(conn, [name], round(1000 * MOMENT))
-        _remember(conn, found)
-        if not found:
-            _missed[conn.engine] = {one: end for one, end in missed.items() if end > now} | {name: now + MISSED_FOR}
-            break
-    return held(conn)
+    now = time.monotonic()
+    missed = {name: until for name, until in _missed.get(conn.engine, {}).items() if until > now}
+    if fresh := sorted(set(names) - missed.keys() - set(held(conn))):
+        taken = dialect_of(conn).lock_free_names(conn, fresh, round(1000 * MOMENT))
+        _remember(conn, taken)
+        first = next((name for name in fresh if name not in set(taken)), None)
+        _missed[conn.engine] = missed | ({first: now + MISSED_FOR} if first is not None else {})
+    return take_free(conn, names)  # last, because nobody may wait while he holds one that comes later in the order
 
 
 def _remember(conn: sa.Connection, names: Iterable[str]) -> None:

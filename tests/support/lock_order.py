@@ -16,8 +16,7 @@ import jobfac
 from jobfac.database.locks import ORDER
 
 _ROWS = re.compile(r"^\s*(?:WITH |UPDATE |DELETE |INSERT |MERGE )|UPDLOCK", re.IGNORECASE)
-_WAITS = re.compile(r"sp_getapplock (?:(?!@LockTimeout|;).)*;", re.DOTALL)  # without a timeout of its own
-_WAITS_A_MOMENT = re.compile(r"sp_getapplock [^;]*@LockTimeout = [1-9]")
+_WAITS = re.compile(r"sp_getapplock (?:(?!@LockTimeout = 0|;).)*;", re.DOTALL)  # also for a moment
 _TABLE = re.compile(r"(?:UPDATE|DELETE FROM|FROM) jobfac\.(\w+)(?: AS \w+)? WITH \([^)]*UPDLOCK|UPDATE jobfac\.(\w+)")
 
 
@@ -33,8 +32,6 @@ class Order:
         """Return and record the violation by the next statement, which takes these named locks; None: there is none."""
         if names:
             problem = None
-            if self.rows and _WAITS_A_MOMENT.search(statement):
-                problem = f"waits a moment for the named locks {names} after {self.rows!r}"
             if _WAITS.search(statement):
                 if self.rows:
                     problem = f"waits for the named locks {names} after {self.rows!r}"

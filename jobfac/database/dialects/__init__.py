@@ -209,7 +209,10 @@ class Dialect(Protocol):
         """
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
-        """Take the locks of the names that are free within this time, each, and return these names."""
+        """Take the locks of the names that are free, and return these names.
+
+        Waits this long for each until it has waited for one in vain.
+        """
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be retried: deadlock, lock timeout, failover, lost connection."""

@@ -99,7 +99,7 @@ def test_a_lock_that_is_not_had_in_a_moment_is_not_waited_for_again_soon(
     monkeypatch.setattr(locks, "MOMENT", 0.2)
     with held(db, "a", "b"):
         for waits in (True, True, False):
-            with db.engine.connect() as conn:
+            with db.engine.connect() as conn, conn.begin():
                 begun = time.monotonic()
                 assert set(locks.take_soon(conn, {"jobfac:job:a", "jobfac:job:b", "jobfac:job:c"})) == {"jobfac:job:c"}
                 assert (time.monotonic() - begun >= 0.2) == waits
