@@ -3,11 +3,13 @@
 A transaction takes its named locks before it locks a row. The columns of a run that determine which named locks its
 concurrency limits need never change, so they are read without a lock. A transaction that later needs another named
 lock takes it only if it is free. It never waits for a named lock while it holds rows, so it cannot cause a deadlock.
+What serves everybody, such as a scheduler, waits a moment at most for the locks that are not free (``take_soon``).
 """
 
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 
@@ -29,7 +31,16 @@ DAILY = "jobfac:daily"
 
 K = TypeVar("K", bound=Hashable)
 
+MOMENT = 0.75
+"""Seconds for which ``take_soon`` waits for a lock. One of which many transactions take turns is hardly ever free, but
+comes to whoever waits for it."""
+
+MISSED_FOR = 10.0
+"""Seconds for which ``take_soon`` does not wait again for a lock for which it has waited in vain."""
+
 _held: WeakKeyDictionary[sa.Transaction, set[str]] = WeakKeyDictionary()
+_waited: WeakSet[sa.Transaction] = WeakSet()
+_missed: WeakKeyDictionary[sa.Engine, dict[str, float]] = WeakKeyDictionary()  # until when (monotonic)
 
 
 def held(conn: sa.Connection) -> Collection[str]:
@@ -66,8 +77,28 @@ def take_now(conn: sa.Connection, names: Iterable[str]) -> None:
 def take_free(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
     """Take those of these named locks that are free, without waiting; return all that the transaction now holds."""
     if missing := sorted(set(names) - set(held(conn))):
-        _remember(conn, dialect_of(conn).lock_free_names(conn, missing))
+        _remember(conn, dialect_of(conn).lock_free_names(conn, missing, 0))
     return held(conn)
+
+
+def take_soon(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
+    """Do the same as ``take_free``, but wait a moment for what other transactions hold, in order.
+
+    Call it first before the transaction locks a row: only the first call waits. When it has waited for one in vain, it
+    waits for no other one, so that a lock that an open transaction holds delays nobody else for long.
+    """
+    transaction = conn.get_transaction()
+    if transaction is None or transaction in _waited:
+        return take_free(conn, names)
+    _waited.add(transaction)
+    now = time.monotonic()
+    missed = {name: until for name, until in _missed.get(conn.engine, {}).items() if until > now}
+    if fresh := sorted(set(names) - missed.keys() - set(held(conn))):
+        taken = dialect_of(conn).lock_free_names(conn, fresh, round(1000 * MOMENT))
+        _remember(conn, taken)
+        first = next((name for name in fresh if name not in set(taken)), None)
+        _missed[conn.engine] = missed | ({first: now + MISSED_FOR} if first is not None else {})
+    return take_free(conn, names)  # last, because nobody may wait while he holds one that comes later in the order
 
 
 def _remember(conn: sa.Connection, names: Iterable[str]) -> None:

@@ -46,13 +46,16 @@ def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
     """Return what is expected of a job whose definition expects something else from ``now`` on.
 
     A success before ``now`` counts, and a job that is overdue stays overdue: it has not succeeded meanwhile. With
-    ``success_by`` those count that came after its last time, also if the old definition has counted them already: a
-    time that is moved from 06:00 to 07:00 at 06:30 demands no second success of this morning.
+    ``success_by`` those count that came after its last time. Those that the old definition has counted already count
+    again only if they were for the next time and not for the last one: a time that is moved from 06:00 to 07:00 at
+    06:30 demands no second success of this morning, and one that is moved back at 07:30 does so on the next morning.
     """
-    since = before.since
+    since, due = before.since, _deadline(expect, now)
     if expect.every is None and before.missed_at is None:
-        since = last_due(expect.schedule(), min(since, now - LONGEST), now) or since
-    return before._replace(since=since, due_at=_deadline(expect, now))
+        last = last_due(expect.schedule(), min(since, now - LONGEST), now)
+        if last is not None and (since <= last or due - since < since - last):
+            since = last
+    return before._replace(since=since, due_at=due)
 
 
 def advance(

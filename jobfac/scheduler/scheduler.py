@@ -100,7 +100,8 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._clock = ClockWatch()
-        self._due_delays, self._follower_delays = Delays(self._log), Delays(self._log)
+        self._due_delays, self._follower_delays = Delays[str](self._log, "job"), Delays[str](self._log, "job")
+        self._sequence_delays = Delays[int](self._log, "run")
         self._rewind_after: int | None = 0  # the last schedule that was examined; None: all were
         self._was_set_back = False
         self._notifier = Notifier(db, settings, name)
@@ -243,7 +244,7 @@ class Scheduler:
     def _follow(self) -> float:
         return self._start_by(schedules.insert_followers, self._follower_delays)
 
-    def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays) -> float:
+    def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays[str]) -> float:
         inserted = self._db.transact(insert, self.name, retry_for=2.0)
         delays.note(inserted.locked)
         for refusal in inserted.refusals:
@@ -270,11 +271,6 @@ class Scheduler:
         expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
-        if expiry.locked:
-            self._log.outage(
-                "dead workers keep their runs: an open transaction has locked a run, a job or a concurrency key",
-                action="expire_waits", workers=expiry.locked,
-            )  # fmt: skip
         if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction
             return WAKE_INTERVAL if expiry.pending == expiry.locked else PENDING_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1
@@ -299,9 +295,10 @@ class Scheduler:
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        begun = self._db.transact(sequences.begin, self.name, retry_for=2.0).number
+        begun = self._db.transact(sequences.begin, self.name, retry_for=2.0)
+        self._sequence_delays.note(begun.locked)
         self._go_on()
-        return 0.0 if begun else BACKOFF_FIRST
+        return 0.0 if begun.number else BACKOFF_FIRST
 
     def _wake(self) -> float:
         ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)

@@ -136,11 +136,16 @@ def _printable(text: str) -> str:
 
 
 def log_expiry(log: Log, expiry: "Expiry", by: str) -> None:
-    """Log the workers whose leases ``by`` expired, and the new state of each run that they held."""
+    """Log the workers whose leases ``by`` expired, the new state of each of their runs, and that some runs wait."""
     for name in expiry.workers:
         log.warning("a worker died", action="worker_died", worker=name, by=by)
     for expired in expiry.runs:
         log.warning(
             "a run lost its worker", action="run_orphaned", run=expired.run, attempt=expired.attempt, job=expired.job,
             worker=expired.worker, state=expired.state, by=by,
+        )  # fmt: skip
+    if expiry.locked:
+        log.outage(
+            "dead workers keep some runs: an open transaction has locked a run, a job or a concurrency key",
+            action="expire_waits", workers=expiry.locked,
         )  # fmt: skip

@@ -164,8 +164,9 @@ class Turn:
             return request
         given = request.deliveries
         free = sequences.lock_free_ends(conn, given.outcomes, given.sequences)
-        locks.take_free(conn, more)
-        return request.without(_not_free(request, free))
+        missing = more - set(locks.take_free(conn, more))
+        waiting = {one.run_id for one in given.outcomes if one.rule and schedules.failure_lock(one.rule.job) in missing}
+        return request.without(_not_free(request, free) | waiting)
 
     def _completed(self, conn: sa.Connection, claimed: list[Claimed]) -> list[Claimed]:
         """Return the claimed runs with the values that their starts left out."""

@@ -209,12 +209,11 @@ class Worker:
 
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
-        now, limit = time.monotonic(), self._phases.drain_until
+        now, end = time.monotonic(), self._phases.drain_until
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
             now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
-            self._agenda.store_at, now if self._is_done() else None, self._agenda.not_before if acts else None,
-            limit if limit is not None and limit > now else None,
+            self._agenda.wakes_at(acts), now if self._is_done() else end if end is not None and end > now else None,
         )  # fmt: skip
         return max(0.0, min(at for at in times if at is not None) - now)
 
@@ -286,7 +285,8 @@ class Worker:
 
     def _expire_dead(self) -> None:
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
-        expire_dead(self._database, self._db, self._spool, self._telemetry, self._settings.poison_attempts)
+        poison = self._settings.poison_attempts
+        self._agenda.orphans = expire_dead(self._database, self._db, self._spool, self._telemetry, poison)
         self._agenda.more = True
 
     def _register_again(self) -> None:

@@ -16,7 +16,7 @@ import jobfac
 from jobfac.database.locks import ORDER
 
 _ROWS = re.compile(r"^\s*(?:WITH |UPDATE |DELETE |INSERT |MERGE )|UPDLOCK", re.IGNORECASE)
-_WAITS = re.compile(r"sp_getapplock (?:(?!@LockTimeout|;).)*;", re.DOTALL)  # without a timeout of its own
+_WAITS = re.compile(r"sp_getapplock (?:(?!@LockTimeout = 0|;).)*;", re.DOTALL)  # also for a moment
 _TABLE = re.compile(r"(?:UPDATE|DELETE FROM|FROM) jobfac\.(\w+)(?: AS \w+)? WITH \([^)]*UPDLOCK|UPDATE jobfac\.(\w+)")
 
 

@@ -208,8 +208,11 @@ class Dialect(Protocol):
         Raises a transient error if a lock is not free in time; without ``wait``, at once.
         """
 
-    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
-        """Take the locks of the names that are free, and return these names. Never waits."""
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
+        """Take the locks of the names that are free, and return these names.
+
+        Waits this long for each until it has waited for one in vain.
+        """
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be retried: deadlock, lock timeout, failover, lost connection."""

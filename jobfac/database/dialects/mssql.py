@@ -118,11 +118,12 @@ class Mssql:
             values = {f"name{place}": name[:255] for place, name in enumerate(batch)}
             conn.execute(_lock(len(batch), wait), values).scalar_one()  # behind it no error can be left unread
 
-    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
         taken: list[str] = []
         for batch in _batches(names):
             values = {f"name{place}": name[:255] for place, name in enumerate(batch)}
-            marks = conn.execute(_lock_free(len(batch)), values).scalar_one()
+            marks = conn.execute(_lock_free(len(batch), milliseconds), values).scalar_one()
+            milliseconds = 0 if "0" in marks else milliseconds
             taken += [name for name, mark in zip(batch, marks, strict=True) if mark == "1"]
         return taken
 
@@ -199,8 +200,7 @@ def _batches(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
 
 
-def _getapplock(place: int, wait: bool) -> str:
-    timeout = "" if wait else ", @LockTimeout = 0"  # by default it is the session's
+def _getapplock(place: int, timeout: str = "") -> str:  # by default its timeout is the session's
     return (
         f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
         f"@LockOwner = N'Transaction'{timeout};"
@@ -213,18 +213,25 @@ def _name_parameters(number: int) -> list[sa.BindParameter[str]]:
 
 @functools.cache
 def _lock(number: int, wait: bool) -> sa.TextClause:
+    timeout = "" if wait else ", @LockTimeout = 0"
     throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-    each = [f"{_getapplock(place, wait)} {throw}" for place in range(number)]
+    each = [f"{_getapplock(place, timeout)} {throw}" for place in range(number)]
     text = f"DECLARE @taken INT; {' '.join(each)} SELECT @taken AS taken;"
     return sa.text(text).bindparams(*_name_parameters(number))
 
 
 @functools.cache
-def _lock_free(number: int) -> sa.TextClause:
-    """Return a statement whose result is one text with a digit for each name: 1 if its lock is held now, else 0."""
+def _lock_free(number: int, milliseconds: int) -> sa.TextClause:
+    """Return a statement whose result is one text with a digit for each name: 1 if its lock is held now, else 0.
+
+    ``milliseconds``: how long it waits for each until it has waited for one in vain.
+    """
     mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
-    each = [f"{_getapplock(place, False)} {mark}" for place in range(number)]
-    text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
+    stop = "IF @taken < 0 SET @wait = 0;" if milliseconds else ""
+    timeout = ", @LockTimeout = @wait" if milliseconds else ", @LockTimeout = 0"
+    each = [f"{_getapplock(place, timeout)} {mark} {stop}" for place in range(number)]
+    wait = f", @wait INT = {milliseconds}" if milliseconds else ""
+    text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''{wait}; {' '.join(each)} SELECT @marks AS marks;"
     return sa.text(text).bindparams(*_name_parameters(number))
 
 

@@ -150,7 +150,7 @@ class Sqlite:
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Do nothing: a write transaction excludes every other one."""
 
-    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
         return names
 
     def is_transient(self, error: BaseException) -> bool:

@@ -133,7 +133,7 @@ def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ())
 
 
 def lock_free(conn: sa.Connection, rules: Mapping[K, Iterable[Rule]]) -> set[K]:
-    """Take those of the named locks of these rules that are free. Returns the keys all of whose locks are held.
+    """Take those of the named locks of these rules that are free soon. Returns the keys all of whose locks are held.
 
     Must be called before the transaction locks a row. It is for what serves everybody, such as a scheduler: waiting for
     a lock that an open transaction holds, as one that called ``start_job``, it would do nothing for the others.
@@ -144,7 +144,7 @@ def lock_free(conn: sa.Connection, rules: Mapping[K, Iterable[Rule]]) -> set[K]:
         key: names_of([*its, *(one for one in replaced if one.job.lower() in {rule.job.lower() for rule in its})])
         for key, its in needed.items()
     }
-    held = set(locks.take_free(conn, set().union(*names.values())))
+    held = set(locks.take_soon(conn, set().union(*names.values())))
     return {key for key, its in names.items() if its <= held}
 
 

@@ -27,7 +27,7 @@ def _due(limit: int) -> sa.Select[Any]:
 def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> int:
     """Move up to ``limit`` scheduled runs whose time has come to the state that admission allows.
 
-    Returns the number of moved runs. The function does not wait for a run whose row or named lock another transaction
+    Returns the number of moved runs. The function hardly waits for a run whose row or named lock another transaction
     holds, but leaves it to a later call, and does so with a run that replaces such a run. It reads the due runs without
     locks, takes the free named locks, and then the free rows.
     """
@@ -37,7 +37,7 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     replacing = {one.id for one in due if one.already_running == "replace" and one.attempt == 0}
     jobs = {one.job for one in due if one.id in replacing}
     stopped = admission.rules_of(conn, is_active_of(jobs)) if jobs else []
-    held = set(locks.take_free(conn, admission.names_of([*(one.rule for one in due), *stopped])))
+    held = set(locks.take_soon(conn, admission.names_of([*(one.rule for one in due), *stopped])))
     free = _locked(conn, [one.id for one in due if one.rule.names <= held])
     busy = {job.lower() for job in lock_room(conn, {one.job for one in due if one.id in free & replacing})}
     chosen = [one for one in due if one.id in free and not (one.id in replacing and one.job.lower() in busy)]

@@ -127,7 +127,7 @@ _JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssq
 def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat.
 
-    Does not wait for a job whose named lock another transaction holds, but leaves it to a later call.
+    Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     # Named locks come before row locks, so read without locks first.
     waiting: Sequence[sa.Row[int, str]] = []

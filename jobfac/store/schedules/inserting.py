@@ -88,7 +88,7 @@ def advancing(engine: str) -> sa.Update:
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     """Start the due runs of up to ``limit`` schedules, and set the next due time of these. Safe to repeat.
 
-    Does not wait for a job whose named lock another transaction holds, but leaves it to a later call.
+    Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     refusals: list[Refusal] = []
     misses: list[Miss] = []
@@ -98,8 +98,10 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     due = locks.first_free(partial(_due_jobs, conn, limit), limit, partial(locked_jobs, conn))
     if not due.found:
         return Inserted(0, [], [], [], due.locked)
-    found = [ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit))]
-    # Holds come last: they may change while the transaction waits for the locks, and other schedules may become due.
+    ready = set(due.found)  # while others insert the first ones, a page has other schedules than the one before
+    rows_found = (ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit)))
+    found = [row for row in rows_found if row.job in ready]
+    # Holds come last: they may change while the transaction waits for the locks.
     held = reading.over_jobs(conn, {row.job for row in found}) if found else {}
     for row in found:
         if len(requests) >= RUNS:

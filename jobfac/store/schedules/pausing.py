@@ -46,7 +46,12 @@ def failure_locks(conn: sa.Connection, job_ids: Iterable[str]) -> set[str]:
     A transaction that takes them first waits for them. Later it would have to be repeated if one were not free.
     """
     running = sa.select(schedule.c.id).where(schedule.c.paused == sa.false()).limit(1)
-    return {f"jobfac:failures:{one}" for one in job_ids if conn.execute(running.where(schedule.c.job == one)).first()}
+    return {failure_lock(one) for one in job_ids if conn.execute(running.where(schedule.c.job == one)).first()}
+
+
+def failure_lock(job_id: str) -> str:
+    """Return the named lock of the failures of a job."""
+    return f"jobfac:failures:{job_id}"
 
 
 def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:

@@ -8,7 +8,8 @@ many, such as a sweep, leaves out a sequence of which an open transaction holds 
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -38,6 +39,8 @@ from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 
+K = TypeVar("K", bound=Hashable)
+
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
@@ -61,21 +64,20 @@ def expire(
 ) -> workers.Expiry:
     """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``.
 
-    Does not wait for a worker whose runs need a named lock that another transaction holds, unless ``only`` is given.
+    Leaves out runs that need a named lock that another transaction holds, unless ``only`` is given.
     """
     held = workers.held_rules(conn, only)
-    gone = {one.worker_id for one in held}
 
-    def rules(some: Collection[int]) -> list[Rule]:
-        theirs = [one for one in held if one.worker_id in some]
-        inside = {one.sequence_run_id for one in theirs if one.sequence_run_id is not None}
-        return [*(one.rule for one in theirs), *_rules_to_advance(conn, inside)]
+    def rules(some: Collection[workers.HeldRule]) -> list[Rule]:
+        inside = {one.sequence_run_id for one in some if one.sequence_run_id is not None}
+        return [*(one.rule for one in some), *_rules_to_advance(conn, inside)]
 
-    locked: set[int] = set()
+    locked: set[workers.HeldRule] = set()
     if only is not None:
-        lock_rules(conn, rules([only]), ())
-    elif gone:
-        locked = gone - _lock_free(conn, gone, rules)
+        lock_rules(conn, rules(held), ())
+    elif held:
+        free = _lock_free(conn, held, rules)
+        locked = set(held) - free
     expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
@@ -100,7 +102,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
 def locked_sequences(
     conn: sa.Connection, run_ids: Collection[int], rules: Callable[[Collection[int]], list[Rule]] = lambda run_ids: []
 ) -> set[int]:
-    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, without waiting.
+    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, but wait a moment at most.
 
     Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
     rules whose locks some of them need.
@@ -140,7 +142,7 @@ def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
     return {one for one in run_ids if not locked & _chain(conn, [one])}
 
 
-def _lock_free(conn: sa.Connection, keys: Collection[int], rules: Callable[[Collection[int]], list[Rule]]) -> set[int]:
+def _lock_free(conn: sa.Connection, keys: Collection[K], rules: Callable[[Collection[K]], list[Rule]]) -> set[K]:
     """Take the named locks that are free. Returns the keys all of whose locks are held.
 
     ``rules``: returns the rules of some of the keys.

@@ -63,7 +63,7 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
 
 
 def locked_to_stop(conn: sa.Connection, run_ids: Sequence[int]) -> set[int]:
-    """Take the locks for stopping the jobs of these sequence runs and for advancing these runs, without waiting.
+    """Take the locks for stopping the jobs of these sequence runs and for advancing these runs, if they are free soon.
 
     Returns those for which a lock is not free.
     """

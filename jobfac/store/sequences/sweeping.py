@@ -34,10 +34,11 @@ BEGINNINGS = 20
 
 
 class Begun(NamedTuple):
-    """The number of sequences that were begun, and the sequences that ended as a result."""
+    """The number of sequences that were begun, the sequences that ended as a result, and those that wait for a lock."""
 
     number: int
     ended: list[Finished]
+    locked: Collection[int] = ()
 
 
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
@@ -58,7 +59,7 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
     begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    return Begun(len(begun), conclude(conn, [row.id for row in begun], by))
+    return Begun(len(begun), conclude(conn, [row.id for row in begun], by), waiting.locked)
 
 
 def _claim(conn: sa.Connection, run_ids: Collection[int]) -> Sequence[Any]:

@@ -53,15 +53,15 @@ from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, WorkerState
 from jobfac.store.runs import Finished
 from jobfac.store.workers.claiming import Claimed, Pinned, claim, claim_pinned, held_by, put_back_held, unowned
-from jobfac.store.workers.expiry import Expiry, expire, held_rules, requeue_held
+from jobfac.store.workers.expiry import Expiry, HeldRule, expire, held_rules, requeue_held
 from jobfac.store.workers.leases import Beat, LeaseLost, MachineLoad, follow_clock, hold, promised, renew
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "LeaseLost", "MachineLoad", "Pinned", "Registration", "claim", "claim_pinned",
-    "deregister", "expire", "follow_clock", "held_by", "held_rules", "hold", "is_registered", "promised",
-    "put_back_held", "register", "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "HeldRule", "LeaseLost", "MachineLoad", "Pinned", "Registration", "claim",
+    "claim_pinned", "deregister", "expire", "follow_clock", "held_by", "held_rules", "hold", "is_registered",
+    "promised", "put_back_held", "register", "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
 

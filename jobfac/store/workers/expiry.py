@@ -13,7 +13,7 @@ from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store.runs import Finished, Rule, requeue
-from jobfac.store.runs.finish import POISON_ATTEMPTS, lock_held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, HeldRun, lock_held
 
 EXPIRY_BATCH = 200
 """The maximum number of workers, and of runs per worker, that one transaction changes."""
@@ -34,8 +34,8 @@ class Expiry(NamedTuple):
 
     ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
     notice (SQLite), the clock was set forward (SQL Server), or another transaction, such as another expiry, holds their
-    rows. ``locked``: how many of them wait for a run, or
-    for the named lock of its rule, that another transaction has locked.
+    rows, and how many still have runs. ``locked``: how many of these wait for a run, or for the named lock of its rule,
+    that another transaction has locked.
     """
 
     workers: list[str]
@@ -50,7 +50,6 @@ class HeldRule(NamedTuple):
 
     rule: Rule
     sequence_run_id: int | None
-    worker_id: int
 
 
 def held_rules(conn: sa.Connection, only: int | None = None) -> list[HeldRule]:
@@ -59,11 +58,11 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[HeldRule]:
     if not gone:
         return []
     query = (
-        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.worker_id)
+        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
         .distinct()
         .where(sa.text(f"state IN ({sql_literals(HELD)})"), lists.by_id(run.c.worker_id, gone))
     )
-    return [HeldRule(Rule(*row[:3]), row.sequence_run_id, row.worker_id) for row in conn.execute(query)]
+    return [HeldRule(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
 
 
 def expire(
@@ -72,7 +71,7 @@ def expire(
     only: int | None = None,
     poison_attempts: int = POISON_ATTEMPTS,
     token: str | None = None,
-    without: Collection[int] = (),
+    without: Collection[HeldRule] = (),
 ) -> Expiry:
     """Mark workers dead when their lease has run out, and requeue or end the runs of workers that are gone.
 
@@ -84,17 +83,15 @@ def expire(
         poison_attempts: a run ends as lost after this many attempts that were lost with their worker. The attempts of
             a live worker that lost its lease do not count.
         token: that of the registration ``only``, as in ``hold``.
-        without: workers to leave out, because a named lock that they need is not free.
+        without: rules of which a named lock is not free: their runs are left to a later call.
     """
     silent = [only] if only is not None else _silent(conn)
-    free = [one for one in silent if one not in without]
-    endable = free if only is not None or not free else dialect_of(conn).endable(conn, free)
+    endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
     taken = _take_the_dead(conn, endable, only, token)
-    pending = len(silent) - len(taken) if only is None else 0
-    expiry = Expiry([], [], [], pending, len(silent) - len(free))
+    expiry = Expiry([], [], [], pending=len(silent) - len(taken) if only is None else 0)
     for dead in taken:
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
-        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None)
+        rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
@@ -106,13 +103,17 @@ def expire(
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
     # Runs remain here only if they were locked, or if a worker died or deregistered while it held more than one batch.
-    gone = [] if only is not None else [one for one in conn.execute(_GONE).scalars() if one not in without]
+    gone = [] if only is not None else conn.execute(_GONE).scalars().all()
     if gone:
-        left = lock_held(conn, lists.by_id(run.c.worker_id, gone), EXPIRY_BATCH, wait=False)
+        left = _free(lock_held(conn, lists.by_id(run.c.worker_id, gone), EXPIRY_BATCH, wait=False), without)
         expiry.finished.extend(requeue(conn, left, "its worker is gone", by))
         if not left:
             expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
+
+
+def _free(rows: Sequence[HeldRun], without: Collection[HeldRule]) -> list[HeldRun]:
+    return [row for row in rows if HeldRule(row.rule, row.sequence_run_id) not in without]
 
 
 _SILENT = (

@@ -16,6 +16,7 @@ class Agenda:
         uncertain: the answer to a commit was lost, so the database may hold claims unknown to this worker.
         doubtful: the database counts a different number of runs for this worker than the worker holds.
         overdue: a worker's lease has expired, and its runs are not requeued yet.
+        orphans: an expiry has left runs of dead workers, to be repeated after the next heartbeat.
         stops: runs to stop, as (run, attempt, how).
         not_before: no turn begins before this time (monotonic seconds).
         fair: decides whether a claim is limited to this worker's share.
@@ -30,7 +31,7 @@ class Agenda:
         self.reported = False
         self.uncertain = False
         self.doubtful = False
-        self.overdue = False
+        self.overdue = self.orphans = False
         self.stops: list[tuple[int, int, str]] = []
         self.not_before = 0.0
         self.fair = FairClaims()
@@ -50,7 +51,7 @@ class Agenda:
             self.more, self.look_at = True, None
         self.reported |= messages.reported
         if messages.beat is not None:
-            self.overdue = messages.beat.expiry <= 0
+            self.overdue = messages.beat.expiry <= 0 or self.orphans
         if messages.survey is not None:
             survey = messages.survey.survey
             self.stops = survey.stops
@@ -69,6 +70,10 @@ class Agenda:
     def has_to_store(self, number: int, now: float) -> bool:
         """Whether to store outcomes and events. ``number``: how many there are."""
         return number > self._left or (self.store_at is not None and now >= self.store_at)
+
+    def wakes_at(self, acts: bool) -> float | None:
+        """When to look again (monotonic seconds); None: a message says so. ``acts``: there is something to do now."""
+        return self.not_before if acts else self.store_at
 
     def begin_turn(self) -> tuple[bool, bool]:
         """Begin a turn.

@@ -12,11 +12,17 @@ from jobfac.worker.spool_folder import SpoolFolder
 
 def expire_dead(
     database: LoopDatabase, db: Database, spool: SpoolFolder, telemetry: WorkerTelemetry, poison_attempts: int
-) -> None:
-    """Requeue the runs of dead workers. First kill their programs that survive on this machine."""
+) -> bool:
+    """Requeue the runs of dead workers. First kill their programs that survive on this machine.
+
+    Returns whether to repeat it soon, because not all could be requeued.
+    """
     try:
         database.do(lambda: spool.clear_dead(db))
         expire = partial(sequences.expire, by=telemetry.worker, poison_attempts=poison_attempts)
-        telemetry.expired(database.transact(expire, retry_for=1.0))
+        expiry = database.transact(expire, retry_for=1.0)
     except (Unreachable, OSError) as error:
         telemetry.log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))
+        return True
+    telemetry.expired(expiry)
+    return expiry.locked > 0

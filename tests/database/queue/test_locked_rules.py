@@ -1,11 +1,13 @@
 """An open transaction that holds one rule's named lock, as one that called start_job, keeps no other job waiting."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from jobfac.database import locks
@@ -13,9 +15,10 @@ from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule, upstream_end, visit, worker_lease
 from jobfac.states import RunState
-from jobfac.store import runs, schedules, sequences
+from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.store.schedules.inserting import FREE_ROWS
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.files.targets import StepTarget
 from jobfac.worker.turn import Turn, TurnRequest
@@ -29,6 +32,11 @@ LIMITED: dict[str, Any] = {"already_running": "queue"}
 EVERY_MINUTE = {"schedules": [{"name": "s", "cron": "* * * * *"}]}
 AT_ONCE = 5.0
 """Seconds: far less than the 20 for which a statement waits for a lock."""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 0.02)
 
 
 @contextmanager
@@ -65,6 +73,52 @@ def test_other_schedules_fire_and_the_locked_one_follows(db: Database) -> None:
     assert started(db) == ["a", "b", "c"]
 
 
+def test_a_schedule_fires_although_many_take_turns_with_the_lock(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 5.0)
+    define(db, a={**LIMITED, **EVERY_MINUTE})
+    make_due(db)
+    taken = threading.Event()
+
+    def take_a_turn() -> None:
+        with db.engine.connect() as conn:
+            locks.take(conn, {"jobfac:job:a"})
+            taken.set()
+            time.sleep(0.1)
+            conn.rollback()
+
+    other = threading.Thread(target=take_a_turn)
+    other.start()
+    assert taken.wait(AT_ONCE)
+    assert db.transact(schedules.insert_due, "s1", retry_for=0).schedules == 1
+    other.join()
+
+
+def test_a_lock_that_is_not_had_in_a_moment_is_not_waited_for_again_soon(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "MOMENT", 0.2)
+    with held(db, "a", "b"):
+        for waits in (True, True, False):
+            with db.engine.connect() as conn, conn.begin():
+                begun = time.monotonic()
+                assert set(locks.take_soon(conn, {"jobfac:job:a", "jobfac:job:b", "jobfac:job:c"})) == {"jobfac:job:c"}
+                assert (time.monotonic() - begun >= 0.2) == waits
+
+
+def test_a_schedule_that_a_second_look_finds_waits_for_its_lock(db: Database) -> None:
+    define(db, a={**LIMITED, **EVERY_MINUTE}, b=EVERY_MINUTE)
+    make_due(db)
+    db.transact(
+        lambda conn: conn.execute(schedule.update().where(schedule.c.job == "b").values(fire_at=utcnow(-90_000)))
+    )
+    with held(db, "a"), db.engine.connect() as other:
+        other.execute(FREE_ROWS.where(schedule.c.job == "b")).all()  # another scheduler, which inserts the first one
+        assert db.transact(schedules.insert_due, "s1", 1, retry_for=0).schedules == 0
+        other.rollback()
+        assert db.transact(schedules.insert_due, "s1", 1, retry_for=0).schedules == 1
+    assert started(db) == ["b"]
+
+
 def test_other_followers_start(db: Database) -> None:
     define(db, up={}, x={**LIMITED, **after("up", on=["succeeded"])}, y=after("up", on=["succeeded"]))
     ended = db.transact(runs.start, StartRequest("up", "me"))
@@ -95,18 +149,22 @@ def test_a_worker_leaves_files_and_steps_that_need_the_lock_to_a_later_look(db: 
     assert db.transact(sequences.found, step, "it is there", "w1", retry_for=0)
 
 
-def test_other_dead_workers_are_expired(db: Database) -> None:
-    define(db, a=LIMITED, b={})
-    one, other = Hand(db, "w1"), Hand(db, "w2")
-    for hand, job in ((one, "a"), (other, "b")):
-        start(db, job)
-        hand.take()
+def test_other_runs_of_dead_workers_are_expired(db: Database) -> None:
+    steps = [{"name": "one", "jobs": ["b"]}, {"name": "two", "jobs": ["a"]}]
+    define(db, a=LIMITED, b={}, inside={"steps": steps})
+    hand = Hand(db, "w1")
+    free, limited = start(db, "b"), start(db, "a")
+    start(db, "inside")
+    db.transact(sequences.begin, "s1")
+    (within,) = {one.id for one in hand.claim()} - {free, limited}
     db.transact(lambda conn: conn.execute(worker_lease.update().values(lease_until=lease_now(-60_000))))
     with held(db, "a"):
-        expiry = db.transact(sequences.expire, "s1", retry_for=0)
-        assert (expiry.workers, expiry.pending, expiry.locked) == (["w2"], 1, 1)
-    assert db.transact(sequences.expire, "s1", retry_for=0).workers == ["w1"]
-    assert started(db) == ["a", "b"]
+        for dead in (["w1"], []):
+            expiry = db.transact(sequences.expire, "s1", retry_for=0)
+            assert (expiry.workers, expiry.pending, expiry.locked) == (dead, 1, 1)
+            assert states(db, [free, limited, within]) == ["queued", "running", "running"]
+    assert not db.transact(sequences.expire, "s1", retry_for=0).pending
+    assert states(db, [free, limited, within]) == ["queued", "queued", "queued"]
 
 
 def test_a_run_whose_stop_is_not_committed_keeps_no_other_run_with_a_dead_worker(db: Database) -> None:
@@ -153,7 +211,8 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     define(db, a=LIMITED, b={}, with_a=bodies["a"], with_b=bodies["b"])
     first, second = start(db, "with_a"), start(db, "with_b")
     with held(db, "a"):
-        assert db.transact(sequences.begin, "s1", 1, retry_for=0).number == 1  # a page of one, which is locked
+        begun = db.transact(sequences.begin, "s1", 1, retry_for=0)  # a page of one, which is locked
+        assert (begun.number, list(begun.locked)) == (1, [first])
         assert states(db, [first, second]) == ["queued", "running"]
     assert db.transact(sequences.begin, "s1", retry_for=0).number == 1
     db.transact(lambda conn: conn.execute(visit.update().values(wake_at=utcnow(-1000))))
@@ -192,3 +251,18 @@ def test_a_worker_stores_other_outcomes_and_claims_while_some_wait(db: Database)
     rest = replace(deliveries.without({free}), live={again.key: again.identity})
     assert not db.transact(Turn(replace(request, deliveries=rest), {}).take, retry_for=0).left
     assert states(db, [free, stopping, limited, queued]) == ["succeeded", "succeeded", "succeeded", "running"]
+
+
+def test_a_worker_leaves_a_failure_whose_count_somebody_holds(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY_MINUTE}, b={})
+    hand = Hand(db, "w1")
+    start(db, "a"), start(db, "b")
+    taken = hand.claim()
+    outcomes = [Outcome(one.id, 1, RunState.FAILED, rule=one.rule) for one in taken]
+    deliveries = Deliveries([], [], [], outcomes, {}, [], {}, set(), {one.key: one.identity for one in taken})
+    request = TurnRequest(hand.id, hand.name, {"default": 1}, False, 9, 9, deliveries, patient=False)
+    definitions = {("a", 1): db.query(jobs.find_version, "a", 1)}
+    with db.engine.connect() as other:
+        locks.take(other, {schedules.failure_lock("a")})
+        result = db.transact(Turn(request, definitions).take, retry_for=0)
+    assert (list(result.left), states(db, [one.id for one in taken])) == ([taken[0].id], ["running", "failed"])

@@ -153,6 +153,18 @@ def test_a_time_that_is_moved_a_little_later_demands_no_second_success(counted: 
     assert advance(expect, changed, day + timedelta(hours=8), [success])[1] is None
 
 
+@pytest.mark.parametrize("since", [7.0, 6.8], ids=["by the old time", "late, by the same time"])
+def test_what_has_counted_for_this_morning_does_not_count_for_the_next_one(since: float) -> None:
+    """At 07:30 the time becomes 06:00. What succeeded at 06:48 did so for this day, not for the next one."""
+    day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "06:00"})
+    counted = day + timedelta(hours=since)
+    changed = change(expect, Expectation(counted, counted + timedelta(hours=24)), day + timedelta(hours=7.5))
+    assert changed == Expectation(counted, day + timedelta(hours=30))
+    _, event = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=6.8)])
+    assert event is not None
+    assert event.kind == "overdue"
+
+
 def test_after_a_change_a_success_since_the_last_time_counts() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "09:00"})
     changed = change(expect, Expectation(day - timedelta(days=20), day + timedelta(days=9)), day + timedelta(hours=8))

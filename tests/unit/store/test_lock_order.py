@@ -15,6 +15,7 @@ def test_waiting_for_a_named_lock_after_a_row_is_a_violation() -> None:
     assert order.breach(UPDATE, []) is None
     assert order.breach(TRYING, ["a"]) is None
     assert order.breach(WAITING, ["b"]) is not None
+    assert order.breach(TRYING.replace("= 0", "= @wait"), ["c"]) is not None, "a moment, too"
 
 
 def test_unsorted_named_locks_are_a_violation() -> None:

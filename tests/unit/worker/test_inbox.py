@@ -10,7 +10,7 @@ import pytest
 from jobfac.database.dialects import Survey
 from jobfac.states import WorkerState
 from jobfac.store.workers import Beat
-from jobfac.worker.loop.agenda import Agenda
+from jobfac.worker.loop.agenda import LOCKED_INTERVAL, Agenda
 from jobfac.worker.loop.inbox import Inbox, Messages
 
 
@@ -188,3 +188,23 @@ def test_a_failed_turn_is_retried_with_a_comparison() -> None:
     assert agenda.begin_turn() == (False, True)
     agenda.registered()
     assert (agenda.uncertain, agenda.more, agenda.stops) == (False, True, [])
+
+
+def test_outcomes_that_a_turn_has_left_do_not_keep_the_loop_busy_while_the_database_is_away() -> None:
+    agenda = Agenda(5.0)
+    agenda.turn_left(1, now=10.0)
+    assert not agenda.has_to_store(1, now=10.1)
+    assert agenda.wakes_at(acts=False) == 10.0 + LOCKED_INTERVAL
+    assert agenda.has_to_store(2, now=10.1), "another one has ended"
+    assert agenda.has_to_store(1, now=10.0 + LOCKED_INTERVAL)
+    agenda.turn_failed(doubtful=False, again=15.25)
+    assert agenda.wakes_at(acts=True) == 15.25
+
+
+def test_an_expiry_that_has_left_runs_is_repeated_after_the_next_heartbeat(woken: Woken) -> None:
+    agenda = Agenda(5.0)
+    agenda.orphans = True
+    assert not agenda.overdue
+    woken.inbox.put_beat(Beat(3.0))
+    agenda.absorb(woken.inbox.take(), 100.0)
+    assert agenda.overdue
