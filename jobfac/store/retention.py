@@ -6,8 +6,9 @@ is removed only after it was counted in the daily statistics. The statistics sta
 """
 
 import functools
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from jobfac.database.dialects.rows import delete, rows_parameter, rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import (
     attempt,
-    expectation,
     job,
     job_version,
     note,
@@ -34,10 +34,11 @@ from jobfac.database.tables import (
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
-from jobfac.states import HELD, RunState, WorkerState
+from jobfac.states import FAILED, HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics, upstream
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
+from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules import arriving
 
 PAGE = 100
@@ -88,6 +89,18 @@ class Keep:
         """Return the retention that the settings define."""
         count = settings.retention_count or None
         return cls(settings.retention, count, settings.statistics_retention, settings.audit_retention)
+
+
+class Overdue(NamedTuple):
+    """How long the runs of a job are kept.
+
+    ``latest``: so many of its latest runs that show whether it works stay, since it pauses its schedules by them, and
+    beside them its last success, and its last failure until a success follows. None: the job is gone, and nothing needs
+    its runs.
+    """
+
+    keep: Retention
+    latest: int | None = None
 
 
 class Removed(NamedTuple):
@@ -148,12 +161,12 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
             yield 0
 
 
-def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
+def _purge(db: Database, job_id: str, its: Overdue) -> tuple[int, bool]:
     """Run ``purge`` in one transaction. Also counts a batch whose commit succeeded but got no answer."""
     batches: dict[int, int] = {}
 
     def work(conn: sa.Connection) -> Purged:
-        done = purge(conn, job_id, keep)
+        done = purge(conn, job_id, its.keep, its.latest)
         batches[done.first] = done.runs  # a batch that was rolled back is read again and begins with the same run
         return done
 
@@ -161,7 +174,7 @@ def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
     return sum(batches.values()), more
 
 
-def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Retention], str | None]:
+def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Overdue], str | None]:
     """Return the jobs that have runs to remove, among the next page of job ids after ``after``.
 
     The second value is the id from which to continue; None: there are no more jobs.
@@ -179,19 +192,19 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
     overdue = {}
     for row in rows:
         found = stored.get(row.current)
-        own = found.definition.retention if isinstance(found, jobs.Stored) else None
-        keep = own or Retention(age=default.age, count=default.count)
+        definition = found.definition if isinstance(found, jobs.Stored) else None
+        keep = (definition and definition.retention) or Retention(age=default.age, count=default.count)
         if row.oldest is not None and (keep.count is not None or _is_too_old(row.oldest, keep, row.now)):
-            overdue[row.job] = keep
+            latest = None if row.current is None else (definition and definition.pause_after) or 0
+            overdue[row.job] = Overdue(keep, latest)
     return overdue, rows[-1].job if len(rows) == PAGE else None
 
 
-def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
+def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None = None) -> Purged:
     """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
     Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too,
-    those with a key that ended within ``REMEMBERED``, and the last success that the job's expectation has not looked
-    at: without it the job would seem overdue.
+    those with a key that ended within ``REMEMBERED``, and those that the job needs (``latest``, see ``Overdue``).
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -206,13 +219,12 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
         .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable)
+        .where(*([] if latest is None else [~_is_last(), run.c.id < _first_of_latest(conn, job_id, latest)]))
         .order_by(run.c.id)
         .limit(BATCH)
     )
     rows = conn.execute(query).all()
-    old = [row for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
-    kept = _expected(conn, job_id, old)
-    ids = [row.id for row in old if row.id != kept]
+    ids = [row.id for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
     if not ids:
         return Purged(0, False)
     for table in (run_output, run_event, attempt, visit, note):
@@ -223,17 +235,26 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     return Purged(len(ids), True, ids[0])
 
 
-def _expected(conn: sa.Connection, job_id: str, old: Sequence[sa.Row[int, str, datetime, datetime]]) -> int | None:
-    """Return which of these runs is the job's last success and counts for its current expectation; None: none is."""
-    successes = [row for row in old if row.state == RunState.SUCCEEDED]
-    if not successes:
-        return None
-    since = conn.execute(sa.select(expectation.c.since).where(expectation.c.job == job_id)).scalar()
-    counts = [row.id for row in successes if since and row.ended_at > since]
-    if not counts:
-        return None
-    later = sa.select(run.c.id).where(run.c.job == job_id, run.c.id > counts[-1], run.c.state == RunState.SUCCEEDED)
-    return None if conn.execute(later.limit(1)).first() else int(counts[-1])
+def _is_last() -> sa.ColumnElement[bool]:
+    """The condition that a run is the last success of its job, or its last failure if no success has followed.
+
+    ``expect`` and ``${previous.success}`` look at the first one; after the second one comes the recovery. Of runs that
+    were for one worker, it is the last one for that worker.
+    """
+    later = run.alias("later")
+    has_failed = (run.c.state.in_(FAILED), later.c.state.in_(FAILED))
+    is_alike = sa.or_(later.c.state == RunState.SUCCEEDED, sa.and_(*has_failed))
+    is_for_same = sa.or_(later.c.for_worker == run.c.for_worker, run.c.for_worker.is_(None))
+    has_later = sa.exists().where(later.c.job == run.c.job, later.c.id > run.c.id, is_alike, is_for_same)
+    return sa.and_(run.c.state.in_({RunState.SUCCEEDED, *FAILED}), ~has_later)
+
+
+def _first_of_latest(conn: sa.Connection, job_id: str, number: int) -> int:
+    """Return the id of the first of a job's latest ``number`` runs that show whether it works."""
+    if not number:
+        return sys.maxsize
+    judged = sa.select(run.c.id).where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
+    return conn.execute(judged.order_by(run.c.id.desc()).offset(number - 1).limit(1)).scalar() or 0
 
 
 def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:

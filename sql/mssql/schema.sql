@@ -3380,6 +3380,19 @@ BEGIN
                 -- Its row is what remembers that the key was used.
                 WHEN r.start_key IS NOT NULL AND r.ended_at >= DATEADD(DAY, -1, SYSUTCDATETIME()) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
+                -- The last success of a job, and its last failure until a success follows, on each worker: what expect
+                -- and ${previous.success} look at, and what a recovery follows.
+                WHEN r.state IN ('succeeded', 'failed', 'timed_out', 'start_failed', 'lost')
+                    AND EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = r.job)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobfac.run AS l
+                        WHERE l.job = r.job AND l.id > r.id
+                            AND (
+                                l.state = 'succeeded'
+                                OR (r.state <> 'succeeded' AND l.state IN ('failed', 'timed_out', 'start_failed', 'lost'))
+                            )
+                            AND (r.for_worker IS NULL OR l.for_worker = r.for_worker)
+                    ) THEN 0
                 -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
                 ELSE 1

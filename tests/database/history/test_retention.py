@@ -83,6 +83,26 @@ def test_surplus_runs_of_a_job_are_purged(db: Database) -> None:
     assert left(db) == [*few[2:], *both[2:]]
 
 
+def test_what_a_job_needs_to_go_on_stays(db: Database) -> None:
+    """Without it `${previous.success}` refuses each start, nobody hears of a recovery, and no schedule is paused."""
+    define(db, plain={}, failing={}, pausing={"pause_after": 3}, gone={}, everywhere={})
+    plain, failing, pausing, _ = (
+        finish(db, job, [200, 190, 180, 170]) for job in ("plain", "failing", "pausing", "gone")
+    )
+    there, here = finish(db, "everywhere", [200, 190])
+    with db.begin() as conn:
+        failed = lists.by_id(run.c.id, [plain[0], *failing[1:], *pausing])
+        conn.execute(run.update().where(failed).values(state=RunState.FAILED))
+        for run_id, name in ((there, "w1"), (here, "w2")):
+            conn.execute(run.update().where(run.c.id == run_id).values(for_worker=name))
+        jobs.remove(conn, "gone", "tester")
+    retention.purge_all(db, Keep(30 * DAY))
+    assert left(db) == [plain[3], failing[0], failing[3], *pausing[1:], there, here]
+    db.transact(lambda conn: conn.execute(run.update().values(state=RunState.SUCCEEDED)))
+    retention.purge_all(db, Keep(30 * DAY))
+    assert left(db) == [plain[3], failing[3], *pausing[1:], there, here]
+
+
 def test_a_key_is_remembered_for_a_day_after_the_end(db: Database) -> None:
     define(db, a={"retention": {"count": 1}})
     with_key, later = start(db, "a", key="order-1"), start(db, "a")

@@ -157,17 +157,17 @@ def test_purge(db: Database) -> None:
         all={"steps": [{"name": "one", "jobs": ["a"]}]},
     )
     old, young = (db.transact(runs.start, StartRequest("a", "me")) for _ in range(2))
-    kept, counted = (db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted"))
+    kept, counted, last = (db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted", "kept"))
     parent = db.transact(runs.start, StartRequest("all", "me"))
     child = db.transact(runs.start, StartRequest("a", "me", sequence_run_id=parent, manual=False))
     worker_id = take(db)
-    for run_id in (old, young, kept, counted, child):
+    for run_id in (old, young, kept, counted, last, child):
         db.transact(runs.finish, worker_id, [Outcome(run_id, 1, RunState.SUCCEEDED)], "w1")
 
     def age(conn: sa.Connection) -> None:
         a_hundred_days = utcnow(-100 * 86400 * 1000)
         conn.execute(
-            run.update().where(lists.by_id(run.c.id, [old, kept, counted, child])).values(ended_at=a_hundred_days)
+            run.update().where(lists.by_id(run.c.id, [old, kept, counted, last, child])).values(ended_at=a_hundred_days)
         )
         chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
         conn.execute(run_output.insert().values(at=utcnow()), chunks)
@@ -186,13 +186,14 @@ def test_purge(db: Database) -> None:
             young,
             kept,
             counted,
+            last,
             parent,
             child,
         ]
         for table in (run_output, attempt, run_event, visit):
             found = conn.execute(sa.select(sa.func.count()).select_from(table).where(table.c.run_id == old))
             assert found.scalar_one() == 0
-        assert call(conn, "purge", job="kept") == 1
+        assert call(conn, "purge", job="kept") == 1, "the last success stays"
         assert call(conn, "purge", older_than_days=101, job="counted") == 0
     with db.read() as conn:
         said = conn.execute(sa.select(audit.c.subject, audit.c.after).order_by(audit.c.id.desc()).limit(1)).one()
