@@ -242,11 +242,15 @@ def _is_last() -> sa.ColumnElement[bool]:
     were for one worker, it is the last one for that worker.
     """
     later = run.alias("later")
-    has_failed = (run.c.state.in_(FAILED), later.c.state.in_(FAILED))
-    is_alike = sa.or_(later.c.state == RunState.SUCCEEDED, sa.and_(*has_failed))
+    failed = sql_literals(FAILED)
+    is_alike = f"later.state = '{RunState.SUCCEEDED}' OR run.state IN ({failed}) AND later.state IN ({failed})"
     is_for_same = sa.or_(later.c.for_worker == run.c.for_worker, run.c.for_worker.is_(None))
-    has_later = sa.exists().where(later.c.job == run.c.job, later.c.id > run.c.id, is_alike, is_for_same)
-    return sa.and_(run.c.state.in_({RunState.SUCCEEDED, *FAILED}), ~has_later)
+    # A run that is locked, and so passed over, keeps one that is not the last.
+    others = (
+        sa.select(later.c.id).with_hint(later, PASS, "mssql").where(later.c.job == run.c.job, later.c.id > run.c.id)
+    )
+    has_later = others.where(sa.text(f"({is_alike})"), is_for_same).correlate(run).exists()
+    return sa.and_(sa.text(f"run.state IN ({sql_literals({RunState.SUCCEEDED, *FAILED})})"), ~has_later)
 
 
 def _first_of_latest(conn: sa.Connection, job_id: str, number: int) -> int:

@@ -24,7 +24,7 @@ from jobfac.store.schedules.inserting import (
     last_due,
     locked_jobs,
     missed_event,
-    refused_events,
+    record_refused,
 )
 from jobfac.store.upstream import End
 
@@ -188,7 +188,7 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
         for request, answer in zip(requests, answers, strict=True)
         if isinstance(answer, Exception)
     ]
-    outbox.record(conn, refused_events(conn, refusals))
+    record_refused(conn, refusals, by)
     return Inserted(1, [answer for answer in answers if isinstance(answer, int)], refusals, misses)
 
 

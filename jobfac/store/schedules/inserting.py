@@ -131,7 +131,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         for start, answer in zip(requests, started, strict=True)
         if isinstance(answer, Exception)
     ]
-    outbox.record(conn, refused_events(conn, refusals))
+    record_refused(conn, refusals, by)
     new = [answer for answer in started if isinstance(answer, int)]
     return Inserted(len(moves), new, refusals, misses, due.locked)
 
@@ -161,17 +161,20 @@ def missed_event(miss: Miss) -> OutboxEvent:
     return OutboxEvent(miss.job, "missed", body, detail=why)
 
 
-def refused_events(conn: sa.Connection, refusals: Sequence[Refusal]) -> list[OutboxEvent]:
-    """Return the events that due times started no run. Those of disabled jobs are none: somebody wanted it so."""
+def record_refused(conn: sa.Connection, refusals: Sequence[Refusal], by: str) -> None:
+    """Record that due times started no run, as missed. Not those of disabled jobs: somebody wanted it so."""
     at = {one: one.due_at for one in refusals if one.due_at is not None}
     stored = jobs.load_many(conn, {one.job for one in at}) if at else {}
-    found = []
+    events = []
     for one, due in at.items():
         if getattr(stored.get(one.job), "enabled", False):
             body = {"job": one.job, "schedule": one.name, "since": due.isoformat(), "until": (due + TICK).isoformat()}
             why = f"the due time {due.isoformat()} of the schedule '{one.name}' started no run: {one.why}"
-            found.append(OutboxEvent(one.job, "missed", body, detail=why))
-    return found
+            events.append(OutboxEvent(one.job, "missed", body, detail=why))
+            audit.note(
+                conn, by, "missed", f"{one.job}/{one.name}", after=f"{due.isoformat()} started no run: {one.why}"
+            )
+    outbox.record(conn, events)
 
 
 def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:

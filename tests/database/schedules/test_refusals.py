@@ -4,9 +4,11 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import schedule
+from jobfac.database.tables import audit, schedule
 from jobfac.store import jobs, schedules
 from tests.support.database import now
 from tests.support.outbox import notified_events, on, rows
@@ -33,6 +35,10 @@ def test_a_refused_due_time_is_told(db: Database) -> None:
     assert [body["since"]] * 2 == [one.due_at.isoformat() for one in done.refusals if one.due_at is not None]
     assert "started no run: job 'job': " in body["detail"]
     assert "has not succeeded before" in body["detail"]
+    with db.read() as conn:
+        (entry,) = conn.execute(sa.select(audit.c.subject, audit.c.after).where(audit.c.action == "missed"))
+    assert entry.subject.startswith("job/")
+    assert f"{body['since']} started no run" in entry.after
 
 
 def _since(due: Any) -> str:
