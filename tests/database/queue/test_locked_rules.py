@@ -228,6 +228,17 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     assert states(db, [first, second]) == ["stopped", "running"]
 
 
+def test_sequences_that_wait_for_a_lock_cost_few_statements(db: Database) -> None:
+    """Every worker looks at all of them after each of its turns while there are any."""
+    define(db, a=LIMITED, s={"steps": [{"name": "one", "jobs": ["a"]}]})
+    waiting = [start(db, "s") for _ in range(10)]
+    sent: list[str] = []
+    with held(db, "a"):
+        sa.event.listen(db.engine, "before_cursor_execute", lambda conn, cursor, text, *more: sent.append(text))
+        assert sorted(db.transact(sequences.begin, "s1", retry_for=0).locked) == waiting
+    assert len(sent) < 2 * len(waiting)
+
+
 def test_a_worker_stores_other_outcomes_and_claims_while_some_wait(db: Database) -> None:
     define(db, a=LIMITED, b={}, c={}, inside={"steps": [{"name": "one", "jobs": ["a"]}]})
     hand = Hand(db, "w1")
