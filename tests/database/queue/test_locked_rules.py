@@ -212,7 +212,7 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     first, second = start(db, "with_a"), start(db, "with_b")
     with held(db, "a"):
         begun = db.transact(sequences.begin, "s1", 1, retry_for=0)  # a page of one, which is locked
-        assert (begun.number, list(begun.locked)) == (1, [first])
+        assert (begun.number, begun.locked) == (1, {"with_a"})
         assert states(db, [first, second]) == ["queued", "running"]
     assert db.transact(sequences.begin, "s1", retry_for=0).number == 1
     db.transact(lambda conn: conn.execute(visit.update().values(wake_at=utcnow(-1000))))
@@ -235,7 +235,7 @@ def test_sequences_that_wait_for_a_lock_cost_few_statements(db: Database) -> Non
     sent: list[str] = []
     with held(db, "a"):
         sa.event.listen(db.engine, "before_cursor_execute", lambda conn, cursor, text, *more: sent.append(text))
-        assert sorted(db.transact(sequences.begin, "s1", retry_for=0).locked) == waiting
+        assert db.transact(sequences.begin, "s1", retry_for=0).locked == {"s"}
     assert len(sent) < 2 * len(waiting)
 
 
