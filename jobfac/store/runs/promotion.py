@@ -6,12 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database import locks
 from jobfac.database.dialects import CLAIMING, PASS, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store.runs import admission
-from jobfac.store.runs.stopping import is_active_of, lock_room, make_room
+from jobfac.store.runs.stopping import lock_room, make_room
 
 _SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
 IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
@@ -35,10 +34,7 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     if not due:
         return 0
     replacing = {one.id for one in due if one.already_running == "replace" and one.attempt == 0}
-    jobs = {one.job for one in due if one.id in replacing}
-    stopped = admission.rules_of(conn, is_active_of(jobs)) if jobs else []
-    held = set(locks.take_soon(conn, admission.names_of([*(one.rule for one in due), *stopped])))
-    free = _locked(conn, [one.id for one in due if one.rule.names <= held])
+    free = _locked(conn, admission.lock_free(conn, {one.id: [one.rule] for one in due}))
     busy = {job.lower() for job in lock_room(conn, {one.job for one in due if one.id in free & replacing})}
     chosen = [one for one in due if one.id in free and not (one.id in replacing and one.job.lower() in busy)]
     moved = admission.move(conn, [one for one in chosen if one.id not in replacing], RunState.SCHEDULED, by)

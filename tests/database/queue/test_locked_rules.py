@@ -205,6 +205,22 @@ def test_a_run_whose_stop_is_not_committed_delays_only_what_replaces_it(db: Data
     assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
 
 
+def test_a_delayed_start_waits_for_the_lock_of_what_it_replaces(db: Database) -> None:
+    """That run has the key of an earlier definition."""
+    define(db, a={"concurrency": {"key": "k", "limit": 1}}, b={})
+    start(db, "a")
+    define(db, a={"already_running": "replace"})
+    later = start(db, "a", delay=60), start(db, "b", delay=60)
+    is_later = run.c.state == "scheduled"
+    db.transact(lambda conn: conn.execute(run.update().where(is_later).values(ready_at=utcnow(-1000))))
+    with db.engine.connect() as other:
+        locks.take(other, {"jobfac:key:k"})
+        assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+        assert states(db, later) == ["scheduled", "queued"]
+        other.rollback()
+    assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
+
+
 def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     steps = [{"name": "wait", "wait": {"duration": 3600}}]
     bodies = {job: {"steps": [*steps, {"name": "one", "jobs": [job]}]} for job in ("a", "b")}
