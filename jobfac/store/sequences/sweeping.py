@@ -56,8 +56,10 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     names: dict[int, str] = {}
 
     def read_queued(without: Collection[int]) -> Sequence[int]:
-        names.update((row.id, row.job) for row in conn.execute(_QUEUED.limit(limit + len(without))))
-        return [run_id for run_id in names if run_id not in without][:limit]
+        query, given = (_OTHERS, {"ids": lists.as_list(without)}) if without else (_QUEUED, {})
+        found = {row.id: row.job for row in conn.execute(query.limit(limit), given)}
+        names.update(found)
+        return list(found)
 
     waiting = locks.first_free(read_queued, limit, partial(locked_sequences, conn))
     taken = _claim(conn, waiting.found)
@@ -98,6 +100,8 @@ _QUEUED = (
     .order_by(run.c.priority.desc(), run.c.id)
 )
 
+
+_OTHERS = _QUEUED.where(run.c.id.not_in(sa.select(lists.ids().c.value)))
 
 _child = run.alias("child")
 _is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")
