@@ -221,6 +221,15 @@ def test_a_delayed_start_waits_for_the_lock_of_what_it_replaces(db: Database) ->
     assert db.transact(runs.promote_due, "s1", retry_for=0) == 1
 
 
+def test_delayed_starts_that_wait_for_a_lock_do_not_hide_others(db: Database) -> None:
+    define(db, a=LIMITED, b={})
+    later = [start(db, job, delay=60) for job in ("a", "a", "b")]
+    db.transact(lambda conn: conn.execute(run.update().values(ready_at=utcnow(-1000))))
+    with held(db, "a"):
+        assert db.transact(runs.promote_due, "s1", 1, retry_for=0) == 1  # a page of one, which is locked
+        assert states(db, later) == ["scheduled", "scheduled", "queued"]
+
+
 def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     steps = [{"name": "wait", "wait": {"duration": 3600}}]
     bodies = {job: {"steps": [*steps, {"name": "one", "jobs": [job]}]} for job in ("a", "b")}
