@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 PATIENCE = 20.0
 """Seconds after which a wait is said: as long as a statement waits for a lock."""
@@ -11,28 +11,24 @@ AGAIN = 600.0
 """Seconds until the same wait is said again."""
 
 
-T = TypeVar("T", str, int)
-
-
-class Delays(Generic[T]):
+class Delays:
     """The waits of one kind of duty. One thread uses it."""
 
-    def __init__(self, log: Any, kind: str) -> None:
-        """``kind``: what waits, as the log calls it."""
+    def __init__(self, log: Any) -> None:
         self._log = log
-        self._kind = kind
-        self._said_next: dict[T, float] = {}  # by what waits, in monotonic seconds
+        self._said_next: dict[str, float] = {}  # by job, in monotonic seconds
 
-    def note(self, locked: Collection[T]) -> None:
-        """Note what waits now."""
+    def note(self, locked: Collection[str]) -> None:
+        """Note which jobs wait now."""
         now = time.monotonic()
-        self._said_next = {one: self._said_next.get(one, now + PATIENCE) for one in locked}
-        for one, at in sorted(self._said_next.items()):
+        self._said_next = {job: self._said_next.get(job, now + PATIENCE) for job in locked}
+        for job, at in sorted(self._said_next.items()):
             if now >= at:
-                self._said_next[one] = now + AGAIN
+                self._said_next[job] = now + AGAIN
                 self._log.warning(
                     "its start waits: an open transaction, such as one that called start_job or stop_run, holds the "
                     "lock of the job, of a job inside it, of a concurrency key, or a run that it replaces; see "
                     "sys.dm_tran_locks, resource_type APPLICATION and KEY",
-                    action="start_waits", **{self._kind: one},
-                )  # fmt: skip
+                    action="start_waits",
+                    job=job,
+                )

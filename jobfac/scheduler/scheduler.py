@@ -100,8 +100,7 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._clock = ClockWatch()
-        self._due_delays, self._follower_delays = Delays[str](self._log, "job"), Delays[str](self._log, "job")
-        self._sequence_delays = Delays[int](self._log, "run")
+        self._due_delays, self._follower_delays, self._sequence_delays = (Delays(self._log) for _ in range(3))
         self._rewind_after: int | None = 0  # the last schedule that was examined; None: all were
         self._was_set_back = False
         self._notifier = Notifier(db, settings, name)
@@ -244,7 +243,7 @@ class Scheduler:
     def _follow(self) -> float:
         return self._start_by(schedules.insert_followers, self._follower_delays)
 
-    def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays[str]) -> float:
+    def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays) -> float:
         inserted = self._db.transact(insert, self.name, retry_for=2.0)
         delays.note(inserted.locked)
         for refusal in inserted.refusals:

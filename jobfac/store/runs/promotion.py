@@ -1,8 +1,6 @@
 """Promotion: move due scheduled runs (delayed starts and retries) to the state that admission allows."""
 
-import functools
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -11,17 +9,15 @@ from jobfac.database.dialects import CLAIMING, PASS, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store.runs import admission
-from jobfac.store.runs.stopping import is_active_of, lock_room, make_room
+from jobfac.store.runs.stopping import lock_room, make_room
 
 _SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
 IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
 """Condition: there is a run to promote. Ignores rows with uncommitted changes, but not rows that are only locked."""
 
 
-@functools.cache
-def _due(limit: int) -> sa.Select[Any]:
-    query = sa.select(*admission.CANDIDATE).with_hint(run, PASS, "mssql").where(*_SCHEDULED)
-    return query.order_by(run.c.ready_at).limit(limit)
+_DUE = sa.select(*admission.CANDIDATE).with_hint(run, PASS, "mssql").where(*_SCHEDULED).order_by(run.c.ready_at)
+_OTHERS = _DUE.where(run.c.id.not_in(sa.select(lists.ids().c.value)))
 
 
 def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> int:
@@ -31,14 +27,22 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     holds, but leaves it to a later call, and does so with a run that replaces such a run. It reads the due runs without
     locks, takes the free named locks, and then the free rows.
     """
-    due = [admission.Candidate(*row) for row in conn.execute(_due(limit))]
+    found: dict[int, admission.Candidate] = {}
+
+    def read(without: Collection[int]) -> list[int]:
+        query, given = (_OTHERS, {"ids": lists.as_list(without)}) if without else (_DUE, {})
+        some = [admission.Candidate(*row) for row in conn.execute(query.limit(limit), given)]
+        found.update((one.id, one) for one in some)
+        return [one.id for one in some]
+
+    def locked(run_ids: Sequence[int]) -> set[int]:
+        return set(run_ids) - admission.lock_free(conn, {run_id: [found[run_id].rule] for run_id in run_ids})
+
+    due = [found[run_id] for run_id in locks.first_free(read, limit, locked).found]
     if not due:
         return 0
     replacing = {one.id for one in due if one.already_running == "replace" and one.attempt == 0}
-    jobs = {one.job for one in due if one.id in replacing}
-    stopped = admission.rules_of(conn, is_active_of(jobs)) if jobs else []
-    held = set(locks.take_soon(conn, admission.names_of([*(one.rule for one in due), *stopped])))
-    free = _locked(conn, [one.id for one in due if one.rule.names <= held])
+    free = _locked(conn, [one.id for one in due])
     busy = {job.lower() for job in lock_room(conn, {one.job for one in due if one.id in free & replacing})}
     chosen = [one for one in due if one.id in free and not (one.id in replacing and one.job.lower() in busy)]
     moved = admission.move(conn, [one for one in chosen if one.id not in replacing], RunState.SCHEDULED, by)

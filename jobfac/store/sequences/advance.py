@@ -8,8 +8,9 @@ many, such as a sweep, leaves out a sequence of which an open transaction holds 
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -39,8 +40,6 @@ from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 
-K = TypeVar("K", bound=Hashable)
-
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
@@ -67,17 +66,14 @@ def expire(
     Leaves out runs that need a named lock that another transaction holds, unless ``only`` is given.
     """
     held = workers.held_rules(conn, only)
-
-    def rules(some: Collection[workers.HeldRule]) -> list[Rule]:
-        inside = {one.sequence_run_id for one in some if one.sequence_run_id is not None}
-        return [*(one.rule for one in some), *_rules_to_advance(conn, inside)]
-
+    inside = {one.sequence_run_id for one in held if one.sequence_run_id is not None}
+    advanced = _rules_to_advance(conn, inside)
+    needed = {one: [one.rule, *advanced.get(one.sequence_run_id or 0, ())] for one in held}
     locked: set[workers.HeldRule] = set()
     if only is not None:
-        lock_rules(conn, rules(held), ())
-    elif held:
-        free = _lock_free(conn, held, rules)
-        locked = set(held) - free
+        runs.lock(conn, chain.from_iterable(needed.values()))
+    elif needed:
+        locked = needed.keys() - runs.lock_free(conn, needed)
     expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
@@ -96,7 +92,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
 
     Must be called before the transaction locks a row.
     """
-    runs.lock(conn, [*rules, *_rules_to_advance(conn, run_ids)], more)
+    runs.lock(conn, [*rules, *chain.from_iterable(_rules_to_advance(conn, run_ids).values())], more)
 
 
 def locked_sequences(
@@ -107,7 +103,13 @@ def locked_sequences(
     Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
     rules whose locks some of them need.
     """
-    free = _lock_free(conn, run_ids, lambda some: [*rules(some), *_rules_to_advance(conn, some)]) if run_ids else set()
+    if not run_ids:
+        return set()
+    needed = _rules_to_advance(conn, run_ids)
+    free = set(run_ids)
+    if not runs.lock_free(conn, {0: [*rules(run_ids), *chain.from_iterable(needed.values())]}):
+        # One of them is not free: see who needs it.
+        free = runs.lock_free(conn, {one: [*rules([one]), *needed[one]] for one in run_ids})
     return set(run_ids) - lock_free_rows(conn, free)
 
 
@@ -116,13 +118,11 @@ def lock_free_ends(conn: sa.Connection, outcomes: Iterable[Outcome], within: Map
 
     ``within``: by run, the sequence run that it belongs to.
     """
-    by_run = {outcome.run_id: outcome for outcome in outcomes}
-
-    def rules(some: Collection[int]) -> list[Rule]:
-        inside = {within[run_id] for run_id in some if run_id in within}
-        return [*runs.rules_of(conn, [by_run[run_id] for run_id in some]), *_rules_to_advance(conn, inside)]
-
-    return _lock_free(conn, by_run, rules) if by_run else set()
+    advanced = _rules_to_advance(conn, within.values())
+    needed = {
+        one.run_id: [*runs.rules_of(conn, [one]), *advanced.get(within.get(one.run_id, 0), ())] for one in outcomes
+    }
+    return runs.lock_free(conn, needed) if needed else set()
 
 
 def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
@@ -130,11 +130,11 @@ def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
 
     Returns the runs all of whose rows it has locked.
     """
-    chain = _chain(conn, run_ids)
-    if not chain:
+    around = _chain(conn, run_ids)
+    if not around:
         return set()
-    rows = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, chain))
-    missing = chain - set(conn.execute(rows.order_by(run.c.id)).scalars())
+    rows = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, around))
+    missing = around - set(conn.execute(rows.order_by(run.c.id)).scalars())
     if not missing:
         return run_ids
     there = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(lists.by_id(run.c.id, missing))
@@ -142,49 +142,56 @@ def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
     return {one for one in run_ids if not locked & _chain(conn, [one])}
 
 
-def _lock_free(conn: sa.Connection, keys: Collection[K], rules: Callable[[Collection[K]], list[Rule]]) -> set[K]:
-    """Take the named locks that are free. Returns the keys all of whose locks are held.
+def _rules_to_advance(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, list[Rule]]:
+    """Return, by sequence run, the rules of all runs that advancing it may start or end."""
+    names = ("id", "sequence_run_id", "job", "already_running", "concurrency_key", "job_version")
+    query = sa.select(*(run.c[name] for name in names))
+    wanted = found = set(run_ids)
+    rows: dict[int | None, sa.Row[Any]] = {}
+    while found:
+        level = {row.id: row for row in conn.execute(query.where(lists.by_id(run.c.id, found)))}
+        rows |= level
+        found = {row.sequence_run_id for row in level.values() if row.sequence_run_id is not None} - rows.keys()
+    inside = {
+        version: _jobs_inside(conn, *version) for version in {(row.job, row.job_version) for row in rows.values()}
+    }
+    rules = {rule.job.lower(): rule for rule in runs.rules_of_jobs(conn, set().union(*inside.values()))}
 
-    ``rules``: returns the rules of some of the keys.
-    """
-    if runs.lock_free(conn, {0: rules(keys)}):
-        return set(keys)
-    if len(keys) == 1:
-        return set()
-    return runs.lock_free(conn, {key: rules([key]) for key in keys})  # one of them is not free: see who needs it
+    def of(run_id: int | None) -> Iterator[Rule]:
+        while (row := rows.get(run_id)) is not None:
+            yield Rule(row.job, row.already_running, row.concurrency_key)
+            started = (job.lower() for job in inside[row.job, row.job_version])
+            yield from (rules[job] for job in started if job in rules)
+            run_id = row.sequence_run_id
+
+    return {run_id: list(of(run_id)) for run_id in wanted}
 
 
-def _rules_to_advance(conn: sa.Connection, run_ids: Iterable[int]) -> list[Rule]:
-    """Return the rules of all runs that advancing these sequence runs may start or end."""
-    found: list[Rule] = []
-    names: set[str] = set()
-    chain = _chain(conn, run_ids)
-    columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
-    for row in conn.execute(sa.select(*columns).distinct().where(lists.by_id(run.c.id, chain))).all() if chain else ():
-        found.append(Rule(*row[:3]))
-        with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
-            definition = jobs.load_version(conn, row.job, row.job_version)
-            names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
-    return [*found, *runs.rules_of_jobs(conn, names)]
+def _jobs_inside(conn: sa.Connection, job: str, version: int) -> set[str]:
+    """Return the jobs that a sequence may start."""
+    with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
+        definition = jobs.load_version(conn, job, version)
+        return {child for step in getattr(definition, "steps", ()) for child in step.jobs}
+    return set()
 
 
 def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
     """Return these sequence runs and the sequence runs that contain them."""
-    chain: set[int] = set()
+    around: set[int] = set()
     found = set(run_ids)
     while found:
-        chain |= found
+        around |= found
         parents = sa.select(run.c.sequence_run_id).where(
             lists.by_id(run.c.id, found), run.c.sequence_run_id.is_not(None)
         )
-        found = set(conn.execute(parents).scalars()) - chain
-    return chain
+        found = set(conn.execute(parents).scalars()) - around
+    return around
 
 
 def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
     """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
-    if chain := _chain(conn, run_ids):
-        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, chain))
+    if around := _chain(conn, run_ids):
+        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, around))
         conn.execute(rows.order_by(run.c.id)).all()
 
 

@@ -34,11 +34,14 @@ BEGINNINGS = 20
 
 
 class Begun(NamedTuple):
-    """The number of sequences that were begun, the sequences that ended as a result, and those that wait for a lock."""
+    """The number of sequences that were begun, and the sequences that ended as a result.
+
+    ``locked``: the sequences of which a run could not begin, because another transaction holds a lock that it needs.
+    """
 
     number: int
     ended: list[Finished]
-    locked: Collection[int] = ()
+    locked: Collection[str] = ()
 
 
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
@@ -50,16 +53,21 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
         return Begun(0, [])
 
+    names: dict[int, str] = {}
+
     def read_queued(without: Collection[int]) -> Sequence[int]:
-        found = conn.execute(_QUEUED.limit(limit + len(without))).scalars()
-        return [run_id for run_id in found if run_id not in without][:limit]
+        query, given = (_OTHERS, {"ids": lists.as_list(without)}) if without else (_QUEUED, {})
+        found = {row.id: row.job for row in conn.execute(query.limit(limit), given)}
+        names.update(found)
+        return list(found)
 
     waiting = locks.first_free(read_queued, limit, partial(locked_sequences, conn))
     taken = _claim(conn, waiting.found)
     held = workers.put_back_held(conn, [row.id for row in taken]) if is_held else set()
     begun = sorted((row for row in taken if row.id not in held), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    return Begun(len(begun), conclude(conn, [row.id for row in begun], by), waiting.locked)
+    ended = conclude(conn, [row.id for row in begun], by)
+    return Begun(len(begun), ended, {names[run_id] for run_id in waiting.locked})
 
 
 def _claim(conn: sa.Connection, run_ids: Collection[int]) -> Sequence[Any]:
@@ -86,12 +94,14 @@ def _begun(engine: str) -> sa.Update:
 
 
 _QUEUED = (
-    sa.select(run.c.id)
+    sa.select(run.c.id, run.c.job)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == jobs.SEQUENCE_QUEUE)
     .order_by(run.c.priority.desc(), run.c.id)
 )
 
+
+_OTHERS = _QUEUED.where(run.c.id.not_in(sa.select(lists.ids().c.value)))
 
 _child = run.alias("child")
 _is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")

@@ -20,7 +20,7 @@ def test_a_wait_that_lasts_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None
     log: Any = Log()
     clock = [0.0]
     monkeypatch.setattr("jobfac.scheduler.delays.time.monotonic", lambda: clock[0])
-    waits = delays.Delays[str](log, "job")
+    waits = delays.Delays(log)
     for now, locked in ((0, ["a"]), (19, ["a", "b"]), (21, ["a", "b"]), (22, ["a"]), (40, ["a", "b"])):
         clock[0] = now
         waits.note(locked)
