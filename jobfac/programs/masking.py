@@ -1,10 +1,12 @@
 """Masks secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
 
 import base64
+import codecs
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -96,6 +98,18 @@ class Mask:
             written = json.dumps(value)
             return "*" * len(written) if written.encode() in self._numbers else value
         return value
+
+
+def in_encoding(secrets: Iterable[bytes], encoding: str) -> list[bytes]:
+    """Return secrets, which are UTF-8, and beside them what a program prints for them in another encoding."""
+    name = codecs.lookup(encoding).name
+    others = [f"{name}-le", f"{name}-be"] if name in ("utf-16", "utf-32") else [name]  # without the mark of their order
+    found = list(secrets)
+    for text in [secret.decode(errors="ignore") for secret in found]:
+        for other in others:
+            with contextlib.suppress(UnicodeError):  # then no program can print it in this encoding
+                found.append(text.encode(other))
+    return found
 
 
 def _collect(value: Any, texts: list[bytes]) -> None:

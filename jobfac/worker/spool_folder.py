@@ -16,7 +16,7 @@ from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, explain_file, kill_marked, open_private, recover
-from jobfac.programs.masking import Mask
+from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
@@ -226,7 +226,7 @@ def _recover(db: Database, token: str, name: SpoolName, path: Path) -> None:
         resolved[job.sql.connection if isinstance(job.sql.connection, str) else job.sql.connection.secret] = url
     check(fingerprints_path(path.parent, name.run, name.attempt), resolved)
     stored = db.query(output.end_of, *name)
-    spool = Spool(path, max(1, job.output.limit), Mask(secrets))
+    spool = Spool(path, max(1, job.output.limit), Mask(in_encoding(secrets, job.encoding)))
     try:
         while chunks := spool.read(final=True):
             fresh = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from jobfac.programs import (
     write_private,
 )
 from jobfac.programs.files.places import Place, Search
-from jobfac.programs.masking import Mask
+from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
@@ -125,8 +125,11 @@ class Launch:
     def _fill(self) -> Filled:
         """Fill in the run's values. From then on, what is said about the run shows none that is sensitive."""
         self._filled = fill_job(self.definition, self._claimed)
-        self._report.mask = Mask([text.encode() for text in self._filled.secrets])
+        self._report.mask = self._mask([text.encode() for text in self._filled.secrets])
         return self._filled
+
+    def _mask(self, secrets: Sequence[bytes]) -> Mask:
+        return Mask(in_encoding(secrets, self.definition.encoding))
 
     def start(self) -> Process:
         """Start the program. After a failure only ``spools`` and the payload file are left; the caller removes them.
@@ -139,7 +142,7 @@ class Launch:
         self.definition, self._values, hidden = self._filled or self._fill()
         program, secrets = self._program()
         if secrets:
-            self._report.mask = Mask([*secrets, *(text.encode() for text in hidden)])
+            self._report.mask = self._mask([*secrets, *(text.encode() for text in hidden)])
         if self._resolved:
             keep(self.fingerprints, self._resolved)
         with contextlib.ExitStack() as opened:
