@@ -6,7 +6,8 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,6 +18,9 @@ LEAST = 8
 
 LINES, LONG = 60, 16
 """How many lines of a secret are masked alone, and from how many characters on: a key has so many, of 64 characters."""
+
+BROKEN = 16
+"""Characters of a base64 form from which on it is found in several lines. No program writes lines of fewer."""
 
 TRIES = 1000
 """Places at the end of some output at most that are compared with the start of a secret."""
@@ -29,26 +33,27 @@ class Mask:
     """The secrets of one execution, in all forms in which programs usually show them. Empty secrets are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        forms = (form for secret in filter(None, secrets) for forms_of in _FORMS for form in forms_of(secret))
+        given = [secret for secret in secrets if secret]
+        forms = (form for secret in given for forms_of in _FORMS for form in forms_of(secret))
         self._secrets = tuple(dict.fromkeys(forms))
+        long = (form for secret in given for form in base64_forms(secret) if len(form) >= BROKEN)
+        self._broken = tuple(dict.fromkeys(long))
         self._periods = tuple(map(period, self._secrets))
         self._numbers = frozenset(secret for secret in secrets if secret[:1] in b"-0123456789")
-        self.reach = max(map(len, self._secrets), default=1) - 1
+        longest_broken = 3 * max(map(len, self._broken), default=0)  # with a line end behind each character
+        self.reach = max(longest_broken, *map(len, self._secrets), 1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
 
     def apply(self, data: bytes) -> bytes:
         """Return `data` with every secret, even if they overlap, replaced by asterisks of the same length."""
         masked: bytearray | None = None
+        for start, stop in self._in_lines(data):
+            masked = bytearray(data) if masked is None else masked
+            masked[start:stop] = _NO_LINE_END.sub(b"*", data[start:stop])
         for secret, step in zip(self._secrets, self._periods, strict=True):
-            at = data.find(secret)
-            while at >= 0:
-                end = at + len(secret)
-                while step and data.startswith(secret[-step:], end):
-                    end += step
-                if masked is None:
-                    masked = bytearray(data)
+            for at, end in _occurrences(data, secret, step):
+                masked = bytearray(data) if masked is None else masked
                 masked[at:end] = b"*" * (end - at)
-                at = data.find(secret, end - len(secret) + 1)
         return data if masked is None else bytes(masked)
 
     def unfinished(self, data: bytes) -> int:
@@ -56,14 +61,29 @@ class Mask:
 
         Of a long secret that repeats itself, it may be more bytes than are: to find out would take seconds.
         """
-        longest = 0
-        for secret in self._secrets:
-            at, tries = data.find(secret[:1], max(0, len(data) - len(secret) + 1)), 0
-            while at >= 0 and tries < TRIES and not secret.startswith(data[at:]):
-                at, tries = data.find(secret[:1], at + 1), tries + 1
-            if at >= 0:
-                longest = max(longest, len(data) - at)
-        return longest
+        longest = self._unfinished_lines(data)
+        return max([longest, *(_begun(data, secret) for secret in self._secrets)])
+
+    def _in_lines(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Yield from where to where the base64 of a secret stands in several lines, as `base64` writes it."""
+        # One of the first two pieces stands in one line. To look for them costs little, to join the lines much.
+        if not any(form[:8] in data or form[8:16] in data for form in self._broken):
+            return
+        joined, places = _joined_lines(data)
+        for form in self._broken:
+            for at, end in _occurrences(joined, form, period(form)):
+                start, stop = places(at), places(end - 1) + 1
+                if stop - start > end - at:  # else it stands in one line, where it is found without this
+                    yield start, stop
+
+    def _unfinished_lines(self, data: bytes) -> int:
+        """Do the same as ``unfinished`` for the base64 of a secret with line ends in between."""
+        tail = data[-self.reach :] if self._broken else b""
+        if b"\n" not in tail:
+            return 0
+        joined, places = _joined_lines(tail)
+        longest = max(_begun(joined, form) for form in self._broken)
+        return len(tail) - places(len(joined) - longest) if longest else 0
 
     def hide(self, value: Any) -> Any:
         """Return a JSON value with every secret in its strings and names masked, and numbers that are one.
@@ -98,6 +118,43 @@ class Mask:
             written = json.dumps(value)
             return "*" * len(written) if written.encode() in self._numbers else value
         return value
+
+
+_NO_LINE_END = re.compile(rb"[^\r\n]")
+_LINE_END = re.compile(rb"(?<=[\w+/=-])\r?\n(?=[\w+/=-]|$)", re.ASCII)
+"""A line end within a text in base64: others, such as empty lines, do not stand there."""
+
+
+def _joined_lines(data: bytes) -> tuple[bytes, Callable[[int], int]]:
+    """Return the data without the ends of lines, and a function from a place in it to that in the data."""
+    ends = [(found.start(), found.end()) for found in _LINE_END.finditer(data)]
+    joined, starts, shifts, before = [], [0], [0], 0
+    for start, end in ends:
+        joined.append(data[before:start])
+        starts.append(starts[-1] + start - before)
+        shifts.append(shifts[-1] + end - start)
+        before = end
+    joined.append(data[before:])
+    return b"".join(joined), lambda place: place + shifts[bisect_right(starts, place) - 1]
+
+
+def _occurrences(data: bytes, secret: bytes, step: int) -> Iterator[tuple[int, int]]:
+    """Yield from where to where a secret stands, overlapping ones together. ``step``: its ``period``."""
+    at = data.find(secret)
+    while at >= 0:
+        end = at + len(secret)
+        while step and data.startswith(secret[-step:], end):
+            end += step
+        yield at, end
+        at = data.find(secret, end - len(secret) + 1)
+
+
+def _begun(data: bytes, secret: bytes) -> int:
+    """Return how many bytes at the end of ``data`` are the beginning of an incomplete secret, up to ``TRIES`` tries."""
+    at, tries = data.find(secret[:1], max(0, len(data) - len(secret) + 1)), 0
+    while at >= 0 and tries < TRIES and not secret.startswith(data[at:]):
+        at, tries = data.find(secret[:1], at + 1), tries + 1
+    return len(data) - at if at >= 0 else 0
 
 
 def in_encoding(secrets: Iterable[bytes], encoding: str) -> list[bytes]:

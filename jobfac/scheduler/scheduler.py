@@ -190,6 +190,7 @@ class Scheduler:
                     duty.idle_turns = min(duty.idle_turns + 1, 10)
                 else:
                     duty.idle_turns = 0
+                left = max(left, self._db.dialect.rest(duty.took))
                 duty.not_before = time.monotonic() + left
             elif not duty.prompt:
                 continue
