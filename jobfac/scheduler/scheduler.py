@@ -46,6 +46,9 @@ COUNT_INTERVAL = 60.0
 CONTINUED = 20
 """Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
 
+LONG = 0.02
+"""Seconds after which a duty that has more to write lets waiting writers proceed."""
+
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
 
@@ -190,7 +193,8 @@ class Scheduler:
                     duty.idle_turns = min(duty.idle_turns + 1, 10)
                 else:
                     duty.idle_turns = 0
-                left = max(left, self._db.dialect.rest(duty.took))
+                if duty.took > LONG:
+                    left = max(left, self._db.dialect.pause_between_writes)
                 duty.not_before = time.monotonic() + left
             elif not duty.prompt:
                 continue

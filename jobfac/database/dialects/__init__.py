@@ -214,9 +214,6 @@ class Dialect(Protocol):
         Waits this long for each until it has waited for one in vain.
         """
 
-    def rest(self, seconds: float) -> float:
-        """How many seconds a program that has more to write leaves to others after a transaction of ``seconds``."""
-
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be retried: deadlock, lock timeout, failover, lost connection."""
 

@@ -127,9 +127,6 @@ class Mssql:
             taken += [name for name, mark in zip(batch, marks, strict=True) if mark == "1"]
         return taken
 
-    def rest(self, seconds: float) -> float:
-        return 0.0  # locks are given to those who wait, in their order
-
     def is_transient(self, error: BaseException) -> bool:
         return answers.is_transient(error)
 

@@ -42,9 +42,6 @@ BUSY_TIMEOUT = 30.0
 TURN_TIMEOUT = 5.0
 """Seconds that a thread waits for other writers of its process. After that it tries without waiting."""
 
-SHORT, LONGEST_REST = 0.02, 1.0
-"""Seconds after which a program with more to write leaves the file to others, and for which it does so at most."""
-
 OLDEST = (3, 35)
 """The first version of SQLite with RETURNING."""
 
@@ -155,9 +152,6 @@ class Sqlite:
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
         return names
-
-    def rest(self, seconds: float) -> float:
-        return 0.0 if seconds < SHORT else min(seconds, LONGEST_REST)  # it does not queue its writers
 
     def is_transient(self, error: BaseException) -> bool:
         return primary_code(error) in TRANSIENT and self.lasting_fault(error) is None

@@ -1,7 +1,7 @@
 """Set the queued runs of held jobs aside, and queue them again when the hold has ended."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -31,30 +31,38 @@ _HELD_JOBS = sa.union(
 
 
 @functools.cache
-def _queued(engine: str) -> sa.Select[tuple[int, int, str, str | None]]:
+def _queued(engine: str) -> sa.Select[int, int, str, str | None]:
+    """Return the query of some queued runs of the given jobs."""
+    found = sa.select(run.c.id, run.c.attempt, run.c.job, run.c.notify).with_hint(run, PASS, "mssql")
+    return found.where(*_is_queued(engine)).limit(BATCH)
+
+
+@functools.cache
+def _queues(engine: str) -> sa.Select[str]:
+    """Return the query of the queues in which runs of the given jobs wait."""
+    return sa.select(run.c.queue).distinct().with_hint(run, PASS, "mssql").where(*_is_queued(engine))
+
+
+def _is_queued(engine: str) -> Sequence[sa.ColumnElement[bool] | sa.TextClause]:
     given = rows.rows_table(engine, job=run.c.job.type)
-    return (
-        sa.select(run.c.id, run.c.attempt, run.c.job, run.c.notify)
-        .with_hint(run, PASS, "mssql")
-        # Both: the first condition is that of the index by job, the second one chooses among its rows.
-        .where(
-            sa.text(f"run.state IN ({sql_literals(ACTIVE)})"),
-            sa.text(f"run.state = '{RunState.QUEUED}'"),
-            run.c.job.in_(sa.select(given.c.job)),
-        )
-        .limit(BATCH)
-    )
+    # Both: the first condition is that of the index by job, the second one chooses among its rows.
+    active, queued = f"run.state IN ({sql_literals(ACTIVE)})", f"run.state = '{RunState.QUEUED}'"
+    return sa.text(active), sa.text(queued), run.c.job.in_(sa.select(given.c.job))
 
 
 def claimable(conn: sa.Connection, queues: Collection[str], by: str) -> list[str]:
     """Return the queues among ``queues`` from which a worker may claim now. Called in a turn while a hold is active.
 
-    Sets the queued runs of held jobs aside first. Returns no queue if there may be more of them: then the turn claims
-    nothing, and the next one goes on.
+    Sets the queued runs of held jobs aside first. If there may be more of them, the turn claims from no queue in which
+    one waits, and the next one goes on.
     """
-    if set_aside(conn, by) == BATCH:
-        return []
-    return reading.open_queues(conn, queues)
+    are_left = set_aside(conn, by) == BATCH
+    found = reading.open_queues(conn, queues)
+    if not are_left:
+        return found
+    held = rows.rows_parameter({"job": str(one)} for one in conn.execute(_HELD_JOBS).scalars())
+    waiting = set(conn.execute(_queues(conn.dialect.name), held).scalars())
+    return [one for one in found if one not in waiting]
 
 
 def set_aside(conn: sa.Connection, by: str) -> int:

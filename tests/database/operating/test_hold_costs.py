@@ -10,11 +10,13 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import start_hold
 from jobfac.operations import holds
-from jobfac.store import retention, sequences
+from jobfac.store import retention, runs, sequences
+from jobfac.store.holds import moving, placing
 from jobfac.store.holds.placing import Scope
 from jobfac.store.retention import Keep
+from jobfac.store.runs import StartRequest
 from tests.database.operating.test_holds import ME, factory, hold, turn
-from tests.support.database import Hand, define, start
+from tests.support.database import Hand, define, start, states
 from tests.support.engines import ENGINES
 
 __all__ = ["factory"]
@@ -57,6 +59,17 @@ def test_the_claim_is_the_same_statement_beside_a_hold(factory: Database) -> Non
         r"WHERE state = 'queued' AND jobfac\.run\.queue = \? ORDER BY jobfac\.run\.priority DESC, jobfac\.run\.id\)",
         " ".join(text.split()),
     ), text
+
+
+def test_other_pools_go_on_while_many_runs_are_set_aside(factory: Database) -> None:
+    ids = factory.transact(runs.start_many, StartRequest("a", "me"), moving.BATCH + 1)
+    big = start(factory, "big")
+    factory.transact(placing.place, Scope(job="a"), "why", None, "me")
+    hand = Hand(factory, pools=["default", "big"])
+    assert turn(factory, hand) == [big], "the default pool may have more of them"
+    free = start(factory, "c")
+    assert turn(factory, hand) == [free]
+    assert set(states(factory, ids)) == {"blocked"}
 
 
 def test_a_sequence_begins_with_one_look_at_the_holds(factory: Database) -> None:
