@@ -6,6 +6,7 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unignore_signals
 from jobfac.programs.failures import StartError, explain_file
+from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import destination_path, open_destination
@@ -36,6 +37,7 @@ __all__ = [
     "StartError",
     "UnsafeFolder",
     "Usage",
+    "abandoned",
     "account",
     "become_subreaper",
     "descriptor_limit",

@@ -1,6 +1,6 @@
 """The poll of a scheduler: one query that shows which duties have work."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -25,6 +25,9 @@ from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import runs, schedules
 from jobfac.store.holds.conditions import EVERYTHING
 from jobfac.store.workers.leases import IS_SEQUENCE_QUEUED
+
+LATE = timedelta(minutes=2)
+"""How long a schedule may be due before something is wrong."""
 
 
 class Poll(NamedTuple):
@@ -81,6 +84,11 @@ class Poll(NamedTuple):
     def is_alive(self) -> bool:
         """Whether a worker is alive."""
         return self.alive_until is not None and self.alive_until > self.now
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the dead man's switch may say so: a worker is alive, and no schedule has been due for ``LATE``."""
+        return self.is_alive and (self.fire_at is None or self.now - self.fire_at < LATE)
 
     def seconds_to_next(self) -> float:
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""

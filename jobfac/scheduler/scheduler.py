@@ -115,7 +115,7 @@ class Scheduler:
             Duty("follow", lambda poll: poll.ends, self._follow),
             Duty("promote", lambda poll: poll.is_past(poll.ready_at), self._promote),
             Duty("expire", lambda poll: poll.is_past(poll.lease_until) or poll.orphaned, self._expire),
-            Duty("heartbeat", lambda poll: poll.is_alive and self._heartbeat.is_wanted, self._heartbeat.beat),
+            Duty("heartbeat", lambda poll: poll.is_well and self._heartbeat.is_wanted, self._heartbeat.beat),
             Duty("unhold", lambda poll: poll.released or poll.is_past(poll.hold_until), self._unhold),
             Duty("watch", lambda poll: poll.overdue or poll.is_past(poll.expected_at), self._watch),
             Duty("release", lambda poll: poll.blocked, self._release),

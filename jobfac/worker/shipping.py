@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
+from jobfac.programs import abandoned
 from jobfac.store import output
 from jobfac.store.runs import note_program, report_progress
 from jobfac.telemetry.logs import logger
@@ -61,6 +62,7 @@ class Shipper:
             executions = self._live()
             behind = False
             try:
+                abandoned.trim()
                 for execution in executions:
                     if execution.process is not None:
                         execution.process.sample()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfac.programs import Chunk, Spool, recover, spool_path
+from jobfac.programs import Chunk, Spool, abandoned, recover, spool_path
 from jobfac.programs.files import spool as spool_module
 from jobfac.programs.files.spool import parse_name
 from jobfac.programs.masking import Mask
@@ -261,3 +261,21 @@ def test_a_dead_workers_spools_are_found_and_read_again(tmp_path: Path) -> None:
     assert not found[0][1].exists()
     assert recover(tmp_path / "missing") == []
     assert parse_name(Path("1-1.stdout.gz")) is None
+
+
+def test_what_a_program_that_was_left_running_writes_takes_no_space(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1-1.stdout", 1000)
+    writer = spool.open_for_program()
+    spool.close(delete=True, is_left=True)
+    os.write(writer, b"x" * (2 << 20))
+    abandoned.trim(now=1e9)
+    assert os.fstat(writer).st_size == 0
+    os.write(writer, b"x")
+    assert os.fstat(writer).st_size == 1, "it appends at the new end"
+    kept = len(abandoned)
+    abandoned.trim(now=1e9 + 1)
+    assert len(abandoned) == kept
+    os.close(writer)
+    abandoned.trim(now=2e9)
+    assert len(abandoned) == 0
+    abandoned.trim(now=0.0)

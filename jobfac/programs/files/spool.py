@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobfac.programs.failures import StartError, explain_file
+from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
@@ -118,14 +119,21 @@ class Spool:
         """
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def close(self, delete: bool) -> None:
-        """Close the file, and delete it if `delete` is set. A repeated call does nothing."""
+    def close(self, delete: bool, is_left: bool = False) -> None:
+        """Close the file, and delete it if `delete` is set. A repeated call does nothing.
+
+        Args:
+            is_left: the program may have left processes that still write to it.
+        """
         if self._open:
             self._open = False
-            os.close(self.fd)
             if delete:
                 with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                     os.unlink(self.path)  # noqa: PTH108 (making a Path takes longer)
+            if is_left:
+                abandoned.keep(self.fd)
+            else:
+                os.close(self.fd)
 
     def _update_length(self) -> None:
         """Update the length of the file. If the program truncated the file, all of its content counts as new."""

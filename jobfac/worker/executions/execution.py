@@ -331,7 +331,7 @@ class Execution:
         """Remove the files of this execution. Their content is stored or no longer needed."""
         with self.lock:
             for spool in self.spools.values():
-                spool.close(delete=True)
+                spool.close(delete=True, is_left=self.definition.detach)
             self.spools.clear()
         self.report.close()
         if self.process is not None and self.process.group is not None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from jobfac.channels import DeliveryError, webhook
 from jobfac.database.engine import Database
 from jobfac.scheduler import Scheduler
+from jobfac.scheduler.poll import read_poll
 from jobfac.settings import Settings
 from jobfac.store.holds import placing
 from jobfac.store.holds.placing import Scope
@@ -73,6 +75,17 @@ def test_it_beats_once_a_worker_is_alive(sqlite_url: str, settings: Settings, ca
         one.stop()
         thread.join()
         db.close()
+
+
+def test_it_does_not_beat_while_schedules_do_not_fire(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    with db.singles.connect() as conn:
+        found = read_poll(conn)
+    db.close()
+    alive = found._replace(alive_until=found.now + timedelta(seconds=9))
+    assert [alive.is_well, found.is_well] == [True, False]
+    for ago, is_well in ((-60, True), (60, True), (180, False)):
+        assert alive._replace(fire_at=found.now - timedelta(seconds=ago)).is_well is is_well
 
 
 def test_a_receiver_that_takes_no_get_is_posted_to(settings: Settings) -> None:

@@ -1,0 +1,70 @@
+"""Output files of programs that were left running (``detach``): their runs have ended, and nobody reads them any more.
+
+A deleted file takes space as long as somebody has it open. So this process keeps it open, too, and empties it again and
+again until nobody else has it.
+"""
+
+import errno
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections import deque
+
+MOST = 200
+"""The maximum number of files that are kept open."""
+
+INTERVAL = 5.0
+"""Seconds between two looks at the files."""
+
+FULL = 1 << 20
+"""Bytes on the disk from which on a file is emptied."""
+
+
+class Abandoned:
+    """The files. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: deque[int] = deque()
+        self._look_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def keep(self, descriptor: int) -> None:
+        """Take over the descriptor of a deleted file that other processes may have open."""
+        with self._lock:
+            self._files.append(descriptor)
+            if len(self._files) > MOST:
+                os.close(self._files.popleft())
+
+    def trim(self, now: float | None = None) -> None:
+        """Empty files that have grown, and close those that nobody else has open, at most every ``INTERVAL``."""
+        now = time.monotonic() if now is None else now
+        if not self._files or now < self._look_at:
+            return
+        with self._lock:
+            self._look_at = now + INTERVAL
+            for descriptor in list(self._files):
+                if _is_alone(descriptor):
+                    self._files.remove(descriptor)
+                    os.close(descriptor)
+                elif os.fstat(descriptor).st_blocks * 512 > FULL:
+                    os.ftruncate(descriptor, 0)
+
+
+def _is_alone(descriptor: int) -> bool:
+    """Whether no other process has the file open, or the kernel cannot tell. Source: fcntl(2), F_SETLEASE."""
+    if sys.platform != "linux":
+        return True
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        return error.errno != errno.EAGAIN
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
+abandoned = Abandoned()
