@@ -5,6 +5,7 @@ address is asked again when its interval is over.
 """
 
 import threading
+import time
 from collections.abc import Iterable
 
 from jobfac.channels import DeliveryError, webhook
@@ -20,18 +21,22 @@ from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.asker")
 
-AT_A_TIME = 8
+AT_A_TIME = 16
 """The maximum number of requests at the same time."""
 
-SHARE = AT_A_TIME // 2
+SHARE = 4
 """The maximum number of those to one host: for one that hangs many sequences may wait, and others for other hosts."""
+
+SLOW = 2.0
+"""Seconds after which an answer was slow. The host then gets one request at a time, until it answers faster."""
 
 
 class Asker:
     """Asks addresses, each once at a time, so that a slow one takes one thread only.
 
     ``_asked``: the hosts that are being asked, by the ids of the visits. ``_later``: by host, the visits that wait for
-    its share. Both are written under ``_lock`` by the threads that ask and the one that calls ``ask``.
+    its share. ``_slow``: hosts whose last answer was slow. All are written under ``_lock`` by the threads that ask and
+    the one that calls ``ask``.
     """
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
@@ -42,6 +47,7 @@ class Asker:
         self._lock = threading.Lock()
         self._asked: dict[int, str] = {}
         self._later: dict[str, dict[int, WaitingVisit]] = {}
+        self._slow: set[str] = set()
 
     @property
     def free(self) -> int:
@@ -74,7 +80,7 @@ class Asker:
 
     def _is_full(self, host: str) -> bool:
         hosts = list(self._asked.values())
-        return len(hosts) >= AT_A_TIME or hosts.count(host) >= SHARE
+        return len(hosts) >= AT_A_TIME or hosts.count(host) >= (1 if host in self._slow else SHARE)
 
     def _run(self, waiting: WaitingVisit) -> None:
         """Ask an address, and then those that have waited for its host."""
@@ -95,8 +101,12 @@ class Asker:
             return one
 
     def _ask(self, waiting: WaitingVisit) -> None:
+        began = time.monotonic()
         try:
-            if (why := self._answer(waiting)) is not None:
+            why = self._answer(waiting)
+            with self._lock:
+                (self._slow.add if time.monotonic() - began > SLOW else self._slow.discard)(_host(waiting))
+            if why is not None:
                 self._db.transact(sequences.note, waiting, why)
             elif self._db.transact(sequences.found, waiting, "it has answered", self._scheduler):
                 self._log.info("address answered", action="address_answered", run=waiting.run_id, step=waiting.step)

@@ -20,6 +20,7 @@ from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
 from jobfac.errors import Refused
+from jobfac.scheduler import asker as asker_module
 from jobfac.scheduler.asker import AT_A_TIME, SHARE, Asker
 from jobfac.settings import Settings
 from jobfac.store import runs
@@ -334,4 +335,14 @@ def test_a_host_that_hangs_has_a_share_of_the_requests(
     assert (hosts, asker.free) == ({"slow": SHARE, "other": 1}, AT_A_TIME - SHARE - 1)
     go_on.set()
     wait_for(lambda: asked.qsize() == AT_A_TIME - SHARE, "those that waited for the host have been asked, too")
+    wait_for(lambda: asker.free == AT_A_TIME, "nothing is under way")
+    go_on.clear()
+    monkeypatch.setattr(asker_module, "SLOW", 0.0)
+    asker.ask([waiting(101, "http://slow/")])
+    go_on.set()
+    wait_for(lambda: asker.free == AT_A_TIME, "it was slow")
+    go_on.clear()
+    asker.ask(waiting(200 + number, f"http://slow/{number}") for number in range(AT_A_TIME))
+    assert asker.free == AT_A_TIME - 1, "one at a time"
+    go_on.set()
     wait_for(lambda: asker.free == AT_A_TIME, "nothing is under way")
