@@ -168,7 +168,7 @@ class Execution:
         own = [os.fstat(spool.fd) for spool in self.spools.values()]
         with contextlib.suppress(OSError):  # not there yet, or removed by the program
             own.append(os.stat(self.report.path))  # noqa: PTH116
-        if self.paths and (files := places.seen(list(self.paths.values()))) is not None:
+        if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
             self._files = files
         return *((one.st_size, one.st_mtime_ns) for one in own), *self._files
 

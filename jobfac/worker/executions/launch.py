@@ -122,6 +122,14 @@ class Launch:
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
         return found + [one.secret.removeprefix("file:") for one in secrets if one.secret.startswith("file:")]
 
+    def outputs(self, process: Process | None) -> list[str]:
+        """Return the paths of the files that the program writes to, and of what it has open as its output.
+
+        A file may be renamed while it is open, as by the rotation of another run.
+        """
+        open_ones = [] if process is None else [f"/proc/{process.pid}/fd/{number}" for number in (1, 2)]
+        return [*self.paths.values(), *open_ones]
+
     def _fill(self) -> Filled:
         """Fill in the run's values. From then on, what is said about the run shows none that is sensitive."""
         self._filled = fill_job(self.definition, self._claimed)

@@ -17,16 +17,24 @@ def test_a_program_that_writes_nothing_is_stopped(sqlite_factory: Factory) -> No
             "loud": {"command": ["sh", "-c", LOUD], **watched},
             "reporting": {"command": ["sh", "-c", REPORTS], **watched},
             "to-file": {"command": ["sh", "-c", LOUD], "directory": str(factory.folder), **TO_FILE, **watched},
+            "moved": {
+                "command": ["sh", "-c", f"mv moved.log moved.log.1; {LOUD}"],
+                "directory": str(factory.folder),
+                "output": {"stdout": {"append": "moved.log"}},
+                **watched,
+            },
         }
     )
     factory.worker(slots=8)
-    ids = {job: factory.json("start", job)["id"] for job in ("silent", "stuck", "loud", "reporting", "to-file")}
+    ids = {
+        job: factory.json("start", job)["id"] for job in ("silent", "stuck", "loud", "reporting", "to-file", "moved")
+    }
     ended = {job: factory.wait(run_id) for job, run_id in ids.items()}
     for job in ("silent", "stuck"):
         assert (ended[job]["state"], ended[job]["reason"]) == (
             "timed_out", "wrote nothing for its silent_timeout of 500ms",
         )  # fmt: skip
-    assert [ended[job]["state"] for job in ("loud", "reporting", "to-file")] == ["succeeded"] * 3
+    assert [ended[job]["state"] for job in ("loud", "reporting", "to-file", "moved")] == ["succeeded"] * 4
 
 
 def test_a_run_that_takes_longer_than_usual_is_reported(sqlite_factory: Factory) -> None:
