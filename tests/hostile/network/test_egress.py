@@ -328,7 +328,8 @@ def test_a_host_that_hangs_has_a_share_of_the_requests(
         raise DeliveryError("it hangs")
 
     monkeypatch.setattr(webhook, "ask", hang)
-    asker = Asker(Database(sqlite_url), settings, "s")
+    db = Database(sqlite_url)
+    asker = Asker(db, settings, "s")
     asker.ask(waiting(number, f"http://slow/{number}") for number in range(AT_A_TIME))
     asker.ask([waiting(100, "http://other/")])
     hosts = Counter(asked.get(timeout=10).split("/")[2] for _ in range(SHARE + 1))
@@ -346,3 +347,4 @@ def test_a_host_that_hangs_has_a_share_of_the_requests(
     assert asker.free == AT_A_TIME - 1, "one at a time"
     go_on.set()
     wait_for(lambda: asker.free == AT_A_TIME, "nothing is under way")
+    db.close()
