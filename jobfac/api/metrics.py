@@ -25,6 +25,7 @@ from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import schedulers
 from jobfac.store import workers as worker_store
 from jobfac.store.holds.conditions import is_active
+from jobfac.store.runs.pinning import PREFIX
 from jobfac.telemetry.exporter import count_statements
 from jobfac.views.workers import WorkerView
 
@@ -35,7 +36,7 @@ MAX_JOBS = 200
 
 OTHERS = "(others)"
 
-PINNED = "@worker"
+PINNED = PREFIX.removesuffix(":")
 """In place of a pool: runs that wait for one worker each, by jobs with ``each_worker``."""
 
 PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)

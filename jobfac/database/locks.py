@@ -32,8 +32,8 @@ DAILY = "jobfac:daily"
 K = TypeVar("K", bound=Hashable)
 
 MOMENT = 0.75
-"""Seconds for which ``take_soon`` waits for a lock. One of which many transactions take turns is hardly ever free, but
-comes to whoever waits for it."""
+"""Seconds for which ``take_soon`` waits for a lock. A lock that many transactions take in turn is hardly ever free, but
+whoever waits for it gets it."""
 
 MISSED_FOR = 10.0
 """Seconds for which ``take_soon`` does not wait again for a lock for which it has waited in vain."""

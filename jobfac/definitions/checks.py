@@ -106,7 +106,7 @@ OF_PROGRAMS = ("running_long", "retry")
 
 
 def unheard(definition: AnyJob) -> Iterator[Finding]:
-    """Return the events of which somebody is to be told and that never happen. They are allowed, too."""
+    """Return the events in ``notify`` that never happen. A definition may name them, so they are only warnings."""
     needs = _needs(definition)
     for position, entry in enumerate(definition.notify):
         for event in entry.on if entry.of == "sequence" else ():

@@ -35,13 +35,12 @@ class Mask:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         given = [secret for secret in secrets if secret]
         forms = (form for secret in given for forms_of in _FORMS for form in forms_of(secret))
-        self._secrets = tuple(dict.fromkeys(forms))
+        self._periods = {form: period(form) for form in dict.fromkeys(forms)}
         long = (form for secret in given for form in base64_forms(secret) if len(form) >= BROKEN)
         self._broken = tuple(dict.fromkeys(long))
-        self._periods = tuple(map(period, self._secrets))
         self._numbers = frozenset(secret for secret in secrets if secret[:1] in b"-0123456789")
         longest_broken = 3 * max(map(len, self._broken), default=0)  # with a line end behind each character
-        self.reach = max(longest_broken, *map(len, self._secrets), 1) - 1
+        self.reach = max(longest_broken, *map(len, self._periods), 1) - 1
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
 
     def apply(self, data: bytes) -> bytes:
@@ -50,7 +49,7 @@ class Mask:
         for start, stop in self._in_lines(data):
             masked = bytearray(data) if masked is None else masked
             masked[start:stop] = _NO_LINE_END.sub(b"*", data[start:stop])
-        for secret, step in zip(self._secrets, self._periods, strict=True):
+        for secret, step in self._periods.items():
             for at, end in _occurrences(data, secret, step):
                 masked = bytearray(data) if masked is None else masked
                 masked[at:end] = b"*" * (end - at)
@@ -62,7 +61,7 @@ class Mask:
         Of a long secret that repeats itself, it may be more bytes than are: to find out would take seconds.
         """
         longest = self._unfinished_lines(data)
-        return max([longest, *(_begun(data, secret) for secret in self._secrets)])
+        return max([longest, *(_begun(data, secret) for secret in self._periods)])
 
     def _in_lines(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Yield from where to where the base64 of a secret stands in several lines, as `base64` writes it."""
@@ -71,7 +70,7 @@ class Mask:
             return
         joined, places = _joined_lines(data)
         for form in self._broken:
-            for at, end in _occurrences(joined, form, period(form)):
+            for at, end in _occurrences(joined, form, self._periods[form]):
                 start, stop = places(at), places(end - 1) + 1
                 if stop - start > end - at:  # else it stands in one line, where it is found without this
                     yield start, stop
@@ -91,7 +90,7 @@ class Mask:
         Raises:
             RecursionError: the value is nested too deeply.
         """
-        if not self._secrets:
+        if not self._periods:
             return value
         texts: list[bytes] = []
         _collect(value, texts)

@@ -87,7 +87,7 @@ class Poll(NamedTuple):
 
     @property
     def is_well(self) -> bool:
-        """Whether the dead man's switch may say so: a worker is alive, and no schedule has been due for ``LATE``."""
+        """Whether to call the dead man's switch: a worker is alive, and no schedule has been due for ``LATE``."""
         return self.is_alive and (self.fire_at is None or self.now - self.fire_at < LATE)
 
     def seconds_to_next(self) -> float:

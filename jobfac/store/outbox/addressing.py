@@ -116,7 +116,7 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
                 dedupe = f"{begin}{source}.{digest}"
                 row = _NewNotification(item.run_id, item.job, event, dedupe, recipient, text)
                 known = found.get((begin, digest))
-                if known is None or known.event != item.event == event:  # it is told as what its recipient names
+                if known is None or known.event != item.event == event:  # the entry that names the event wins
                     found[begin, digest] = row
     if found:
         numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]

@@ -3,8 +3,8 @@
 **Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
 once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
 takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
-sequence inwards, and before the rows of their jobs. What is done for one sequence waits for its locks. What is done for
-many, such as a sweep, leaves out a sequence of which an open transaction holds a lock (``locked_sequences``).
+sequence inwards, and before the rows of their jobs. A transaction for one sequence waits for its locks. One
+for many sequences, such as a sweep, leaves out those whose locks another transaction holds (``locked_sequences``).
 """
 
 import contextlib

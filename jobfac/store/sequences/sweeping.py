@@ -36,7 +36,7 @@ BEGINNINGS = 20
 class Begun(NamedTuple):
     """The number of sequences that were begun, and the sequences that ended as a result.
 
-    ``locked``: the sequences of which a run could not begin, because another transaction holds a lock that it needs.
+    ``locked``: sequences with a run that could not begin, because another transaction holds a lock that it needs.
     """
 
     number: int

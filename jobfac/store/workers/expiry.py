@@ -83,7 +83,7 @@ def expire(
         poison_attempts: a run ends as lost after this many attempts that were lost with their worker. The attempts of
             a live worker that lost its lease do not count.
         token: that of the registration ``only``, as in ``hold``.
-        without: rules of which a named lock is not free: their runs are left to a later call.
+        without: rules that need a named lock that is not free. Their runs are left to a later call.
     """
     silent = [only] if only is not None else _silent(conn)
     endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
