@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
+from jobfac.database.tables import attempt, daily_worker, job, run, worker, worker_lease
 from jobfac.database.tables import daily as daily_table
-from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import LIST_JOBS, NotFound
 from jobfac.reports.measures import by_job
-from jobfac.states import FAILURES, FINAL, HELD
+from jobfac.states import ACTIVE, FAILURES, FINAL
 from jobfac.store import statistics
 from jobfac.store.history import totals as by_day
 from jobfac.store.history.totals import DailyTotals, EndedRun, Execution, Presence, Work
@@ -137,7 +137,7 @@ def _statistics(
             break
     for key, more in by_day.totals(row for row in recent if is_included(row.job)).items():
         totals.setdefault(key, DailyTotals()).add(more)
-    for parts in (by_day.work(executions), _running(conn, when), by_day.presence(_workers(conn, when))):
+    for parts in (by_day.work(executions), _under_way(conn, when), by_day.presence(_workers(conn, when))):
         for key, part in parts.items():
             work.setdefault(key, Work()).add(part)
     return totals, work
@@ -182,16 +182,23 @@ def _latest(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[t
     }
 
 
-def _running(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
-    """Return the time of running executions until now, by day and worker."""
-    query = sa.select(run.c.worker, run.c.started_at, run.c.slots).where(
-        sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker.is_not(None)
+def _under_way(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
+    """Return the executions of runs that have not ended, by day and worker; those that still run count until now.
+
+    A run that is retried has ended executions, too, and ``run.started_at`` is the start of the first one.
+    """
+    query = (
+        sa.select(*statistics.EXECUTION)
+        .select_from(attempt.join(run, run.c.id == attempt.c.run_id))
+        .where(sa.text(f"run.state IN ({sql_literals(ACTIVE)})"), run.c.attempt > 0)
     )
-    work: dict[tuple[date, str], Work] = {}
-    for row in conn.execute(query):
-        for day, milliseconds in by_day.shares(row.started_at, when.now):
-            work.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
-    return work
+    executions = [Execution(*row) for row in conn.execute(query)]
+    found = by_day.work(one for one in executions if one.ended_at is not None)
+    for one in executions:
+        if one.ended_at is None:
+            for day, milliseconds in by_day.shares(one.started_at, when.now):
+                found.setdefault((day, one.worker), Work()).busy_ms += (one.slots or 1) * milliseconds
+    return found
 
 
 def _workers(conn: sa.Connection, when: Period) -> list[Presence]:

@@ -33,10 +33,10 @@ RECENT = 2000
 """How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
 
 
-def served(workers: Sequence[WorkerView]) -> set[str]:
-    """Return what these workers serve, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences."""
-    pools = {pool for one in workers for pool in one.pools}
-    return pools | {queue_of_worker(one.name) for one in workers} | {jobs.SEQUENCE_QUEUE}
+def served(workers: Sequence[WorkerView], now: datetime) -> set[str]:
+    """Return what these workers serve now, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences."""
+    pools = {pool for one in workers if one.takes_runs(now) for pool in one.pools}
+    return pools | {queue_of_worker(one.name) for one in workers if not one.is_silent(now)} | {jobs.SEQUENCE_QUEUE}
 
 
 class Queries(NamedTuple):

@@ -30,6 +30,14 @@ class WorkerView(NamedTuple):
     cpu_pressure: float | None
     free_memory: int | None
 
+    def is_silent(self, now: datetime) -> bool:
+        """Whether its lease has expired at this time of the database: it is dead, and nothing has noticed that yet."""
+        return self.lease_until <= now
+
+    def takes_runs(self, now: datetime) -> bool:
+        """Whether it takes new runs at this time of the database, unless it has a ``message``."""
+        return self.state == WorkerState.ACTIVE and not self.is_silent(now)
+
 
 class SchedulerView(NamedTuple):
     """A scheduler process. ``name``: its machine and process; ``seen_at``: when it last said that it is alive."""

@@ -30,7 +30,9 @@ def runs_list(query: Mapping[str, str], wanted: Filter) -> str:
 
 
 def many(act: str, query: Mapping[str, str], wanted: Filter) -> str:
-    """Retry, stop or acknowledge the runs of a filter."""
+    """Retry, stop or acknowledge the runs of a filter; empty if no command chooses the same runs."""
+    if act == "retry" and wanted.unacknowledged:
+        return ""
     words = [_VERBS.get(act, act), *_selection(query, wanted)]
     return line(*words, *(["--all"] if act == "stop" and not wanted.states else []))
 

@@ -59,7 +59,7 @@ def draw(
     room = _rooms(overview, height, len(lines))
     gap = [Text()] if airy else []
     now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
-    pools = served(overview.workers)
+    pools = served(overview.workers, now)
     reporting = any(run.progress is not None for run in overview.running)
     workers = [rows.worker(worker, now, wide) for worker in by_name]
     fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")
@@ -138,13 +138,13 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
 
 
 def _counters(overview: Overview) -> RenderableType:
-    slots = sum(worker.slots for worker in overview.workers)
-    busy = sum(worker.busy for worker in overview.workers)
+    live = [worker for worker in overview.workers if not worker.is_silent(overview.now)]
+    slots, busy = sum(worker.slots for worker in live), sum(worker.busy for worker in live)
     queued = sum(waiting.number for waiting in overview.queued)
     oldest = max((waiting.seconds for waiting in overview.queued), default=0.0)
     failed = sum(run.state in FAILED for run in overview.ended)
     counters = [
-        (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
+        (len(live), "worker" if len(live) == 1 else "workers", "green"),
         (busy, f"of {slots:,} slots", "cyan"),
         (queued, "queued", rows.wait_style(oldest)),
         (overview.blocked, "blocked", "yellow"),
@@ -154,7 +154,7 @@ def _counters(overview: Overview) -> RenderableType:
     line = Text(no_wrap=True, overflow="ellipsis")
     for number, what, style in counters:
         line.append(f" {number:,}", f"bold {style}" if number else "dim").append(f" {what} ", "" if number else "dim")
-    if not overview.workers:
+    if not live:
         line.stylize("bold red", 0, len(" 0 workers"))
     return line
 

@@ -25,7 +25,7 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
     Raises:
         Refused: the filter says nothing but states, or a state that the operation cannot be of.
     """
-    if not any(wanted._replace(states=(), unacknowledged=False, below=None)):
+    if not any(wanted._replace(states=(), unacknowledged=False, below=None, categories=None)):
         raise Refused("Select runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
     if wrong := sorted(set(wanted.states) - states):
         raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")

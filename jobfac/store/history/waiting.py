@@ -7,10 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lists, rows
+from jobfac.database.dialects import PASS, current_time, lists, rows
 from jobfac.database.tables import job, run
 from jobfac.database.types import BigId, sql_literals
-from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState, WorkerState
+from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState
 from jobfac.store import jobs, workers
 from jobfac.store.holds import reading as holds
 from jobfac.views.runs import RunRow, RunView
@@ -72,10 +72,11 @@ def _waiting_runs(engine: str) -> sa.Select[Any]:
 
 
 def _fleet(conn: sa.Connection) -> list[Serving]:
+    now = current_time(conn)
     return [
         Serving(one.name, one.pools, one.labels, one.slots, one.busy, one.message)
         for one in workers.workers(conn, alive_only=True)
-        if one.state == WorkerState.ACTIVE
+        if one.takes_runs(now)
     ]
 
 

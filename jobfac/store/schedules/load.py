@@ -13,7 +13,7 @@ from jobfac.database.dialects import current_time
 from jobfac.database.tables import daily, schedule
 from jobfac.recurrence import due_times
 from jobfac.recurrence.load import HOUR, Crew, Firing, Limit, load
-from jobfac.states import RunState, WorkerState
+from jobfac.states import RunState
 from jobfac.store import jobs, workers
 from jobfac.store.schedules.decision import TICK
 from jobfac.views.results.load import LoadView
@@ -63,7 +63,7 @@ def read_load(conn: sa.Connection, days: int) -> LoadView:
     begin = now.replace(minute=0, second=0, microsecond=0)
     until = begin + timedelta(days=days)
     stored = {one.id: one for one in jobs.load_all(conn) if one.unreadable is None}
-    usual, crews = _usual(conn, now), _crews(conn)
+    usual, crews = _usual(conn, now), _crews(conn, now)
     firings: list[Firing] = []
     dense: list[str] = []
     used: set[str] = set()
@@ -191,11 +191,11 @@ def _usual(conn: sa.Connection, now: datetime) -> dict[str, float]:
     return {row.job: float(row.run_ms) / float(row.ran) / 1000 for row in rows if row.ran}
 
 
-def _crews(conn: sa.Connection) -> list[Crew]:
+def _crews(conn: sa.Connection, now: datetime) -> list[Crew]:
     """Return the workers that take new runs, those that are alike together."""
     alike = Counter(
         Crew(frozenset(one.pools), frozenset(one.labels.items()), one.slots)
         for one in workers.workers(conn, alive_only=True)
-        if one.state == WorkerState.ACTIVE
+        if one.takes_runs(now)
     )
     return [crew._replace(workers=number) for crew, number in alike.items()]

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from jobfac.states import WAITING, WorkerState
+from jobfac.states import WAITING
 from jobfac.store import overview
 from jobfac.store.history import waiting
 from jobfac.views.overview import DueSchedule
@@ -30,7 +30,7 @@ def now(visit: Visit) -> Response:
         queue = waiting.queue(conn, QUEUE, categories)
         waits = waiting.reasons(conn, [run.id for run in queue if run.state in WAITING], categories)
         late, due = _due(seen.due, seen.now)
-        active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
+        active = [one for one in seen.workers if one.takes_runs(seen.now)]
         return {
             "failures": seen.failures[:FAILURES],
             "open": len(seen.failures),

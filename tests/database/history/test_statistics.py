@@ -202,6 +202,22 @@ def test_the_presence_of_a_removed_worker_is_counted(db: Database) -> None:
     assert sum(row[3] for row in found) == 4 * 86_400_000
 
 
+def test_a_run_that_is_retried_counts_each_worker_for_its_own_executions(db: Database) -> None:
+    """The waits between the attempts, and the executions on other workers, counted for the worker that has it now."""
+    define(db, a={"retry": {"attempts": 5}})
+    start(db, "a")
+    again, began = Hand(db, "second").take(), now(db)
+    with db.begin() as conn:
+        former = {"started_at": began - timedelta(days=3), "ended_at": began - timedelta(days=3, hours=-1)}
+        conn.execute(run.update().values(attempt=2, started_at=former["started_at"]))
+        conn.execute(attempt.update().values(number=2, started_at=began - timedelta(minutes=3)))
+        first = {"run_id": again.id, "number": 1, "worker_id": 0, "worker": "first", "state": "failed"}
+        conn.execute(attempt.insert().values(**first, **former))
+    found = reports.REPORTS["utilisation"](db.query(reports.facts, db.query(reports.period)))
+    busy = {row.worker: (row.attempts, row.busy_hours) for row in found.rows}
+    assert busy == {"first": (1, 1.0), "second": (0, 0.05)}
+
+
 def test_the_default_count_applies_to_jobs_without_retention(db: Database) -> None:
     define(db, a={}, b={"retention": "1000d"})
     moment = now(db)

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run
+from jobfac.database.tables import run, worker_lease
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
-from jobfac.store import runs, workers
+from jobfac.store import overview, runs, schedules, workers
 from jobfac.store.history import waiting
 from jobfac.store.holds.placing import Scope
 from jobfac.views.holds import HoldView
@@ -92,6 +92,22 @@ def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
     assert sentences()[wide] == f"hold {one.id} of pool etl: upgrade"
     hand.end(held, RunState.FAILED, retry_after=600.0)
     assert sentences()[held.id].startswith("its next attempt at 20")
+
+
+def test_a_worker_whose_lease_has_expired_serves_nothing(db: Database) -> None:
+    """Until somebody notices its death, the pages said of its queue that a slot is free, and ``v_queue`` that no live
+    worker serves it."""
+    define(db, a={"schedules": [{"cron": "0 * * * *"}]})
+    waits = start(db, "a")
+    Hand(db)
+    change = worker_lease.update().values(lease_until=utcnow(-60_000), seen_at=utcnow(-75_000))
+    db.transact(lambda conn: conn.execute(change))
+    (row,) = queue(db)
+    assert row["waits_for"] == "no live worker serves pool 'default'"
+    assert db.query(waiting.reasons, [waits]) == {waits: row["waits_for"]}
+    found = db.query(overview.read)
+    assert "default" not in overview.served(found.workers, found.now)
+    assert db.query(schedules.read_load, 1).unserved == ["a"]
 
 
 def test_a_run_lasts_from_its_first_start_to_its_end(db: Database) -> None:

@@ -106,6 +106,9 @@ def test_a_filter_must_say_which_and_only_what_can_be_done(db: Database) -> None
         stop(db, Filter(states=[RunState.QUEUED]))
     with pytest.raises(Refused, match="This cannot be done to a run that is queued"):
         retry(db, Filter(job="a", states=[RunState.QUEUED]))
+    limited = Filter(states=[RunState.QUEUED], categories=["red"])  # as the pages make it for a limited key
+    with pytest.raises(Refused, match="Select runs"):
+        many.choose(db, Caller("red", categories=("red",)), limited, 10, ACTIVE)
 
 
 def test_a_limited_caller_reaches_only_its_categories(db: Database) -> None:

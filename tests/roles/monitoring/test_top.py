@@ -242,6 +242,7 @@ def test_problems_are_shown_in_words_not_only_colours() -> None:
     for words in expected:
         assert words in text, words
     assert "\x1b" not in text
+    assert "2 workers" in lines[1], "one of the three is silent"
     pools = [line.rstrip() for line in lines if re.search(r"  (gpu|nobody|@worker:worker-03) ", line)]
     assert [line.endswith("no worker") for line in pools] == [False, False, True]
 
