@@ -78,7 +78,7 @@ def advance(
             success = next((one for one in successes if one > state.since), None)
             if success is None:
                 break
-            state, recovered_at = begin(expect, success), recovered_at or success
+            state, recovered_at = _recovered(expect, success), recovered_at or success
         elif state.due_at > now:
             break
         else:
@@ -90,6 +90,21 @@ def advance(
     if before.missed_at is not None and state.missed_at is None and recovered_at is not None:
         return state, Event("on_time_again", recovered_at)
     return state, None
+
+
+def _recovered(expect: Expect, success: datetime) -> Expectation:
+    """Return what is expected of a job that was overdue and then succeeded.
+
+    With ``success_by`` a success that is closer to the next time than to the last one is in time for that one: a job
+    that failed in one night, and was not run again before the next night, is not late from then on.
+    """
+    state = begin(expect, success)
+    if expect.every is not None:
+        return state
+    last = last_due(expect.schedule(), success - LONGEST, success)
+    if last is not None and state.due_at - success < success - last:
+        return state._replace(since=last)
+    return state
 
 
 def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[datetime]) -> Expectation:

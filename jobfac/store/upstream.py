@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows
+from jobfac.database.dialects import PASS, rows, utcnow
 from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.database.types import BigId, flag
 from jobfac.definitions.triggers import After
@@ -94,6 +94,19 @@ def forget_orphans(conn: sa.Connection, age: float) -> bool:
 @functools.cache
 def _forget(engine: str) -> tuple[sa.Delete, ...]:
     return tuple(rows.deletion(engine, table, table.c.schedule_id) for table in (upstream, upstream_end))
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: let no recorded end lie in the future. Returns how many were moved.
+
+    With ``within``, all ends that are recorded from now on would be too old beside it.
+    """
+    ahead = sa.select(*upstream_end.primary_key.columns).with_hint(upstream_end, PASS, "mssql")
+    found = conn.execute(ahead.where(upstream_end.c.ended_at > utcnow())).all()
+    for row in found:
+        mine = (upstream_end.c.schedule_id == row.schedule_id, upstream_end.c.run_id == row.run_id)
+        conn.execute(upstream_end.update().where(*mine).values(ended_at=utcnow()))
+    return len(found)
 
 
 class Pending(NamedTuple):

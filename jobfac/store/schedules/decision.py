@@ -22,6 +22,11 @@ RETRY_AFTER = timedelta(minutes=1)
 """The delay until a schedule that is held, or that could not be used, is tried again."""
 
 
+AHEAD = 600_000
+"""By how many milliseconds a due time is ahead if the clock must have been set back. Those of files lie close together
+and may be some milliseconds ahead."""
+
+
 class ScheduleRow(NamedTuple):
     """A row of a due schedule. ``definition`` is the text of ``write``; ``now`` is the database's time."""
 
@@ -99,6 +104,19 @@ def come_again(schedule: Schedule, row: ScheduleRow, was_set_back: bool) -> Deci
     if not was_set_back and row.next_due_at and row.last_due_at and due - row.last_due_at < row.next_due_at - due:
         return None
     return Decision([], due, fire_time(schedule, row.id, due))
+
+
+def fire_again(schedule: Schedule, row: ScheduleRow, fire_at: datetime | None) -> datetime | None:
+    """Return when a schedule fires whose next due time stays as it is.
+
+    That is later than its due time says only because of a hold or a blackout. If it is further away than either
+    explains, it was put off while the clock was ahead.
+    """
+    if fire_at is None or row.next_due_at is None or not schedule.is_calendar:
+        return fire_at
+    due = fire_time(schedule, row.id, row.next_due_at)
+    held_until = blackout_end(schedule.blackout, schedule.zone, row.now) or row.now
+    return due if fire_at > max(due, held_until, row.now + RETRY_AFTER) else fire_at
 
 
 def postpone(row: ScheduleRow, until: datetime | None) -> Decision:

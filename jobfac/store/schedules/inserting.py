@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import (
+    AHEAD,
     RETRY_AFTER,
     RUNS,
     TICK,
@@ -68,7 +69,7 @@ FREE_ROWS = sa.select(
 ).with_hint(schedule, SKIP, "mssql")
 """The schedules whose rows nobody has locked, as ``ScheduleRow``. The transaction locks those that it reads."""
 
-_LAST_DUE = sa.select(sa.func.max(run.c.due_at)).with_hint(run, DIRTY, "mssql")
+_LAST_DUE = sa.select(sa.func.max(run.c.due_at)).with_hint(run, DIRTY, "mssql").where(run.c.due_at <= utcnow(AHEAD))
 
 _IS_DUE = (sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
 _DUE = FREE_ROWS.where(*_IS_DUE).order_by(schedule.c.fire_at)
@@ -214,6 +215,9 @@ def last_due(conn: sa.Connection, row: ScheduleRow) -> datetime | None:
     A time that has a run cannot be inserted again: every later turn would fail, for all schedules. For an end or a file
     a later time is as good; a time of a calendar is left out instead (``_without_duplicates``). The runs are read
     without locks, because nobody else inserts runs of this schedule, and their times do not change.
+
+    Times of runs that started while the clock was far ahead do not count. All later runs would come after them.
     """
     used = conn.execute(_LAST_DUE.where(run.c.schedule_id == row.id)).scalar_one()
-    return max((time for time in (used, row.last_due_at) if time is not None), default=None)
+    latest = row.now + timedelta(milliseconds=AHEAD)
+    return max((time for time in (used, row.last_due_at) if time is not None and time <= latest), default=None)

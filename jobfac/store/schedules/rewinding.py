@@ -1,6 +1,7 @@
 """Set the next due times again after the clock was set back, or with newer data on time zones and holidays."""
 
 import functools
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,15 +9,11 @@ import sqlalchemy as sa
 from jobfac.database.dialects import LOCKED_BY_KEY, PASS, rows, utcnow
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
-from jobfac.store.schedules.decision import ScheduleRow, come_again, read
+from jobfac.store.schedules.decision import AHEAD, ScheduleRow, come_again, fire_again, read
 from jobfac.store.schedules.inserting import advancing
 
 BATCH = 200
 """The maximum number of schedules in one transaction."""
-
-AHEAD = 600_000
-"""By how many milliseconds a due time is ahead if the clock must have been set back. Those of files lie close together
-and may be some milliseconds ahead."""
 
 _IDS = sa.select(schedule.c.id).where(schedule.c.id > sa.bindparam("p_after")).order_by(schedule.c.id).limit(BATCH)
 
@@ -43,25 +40,36 @@ def rewind(conn: sa.Connection, after: int, was_set_back: bool = True) -> tuple[
     for found in conn.execute(_rows(engine), rows.rows_parameter({"id": one} for one in ids)).all():
         row = ScheduleRow(*found[:-1])
         try:
-            decision = come_again(read(row.definition), row, was_set_back)
+            move = _move(row, found.fire_at, was_set_back)
         except (ValueError, LookupError, ArithmeticError):  # it cannot be used, which an insertion says
             continue
-        # What was noted while the clock was ahead lies in the future and would hold the next times, and ends, back.
-        resumed = row.resumed_at if row.resumed_at is None or row.resumed_at <= row.now else row.now
-        if decision is not None:
-            last = row.last_due_at if row.last_due_at is not None and row.last_due_at <= row.now else None
-            moves.append({
-                "id": row.id, "next_due_at": decision.next_due_at, "fire_at": decision.fire_at,
-                "last_due_at": last, "resumed_at": resumed,
-            })  # fmt: skip
-        elif resumed != row.resumed_at:
-            moves.append({
-                "id": row.id, "next_due_at": row.next_due_at, "fire_at": found.fire_at,
-                "last_due_at": row.last_due_at, "resumed_at": resumed,
-            })  # fmt: skip
+        if move is not None:
+            moves.append({"id": row.id, **move})
     if moves:
         conn.execute(advancing(engine), rows.rows_parameter(moves))
     return (ids[-1] if len(ids) == BATCH else None), len(moves)
+
+
+def _move(row: ScheduleRow, fire_at: datetime | None, was_set_back: bool) -> dict[str, datetime | None] | None:
+    """Return the times of a schedule that are to be stored; None: they stay as they are.
+
+    What was noted while the clock was ahead lies in the future and would hold the next times, and ends, back.
+    """
+    stored = {
+        "next_due_at": row.next_due_at, "fire_at": fire_at,
+        "last_due_at": row.last_due_at, "resumed_at": row.resumed_at,
+    }  # fmt: skip
+    rule = read(row.definition)
+    decision = come_again(rule, row, was_set_back)
+    if decision is not None:
+        times = {"next_due_at": decision.next_due_at, "fire_at": decision.fire_at}
+    else:
+        times = {"fire_at": fire_again(rule, row, fire_at)}
+    latest = row.now if decision is not None else row.now + timedelta(milliseconds=AHEAD)
+    last = row.last_due_at if row.last_due_at is None or row.last_due_at <= latest else None
+    resumed = row.resumed_at if row.resumed_at is None or row.resumed_at <= row.now else row.now
+    move = {**stored, **times, "last_due_at": last, "resumed_at": resumed}
+    return None if move == stored else move
 
 
 def is_behind(conn: sa.Connection) -> bool:

@@ -4,11 +4,13 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 from jobfac.store.schedules import ArrivedFile
+from jobfac.store.schedules.arriving import SEEN_AGAIN
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.arrivals import REFUSED, Arrivals
 from jobfac.worker.files.lanes import Result, Scanner
@@ -83,6 +85,7 @@ class Files:
         self._places: dict[str, Place] = {}
         self._left: set[str] = set()
         self._said_stuck: set[str] = set()
+        self._begun: tuple[datetime, float] | None = None  # the same moment by the database and in monotonic seconds
 
     def take_left(self) -> Collection[str]:
         """Return the folders in which no file is looked for any more, since the last call."""
@@ -118,12 +121,13 @@ class Files:
 
     def _read(self, now: float) -> None:
         try:
-            targets = self._db.query(read_targets, self._pools, retry_for=1.0)
+            targets, database_now = self._db.query(read_targets, self._pools, retry_for=1.0)
         except Unreachable as error:
             self._log.outage("cannot read which files to watch for, retrying", action="watch_failed", reason=str(error))
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
+        self._follow_clock(database_now, now)
         watches: dict[str, list[Watch]] = {}
         for watch in self._watches.values():
             watches.setdefault(watch.target.pattern, []).append(watch)
@@ -135,6 +139,19 @@ class Files:
             place.watches = some
         self._left.update(*(place.folders for place in before.values()))
         self.read_at = now + (READ_INTERVAL if targets else READ_RARELY)
+
+    def _follow_clock(self, database_now: datetime, now: float) -> None:
+        """Report all files again if the database's clock has gone much further than that of this thread.
+
+        It was set, or the machine was asleep. For the database these files were not seen for long, so it would forget
+        them, and they would start again.
+        """
+        began, begun = self._begun or (database_now, now)
+        jump = (database_now - began).total_seconds() - (now - begun)
+        if self._begun is None or abs(jump) >= SEEN_AGAIN:
+            self._begun = database_now, now
+            for watch in self._watches.values():
+                watch.arrivals.report_again()
 
     def _use(self, result: Result, now: float, is_over: Callable[[], bool]) -> None:
         """Store what a scan has found, and decide when to scan again."""

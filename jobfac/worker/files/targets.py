@@ -1,10 +1,12 @@
 """What a worker watches for: the files of schedules, and those for which steps of sequences wait."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import current_time
 from jobfac.store import schedules, sequences
 from jobfac.store.schedules import ArrivedFile, WatchedSchedule
 from jobfac.store.schedules.arriving import FILES
@@ -61,7 +63,14 @@ class StepTarget(NamedTuple):
 Target = ScheduleTarget | StepTarget
 
 
-def read_targets(conn: sa.Connection, pools: Collection[str]) -> list[Target]:
+class Wanted(NamedTuple):
+    """What the workers of some pools watch for. ``now``: the database's time."""
+
+    targets: list[Target]
+    now: datetime
+
+
+def read_targets(conn: sa.Connection, pools: Collection[str]) -> Wanted:
     """Return what the workers of these pools watch for."""
     found: list[Target] = []
     for watch in schedules.watched(conn, pools):
@@ -71,7 +80,7 @@ def read_targets(conn: sa.Connection, pools: Collection[str]) -> list[Target]:
     for visit in sequences.looked_for(conn, pools):
         wanted = visit.wanted
         found.append(StepTarget(wanted["file"], wanted["stable"], visit))
-    return found
+    return Wanted(found, current_time(conn))
 
 
-__all__ = ["FILES", "Target", "read_targets"]
+__all__ = ["FILES", "Target", "Wanted", "read_targets"]

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jobfac.store.schedules import ArrivedFile, WatchedSchedule
 from jobfac.worker.files.files import Files
 from jobfac.worker.files.lanes import Result
 from jobfac.worker.files.scanning import scan
+from jobfac.worker.files.targets import Wanted, read_targets
 from tests.support.database import Hand, origin, together
 from tests.support.engines import EACH_DIALECT
 
@@ -237,6 +239,39 @@ def test_three_thousand_files_are_three_thousand_runs(db: Database, tmp_path: Pa
     counts = sa.select(sa.func.count(), sa.func.count(sa.distinct(paths)), sa.func.count(sa.distinct(run.c.due_at)))
     with db.read() as conn:
         assert tuple(conn.execute(counts).one()) == (3000,) * 3
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_worker_that_was_asleep_reports_its_files_again(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock for the next report stood still meanwhile. The files would be forgotten, and start again."""
+    (tmp_path / "a.csv").touch()
+    apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
+    watcher = Files(db, Settings(file_scan_interval=1.0), "w1", ["default"], AtOnce())
+    _settle(watcher)
+    see(db, 120)
+    watcher.turn(500.0)
+    assert _is_old(db), "it is not reported with each scan"
+
+    def after_sleep(conn: sa.Connection, pools: Collection[str]) -> Wanted:
+        found = read_targets(conn, pools)
+        return found._replace(now=found.now + timedelta(hours=120))
+
+    monkeypatch.setattr("jobfac.worker.files.files.read_targets", after_sleep)
+    for second in (600.0, 602.0):
+        watcher.turn(second)
+    assert not _is_old(db)
+    assert len(rows(db)) == 1
+    see(db, 120)
+    watcher.turn(700.0)
+    assert _is_old(db), "once is enough"
+
+
+def _is_old(db: Database) -> bool:
+    """Whether the only file was last seen long ago."""
+    with db.read() as conn:
+        return bool(conn.execute(sa.select(arrived_file.c.seen_at < utcnow(-HOUR))).scalar_one())
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)

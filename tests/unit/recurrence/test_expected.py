@@ -24,7 +24,8 @@ def reference(
 
     The successes end with whole minutes.
     """
-    deadlines = set() if expect.success_by is None else set(due_in(expect.schedule(), start, end))
+    around = timedelta(days=8)
+    deadlines = set() if expect.success_by is None else set(due_in(expect.schedule(), start - around, end + around))
     ended = set(successes)
     told: list[tuple[str, datetime]] = []
     since, late, last = start, False, start
@@ -35,6 +36,9 @@ def reference(
             if late:
                 told.append(("on_time_again", now))
                 since, late = now, False
+                if deadlines:
+                    before, after = max(d for d in deadlines if d <= now), min(d for d in deadlines if d > now)
+                    since = before if after - now < now - before else now
             last = now
         is_due = now in deadlines if expect.every is None else now - since == timedelta(seconds=expect.every)
         if is_due and not late:
@@ -104,6 +108,20 @@ def test_the_success_that_ended_the_delay_is_named_and_not_a_later_one() -> None
     successes = [start + timedelta(hours=5), start + timedelta(hours=6)]
     _, event = advance(expect, late, start + timedelta(hours=8, minutes=30), successes)
     assert event == ("on_time_again", successes[0])
+
+
+@pytest.mark.parametrize(("hour", "is_late"), [(4, False), (7, True)])
+def test_after_one_bad_night_a_job_that_succeeds_each_night_is_overdue_once(hour: int, is_late: bool) -> None:
+    """The success that ends the delay is that of the next night, in time, or that of the bad one, too late."""
+    day, expect = datetime(2027, 6, 1, tzinfo=UTC), Expect.model_validate({"success_by": "06:00"})
+    nights = [day + timedelta(days=number, hours=4) for number in (0, 2, 3, 4)]
+    successes = sorted({*nights, day + timedelta(days=1, hours=7)} if is_late else nights)
+    told = watched(expect, day, day + timedelta(days=4, hours=12), successes, [30])
+    again = day + timedelta(days=1 if is_late else 2, hours=hour)
+    assert told == [("overdue", day + timedelta(days=1, hours=6)), ("on_time_again", again)]
+    second = [one for one in successes if one != nights[1]]
+    told = watched(expect, day, day + timedelta(days=2, hours=12), second, [30])
+    assert len(told) == (3 if is_late else 1), "a late success does not count for the next time"
 
 
 BERLIN = Expect(success_by="06:00", timezone="Europe/Berlin", days="weekdays")  # type: ignore[arg-type]
