@@ -19,7 +19,7 @@ from jobfac.store import jobs, output, parameters, runs, schedules, sequences, s
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.workers import Claimed, fleet_load
-from jobfac.store.workers.claiming import Room
+from jobfac.store.workers.claiming import Room, best_queues
 from jobfac.worker.executions.deliveries import Deliveries, Key
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.loop.fair_share import Share, share_of
@@ -262,13 +262,24 @@ def _claim(
     heavy = {queue for queue, slots in queues.items() if slots > 1}
     share = None
     if request.fair or (heavy and not request.alone):
-        fleet = fleet_load.fleet(conn, queues)
-        number = sum(load.slots for load in fleet) + 1
-        share = share_of(request.worker_id, fleet, fleet_load.queued(conn, queues, number), queues)
+        share = _share(conn, request.worker_id, queues)
     room = Room(free, most, heavy if share is None else share.holds, held)
     limit = share if request.fair else None
     limits = None if limit is None else limit.most
     return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)
+
+
+def _share(conn: sa.Connection, worker_id: int, queues: Mapping[str, int]) -> Share:
+    """Return the part of the queued runs that the worker may claim. Reads their order only if it matters."""
+    fleet = fleet_load.fleet(conn, queues)
+    queued = fleet_load.queued(conn, queues, sum(load.slots for load in fleet) + 1)
+    share = share_of(worker_id, fleet, queued, queues)
+    if not share.is_contested:
+        return share
+    # A power of two, so that SQL Server sees few different texts.
+    limit = 1 << sum(load.free for load in fleet).bit_length()
+    order = best_queues(conn, {queue: limit for queue, number in queued.items() if number})
+    return share_of(worker_id, fleet, queued, queues, order)
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest, more: Collection[str] = ()) -> None:

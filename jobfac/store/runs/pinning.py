@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
 from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import flag
 from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
@@ -98,14 +99,14 @@ def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
 
 
 # The state counts and not the lease, which may have run out only because nobody could renew it: an expiry decides that.
-_MAY_TAKE_IT = (
-    sa.select(worker.c.id)
-    .with_hint(worker, DIRTY, "mssql")
-    .where(worker.c.name == run.c.for_worker)
-    .where(sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)))
+_OF_NAME = sa.select(worker.c.id).with_hint(worker, DIRTY, "mssql").where(worker.c.name == run.c.for_worker)
+_MAY_TAKE_IT = _OF_NAME.where(
+    sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)),
+    worker.c.slots >= sa.func.coalesce(run.c.slots, sa.literal_column("1")),
 )
+_IS_SMALL = flag(sa.exists(_OF_NAME.where(IS_ALIVE))).label("is_small")
 _LEFT = (
-    sa.select(run.c.id, run.c.for_worker, run.c.attempt, *admission.RULE)
+    sa.select(run.c.id, run.c.for_worker, run.c.attempt, _IS_SMALL, *admission.RULE)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
     .where(~sa.exists(_MAY_TAKE_IT))
@@ -115,7 +116,7 @@ _LEFT = (
 
 
 def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
-    """End the queued runs whose worker has gone and not come back, as stopped. Returns the runs that ended.
+    """End the queued runs whose worker has gone and not come back with enough slots, as stopped. Returns these runs.
 
     Their sequences are left to the sweep, and runs whose row or named lock another transaction holds to a later call.
     """
@@ -132,6 +133,7 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     )
     ended = []
     for run_id in conn.execute(still).scalars().all():
-        why = before_it_began(f"its worker '{found[run_id].for_worker}' left", found[run_id].attempt)
-        ended.append(end(conn, run_id, RunState.STOPPED, why, by))
+        one = found[run_id]
+        what = f"its worker '{one.for_worker}' " + ("came back with too few slots" if one.is_small else "left")
+        ended.append(end(conn, run_id, RunState.STOPPED, before_it_began(what, one.attempt), by))
     return ended

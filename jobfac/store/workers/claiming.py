@@ -16,7 +16,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import FOUND_BY_KEY, PASS, dialect_of, lists, rows, utcnow
-from jobfac.database.tables import attempt, run
+from jobfac.database.tables import attempt, run, worker
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store.holds.conditions import IS_JOB_HELD
@@ -125,7 +125,10 @@ def claim(
 
 
 class Pinned(NamedTuple):
-    """The runs claimed that are pinned to a worker. ``waits``: another one is queued and does not fit yet."""
+    """The runs claimed that are pinned to a worker. ``waits``: another one is queued and does not fit yet.
+
+    A run that needs more slots than the worker has does not count. The worker had more when the run was started.
+    """
 
     taken: list[Claimed]
     waits: bool
@@ -147,8 +150,19 @@ def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> 
         left -= taken[-1].weight
     taken = _without_held(conn, taken) if room.held else taken
     _begin(conn, worker_id, name, taken)
-    rest = sa.select(run.c.id).where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue).limit(1)
-    return Pinned(taken, conn.execute(rest.with_hint(run, PASS, "mssql")).first() is not None)
+    return Pinned(taken, conn.execute(_WAITS, {"p_queue": queue, "p_worker_id": worker_id}).first() is not None)
+
+
+_WAITS = (
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+    .where(
+        sa.func.coalesce(run.c.slots, sa.literal_column("1"))
+        <= sa.select(worker.c.slots).where(worker.c.id == sa.bindparam("p_worker_id")).scalar_subquery()
+    )
+    .limit(1)
+)
 
 
 _AMONG_HELD = (
@@ -212,6 +226,11 @@ def _by_queue(
         ((queue, limit),) = limits.items()
         number = min(limit, room.slots // weights[queue])
         return [(queue, number)] if number else []
+    return pick(best_queues(conn, limits), weights, room)
+
+
+def best_queues(conn: sa.Connection, limits: Mapping[str, int]) -> list[str]:
+    """Return the queues of the best queued runs, by priority and age. ``limits``: how many runs of each queue."""
     heads = []
     for queue, limit in limits.items():
         query = (
@@ -222,7 +241,7 @@ def _by_queue(
             .limit(limit)
         )
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
-    return pick([queue for _, _, queue in sorted(heads)], weights, room)
+    return [queue for _, _, queue in sorted(heads)]
 
 
 def pick(heads: Sequence[str], weights: Mapping[str, int], room: Room) -> list[tuple[str, int]]:

@@ -2,8 +2,9 @@
 
 There is no coordinator. Every worker computes the same assignment from the same data and claims only its own share.
 Each run is assigned to the worker with the lowest resulting load. So a worker gets no more runs while another worker
-is less loaded. Runs that another worker does not claim, because it is frozen or slow, are claimed by the others after
-``GRACE``.
+is less loaded. If there are more runs than free slots, those of higher priority and older ones are assigned first, so
+that a backlog in one queue keeps no other queue waiting. Runs that another worker does not claim, because it is frozen
+or slow, are claimed by the others after ``GRACE``.
 
 A run may take several slots. If no worker has so many free, the worker with the most free slots holds them: it claims
 nothing that comes after that run, until its own runs have ended and the run fits. All other workers go on with lighter
@@ -11,7 +12,9 @@ runs. So a heavy run waits at most until the runs of one worker have ended.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -32,43 +35,73 @@ class Share(NamedTuple):
         left: how many queued runs are left to other workers.
         is_long: more runs are queued than there are free slots, so no share is needed.
         holds: queues with a heavy run for which this worker holds its free slots.
+        is_contested: runs of several queues compete for the free slots, so the share needs their order.
     """
 
     most: Mapping[str, int]
     left: int
     is_long: bool
     holds: frozenset[str] = frozenset()
+    is_contested: bool = False
 
 
 def share_of(
-    worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int], weights: Mapping[str, int] = MappingProxyType({})
+    worker_id: int,
+    fleet: Iterable[Load],
+    queued: Mapping[str, int],
+    weights: Mapping[str, int] = MappingProxyType({}),
+    order: Sequence[str] = (),
 ) -> Share:
     """Return the part of the queued runs that ``worker_id`` may claim.
 
     Args:
         fleet: every live worker that claims runs, including this one.
-        queued: number of queued runs by queue, in this worker's claim order. Counts above the number of free slots
-            need not be exact.
+        queued: number of queued runs by queue. Counts above the number of free slots need not be exact.
         weights: by queue, how many slots each of its runs takes, if not one.
+        order: the queues of the best runs in order, more of each queue than there are free slots. Needed if the share
+            without it ``is_contested``.
     """
     workers = {load.worker_id: load for load in fleet}
+    serving = {queue: [load for load in workers.values() if queue in load.queues] for queue in queued}
     busy = {load.worker_id: load.busy for load in workers.values()}
+    assigned: dict[str, Counter[int]] = {queue: Counter() for queue in queued}
+    full: set[str] = set()
+    groups = [(queue, sum(1 for _ in alike)) for queue, alike in groupby(order)] if order else queued.items()
+    for queue, number in groups:
+        if queue in full:
+            continue
+        weight = weights.get(queue, 1)
+        added = _assign(worker_id, serving[queue], busy, number, weight)
+        assigned[queue].update(added)
+        for worker, runs in added.items():
+            busy[worker] += runs * weight
+        if sum(added.values()) < number:
+            full.add(queue)
+    return _summed_up(worker_id, serving, queued, weights, assigned)
+
+
+def _summed_up(
+    me: int,
+    serving: Mapping[str, Sequence[Load]],
+    queued: Mapping[str, int],
+    weights: Mapping[str, int],
+    assigned: Mapping[str, Counter[int]],
+) -> Share:
+    """Return the share of worker ``me`` of what was assigned."""
     most: dict[str, int] = {}
     holds = set()
-    left, is_long = 0, True
+    left, is_long, is_short = 0, True, False
     for queue, number in queued.items():
-        weight = weights.get(queue, 1)
-        serving = [load for load in workers.values() if queue in load.queues]
-        assigned = _assign(worker_id, serving, busy, number, weight)
-        most[queue] = assigned.get(worker_id, 0)
-        left += sum(assigned.values()) - most[queue]
-        is_long = is_long and number > sum(load.free // weight for load in serving)
-        for worker, runs in assigned.items():
-            busy[worker] += runs * weight
-        if weight > 1 and sum(assigned.values()) < number and _holder(serving) == worker_id:
+        weight, of_queue = weights.get(queue, 1), assigned[queue]
+        most[queue] = of_queue[me]
+        left += of_queue.total() - of_queue[me]
+        is_long = is_long and number > sum(load.free // weight for load in serving[queue])
+        is_short = is_short or of_queue.total() < number
+        if weight > 1 and of_queue.total() < number and _holder(serving[queue]) == me:
             holds.add(queue)
             most[queue] += 1
-    return Share(most, left, is_long, frozenset(holds))
+    is_contested = is_short and sum(number > 0 for number in queued.values()) > 1
+    return Share(most, left, is_long, frozenset(holds), is_contested)
 
 
 def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: int, weight: int) -> dict[int, int]:

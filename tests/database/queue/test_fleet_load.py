@@ -6,7 +6,9 @@ from jobfac.database.engine import Database
 from jobfac.store import workers
 from jobfac.store.workers import fleet_load
 from jobfac.store.workers.fleet_load import Load
+from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.loop.fair_share import Share, share_of
+from jobfac.worker.turn import Turn, TurnRequest
 from tests.support.database import Hand, define, start
 
 
@@ -50,3 +52,18 @@ def test_a_worker_that_says_why_it_claims_nothing_gets_no_share(db: Database) ->
     assert share_of(well.id, found, {"default": 3}) == Share({"default": 3}, 0, False)
     db.transact(workers.set_message, sick.id, None)
     assert {load.worker_id for load in db.query(fleet_load.fleet, ["default"])} == {well.id, sick.id}
+
+
+def test_a_long_queue_keeps_no_better_run_of_another_queue_waiting(db: Database) -> None:
+    define(db, bulk={}, urgent={"pool": "big", "priority": 9}, older={"slots": 2})
+    queues = {"default": 1, "big": 1, "default*2": 2}
+    first, second = (Hand(db, name, slots=2, pools=["default", "big"]) for name in ("w1", "w2"))
+    older = start(db, "older")
+    for _ in range(9):
+        start(db, "bulk")
+    urgent = start(db, "urgent")
+    nothing = Deliveries([], [], [], [], {}, [], {}, [])
+    requests = [TurnRequest(one.id, one.name, queues, False, 2, 2, nothing, fair=True) for one in (first, second)]
+    taken = [db.transact(Turn(request, {}).take).claimed for request in requests]
+    assert taken[0][0].id == urgent
+    assert [one.id for one in taken[1]] == [older]

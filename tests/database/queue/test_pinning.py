@@ -111,6 +111,22 @@ def test_what_does_not_fit_yet_waits(db: Database, fleet: list[Hand]) -> None:
     assert ([claimed.weight for claimed in taken], waits) == ([2, 2], True)
 
 
+def test_a_run_that_needs_more_slots_than_its_worker_has_keeps_nothing_waiting(db: Database, fleet: list[Hand]) -> None:
+    _, big = start(db)
+    db.transact(workers.deregister, fleet[1].id)
+    small = Hand(db, "w2", labels={"zone": "x"}, slots=1)
+
+    def work(conn: sa.Connection) -> workers.Pinned:
+        workers.hold(conn, small.id)
+        return workers.claim_pinned(conn, small.id, "w2", Room(1, 1))
+
+    assert db.transact(work) == workers.Pinned([], waits=False)
+    assert db.transact(runs.end_unserved, "s1") == [], "the worker may come back with its slots"
+    _leave_long_ago(db)
+    assert [one.run_id for one in db.transact(runs.end_unserved, "s1")] == [big.id]
+    assert get(db, big.id)["reason"] == "its worker 'w2' came back with too few slots before it began"
+
+
 def test_the_same_key_gives_the_same_runs_whoever_is_alive(db: Database, fleet: list[Hand]) -> None:
     first = start(db, key="k")
     Hand(db, "w3", labels={"zone": "x"})

@@ -63,6 +63,20 @@ def test_runs_of_several_queues_share_the_same_slots() -> None:
     assert share.most == {"a": 2, "b": 2}
 
 
+def test_a_long_queue_leaves_the_slots_to_better_runs_of_another_queue() -> None:
+    fleet = [Load(1, 4, 3, frozenset({"a", "b"})), Load(2, 4, 4, frozenset({"a", "b"}))]
+    queued = {"a": 9, "b": 1}
+    assert share_of(1, fleet, queued).is_contested
+    assert share_of(1, fleet, queued, order=["b", "a", "a"]).most == {"a": 0, "b": 1}
+    assert share_of(1, fleet, queued, order=["a", "a", "b"]).most == {"a": 1, "b": 0}
+
+
+@pytest.mark.parametrize("queued", [{"a": 9}, {"a": 9, "b": 0}, {"a": 1, "b": 1}])
+def test_the_order_does_not_matter_without_a_contest(queued: dict[str, int]) -> None:
+    both = frozenset({"a", "b"})
+    assert not share_of(1, [Load(1, 4, 3, both), Load(2, 4, 3, both)], queued).is_contested
+
+
 @given(
     slots=st.lists(st.integers(1, 20), min_size=1, max_size=6),
     queued=st.integers(0, 100),
