@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, schedule, upstream_end
-from jobfac.store import jobs, schedules
+from jobfac.database.tables import run, schedule, scheduler, upstream_end
+from jobfac.store import jobs, schedulers, schedules
 from tests.support.database import Hand, define, now, start
 
 DAY = timedelta(days=1)
@@ -98,3 +98,13 @@ def test_an_end_while_the_clock_was_ahead_makes_no_other_one_too_old(db: Databas
     start(db, "second")
     hand.end(hand.take())
     assert len(db.transact(schedules.insert_followers, "s1").runs) == 1
+
+
+def test_a_scheduler_that_died_while_the_clock_was_ahead_is_not_alive(db: Database) -> None:
+    db.transact(schedulers.register, "dead")
+    with db.begin() as conn:
+        conn.execute(scheduler.update().values(seen_at=utcnow(100 * 86_400_000)))
+    assert db.query(schedulers.number_alive) == 0
+    assert db.transact(schedulers.follow_clock) == 1
+    assert db.transact(schedulers.follow_clock) == 0
+    assert db.query(schedulers.number_alive) == 1, "one that lives is not missed before its next report"
