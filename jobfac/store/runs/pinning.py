@@ -102,7 +102,8 @@ _MAY_TAKE_IT = (
     sa.select(worker.c.id)
     .with_hint(worker, DIRTY, "mssql")
     .where(worker.c.name == run.c.for_worker)
-    .where(sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)))
+    # One that ended at a time that the clock has yet to reach, since it was set back, has gone, too.
+    .where(sa.or_(IS_ALIVE, worker.c.ended_at.between(utcnow(-RETURN * 1000), utcnow(RETURN * 1000))))
 )
 _LEFT = (
     sa.select(run.c.id, run.c.for_worker, run.c.attempt, *admission.RULE)
