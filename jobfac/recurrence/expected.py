@@ -42,6 +42,14 @@ def begin(expect: Expect, since: datetime) -> Expectation:
     return Expectation(since, _deadline(expect, since))
 
 
+def begin_again(expect: Expect, now: datetime) -> Expectation:
+    """Return what is expected of a job after the clock was set back to ``now``.
+
+    With ``success_by`` a success since its last time counts, as it did before.
+    """
+    return begin(expect, now)._replace(since=_last_deadline(expect, now) or now)
+
+
 def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
     """Return what is expected of a job whose definition expects something else from ``now`` on.
 
@@ -73,16 +81,17 @@ def advance(
     if not is_enabled:
         due = state.overdue_at is not None or state.due_at <= now
         return (begin(expect, now) if due else state), None
+    ended = [one for one in successes if one <= now]  # others ended while the clock was ahead
     while True:
         if state.missed_at is not None:
-            success = next((one for one in successes if one > state.since), None)
+            success = next((one for one in ended if one > state.since), None)
             if success is None:
                 break
             state, recovered_at = _recovered(expect, success), recovered_at or success
         elif state.due_at > now:
             break
         else:
-            state = _passed(expect, state, now, successes)
+            state = _passed(expect, state, now, ended)
     if state.missed_at is not None and state.due_at <= now:
         state = state._replace(due_at=_deadline(expect, now))
     if before.missed_at is None and state.missed_at is not None:
@@ -98,13 +107,15 @@ def _recovered(expect: Expect, success: datetime) -> Expectation:
     With ``success_by`` a success that is closer to the next time than to the last one is in time for that one: a job
     that failed in one night, and was not run again before the next night, is not late from then on.
     """
-    state = begin(expect, success)
-    if expect.every is not None:
-        return state
-    last = last_due(expect.schedule(), success - LONGEST, success)
+    state, last = begin(expect, success), _last_deadline(expect, success)
     if last is not None and state.due_at - success < success - last:
         return state._replace(since=last)
     return state
+
+
+def _last_deadline(expect: Expect, until: datetime) -> datetime | None:
+    """Return the last time of ``success_by``, up to and including ``until``; None: there is none."""
+    return None if expect.every is not None else last_due(expect.schedule(), until - LONGEST, until)
 
 
 def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[datetime]) -> Expectation:

@@ -234,7 +234,7 @@ class Scheduler:
 
     def _rewind(self) -> float:
         if not self._rewind_after:
-            for store in (workers, runs, sequences, outbox, watching, schedules):
+            for store in (workers, runs, sequences, outbox, watching, schedules, schedulers):
                 self._db.transact(store.follow_clock, retry_for=2.0)
         after, back = self._rewind_after or 0, self._was_set_back
         self._rewind_after, number = self._db.transact(schedules.rewind, after, back, retry_for=2.0)

@@ -46,8 +46,17 @@ def deregister(conn: sa.Connection, name: str) -> None:
 
 
 def is_alive() -> sa.ColumnElement[bool]:
-    """Condition on a scheduler: it has reported within ``SILENT``."""
-    return scheduler.c.seen_at >= utcnow(-1000 * SILENT)
+    """Condition on a scheduler: it has reported within ``SILENT``, and not at a time that the clock has yet to reach.
+
+    One that died while the clock was ahead would be alive until the clock comes to that time again.
+    """
+    return sa.and_(scheduler.c.seen_at >= utcnow(-1000 * SILENT), scheduler.c.seen_at <= utcnow(1000 * SILENT))
+
+
+def follow_clock(conn: sa.Connection) -> int:
+    """After the database's clock was set back: let no report lie in the future. Returns how many were moved."""
+    is_ahead = scheduler.update().where(scheduler.c.seen_at > utcnow())
+    return conn.execute(is_ahead.values(seen_at=utcnow())).rowcount
 
 
 def number_alive(conn: sa.Connection) -> int:

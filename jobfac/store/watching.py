@@ -108,7 +108,7 @@ def follow_clock(conn: sa.Connection) -> int:
     ahead = sa.select(expectation, utcnow().label("now")).with_hint(expectation, PASS, "mssql")
     found = conn.execute(ahead.where(expectation.c.since > utcnow())).mappings().all()
     for row in found:
-        state = expected.begin(expectations.read(row["definition"]), row["now"])
+        state = expected.begin_again(expectations.read(row["definition"]), row["now"])
         if row["overdue_at"] is not None:
             state = state._replace(overdue_at=row["overdue_at"], missed_at=row["overdue_due_at"])
         _write_state(conn, row["job"], state)

@@ -60,6 +60,7 @@ def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (70_000, 1, 2, 1)
     row = row._replace(due_at=None)  # the retry has overwritten when it was ready
     assert of_run(row).late == 0
+    assert of_run(row._replace(started_at=datetime(1970, 1, 1, tzinfo=UTC))).run_ms == 0, "the clock was not set yet"
     row = row._replace(started_at=None)
     found = of_run(row)
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)

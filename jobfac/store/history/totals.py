@@ -116,7 +116,7 @@ def _time_to_begin(row: EndedRun) -> datetime | None:
 
 
 def _ms(span: timedelta) -> int:
-    return max(0, span // timedelta(milliseconds=1))
+    return 0 if span > LONGEST else max(0, span // timedelta(milliseconds=1))
 
 
 def totals(rows: Iterable[EndedRun]) -> dict[tuple[date, str], DailyTotals]:

@@ -101,7 +101,8 @@ def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
 # The state counts and not the lease, which may have run out only because nobody could renew it: an expiry decides that.
 _OF_NAME = sa.select(worker.c.id).with_hint(worker, DIRTY, "mssql").where(worker.c.name == run.c.for_worker)
 _MAY_TAKE_IT = _OF_NAME.where(
-    sa.or_(IS_ALIVE, worker.c.ended_at > utcnow(-RETURN * 1000)),
+    # One that ended at a time that the clock has yet to reach, since it was set back, has gone, too.
+    sa.or_(IS_ALIVE, worker.c.ended_at.between(utcnow(-RETURN * 1000), utcnow(RETURN * 1000))),
     worker.c.slots >= sa.func.coalesce(run.c.slots, sa.literal_column("1")),
 )
 _IS_SMALL = flag(sa.exists(_OF_NAME.where(IS_ALIVE))).label("is_small")

@@ -12,6 +12,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
+from jobfac.recurrence import next_due
 from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
@@ -92,7 +93,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     refusals: list[Refusal] = []
-    misses: list[Miss] = []
+    missed: list[tuple[ScheduleRow, Decision]] = []
     requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
     # Named locks come before row locks, so read the due schedules without locks first.
@@ -117,9 +118,10 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             refusals.append(Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}"))
         moves.append(_move(row, decision))
         if decision.missed is not None:
-            misses.append(Miss(row.job, row.name, *decision.missed))
+            missed.append((row, decision))
     if not moves:
         return Inserted(0, [], [], [], due.locked)
+    misses = _misses(conn, missed)
     requests = _without_duplicates(conn, requests)
     started = runs.start_each(conn, requests)
     conn.execute(advancing(conn.dialect.name), rows.rows_parameter(moves))
@@ -186,6 +188,29 @@ def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:
         "last_due_at": decision.times[-1] if decision.times else row.last_due_at,
         "resumed_at": decision.held_at or row.resumed_at,
     }
+
+
+def _misses(conn: sa.Connection, missed: Sequence[tuple[ScheduleRow, Decision]]) -> list[Miss]:
+    """Return what these decisions miss, from the first due time after the last one that has a run.
+
+    The first due times of a span have runs if the clock was behind for a while: they ran before it was set back.
+    """
+    spans = {row.id: (row, *decision.missed) for row, decision in missed if decision.missed is not None}
+    if not spans:
+        return []
+    query = _LAST_DUE.add_columns(run.c.schedule_id).where(
+        sa.text("schedule_id IS NOT NULL"),
+        lists.by_id(run.c.schedule_id, spans),
+        run.c.due_at >= min(since for _, since, _ in spans.values()),
+    )
+    ran = {row.schedule_id: row[0] for row in conn.execute(query.group_by(run.c.schedule_id))}
+    found = []
+    for row, since, until in spans.values():
+        last = ran.get(row.id)
+        first = since if last is None or last < since else next_due(read(row.definition), last)
+        if first is not None and first < until:
+            found.append(Miss(row.job, row.name, first, until))
+    return found
 
 
 def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:

@@ -144,6 +144,14 @@ def test_without_a_worker_that_fits_a_start_is_refused(db: Database) -> None:
         starting.start_many(db, ME, StartRequest("each", "me"), 2)
 
 
+def test_a_run_whose_worker_left_while_the_clock_was_ahead_is_stopped(db: Database, fleet: list[Hand]) -> None:
+    left = start(db)[1]
+    db.transact(workers.deregister, fleet[1].id)
+    with db.begin() as conn:
+        conn.execute(worker.update().where(worker.c.id == fleet[1].id).values(ended_at=utcnow(100 * 86_400_000)))
+    assert [one.run_id for one in db.transact(runs.end_unserved, "s1")] == [left.id]
+
+
 def test_a_run_whose_worker_left_is_stopped(db: Database, fleet: list[Hand]) -> None:
     kept, left = start(db)
     assert db.transact(runs.end_unserved, "s1") == []

@@ -15,7 +15,7 @@ from jobfac.scheduler import Scheduler
 from jobfac.scheduler.purging import STEP_PAUSE, Purging
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, retention, runs, schedules, sequences, watching, workers
+from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, watching, workers
 from jobfac.telemetry.logs import SILENCE
 from tests.support.database import Hand, define, get, now, start, state
 from tests.support.factory import wait_for
@@ -226,7 +226,7 @@ def test_a_seek_is_forced_only_by_the_first_column_of_an_index(db: Database) -> 
     put(db, cron="0 6 * * *")
     sent: list[str] = []
     sa.event.listen(db.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    for store in (workers, runs, sequences, outbox, watching, schedules):
+    for store in (workers, runs, sequences, outbox, watching, schedules, schedulers):
         db.transact(store.follow_clock)
     db.transact(schedules.rewind, 0)
     forced = [one.partition("WHERE")[2].partition("ORDER BY")[0] for one in sent if "FORCESEEK" in one]

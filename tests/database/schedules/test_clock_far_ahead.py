@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, schedule, upstream_end
-from jobfac.store import jobs, schedules
+from jobfac.database.tables import run, schedule, scheduler, upstream_end
+from jobfac.store import jobs, schedulers, schedules
 from tests.support.database import Hand, define, now, start
 
 DAY = timedelta(days=1)
@@ -98,3 +98,29 @@ def test_an_end_while_the_clock_was_ahead_makes_no_other_one_too_old(db: Databas
     start(db, "second")
     hand.end(hand.take())
     assert len(db.transact(schedules.insert_followers, "s1").runs) == 1
+
+
+@pytest.mark.parametrize(("ran", "missed"), [((60, 50, 40), [30]), ((60, 50, 40, 30, 20, 10, 0), []), ((), [60])])
+def test_due_times_that_have_runs_are_not_missed_after_the_clock_was_behind(
+    db: Database, ran: tuple[int, ...], missed: list[int]
+) -> None:
+    """They ran before it was set back, and the schedule was due at them again."""
+    put(db, every="10m")
+    last = schedule_row(db).next_due_at - timedelta(minutes=10)
+    define(db, other={})
+    for minutes in ran:
+        start(db, "other", schedule_id=schedule_row(db).id, due_at=last - timedelta(minutes=minutes))
+    begin = last - timedelta(minutes=60)
+    move(db, next_due_at=begin, fire_at=begin)
+    found = db.transact(schedules.insert_due, "s1").misses
+    assert [one.since for one in found] == [last - timedelta(minutes=minutes) for minutes in missed]
+
+
+def test_a_scheduler_that_died_while_the_clock_was_ahead_is_not_alive(db: Database) -> None:
+    db.transact(schedulers.register, "dead")
+    with db.begin() as conn:
+        conn.execute(scheduler.update().values(seen_at=utcnow(100 * 86_400_000)))
+    assert db.query(schedulers.number_alive) == 0
+    assert db.transact(schedulers.follow_clock) == 1
+    assert db.transact(schedulers.follow_clock) == 0
+    assert db.query(schedulers.number_alive) == 1, "one that lives is not missed before its next report"

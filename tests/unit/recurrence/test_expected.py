@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfac.definitions.execution.watching import Expect
-from jobfac.recurrence.expected import Expectation, advance, begin, change
+from jobfac.recurrence.expected import Expectation, advance, begin, begin_again, change
 from tests.unit.examples import examples
 from tests.unit.recurrence.reference import due_in
 
@@ -138,6 +138,27 @@ BERLIN = Expect(success_by="06:00", timezone="Europe/Berlin", days="weekdays")  
 def test_the_time_is_that_of_its_zone(since: str, due: str) -> None:
     begun = begin(BERLIN, datetime.fromisoformat(since).replace(tzinfo=UTC))
     assert begun.due_at == datetime.fromisoformat(due).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("expect", [{"success_by": "06:00"}, {"every": "12h"}])
+def test_a_success_while_the_clock_was_ahead_ends_no_delay(expect: dict[str, str]) -> None:
+    """The job would not be watched until the clock comes to that time again."""
+    day, ahead = datetime(2027, 6, 1, tzinfo=UTC), datetime(2027, 9, 1, tzinfo=UTC)
+    wanted = Expect.model_validate(expect)
+    state = begin(wanted, day)
+    late, event = advance(wanted, state, day + timedelta(hours=13), [ahead])
+    assert event == ("overdue", state.due_at)
+    assert advance(wanted, late, day + timedelta(hours=14), [ahead])[1] is None
+    success = day + timedelta(hours=15)
+    assert advance(wanted, late, day + timedelta(hours=16), [success, ahead])[1] == ("on_time_again", success)
+
+
+def test_after_the_clock_was_set_back_a_success_since_the_last_time_still_counts() -> None:
+    day = datetime(2027, 6, 1, tzinfo=UTC)
+    daily, often = (Expect.model_validate(one) for one in ({"success_by": "06:00"}, {"every": "12h"}))
+    now, success = day + timedelta(hours=5), day + timedelta(hours=4)
+    assert advance(daily, begin_again(daily, now), now + timedelta(hours=2), [success])[1] is None
+    assert begin_again(often, now) == begin(often, now)
 
 
 def test_nothing_is_expected_of_a_disabled_job() -> None:
