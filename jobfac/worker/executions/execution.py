@@ -165,9 +165,10 @@ class Execution:
         Captured output and the report are in the worker's own folder. The files may be on a network drive that hangs;
         until it answers, they count as unchanged.
         """
-        own = [os.fstat(spool.fd) for spool in self.spools.values()]
-        with contextlib.suppress(OSError):  # not there yet, or removed by the program
-            own.append(os.stat(self.report.path))  # noqa: PTH116
+        own: list[os.stat_result] = []
+        for file in (*(spool.fd for spool in self.spools.values()), self.report.path):
+            with contextlib.suppress(OSError):  # not there yet, removed by the program, or on a failing disk
+                own.append(os.stat(file))  # noqa: PTH116
         if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
             self._files = files
         return *((one.st_size, one.st_mtime_ns) for one in own), *self._files
