@@ -101,6 +101,7 @@ def _name(part: Path, handle: int, target: Path) -> None:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.link(DESCRIPTORS / str(handle), target.name, dst_dir_fd=folder, follow_symlinks=True)
+            os.fsync(folder)  # the name, too, survives a loss of power
         finally:
             os.close(folder)
     except FileExistsError:

@@ -166,7 +166,8 @@ class Execution:
         until it answers, they count as unchanged.
         """
         own: list[os.stat_result] = []
-        for file in (*(spool.fd for spool in self.spools.values()), self.report.path):
+        ours: list[int | str] = [*(spool.fd for spool in self.spools.values()), self.report.path]
+        for file in ours:
             with contextlib.suppress(OSError):  # not there yet, removed by the program, or on a failing disk
                 own.append(os.stat(file))  # noqa: PTH116
         if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
@@ -175,9 +176,7 @@ class Execution:
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""
-        if not self._life.runs_long(now):
-            return None
-        return self._warning.sentence
+        return self._warning.sentence if self._life.runs_long(now) else None
 
     def outlives_kill(self, now: float) -> str | None:
         """Return a sentence that KILL does not end the program, once; otherwise None."""
