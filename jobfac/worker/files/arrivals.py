@@ -24,7 +24,7 @@ class Arrivals:
     def observe(self, found: Mapping[str, Seen], now: float) -> list[ArrivedFile]:
         """Take the result of a scan at ``now`` (seconds); return the files that are complete and not handled."""
         if self._forget_at is not None and now >= self._forget_at:
-            self._handled, self._forget_at = {}, None
+            self.forget()
         for known in (self._since, self._handled, self._not_before):
             for path in known.keys() - found.keys():
                 del known[path]
@@ -55,6 +55,10 @@ class Arrivals:
             if file.key in keys:
                 self._handled[file.path] = self._since[file.path][0]
         self._forget_at = now + REPORTED_AGAIN if self._forget_at is None else self._forget_at
+
+    def forget(self) -> None:
+        """Report the files that were handled once more."""
+        self._handled, self._forget_at = {}, None
 
     def postpone(self, files: Iterable[ArrivedFile], until: float) -> None:
         """Report these files again, but not before ``until``."""

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
@@ -33,6 +35,9 @@ AT_ONCE = 0.05
 
 SAID_AGAIN = 3600.0
 """Seconds for which the log does not repeat a problem."""
+
+LOOKED = "files"
+"""A mark of a connection on which was read what to watch for."""
 
 
 @dataclass(eq=False)
@@ -83,6 +88,7 @@ class Files:
         self._places: dict[str, Place] = {}
         self._left: set[str] = set()
         self._said_stuck: set[str] = set()
+        self._is_doubtful = False  # the database may have forgotten files that were handled
 
     def take_left(self) -> Collection[str]:
         """Return the folders in which no file is looked for any more, since the last call."""
@@ -118,12 +124,16 @@ class Files:
 
     def _read(self, now: float) -> None:
         try:
-            targets = self._db.query(read_targets, self._pools, retry_for=1.0)
+            targets = self._db.query(self._look, retry_for=1.0)
         except Unreachable as error:
             self._log.outage("cannot read which files to watch for, retrying", action="watch_failed", reason=str(error))
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
+        if self._is_doubtful:
+            self._is_doubtful = False
+            for watch in self._watches.values():
+                watch.arrivals.forget()
         watches: dict[str, list[Watch]] = {}
         for watch in self._watches.values():
             watches.setdefault(watch.target.pattern, []).append(watch)
@@ -135,6 +145,12 @@ class Files:
             place.watches = some
         self._left.update(*(place.folders for place in before.values()))
         self.read_at = now + (READ_INTERVAL if targets else READ_RARELY)
+
+    def _look(self, conn: sa.Connection) -> list[Target]:
+        # A failover ends all connections, and may have lost what was stored of the last files.
+        if not conn.info.get(LOOKED):
+            conn.info[LOOKED] = self._is_doubtful = True
+        return read_targets(conn, self._pools)
 
     def _use(self, result: Result, now: float, is_over: Callable[[], bool]) -> None:
         """Store what a scan has found, and decide when to scan again."""
