@@ -54,6 +54,7 @@ def back_up(source: str, target: Path) -> None:
             raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
         os.fsync(handle)
         _name(part, handle, target)
+        _keep_name(target)
     finally:
         os.close(handle)
         part.unlink(missing_ok=True)
@@ -111,3 +112,13 @@ def _name(part: Path, handle: int, target: Path) -> None:
         part.rename(target)
         if not os.path.samestat(os.fstat(handle), target.lstat()):
             raise OSError(errno.ESTALE, REPLACED) from None
+
+
+def _keep_name(target: Path) -> None:
+    """Make the file's name, too, survive a loss of power, where the file system knows how."""
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -30,6 +30,9 @@ CONTINUED = 20
 KNOWN = 2000
 """The maximum number of definitions that a worker remembers between turns: every change of a job is another one."""
 
+CLAIMED = "claimed"
+"""A mark of a connection on which runs were claimed: what was known of definitions before has been forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
@@ -170,8 +173,11 @@ class Turn:
 
     def _completed(self, conn: sa.Connection, claimed: list[Claimed]) -> list[Claimed]:
         """Return the claimed runs with the values that their starts left out."""
-        if len(self.definitions) > KNOWN:
+        # A failover ends all connections, and may have lost versions whose numbers others have now.
+        if len(self.definitions) > KNOWN or (claimed and not conn.info.get(CLAIMED)):
             self.definitions.clear()
+        if claimed:
+            conn.info[CLAIMED] = True
         pending: list[Match] = []
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)

@@ -6,6 +6,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from jobfac.programs import Chunk, Spool, abandoned, recover, spool_path
 from jobfac.programs.files import spool as spool_module
+from jobfac.programs.files.abandoned import Abandoned
 from jobfac.programs.files.spool import parse_name
 from jobfac.programs.masking import Mask
 
@@ -224,6 +226,49 @@ def test_output_that_the_disk_cannot_read_is_named_and_ends_nothing(
     assert chunk.data == b"a" * 100 + sentence + bytes(200 - len(sentence))
     os.write(spool.fd, b"c")
     assert spool.read(final=True) == [Chunk(300, b"c")]
+
+
+@pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
+def test_a_disk_that_answers_no_more_costs_the_rest_of_the_output(
+    tmp_path: Path, can_punch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    small(monkeypatch, can_punch)
+    spool = Spool(tmp_path / "1-1.stdout", 8)
+    os.write(spool.fd, b"0123")
+    store = Store(spool)
+    store.ship()
+    os.write(spool.fd, b"4567" * 10)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "ftruncate", fail)
+        store.ship()
+    with monkeypatch.context() as broken:
+        for name in ("fstat", "pread", "ftruncate"):
+            broken.setattr(os, name, fail)
+        assert (spool.read(), spool.unread) == ([], 0)
+        sentence = b"[jobfac: the rest of the output cannot be read: Stale file handle]\n"
+        assert spool.read(final=True) == [Chunk(44, sentence)]
+    assert spool.read(final=True) == []
+    spool.close(delete=True)
+
+
+def test_a_file_of_a_program_that_was_left_running_is_let_go_if_its_disk_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    files = Abandoned()
+    with (tmp_path / "1-1.stdout").open("wb") as theirs:
+        files.keep(os.open(theirs.name, os.O_RDWR))
+        files.trim()
+        assert len(files) == 1
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fstat", fail)
+            files.trim(now=1e9)
+        assert len(files) == 0
 
 
 def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:

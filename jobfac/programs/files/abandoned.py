@@ -4,6 +4,7 @@ A deleted file takes space as long as somebody has it open. So this process keep
 again until nobody else has it.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -48,11 +49,22 @@ class Abandoned:
         with self._lock:
             self._look_at = now + INTERVAL
             for descriptor in list(self._files):
-                if _is_alone(descriptor):
+                if _is_over(descriptor):
                     self._files.remove(descriptor)
-                    os.close(descriptor)
-                elif os.fstat(descriptor).st_blocks * 512 > FULL:
-                    os.ftruncate(descriptor, 0)
+                    with contextlib.suppress(OSError):  # of a failing disk
+                        os.close(descriptor)
+
+
+def _is_over(descriptor: int) -> bool:
+    """Whether to keep the file no longer. Empties it if it has grown."""
+    try:
+        if _is_alone(descriptor):
+            return True
+        if os.fstat(descriptor).st_blocks * 512 > FULL:
+            os.ftruncate(descriptor, 0)
+    except OSError:  # its disk fails, and so takes nothing more of it
+        return True
+    return False
 
 
 def _is_alone(descriptor: int) -> bool:

@@ -65,6 +65,8 @@ class Spool:
         self._carry = b""  # the bytes right before the base that are still needed
         self._freed = self.head
         self._open = True
+        self._fault: str | None = None  # why the disk cannot tell the length; None: it can
+        self._is_given_up = False
         self.fd = _opened(path)
 
     @property
@@ -94,11 +96,13 @@ class Spool:
 
         Bytes at the end that may be the start of a secret are held back, unless the program has ended (`final`).
         """
+        if self._is_given_up:
+            return []
         before = self.size
         self._update_length()
         self.flooding = self.size - before >= FLOOD
         if self._position >= self.size:
-            return []
+            return self._farewell() if final else []
         chunks: list[Chunk] = []
         if self._position < self.head:
             chunks += self._take(self._position, self.head, most, final)
@@ -133,7 +137,8 @@ class Spool:
             if is_left:
                 abandoned.keep(self.fd)
             else:
-                os.close(self.fd)
+                with contextlib.suppress(OSError):  # of a failing disk; the descriptor is closed nevertheless
+                    os.close(self.fd)
 
     def _update_length(self) -> None:
         """Update the length of the file. If the program truncated the file, all of its content counts as new."""
@@ -147,7 +152,24 @@ class Spool:
         self._length = length
 
     def _file_length(self) -> int:
-        return min(os.fstat(self.fd).st_size, MOST - self._base)
+        """Return the length of the file; the last known one if the disk cannot tell it."""
+        try:
+            length = os.fstat(self.fd).st_size
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            self._fault = error.strerror
+            return self._length
+        self._fault = None
+        return min(length, MOST - self._base)
+
+    def _farewell(self) -> list[Chunk]:
+        """Return a sentence if the disk cannot tell in the end whether there is more output; read no more then."""
+        if self._fault is None:
+            return []
+        self._is_given_up = True
+        sentence = f"[jobfac: the rest of the output cannot be read: {self._fault}]\n"
+        return [Chunk(self.size, sentence.encode())]
 
     def _take(self, start: int, stop: int, room: int, final: bool) -> list[Chunk]:
         """Return the bytes in [start, stop) that exist, fit into `room` and are not held back; advance past them."""
@@ -197,8 +219,14 @@ class Spool:
         """Truncate the file; the program continues at its start. Bytes written during the truncation are lost."""
         end = self._base + self._file_length()
         needed = max(self._position, end - self.tail) - self._mask.reach
-        self._carry = self._raw(needed, end)
-        os.ftruncate(self.fd, 0)
+        carry = self._raw(needed, end)
+        try:
+            os.ftruncate(self.fd, 0)
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            return
+        self._carry = carry
         self._base = self._freed = end
         self._length = 0
 

@@ -165,18 +165,18 @@ class Execution:
         Captured output and the report are in the worker's own folder. The files may be on a network drive that hangs;
         until it answers, they count as unchanged.
         """
-        own = [os.fstat(spool.fd) for spool in self.spools.values()]
-        with contextlib.suppress(OSError):  # not there yet, or removed by the program
-            own.append(os.stat(self.report.path))  # noqa: PTH116
+        own: list[os.stat_result] = []
+        ours: list[int | str] = [*(spool.fd for spool in self.spools.values()), self.report.path]
+        for file in ours:
+            with contextlib.suppress(OSError):  # not there yet, removed by the program, or on a failing disk
+                own.append(os.stat(file))  # noqa: PTH116
         if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
             self._files = files
         return *((one.st_size, one.st_mtime_ns) for one in own), *self._files
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""
-        if not self._life.runs_long(now):
-            return None
-        return self._warning.sentence
+        return self._warning.sentence if self._life.runs_long(now) else None
 
     def outlives_kill(self, now: float) -> str | None:
         """Return a sentence that KILL does not end the program, once; otherwise None."""

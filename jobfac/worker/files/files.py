@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
@@ -14,7 +16,7 @@ from jobfac.store.schedules.arriving import SEEN_AGAIN
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.arrivals import REFUSED, Arrivals
 from jobfac.worker.files.lanes import Result, Scanner
-from jobfac.worker.files.targets import FILES, Target, read_targets
+from jobfac.worker.files.targets import FILES, Target, Wanted, read_targets
 
 log = logger("jobfac.files")
 
@@ -35,6 +37,9 @@ AT_ONCE = 0.05
 
 SAID_AGAIN = 3600.0
 """Seconds for which the log does not repeat a problem."""
+
+LOOKED = "files"
+"""A mark of a connection on which was read what to watch for."""
 
 
 @dataclass(eq=False)
@@ -86,6 +91,7 @@ class Files:
         self._left: set[str] = set()
         self._said_stuck: set[str] = set()
         self._begun: tuple[datetime, float] | None = None  # the same moment by the database and in monotonic seconds
+        self._is_doubtful = False  # the database may have forgotten files that were handled
 
     def take_left(self) -> Collection[str]:
         """Return the folders in which no file is looked for any more, since the last call."""
@@ -121,13 +127,17 @@ class Files:
 
     def _read(self, now: float) -> None:
         try:
-            targets, database_now = self._db.query(read_targets, self._pools, retry_for=1.0)
+            targets, database_now = self._db.query(self._look, retry_for=1.0)
         except Unreachable as error:
             self._log.outage("cannot read which files to watch for, retrying", action="watch_failed", reason=str(error))
             self.read_at = now + RETRY
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
         self._follow_clock(database_now, now)
+        if self._is_doubtful:
+            self._is_doubtful = False
+            for watch in self._watches.values():
+                watch.arrivals.report_again()
         watches: dict[str, list[Watch]] = {}
         for watch in self._watches.values():
             watches.setdefault(watch.target.pattern, []).append(watch)
@@ -140,8 +150,14 @@ class Files:
         self._left.update(*(place.folders for place in before.values()))
         self.read_at = now + (READ_INTERVAL if targets else READ_RARELY)
 
+    def _look(self, conn: sa.Connection) -> Wanted:
+        # A failover ends all connections, and may have lost what was stored of the last files.
+        if not conn.info.get(LOOKED):
+            conn.info[LOOKED] = self._is_doubtful = True
+        return read_targets(conn, self._pools)
+
     def _follow_clock(self, database_now: datetime, now: float) -> None:
-        """Report all files again if the database's clock has gone much further than that of this thread.
+        """Doubt what the database knows if its clock has gone much further than that of this thread.
 
         It was set, or the machine was asleep. For the database these files were not seen for long, so it would forget
         them, and they would start again.
@@ -149,9 +165,7 @@ class Files:
         began, begun = self._begun or (database_now, now)
         jump = (database_now - began).total_seconds() - (now - begun)
         if self._begun is None or abs(jump) >= SEEN_AGAIN:
-            self._begun = database_now, now
-            for watch in self._watches.values():
-                watch.arrivals.report_again()
+            self._begun, self._is_doubtful = (database_now, now), True
 
     def _use(self, result: Result, now: float, is_over: Callable[[], bool]) -> None:
         """Store what a scan has found, and decide when to scan again."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import schedule
+from jobfac.database.tables import job_version, schedule
 from jobfac.definitions import DefinitionError, from_data
 from jobfac.errors import Refused
 from jobfac.operations import starting
@@ -58,6 +58,22 @@ def test_a_worker_does_not_remember_definitions_without_end(db: Database, monkey
         (claimed,) = hand.db.transact(turn.take).claimed
         assert known[claimed.job, claimed.job_version].name == str(number)
         assert len(known) <= 3
+
+
+def test_a_worker_reads_definitions_again_on_a_new_connection(db: Database) -> None:
+    """A failover may have lost the last version of a job, so another definition has its number now."""
+    hand, known = Hand(db), dict[Any, Any]()
+    nothing = Deliveries([], [], [], [], {}, [], {}, set())
+    turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), known)
+    define(db, job={"name": "lost"})
+    start(db, "job")
+    (claimed,) = db.transact(turn.take).claimed
+    with db.begin() as conn:
+        conn.execute(job_version.update().values(definition=json.dumps({"command": ["true"], "name": "stored"})))
+    db.engine.dispose()
+    start(db, "job")
+    assert db.transact(turn.take).claimed[0].job_version == claimed.job_version
+    assert known[claimed.job, claimed.job_version].name == "stored"
 
 
 def test_a_run_keeps_its_values(db: Database) -> None:

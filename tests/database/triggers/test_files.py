@@ -290,3 +290,21 @@ def test_what_is_half_written_waits(db: Database, tmp_path: Path) -> None:
     for minute in range(12, 20):
         watcher.turn(minute * 60.0)
     assert [json.loads(row["origin"])["size"] for row in rows(db)] == [4, 17]
+
+
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_a_file_whose_run_a_failover_has_lost_starts_again(db: Database, tmp_path: Path) -> None:
+    """The worker that has started it lives on. The start of another file was not lost."""
+    apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
+    watcher = Files(db, Settings(file_scan_interval=1.0), "w1", ["default"], AtOnce())
+    for name in ("kept", "lost"):
+        (tmp_path / f"{name}.csv").touch()
+    _settle(watcher)
+    (lost,) = (row["id"] for row in rows(db) if "lost" in row["origin"])
+    with db.begin() as conn:
+        conn.execute(run.delete().where(run.c.id == lost))
+        conn.execute(arrived_file.delete().where(arrived_file.c.run_id == lost))
+    db.engine.dispose()
+    for second in range(400, 800, 100):
+        watcher.turn(float(second))
+    assert [Path(json.loads(row["origin"])["path"]).stem for row in rows(db)] == ["kept", "lost"]
