@@ -98,17 +98,6 @@ def test_nothing_new_starts_until_the_release(factory: Database, scope: dict[str
     assert noted == [("hold", "me"), ("release", "me")]
 
 
-def test_a_worker_notices_that_one_hold_has_followed_two(factory: Database) -> None:
-    hand = Hand(factory)
-    first, second = hold(factory, pool="default"), hold(factory, pool="big")
-    before = hand.survey().queues
-    holds.release(factory, ME, first.id)
-    holds.release(factory, ME, second.id)
-    third = hold(factory)
-    assert third.id == first.id + second.id, "the sum of the ids alone would be the same"
-    assert hand.survey().queues != before
-
-
 def test_a_run_that_is_queued_after_the_others_were_set_aside_is_not_claimed(factory: Database) -> None:
     hold(factory, job="a")
     late, free = start(factory, "a"), start(factory, "b")  # as if between a turn's two statements
