@@ -32,6 +32,10 @@ LEAVING = "drains, and leaves when its runs have ended"
 may come back under its name."""
 
 
+ISOLATING = "a run whose workers died while it ran has to run alone"
+"""The message of a worker that holds such a run."""
+
+
 class Condition(StrEnum):
     """The condition of the machine."""
 
@@ -63,6 +67,7 @@ class Health:
         self._message = ""  # the fault to store; empty: the worker is healthy
         self._overload = ""  # why the machine is too loaded for more programs; empty: it is not
         self._leaving = ""  # that the worker drains; empty: it does not
+        self._isolation = ""  # that a run has to run alone; empty: none has
         self._shown = ""  # the message that is stored
         self._warned = False
         self._ample_until = 0.0
@@ -80,8 +85,12 @@ class Health:
 
     def to_show(self) -> str | None:
         """Return why this worker claims nothing, to be stored; empty: it claims. None: it is stored already."""
-        message = self._leaving or self._message or self._overload
+        message = self._leaving or self._message or self._overload or self._isolation
         return None if message == self._shown else message
+
+    def isolates(self, isolates: bool) -> None:
+        """Record whether the worker holds a run that has to run alone."""
+        self._isolation = ISOLATING if isolates else ""
 
     def shown(self, message: str | None) -> None:
         """Record that this message is stored; None: nothing was to be stored."""
