@@ -27,6 +27,15 @@ DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
 
 
+LEAVING = "drains, and leaves when its runs have ended"
+"""The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
+may come back under its name."""
+
+
+ISOLATING = "a run whose workers died while it ran has to run alone"
+"""The message of a worker that holds such a run."""
+
+
 class Condition(StrEnum):
     """The condition of the machine."""
 
@@ -57,6 +66,8 @@ class Health:
         self._pause = FIRST_PAUSE
         self._message = ""  # the fault to store; empty: the worker is healthy
         self._overload = ""  # why the machine is too loaded for more programs; empty: it is not
+        self._leaving = ""  # that the worker drains; empty: it does not
+        self._isolation = ""  # that a run has to run alone; empty: none has
         self._shown = ""  # the message that is stored
         self._warned = False
         self._ample_until = 0.0
@@ -74,12 +85,21 @@ class Health:
 
     def to_show(self) -> str | None:
         """Return why this worker claims nothing, to be stored; empty: it claims. None: it is stored already."""
-        message = self._message or self._overload
+        message = self._leaving or self._message or self._overload or self._isolation
         return None if message == self._shown else message
 
-    def shown(self, message: str) -> None:
-        """Record that this message is stored."""
-        self._shown = message
+    def isolates(self, isolates: bool) -> None:
+        """Record whether the worker holds a run that has to run alone."""
+        self._isolation = ISOLATING if isolates else ""
+
+    def shown(self, message: str | None) -> None:
+        """Record that this message is stored; None: nothing was to be stored."""
+        self._shown = self._shown if message is None else message
+
+    def leaves(self, still_runs: bool) -> None:
+        """Record that a signal drains the worker, so that others leave no runs to it and a heavy run does not wait for
+        its slots. ``still_runs``: it holds runs; otherwise it leaves at once."""
+        self._leaving = LEAVING if still_runs else self._leaving
 
     def room(self, free: int, running: int, now: float) -> int:
         """Return for how many of ``free`` more programs there are enough file descriptors.

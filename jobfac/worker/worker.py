@@ -189,6 +189,7 @@ class Worker:
         messages = self._inbox.take()
         for until in messages.drains:
             self._phases.signal(until, messages.gives_up)
+            self._health.leaves(still_runs=bool(self._held.live))
         self._agenda.more |= self._phases.follow(messages.state, time.monotonic() + self._settings.drain_limit)
         if messages.overload is not None:
             self._health.loaded(messages.overload)
@@ -247,8 +248,7 @@ class Worker:
             self._give_up(isinstance(error, DatabaseDamaged))
             return
         failpoint("committed")
-        if request.message is not None:
-            self._health.shown(request.message)
+        self._health.shown(request.message)
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began, len(result.left))
         # Before the next starts, because ext4 makes new files faster when others have just been deleted.
         self._held.stored(result.left)

@@ -16,7 +16,7 @@ from jobfac.database.dialects.clock import current_time, utcnow
 from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import characters, octets, unless_longer
-from jobfac.database.dialects.survey import HOLD_WEIGHT, SURVEY, Survey, read_survey
+from jobfac.database.dialects.survey import HOLD_WEIGHT, SURVEY, Survey, hold_number, read_survey
 from jobfac.database.tables import run, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState
@@ -24,8 +24,8 @@ from jobfac.states import ALIVE, HELD, RunState
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
     "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter",
-    "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of", "lease_now", "octets", "read_survey",
-    "unless_longer", "utcnow", "work_expression",
+    "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of", "hold_number", "lease_now", "octets",
+    "read_survey", "unless_longer", "utcnow", "work_expression",
 ]  # fmt: skip
 
 IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")

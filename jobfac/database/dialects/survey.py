@@ -29,11 +29,17 @@ _FLEET = (
     .scalar_subquery()
 )
 HOLD_WEIGHT = 1_000_000
-"""Times the sum of the ids of the active holds, plus the number of queues: changes when either does."""
+"""Times the sum of ``hold_number`` of the active holds, plus the number of queues: changes when either does."""
+
+
+def hold_number(hold_id: str) -> str:
+    """Return the SQL expression of a hold's number. The sum of ids alone would not change if hold 3 follows 1 and 2."""
+    return f"{hold_id} + 1000000"
+
 
 _QUEUES = sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery()
 _HOLDS = (
-    sa.select(sa.func.coalesce(sa.func.sum(start_hold.c.id), sa.literal_column("0")))
+    sa.select(sa.func.coalesce(sa.func.sum(sa.literal_column(hold_number("start_hold.id"))), sa.literal_column("0")))
     .with_hint(start_hold, PASS, "mssql")
     .where(
         sa.text("start_hold.freed = 0"),

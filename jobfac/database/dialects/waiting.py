@@ -5,7 +5,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, HOLD_WEIGHT, PASS, Survey, WorkSignal, read_survey, work_expression
+from jobfac.database.dialects import (
+    DIRTY,
+    HOLD_WEIGHT,
+    PASS,
+    Survey,
+    WorkSignal,
+    hold_number,
+    read_survey,
+    work_expression,
+)
 from jobfac.database.dialects.answers import LONGEST_WAIT
 from jobfac.database.sequence_tables import LOOKED_FOR
 from jobfac.database.tables import SCHEMA, WATCHED
@@ -33,7 +42,7 @@ BEGIN
 END;
 SET NOCOUNT OFF;
 SELECT @work AS work, w.state, w.token, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS})
-    + {HOLD_WEIGHT} * (SELECT COALESCE(SUM(h.id), 0) FROM {SCHEMA}.start_hold AS h {PASS}
+    + {HOLD_WEIGHT} * (SELECT COALESCE(SUM({hold_number("h.id")}), 0) FROM {SCHEMA}.start_hold AS h {PASS}
         WHERE h.freed = 0 AND h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME())) AS queues,
     (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
         AS held,

@@ -140,6 +140,7 @@ class Executions:
         if self._start_suspected() is None:
             for execution in suspected:
                 self._note_waiting(execution)
+        self._health.isolates(self.must_run_alone())
 
     def must_run_alone(self) -> bool:
         """Whether this worker holds a suspected run, which has to run alone."""
@@ -241,6 +242,7 @@ class Executions:
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
         self._start_suspected()
+        self._health.isolates(self.must_run_alone())
         return due
 
     def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:

@@ -1,9 +1,12 @@
-"""The load of the fleet and the number of queued runs, as a fair claim reads them."""
+"""The load of the fleet and the number of queued runs, as a fair claim reads them, and when queues are read again."""
 
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.operations import holds
+from jobfac.operations.caller import Caller
 from jobfac.store import workers
+from jobfac.store.holds.placing import Scope
 from jobfac.store.workers import fleet_load
 from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.executions.deliveries import Deliveries
@@ -67,3 +70,15 @@ def test_a_long_queue_keeps_no_better_run_of_another_queue_waiting(db: Database)
     taken = [db.transact(Turn(request, {}).take).claimed for request in requests]
     assert taken[0][0].id == urgent
     assert [one.id for one in taken[1]] == [older]
+
+
+def test_a_worker_notices_that_one_hold_has_followed_two(db: Database) -> None:
+    define(db, a={}, b={"pool": "big"})
+    hand, me = Hand(db), Caller("me")
+    first, second = (holds.hold(db, me, Scope(pool=pool), "why").id for pool in ("default", "big"))
+    before = hand.survey().queues
+    holds.release(db, me, first)
+    holds.release(db, me, second)
+    third = holds.hold(db, me, Scope(), "why").id
+    assert third == first + second, "the sum of the ids alone would be the same"
+    assert hand.survey().queues != before

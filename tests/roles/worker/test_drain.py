@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from jobfac.worker.health import LEAVING
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import USUAL, wait_for
 from tests.support.fleet import Fleet, leave
@@ -51,6 +52,7 @@ def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
         lambda: "Stopping: 1 program runs; waiting up to 1m, then" in fleet.log(worker), "it says what it waits for"
     )
     assert "Press Ctrl-C again" in fleet.log(worker)
+    wait_for(lambda: fleet.registration(worker)["message"] == LEAVING, "the fleet is told that it claims nothing")
     assert fleet.get(run_id)["state"] == "running"
     worker.send_signal(signal.SIGINT)
     assert worker.wait(10) == 0

@@ -3,6 +3,7 @@
 import signal
 
 from jobfac.database.tables import run
+from jobfac.worker.health import ISOLATING
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
@@ -39,11 +40,12 @@ def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) ->
     waits = {"command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.02; done"]}
     fleet.define(waits=waits, job=fleet.journal.job(0.3))
     run_id = suspect(fleet, "job")
-    fleet.worker(slots=4)
+    worker = fleet.worker(slots=4)
     (neighbour,) = fleet.start("waits")
     fleet.wait(neighbour, "running")
     release(fleet, run_id)
     wait_for(lambda: "isolated" in fleet.events(run_id), "it waits")
+    wait_for(lambda: fleet.registration(worker)["message"] == ISOLATING, "the worker says that it claims nothing")
     later = fleet.start("job", 2)
     assert fleet.journal.lines("start") == []
     assert {fleet.get(one)["state"] for one in later} == {"queued"}
@@ -52,6 +54,7 @@ def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) ->
     order = [(line.run, line.word) for line in fleet.journal.lines()]
     assert order[:2] == [(run_id, "start"), (run_id, "end")], "alone"
     assert fleet.get(run_id)["attempt"] == 1
+    assert fleet.registration(worker)["message"] is None
 
 
 def test_a_suspected_run_that_waits_can_be_stopped(sqlite_fleet: Fleet) -> None:

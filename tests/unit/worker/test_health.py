@@ -27,6 +27,19 @@ def test_a_fault_stops_the_claims_until_the_machine_is_well() -> None:
     assert (health.starts(4), health.condition) == (4, Condition.WELL)
 
 
+def test_a_worker_that_drains_says_so_while_it_has_runs() -> None:
+    health = Health(SILENCE)
+    health.leaves(still_runs=False)
+    assert health.to_show() is None
+    health.leaves(still_runs=True)
+    health.fault("no space in /spool", 100.0)
+    assert health.to_show() == health_module.LEAVING
+    health.shown(None)
+    assert health.to_show() == health_module.LEAVING
+    health.shown(health_module.LEAVING)
+    assert health.to_show() is None
+
+
 def test_the_pauses_grow_until_a_program_starts() -> None:
     health = Health(SILENCE)
     health.fault("out of memory", 0.0)
