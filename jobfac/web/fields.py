@@ -15,6 +15,11 @@ def of_form(visit: Visit) -> dict[str, str]:
     return {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
 
 
+def text(value: Any) -> str:
+    """Return a value as a field has it: a boolean is ``true`` or ``false``, as in definitions."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def read(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that were given, by parameter. The operation checks them."""
     given: dict[str, Any] = {}
