@@ -27,7 +27,7 @@ BATCH = 500
 """The maximum number of runs that one transaction counts."""
 
 ACKNOWLEDGED = 10
-"""How many times ``notes.BATCH`` failures one transaction acknowledges at most: a job may fail each minute all night."""
+"""How many times ``notes.BATCH`` failures one transaction acknowledges at most: a job may fail each minute for days."""
 
 COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
 """The columns of ``EndedRun``."""
