@@ -21,8 +21,14 @@ def text(value: Any) -> str:
 
 
 def read(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values that were given, by parameter. The operation checks them."""
-    given: dict[str, Any] = {}
+    """Return the values that were given, by parameter. The operation checks them.
+
+    It refuses those of parameters that are no longer declared, which the form had when it was opened.
+    """
+    names = {name.removeprefix(PARAMETER) for name in values if name.startswith(PARAMETER)}
+    given: dict[str, Any] = {
+        name: text for name in sorted(names - declared.keys()) if (text := values[PARAMETER + name].strip())
+    }
     for name, parameter in declared.items():
         text = values.get(PARAMETER + name, "").strip()
         if text:
