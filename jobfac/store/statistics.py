@@ -25,6 +25,10 @@ from jobfac.store.runs.subscribers import JUDGED
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
+
+ACKNOWLEDGED = 10
+"""How many times ``notes.BATCH`` failures one transaction acknowledges at most: a job may fail each minute for days."""
+
 COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
 """The columns of ``EndedRun``."""
 
@@ -57,7 +61,9 @@ def count(conn: sa.Connection) -> int:
         conn.execute(_mark(engine), ids)
         good = [row for row in rows if row.state == RunState.SUCCEEDED]
         successes = [notes.Success(row.job, row.id, row.ended_at, row.for_worker, row.visit_id) for row in good]
-        notes.acknowledge_recovered(conn, successes)
+        for _ in range(ACKNOWLEDGED):
+            if notes.acknowledge_recovered(conn, successes) < notes.BATCH:
+                break
     return len(rows)
 
 

@@ -15,9 +15,20 @@ def of_form(visit: Visit) -> dict[str, str]:
     return {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
 
 
+def text(value: Any) -> str:
+    """Return a value as a field has it: a boolean is ``true`` or ``false``, as in definitions."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def read(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values that were given, by parameter. The operation checks them."""
-    given: dict[str, Any] = {}
+    """Return the values that were given, by parameter. The operation checks them.
+
+    It refuses those of parameters that are no longer declared, which the form had when it was opened.
+    """
+    names = {name.removeprefix(PARAMETER) for name in values if name.startswith(PARAMETER)}
+    given: dict[str, Any] = {
+        name: text for name in sorted(names - declared.keys()) if (text := values[PARAMETER + name].strip())
+    }
     for name, parameter in declared.items():
         text = values.get(PARAMETER + name, "").strip()
         if text:

@@ -374,9 +374,12 @@ BEGIN
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
-    UPDATE jobfac.job SET enabled = @enabled, updated_at = SYSUTCDATETIME(), updated_by = @who WHERE id = @job;
-    INSERT INTO jobfac.audit (at, [by], action, subject)
-    VALUES (SYSUTCDATETIME(), @who, CASE WHEN @enabled = 1 THEN 'enable' ELSE 'disable' END, @job);
+    UPDATE jobfac.job
+    SET enabled = @enabled, updated_at = SYSUTCDATETIME(), updated_by = @who
+    WHERE id = @job AND enabled <> @enabled;
+    IF @@ROWCOUNT > 0
+        INSERT INTO jobfac.audit (at, [by], action, subject)
+        VALUES (SYSUTCDATETIME(), @who, CASE WHEN @enabled = 1 THEN 'enable' ELSE 'disable' END, @job);
     COMMIT TRANSACTION;
 END;
 GO

@@ -205,8 +205,9 @@ BEGIN
     BEGIN TRY
         EXEC jobfac.request_stop
             @run = @run, @now = @now, @by = @who, @before = @before OUTPUT, @after = @after OUTPUT;
-        INSERT INTO jobfac.audit (at, [by], action, subject, [before], [after])
-        VALUES (SYSUTCDATETIME(), @who, 'stop', CONCAT(N'run ', @run), @before, @after);
+        IF @before IN ('scheduled', 'blocked', 'queued', 'running', 'stopping')
+            INSERT INTO jobfac.audit (at, [by], action, subject, [before], [after])
+            VALUES (SYSUTCDATETIME(), @who, 'stop', CONCAT(N'run ', @run), @before, @after);
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY
@@ -287,9 +288,10 @@ BEGIN
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
-    UPDATE jobfac.worker SET state = 'draining' WHERE id = @worker AND state IN ('active', 'draining');
-    INSERT INTO jobfac.audit (at, [by], action, subject)
-    VALUES (SYSUTCDATETIME(), @who, 'drain', CONCAT(N'worker ', @worker));
+    UPDATE jobfac.worker SET state = 'draining' WHERE id = @worker AND state = 'active';
+    IF @@ROWCOUNT > 0
+        INSERT INTO jobfac.audit (at, [by], action, subject)
+        VALUES (SYSUTCDATETIME(), @who, 'drain', CONCAT(N'worker ', @worker));
     COMMIT TRANSACTION;
 END;
 GO

@@ -1,7 +1,6 @@
 """The client over the HTTP API."""
 
 import base64
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,12 +15,13 @@ from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.client.values import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import MAX_WAIT, Object, problem_of
-from jobfac.errors import Kind
+from jobfac.errors import JobfacError, Kind
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
 from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
+from jobfac.store.runs.request import numbered_key
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
 from jobfac.views.overview import Overview
@@ -56,8 +56,20 @@ class Remote(RemoteAdministration):
         if options.get("at") is not None:
             body["at"] = options["at"].isoformat()
         body |= overrides
-        keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
-        return [run for run_key in keys for run in self._start(job, body, run_key)]
+        key = key or uuid4().hex
+        keys = [key] if count == 1 else [numbered_key(key, number) for number in range(count)]
+        runs: list[RunView] = []
+        for run_key in keys:
+            try:
+                runs += self._start(job, body, run_key)
+            except JobfacError as error:
+                if not runs:
+                    raise
+                rest = (
+                    f"{len(runs)} of {count} runs were started; the key '{key}' with the same count starts the others."
+                )
+                raise Failure(error.exit_code, f"{error} {rest}") from error
+        return runs
 
     def _start(self, job: str, body: Object, key: str) -> list[RunView]:
         path, headers = f"/v1/jobs/{quote(job, safe='')}/runs", {"Idempotency-Key": key}
@@ -259,9 +271,3 @@ def _filter(wanted: Filter) -> Object:
     written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
     pairs = {"parameter": [f"{name}={value}" for name, value in wanted.parameters]} if wanted.parameters else {}
     return written | ({"state": list(wanted.states)} if wanted.states else {}) | pairs
-
-
-def _numbered(key: str, count: int) -> list[str]:
-    """Return a key for each of many equal runs, the same keys at each call."""
-    common = hashlib.sha256(key.encode()).hexdigest()
-    return [f"many-{common}-{number}" for number in range(count)]

@@ -77,8 +77,8 @@ def start(
         fail(USAGE, "--in and --at exclude each other; give one of them.")
     if count > 1 and follow:
         fail(USAGE, "--count cannot be combined with --follow; start one run at a time.")
-    if key == "":
-        fail(USAGE, "--key must not be empty: all starts with an empty key would return the same run.")
+    if key is not None and not key.strip():
+        fail(USAGE, "--key must not be blank: all starts with a blank key would return the same run.")
     options: dict[str, Any] = {"arguments": argument or None, "priority": priority}
     options["payload"] = read_stdin() if payload == "-" else payload
     options["parameters"] = read_settings(set_ or [], set_file) or None

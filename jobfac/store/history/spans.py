@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.dialects.rows import rows_parameter, rows_table
-from jobfac.database.tables import job, run, schedule
+from jobfac.database.tables import attempt, job, run, schedule
 from jobfac.database.types import BigId, contains, sql_literals
 from jobfac.recurrence import due_times
 from jobfac.states import HELD
 from jobfac.store.schedules import decision
 from jobfac.views.overview import DueSchedule
-from jobfac.views.runs import PastRun
+from jobfac.views.runs import AttemptView, PastRun
 from jobfac.views.serialization import columns, from_rows
 
 
@@ -73,6 +73,24 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int]) -> list[PastRun]:
     query = sa.select(*shown).with_hint(run, PASS, "mssql").join(given, given.c.id == run.c.id).order_by(run.c.id)
     # As ``rows_parameter``, which is slower because it converts the values of each row.
     return from_rows(PastRun, conn.execute(query, {"rows": json.dumps([{"id": run_id} for run_id in run_ids])}))
+
+
+def tries(conn: sa.Connection, run_ids: Sequence[int], begin: datetime, end: datetime) -> dict[int, list[AttemptView]]:
+    """Return the attempts that were under way between two times, by run, of those runs that have several."""
+    given = rows_table(conn.dialect.name, id=BigId)
+    query = (
+        sa.select(*(attempt.c[name] for name in columns(AttemptView)))
+        .select_from(attempt.join(given, given.c.id == attempt.c.run_id).join(run, run.c.id == attempt.c.run_id))
+        .with_hint(run, PASS, "mssql")
+        .where(run.c.attempt > 1)
+        .order_by(attempt.c.run_id, attempt.c.number)
+    )
+    found: dict[int, list[AttemptView]] = {}
+    for one in from_rows(AttemptView, conn.execute(query, {"rows": json.dumps([{"id": one} for one in run_ids])})):
+        its = found.setdefault(one.run_id, [])
+        if one.started_at < end and (one.ended_at is None or one.ended_at >= begin):
+            its.append(one)
+    return found
 
 
 def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:

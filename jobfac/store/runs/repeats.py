@@ -16,8 +16,10 @@ NEAR = timedelta(seconds=1)
 """Two times that differ by less than this are equal, because the database rounds times."""
 
 
-def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> None:
+def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest, key: str | None = None) -> None:
     """Compare a request with the run that was started with the same key.
+
+    ``key``: the key that the run should have; None: that of the request.
 
     Raises:
         DefinitionError: the request differs in arguments, payload, priority, time or overrides, or in its key, which
@@ -40,7 +42,7 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
         "priority": (row.priority if request.priority is None else request.priority, row.priority),
     }
     differs = [name for name, (wanted, stored) in pairs.items() if wanted != stored]
-    if row.start_key.rstrip(" ") != (request.key or "").rstrip(" "):
+    if row.start_key.rstrip(" ") != (key or request.key or "").rstrip(" "):
         differs.append(f"the spelling of its key '{row.start_key}'")
     if _differs_in_parameters(conn, request, row):
         differs.append("parameters")

@@ -15,6 +15,11 @@ WRITTEN = 8 * 1024 * 1024
 heartbeats of the whole fleet: 100 payloads of 4 MB took ten seconds."""
 
 
+def numbered_key(key: str, number: int) -> str:
+    """Return the start key of one of several equal runs that are started with a key, in the database or over HTTP."""
+    return f"many-{hashlib.sha256(key.encode()).hexdigest()}-{number}"
+
+
 @dataclass(frozen=True)
 class StartRequest:
     """A request to run a job.

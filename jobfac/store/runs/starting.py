@@ -1,6 +1,5 @@
 """Start and retry runs."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
-from jobfac.store.runs.request import StartRequest
+from jobfac.store.runs.request import StartRequest, numbered_key
 from jobfac.store.runs.stopping import make_room
 from jobfac.views.serialization import read_json
 
@@ -116,19 +115,18 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     """Insert the runs number ``first`` to ``first + count - 1`` of many equal runs, all or none.
 
     All these runs share the request's key. Runs that an earlier call inserted for the same numbers are found by the key
-    and returned. Raises as ``start`` does.
+    and returned, as those that ``Remote`` started. Raises as ``start`` does.
     """
     assert request.key is not None
-    common = hashlib.sha256(request.key.encode()).hexdigest()
-    keys = [f"many {common} {number}" for number in range(first, first + count)]
-    found = _started_with_any(conn, request.job, keys)
+    keys = [numbered_key(request.key, number) for number in range(first, first + count)]
+    found = _started_with_any(conn, request, keys)
     if len(found) == count:
         return Numbered([found[key] for key in keys], 0)
     values = _single(checked_row(conn, request))
     # Of two calls with the same key, the second waits here for the first.
     rules = [] if _is_later(request) else [admission.Rule.of(values)]
     admission.lock(conn, rules, replace(request, key=keys[0]).locks)
-    found = _started_with_any(conn, request.job, keys)
+    found = _started_with_any(conn, request, keys)
     if missing := [key for key in keys if key not in found]:
         rows = [{**values, "start_key": key} for key in missing]
         step = 1 if admission.Rule.of(values).has_limits else admission.BATCH
@@ -149,12 +147,14 @@ _WITH_KEYS = (
 )
 
 
-def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dict[str, int]:
+def _started_with_any(conn: sa.Connection, request: StartRequest, keys: Sequence[str]) -> dict[str, int]:
     """Return the ids of the job's runs that were started with any of these keys, by key."""
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
-        values = {"p_job": job, "names": lists.as_list(keys[at : at + admission.BATCH])}
+        values = {"p_job": request.job, "names": lists.as_list(keys[at : at + admission.BATCH])}
         found |= {row.start_key: row.id for row in conn.execute(_WITH_KEYS, values)}
+    for key in list(found)[:1]:  # they were equal
+        check_repeat(conn, found[key], request, key)
     return found
 
 

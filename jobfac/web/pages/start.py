@@ -39,7 +39,7 @@ def _given(run: RunView) -> dict[str, str]:
     """Return the fields with what a run was given. Values of sensitive parameters are not among them."""
     values = {} if run.arguments is None else {"arguments": "\n".join(run.arguments)}
     for name, value in (run.parameters or {}).items():
-        values[fields.PARAMETER + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        values[fields.PARAMETER + name] = ", ".join(map(fields.text, value if isinstance(value, list) else [value]))
     return {**values, "payload": run.payload or ""}
 
 

@@ -1,7 +1,7 @@
 """`/timeline`: what ran and what will run, by job or by worker."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jobfac.states import ACTIVE
 from jobfac.store.history import spans
 from jobfac.views.durations import spaced_duration
 from jobfac.views.overview import DueSchedule
-from jobfac.views.runs import PastRun
+from jobfac.views.runs import AttemptView, PastRun
 from jobfac.web.drawing import bars
 from jobfac.web.drawing.bars import Bar, Lane
 from jobfac.web.drawing.strip import words
@@ -97,7 +97,8 @@ def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown
     drawn = [one for name in names for one in soon.get(name, ())]
     if drawn:
         drawn += spans.repeats(conn, [name for name in names if name in soon], max(now, begin), end, REPEATS)
-    lanes = _draw(names, runs, drawn, by, begin, end, now)
+    tries = spans.tries(conn, [run.id for run in runs], begin, end) if by == "worker" else {}
+    lanes = _draw(names, runs, tries, drawn, begin, end, now, by)
     searched = spans.searched_until(conn, end) if end < now else None
     return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, len(ran), searched)
 
@@ -117,25 +118,34 @@ def _text(moment: datetime) -> str:
 def _draw(
     names: Sequence[str],
     runs: Sequence[PastRun],
+    tries: Mapping[int, Sequence[AttemptView]],
     due: Sequence[DueSchedule],
-    by: str,
     begin: datetime,
     end: datetime,
     now: datetime,
+    by: str,
 ) -> list[Lane]:
+    """``tries``: the attempts of runs that have several, each of which is drawn in the lane of its own worker."""
     found: dict[str, list[Bar]] = {name: [] for name in sorted(names)}
     for run in runs:
         assert run.started_at is not None
         until = now if run.state in ACTIVE or run.ended_at is None else run.ended_at
-        taken = spaced_duration((until - run.started_at) / timedelta(seconds=1))
-        title = f"run {run.id} of {run.job}: {words(run.state)}, {taken}"
-        name = (run.worker or NO_WORKER) if by == "worker" else run.job
-        # Its worker may have changed since the lanes were chosen.
-        found.setdefault(name, []).append(Bar(run.started_at, until, run.state, title, f"/runs/{run.id}"))
+        name, title = (run.worker or NO_WORKER) if by == "worker" else run.job, f"run {run.id} of {run.job}"
+        for its in tries.get(run.id, ()):
+            told, state = f"{title}, attempt {its.number}", its.state or run.state
+            found.setdefault(its.worker, []).append(_bar(run.id, told, state, its.started_at, its.ended_at or now))
+        if run.id not in tries:
+            # Its worker may have changed since the lanes were chosen.
+            found.setdefault(name, []).append(_bar(run.id, title, run.state, run.started_at, until))
     for one in due:
         title = f"{one.job} is due, schedule {one.name}"
         found[one.job].append(Bar(one.fire_at, one.fire_at, "due", title, f"/jobs/{one.job}"))
     return [Lane(name, bars.lane(its, begin, end, f"{name}: {len(its)} entries", now)) for name, its in found.items()]
+
+
+def _bar(run_id: int, title: str, state: str, begin: datetime, end: datetime) -> Bar:
+    taken = spaced_duration((end - begin) / timedelta(seconds=1))
+    return Bar(begin, end, state, f"{title}: {words(state)}, {taken}", f"/runs/{run_id}")
 
 
 PAGES: tuple[Page, ...] = (get("/timeline", timeline),)

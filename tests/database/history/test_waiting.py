@@ -1,6 +1,7 @@
 """Why a run waits, said in Python and in SQL; and how long a run took that was tried more than once."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from jobfac.operations import holds
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules, workers
-from jobfac.store.history import waiting
+from jobfac.store.history import spans, waiting
 from jobfac.store.holds.placing import Scope
 from jobfac.views.holds import HoldView
 from tests.support.database import Hand, define, start
@@ -122,3 +123,6 @@ def test_a_run_lasts_from_its_first_start_to_its_end(db: Database) -> None:
     assert 40 <= seconds(db, run_id) < 100
     attempts = db.query(runs.attempts, run_id)
     assert attempts[1].started_at > attempts[0].started_at
+    began, hour = attempts[0].started_at, timedelta(hours=1)
+    assert db.query(spans.tries, [run_id], began - hour, began + hour) == {run_id: attempts}
+    assert db.query(spans.tries, [run_id], began + hour, began + 2 * hour) == {run_id: []}

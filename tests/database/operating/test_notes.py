@@ -17,7 +17,9 @@ from jobfac.operations import notes as operations
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import notes, overview, retention, runs, statistics
+from jobfac.store.history.search import Filter, find_all
 from jobfac.store.retention import Keep
+from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, define, events, get, now, start
 
 ME = Caller("me")
@@ -78,6 +80,18 @@ def test_a_success_that_ended_before_a_failure_hides_nothing(db: Database) -> No
     later = ended(db, hand, "a", RunState.SUCCEEDED)
     db.transact(statistics.count)
     assert (open_failures(db), get(db, slow)["acknowledged_by"]) == ([], f"run {later} succeeded")
+
+
+def test_a_success_acknowledges_the_failures_of_a_whole_night(db: Database) -> None:
+    """The filter `unacknowledged` found those beyond the first 500, which the overview no longer showed."""
+    define(db, a={})
+    many = db.transact(runs.start_many, StartRequest("a", "me"), notes.BATCH + 1)
+    with db.begin() as conn:
+        conn.execute(run.update().values(state=RunState.FAILED, ended_at=utcnow(), counted=True))
+    ended(db, Hand(db), "a", RunState.SUCCEEDED)
+    assert open_failures(db) == []
+    db.transact(statistics.count)
+    assert db.query(find_all, Filter(unacknowledged=True), len(many)) == []
 
 
 def test_the_first_acknowledgement_stays(db: Database) -> None:

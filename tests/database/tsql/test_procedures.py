@@ -40,6 +40,7 @@ def test_stop_run(db: Database) -> None:
     assert len(events(db, running)) == 4
     assert events(db, waiting)[1:] == [("stopped", "boss")]
     assert audited(db)[0] == ("boss", "stop", f"run {waiting}")
+    assert audited(db).count(("boss", "stop", f"run {waiting}")) == 1, "it had ended"
     assert refusal(db, "stop_run", run=99)[1] == "There is no run 99; jobfac.v_runs shows what there is."
 
 
@@ -94,6 +95,7 @@ def test_enable_job_and_disable_job(db: Database) -> None:
     execute(db, "disable_job", job="a", by="boss")
     assert refusal(db, "start_job", job="a")[1] == "Job 'a' is disabled; EXEC jobfac.enable_job allows it again."
     execute(db, "enable_job", job="a", by="boss")
+    execute(db, "enable_job", job="a", by="other")  # already
     assert execute(db, "start_job", job="a")
     assert audited(db) == [("boss", "disable", "a"), ("boss", "enable", "a")]
     sentence = "There is no job 'b'; jobfac.v_job_statistics shows what there is."
@@ -139,6 +141,7 @@ def test_a_schedule_with_long_names_is_paused(db: Database) -> None:
 def test_drain_worker(db: Database) -> None:
     worker_id = take(db)
     execute(db, "drain_worker", worker=worker_id, by="boss")
+    execute(db, "drain_worker", worker=worker_id, by="other")  # already
     with db.read() as conn:
         assert conn.execute(sa.select(worker.c.state)).scalar_one() == "draining"
     assert audited(db) == [("boss", "drain", f"worker {worker_id}")]

@@ -1,10 +1,16 @@
 """The command line through the API: the same commands, the same documents, the same exit codes."""
 
+import itertools
 import json
+import re
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
+from jobfac.cli.client.remote import Remote
 from jobfac.database.engine import Database
+from jobfac.views.runs import RunView
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
@@ -42,6 +48,35 @@ def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory
     assert remote.json("start", "hello", "--key", "k")["id"] == remote.json("start", "hello", "--key", "k")["id"]
     remote.run("workers", "drain", "1")
     assert worker.wait(30) == 0
+
+
+def test_several_runs_with_a_key_are_the_same_in_the_database_and_over_http(
+    remote: InProcess, sqlite_factory: Factory
+) -> None:
+    """A repetition by the other way started them all again, and one that differs was taken for the same."""
+    words = ("start", "hello", "--count", "2", "--key", "k")
+    first = [one["id"] for one in remote.json(*words)]
+    assert [one["id"] for one in sqlite_factory.json(*words)] == first
+    for way in (remote, sqlite_factory):
+        assert "which differs in payload" in way.run(*words, "--payload", "other", code=2).stderr
+
+
+def test_several_starts_that_end_halfway_say_how_many_there_are(
+    remote: InProcess, sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = Remote._start, itertools.count(1)
+
+    def start(self: Remote, *given: Any) -> list[RunView]:
+        if next(calls) == 3:
+            sqlite_factory.run("jobs", "disable", "hello")
+        return real(self, *given)
+
+    monkeypatch.setattr(Remote, "_start", start)
+    said = remote.run("start", "hello", "--count", "4", code=4).stderr
+    (key,) = re.findall(r"2 of 4 runs were started; the key '(\w+)' with the same count starts the others\.", said)
+    sqlite_factory.run("jobs", "enable", "hello")
+    assert len(remote.json("start", "hello", "--count", "4", "--key", key)) == 4
+    assert len(sqlite_factory.json("runs", "list")) == 4
 
 
 def test_a_start_may_name_recipients(remote: InProcess, sqlite_factory: Factory) -> None:

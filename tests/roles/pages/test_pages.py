@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import job_version, note, run, start_hold
+from jobfac.database.tables import attempt, job_version, note, run, start_hold
 from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
@@ -256,6 +256,22 @@ def test_a_span_says_which_runs_were_not_looked_for(operator: Browser, monkeypat
     text = operator.get(page)
     assert "Nothing ran and nothing is due in this hour." in text
     assert said in text, "one of them may have been under way"
+
+
+def test_each_attempt_is_drawn_in_the_lane_of_its_worker(place: Served, stage: Stage, operator: Browser) -> None:
+    """The lane of the last worker showed the run from its first attempt on, with the waits and the work of others."""
+    with place.db.begin() as conn:
+        one = attempt.c.run_id == stage.running
+        conn.execute(run.update().where(run.c.id == stage.running).values(attempt=2, started_at=utcnow(-1_200_000)))
+        conn.execute(attempt.update().where(one).values(number=2, started_at=utcnow(-61_000)))
+        first = {"run_id": stage.running, "number": 1, "worker_id": 0, "worker": "other", "state": "failed"}
+        times = {"started_at": utcnow(-1_200_000), "ended_at": utcnow(-1_170_000)}
+        conn.execute(attempt.insert().values(**first, **times))
+    text = operator.get("/timeline?by=worker")
+    assert f"run {stage.running} of slow, attempt 1: failed, 30 s" in text
+    assert f"run {stage.running} of slow, attempt 2: running, 1 min " in text
+    assert 'aria-label="other: 1 entries"' in text
+    assert f"run {stage.running} of slow: running, 20 min" in operator.get("/timeline?by=job")
 
 
 def test_the_load_of_the_coming_days_is_drawn(operator: Browser) -> None:

@@ -106,7 +106,7 @@ def test_all_runs_of_a_filter_are_shown_and_then_changed(operator: Browser, stag
     assert f"1 run was acknowledged. 1 skipped: run {ids[0]}, it was acknowledged: operator." in text
     assert "jobfac ack --state failed" in text
     assert "No run matches." in operator.get(link)
-    shown = operator.get("/runs/all?do=retry&state=unacknowledged&q=broken")
+    shown = operator.get("/runs/all?do=retry&state=unacknowledged&q=quiet")
     assert "Retry 1 run?" in shown
     assert "jobfac retry" not in shown, "it would retry the acknowledged ones, too"
     shown = operator.get("/runs/all?do=stop&category=ops")

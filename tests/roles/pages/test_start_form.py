@@ -28,6 +28,24 @@ def test_a_run_is_started_again_with_changes(operator: Browser, stage: Stage) ->
     assert operator.client.get("/jobs/export/start?like=999999").status_code == 404
 
 
+def test_a_value_of_a_parameter_that_is_gone_since_is_refused(place: Served, operator: Browser) -> None:
+    """The run was started without it."""
+    place.define("load", command=["true"], parameters={"day": {"type": "text", "default": "today"}})
+    answer = operator.post("/jobs/load/start", "/jobs/load/start", **{"parameter.date": "2027-01-31"})
+    assert (answer.status_code, "unknown name" in answer.text) == (422, True)
+    assert operator.post("/jobs/load/start", "/jobs/load/start", **{"parameter.date": " "}).status_code == 303
+
+
+def test_a_run_with_a_boolean_is_started_again_with_its_value(place: Served, operator: Browser) -> None:
+    """The field showed the default, and so the new run had it."""
+    parameters = {"full": {"type": "boolean", "default": False}, "less": {"type": "boolean", "default": True}}
+    place.define("load", command=["echo", "${parameters.full}"], parameters=parameters)
+    run_id = place.start("load", parameters={"full": True, "less": False})
+    form = operator.get(f"/jobs/load/start?like={run_id}")
+    assert re.findall(r"<option selected>(\w+)", form) == ["true", "false"]
+    assert "default: false" in form
+
+
 def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage: Stage) -> None:
     link = f"/jobs/month-end/start?like={stage.sequence}&from_step=extract"
     assert link.replace("&", "&amp;") in operator.get(f"/runs/{stage.sequence}")
