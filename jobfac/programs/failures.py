@@ -35,6 +35,9 @@ def explain(
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
     if error.errno in MACHINE:
         return f"{name!r} cannot be started: {MACHINE[error.errno]}"
+    if error.errno in (errno.EIO, errno.ESTALE):  # nothing can be found out, and what is there would seem missing
+        why = f"{error.strerror}; check the file systems of the program and of the job's directory"
+        return f"{name!r} cannot be started: {why}"
     if directory is not None and (fault := _directory_fault(directory)):
         return fault
     if error.errno == errno.EPERM and user is not None:

@@ -119,6 +119,12 @@ def test_faults_of_the_machine_are_explained(number: int, remedy: str) -> None:
     assert remedy in explain(["tar"], {}, None, None, OSError(number, os.strerror(number)))
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_what_a_failing_disk_does_not_show_does_not_count_as_missing(number: int) -> None:
+    sentence = explain(["/gone/tool"], {}, "/gone", None, OSError(number, os.strerror(number)))
+    assert sentence.startswith(f"'/gone/tool' cannot be started: {os.strerror(number)}; check the file systems")
+
+
 def test_other_errors_keep_their_text() -> None:
     error = OSError(errno.ETXTBSY, "Text file busy")
     assert (
