@@ -15,7 +15,7 @@ from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
 from jobfac.programs.guarding import Guardian
-from jobfac.programs.posix import Exit, Process, Program, account, kill_all, start
+from jobfac.programs.posix import Exit, Process, Program, account, kill_all, other_user, start
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.usage import Usage
 from jobfac.programs.watcher import ExitWatcher
@@ -48,6 +48,7 @@ __all__ = [
     "kill_marked",
     "open_destination",
     "open_private",
+    "other_user",
     "private_fault",
     "recover",
     "remove_timestamped",

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import resource
 import signal
 import subprocess
@@ -10,16 +9,20 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
 
 from jobfac.programs.cgroup import Group, Limits
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
+from jobfac.programs.files.accounts import Account, accounts
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
+from jobfac.programs.files.places import User, no_answer
 from jobfac.programs.gate import Gate
 from jobfac.programs.procfs import MARK, number_of
 from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, send
 from jobfac.programs.usage import Meter, Usage
+
+ACCOUNT = 10.0
+"""Seconds to wait for a user's account for which nobody has asked before."""
 
 SOON = 1.0
 """Seconds after which a kill ends although new processes appear. The caller kills again."""
@@ -182,13 +185,13 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     if not program.argv:
         raise StartError("the command is empty; give a program to run")
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
-    identity = account(program.user)
+    identity = other_user(program.user)
     since = now()
     with children.lock, _inheriting(program.marker), Gate(program.argv, program.limits, program.marker) as gate:
         becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
-            if program.user is not None and identity:
+            if program.user is not None and identity is not None:
                 pid, becoming = become(
                     program.user, identity, gate.argv, environment, program.directory, program.files, program.marker,
                     gate.stdin, stdout_fd, stderr_fd,
@@ -274,28 +277,28 @@ def _reap(pid: int, meter: Meter) -> Exit | None:
     return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())
 
 
-class Account(TypedDict, total=False):
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
-def account(name: str | None) -> Account:
-    """The user and groups to switch to; empty if no switch is needed.
+def account(name: str) -> Account:
+    """Return a user's account. Asks for it only if nobody has before (see ``Places``).
 
     Raises:
-        StartError: the user does not exist.
+        StartError: the user does not exist, or the name services do not answer. Its cause is an OSError if the machine
+            may be at fault.
     """
-    if name is None:
-        return {}
     try:
-        found = pwd.getpwnam(name)
-    except KeyError:
-        raise StartError(f"there is no user {name!r} on this worker; create it or correct the job's user") from None
-    if found.pw_uid == os.geteuid():
-        return {}
-    groups = os.getgrouplist(found.pw_name, found.pw_gid)
-    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": groups}
+        found = accounts.known(name) or accounts.ask(name, ACCOUNT)
+    except TimeoutError:
+        raise StartError(no_answer(User(name), ACCOUNT)) from None
+    except (OSError, ValueError) as error:
+        raise StartError(f"the account of user {name!r} cannot be looked up: {error}") from error
+    if found is None:
+        raise StartError(f"there is no user {name!r} on this worker; create it or correct the job's user")
+    return found
+
+
+def other_user(name: str | None) -> Account | None:
+    """Return the account of the user to switch to; None: no switch is needed. Raises as ``account`` does."""
+    found = None if name is None else account(name)
+    return None if found is None or found["user"] == os.geteuid() else found
 
 
 @contextlib.contextmanager

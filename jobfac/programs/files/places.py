@@ -1,4 +1,4 @@
-"""Looks at paths without waiting for their file systems: a network drive may hang for hours."""
+"""Looks at paths and users without waiting for file systems and name services, which may hang for hours."""
 
 import os
 import stat
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobfac.machine.threads import BEGINS
+from jobfac.programs.files.accounts import accounts
 from jobfac.programs.files.mounts import Remote, neighbours
 
 AT_ONCE = 0.02
@@ -18,7 +19,8 @@ MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
 
 OF_ONE_MOUNT = 8
-"""Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others."""
+"""Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others. The same
+holds for users."""
 
 LINKS = 40
 """Links of a path that are followed, as in the kernel."""
@@ -36,23 +38,39 @@ Seen = tuple[tuple[int, int] | None, ...]
 """By file, its size and the time of its last change in nanoseconds; None: it was not found."""
 
 
+class User(NamedTuple):
+    """A user as whom a program runs. After the answer the account is known (see ``Accounts``)."""
+
+    name: str
+
+
 class Search(NamedTuple):
     """Where a program is looked for, as in PATH: the first one is executed.
 
     Attributes:
-        reads: whether to look at the interpreter that it names. Not for a program that another user may exchange, for a
-            link to a device.
+        user: as whom the program runs; None: as this process. The interpreter that it names is not looked at if another
+            user may exchange it, for a link to a device.
     """
 
     paths: tuple[str, ...]
-    reads: bool
+    user: str | None = None
 
 
-Place = str | Search
+Place = str | User | Search
 
 
 class SilentMount(Exception):
-    """Enough inquiries wait for this file system already."""
+    """Enough inquiries wait for this file system, or for the name services, already."""
+
+
+def no_answer(place: str | User, seconds: float) -> str:
+    """Return the sentence that a place has not answered for so long."""
+    if isinstance(place, User):
+        return (
+            f"the account of user {place.name!r} was not found within {seconds:g} s, because the name services of this "
+            "machine do not answer; check those that /etc/nsswitch.conf names"
+        )
+    return f"{place!r} has not answered for {seconds:g} s; check the file system and its server"
 
 
 class Inquiry:
@@ -61,8 +79,8 @@ class Inquiry:
     Attributes:
         over: the thread has ended.
         is_answered: it has found out everything. Not so if it met a file system that enough others wait for.
-        at: the path that is looked at, as it was given.
-        real: how far it has got, without links. So it is known which file system it waits for.
+        at: what is looked at: the path as it was given, or the user.
+        real: how far it has got in a path, without links. So it is known which file system it waits for.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
         steps: the paths without links that it has passed; to be read after the answer.
@@ -71,12 +89,14 @@ class Inquiry:
     def __init__(
         self, places: Sequence[Place], is_silent: Callable[["Inquiry"], bool], on_answer: Callable[[], None]
     ) -> None:
-        """``is_silent``: whether enough others wait for the file system of ``real``."""
+        """``is_silent``: whether enough others wait for the file system of ``real``, or for users."""
         self.over = threading.Event()
         self.is_answered = False
         self._begins_by = time.monotonic() + BEGINS
         self._has_begun = False
-        self.at = self.real = places[0] if isinstance(places[0], str) else places[0].paths[0]
+        first = places[0]
+        self.at: str | User = first.paths[0] if isinstance(first, Search) else first
+        self.real = self.at if isinstance(self.at, str) else "/"
         self.is_late = False
         self.seen: Seen = ()
         self._places = places
@@ -90,7 +110,7 @@ class Inquiry:
         try:
             self.seen = tuple(self._see(one) for one in self._places)
             self.is_answered = True
-        except SilentMount:
+        except (SilentMount, TimeoutError):
             pass
         finally:
             self.over.set()
@@ -107,13 +127,29 @@ class Inquiry:
         if isinstance(place, str):
             found = self._look(place)
             return None if found is None else (found.st_size, found.st_mtime_ns)
+        if isinstance(place, User):
+            self._find(place)
+            return None
         for path in place.paths:
             found = self._look(path)
             if found is not None and stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
-                if place.reads and (interpreter := interpreter_of(path)):
+                if _is_own(place.user) and (interpreter := interpreter_of(path)):
                     self._look(interpreter)
                 return found.st_size, found.st_mtime_ns
         return None
+
+    def _find(self, user: User) -> None:
+        self.at = user
+        if accounts.is_fresh(user.name):
+            return
+        if self._is_silent(self):
+            raise SilentMount
+        try:
+            accounts.ask(user.name)
+        except TimeoutError:
+            raise
+        except (OSError, ValueError):  # the start asks again, and says why
+            pass
 
     def _look(self, path: str) -> os.stat_result | None:
         self.at = path
@@ -148,6 +184,12 @@ class Inquiry:
             rest += target.split("/")[::-1]
 
 
+def _is_own(user: str | None) -> bool:
+    """Whether a program of this user is one of this process's user, as far as it is known."""
+    found = None if user is None else accounts.known(user)
+    return user is None or (found is not None and found["user"] == os.geteuid())
+
+
 def interpreter_of(path: str) -> str | None:
     """Return the interpreter that the first line of a script names; None: it is no script, or cannot be read."""
     try:
@@ -176,8 +218,11 @@ class Places:
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
         self._remote = Remote()
 
-    def silent(self, places: Sequence[Place]) -> str | None:
-        """Return a path that has not answered; None: all have. Waits ``AT_ONCE`` seconds, for the same places once."""
+    def silent(self, places: Sequence[Place]) -> str | User | None:
+        """Return what has not answered, a path or a user; None: all have.
+
+        Waits ``AT_ONCE`` seconds, for the same places once.
+        """
         now = time.monotonic()
         if all(self._fresh.get(place, 0.0) > now for place in places):
             return None
@@ -220,10 +265,15 @@ class Places:
         return inquiry
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
-        """Whether enough other inquiries wait for the file system that this one has got to. Any thread may call it."""
+        """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.
+
+        Any thread may call it.
+        """
         if len(self._open) < OF_ONE_MOUNT:
             return False
-        waiting = [one.real for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
-        if len(waiting) < OF_ONE_MOUNT:
-            return False
-        return neighbours(inquiry.real, waiting) - inquiry.is_late >= OF_ONE_MOUNT
+        waiting = [one for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
+        if isinstance(inquiry.at, User):
+            number = sum(isinstance(one.at, User) for one in waiting)
+        else:
+            number = neighbours(inquiry.real, [one.real for one in waiting if not isinstance(one.at, User)])
+        return number - inquiry.is_late >= OF_ONE_MOUNT

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobfac.errors import Refused
 from jobfac.machine.trusted import ForeignLink, folder
 from jobfac.programs.failures import StartError
-from jobfac.programs.posix import account
+from jobfac.programs.posix import other_user
 from jobfac.settings import state_folder
 
 ENTER = 0o011
@@ -104,8 +104,8 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
         os.fchmod(handle, 0o600)
         file.write(data)
         file.flush()
-        identity = account(user)
-        if user is not None and identity:
+        identity = other_user(user)
+        if identity is not None:
             try:
                 os.fchown(handle, identity["user"], identity["group"])
             except PermissionError:

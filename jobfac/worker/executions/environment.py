@@ -1,12 +1,11 @@
 """The environment of a program: the allow-listed variables of its worker, and those of its user."""
 
 import os
-import pwd
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from jobfac.programs import StartError
+from jobfac.programs import account
 
 ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 """Variables that programs inherit from the worker, besides LC_*."""
@@ -26,10 +25,7 @@ def home_of(user: str) -> Mapping[str, str]:
     """Return the variables that name a user's home and login.
 
     Raises:
-        StartError: there is no such user.
+        StartError: there is no such user, or the name services do not answer.
     """
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError:
-        raise StartError(f"there is no user '{user}' on this machine; create it or change the job's user") from None
-    return {"HOME": account.pw_dir, "USER": user, "LOGNAME": user, "SHELL": account.pw_shell}
+    found = account(user)
+    return {"HOME": found["home"], "USER": user, "LOGNAME": user, "SHELL": found["shell"]}

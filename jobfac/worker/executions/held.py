@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
+from jobfac.programs.files.places import no_answer
 from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store.runs import Outcome
@@ -32,7 +33,7 @@ NONE = Job(command=("true",))
 """Stands for a definition that cannot be read."""
 
 ANSWER = 10.0
-"""Seconds within which the file systems of a job's directory, program and files have to answer."""
+"""Seconds within which the file systems of a job's directory, program and files, and the name services, answer."""
 
 REPORT_READ = 128 * 1024
 """Bytes of reports that the loop reads in one tick. Reading them takes a few milliseconds."""
@@ -188,13 +189,13 @@ class Executions:
         failpoint("started")
 
     def _answers(self, execution: Execution) -> bool:
-        """Whether the file systems that a start uses answer. If not, it waits, and ``tick`` starts it later."""
+        """Whether all that a start waits for answers. If not, the start waits, and ``tick`` starts it later."""
         silent = self._places.silent(execution.places())
         if silent is None:
             self._unanswered.pop(execution.key, None)
             return True
         if (now := time.monotonic()) >= self._unanswered.setdefault(execution.key, now + ANSWER):
-            execution.fail_start(f"{silent!r} has not answered for {ANSWER:g} s; check the file system and its server")
+            execution.fail_start(no_answer(silent, ANSWER))
         return False
 
     def _start_answered(self) -> float | None:

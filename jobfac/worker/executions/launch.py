@@ -21,14 +21,14 @@ from jobfac.programs import (
     Program,
     Spool,
     StartError,
-    account,
     destination_path,
     open_destination,
+    other_user,
     spool_path,
     start,
     write_private,
 )
-from jobfac.programs.files.places import Place, Search
+from jobfac.programs.files.places import Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -102,19 +102,22 @@ class Launch:
         return Path(spool_path(self._folder, *self._claimed.key, "parameters"))
 
     def places(self) -> list[Place]:
-        """Return the paths outside of the worker's own folders that the start uses. They may be on a network drive."""
+        """Return what the start uses and what may not answer: its user, and paths outside of the worker's own folders.
+
+        The user comes first, because the others depend on it.
+        """
         try:
             job = self._fill().job
-            is_own = not account(job.user)
         except StartError:  # the start reports it
             return []
         base = job.directory or "."
-        found: list[Place] = [] if job.directory is None else [job.directory]
+        found: list[Place] = [] if job.user is None else [User(job.user)]
+        found += [] if job.directory is None else [job.directory]
         if job.sql is None and not job.shell:
             path = job.environment.get("PATH", base_environment()["PATH"])
             search = "" if "/" in job.command[0] else path
             if isinstance(search, str):
-                found.append(_program_place(job.command[0], base, search, is_own))
+                found.append(_program_place(job.command[0], base, search, job.user))
         for stream in STREAMS:
             path = getattr(job.output, stream).path
             found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
@@ -250,7 +253,7 @@ class Launch:
             return spool.open_for_program()
         place = destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
         rotate = output.rotate
-        if account(self.definition.user):
+        if other_user(self.definition.user) is not None:
             path = destination_path(*place)
             self.paths[stream] = str(path)
             self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep)
@@ -266,10 +269,10 @@ class Launch:
 
 
 @functools.lru_cache(1000)
-def _program_place(name: str, base: str, search: str, is_own: bool) -> Search:
-    """Return where a program is looked for. ``search``: a PATH. ``is_own``: it is of the worker's user."""
+def _program_place(name: str, base: str, search: str, user: str | None) -> Search:
+    """Return where a program is looked for. ``search``: a PATH. ``user``: as whom it runs."""
     folders = search.split(os.pathsep)
-    return Search(tuple(os.path.join(base, one, name) for one in folders), is_own)  # noqa: PTH118 (it may be missing)
+    return Search(tuple(os.path.join(base, one, name) for one in folders), user)  # noqa: PTH118 (it may be missing)
 
 
 def _errno(error: StartError) -> int | None:

@@ -1,0 +1,99 @@
+"""Name services that do not answer stop only the jobs with a user that nobody has asked for before."""
+
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs.files import accounts
+from jobfac.programs.files.accounts import Accounts
+from jobfac.programs.files.places import Places, User
+from jobfac.worker.executions import held
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.fixture
+def silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file as long as which the name services do not answer. No account is known."""
+    file = tmp_path / "silence"
+    file.touch()
+    wait = f'while [ -e "{file}" ]; do sleep 0.05; done; exec "$@"'
+    monkeypatch.setattr(accounts, "COMMAND", ("sh", "-c", wait, "sh", *accounts.COMMAND))
+    monkeypatch.setattr(accounts.accounts, "_known", {})
+    yield file
+    file.unlink(missing_ok=True)
+
+
+def test_others_run_while_the_name_services_are_silent(served: Served, silence: Path) -> None:
+    served.define("stuck", user=ME, command=["sh", "-c", "echo $HOME"])
+    served.define("other")
+    with served.worker():
+        stuck = [served.start("stuck") for _ in range(2)]
+        other = served.start("other")
+        wait_for(lambda: _state(served, other) == "succeeded", "the other job has run")
+        assert [_state(served, run) for run in stuck] == ["running"] * 2
+        assert served.operator.post(f"/v1/runs/{stuck[0]}/stop").status_code == 200
+        wait_for(lambda: _state(served, stuck[0]) == "stopped", "the waiting run was stopped")
+        silence.unlink()
+        wait_for(lambda: _state(served, stuck[1]) == "succeeded", "the run has started when they answered")
+    assert pwd.getpwnam(ME).pw_dir in served.viewer.get(f"/v1/runs/{stuck[1]}/output").text
+
+
+def test_a_user_that_is_never_found_fails_the_start(
+    served: Served, silence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "ANSWER", 0.5)
+    served.define("stuck", user=ME)
+    with served.worker():
+        run = served.start("stuck")
+        wait_for(lambda: _state(served, run) == "start_failed", "the start has failed")
+    reason = served.viewer.get(f"/v1/runs/{run}").json()["reason"]
+    assert reason == (
+        f"the account of user '{ME}' was not found within 0.5 s, because the name services of this machine do not "
+        "answer; check those that /etc/nsswitch.conf names"
+    )
+
+
+def test_an_account_that_is_known_counts_while_the_name_services_are_silent(
+    silence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "PATIENCE", 0.1)
+    asked = Accounts()
+    with pytest.raises(TimeoutError):
+        asked.ask(ME, 0.1)
+    silence.unlink()
+    found = asked.ask(ME)
+    assert found is not None
+    assert found["user"] == os.geteuid()
+    silence.touch()
+    assert asked.ask(ME) == found
+    assert asked.is_fresh(ME), "the next start does not wait again"
+
+
+def test_an_account_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user may have been created, or have got another group, meanwhile."""
+    asked = Accounts()
+    assert asked.ask("nobody-of-this-name") is None
+    assert not asked.is_fresh("nobody-of-this-name")
+    asked.ask(ME)
+    monkeypatch.setattr(accounts, "FRESH", -1.0)
+    assert not asked.is_fresh(ME)
+
+
+def test_silent_users_leave_threads_for_folders(silence: Path, tmp_path: Path) -> None:
+    asked = Places(lambda: None)
+    for number in range(100):
+        user = User(f"user{number}")
+        assert asked.silent([user]) == user
+    assert asked.silent([str(tmp_path)]) is None
+    silence.unlink()
+    wait_for(lambda: asked.silent([User(ME)]) is None, "the name services answer again")
+
+
+def _state(served: Served, run: int) -> str:
+    return str(served.viewer.get(f"/v1/runs/{run}").json()["state"])
