@@ -2,14 +2,21 @@
 
 import errno
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from jobfac.definitions import Secret
 from jobfac.errors import JobfacError
+from jobfac.machine.threads import begin
 from jobfac.machine.trusted import open_trusted
 
 LARGEST = 1024 * 1024
 """Bytes of a secret at most."""
+
+ANSWERS = 5.0
+"""Seconds within which a file system, or a keyring, has to answer."""
 
 
 class SecretError(JobfacError):
@@ -22,7 +29,7 @@ def resolve(secret: Secret | str) -> str:
     A file is regular, and the symbolic links in its path belong to root or to this process's user.
 
     Raises:
-        SecretError: the secret cannot be found or read here.
+        SecretError: the secret cannot be found or read here, or what holds it has not answered within ``ANSWERS``.
     """
     reference = secret if isinstance(secret, str) else secret.secret
     kind, _, name = reference.partition(":")
@@ -31,13 +38,8 @@ def resolve(secret: Secret | str) -> str:
         if value is None:
             raise SecretError(f"the secret {reference} is not in this role's environment; set {name} there")
         return value
-    if kind == "file":
-        try:
-            return _read(Path(name)).decode().removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SecretError(f"the secret {reference} cannot be read: {why}") from None
-    return _from_keyring(reference, name)
+    read = _from_file if kind == "file" else _from_keyring
+    return _result(reference, lambda: read(reference, name))
 
 
 def resolve_proof(reference: Secret | str) -> str:
@@ -54,6 +56,65 @@ def resolve_proof(reference: Secret | str) -> str:
         name = f"the secret {reference.secret if isinstance(reference, Secret) else reference}".strip()
         raise SecretError(f"{name} is empty here, so that anybody would know it")
     return value
+
+
+class _Reading:
+    """The reading of a secret in a thread of its own, because a network drive or a keyring may hang for ever."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._late_at = time.monotonic() + ANSWERS
+        self._found: str | Exception | None = None
+
+    def end(self, found: str | Exception) -> None:
+        """Hand over what was found, or raised."""
+        self._found = found
+        self._over.set()
+
+    def result(self) -> str | None:
+        """Wait for the value; None: it has not come in time. Raises what the reading has raised."""
+        self._over.wait(max(0.0, self._late_at - time.monotonic()))
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+_readings: dict[str, _Reading] = {}
+"""Those under way, by their references: one that hangs takes one thread, and later callers do not wait for it."""
+
+
+def _result(reference: str, read: Callable[[], str]) -> str:
+    """Return what ``read`` returns. Of several calls at the same time for one reference, the first one reads."""
+    new = _Reading()
+    reading = _readings.setdefault(reference, new)
+    if reading is new:
+        try:
+            begin(_read_into, new, reference, read)
+        except RuntimeError:  # no thread can begin
+            _read_into(new, reference, read)
+    if (value := reading.result()) is None:
+        holder = "file system" if reference.startswith("file:") else "keyring"
+        raise SecretError(f"the secret {reference} has not been read within {ANSWERS:g} s; check the {holder}")
+    return value
+
+
+def _read_into(reading: _Reading, reference: str, read: Callable[[], str]) -> None:
+    found: str | Exception = SecretError(f"the secret {reference} cannot be read")
+    try:
+        found = read()
+    except Exception as error:
+        found = error
+    finally:
+        del _readings[reference]  # before the end, so that a later call finds what is there then
+        reading.end(found)
+
+
+def _from_file(reference: str, name: str) -> str:
+    try:
+        return _read(Path(name)).decode().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SecretError(f"the secret {reference} cannot be read: {why}") from None
 
 
 def _read(path: Path) -> bytes:

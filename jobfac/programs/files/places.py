@@ -1,5 +1,6 @@
-"""Looks at paths and users without waiting for file systems and name services, which may hang for hours."""
+"""Looks at paths, users and keyrings without waiting for them: a network drive may hang for hours."""
 
+import contextlib
 import os
 import stat
 import threading
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from jobfac.machine.threads import BEGINS
 from jobfac.programs.files.accounts import accounts
 from jobfac.programs.files.mounts import Remote, neighbours
+from jobfac.secret_references import SecretError, resolve
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -56,15 +58,23 @@ class Search(NamedTuple):
     user: str | None = None
 
 
-Place = str | User | Search
+class Kept(NamedTuple):
+    """A secret in a keyring, such as ``keyring:jobfac/smtp``."""
+
+    reference: str
+
+
+Place = str | User | Search | Kept
 
 
 class SilentMount(Exception):
     """Enough inquiries wait for this file system, or for the name services, already."""
 
 
-def no_answer(place: str | User, seconds: float) -> str:
+def no_answer(place: str | User | Kept, seconds: float) -> str:
     """Return the sentence that a place has not answered for so long."""
+    if isinstance(place, Kept):
+        return f"the secret {place.reference} has not been read within {seconds:g} s; check the keyring"
     if isinstance(place, User):
         return (
             f"the account of user {place.name!r} was not found within {seconds:g} s, because the name services of this "
@@ -79,7 +89,7 @@ class Inquiry:
     Attributes:
         over: the thread has ended.
         is_answered: it has found out everything. Not so if it met a file system that enough others wait for.
-        at: what is looked at: the path as it was given, or the user.
+        at: what is looked at: a path as it was given, a user, or a secret.
         real: how far it has got in a path, without links. So it is known which file system it waits for.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
@@ -95,7 +105,7 @@ class Inquiry:
         self._begins_by = time.monotonic() + BEGINS
         self._has_begun = False
         first = places[0]
-        self.at: str | User = first.paths[0] if isinstance(first, Search) else first
+        self.at: str | User | Kept = first.paths[0] if isinstance(first, Search) else first
         self.real = self.at if isinstance(self.at, str) else "/"
         self.is_late = False
         self.seen: Seen = ()
@@ -127,7 +137,7 @@ class Inquiry:
         if isinstance(place, str):
             found = self._look(place)
             return None if found is None else (found.st_size, found.st_mtime_ns)
-        if isinstance(place, User):
+        if isinstance(place, (User, Kept)):
             self._find(place)
             return None
         for path in place.paths:
@@ -138,18 +148,20 @@ class Inquiry:
                 return found.st_size, found.st_mtime_ns
         return None
 
-    def _find(self, user: User) -> None:
-        self.at = user
-        if accounts.is_fresh(user.name):
-            return
-        if self._is_silent(self):
-            raise SilentMount
-        try:
-            accounts.ask(user.name)
-        except TimeoutError:
-            raise
-        except (OSError, ValueError):  # the start asks again, and says why
-            pass
+    def _find(self, what: User | Kept) -> None:
+        self.at = what
+        if isinstance(what, Kept):
+            with contextlib.suppress(SecretError):  # the start says why
+                resolve(what.reference)
+        elif not accounts.is_fresh(what.name):
+            if self._is_silent(self):
+                raise SilentMount
+            try:
+                accounts.ask(what.name)
+            except TimeoutError:
+                raise
+            except (OSError, ValueError):  # the start asks again, and says why
+                pass
 
     def _look(self, path: str) -> os.stat_result | None:
         self.at = path
@@ -218,8 +230,8 @@ class Places:
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
         self._remote = Remote()
 
-    def silent(self, places: Sequence[Place]) -> str | User | None:
-        """Return what has not answered, a path or a user; None: all have.
+    def silent(self, places: Sequence[Place]) -> str | User | Kept | None:
+        """Return what has not answered; None: all have.
 
         Waits ``AT_ONCE`` seconds, for the same places once.
         """
@@ -275,5 +287,5 @@ class Places:
         if isinstance(inquiry.at, User):
             number = sum(isinstance(one.at, User) for one in waiting)
         else:
-            number = neighbours(inquiry.real, [one.real for one in waiting if not isinstance(one.at, User)])
+            number = neighbours(inquiry.real, [one.real for one in waiting if isinstance(one.at, str)])
         return number - inquiry.is_late >= OF_ONE_MOUNT

@@ -28,7 +28,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
-from jobfac.programs.files.places import Place, Search, User
+from jobfac.programs.files.places import Kept, Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -102,7 +102,7 @@ class Launch:
         return Path(spool_path(self._folder, *self._claimed.key, "parameters"))
 
     def places(self) -> list[Place]:
-        """Return what the start uses and what may not answer: its user, and paths outside of the worker's own folders.
+        """Return what the start uses and what may not answer: its user, paths outside of the spool, and keyrings.
 
         The user comes first, because the others depend on it.
         """
@@ -123,7 +123,10 @@ class Launch:
             found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
         secrets = [value for value in job.environment.values() if not isinstance(value, str)]
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
-        return found + [one.secret.removeprefix("file:") for one in secrets if one.secret.startswith("file:")]
+        for kind, _, name in (one.secret.partition(":") for one in secrets):
+            if kind in ("file", "keyring"):
+                found.append(name if kind == "file" else Kept(f"keyring:{name}"))
+        return found
 
     def outputs(self, process: Process | None) -> list[str]:
         """Return the paths of the files that the program writes to, and of what it has open as its output.
