@@ -277,6 +277,7 @@ class OutputQuery(Parameters):
     offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the start of `stream`, or of stdout.")
     after: Position | None = Field(None, description="Continue after this `position`, instead of `offset`.")
     seconds: float | None = Field(None, ge=0, le=86400, description="End the event stream after this many seconds.")
+    whole: bool = Field(False, description="As text: all of the stream that is stored, and not its next 4 MiB.")
 
 
 class EventsQuery(Parameters):

@@ -13,7 +13,7 @@ from jobfac.database.sequence_tables import LOOKED_FOR
 from jobfac.database.tables import WATCHED, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
-from jobfac.states import Delivery, RunState, WorkerState
+from jobfac.states import HELD, Delivery, RunState, WorkerState
 from jobfac.store import expectations, sequences
 from jobfac.store import schedulers as scheduler_store
 from jobfac.store import schedules as schedule_store
@@ -185,9 +185,9 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
     """Report the runs whose program KILL does not end."""
     is_last = sa.and_(run_event.c.run_id == run.c.id, run_event.c.attempt == run.c.attempt)
     query = sa.select(run.c.id, run_event.c.by, run_event.c.detail).join(run_event, is_last)
-    query = query.where(sa.text(f"state = '{RunState.RUNNING}'"), run_event.c.event == "kill_unanswered")
+    query = query.where(sa.text(f"state IN ({sql_literals(HELD)})"), run_event.c.event == "kill_unanswered")
     for run_id, worker, detail in conn.execute(query.order_by(run.c.id).limit(MAX_NAMES)):
-        remedy = f"Look at what it waits for on {worker}, such as a network drive; its run holds a slot until it ends."
+        remedy = f"Look at what it waits for on {worker}; its run holds a slot until it ends."
         yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
 
 

@@ -18,7 +18,7 @@ from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, account, kill_all, other_user, start
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.usage import Usage
-from jobfac.programs.watcher import ExitWatcher
+from jobfac.programs.watcher import ExitWatcher, why_alive
 
 __all__ = [
     "BATCH",
@@ -56,5 +56,6 @@ __all__ = [
     "spool_path",
     "start",
     "unignore_signals",
+    "why_alive",
     "write_private",
 ]

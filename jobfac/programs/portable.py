@@ -36,6 +36,11 @@ def markers(pids: Iterable[int]) -> dict[int, str]:
     return {pid: found for pid in pids if (found := _marker(pid)) is not None}
 
 
+def tracer_of(pid: int) -> int | None:
+    """The process that traces this one. That cannot be found out here."""
+    return None
+
+
 def mark_of(marker: str) -> str:
     """What ``markers`` returns for a process with this marker."""
     return marker

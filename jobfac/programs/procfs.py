@@ -66,6 +66,16 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in found if one is not None}
 
 
+def tracer_of(pid: int) -> int | None:
+    """Return the process that traces this one, such as a debugger; None: none does."""
+    try:
+        found = _content(f"/proc/{pid}/status").partition(b"\nTracerPid:")[2].split(None, 1)[:1]
+    except OSError as error:
+        _check(error)
+        return None
+    return int(found[0]) or None if found else None
+
+
 def number_of(marker: str) -> int:
     """The number that stands for the execution with this marker, or one that begins with TOKEN/RUN/ATTEMPT."""
     execution = "/".join(marker.split("/")[:3])

@@ -12,12 +12,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 if sys.platform == "linux":
-    from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send
+    from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send, tracer_of
 else:
-    from jobfac.programs.portable import entries, entry, mark_of, markers, now, send
+    from jobfac.programs.portable import entries, entry, mark_of, markers, now, send, tracer_of
     from jobfac.programs.procfs import Entry
 
-__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "mark_of", "marked", "markers", "now", "send"]
+__all__ = [
+    "Entry",
+    "Table",
+    "entry",
+    "kill_found",
+    "kill_marked",
+    "mark_of",
+    "marked",
+    "markers",
+    "now",
+    "send",
+    "tracer_of",
+]
 
 PAUSE = 0.005  # seconds after a search that found no new process
 

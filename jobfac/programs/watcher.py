@@ -8,6 +8,7 @@ import threading
 
 from jobfac.programs.children import children
 from jobfac.programs.posix import Process
+from jobfac.programs.tree import entry, tracer_of
 
 POLL = 0.02  # seconds between two polls of programs without an exit descriptor
 CROWD = 100  # dead orphans of one sweep after which the next one comes as soon: they occupy the process table
@@ -75,11 +76,21 @@ class ExitWatcher:
                     os.read(self._wake_reader, 65536)
             else:
                 ended.add(key.data)
-        ended = {process for process in ended if process.poll() is not None}
-        for process in ended:
-            self.remove(process)
+        for process in list(ended):
+            if process.poll() is not None:
+                self.remove(process)
+            else:
+                ended.remove(process)
+                self._poll(process)
         self._is_crowded = children.sweep() >= CROWD
         return ended
+
+    def _poll(self, process: Process) -> None:
+        """Poll a process from now on. A debugger that traces it keeps its end back, though its descriptor is ready."""
+        with self._lock:
+            if process in self._descriptors:
+                self.remove(process)
+                self._polled.add(process)
 
     def close(self) -> None:
         """Release the descriptors. The processes keep running."""
@@ -92,6 +103,22 @@ class ExitWatcher:
             self._selector.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+
+
+def why_alive(process: Process) -> str:
+    """Return the sentence that KILL has not ended a program, and what to look at."""
+    found = entry(process.pid)
+    if found is not None and found.dead and (tracer := tracer_of(process.pid)) is not None:
+        return (
+            f"process {process.pid} has ended, but process {tracer} traces it, as a debugger does, and keeps its end "
+            f"back; the run ends when process {tracer} does"
+        )
+    pids = process.leftovers() or [process.pid]
+    which = ", ".join(map(str, pids[:5]))
+    return (
+        f"KILL does not end process {which}: it is stuck in the kernel, as on a drive that does not answer; "
+        "the run ends when the process does"
+    )
 
 
 def _exit_descriptor(process: Process) -> int | None:

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobfac.api.live.streams import COMMENT, EventStream, event
+from jobfac.api.live.streams import COMMENT, Streamed, event
 from jobfac.api.problems import Problem, response
 from jobfac.api.routing import Service
 from jobfac.errors import JobfacError
@@ -41,7 +41,7 @@ class Changes:
         except Problem as problem:
             return response(problem)
         accepts = service.authenticator.accepts
-        return EventStream(service.live, caller.name, self._events(service), lambda: accepts(request))
+        return Streamed(service.live, caller.name, self._events(service), lambda: accepts(request))
 
     async def _events(self, service: Service) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bool] = asyncio.Queue()

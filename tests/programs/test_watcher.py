@@ -2,13 +2,17 @@
 
 import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from jobfac.programs import ExitWatcher, Process
+from jobfac.programs import ExitWatcher, Process, why_alive
+from tests.support.factory import wait_for
 from tests.support.process_stage import Stage, finish
 
 
@@ -47,6 +51,34 @@ def test_a_process_that_has_already_ended_is_reported_at_once(stage: Stage, watc
     process, _, _ = stage.start("true")
     finish(process)
     watcher.add(process)
+    assert collect(watcher, 1) == [process]
+
+
+TRACER = """
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+PTRACE_SEIZE = 0x4206
+print(libc.ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None), ctypes.get_errno(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_debugger_that_keeps_the_end_of_a_process_back_costs_no_cpu(stage: Stage, watcher: ExitWatcher) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    watcher.add(process)
+    command = [sys.executable, "-c", TRACER, str(process.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "0 0\n"
+        os.kill(process.pid, signal.SIGKILL)
+        wait_for(lambda: f"process {tracer.pid} traces it" in why_alive(process), "the process has ended")
+        turns, end = 0, time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert watcher.wait(20) == set()
+            turns += 1
+        assert turns <= 30
+        tracer.kill()
     assert collect(watcher, 1) == [process]
 
 

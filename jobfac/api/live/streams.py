@@ -1,4 +1,4 @@
-"""Server-sent events: their encoding, and the streaming response."""
+"""Server-sent events and their encoding, and the response that is streamed."""
 
 import json
 import time
@@ -32,16 +32,21 @@ def event(kind: str, data: Any, position: object = None) -> bytes:
     return ("\n".join(lines) + "\n\n").encode()
 
 
-class EventStream(StreamingResponse):
+class Streamed(StreamingResponse):
     """A streaming response. It counts against the caller's share of streams until it ends."""
 
     def __init__(
-        self, live: LiveFeed, caller: str, events: AsyncGenerator[bytes, None], is_valid: Callable[[], bool]
+        self,
+        live: LiveFeed,
+        caller: str,
+        parts: AsyncGenerator[bytes, None],
+        is_valid: Callable[[], bool],
+        media_type: str = MEDIA,
     ) -> None:
         """``is_valid``: whether the caller's key or session is still accepted; it may read the database."""
         self._is_valid = is_valid
         headers = {"X-Accel-Buffering": "no", "Vary": "Accept"}
-        super().__init__(self._while_valid(events), media_type=MEDIA, headers=headers)
+        super().__init__(self._while_valid(parts), media_type=media_type, headers=headers)
         self._live = live
         self._caller = caller
 

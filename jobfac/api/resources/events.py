@@ -9,7 +9,7 @@ from starlette.responses import Response
 from jobfac.api import models, parameters
 from jobfac.api.live import queries
 from jobfac.api.live.feed import END, Message
-from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
+from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, Streamed, event
 from jobfac.api.routing import ApiRequest, Endpoints, Service
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
@@ -32,7 +32,7 @@ async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers
     if after is None and headers.last_event_id:
         after = int(headers.last_event_id)
     following = _events(request.service, request.caller, query, after)
-    return EventStream(request.service.live, request.caller.name, following, request.is_accepted)
+    return Streamed(request.service.live, request.caller.name, following, request.is_accepted)
 
 
 async def _events(

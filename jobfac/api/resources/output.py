@@ -3,7 +3,7 @@
 import base64
 import codecs
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
+from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, Streamed, event
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service
 from jobfac.errors import NotFound, Unreachable
 from jobfac.operations.caller import visible_run
@@ -104,10 +104,11 @@ async def get_output(
 ) -> ApiResponse | Response:
     """Read or follow the output of a run.
 
-    As `text/plain`: one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to continue and
-    `Jobfac-Complete` whether the output is complete. As `application/json`: pieces of both streams in the order in
-    which they were stored. As `text/event-stream`: events `output` (`attempt`, `stream`, `skipped`, `text`) as they
-    are stored and, when the run is final, one `end`; the stream resumes with `Last-Event-ID`.
+    As `text/plain`: one stream, byte for byte, in the job's encoding, some 4 MiB of it; `Jobfac-Next-Offset` says where
+    to continue and `Jobfac-Complete` whether the output is complete. With `whole`: all that is stored. As
+    `application/json`: pieces of both streams in the order in which they were stored. As `text/event-stream`: events
+    `output` (`attempt`, `stream`, `skipped`, `text`) as they are stored and, when the run is final, one `end`; the
+    stream resumes with `Last-Event-ID`.
     """
     service, caller = request.service, request.caller
     accepted = request.http.headers.get("accept", "")
@@ -115,7 +116,9 @@ async def get_output(
     reader = await run_in_threadpool(service.read, _reader, caller, run, query, after)
     if MEDIA in accepted:
         following = _follow(service, caller, reader, query.seconds)
-        return EventStream(service.live, caller.name, following, request.is_accepted)
+        return Streamed(service.live, caller.name, following, request.is_accepted)
+    if query.whole and "application/json" not in accepted:
+        return _whole(service, caller, reader, request.is_accepted)
     respond = _page if "application/json" in accepted else _text
     return await run_in_threadpool(respond, service, caller, reader)
 
@@ -141,8 +144,7 @@ def _reader(
 
 def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     """Respond with the bytes of one stream, with a mark where bytes were removed."""
-    stream = next(iter(reader.positions))
-    reader.positions = {stream: reader.positions[stream]}
+    stream = _only(reader)
     text = bytearray()
     while True:
         batch = service.read(read_batch, caller, reader)
@@ -157,6 +159,29 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
         "Vary": "Accept",
     }
     return Response(bytes(text), headers=headers, media_type=f"text/plain; charset={reader.encoding}")
+
+
+def _only(reader: Reader) -> str:
+    """Let the reader read only the first of its streams; returns which one."""
+    stream = next(iter(reader.positions))
+    reader.positions = {stream: reader.positions[stream]}
+    return stream
+
+
+def _whole(service: Service, caller: Caller, reader: Reader, is_accepted: Callable[[], bool]) -> Response:
+    """Respond with all stored bytes of one stream."""
+    _only(reader)
+    media_type = f"text/plain; charset={reader.encoding}"
+    return Streamed(service.live, caller.name, _all(service, caller, reader), is_accepted, media_type)
+
+
+async def _all(service: Service, caller: Caller, reader: Reader) -> AsyncGenerator[bytes, None]:
+    try:
+        while (batch := await run_in_threadpool(service.read, read_batch, caller, reader)).pieces:
+            for piece in batch.pieces:
+                yield output.cut_mark(piece.skipped) + piece.data
+    except (Unreachable, NotFound) as error:
+        yield f"\n[jobfac: the output ends here, because the rest cannot be read: {error}]\n".encode()
 
 
 def _page(service: Service, caller: Caller, reader: Reader) -> ApiResponse:

@@ -51,8 +51,12 @@ function refresh() {
   htmx.trigger("#refresh", "changed");
 }
 
+// A browser holds six connections to one server for all its windows. Live output takes one, so its page asks instead.
+const follows = () => find(".log[data-over=false]") !== null;
+setInterval(() => { stale ||= follows(); }, 3000);
+
 function connect() {
-  if (source || document.hidden || !find("#refresh")) return;
+  if (source || document.hidden || !find("#refresh") || follows()) return;
   source = new EventSource("/live");
   source.addEventListener("connected", () => {
     if (lost) { stale = true; last = 0; refresh(); }
@@ -73,14 +77,16 @@ function disconnect() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) disconnect(); // a browser holds few connections to one server
+  if (document.hidden) disconnect();
   else { stale = true; connect(); refresh(); }
 });
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 setInterval(refresh, 1000);
-document.addEventListener("htmx:sendError", () => { stale = true; lost = true; offline.hidden = false; });
-document.addEventListener("htmx:afterSettle", () => { tick(); if (chosen) choose(find(`[data-row="${CSS.escape(chosen)}"]`), false); });
+function unanswered() { stale = true; lost = true; offline.hidden = false; }
+document.addEventListener("htmx:sendError", unanswered);
+document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status > 500) unanswered(); });
+document.addEventListener("htmx:afterSettle", () => { if (!source) { lost = false; offline.hidden = true; } tick(); if (chosen) choose(find(`[data-row="${CSS.escape(chosen)}"]`), false); });
 
 // Keys
 

@@ -153,13 +153,39 @@
   });
   part("wrap").addEventListener("change", (event) => log.classList.toggle("wrap", event.target.checked));
 
-  const source = new EventSource(log.dataset.output);
-  source.addEventListener("output", (event) => {
+  // A browser does not try again after an answer such as 502, which a proxy gives while the API restarts.
+  const live = document.querySelector("#livemark"), words = live.textContent;
+  let source = null, isOver = false, position = "", wait = 1, again = null;
+  function connect() {
+    if (source || document.hidden) return;
+    const url = new URL(log.dataset.output, location.href);
+    if (position) url.searchParams.set("after", position);
+    source = new EventSource(url);
+    source.onopen = () => { wait = 1; live.textContent = words; };
+    source.onerror = () => {
+      disconnect();
+      live.textContent = "The output cannot be read; trying again.";
+      again = setTimeout(connect, wait * 1000);
+      wait = Math.min(2 * wait, 30);
+    };
+    source.addEventListener("output", receive);
+    source.addEventListener("end", () => { disconnect(); isOver = true; flush(); live.textContent = number ? "complete" : "It wrote nothing."; });
+  }
+  function disconnect() {
+    clearTimeout(again);
+    source?.close();
+    source = null;
+  }
+  function receive(event) {
     const said = JSON.parse(event.data);
+    position = event.lastEventId;
     if (said.skipped) mark(`… ${said.skipped.toLocaleString()} bytes were cut here; the head and the tail are kept …`);
     if (log.dataset.attempt && said.attempt !== Number(log.dataset.attempt)) { mark(`attempt ${said.attempt}`); log.dataset.attempt = said.attempt; }
     add(said.stream, said.text);
-  });
-  source.addEventListener("end", () => { source.close(); flush(); document.querySelector("#livemark").textContent = number ? "complete" : "It wrote nothing."; });
-  addEventListener("pagehide", () => source.close());
+  }
+  connect();
+  addEventListener("pagehide", disconnect);
+  const resume = () => { if (document.hidden) disconnect(); else if (!isOver) connect(); };
+  addEventListener("pageshow", resume);
+  document.addEventListener("visibilitychange", resume);
 })();

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path
+from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path, why_alive
 from jobfac.programs.files.places import Place, Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
@@ -182,12 +182,7 @@ class Execution:
         """Return a sentence that KILL does not end the program, once; otherwise None."""
         if not self._life.outlives_kill(now) or self.process is None:
             return None
-        pids = self.process.leftovers() or [self.process.pid]
-        which = ", ".join(map(str, pids[:5]))
-        return (
-            f"KILL does not end process {which}: it is stuck in the kernel, as on a drive that does not answer; "
-            "the run ends when the process does"
-        )
+        return why_alive(self.process)
 
     def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""

@@ -36,6 +36,20 @@ def test_output_is_returned_as_text_or_pieces(served: Served) -> None:
     assert (rest["pieces"], rest["complete"]) == ([], True)
 
 
+def test_a_stream_is_returned_as_a_whole(served: Served) -> None:
+    served.define(
+        "a", command=["sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x; printf end"], output={"limit": "8MiB"}
+    )
+    run = served.start("a")
+    with served.worker():
+        served.viewer.get(f"/v1/runs/{run}?wait=20")
+    assert served.viewer.get(f"/v1/runs/{run}/output").headers["jobfac-complete"] == "false"
+    whole = served.viewer.get(f"/v1/runs/{run}/output?whole=true")
+    assert whole.content == b"x" * 5_000_000 + b"end"
+    assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+    assert served.viewer.get(f"/v1/runs/{run}/output?whole=true&stream=stderr").content == b""
+
+
 def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tmp_path: Path) -> None:
     served = served_everywhere
     # The program continues on a signal of the test, to distinguish live output from earlier output.

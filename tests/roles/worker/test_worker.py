@@ -112,7 +112,7 @@ def test_exit_codes_and_signals_determine_the_state(sqlite_fleet: Fleet) -> None
         ({"command": ["/no/such"]}, "there is no program '/no/such' on this worker; install it or correct the command"),
         ({"command": ["/etc/hostname"]}, "'/etc/hostname' may not be executed by this worker"),
         ({"command": ["true"], "directory": "/no/dir"}, "the directory '/no/dir' does not exist on this worker"),
-        ({"command": ["true"], "user": "nobody-at-all"}, "there is no user 'nobody-at-all' on this machine"),
+        ({"command": ["true"], "user": "nobody-at-all"}, "there is no user 'nobody-at-all' on this worker"),
         (
             {"command": ["true"], "environment": {"T": {"secret": "env:NOT_THERE"}}},
             "the secret env:NOT_THERE is not in",

@@ -122,6 +122,33 @@ def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tu
     expect(log.locator(".at")).to_contain_text("line 119")
 
 
+def test_output_is_read_again_after_the_answer_of_a_proxy(window: Window, shared: tuple[Served, Stage]) -> None:
+    served, stage = shared
+    page = window.open(f"/runs/{stage.failed}")
+    page.route("**/output*", lambda route: route.fulfill(status=502))
+    page.goto(f"{page.url.rpartition('/')[0]}/{stage.running}")
+    expect(page.locator("#livemark")).to_have_text("The output cannot be read; trying again.")
+    page.unroute("**/output*")
+    expect(page.locator("#livemark")).to_have_text("live")
+    write(served.db, stage.running, "the first line after it\n")
+    expect(page.locator(".log")).to_contain_text("the first line after it")
+    window.complaints.clear()  # the browser's own about the answer
+
+
+def test_windows_with_live_output_leave_connections_for_others(window: Window, shared: tuple[Served, Stage]) -> None:
+    """A browser holds six connections to one server for all its windows."""
+    page = window.open(f"/runs/{shared[1].running}")
+    others = [page.context.new_page() for _ in range(3)]
+    for one in others:
+        one.goto(page.url)
+        expect(one.locator("#livemark")).to_have_text("live")
+    last = page.context.new_page()
+    last.goto(f"{page.url.partition('/runs')[0]}/fleet", timeout=10_000)
+    expect(last.locator("h1")).to_have_text("Fleet")
+    for one in (*others, last):
+        one.close()
+
+
 def test_what_a_program_says_stays_text(window: Window, shared: tuple[Served, Stage]) -> None:
     page = window.open(f"/runs/{shared[1].failed}")
     expect(page.locator(".log")).to_contain_text('<script>alert("x")</script>red')
