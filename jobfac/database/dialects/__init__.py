@@ -249,7 +249,8 @@ def dialect_for(url: sa.URL) -> Dialect:
     if name == "sqlite":
         from jobfac.database.dialects.sqlite import Sqlite
 
-        if url.database in (None, "", ":memory:"):
+        name = url.database or ""
+        if name in ("", ":memory:") or name.startswith("file::memory:") or url.query.get("mode") == "memory":
             raise ValueError(
                 "a database in memory is not shared between processes; give a file, as in sqlite:///jobfac.db"
             )

@@ -231,6 +231,8 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LENGTH):
         raise Refused(f"The key has {len(request.key)} characters; {KEY_LENGTH} is the most.")
+    if request.at is not None and not 1970 <= request.at.year <= 2999:
+        raise Refused(f"A run cannot begin in the year {request.at.year}; give a time in the years 1970 to 2999.")
     return stored
 
 

@@ -111,6 +111,12 @@ def test_a_key_that_is_too_long_is_refused(db: Database) -> None:
         start(db, "job", key="k" * 201)
 
 
+def test_a_time_that_no_zone_has_is_refused(db: Database) -> None:
+    define(db, job={})
+    with pytest.raises(Refused, match="cannot begin in the year 9999; give a time in the years 1970 to 2999"):
+        start(db, "job", at=datetime(9999, 12, 31, tzinfo=UTC))
+
+
 def test_concurrent_starts_with_the_same_key_give_one_run(db: Database) -> None:
     define(db, job={})
     found = together(8, lambda _: [start(db, "job", key=f"k{number}") for number in range(5)])
