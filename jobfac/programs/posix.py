@@ -285,7 +285,7 @@ def account(name: str) -> Account:
             may be at fault.
     """
     try:
-        found = accounts.known(name) or accounts.ask(name, ACCOUNT)
+        found = accounts.find(name, ACCOUNT)
     except TimeoutError:
         raise StartError(no_answer(User(name), ACCOUNT)) from None
     except (OSError, ValueError) as error:

@@ -21,6 +21,9 @@ LIMIT = 60.0
 FRESH = 30.0
 """Seconds after which an account is asked for again."""
 
+MISSING = 5.0
+"""Seconds for which a user that does not exist is not asked for again: its name services may be slow, too."""
+
 COMMAND = (sys.executable, "-I", "-S", __file__)
 """Prints an account as JSON; ``null``: there is none. Its argument is the name of the user."""
 
@@ -44,6 +47,11 @@ class Accounts:
     def known(self, name: str) -> Account | None:
         """Return the account of the last answer; None: there is none, or nobody has asked for it."""
         return self._known.get(name, (None, 0.0))[0]
+
+    def find(self, name: str, limit: float) -> Account | None:
+        """Return the account of the last answer, and ask only if there is none. Raises as ``ask`` does."""
+        found, at = self._known.get(name, (None, -MISSING))
+        return found if found is not None or time.monotonic() < at + MISSING else self.ask(name, limit)
 
     def is_fresh(self, name: str) -> bool:
         """Whether somebody has asked for the account just before, and it exists."""

@@ -78,8 +78,14 @@ def test_an_account_that_is_known_counts_while_the_name_services_are_silent(
 def test_an_account_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user may have been created, or have got another group, meanwhile."""
     asked = Accounts()
-    assert asked.ask("nobody-of-this-name") is None
+    assert asked.find("nobody-of-this-name", 60) is None
     assert not asked.is_fresh("nobody-of-this-name")
+    monkeypatch.setattr(accounts, "COMMAND", ("false",))
+    assert asked.find("nobody-of-this-name", 60) is None, "its start does not ask once more"
+    monkeypatch.setattr(accounts, "MISSING", -1.0)
+    with pytest.raises(OSError, match="asks for the account of user 'nobody-of-this-name' failed"):
+        asked.find("nobody-of-this-name", 60)
+    monkeypatch.undo()
     asked.ask(ME)
     monkeypatch.setattr(accounts, "FRESH", -1.0)
     assert not asked.is_fresh(ME)
