@@ -3,11 +3,13 @@
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.sqljob.scripts import Batch, ScriptError
+from jobfac.sqljob.unusual import take_any_value
 
 Say = Callable[[str], None]
 
@@ -114,6 +116,10 @@ class Sqlite(Server):
 
     cancels = True
 
+    def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
+        super().__init__(connection, dialect, say)
+        connection.text_factory = lambda data: data.decode(errors="replace")  # a text may hold any bytes
+
     def prepare(self, isolation: str | None) -> None:
         if isolation not in (None, "serializable"):
             raise ScriptError(f"SQLite has no isolation level '{isolation}'; leave isolation out")
@@ -136,12 +142,20 @@ class Postgres(Server):
     def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
         super().__init__(connection, dialect, say)
         connection.add_notice_handler(lambda diagnostic: say(diagnostic.message_primary or ""))
+        take_any_value(connection)
 
     def prepare(self, isolation: str | None) -> None:
+        self._end_with_client()
         if isolation == "snapshot":
             raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
         if isolation is not None:
             self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+    def _end_with_client(self) -> None:
+        """Let the server end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
+        next attempt of the run."""
+        with suppress(self.dialect.loaded_dbapi.Error):  # before PostgreSQL 14, and on Windows, it cannot
+            self.execute("SET client_connection_check_interval = '1s'")
 
     def _cancel(self) -> None:
         self.connection.cancel_safe(timeout=5)
