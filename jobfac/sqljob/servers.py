@@ -55,6 +55,8 @@ class Server:
 
     def prepare(self, isolation: str | None) -> None:
         """Set the isolation level."""
+        if self.dialect.name == "postgresql":  # with another driver than psycopg
+            self.end_with_client()
         if isolation is not None:
             self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
@@ -63,6 +65,12 @@ class Server:
         cursor = self.connection.cursor()
         cursor.execute(text)
         cursor.close()
+
+    def end_with_client(self) -> None:
+        """Let PostgreSQL end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
+        next attempt of the run."""
+        with suppress(self.dialect.loaded_dbapi.Error):  # before PostgreSQL 14, and on Windows, it cannot
+            self.execute("SET client_connection_check_interval = '1s'")
 
     def wrap(self, text: str, batch: Batch) -> str:
         """Return the batch in the form that is sent."""
@@ -145,17 +153,11 @@ class Postgres(Server):
         take_any_value(connection)
 
     def prepare(self, isolation: str | None) -> None:
-        self._end_with_client()
+        self.end_with_client()
         if isolation == "snapshot":
             raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
         if isolation is not None:
             self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
-
-    def _end_with_client(self) -> None:
-        """Let the server end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
-        next attempt of the run."""
-        with suppress(self.dialect.loaded_dbapi.Error):  # before PostgreSQL 14, and on Windows, it cannot
-            self.execute("SET client_connection_check_interval = '1s'")
 
     def _cancel(self) -> None:
         self.connection.cancel_safe(timeout=5)
