@@ -161,9 +161,10 @@ class StopBody(Body):
 
 class ApproveBody(Body):
     """``approved``: false rejects, and the step fails. ``reason`` is shown with the run. ``parameters``: values for
-    which the step asks."""
+    which the step asks. ``number``: which visit of the step, as the run's path says; without it, the latest."""
 
     approved: bool = True
+    number: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     parameters: dict[str, ParameterValue] | None = None
     reason: Annotated[Plain, Field(max_length=1000)] | None = None
 

@@ -38,11 +38,16 @@ def approve(
     approved: bool = True,
     reason: str | None = None,
     given: Mapping[str, Any] | None = None,
+    number: int | None = None,
 ) -> Approval:
     """Decide about the step of a sequence run that waits for a person, and let the sequence go on.
 
-    May be repeated: the same decision by the same caller changes nothing more. ``given``: values for which the step
-    asks, by name.
+    May be repeated: the same decision by the same caller changes nothing more. A sequence may come back to the step
+    meanwhile, so who repeats a decision, or has looked at a page before, says which visit is meant.
+
+    Args:
+        given: values for which the step asks, by name.
+        number: which visit of the step; None: the latest.
 
     Raises:
         NotFound: there is no such run or step, or the caller may not see it.
@@ -54,7 +59,7 @@ def approve(
 
     def work(conn: sa.Connection) -> Approval:
         visible_run(conn, by, run_id)
-        waiting = sequences.waiting_for(conn, run_id, step)
+        waiting = sequences.waiting_for(conn, run_id, step, number)
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
         starters = {as_typed(one) for one in waiting.started_by}

@@ -27,6 +27,12 @@ AT_A_TIME = 16
 SHARE = 4
 """The maximum number of those to one host: for one that hangs many sequences may wait, and others for other hosts."""
 
+LOCKED_FOR = 60.0
+"""Seconds for which an answer is kept that cannot be stored because another transaction holds a lock."""
+
+TRIED_AGAIN = 1.0
+"""Seconds until it is tried again."""
+
 SLOW = 2.0
 """Seconds after which an answer was slow. The host then gets one request at a time, until it answers faster."""
 
@@ -108,7 +114,7 @@ class Asker:
                 (self._slow.add if time.monotonic() - began > SLOW else self._slow.discard)(_host(waiting))
             if why is not None:
                 self._db.transact(sequences.note, waiting, why)
-            elif self._db.transact(sequences.found, waiting, "it has answered", self._scheduler):
+            elif self._found(waiting):
                 self._log.info("address answered", action="address_answered", run=waiting.run_id, step=waiting.step)
         except Unreachable as error:
             self._log.outage("answer not stored, retrying", action="ask_failed", reason=str(error))
@@ -117,6 +123,18 @@ class Asker:
         finally:
             with self._lock:
                 del self._asked[waiting.id]
+
+    def _found(self, waiting: WaitingVisit) -> bool:
+        """Let the sequence go on; returns False if it does not wait any more.
+
+        Waits here for a lock that is held, because the address might be asked again only after the step's time is over.
+        """
+        end = time.monotonic() + LOCKED_FOR
+        while (done := self._db.transact(sequences.found, waiting, "it has answered", self._scheduler)) is None:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(TRIED_AGAIN)
+        return done
 
     def _answer(self, waiting: WaitingVisit) -> str | None:
         """Ask the address. Returns why it does not count as an answer, or None."""

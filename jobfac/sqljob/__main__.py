@@ -4,11 +4,17 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
+from typing import NoReturn
 
 from jobfac import job
 from jobfac.sqljob.request import read_parameters, read_request
-from jobfac.sqljob.runner import Runner, say
+from jobfac.sqljob.runner import Runner
 from jobfac.sqljob.scripts import ScriptError
+from jobfac.sqljob.writing import say
+
+MESSAGE = 10_000
+"""The maximum number of characters of a message. A worker skips very long lines of a report."""
 
 LOOK = 0.2
 """Seconds between two attempts to cancel, and between two checks of a batch's timeout."""
@@ -47,13 +53,13 @@ def say_ended(runner: Runner) -> None:
     _leave(0 if ended.succeeded else 1, ended.message)
 
 
-def _leave(code: int, message: str) -> None:
-    try:
-        job.exit(message, result="succeeded" if code == 0 else "failed")
-    except SystemExit:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _leave(code: int, message: str) -> NoReturn:
+    with suppress(SystemExit, OSError):  # without a report, as on a full disk, the exit code counts
+        job.exit(message[:MESSAGE], result="succeeded" if code == 0 else "failed")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ BEGUN = "jobfac-begun"
 one that is compiled late and goes to a linked server. mssql-python cannot take the message, because it gives no counts
 behind one; there, a first result shows that the batch has begun."""
 
+UDT = -151
+"""ODBC's type of geography, geometry and hierarchyid, which pyodbc does not know. Without a converter the script would
+fail by a result whose statement has been committed."""
+
 HANDLER = f"""
 END TRY
 BEGIN CATCH
@@ -49,6 +53,8 @@ class SqlServer(Server):
         super().__init__(connection, dialect, say)
         self.style = "qmark"
         self.cancels = dialect.driver == "pyodbc"
+        if self.cancels:
+            connection.add_output_converter(UDT, lambda data: data)
         self._mark: re.Match[str] | None = None
         self._begun = False
 

@@ -14,8 +14,8 @@ CELL = 1000
 OUTPUT = 4000
 """The maximum number of characters of a value that becomes an output of the run."""
 
-OUTPUTS = 100_000
-"""The maximum number of characters of all outputs together. The worker reads reports of a few times this size."""
+OUTPUTS = 250_000
+"""The maximum number of bytes of all outputs together as JSON. The worker takes a little more (``LONGEST_OUTPUTS``)."""
 
 
 def column_names(names: Sequence[str | None]) -> list[str]:
@@ -113,13 +113,14 @@ def outputs(names: Sequence[str], row: Sequence[Any]) -> tuple[dict[str, Any], l
     total = 0
     for name, value in zip(names, map(json_value, row), strict=True):
         length = len(value) if isinstance(value, str) else len(json.dumps(value)) if value is not None else 0
+        size = len(json.dumps({name: value}, ensure_ascii=False).encode(errors="backslashreplace"))
         if length > OUTPUT:
             left_out.append(f"the output '{name}' was left out: it has {length:,} characters, more than {OUTPUT:,}")
-        elif total + length + len(name) > OUTPUTS:
-            left_out.append(f"the output '{name}' was left out: all outputs together may have {OUTPUTS:,} characters")
+        elif total + size > OUTPUTS:
+            left_out.append(f"the output '{name}' was left out: all outputs together may have {OUTPUTS:,} bytes")
         else:
             found[name] = value
-            total += length + len(name)
+            total += size
     return found, left_out
 
 

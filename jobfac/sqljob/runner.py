@@ -1,7 +1,6 @@
 """Runs the batches of a script on one connection, and reports their results."""
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from jobfac.sqljob.request import Request
 from jobfac.sqljob.results import Table, column_names, json_line, outputs
 from jobfac.sqljob.scripts import Batch, ScriptError, bind, split
 from jobfac.sqljob.servers import Failure, Server, server
+from jobfac.sqljob.writing import OutputError, say, write
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class Runner:
             of ``run``.
         stopping: a stop was requested. Written by the other thread.
         late: the batch that runs now has passed its deadline. Written by the other thread, reset by that of ``run``.
+        undone: what the stop has done to the batch that ran, in words; None: the batch had ended.
     """
 
     def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
@@ -57,6 +58,7 @@ class Runner:
         self.deadline: float | None = None
         self.stopping = False
         self.late = False
+        self.undone: str | None = None
         self._server: Server | None = None
         self._first_row: tuple[list[str], Any] | None = None
         self._failures: list[str] = []
@@ -104,6 +106,9 @@ class Runner:
         """Run the script to its end."""
         try:
             self.ended = self._run()
+        except OutputError as error:
+            self._fail(f"{error}, so the script ended in batch {self._batches}; what it has committed stays")
+            self.ended = self._summary()
         except ScriptError as error:
             self._fail(self.request.hide(str(error)))
             self.ended = self._summary()
@@ -124,7 +129,7 @@ class Runner:
                 self._run_all(batches)
             except dialect.loaded_dbapi.Error as error:
                 if not self._server.is_lost(error):
-                    raise ScriptError(f"the connection could not be prepared: {error}") from None
+                    raise ScriptError(f"the connection cannot be used: {error}") from None
                 self._lost(error)
         if self._first_row is not None and not self.stopping:
             self._report_outputs(*self._first_row)
@@ -169,7 +174,7 @@ class Runner:
         if self.late:
             self._explain_late(at)
         elif self.stopping and at.open_transaction():  # a driver may report a cancelled statement as an ended one
-            at.rollback()
+            self._roll_back_stopped(at)
         return not self.late and not self.stopping
 
     def _send(self, at: Server, batch: Batch) -> None:
@@ -247,7 +252,8 @@ class Runner:
         now = time.monotonic()
         if fraction == 1 or now >= self._next_report:
             self._next_report = now + REPORT_EVERY
-            job.progress(fraction, message)
+            with suppress(OSError):  # a full disk; the script goes on
+                job.progress(fraction, message)
 
     def _explain(self, at: Server, batch: Batch, error: Exception) -> None:
         if at.is_lost(error) and not self.stopping:
@@ -256,14 +262,22 @@ class Runner:
             if self.late and not self.stopping:
                 self._explain_late(at)
             elif at.open_transaction():
-                at.rollback()
+                self._roll_back_stopped(at)
+            else:
+                self.undone = "it was cancelled in the server; what it has committed stays"
             return
         failure: Failure = at.explain(error, batch)
         sentence = self.request.hide(str(failure))
-        if at.open_transaction():
-            at.rollback()
-            sentence += "; its transaction was rolled back"
-        self._fail(sentence)
+        try:
+            if at.open_transaction():
+                at.rollback()
+                sentence += "; its transaction was rolled back"
+        finally:
+            self._fail(sentence)
+
+    def _roll_back_stopped(self, at: Server) -> None:
+        at.rollback()
+        self.undone = "it was cancelled in the server and rolled back"
 
     def _explain_late(self, at: Server) -> None:
         limit = write_duration(self.request.timeout or 0)
@@ -297,23 +311,12 @@ class Runner:
             others = f" (and {more} more {'failure' if more == 1 else 'failures'})" if more else ""
             return Ended(False, self._failures[0] + others)
         if self.stopping:
-            sentence = f"stopped in batch {self._batches}: it was cancelled in the server and rolled back"
+            place = f"batch {self._batches}"
+            ended = f"stopped after {place}" if self._batches else "stopped before the first batch"
+            sentence = f"stopped in {place}: {self.undone}" if self.undone else ended
             say(sentence, error=True)
             return Ended(False, sentence)
         return Ended(True, f"{self._batches} {'batch' if self._batches == 1 else 'batches'}")
-
-
-def write(text: str) -> None:
-    """Write to standard output and flush it."""
-    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-    sys.stdout.buffer.flush()
-
-
-def say(text: str, error: bool = False) -> None:
-    """Write a line to standard output, or to standard error."""
-    stream = sys.stderr if error else sys.stdout
-    stream.buffer.write(text.encode(errors="backslashreplace") + b"\n")
-    stream.buffer.flush()
 
 
 def _bytes(rows: Any) -> int:

@@ -3,11 +3,13 @@
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.sqljob.scripts import Batch, ScriptError
+from jobfac.sqljob.unusual import take_any_value
 
 Say = Callable[[str], None]
 
@@ -53,6 +55,8 @@ class Server:
 
     def prepare(self, isolation: str | None) -> None:
         """Set the isolation level."""
+        if self.dialect.name == "postgresql":  # with another driver than psycopg
+            self.end_with_client()
         if isolation is not None:
             self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
@@ -61,6 +65,12 @@ class Server:
         cursor = self.connection.cursor()
         cursor.execute(text)
         cursor.close()
+
+    def end_with_client(self) -> None:
+        """Let PostgreSQL end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
+        next attempt of the run."""
+        with suppress(self.dialect.loaded_dbapi.Error):  # before PostgreSQL 14, and on Windows, it cannot
+            self.execute("SET client_connection_check_interval = '1s'")
 
     def wrap(self, text: str, batch: Batch) -> str:
         """Return the batch in the form that is sent."""
@@ -114,6 +124,10 @@ class Sqlite(Server):
 
     cancels = True
 
+    def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
+        super().__init__(connection, dialect, say)
+        connection.text_factory = lambda data: data.decode(errors="replace")  # a text may hold any bytes
+
     def prepare(self, isolation: str | None) -> None:
         if isolation not in (None, "serializable"):
             raise ScriptError(f"SQLite has no isolation level '{isolation}'; leave isolation out")
@@ -136,8 +150,10 @@ class Postgres(Server):
     def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
         super().__init__(connection, dialect, say)
         connection.add_notice_handler(lambda diagnostic: say(diagnostic.message_primary or ""))
+        take_any_value(connection)
 
     def prepare(self, isolation: str | None) -> None:
+        self.end_with_client()
         if isolation == "snapshot":
             raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
         if isolation is not None:

@@ -71,14 +71,14 @@ class Stage:
         self._report.unlink()
         return found
 
-    def begin(self, script: str, **body: Any) -> "subprocess.Popen[str]":
-        """Run a script as a worker does, in a process of its own."""
+    def begin(self, script: str, output: int = subprocess.PIPE, **body: Any) -> "subprocess.Popen[str]":
+        """Run a script as a worker does, in a process of its own. ``output``: where it writes."""
         file = self.folder / "request"
         file.write_text(json.dumps({"text": script, **body}), encoding="utf-8")
         environment = {**os.environ, "JOBFAC_SQL_FILE": str(file), "JOBFAC_SQL_URL": self.url}
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "jobfac.sqljob"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder,
+            env=environment, stdout=output, stderr=output, text=True, cwd=self.folder,
         )  # fmt: skip
 
 
@@ -93,6 +93,8 @@ def pg_url(postgres_dsn: str) -> Iterator[str]:
     """A fresh database of PostgreSQL."""
     name = f"sqljob{next(_numbers)}"
     postgres.create_database(postgres_dsn, name, "template1")
+    with psycopg.connect(f"{postgres_dsn} dbname={name}", autocommit=True) as connection:  # PostgreSQL's own default
+        connection.execute(f'ALTER DATABASE "{name}" SET client_connection_check_interval = 0'.encode())
     home = psycopg.conninfo.conninfo_to_dict(postgres_dsn)["host"]
     yield f"postgresql+psycopg://postgres:not-asked-for@/{name}?host={home}"
     postgres.drop_database(postgres_dsn, name)

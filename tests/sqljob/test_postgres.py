@@ -48,6 +48,17 @@ def test_values_of_many_kinds(pg: Stage) -> None:
     }  # fmt: skip
 
 
+def test_values_that_python_has_not(pg: Stage) -> None:
+    script = (
+        "SELECT 'infinity'::timestamptz AS i, '0044-03-15 BC'::date AS d, '24:00'::time AS t, "
+        "ARRAY['-infinity'::timestamp, '2027-01-01'] AS a, '100000000 years'::interval AS s"
+    )
+    assert pg.run(script, result="json").outputs == {
+        "i": "infinity", "d": "0044-03-15 BC", "t": "24:00:00", "a": ["-infinity", "2027-01-01T00:00:00"],
+        "s": "100000000 years",
+    }  # fmt: skip
+
+
 def test_an_error_in_a_function_names_it_and_its_line(pg: Stage) -> None:
     done = pg.run(f"CREATE TABLE t (a int PRIMARY KEY, b text);{FUNCTION}SELECT load(40); SELECT load(40);")
     assert done.message == 'Msg 23505, line 4, load: duplicate key value violates unique constraint "t_pkey"'
@@ -93,6 +104,23 @@ def test_a_timeout_cancels_in_the_server(pg: Stage) -> None:
     done = in_background(pg, "SELECT pg_sleep(60)", lambda: None, timeout=0.3)
     assert done.message == "batch 1 ran longer than its timeout of 300ms and was cancelled"
     wait_for(lambda: not active(pg.url))
+
+
+def test_a_stop_says_what_is_rolled_back(pg: Stage) -> None:
+    runner = pg.runner("CREATE TABLE t (a int); INSERT INTO t VALUES (1); SELECT pg_sleep(60)")
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    wait_for(lambda: active(pg.url))
+    while not runner.done.wait(0.05):
+        runner.stop()
+    thread.join()
+    assert pg.done(runner).message == "stopped in batch 3: it was cancelled in the server; what it has committed stays"
+    assert rows_of(pg.url) == 1
+
+
+def test_a_statement_that_leaves_the_connection_unusable_is_said(pg: Stage) -> None:
+    done = pg.run("CREATE TABLE t (a int); COPY t FROM STDIN")
+    assert done.message.startswith("COPY cannot be used with this method")
 
 
 def test_a_server_that_goes_away_is_said(pg: Stage) -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,8 +114,35 @@ def test_a_stop_cancels_in_the_database(sqlite: Stage) -> None:
 def test_outputs_stay_small(sqlite: Stage) -> None:
     columns = ", ".join(f"replace(hex(zeroblob(1900)), '0', 'x') AS c{number}" for number in range(60))
     done = sqlite.run(f"SELECT {columns}", result="none")
-    assert len(done.outputs) == 26
-    assert "the output 'c26' was left out: all outputs together may have 100,000 characters\n" in done.err
+    assert len(done.outputs) == 60
+    columns = ", ".join(f"replace(hex(zeroblob(1900)), '0', char(1)) AS c{number}" for number in range(60))
+    done = sqlite.run(f"SELECT {columns}", result="none")
+    assert len(done.outputs) == 10, "as JSON each character has six bytes, and a worker skips very long lines"
+    assert "the output 'c10' was left out: all outputs together may have 250,000 bytes\n" in done.err
+
+
+def test_a_text_of_any_bytes_is_read(sqlite: Stage) -> None:
+    assert sqlite.run("SELECT CAST(x'41ff' AS TEXT) AS a").outputs == {"a": "A\ufffd"}
+
+
+def test_an_output_that_cannot_be_written_is_said(sqlite: Stage) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = sqlite.begin("CREATE TABLE t (a); INSERT INTO t VALUES (1); SELECT 1", output=full.fileno())
+        assert process.wait(20) == 1
+    said = sqlite.reports()[-1]
+    assert said["result"] == "failed"
+    assert said["exit_message"] == (
+        "the output could not be written: No space left on device, so the script ended in batch 2; what it has "
+        "committed stays"
+    )
+    assert sqlite.run("SELECT a FROM t").outputs == {"a": 1}
+
+
+def test_a_script_succeeds_though_its_report_cannot_be_written(sqlite: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBFAC_REPORT", "/dev/full")
+    with sqlite.begin("CREATE TABLE t (a)") as process:
+        process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.guide import page
+from jobfac.sqljob.connection import connect
+from jobfac.sqljob.mssql import UDT
+from jobfac.sqljob.servers import server
 from tests.sqljob.conftest import Stage
 from tests.tds_server.harness import TestServer
 
@@ -134,6 +137,13 @@ def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
         "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back\n",
     )
     assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
+
+
+def test_columns_of_types_of_the_clr_are_read(mssql: Stage) -> None:
+    request = mssql.runner("SELECT 1").request
+    with connect(request) as (connection, dialect):
+        server(connection, dialect, print)
+        assert "mssqlpython" in mssql.url or connection.get_output_converter(UDT)(b"\1") == b"\1"
 
 
 def test_a_server_that_goes_away_is_said(mssql: Stage, tds: TestServer) -> None:

@@ -23,6 +23,13 @@ def approve(request: ApiRequest, run: int, step: str, body: parameters.ApproveBo
     else than the one who started the run.
     """
     done = approvals.approve(
-        request.db, request.by, run, step, approved=body.approved, reason=body.reason, given=body.parameters
+        request.db,
+        request.by,
+        run,
+        step,
+        approved=body.approved,
+        reason=body.reason,
+        given=body.parameters,
+        number=body.number,
     )
     return ApiResponse({"run": run, "step": step, "decision": str(done.decision)})

@@ -151,6 +151,9 @@ class Remote(RemoteAdministration):
         path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
         body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
         body |= {"parameters": dict(given)} if given else {}
+        # A repeated request must not decide about the next visit of the step.
+        visits = [one.number for one in self._list(StepVisitView, f"/v1/runs/{run_id}/path") if one.step == step]
+        body |= {"number": visits[-1]} if visits else {}
         return str(self._api.call("POST", path, repeatable=True, json=body)["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:

@@ -109,8 +109,8 @@ def watched(conn: sa.Connection, pools: Collection[str]) -> list[WatchedSchedule
 def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[ArrivedFile]) -> Arrived:
     """Start a run for each of up to ``FILES`` files that has not become one. Safe to repeat.
 
-    Starts nothing if the schedule was changed, paused or removed since ``watch`` was read, or another transaction holds
-    its row or a named lock of the job: then the files are not handled.
+    Starts nothing if the schedule was changed, paused or removed since ``watch`` was read, the job is disabled, or
+    another transaction holds its row or a named lock of the job: then the files are not handled.
     """
     assert len(files) <= FILES
     # Named locks come before row locks. The job's lock makes two workers take turns. A worker that waited for one that
@@ -119,7 +119,7 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     if turn not in locks.take_free(conn, {turn}) or locked_jobs(conn, [watch.job]):
         return Arrived([], set(), [])
     found = conn.execute(_ROW.where(schedule.c.id == watch.id)).first()
-    if found is None or found.definition != watch.definition:
+    if found is None or found.definition != watch.definition or not _is_enabled(conn, watch.job):
         return Arrived([], set(), [])
     keys = {file.key: file for file in files}
     known = _known(conn, watch.job, keys)
@@ -141,6 +141,10 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
         if isinstance(answer, Exception)
     ]
     return Arrived(list(started.values()), known | started.keys(), refusals)
+
+
+def _is_enabled(conn: sa.Connection, job_id: str) -> bool:
+    return bool(conn.execute(sa.select(job.c.enabled).with_hint(job, PASS, "mssql").where(job.c.id == job_id)).scalar())
 
 
 def _requests(row: ScheduleRow, last: datetime | None, files: Sequence[ArrivedFile]) -> list[StartRequest]:

@@ -45,8 +45,8 @@ class Approval(NamedTuple):
     parameters: str | None = None
 
 
-def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
-    """Return the latest visit of a step that waits for a person.
+def waiting_for(conn: sa.Connection, run_id: int, step: str, number: int | None = None) -> WaitingStep:
+    """Return a visit of a step that waits for a person. ``number``: which visit of the step; None: the latest.
 
     Raises:
         NotFound: there is no such run or step.
@@ -65,9 +65,10 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
         known = ", ".join(wanted) or "none"
         raise NotFound(f"Sequence '{row.job}' has no step '{step}' that waits for an approval; such steps: {known}.")
     query = sa.select(visit.c.id, visit.c.decision, visit.c.decided_by, visit.c.result)
-    found = conn.execute(
-        query.where(visit.c.run_id == run_id, visit.c.step == step).order_by(visit.c.id.desc()).limit(1)
-    ).first()
+    query = query.where(visit.c.run_id == run_id, visit.c.step == step)
+    if number is not None:
+        query = query.where(visit.c.number == number)
+    found = conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
     if found is None or (row.state in FINAL and found.decision is None):
         raise Refused(f"Run {run_id} is {row.state} and does not wait at the step '{step}'.")
     decision = None if found.decision is None else Decision(found.decision)

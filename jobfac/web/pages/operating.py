@@ -64,9 +64,12 @@ def approve(visit: Visit) -> Response:
     """Approve or reject a step that waits for a person."""
     run_id, step = visit.path("run"), visit.path("step")
     approved, reason = visit.field("decision") != "reject", visit.field("reason").strip() or None
+    number = int(visit.field("number")) if visit.field("number").isdecimal() else None  # the visit that the page shows
     asked = visit.read(_asked, visit, run_id, step)
     given = fields.read(asked, fields.of_form(visit)) if approved else {}
-    approvals.approve(visit.service.db, visit.by, run_id, step, approved=approved, reason=reason, given=given)
+    approvals.approve(
+        visit.service.db, visit.by, run_id, step, approved=approved, reason=reason, given=given, number=number
+    )
     words = [*([] if approved else ["--reject"]), *(["--reason", reason] if reason else [])]
     words += fields.words(asked, given)
     done = "approved" if approved else "rejected"

@@ -104,6 +104,26 @@ def test_a_step_waits_until_somebody_approves(db: Database) -> None:
     assert ("ann", "approved", f"run {run_id}, step release", "looks right") in [tuple(one) for one in noted]
 
 
+def test_a_repeated_approval_does_not_approve_the_next_visit(db: Database) -> None:
+    steps = [{"name": "release", "approve": {}}, {"name": "publish", "jobs": ["b"], "on_failure": {"step": "release"}}]
+    define(db, b={}, seq={"steps": steps})
+    player = Player(db)
+    run_id = start(db, "seq")
+    player.look()
+    assert approvals.approve(db, ANN, run_id, "release", number=1).is_new
+    player.look()
+    player.finish("b", state=RunState.FAILED)
+    waits = ["release:success>publish", "publish:failure>release", "release:None>None"]
+    assert path(db, run_id) == waits
+    assert not approvals.approve(db, ANN, run_id, "release", number=1).is_new
+    with pytest.raises(Refused, match="is approved by ann already"):
+        approvals.approve(db, Caller("bob", role=Role.OPERATOR), run_id, "release", number=1)
+    with pytest.raises(Refused, match="does not wait at the step"):
+        approvals.approve(db, ANN, run_id, "release", number=3)
+    assert path(db, run_id) == waits
+    assert approvals.approve(db, ANN, run_id, "release", number=2).is_new
+
+
 def test_a_rejection_is_a_failure(db: Database) -> None:
     player, run_id = waiting(db)
     approvals.approve(db, ANN, run_id, "release", approved=False)

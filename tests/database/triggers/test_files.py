@@ -112,6 +112,8 @@ def test_what_arrives_in_a_pause_starts_afterwards(db: Database) -> None:
     with db.begin() as conn:
         job_store.enable(conn, "load", False, "me")
     assert watched(db) == []
+    disabled = db.transact(schedules.start_arrived, watch, files(2))
+    assert (disabled.handled, disabled.refusals) == (set(), []), "a refusal would put them off for 10 minutes"
     apply(db, load={"schedules": [{"file": "/in/*.txt"}]})
     assert db.transact(schedules.start_arrived, watch, files(2)).handled == set()  # the definition is another
 

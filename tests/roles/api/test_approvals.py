@@ -34,7 +34,8 @@ def test_a_step_is_approved_by_http(served: Served) -> None:
         assert served.operator.post(f"/v1/runs/{run}/steps/nothing/approve").status_code == 404
         wrong = served.operator.post(call, json={"parameters": {"percent": "x"}})
         assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "parameters.percent")
-        right = {"approved": True, "reason": "checked", "parameters": {"percent": 20}}
+        right = {"approved": True, "reason": "checked", "parameters": {"percent": 20}, "number": 1}
+        assert served.operator.post(call, json=right | {"number": 2}).status_code == 409, "another visit of the step"
         answer = served.operator.post(call, json=right)
         assert (answer.status_code, answer.json()) == (200, {"run": run, "step": "release", "decision": "approved"})
         assert served.operator.post(call, json=right).json()["decision"] == "approved"  # may be repeated

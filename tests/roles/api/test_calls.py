@@ -98,6 +98,13 @@ def test_a_url_without_a_signature_is_limited(served: Served) -> None:
     assert outside.post(url).status_code == 404
 
 
+def test_a_repeated_delivery_without_a_signature_starts_nothing(served: Served) -> None:
+    served.define("plain")
+    url = served.admin.post("/v1/jobs/plain/urls").json()["url"]
+    answers = [served.client(None).post(url, headers={"X-GitHub-Delivery": name}).json()["id"] for name in "aab"]
+    assert answers == [1, 1, 2]
+
+
 @pytest.mark.parametrize("text", ['"\\ud800"', '"a\\u0000b"', "[" * 5000 + "]" * 5000])
 def test_a_text_that_no_payload_may_have_is_refused(served: Served, text: str) -> None:
     served.define("any", call={"payload": "${body.x}"})

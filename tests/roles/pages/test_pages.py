@@ -197,16 +197,16 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin, "w1")
     page = operator.get(f"/runs/{run_id}")
-    assert "waits for an approval" in page
-    assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))
-    form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us"}
-    call = f"/runs/{run_id}/steps/release/approve"
-    assert "must be a whole number" in operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "x"})
-    text = operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "20"})
-    assert "Step release of" in text
+    fields = 'name="parameter.percent" value="" required', 'name="number" value="1"', "Publish?", "--set percent="
+    assert all(words in page for words in ("waits for an approval", *fields))
+    form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us", "number": "1"}
+    call, shown = f"/runs/{run_id}/steps/release/approve", f"/runs/{run_id}"
+    assert "must be a whole number" in operator.act(call, shown, **form, **{"parameter.percent": "x"})
+    form["parameter.percent"] = "20"
+    assert "does not wait at the step" in operator.act(call, shown, **form | {"number": "2"})
+    text = operator.act(call, shown, **form)
     assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
-    assert "percent: 20" in text
-    assert "approved by operator" in text
+    assert all(words in text for words in ("Step release of", "percent: 20", "approved by operator"))
 
 
 def test_a_step_with_many_runs_is_counted(place: Served, operator: Browser) -> None:

@@ -66,8 +66,8 @@ def test_a_delivery_is_known_by_what_its_sender_has_signed() -> None:
     assert delivery(longer, b"", {}) == Delivery(None, empty, 86400)
     assert delivery(stripe, b'{"id": "evt_1"}', headers) == Delivery("stripe evt_1")
     assert delivery(stripe, b"[]", headers) == Delivery("key k", listed, 600)
-    # Without a signature anybody could send the others.
     assert delivery(None, b'{"id": "evt_1"}', headers) == Delivery("key k")
+    assert delivery(None, b'{"id": "evt_1"}', {"x-github-delivery": "a-b"}) == Delivery("github a-b")
     assert delivery(None, b"", {}) == Delivery()
     assert (event("github", b"", headers), event("stripe", b'{"type": "charge"}', {})) == ("push", "charge")
 

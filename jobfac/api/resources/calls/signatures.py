@@ -62,13 +62,15 @@ def delivery(signature: Signature | None, body: bytes, headers: Mapping[str, str
 
     The id of a Stripe event is part of the signed body. The header with GitHub's id is not signed, so whoever has
     captured a request could send it again with another id: such a delivery is recognised by its body, too. Every
-    request may have an ``Idempotency-Key``.
+    request may have an ``Idempotency-Key``. Without a signature whoever has the URL may start the job, so both headers
+    are as good.
     """
     form = None if signature is None else signature.form
     if form == "stripe" and (event := _field(body, "id")):
         return Delivery(f"stripe {event}")
     found, key = headers.get("x-github-delivery"), headers.get("idempotency-key")
-    name = f"github {found}" if form == "github" and found else f"key {key}" if key else None
+    is_github = form == "github" or (form is None and not key)
+    name = f"github {found}" if is_github and found else f"key {key}" if key else None
     if signature is None:
         return Delivery(name)
     # A signature with a time is refused as soon as its time differs by more than the tolerance, in either direction.

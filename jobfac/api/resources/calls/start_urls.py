@@ -92,9 +92,9 @@ async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiRespons
     """Start a job by its start URL.
 
     The definition of the job says what it takes from the body (`call`), and how the body must be signed. A repeated
-    delivery (`X-GitHub-Delivery` or the id of a Stripe event if the request is signed, else `Idempotency-Key`) starts
-    nothing and has the same response, and so has a signed body that comes again within the tolerance. 200: the job
-    does not start for this event. 409: the job's definition or its state denies the start. 429: the job allows no more
+    delivery (the id of a signed Stripe event, `X-GitHub-Delivery` or `Idempotency-Key`) starts nothing and has the
+    same response, and so has a signed body that comes again within the tolerance. 200: the job does not start for this
+    event. 409: the job's definition or its state denies the start. 429: the job allows no more
     starts in this minute.
     """
     url = await run_in_threadpool(_known, request, token)
