@@ -90,6 +90,8 @@ def main() -> None:
         if error.errno == errno.ENOSPC:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             note("There is no room for the output: the disk is full.")
+        elif error.errno == errno.ENOENT and error.filename is None and _is_folder_gone():
+            note("The current folder was removed; change to one that exists.")
         else:
             note(f"{error.filename or 'The system'}: {error.strerror or error}.")
         code = UNSUCCESSFUL
@@ -99,6 +101,14 @@ def main() -> None:
     except Exception as error:
         code = _explain(error)
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _is_folder_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - no path is made of it
+    except OSError:
+        return True
+    return False
 
 
 def _explain(error: Exception) -> int:

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.client.transport import MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
+from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
 from jobfac.errors import Kind
 from jobfac.states import FINAL
 from jobfac.views.runs import RunView
@@ -51,7 +51,7 @@ class Client:
         retry_for: seconds for which a request is repeated while the API or its database is away.
 
     Raises:
-        ValueError: there is no URL or no key.
+        ValueError: there is no URL or no key, or the key contains a blank or the end of a line.
     """
 
     def __init__(self, url: str | None = None, key: str | None = None, *, retry_for: float = RETRY_FOR) -> None:
@@ -61,6 +61,8 @@ class Client:
             raise ValueError(f"The URL of the API must begin with https:// or http://, not {self.url!r}.")
         if not key:
             raise ValueError("A key is needed; `jobfac keys create --role operator` makes one.")
+        if not HEADER_VALUE.fullmatch(key):
+            raise ValueError("The key is none of `jobfac keys create`: it may end with a blank or a new line.")
         self._api = ApiTransport(self.url, key, retry_for=retry_for)
 
     def __enter__(self) -> "Client":

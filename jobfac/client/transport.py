@@ -1,5 +1,7 @@
 """HTTP to the API of jobfac: the key, time limits, repetition and problem documents. The clients are built on it."""
 
+import os
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -20,6 +22,14 @@ MAX_WAIT = 30.0
 
 RETRY_FOR = 15.0
 """Seconds for which a request that is safe to repeat is repeated while the API or its database is unreachable."""
+
+
+HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+"""A key that can be the value of a header. HTTP libraries quote another one in their errors."""
+
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+"""Variables with paths that are read, or written, for a connection with TLS."""
 
 
 class ProblemError(JobfacError):
@@ -56,11 +66,11 @@ class ApiTransport:
 
     Args:
         url: where the API listens.
-        key: an API key.
+        key: an API key, as ``HEADER_VALUE`` allows it.
         retry_for: seconds for which a repeatable request is repeated.
 
     Raises:
-        Unreachable: the URL, or a proxy that the environment names, cannot be used.
+        Unreachable: the URL, or a proxy or a file of certificates that the environment names, cannot be used.
     """
 
     def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
@@ -81,6 +91,12 @@ class ApiTransport:
             raise Unreachable(
                 f"The proxy that the environment names cannot be used: {why}. Correct http_proxy, https_proxy and "
                 "all_proxy, or list the API's host in no_proxy."
+            ) from error
+        except OSError as error:  # OpenSSL's own have no name
+            named = " or ".join(name for name in CERTIFICATES if os.environ.get(name))
+            raise Unreachable(
+                f"The certificates that vouch for {self._shown} cannot be read: {error.strerror or error}. Correct "
+                f"{named or 'the certificates of this machine'}."
             ) from error
         self._retry_for = retry_for
 

@@ -337,8 +337,8 @@ def _schema(engine: str) -> str | None:
     return SCHEMA if engine == "mssql" else None
 
 
-UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
-"""Texts of errors: SQLite's for a file that is damaged or no database, and SQL Server's for a missing permission."""
+UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied", "Data source name not found")
+"""Texts of errors: of SQLite for no database, of SQL Server for a missing permission, of ODBC for an unknown source."""
 
 MISSING_PART = ("no such table", "no such column", "has no column named", "Invalid object name", "Invalid column name")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from jobfac.client.transport import proxy_words
+from jobfac.client.transport import HEADER_VALUE, proxy_words
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
@@ -127,13 +127,19 @@ def files(slots: int) -> Iterable[Finding]:
 
 def api(settings: Settings) -> Iterator[Finding]:
     """Check that the API at ``api_url`` answers and accepts the key."""
+    if not HEADER_VALUE.fullmatch(settings.api_key):
+        remedy = "Set JOBFAC_API_KEY to a key made by `jobfac keys create`, without a blank or a new line."
+        yield Finding("api key", State.PROBLEM, "it is not set" if not settings.api_key else "it is none", remedy)
+        return
     url, headers = settings.api_url, {"Authorization": f"Bearer {settings.api_key}"}
     shown, started = without_password(url), time.monotonic()
     try:
         response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         way, check = (
-            proxy_words(httpx.URL(url)) if isinstance(error, httpx.HTTPError) else ("", " and the proxy variables")
+            proxy_words(httpx.URL(url))
+            if isinstance(error, httpx.HTTPError)
+            else ("", ", the proxy variables and SSL_CERT_FILE")
         )
         found = f"{shown} cannot be reached{way}: {error_text(error)}"
         yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")

@@ -8,21 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from jobfac.errors import JobfacError, Kind
 from jobfac.machine.bounded import read_text
 from jobfac.settings.ownership import owner_fault
 from jobfac.settings.passwords import without_password
+from jobfac.settings.state_folder import state_folder as state_folder
+from jobfac.settings.values import SettingsError as SettingsError
 from jobfac.settings.values import checked
 
 CENTURY = 100 * 365 * 86400
 """The longest retention allowed, in seconds."""
-
-
-class SettingsError(JobfacError):
-    """A setting has an unusable value. The text names the setting and the values it accepts."""
-
-    kind = Kind.MISCONFIGURED
 
 
 @dataclass(frozen=True)
@@ -220,19 +216,10 @@ class Settings:
         return state_folder() / "spool" / place
 
 
-def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder for files that survive a restart: under XDG_STATE_HOME if it is set, else under /var/lib for root and
-    ~/.local/state for other users. No other user can create it first, unlike a folder for temporary files."""
-    base = environment.get("XDG_STATE_HOME", "")
-    if base.startswith("/"):  # the XDG specification says to ignore relative paths
-        return Path(base) / "jobfac"
-    return Path("/var/lib/jobfac") if os.geteuid() == 0 else Path.home() / ".local/state/jobfac"
-
-
 def sqlite_path(url: str) -> Path | None:
     """The database file of a SQLite URL, absolute; None for any other engine or an in-memory database."""
     found = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", url)
-    return None if found is None or found[1] == ":memory:" else Path(found[1]).absolute()
+    return None if found is None or (name := unquote(found[1])) == ":memory:" else Path(name).absolute()
 
 
 @dataclass(frozen=True)
@@ -297,7 +284,7 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
             raise SettingsError(fault)
 
     try:
-        text = read_text(path, check=check)
+        text = read_text(path, "utf-8-sig", check=check)
     except FileNotFoundError:
         if required:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None

@@ -7,6 +7,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from jobfac.errors import JobfacError, Kind
+
+
+class SettingsError(JobfacError):
+    """A setting has an unusable value. The text names the setting and the values it accepts."""
+
+    kind = Kind.MISCONFIGURED
+
 
 def checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) -> Any:
     """The value, checked against the setting's type and limits; ``text``: it comes from an environment variable.

@@ -1,17 +1,21 @@
 """One SQLite file may be reached by different paths. All processes use one log and one spool, or refuse."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.dialects import sqlite_file
 from jobfac.database.dialects.sqlite import FileWaiter
 from jobfac.database.engine import Database
 from jobfac.errors import DatabaseReplaced, Unreachable
 from jobfac.settings import Settings
+from jobfac.store.audit import note
 from jobfac.store.history import search
+from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.database import Hand
 
 
@@ -98,3 +102,22 @@ def test_nobody_opens_a_file_whose_users_have_another_log_or_index(
     other = Database(sqlite_url)
     other.query(search.find_all)
     other.close()
+
+
+@needs_root
+def test_a_log_of_another_user_is_named(sqlite_url: str, crossroads: Path) -> None:
+    home = crossroads / "home"
+    home.mkdir(mode=0o700)
+    shutil.copy(str(sa.make_url(sqlite_url).database), home / "jobfac.db")
+    for path in (home, home / "jobfac.db"):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    for name in ("jobfac.db-wal", "jobfac.db-shm"):  # as a process of root left them that was killed
+        (home / name).touch(0o600)
+
+    def refused() -> None:
+        db = Database(f"sqlite:///{home}/jobfac.db")
+        with pytest.raises(Unreachable, match=r"this user may not read .*-wal; grant the right"):
+            db.transact(note, "me", "test", "nothing", retry_for=0)
+        db.close()
+
+    as_nobody(refused)

@@ -11,6 +11,12 @@ from jobfac.sqljob.request import read_request
 from jobfac.sqljob.scripts import ScriptError
 
 
+def test_an_unknown_data_source_of_odbc_is_named_without_a_traceback() -> None:
+    db = Database("mssql+pyodbc://sa:geheim@no_such_source")
+    with pytest.raises(Unreachable, match=r"sa:\*\*\*@no_such_source.*Data source name not found.*JOBFAC_DATABASE_URL"):
+        db.query(lambda conn: None)
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

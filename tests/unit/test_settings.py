@@ -9,6 +9,7 @@ import pytest
 from jobfac.cli import common
 from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
+from jobfac.settings.database_url import read_url
 from jobfac.settings.misspelt import misspelt
 from jobfac.settings.passwords import without_password
 
@@ -27,6 +28,20 @@ def test_without_sources_the_defaults_apply() -> None:
     assert load({}) == Settings()
     assert {source.origin for source in sources({}).values()} == {"default"}
     assert load({}).database_url == "sqlite:///jobfac.db"
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 12399)
+    monkeypatch.setattr("os.getuid", lambda: 12399)
+    with pytest.raises(SettingsError, match=r"no home folder: set HOME or XDG_STATE_HOME, or JOBFAC_SPOOL\.$"):
+        Settings(database_url="mssql+pyodbc://server/jobs").spool_folder()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    write(b"\xef\xbb\xbflease = 20.0\r\n")
+    assert load({}).lease == 20.0
 
 
 def test_the_environment_takes_precedence_over_the_file_over_the_default() -> None:
@@ -142,13 +157,18 @@ def test_all_invalid_settings_are_reported_together() -> None:
     [
         ("sqlite:////var/jobs.db", "/var/jobs.db"),
         ("sqlite+pysqlite:////var/jobs.db?timeout=3", "/var/jobs.db"),
+        ("sqlite:////var/my%20jobs%25.db", "/var/my jobs%.db"),
+        ("sqlite:////var/50%.db", "/var/50%.db"),
         ("sqlite:///:memory:", None),
+        ("sqlite:///%3Amemory%3A", None),
         ("sqlite://", None),
         ("mssql+pyodbc://server/jobs", None),
     ],
 )
 def test_the_file_of_a_sqlite_url_is_found(url: str, path: str | None) -> None:
     assert sqlite_path(url) == (None if path is None else Path(path))
+    if path is not None:
+        assert read_url(url).database == path  # the file that SQLAlchemy opens
 
 
 @pytest.mark.parametrize(

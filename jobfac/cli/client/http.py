@@ -1,15 +1,11 @@
 """What the client over the HTTP API builds on: the connection, lists, and lists of many pages."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Self
 
 from jobfac.cli.common import USAGE, Failure
-from jobfac.client.transport import ApiTransport, Object
+from jobfac.client.transport import HEADER_VALUE, ApiTransport, Object
 from jobfac.views.serialization import View
-
-HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
-"""A key that can be the value of a header."""
 
 PAGE = 500
 """The maximum number of items of a list in one request."""

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.cli.client.http import HEADER_VALUE, PAGE
+from jobfac.cli.client.http import PAGE
 from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.client.values import Text
 from jobfac.cli.common import USAGE, Failure
-from jobfac.client.transport import MAX_WAIT, Object, problem_of
+from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, Object, problem_of
 from jobfac.errors import JobfacError, Kind
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind

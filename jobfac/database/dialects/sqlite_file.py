@@ -128,8 +128,10 @@ class DatabaseFile:
             return None
         if _is_read_only(path):
             return f"{path} lies on a file system that is mounted read-only; mount it writable, or move the file"
-        for place, right in ((path, os.R_OK), (path, os.W_OK), (path.parent, os.W_OK | os.X_OK)):
-            if not os.access(place, right):
+        # Another user of the file may have made those beside it, with its own group.
+        beside = [(Path(one), right) for one in self._beside for right in (os.R_OK, os.W_OK)]
+        for place, right in ((path, os.R_OK), (path, os.W_OK), (path.parent, os.W_OK | os.X_OK), *beside):
+            if place.exists() and not os.access(place, right):
                 what = "read" if right == os.R_OK else "write"
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None

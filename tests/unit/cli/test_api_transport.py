@@ -5,8 +5,9 @@ import pytest
 
 from jobfac.cli.client.remote import Remote
 from jobfac.cli.commands.database import config
+from jobfac.client import Client
 from jobfac.client.transport import ApiTransport, ProblemError
-from jobfac.doctor import machine
+from jobfac.doctor import State, machine
 from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
 from jobfac.settings import Settings
 from jobfac.store.history.search import Filter
@@ -95,10 +96,31 @@ def test_nothing_shows_the_password_of_the_url(
         with pytest.raises(Unreachable, match=r"http://user:\*\*\*@api") as caught:
             ApiTransport(url, "key", retry_for=0).get("/v1/jobs")
         assert "geheim" not in str(caught.value)
-    (found,) = machine.api(Settings(api_url="http://user:geheim@127.0.0.1:1"))
+    (found,) = machine.api(Settings(api_url="http://user:geheim@127.0.0.1:1", api_key="key"))
     assert "geheim" not in f"{found}"
     monkeypatch.setenv("JOBFAC_API_URL", "http://user:geheim@api")
     config(as_json=True)
     shown = capsysbinary.readouterr().out
     assert b"http://user:***@api" in shown
     assert b"geheim" not in shown
+
+
+@pytest.mark.parametrize("path", ["/nope", __file__])
+def test_certificates_that_cannot_be_read_are_named(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", path)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with pytest.raises(Unreachable, match=r"that vouch for https://api cannot be read: .*\. Correct SSL_CERT_FILE\.$"):
+        ApiTransport("https://api", "key")
+    (found,) = machine.api(Settings(api_url="https://127.0.0.1:1", api_key="key"))
+    assert (found.check, found.state) == ("api", State.PROBLEM)
+    assert "SSL_CERT_FILE" in found.remedy
+
+
+@pytest.mark.parametrize("end", ["\n", " ", "\r", "\x00", "ü"])
+def test_nothing_shows_a_key_that_cannot_be_sent(end: str) -> None:
+    (found,) = machine.api(Settings(api_url="http://127.0.0.1:1", api_key=f"jf_geheim{end}"))
+    assert (found.check, found.found) == ("api key", "it is none")
+    assert "geheim" not in f"{found}"
+    with pytest.raises(ValueError, match="may end with a blank or a new line") as caught:
+        Client("http://127.0.0.1:1", f"jf_geheim{end}")
+    assert "geheim" not in str(caught.value)

@@ -1,11 +1,12 @@
-"""Shared code of the commands: reading durations and times."""
+"""Shared code of the commands: reading durations and times, and what their surroundings lack."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from jobfac.cli import common
-from jobfac.cli.common import Failure, instant, seconds
+from jobfac.cli import common, main
+from jobfac.cli.common import UNSUCCESSFUL, Failure, instant, seconds
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("90", 90), ("1.5", 1.5), ("10m", 600), ("1h30m", 5400), ("500ms", 0.5)])
@@ -29,3 +30,17 @@ def test_a_moment_has_an_offset_or_is_local() -> None:
         instant("tomorrow", "--at")
     with pytest.raises(Failure, match="--at must be a time"):
         instant("2h", "--at")
+
+
+def test_a_current_folder_that_was_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr("sys.argv", ["jobfac", "runs", "list"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == UNSUCCESSFUL
+    assert capsys.readouterr().err == "The current folder was removed; change to one that exists.\n"
