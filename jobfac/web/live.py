@@ -2,14 +2,16 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobfac.api.live.streams import COMMENT, Streamed, event
+from jobfac.api.live.streams import Streamed, event
 from jobfac.api.problems import Problem, response
 from jobfac.api.routing import Service
 from jobfac.errors import JobfacError
@@ -21,8 +23,12 @@ log = logger("jobfac.web")
 INTERVAL = 2.2
 """Seconds between two polls while a page is open: 55 statements a minute with their BEGIN, for any number of pages."""
 
-QUIET = 10
-"""The number of polls without a change after which a comment is sent, so proxies keep the connection open."""
+BEAT = 10.0
+"""Seconds without a change after which a page hears that the server is there, and whether the database is."""
+
+
+SILENT = 8.0
+"""Seconds without an answer of the database of which pages hear."""
 
 
 class Changes:
@@ -32,9 +38,13 @@ class Changes:
         self._listeners: set[asyncio.Queue[bool]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._seen: tuple[Any, ...] | None = None
+        self._polled_at = 0.0  # when the database answered last, in monotonic seconds
 
     async def serve(self, request: Request) -> Response:
-        """Stream changes: an event `changed` whenever any page may be out of date."""
+        """Stream changes: an event `changed` whenever any page may be out of date, and a `beat` at least every `BEAT`.
+
+        A beat says for how many seconds the database has not answered.
+        """
         service: Service = request.app.state.service
         try:
             caller = await run_in_threadpool(service.authenticator.caller, request)
@@ -47,30 +57,35 @@ class Changes:
         queue: asyncio.Queue[bool] = asyncio.Queue()
         self._listeners.add(queue)
         if self._looking is None or self._looking.done():
+            self._polled_at = time.monotonic()
             self._looking = asyncio.create_task(self._look(service), name="changes")
         try:
             yield event("connected", {})
             while not service.live.closed:
-                changed = await queue.get()
+                changed = False
+                with suppress(TimeoutError):  # the poll itself may wait for the database
+                    changed = await asyncio.wait_for(queue.get(), BEAT)
                 while not queue.empty():
                     changed = queue.get_nowait() or changed
-                yield event("changed", {"wait": round(random.random(), 2)}) if changed else COMMENT
+                yield event("changed", {"wait": round(random.random(), 2)}) if changed else self._beat()
         finally:
             self._listeners.discard(queue)
 
+    def _beat(self) -> bytes:
+        silent = time.monotonic() - self._polled_at
+        return event("beat", {"silent": round(silent) if silent > SILENT else 0})
+
     async def _look(self, service: Service) -> None:
-        quiet = 0
         while self._listeners:
-            found: tuple[Any, ...] | None
+            found = self._seen
             try:
                 found = await run_in_threadpool(service.db.query, counts.fingerprint, retry_for=0)
+                self._polled_at = time.monotonic()
             except JobfacError as error:
                 log.warning("cannot poll for changes, retrying", action="poll_failed", reason=str(error))
-                found = self._seen
             changed = self._seen is not None and found != self._seen
             self._seen = found
-            quiet = 0 if changed else quiet + 1
-            if changed or quiet % QUIET == 0 or service.live.closed:
+            if changed or service.live.closed:
                 for queue in self._listeners:
                     queue.put_nowait(changed)
             await asyncio.sleep(INTERVAL)

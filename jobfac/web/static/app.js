@@ -34,39 +34,65 @@ setInterval(tick, 1000);
 
 // The connection: the page is read again when something changed, but not while somebody works with it.
 
-const offline = find("#offline");
-let source = null, stale = false, last = 0, lost = false;
+const offline = find("#offline"), news = find("#changed"), unreachable = offline.textContent;
+const PATIENCE = 60000, DEAF = 45000; // milliseconds without a touch that somebody still works; without a word of the server
+let source = null, stale = false, uncounted = false, told = false, last = 0, counted = 0, lost = false, heard = 0, touched = Date.now();
+for (const kind of ["keydown", "pointerdown", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
 
 function busy() {
+  if (find("[popover]:popover-open") || all("#page form[data-form] :is(input, textarea)").some((one) => one.value !== one.defaultValue)) return true;
+  if (Date.now() - touched > PATIENCE) return false;
   const selection = getSelection();
   const field = document.activeElement?.matches?.("#page input, #page select, #page textarea");
-  return field || (selection && !selection.isCollapsed) || find("[popover]:popover-open") || find("#page details[data-menu][open]")
-    || find("#page input:checked:not([data-keep])") || all("#page form[data-form] :is(input, textarea)").some((one) => one.value !== one.defaultValue);
+  return field || (selection && !selection.isCollapsed) || find("#page details[data-menu][open]") || find("#page input:checked:not([data-keep])");
 }
 
-function refresh() {
-  if (!stale || document.hidden || busy() || Date.now() - last < 2000) return;
-  stale = false;
+function change() { stale = uncounted = told = true; refresh(); }
+
+function read() {
+  news.hidden = true;
+  stale = uncounted = told = false;
   last = Date.now();
   htmx.trigger("#refresh", "changed");
 }
 
+function refresh() {
+  if (!stale || document.hidden || Date.now() - last < 2000) return;
+  if (!busy()) { read(); return; }
+  news.hidden = !told;
+  if (uncounted && Date.now() - counted > 5000) { uncounted = false; counted = Date.now(); htmx.trigger("#recount", "changed"); }
+}
+news.addEventListener("click", () => {
+  getSelection().removeAllRanges();
+  document.activeElement?.blur();
+  read();
+});
+
+function say(words) { offline.hidden = !words; offline.textContent = words || unreachable; }
+
 // A browser holds six connections to one server for all its windows. Live output takes one, so its page asks instead.
 const follows = () => find(".log[data-over=false]") !== null;
-setInterval(() => { stale ||= follows(); }, 3000);
+setInterval(() => { if (follows()) stale = uncounted = true; }, 3000);
 
 function connect() {
   if (source || document.hidden || !find("#refresh") || follows()) return;
+  heard = Date.now();
   source = new EventSource("/live");
   source.addEventListener("connected", () => {
-    if (lost) { stale = true; last = 0; refresh(); }
+    heard = Date.now();
+    if (lost) { last = 0; change(); }
     lost = false;
-    offline.hidden = true;
+    say("");
   });
-  source.addEventListener("changed", (event) => setTimeout(() => { stale = true; refresh(); }, JSON.parse(event.data).wait * 500));
+  source.addEventListener("changed", (event) => { heard = Date.now(); say(""); setTimeout(change, JSON.parse(event.data).wait * 500); });
+  source.addEventListener("beat", (event) => {
+    heard = Date.now();
+    const silent = JSON.parse(event.data).silent;
+    say(silent && `The database does not answer. The page shows what was at ${new Date(Date.now() - 1000 * silent).toLocaleTimeString()}.`);
+  });
   source.onerror = () => {
     lost = true;
-    offline.hidden = false;
+    say(unreachable);
     if (source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 3000); }
   };
 }
@@ -78,15 +104,17 @@ function disconnect() {
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) disconnect();
-  else { stale = true; connect(); refresh(); }
+  else { stale = uncounted = true; connect(); refresh(); }
 });
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 setInterval(refresh, 1000);
-function unanswered() { stale = true; lost = true; offline.hidden = false; }
+setInterval(() => { if (source && Date.now() - heard > DEAF) { unanswered(); disconnect(); connect(); } }, 5000);
+function unanswered() { stale = lost = true; say(unreachable); }
 document.addEventListener("htmx:sendError", unanswered);
+document.addEventListener("htmx:timeout", unanswered);
 document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status > 500) unanswered(); });
-document.addEventListener("htmx:afterSettle", () => { if (!source) { lost = false; offline.hidden = true; } tick(); if (chosen) choose(find(`[data-row="${CSS.escape(chosen)}"]`), false); });
+document.addEventListener("htmx:afterSettle", () => { if (!source) { lost = false; say(""); } tick(); if (chosen) choose(find(`[data-row="${CSS.escape(chosen)}"]`), false); });
 
 // Keys
 

@@ -1,15 +1,19 @@
 """What the night shift does, in a real browser."""
 
 import re
+import threading
 import time
 from dataclasses import replace
 
+import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
 
 from jobfac.database.tables import run
 from jobfac.store.api_keys import Role
+from jobfac.store.history import counts
+from jobfac.web import live
 from tests.roles.pages.browser.window import Window
 from tests.roles.pages.stage import Stage, write
 from tests.support.api_stage import Served
@@ -221,10 +225,53 @@ def test_an_open_page_hears_of_changes_but_not_while_text_is_selected(
     page.wait_for_timeout(300)
     page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
     start(served.db, "slow")
-    page.wait_for_timeout(3500)
+    waiting = page.locator("#counts a", has_text="waiting")
+    before = waiting.inner_text()
+    expect(page.locator("#changed")).to_be_visible()
+    expect(waiting).not_to_have_text(before)
     expect(rows).to_have_count(number)
     page.evaluate("getSelection().removeAllRanges()")
     expect(rows).to_have_count(number + 1)
+    expect(page.locator("#changed")).to_be_hidden()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    start(served.db, "slow")
+    page.locator("#changed").click()
+    expect(rows).to_have_count(number + 2)
+
+
+def test_a_page_that_nobody_has_touched_for_a_minute_is_read_again(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    served, _ = shared
+    page = window.open("/runs?job=slow")
+    rows = page.locator("[data-row]")
+    number = rows.count()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    start(served.db, "slow")
+    expect(page.locator("#changed")).to_be_visible()
+    page.evaluate("const now = Date.now; Date.now = () => now() + 61000")
+    expect(rows).to_have_count(number + 1)
+
+
+def test_a_page_says_that_the_database_does_not_answer(
+    window: Window, shared: tuple[Served, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(live, "SILENT", 0.5)
+    monkeypatch.setattr(live, "BEAT", 0.5)
+    real = counts.fingerprint
+
+    def wait(conn: sa.Connection) -> object:
+        answers.wait()
+        return real(conn)
+
+    page = window.open("/runs?job=slow")
+    monkeypatch.setattr(counts, "fingerprint", wait)
+    try:
+        expect(page.locator("#offline")).to_contain_text("The database does not answer. The page shows what was at ")
+    finally:
+        answers.set()
+    expect(page.locator("#offline")).to_be_hidden()
 
 
 def test_the_server_goes_away_and_comes_back(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
