@@ -11,7 +11,7 @@ from typer import Abort, TyperException
 
 from jobfac.cli.listing import Commands
 from jobfac.cli.streams import NOT_UTF8, note, prepare_streams
-from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError
+from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError, Kind
 from jobfac.machine import threads
 
 COMMANDS = {
@@ -127,6 +127,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in "".join(sys.argv)):
         note(f"The command line {NOT_UTF8}")
         return USAGE
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        note("This user can start no more threads; raise the limit of processes (ulimit -u), or free memory.")
+        return Kind.CONFLICT.exit_code
     if isinstance(error, Abort):
         note("Aborted.")
         return UNSUCCESSFUL

@@ -44,3 +44,14 @@ def test_a_current_folder_that_was_removed_is_named(
         main()
     assert ended.value.code == UNSUCCESSFUL
     assert capsys.readouterr().err == "The current folder was removed; change to one that exists.\n"
+
+
+def test_a_process_without_threads_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def execute(words: object) -> int:
+        raise RuntimeError("can't start new thread")  # as Thread.start does
+
+    monkeypatch.setattr("jobfac.cli.app.execute", execute)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    assert capsys.readouterr().err.startswith("This user can start no more threads; raise the limit of processes")
