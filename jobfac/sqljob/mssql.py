@@ -53,12 +53,12 @@ class SqlServer(Server):
         super().__init__(connection, dialect, say)
         self.style = "qmark"
         self.cancels = dialect.driver == "pyodbc"
-        if self.cancels:
-            connection.add_output_converter(UDT, lambda data: data)
         self._mark: re.Match[str] | None = None
         self._begun = False
 
     def prepare(self, isolation: str | None) -> None:
+        if self.cancels:
+            self.connection.add_output_converter(UDT, lambda data: data)
         if isolation is not None:
             self.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 

@@ -87,11 +87,13 @@ def test_a_worker_claims_again_after_a_fault_of_the_machine(sqlite_factory: Fact
 
 def test_a_removed_spool_is_created_again(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(job={"command": ["sh", "-c", "sleep 0.5; echo done"]})
+    go = fleet.folder / "go"
+    fleet.define(job={"command": ["sh", "-c", f"until [ -e '{go}' ]; do sleep 0.05; done; echo done"]})
     worker = fleet.worker()
     (run_id,) = fleet.start("job")
     wait_for(lambda: fleet.programs(worker), "running")
     shutil.rmtree(fleet.folder / "spool")
+    go.touch()
     assert fleet.wait(run_id)["state"] == "succeeded"
     assert fleet.text(run_id) == b"done\n"
     found = fleet.one("job")

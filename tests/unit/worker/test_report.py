@@ -17,7 +17,11 @@ from jobfac.worker.executions.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS,
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    return Report(tmp_path / "1-1.report")
+    folder = tmp_path / "spool" / "worker"  # two levels that belong to this test alone
+    folder.mkdir(parents=True)
+    for one in (folder, folder.parent):
+        one.chmod(0o700)
+    return Report(folder / "1-1.report")
 
 
 def read_lines(report: Report, *lines: str) -> Report:
