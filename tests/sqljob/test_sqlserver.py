@@ -142,7 +142,7 @@ def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
 def test_columns_of_types_of_the_clr_are_read(mssql: Stage) -> None:
     request = mssql.runner("SELECT 1").request
     with connect(request) as (connection, dialect):
-        server(connection, dialect, print)
+        server(connection, dialect, print).prepare(None)
         assert "mssqlpython" in mssql.url or connection.get_output_converter(UDT)(b"\1") == b"\1"
 
 
