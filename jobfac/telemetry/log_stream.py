@@ -1,13 +1,20 @@
-"""A log handler that drops lines while nobody reads its stream, so that no role waits for the reader of its log."""
+"""A log handler that drops lines while nobody takes them: no role waits for the reader of its log, or for a drive."""
 
 import logging
 import os
 import select
+import stat
+import threading
+import time
+from contextlib import suppress
 from io import UnsupportedOperation
 from typing import TextIO
 
+from jobfac.machine.mounts import Remote
+from jobfac.machine.threads import begin
+
 LONGEST_WAIT = 0.5
-"""Seconds for which a line waits for the reader. Further lines do not wait until it reads again."""
+"""Seconds for which a line waits for the reader, or the drive. Further lines do not wait until it takes them again."""
 
 
 class LogStream(logging.StreamHandler[TextIO]):
@@ -18,6 +25,11 @@ class LogStream(logging.StreamHandler[TextIO]):
         self._dropped = 0
         self._is_cut = False
         """The last line was written in part."""
+        self._may_hang: bool | None = None
+        """The stream is a file whose file system may wait for a server; None: not known yet."""
+        self._written = threading.Event()
+        """The last line for such a file was written."""
+        self._written.set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record. Called with the lock of the handler."""
@@ -34,7 +46,9 @@ class LogStream(logging.StreamHandler[TextIO]):
                 dropped.fields = {"action": "log_lines_dropped", "lines": self._dropped}
                 first = self.terminator if self._is_cut else ""
                 line = (first + self.format(dropped) + self.terminator).encode(errors="backslashreplace") + line
-            self._write(descriptor, line)
+            if self._may_hang is None:
+                self._may_hang = _may_hang(descriptor)
+            (self._write_elsewhere if self._may_hang else self._write)(descriptor, line)
         except Exception:
             self.handleError(record)
 
@@ -51,3 +65,33 @@ class LogStream(logging.StreamHandler[TextIO]):
             # A pipe that is ready takes this much without blocking.
             written += os.write(descriptor, line[written : written + select.PIPE_BUF])
         self._dropped, self._is_cut = 0, False
+
+    def _write_elsewhere(self, descriptor: int, line: bytes) -> None:
+        """Write in a thread of its own, which may hang."""
+        if not self._written.is_set():
+            self._dropped += 1
+            return
+        self._written = threading.Event()
+        begin(_write_all, descriptor, line, self._written)
+        self._dropped, self._is_cut = 0, False
+        self._written.wait(LONGEST_WAIT)
+
+
+def _write_all(descriptor: int, line: bytes, written: threading.Event) -> None:
+    try:
+        with suppress(OSError):  # a full disk
+            while line:
+                line = line[os.write(descriptor, line) :]
+    finally:
+        written.set()
+
+
+def _may_hang(descriptor: int) -> bool:
+    """Whether it is a file whose file system may wait for a server. A pipe and a terminal say when they are ready."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return False
+    try:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (of a descriptor)
+    except OSError:  # not on Linux
+        return False
+    return Remote().has_any([path], time.monotonic())

@@ -9,9 +9,9 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jobfac.machine.mounts import Remote, neighbours
 from jobfac.machine.threads import BEGINS
 from jobfac.programs.files.accounts import accounts
-from jobfac.programs.files.mounts import Remote, neighbours
 from jobfac.secret_references import SecretError, resolve
 
 AT_ONCE = 0.02
@@ -64,7 +64,16 @@ class Kept(NamedTuple):
     reference: str
 
 
-Place = str | User | Search | Kept
+class Opened(NamedTuple):
+    """A folder or a file that the start opens as this process's user. It is opened here, too.
+
+    An NFS client asks its server for that, and not for each look at a file. Source: nfs(5), close-to-open.
+    """
+
+    path: str
+
+
+Place = str | Opened | User | Search | Kept
 
 
 class SilentMount(Exception):
@@ -105,7 +114,14 @@ class Inquiry:
         self._begins_by = time.monotonic() + BEGINS
         self._has_begun = False
         first = places[0]
-        self.at: str | User | Kept = first.paths[0] if isinstance(first, Search) else first
+        self.at: str | User | Kept
+        match first:
+            case Search():
+                self.at = first.paths[0]
+            case Opened():
+                self.at = first.path
+            case _:
+                self.at = first
         self.real = self.at if isinstance(self.at, str) else "/"
         self.is_late = False
         self.seen: Seen = ()
@@ -139,6 +155,11 @@ class Inquiry:
             return None if found is None else (found.st_size, found.st_mtime_ns)
         if isinstance(place, (User, Kept)):
             self._find(place)
+            return None
+        if isinstance(place, Opened):
+            found = self._look(place.path)
+            if found is not None:
+                _open(place.path, found)
             return None
         for path in place.paths:
             found = self._look(path)
@@ -194,6 +215,12 @@ class Inquiry:
             links += 1
             self.real = "/" if target.startswith("/") else above
             rest += target.split("/")[::-1]
+
+
+def _open(path: str, found: os.stat_result) -> None:
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _is_own(user: str | None) -> bool:

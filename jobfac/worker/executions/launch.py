@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
-from jobfac.programs.files.places import Kept, Place, Search, User
+from jobfac.programs.files.places import Kept, Opened, Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -112,7 +112,8 @@ class Launch:
             return []
         base = job.directory or "."
         found: list[Place] = [] if job.user is None else [User(job.user)]
-        found += [] if job.directory is None else [job.directory]
+        place: Callable[[str], Place] = str if job.user else Opened  # what another user opens is opened in a helper
+        found += [] if job.directory is None else [place(job.directory)]
         if job.sql is None and not job.shell:
             path = job.environment.get("PATH", base_environment()["PATH"])
             search = "" if "/" in job.command[0] else path
@@ -120,7 +121,8 @@ class Launch:
                 found.append(_program_place(job.command[0], base, search, job.user))
         for stream in STREAMS:
             path = getattr(job.output, stream).path
-            found += [] if path is None else [os.path.dirname(os.path.join(base, path))]  # noqa: PTH118, PTH120
+            whole = None if path is None else os.path.join(base, path)  # noqa: PTH118
+            found += [] if whole is None else [place(os.path.dirname(whole)), place(whole)]  # noqa: PTH120
         secrets = [value for value in job.environment.values() if not isinstance(value, str)]
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
         for kind, _, name in (one.secret.partition(":") for one in secrets):

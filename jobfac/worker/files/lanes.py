@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
-from jobfac.programs.files.mounts import neighbours
+from jobfac.machine.mounts import neighbours
 from jobfac.programs.files.places import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents

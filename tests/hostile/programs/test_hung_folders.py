@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobfac.programs.files import mounts, places
+from jobfac.machine import mounts
+from jobfac.programs.files import places
 from jobfac.worker.executions import held
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -104,6 +105,24 @@ def test_a_drive_with_a_server_is_asked_again_soon(
     hung.clear()
     assert silent(1.1) == (one if kind == "nfs4" else None)
     assert silent(2.1) == one
+
+
+def test_what_a_start_opens_is_opened_elsewhere_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS answers a look at a file from its cache while its server is away, and asks the server to open the file."""
+    (tmp_path / "out.log").touch()
+    answers, real = threading.Event(), os.open
+
+    def play(path: Any, *more: Any, **options: Any) -> int:
+        if str(path).endswith("out.log"):
+            answers.wait()
+        return real(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", play)
+    asked, file = places.Places(lambda: None), places.Opened(str(tmp_path / "out.log"))
+    assert asked.silent([str(tmp_path), file.path]) is None, "nothing is opened as another user"
+    assert asked.silent([places.Opened(str(tmp_path)), file]) == file.path
+    answers.set()
+    wait_for(lambda: asked.silent([places.Opened(str(tmp_path)), file]) is None, "the drive answers again")
 
 
 def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:

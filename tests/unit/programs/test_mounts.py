@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs.files import mounts
-from jobfac.programs.files.mounts import Mount, Remote, mount_of
+from jobfac.machine import mounts
+from jobfac.machine.mounts import Mount, Remote, mount_of
 
 TABLE = r"""22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
 30 22 0:40 /x /mnt/a\040drive\134 rw master:1 shared:2 - nfs4 host:/x rw,vers=4.2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs.files import mounts
+from jobfac.machine import mounts
 from jobfac.programs.files.places import OF_ONE_MOUNT
 from jobfac.store.schedules.arriving import REPORTED_AGAIN
 from jobfac.worker.files import lanes, scanning

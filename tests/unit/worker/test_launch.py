@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
+from jobfac.programs.files.places import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
@@ -114,8 +115,10 @@ def test_a_folder_that_does_not_answer_is_named_without_its_sensitive_part(tmp_p
     )
     execution = Execution(claimed(sensitive='{"token": "hunter22"}'), job, "token", tmp_path, SILENCE)
     place, _ = execution.places()
-    execution.fail_start(f"{place!r} has not answered")
-    assert execution.outcome(0.5).reason == "'/mnt/********' has not answered"
+    assert isinstance(place, Opened)
+    execution.fail_start(no_answer(place.path, 10))
+    reason = execution.outcome(0.5).reason
+    assert reason == "'/mnt/********' has not answered for 10 s; check the file system and its server"
     execution.close()
 
 
