@@ -53,7 +53,11 @@ function refresh() {
 
 // A browser holds six connections to one server for all its windows. Live output takes one, so its page asks instead.
 const follows = () => find(".log[data-over=false]") !== null;
-setInterval(() => { stale ||= follows(); }, 3000);
+setInterval(() => {
+  if (source || !find("#refresh")) return;
+  stale = true;
+  connect();
+}, 3000);
 
 function connect() {
   if (source || document.hidden || !find("#refresh") || follows()) return;
