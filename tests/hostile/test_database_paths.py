@@ -1,6 +1,8 @@
 """One SQLite file may be reached by different paths. All processes use one log and one spool, or refuse."""
 
+import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import pytest
 from jobfac.database.dialects import sqlite_file
 from jobfac.database.dialects.sqlite import FileWaiter
 from jobfac.database.engine import Database
+from jobfac.database.sqlite_backup import back_up
 from jobfac.errors import DatabaseReplaced, Unreachable
 from jobfac.settings import Settings
 from jobfac.store.history import search
+from tests.hostile.others import as_nobody, needs_root
 from tests.support.database import Hand
 
 
@@ -98,3 +102,15 @@ def test_nobody_opens_a_file_whose_users_have_another_log_or_index(
     other = Database(sqlite_url)
     other.query(search.find_all)
     other.close()
+
+
+@needs_root
+def test_a_backup_goes_into_a_folder_that_its_user_may_only_write_to(crossroads: Path) -> None:
+    source, folder = crossroads / "source.db", crossroads / "drop"
+    with contextlib.closing(sqlite3.connect(source)) as conn:
+        conn.execute("CREATE TABLE audit (x)")
+    source.chmod(0o666)
+    folder.mkdir()
+    folder.chmod(0o733)
+    as_nobody(lambda: back_up(str(source), folder / "copy.db"))
+    assert [one.name for one in folder.iterdir()] == ["copy.db"]
