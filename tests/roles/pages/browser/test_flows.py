@@ -135,9 +135,7 @@ def test_output_is_read_again_after_the_answer_of_a_proxy(window: Window, shared
     window.complaints.clear()  # the browser's own about the answer
 
 
-def test_a_page_listens_for_changes_again_after_the_output(
-    window: Window, shared: tuple[Served, Stage]
-) -> None:
+def test_a_page_listens_for_changes_again_after_the_output(window: Window, shared: tuple[Served, Stage]) -> None:
     page = window.open("/fleet")
     end = "event: end\ndata: {}\n\n"
     page.route("**/output*", lambda route: route.fulfill(content_type="text/event-stream", body=end))
