@@ -27,7 +27,7 @@ DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
 
 
-LEAVING = "drains, and leaves when its runs have ended"
+LEAVING = "it drains, and leaves when its runs have ended"
 """The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
 may come back under its name."""
 
