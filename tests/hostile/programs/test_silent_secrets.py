@@ -1,9 +1,11 @@
 """What holds a secret, a network drive or a keyring, may hang: nobody waits for it for long, and others not at all."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -53,6 +55,16 @@ def test_a_secret_that_hangs_is_an_error_and_later_callers_do_not_wait(
     answers.set()
     wait_for(lambda: not secret_references._readings, "the reading has ended")
     assert resolve(f"file:{file}") == "x"
+
+
+def test_the_error_of_a_keyring_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that jobfac does not know, as of the session bus, ended the look before the start, again and again."""
+    keyring = MagicMock()
+    keyring.get_password.side_effect = RuntimeError("no session bus")
+    keyring.errors.KeyringError = LookupError
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    with pytest.raises(SecretError, match="keyring:a/b cannot be read from the keyring: no session bus"):
+        resolve("keyring:a/b")
 
 
 def test_others_run_while_a_keyring_hangs(
