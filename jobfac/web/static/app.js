@@ -53,9 +53,10 @@ function refresh() {
 
 // A browser holds six connections to one server for all its windows. Live output takes one, so its page asks instead.
 const follows = () => find(".log[data-over=false]") !== null;
+let followed = follows();
 setInterval(() => {
-  if (source || !find("#refresh")) return;
-  stale = true;
+  stale ||= followed; // once more after the end of the output
+  followed = follows();
   connect();
 }, 3000);
 
