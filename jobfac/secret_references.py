@@ -143,7 +143,7 @@ def _from_keyring(reference: str, name: str) -> str:
     service, _, user = name.rpartition("/")
     try:
         value = keyring.get_password(service, user)
-    except keyring.errors.KeyringError as error:
+    except Exception as error:  # keyrings of the system have errors of their own
         raise SecretError(f"the secret {reference} cannot be read from the keyring: {error}") from None
     if value is None:
         raise SecretError(f"the secret {reference} is not in the keyring of this machine")

@@ -116,9 +116,9 @@ def _name(part: Path, handle: int, target: Path) -> None:
 
 def _keep_name(target: Path) -> None:
     """Make the file's name, too, survive a loss of power, where the file system knows how."""
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the folder may also be one that this user may only write to
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
             os.fsync(folder)
-    finally:
-        os.close(folder)
+        finally:
+            os.close(folder)

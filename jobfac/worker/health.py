@@ -27,7 +27,7 @@ DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
 
 
-LEAVING = "drains, and leaves when its runs have ended"
+LEAVING = "it drains, and leaves when its runs have ended"
 """The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
 may come back under its name."""
 
@@ -98,7 +98,7 @@ class Health:
 
     def leaves(self, still_runs: bool) -> None:
         """Record that a signal drains the worker, so that others leave no runs to it and a heavy run does not wait for
-        its slots. ``still_runs``: it holds runs; otherwise it leaves at once."""
+        its slots. ``still_runs``: it is told to drain, and holds runs; without them it leaves at once."""
         self._leaving = LEAVING if still_runs else self._leaving
 
     def room(self, free: int, running: int, now: float) -> int:

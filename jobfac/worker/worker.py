@@ -189,7 +189,7 @@ class Worker:
         messages = self._inbox.take()
         for until in messages.drains:
             self._phases.signal(until, messages.gives_up)
-            self._health.leaves(still_runs=bool(self._held.live))
+        self._health.leaves(still_runs=self._phases.is_signalled and bool(self._held.live))
         self._agenda.more |= self._phases.follow(messages.state, time.monotonic() + self._settings.drain_limit)
         if messages.overload is not None:
             self._health.loaded(messages.overload)

@@ -1,7 +1,9 @@
 """One SQLite file may be reached by different paths. All processes use one log and one spool, or refuse."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import sqlite_file
 from jobfac.database.dialects.sqlite import FileWaiter
 from jobfac.database.engine import Database
+from jobfac.database.sqlite_backup import back_up
 from jobfac.errors import DatabaseReplaced, Unreachable
 from jobfac.settings import Settings
 from jobfac.store.audit import note
@@ -121,3 +124,15 @@ def test_a_log_of_another_user_is_named(sqlite_url: str, crossroads: Path) -> No
         db.close()
 
     as_nobody(refused)
+
+
+@needs_root
+def test_a_backup_goes_into_a_folder_that_its_user_may_only_write_to(crossroads: Path) -> None:
+    source, folder = crossroads / "source.db", crossroads / "drop"
+    with contextlib.closing(sqlite3.connect(source)) as conn:
+        conn.execute("CREATE TABLE audit (x)")
+    source.chmod(0o666)
+    folder.mkdir()
+    folder.chmod(0o733)
+    as_nobody(lambda: back_up(str(source), folder / "copy.db"))
+    assert [one.name for one in folder.iterdir()] == ["copy.db"]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfac.programs import Chunk, Spool, abandoned, recover, spool_path
+from jobfac.programs.files import abandoned as abandoned_module
 from jobfac.programs.files import spool as spool_module
 from jobfac.programs.files.abandoned import Abandoned
 from jobfac.programs.files.spool import parse_name
@@ -269,6 +270,12 @@ def test_a_file_of_a_program_that_was_left_running_is_let_go_if_its_disk_fails(
             broken.setattr(os, "fstat", fail)
             files.trim(now=1e9)
         assert len(files) == 0
+        monkeypatch.setattr(abandoned_module, "MOST", 0)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "close", fail)
+            files.keep(kept := os.open(theirs.name, os.O_RDWR))
+        assert len(files) == 0
+        os.close(kept)
 
 
 def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:

@@ -63,12 +63,13 @@ class Remote(RemoteAdministration):
             try:
                 runs += self._start(job, body, run_key)
             except JobfacError as error:
-                if not runs:
+                why = str(error).replace(run_key, key)
+                if not runs and why == str(error):
                     raise
-                rest = (
-                    f"{len(runs)} of {count} runs were started; the key '{key}' with the same count starts the others."
-                )
-                raise Failure(error.exit_code, f"{error} {rest}") from error
+                if runs:
+                    why += f" {len(runs)} of {count} runs were started; "
+                    why += f"the key '{key}' with the same count starts the others."
+                raise Failure(error.exit_code, why) from error
         return runs
 
     def _start(self, job: str, body: Object, key: str) -> list[RunView]:

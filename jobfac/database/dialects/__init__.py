@@ -249,8 +249,9 @@ def dialect_for(url: sa.URL) -> Dialect:
     if name == "sqlite":
         from jobfac.database.dialects.sqlite import Sqlite
 
-        name = url.database or ""
-        if name in ("", ":memory:") or name.startswith("file::memory:") or url.query.get("mode") == "memory":
+        file, options = url.database or "", url.query
+        is_in_memory = options.get("mode") == "memory" or options.get("vfs") == "memdb"
+        if file in ("", ":memory:") or file.startswith("file::memory:") or is_in_memory:
             raise ValueError(
                 "a database in memory is not shared between processes; give a file, as in sqlite:///jobfac.db"
             )

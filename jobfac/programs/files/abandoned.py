@@ -39,7 +39,7 @@ class Abandoned:
         with self._lock:
             self._files.append(descriptor)
             if len(self._files) > MOST:
-                os.close(self._files.popleft())
+                _close(self._files.popleft())
 
     def trim(self, now: float | None = None) -> None:
         """Empty files that have grown, and close those that nobody else has open, at most every ``INTERVAL``."""
@@ -51,8 +51,12 @@ class Abandoned:
             for descriptor in list(self._files):
                 if _is_over(descriptor):
                     self._files.remove(descriptor)
-                    with contextlib.suppress(OSError):  # of a failing disk
-                        os.close(descriptor)
+                    _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # of a failing disk; it is closed nevertheless
+        os.close(descriptor)
 
 
 def _is_over(descriptor: int) -> bool:

@@ -12,7 +12,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
-from jobfac.recurrence import next_due
+from jobfac.recurrence import due_times
 from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
@@ -191,26 +191,34 @@ def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:
 
 
 def _misses(conn: sa.Connection, missed: Sequence[tuple[ScheduleRow, Decision]]) -> list[Miss]:
-    """Return what these decisions miss, from the first due time after the last one that has a run.
+    """Return what these decisions miss, from the first due time that has no run.
 
     The first due times of a span have runs if the clock was behind for a while: they ran before it was set back.
     """
     spans = {row.id: (row, *decision.missed) for row, decision in missed if decision.missed is not None}
     if not spans:
         return []
-    query = _LAST_DUE.add_columns(run.c.schedule_id).where(
-        sa.text("schedule_id IS NOT NULL"),
-        lists.by_id(run.c.schedule_id, spans),
-        run.c.due_at >= min(since for _, since, _ in spans.values()),
+    query = (
+        sa.select(run.c.schedule_id, run.c.due_at)
+        .with_hint(run, DIRTY, "mssql")
+        .where(
+            sa.text("schedule_id IS NOT NULL"),
+            lists.by_id(run.c.schedule_id, spans),
+            run.c.due_at >= min(since for _, since, _ in spans.values()),
+        )
     )
-    ran = {row.schedule_id: row[0] for row in conn.execute(query.group_by(run.c.schedule_id))}
-    found = []
+    ran: dict[int, set[datetime]] = {}
+    for found in conn.execute(query):
+        ran.setdefault(found.schedule_id, set()).add(found.due_at)
+    misses = []
     for row, since, until in spans.values():
-        last = ran.get(row.id)
-        first = since if last is None or last < since else next_due(read(row.definition), last)
-        if first is not None and first < until:
-            found.append(Miss(row.job, row.name, first, until))
-    return found
+        first: datetime | None = since
+        if known := ran.get(row.id):
+            times = due_times(read(row.definition), since - TICK, until - TICK)
+            first = next((time for time in times if time not in known), None)
+        if first is not None:
+            misses.append(Miss(row.job, row.name, first, until))
+    return misses
 
 
 def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:

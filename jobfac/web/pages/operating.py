@@ -64,7 +64,8 @@ def approve(visit: Visit) -> Response:
     """Approve or reject a step that waits for a person."""
     run_id, step = visit.path("run"), visit.path("step")
     approved, reason = visit.field("decision") != "reject", visit.field("reason").strip() or None
-    number = int(visit.field("number")) if visit.field("number").isdecimal() else None  # the visit that the page shows
+    shown = visit.field("number")[:10]  # the visit that the page shows
+    number = int(shown) if shown.isdecimal() else None
     asked = visit.read(_asked, visit, run_id, step)
     given = fields.read(asked, fields.of_form(visit)) if approved else {}
     approvals.approve(

@@ -72,7 +72,12 @@ function say(words) { offline.hidden = !words; offline.textContent = words || un
 
 // A browser holds six connections to one server for all its windows. Live output takes one, so its page asks instead.
 const follows = () => find(".log[data-over=false]") !== null;
-setInterval(() => { if (follows()) stale = uncounted = true; }, 3000);
+let followed = follows();
+setInterval(() => {
+  if (followed) stale = uncounted = true; // once more after the end of the output
+  followed = follows();
+  connect();
+}, 3000);
 
 function connect() {
   if (source || document.hidden || !find("#refresh") || follows()) return;

@@ -169,7 +169,7 @@
       wait = Math.min(2 * wait, 30);
     };
     source.addEventListener("output", receive);
-    source.addEventListener("end", () => { disconnect(); isOver = true; flush(); live.textContent = number ? "complete" : "It wrote nothing."; });
+    source.addEventListener("end", () => { disconnect(); isOver = true; log.dataset.over = "true"; flush(); live.textContent = number ? "complete" : "It wrote nothing."; });
   }
   function disconnect() {
     clearTimeout(again);

@@ -113,7 +113,7 @@ class Execution:
         self._life.over()
 
     def places(self) -> list[Place]:
-        """Return the paths outside of the worker's own folders that the start uses."""
+        """Return what the start uses and what may not answer (see ``Launch.places``)."""
         return self._launch.places()
 
     def begin(self) -> str | None:

@@ -14,7 +14,6 @@ runs. So a heavy run waits at most until the runs of one worker have ended.
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,6 +44,15 @@ class Share(NamedTuple):
     is_contested: bool = False
 
 
+class _Candidate(NamedTuple):
+    """A worker that may get a run: the load that it would have then. Of equal loads that of this worker comes first."""
+
+    load: float
+    is_other: bool
+    worker_id: int
+    slots: int
+
+
 def share_of(
     worker_id: int,
     fleet: Iterable[Load],
@@ -65,18 +73,10 @@ def share_of(
     serving = {queue: [load for load in workers.values() if queue in load.queues] for queue in queued}
     busy = {load.worker_id: load.busy for load in workers.values()}
     assigned: dict[str, Counter[int]] = {queue: Counter() for queue in queued}
-    full: set[str] = set()
-    groups = [(queue, sum(1 for _ in alike)) for queue, alike in groupby(order)] if order else queued.items()
-    for queue, number in groups:
-        if queue in full:
-            continue
-        weight = weights.get(queue, 1)
-        added = _assign(worker_id, serving[queue], busy, number, weight)
-        assigned[queue].update(added)
-        for worker, runs in added.items():
-            busy[worker] += runs * weight
-        if sum(added.values()) < number:
-            full.add(queue)
+    heaps = {queue: _heap(worker_id, serving[queue], busy, weights.get(queue, 1)) for queue in queued}
+    for queue in order or (queue for queue, number in queued.items() for _ in range(number)):
+        if (worker := _next(heaps[queue], busy, weights.get(queue, 1))) is not None:
+            assigned[queue][worker] += 1
     return _summed_up(worker_id, serving, queued, weights, assigned)
 
 
@@ -104,24 +104,34 @@ def _summed_up(
     return Share(most, left, is_long, frozenset(holds), is_contested)
 
 
-def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: int, weight: int) -> dict[int, int]:
-    """Assign ``number`` runs one by one to the worker with the lowest resulting load; ties go to worker ``me``."""
+def _heap(me: int, serving: Sequence[Load], busy: Mapping[int, int], weight: int) -> list[_Candidate]:
+    """Return the workers that have room for a run, as a heap by the load that they would have with it."""
     heap = [
-        ((busy[one.worker_id] + weight) / one.slots, one.worker_id != me, one.worker_id, one.slots, busy[one.worker_id])
+        _Candidate((busy[one.worker_id] + weight) / one.slots, one.worker_id != me, one.worker_id, one.slots)
         for one in serving
         if busy[one.worker_id] + weight <= one.slots
     ]
     heapq.heapify(heap)
-    assigned: dict[int, int] = {}
-    for _ in range(number):
-        if not heap:
-            break
-        _, other, worker, slots, used = heapq.heappop(heap)
-        assigned[worker] = assigned.get(worker, 0) + 1
-        used += weight
-        if used + weight <= slots:
-            heapq.heappush(heap, ((used + weight) / slots, other, worker, slots, used))
-    return assigned
+    return heap
+
+
+def _next(heap: list[_Candidate], busy: dict[int, int], weight: int) -> int | None:
+    """Assign a run to the worker with the lowest resulting load, and count it in ``busy``; None: it fits nowhere.
+
+    Runs of other queues may have made workers of the heap busier. It is put right only where it is read: a fleet may
+    have a thousand workers, and the runs of two queues may alternate.
+    """
+    while heap:
+        first = heap[0]
+        used = busy[first.worker_id] + weight
+        if used > first.slots:
+            heapq.heappop(heap)
+        elif (load := used / first.slots) != first.load:
+            heapq.heapreplace(heap, _Candidate(load, first.is_other, first.worker_id, first.slots))
+        else:
+            busy[first.worker_id] = used
+            return first.worker_id
+    return None
 
 
 def _holder(serving: Sequence[Load]) -> int | None:

@@ -220,6 +220,7 @@ def test_a_database_that_behaves_like_an_old_server_is_refused(db: Database, fau
         ("sqlite://", "a database in memory is not shared between processes"),
         ("sqlite:///:memory:", "a database in memory is not shared between processes"),
         ("sqlite:///file:x?mode=memory&uri=true", "a database in memory is not shared between processes"),
+        ("sqlite:///file:/x?vfs=memdb&uri=true", "a database in memory is not shared between processes"),
         ("nonsense", "JOBFAC_DATABASE_URL cannot be used"),
     ],
 )

@@ -58,7 +58,8 @@ def test_several_runs_with_a_key_are_the_same_in_the_database_and_over_http(
     first = [one["id"] for one in remote.json(*words)]
     assert [one["id"] for one in sqlite_factory.json(*words)] == first
     for way in (remote, sqlite_factory):
-        assert "which differs in payload" in way.run(*words, "--payload", "other", code=2).stderr
+        said = way.run(*words, "--payload", "other", code=2).stderr
+        assert f"the key 'k' was used for run {first[0]}, which differs in payload" in said
 
 
 def test_several_starts_that_end_halfway_say_how_many_there_are(

@@ -1,6 +1,7 @@
 """A burst spreads over idle workers by their slots, and a long queue is claimed without limits."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,20 @@ def test_a_long_queue_leaves_the_slots_to_better_runs_of_another_queue() -> None
     assert share_of(1, fleet, queued).is_contested
     assert share_of(1, fleet, queued, order=["b", "a", "a"]).most == {"a": 0, "b": 1}
     assert share_of(1, fleet, queued, order=["a", "a", "b"]).most == {"a": 1, "b": 0}
+
+
+def test_runs_that_alternate_between_queues_cost_a_large_fleet_little() -> None:
+    """Looking at each worker for each run took more than a second, in the transaction of the claim."""
+
+    def seconds(order: list[str]) -> float:
+        began = time.perf_counter()
+        share = share_of(1, fleet, {"a": 2000, "b": 600}, order=order)
+        assert share.most["a"] + share.most["b"] == 4
+        return time.perf_counter() - began
+
+    fleet = [Load(number, 4, 0, frozenset({"a", "b"})) for number in range(300)]
+    alike, alternating = ["a"] * 2000 + ["b"] * 600, ["a", "b"] * 600 + ["a"] * 1400
+    assert min(seconds(alternating) for _ in range(3)) < 10 * min(seconds(alike) for _ in range(3))
 
 
 @pytest.mark.parametrize("queued", [{"a": 9}, {"a": 9, "b": 0}, {"a": 1, "b": 1}])

@@ -16,6 +16,7 @@ from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.store.workers import Registration
 from jobfac.worker import lease as module
+from jobfac.worker.health import LEAVING
 from jobfac.worker.lease import Lease
 from jobfac.worker.worker import Worker
 
@@ -94,6 +95,16 @@ def test_a_lost_lease_ends_programs_once(sqlite_url: str) -> None:
     finally:
         guardian.close()
         db.close()
+
+
+def test_a_worker_that_is_told_to_leave_while_it_claims_says_so(tmp_path: Path) -> None:
+    worker = Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), Settings(spool=str(tmp_path)), name="w1", slots=1)
+    worker._inbox.put_drain(time.monotonic() + 60)
+    worker._read_inbox()
+    assert worker._health.to_show() is None, "it may leave at once"
+    worker._held.live[1, 1] = MagicMock()
+    worker._read_inbox()
+    assert worker._health.to_show() == LEAVING
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,17 @@ def test_output_is_read_again_after_the_answer_of_a_proxy(window: Window, shared
     window.complaints.clear()  # the browser's own about the answer
 
 
+def test_a_page_listens_for_changes_again_after_the_output(window: Window, shared: tuple[Served, Stage]) -> None:
+    page = window.open("/fleet")
+    end = "event: end\ndata: {}\n\n"
+    page.route("**/output*", lambda route: route.fulfill(content_type="text/event-stream", body=end))
+    page.clock.install()
+    page.goto(f"{page.url.partition('/fleet')[0]}/runs/{shared[1].running}")
+    expect(page.locator("#livemark")).to_have_text("It wrote nothing.")
+    with page.expect_request("**/live"):
+        page.clock.fast_forward(5000)
+
+
 def test_windows_with_live_output_leave_connections_for_others(window: Window, shared: tuple[Served, Stage]) -> None:
     """A browser holds six connections to one server for all its windows."""
     page = window.open(f"/runs/{shared[1].running}")
