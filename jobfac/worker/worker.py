@@ -280,7 +280,7 @@ class Worker:
 
     def _give_up(self, in_vain: bool) -> None:
         """Leave with outcomes that are not stored, if this was requested or they never can be (``in_vain``)."""
-        if not self._held.live and self._phases.is_giving_up(time.monotonic(), in_vain):
+        if all(one.is_over() for one in self._held.living()) and self._phases.is_giving_up(time.monotonic(), in_vain):
             self._held.forget_all()  # the lease may last
 
     def _expire_dead(self) -> None:

@@ -328,6 +328,8 @@ class Executions:
         """Forget everything, stored or not. The runs are requeued when the worker's lease ends."""
         for execution, outcome in self.over:
             execution.log.error("outcome not stored", action="outcome_not_stored", state=outcome.state)
+        for execution in filter(Execution.is_over, self.living()):  # while its output waits for the database
+            execution.log.error("outcome not stored", action="outcome_not_stored")
         self._forget([*self.living(), *(execution for execution, _ in self.over)])
         self.live.clear()
         self.over.clear()
