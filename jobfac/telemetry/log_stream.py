@@ -71,8 +71,9 @@ class LogStream(logging.StreamHandler[TextIO]):
         if not self._written.is_set():
             self._dropped += 1
             return
-        self._written = threading.Event()
-        begin(_write_all, descriptor, line, self._written)
+        written = threading.Event()
+        begin(_write_all, descriptor, line, written)
+        self._written = written  # not before: without a thread nobody would set it
         self._dropped, self._is_cut = 0, False
         self._written.wait(LONGEST_WAIT)
 

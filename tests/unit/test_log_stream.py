@@ -45,3 +45,19 @@ def test_lines_for_a_drive_that_hangs_are_dropped_and_counted(tmp_path: Path, mo
         say("last")
         wait_for(lambda: len(lines()) == 4, "the notice")
         assert lines()[2:] == ["4 log lines were dropped because nobody read them", "last"]
+
+
+def test_the_log_goes_on_after_a_thread_could_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_stream, "_may_hang", lambda descriptor: True)
+    with (tmp_path / "log").open("w") as file:
+        handler = LogStream(file)
+        monkeypatch.setattr(handler, "handleError", lambda record: None)
+
+        def refuse(*arguments: object) -> None:
+            raise RuntimeError("a thread cannot begin")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(log_stream, "begin", refuse)
+            handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "lost", None, None))
+        handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "last", None, None))
+        wait_for(lambda: (tmp_path / "log").read_text() == "last\n", "the next line")
