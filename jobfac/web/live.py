@@ -28,7 +28,7 @@ BEAT = 10.0
 
 
 SILENT = 8.0
-"""Seconds without an answer of the database of which pages hear."""
+"""Seconds without an answer of the database after which pages say so."""
 
 
 class Changes:

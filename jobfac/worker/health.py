@@ -98,7 +98,7 @@ class Health:
 
     def leaves(self, still_runs: bool) -> None:
         """Record that a signal drains the worker, so that others leave no runs to it and a heavy run does not wait for
-        its slots. ``still_runs``: it is told to drain, and holds runs; without them it leaves at once."""
+        its slots. ``still_runs``: it was told to drain and holds runs. Without runs it leaves at once."""
         self._leaving = LEAVING if still_runs else self._leaving
 
     def room(self, free: int, running: int, now: float) -> int:

@@ -21,7 +21,7 @@ from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
 from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
-from jobfac.store.runs.request import numbered_key
+from jobfac.store.runs.request import numbered_keys
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
 from jobfac.views.overview import Overview
@@ -57,7 +57,7 @@ class Remote(RemoteAdministration):
             body["at"] = options["at"].isoformat()
         body |= overrides
         key = key or uuid4().hex
-        keys = [key] if count == 1 else [numbered_key(key, number) for number in range(count)]
+        keys = [key] if count == 1 else numbered_keys(key, range(count))
         runs: list[RunView] = []
         for run_key in keys:
             try:

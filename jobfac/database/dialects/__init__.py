@@ -23,9 +23,9 @@ from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
-    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter",
-    "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of", "hold_number", "lease_now", "octets",
-    "read_survey", "unless_longer", "utcnow", "work_expression",
+    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "WEIGHT", "Dialect", "Survey",
+    "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of", "hold_number", "lease_now",
+    "octets", "read_survey", "unless_longer", "utcnow", "work_expression",
 ]  # fmt: skip
 
 IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")
@@ -270,7 +270,10 @@ def dialect_of(conn: sa.Connection) -> Dialect:
     return dialect_for(conn.engine.url)
 
 
-FITS = sa.func.coalesce(run.c.slots, sa.literal_column("1")) <= sa.bindparam("p_free", type_=sa.Integer)
+WEIGHT = sa.func.coalesce(run.c.slots, sa.literal_column("1"))
+"""How many slots a run takes."""
+
+FITS = sa.bindparam("p_free", type_=sa.Integer) >= WEIGHT
 """Condition on a run: it takes at most ``p_free`` slots."""
 
 CLAIM_VALUES: dict[str, Any] = {

@@ -311,6 +311,8 @@ class Places:
         if len(self._open) < OF_ONE_MOUNT:
             return False
         waiting = [one for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
+        if len(waiting) < OF_ONE_MOUNT:  # then the table of mounts need not be read
+            return False
         if isinstance(inquiry.at, User):
             number = sum(isinstance(one.at, User) for one in waiting)
         else:

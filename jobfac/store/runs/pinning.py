@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
+from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, WEIGHT, dialect_of, lease_now, lists, utcnow
 from jobfac.database.dialects.lease_notice import IS_PROMISED
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import flag
@@ -103,7 +103,7 @@ _OF_NAME = sa.select(worker.c.id).with_hint(worker, DIRTY, "mssql").where(worker
 _MAY_TAKE_IT = _OF_NAME.where(
     # One that ended at a time that the clock has yet to reach, since it was set back, has gone, too.
     sa.or_(IS_ALIVE, worker.c.ended_at.between(utcnow(-RETURN * 1000), utcnow(RETURN * 1000))),
-    worker.c.slots >= sa.func.coalesce(run.c.slots, sa.literal_column("1")),
+    worker.c.slots >= WEIGHT,
 )
 _IS_SMALL = flag(sa.exists(_OF_NAME.where(IS_ALIVE))).label("is_small")
 _LEFT = (

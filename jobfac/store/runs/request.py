@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,10 @@ WRITTEN = 8 * 1024 * 1024
 heartbeats of the whole fleet: 100 payloads of 4 MB took ten seconds."""
 
 
-def numbered_key(key: str, number: int) -> str:
-    """Return the start key of one of several equal runs that are started with a key, in the database or over HTTP."""
-    return f"many-{hashlib.sha256(key.encode()).hexdigest()}-{number}"
+def numbered_keys(key: str, numbers: Iterable[int]) -> list[str]:
+    """Return the start keys of equal runs that are started with one key, in the database or over HTTP."""
+    common = hashlib.sha256(key.encode()).hexdigest()
+    return [f"many-{common}-{number}" for number in numbers]
 
 
 @dataclass(frozen=True)

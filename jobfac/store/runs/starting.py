@@ -21,7 +21,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
-from jobfac.store.runs.request import StartRequest, numbered_key
+from jobfac.store.runs.request import StartRequest, numbered_keys
 from jobfac.store.runs.stopping import make_room
 from jobfac.views.serialization import read_json
 
@@ -118,7 +118,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     and returned, as those that ``Remote`` started. Raises as ``start`` does.
     """
     assert request.key is not None
-    keys = [numbered_key(request.key, number) for number in range(first, first + count)]
+    keys = numbered_keys(request.key, range(first, first + count))
     found = _started_with_any(conn, request, keys)
     if len(found) == count:
         return Numbered([found[key] for key in keys], 0)

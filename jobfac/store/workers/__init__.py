@@ -40,6 +40,7 @@ from jobfac.database.dialects import (
     IS_ALIVE,
     LOCKED_BY_KEY,
     SURVEY,
+    WEIGHT,
     Survey,
     dialect_of,
     lease_now,
@@ -142,9 +143,7 @@ def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> Non
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     """Return up to 1,000 workers, newest first."""
     busy = (
-        sa.select(
-            sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, sa.literal_column("1"))), sa.literal_column("0"))
-        )
+        sa.select(sa.func.coalesce(sa.func.sum(WEIGHT), sa.literal_column("0")))
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )

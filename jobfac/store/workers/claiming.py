@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, PASS, dialect_of, lists, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, WEIGHT, dialect_of, lists, rows, utcnow
 from jobfac.database.tables import attempt, run, worker
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
@@ -157,10 +157,7 @@ _WAITS = (
     sa.select(run.c.id)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
-    .where(
-        sa.func.coalesce(run.c.slots, sa.literal_column("1"))
-        <= sa.select(worker.c.slots).where(worker.c.id == sa.bindparam("p_worker_id")).scalar_subquery()
-    )
+    .where(sa.select(worker.c.slots).where(worker.c.id == sa.bindparam("p_worker_id")).scalar_subquery() >= WEIGHT)
     .limit(1)
 )
 

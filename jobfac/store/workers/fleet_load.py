@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, lease_now
+from jobfac.database.dialects import DIRTY, PASS, WEIGHT, lease_now
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
@@ -29,9 +29,7 @@ class Load(NamedTuple):
 
 
 _BUSY = (
-    sa.select(
-        sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, sa.literal_column("1"))), sa.literal_column("0"))
-    )
+    sa.select(sa.func.coalesce(sa.func.sum(WEIGHT), sa.literal_column("0")))
     .select_from(run)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)

@@ -125,7 +125,7 @@ def _draw(
     now: datetime,
     by: str,
 ) -> list[Lane]:
-    """``tries``: the attempts of runs that have several, each of which is drawn in the lane of its own worker."""
+    """``tries``: by run, the attempts of runs with several attempts. Each is drawn in the lane of its own worker."""
     found: dict[str, list[Bar]] = {name: [] for name in sorted(names)}
     for run in runs:
         assert run.started_at is not None

@@ -125,10 +125,9 @@ class Launch:
             found += [] if whole is None else [place(os.path.dirname(whole)), place(whole)]  # noqa: PTH120
         secrets = [value for value in job.environment.values() if not isinstance(value, str)]
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
-        for kind, _, name in (one.secret.partition(":") for one in secrets):
-            if kind in ("file", "keyring"):
-                found.append(name if kind == "file" else Kept(f"keyring:{name}"))
-        return found
+        references = [one.secret for one in secrets]
+        found += [one.removeprefix("file:") for one in references if one.startswith("file:")]
+        return found + [Kept(one) for one in references if one.startswith("keyring:")]
 
     def outputs(self, process: Process | None) -> list[str]:
         """Return the paths of the files that the program writes to, and of what it has open as its output.

@@ -62,8 +62,8 @@ def delivery(signature: Signature | None, body: bytes, headers: Mapping[str, str
 
     The id of a Stripe event is part of the signed body. The header with GitHub's id is not signed, so whoever has
     captured a request could send it again with another id: such a delivery is recognised by its body, too. Every
-    request may have an ``Idempotency-Key``. Without a signature whoever has the URL may start the job, so both headers
-    are as good.
+    request may have an ``Idempotency-Key``. Without a signature, anybody who has the URL may start the job, so both
+    headers count.
     """
     form = None if signature is None else signature.form
     if form == "stripe" and (event := _field(body, "id")):
