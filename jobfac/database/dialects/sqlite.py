@@ -30,7 +30,7 @@ from jobfac.database.dialects import (
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, log_of, primary_code
+from jobfac.database.dialects.sqlite_file import DAMAGE_CODES, DatabaseFile, damage, log_of, primary_code, set_spill
 from jobfac.database.sqlite_backup import back_up
 from jobfac.database.tables import run
 from jobfac.errors import no_schema
@@ -86,6 +86,7 @@ class Sqlite:
     def begin(self, conn: sa.Connection, write: bool) -> None:
         # IMMEDIATE: a transaction that will write takes the lock at its start, instead of failing in the middle.
         self.check_file()
+        set_spill(conn, in_memory=write)
         if not write:
             _begin(conn, "BEGIN")
             return
@@ -169,7 +170,7 @@ class Sqlite:
     def passing_fault(self, error: BaseException) -> str | None:
         if self._file is None or primary_code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return None
-        return self._file.no_space()
+        return self._file.no_space(error)
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:

@@ -57,6 +57,23 @@ def index_of(path: str) -> str:
     return f"{os.path.realpath(path)}-shm"
 
 
+_SPILL = "spill"
+"""The place in a connection's ``info`` of whether it keeps in memory what it needs for one statement."""
+
+
+def set_spill(conn: sa.Connection, in_memory: bool) -> None:
+    """Choose where SQLite keeps what it needs for one statement: in memory or in files. For outside of transactions.
+
+    A statement that changes many pages keeps a journal, by default in a folder that any user may fill, such as
+    /var/tmp. Ours change few enough for memory. What a report sorts may be large; only the report fails without room.
+    """
+    if conn.info.get(_SPILL) != in_memory:
+        connection = conn.connection.driver_connection
+        assert connection is not None
+        connection.execute(f"PRAGMA temp_store = {'MEMORY' if in_memory else 'DEFAULT'}")
+        conn.info[_SPILL] = in_memory
+
+
 class DatabaseFile:
     """One database file, attached to an engine; it counts the engine's connections.
 
@@ -136,11 +153,15 @@ class DatabaseFile:
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
 
-    def no_space(self) -> str | None:
-        """Whether the disk is full, as a clause with the remedy; None: it has room."""
+    def no_space(self, error: BaseException) -> str | None:
+        """Which disk is full, as a clause with the remedy; None: that of the file has room, and SQLite names none."""
         folder = Path(self.path).parent
         found = os.statvfs(folder)
-        return f"the disk of {folder} is full; make room there" if found.f_bavail * found.f_frsize < ROOM else None
+        if found.f_bavail * found.f_frsize < ROOM:
+            return f"the disk of {folder} is full; make room there"
+        if primary_code(error) != sqlite3.SQLITE_FULL:
+            return None
+        return "SQLite has no room for temporary files; make room in $SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp"
 
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:
         self.check()
