@@ -37,11 +37,11 @@ _INTERPRETERS = {
     r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
     r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
     r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
-    r"(psql|sqlcmd|mysql|mariadb)": _Option(
-        r"-c|--command|-q|-Q|-e|--execute", r"-[cqQe].|--(command|execute)=", "none"
+    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongosh?|clickhouse-client)(\.exe)?": _Option(
+        r"-c|--command|-q|-Q|--query|-e|--eval|--execute", r"-[cqQe].|--(command|query|eval|execute)=", "none"
     ),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
-    r"sqlite3": _Option(r"-cmd", r"(?!)", "others"),
+    r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", r"(?!)", "others"),
 }
 """By program, the options whose argument is text of a program."""
 
@@ -51,7 +51,7 @@ def texts_of_programs(words: tuple[str, ...]) -> frozenset[int]:
 
     One pass over the words: a command may have many thousands.
     """
-    return frozenset({*_of_shells(words), *_of_interpreters(words)})
+    return frozenset({*_of_shells(words), *_of_interpreters(words), *_of_bcp(words)})
 
 
 def _name(word: str) -> str:
@@ -116,3 +116,10 @@ def _of_interpreters(words: Sequence[str]) -> Iterator[int]:
         for known, option in _INTERPRETERS.items():
             if re.fullmatch(known, name, re.IGNORECASE):
                 seen.setdefault(known, _Seen(option)).none_between = True
+
+
+def _of_bcp(words: Sequence[str]) -> Iterator[int]:
+    """Yield the places of the queries that bcp exports, as in `bcp "SELECT ..." queryout FILE`."""
+    for at, word in enumerate(words[2:]):
+        if word.lower() == "queryout" and re.fullmatch(r"bcp(\.exe)?", _name(words[at]), re.IGNORECASE):
+            yield at + 1

@@ -23,7 +23,9 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["flock", "/lock", "-c", X], ["script", "-qefc", X], ["su", "batch", f"--command={X}"],
         ["python3", f"-cprint('{X}')"], ["python3", "-u", f"-Ic{X}"], ["perl", f"-e{X}"], ["node", f"--eval={X}"],
         ["Rscript", "-e", X], ["psql", "-d", "db", f"-cSELECT {X}"], ["psql", f"--command=SELECT {X}"],
-        ["sqlcmd", "-S", "s", f"-QSELECT {X}"], ["sqlite3", "x.db", f"SELECT {X}"], ["sed", "-n", X], ["awk", X],
+        ["bcp", f"SELECT {X}", "queryout", "f.csv", "-c"], ["osql", "-E", "-Q", X], ["mongosh", "--eval", X],
+        ["sqlcmd", "-S", "s", f"-QSELECT {X}"], ["clickhouse-client", f"--query=SELECT {X}"], ["duckdb", "-c", X],
+        ["sqlite3", "x.db", f"SELECT {X}"], ["sed", "-n", X], ["awk", X],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -44,7 +46,8 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
     [
         ["sh", "-c", 'cat "$1"', "sh", X], ["sh", "load.sh", X], ["python3", "load.py", f"-csv={X}"],
         ["python3", "-c", "import load", X], ["psql", "-f", "x.sql", "-v", f"day={X}"], ["sed", "s/a/b/", X],
-        ["awk", "{print}", X], ["sqlite3", X], ["bash", "-o", "pipefail", "load.sh", X], ["rsync", "-ce", "a", X],
+        ["awk", "{print}", X], ["sqlite3", X], ["bcp", X, "in", "f.csv"], ["rsync", "-ce", "a", X],
+        ["bash", "-o", "pipefail", "load.sh", X],
     ],
     ids=" ".join,
 )  # fmt: skip
