@@ -3,6 +3,8 @@
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate
 
@@ -31,7 +33,7 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
         password = resolve_setting(settings.smtp_password) if settings.smtp_user else ""
-        with egress.guarded(settings, trusted_host=True), _connected(settings, place) as server:
+        with egress.guarded(settings, trusted_host=True), _leaving(_connected(settings, place)) as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, password)
             server.send_message(mail)
@@ -65,6 +67,20 @@ def compose(message: Message, recipient: Recipient, settings: Settings) -> Email
     mail.set_content(render.text(message, settings.templates))
     mail.add_alternative(render.page(message, settings.templates), subtype="html")
     return mail
+
+
+@contextmanager
+def _leaving(server: smtplib.SMTP) -> Iterator[smtplib.SMTP]:
+    """Take leave of the server at the end, without waiting for its answer.
+
+    It has taken the message or refused it by then. A server that shuts down, or hangs, must not make a failure of it.
+    """
+    try:
+        yield server
+    finally:
+        with suppress(smtplib.SMTPException, OSError):
+            server.putcmd("quit")
+        server.close()
 
 
 def _connected(settings: Settings, place: str) -> smtplib.SMTP:

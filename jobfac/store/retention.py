@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import CLAIMING, FOUND_BY_KEY, PASS, SKIP, utcnow
+from jobfac.database.dialects import CLAIMING, DIRTY, FOUND_BY_KEY, IS_ALIVE, PASS, SKIP, utcnow
 from jobfac.database.dialects.rows import delete, rows_parameter, rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import (
@@ -56,6 +56,9 @@ LONGEST_REST = 1.0
 
 REMEMBERED = timedelta(days=1)
 """How long a run that was started with a key is kept after its end, at least: its row is what remembers the key."""
+
+WORKER_RETURNS = timedelta(days=7)
+"""How long after its end a worker may come back under its name. Later, nothing waits for its next success."""
 
 SILENCE = timedelta(days=1)
 """How old the newest run is if nobody uses the factory, or if the database's clock is ahead."""
@@ -239,12 +242,18 @@ def _is_last() -> sa.ColumnElement[bool]:
     """The condition that a run is the last success of its job, or its last failure if no success has followed.
 
     ``expect`` and ``${previous.success}`` look at the first one; after the second one comes the recovery. Of runs that
-    were for one worker, it is the last one for that worker.
+    were for one worker, it is the last one for that worker, if that is there or may come back. New workers with new
+    names come all the time where machines are added and removed automatically, and each would leave runs for good.
     """
     later = run.alias("later")
     failed = sql_literals(FAILED)
     is_alike = f"later.state = '{RunState.SUCCEEDED}' OR run.state IN ({failed}) AND later.state IN ({failed})"
-    is_for_same = sa.or_(later.c.for_worker == run.c.for_worker, run.c.for_worker.is_(None))
+    back_since = utcnow(-WORKER_RETURNS.total_seconds() * 1000)
+    there = sa.select(worker.c.name).with_hint(worker, DIRTY, "mssql")
+    there = there.where(sa.or_(IS_ALIVE, worker.c.ended_at >= back_since))
+    is_for_same = sa.or_(
+        run.c.for_worker.is_(None), later.c.for_worker == run.c.for_worker, run.c.for_worker.not_in(there)
+    )
     # A run that is locked, and so passed over, keeps one that is not the last.
     others = (
         sa.select(later.c.id).with_hint(later, PASS, "mssql").where(later.c.job == run.c.job, later.c.id > run.c.id)

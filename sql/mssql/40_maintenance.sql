@@ -58,8 +58,8 @@ BEGIN
                 -- Its row is what remembers that the key was used.
                 WHEN r.start_key IS NOT NULL AND r.ended_at >= DATEADD(DAY, -1, SYSUTCDATETIME()) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
-                -- The last success of a job, and its last failure until a success follows, on each worker: what expect
-                -- and ${previous.success} look at, and what a recovery follows.
+                -- The last success of a job, and its last failure until a success follows, on each worker that is there
+                -- or may come back: what expect and ${previous.success} look at, and what a recovery follows.
                 WHEN r.state IN ('succeeded', 'failed', 'timed_out', 'start_failed', 'lost')
                     AND EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = r.job)
                     AND NOT EXISTS (
@@ -69,7 +69,17 @@ BEGIN
                                 l.state = 'succeeded'
                                 OR (r.state <> 'succeeded' AND l.state IN ('failed', 'timed_out', 'start_failed', 'lost'))
                             )
-                            AND (r.for_worker IS NULL OR l.for_worker = r.for_worker)
+                            AND (
+                                r.for_worker IS NULL OR l.for_worker = r.for_worker
+                                OR NOT EXISTS (
+                                    SELECT 1 FROM jobfac.worker AS w WITH (NOLOCK)
+                                    WHERE w.name = r.for_worker
+                                        AND (
+                                            w.state IN ('active', 'draining')
+                                            OR w.ended_at >= DATEADD(DAY, -7, SYSUTCDATETIME())
+                                        )
+                                )
+                            )
                     ) THEN 0
                 -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0

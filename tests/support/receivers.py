@@ -83,11 +83,15 @@ class Receiver:
 
 
 class Mailbox:
-    """An SMTP server on loopback. ``answer`` may refuse a recipient; ``settings`` let jobfac send to it."""
+    """An SMTP server on loopback. ``answer`` may refuse a recipient; ``settings`` let jobfac send to it.
+
+    ``goodbye`` is its answer to QUIT.
+    """
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.answer: Callable[[str], str] = lambda address: "250 OK"
+        self.goodbye = "221 Bye"
         self._loop = asyncio.new_event_loop()
         self._controller = UnthreadedController(self, hostname="127.0.0.1", port=0, loop=self._loop, **options)
         self._controller.begin()
@@ -111,6 +115,9 @@ class Mailbox:
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         return "250 OK"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        return self.goodbye
 
     def close(self) -> None:
         """Stop listening. A second call does nothing."""

@@ -29,7 +29,7 @@ TRIES = 10
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
-"""Seconds between two tries, at most. The first pause is ``FIRST_PAUSE``."""
+"""Seconds between two tries, at most. The first pause is about ``FIRST_PAUSE``."""
 
 JITTER = 10_000
 """Milliseconds by which a lease is longer, at random, so that two takes do not write the same end of it."""
@@ -76,8 +76,12 @@ class Taken(NamedTuple):
 
 
 def pause(tries: int) -> float:
-    """Return the seconds until the next try, after ``tries`` failed tries."""
-    return min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
+    """Return the seconds until the next try, after ``tries`` failed tries: random by two fifths.
+
+    Otherwise a thousand notifications would come back at once each time, and a receiver that takes a few a second, as
+    chat services do, would refuse most of them until they are dead.
+    """
+    return min(FIRST_PAUSE * 2.0 ** (tries - 1) * random.uniform(0.6, 1.4), LONGEST_PAUSE)
 
 
 _UNTIL = utcnow(sa.bindparam("p_lease", type_=BigId)).label("until")

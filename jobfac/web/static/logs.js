@@ -154,7 +154,9 @@
   part("wrap").addEventListener("change", (event) => log.classList.toggle("wrap", event.target.checked));
 
   // A browser does not try again after an answer such as 502, which a proxy gives while the API restarts.
-  const live = document.querySelector("#livemark"), words = live.textContent;
+  const live = document.querySelector("#livemark"), words = live.dataset.words;
+  count.textContent = "0 lines";
+  live.textContent = words;
   let source = null, isOver = false, position = "", wait = 1, again = null;
   function connect() {
     if (source || document.hidden) return;

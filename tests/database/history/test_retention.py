@@ -90,6 +90,8 @@ def test_what_a_job_needs_to_go_on_stays(db: Database) -> None:
         finish(db, job, [200, 190, 180, 170]) for job in ("plain", "failing", "pausing", "gone")
     )
     there, here = finish(db, "everywhere", [200, 190])
+    for name in ("w1", "w2"):
+        Hand(db, name=name)
     with db.begin() as conn:
         failed = lists.by_id(run.c.id, [plain[0], *failing[1:], *pausing])
         conn.execute(run.update().where(failed).values(state=RunState.FAILED))
@@ -101,6 +103,24 @@ def test_what_a_job_needs_to_go_on_stays(db: Database) -> None:
     db.transact(lambda conn: conn.execute(run.update().values(state=RunState.SUCCEEDED)))
     retention.purge_all(db, Keep(30 * DAY))
     assert left(db) == [plain[3], failing[3], *pausing[1:], there, here]
+
+
+def test_workers_that_are_gone_keep_no_runs(db: Database) -> None:
+    """Where machines come and go, each has another name."""
+    define(db, everywhere={"retention": {"count": 1}})
+    names = ["gone1", "gone2", "left", "there", "gone3", "gone4"]
+    ids = finish(db, "everywhere", [6, 5, 4, 3, 2, 1])
+    for name in ("gone1", "left", "there"):
+        Hand(db, name=name)
+    days = {"gone1": 8, "left": 6}
+    with db.begin() as conn:
+        for run_id, name in zip(ids, names, strict=True):
+            conn.execute(run.update().where(run.c.id == run_id).values(for_worker=name))
+        for name, ago in days.items():
+            values = {"state": "stopped", "ended_at": utcnow(-ago * DAY * 1000)}
+            conn.execute(worker.update().where(worker.c.name == name).values(**values))
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 3
+    assert left(db) == [ids[2], ids[3], ids[5]]
 
 
 def test_a_key_is_remembered_for_a_day_after_the_end(db: Database) -> None:

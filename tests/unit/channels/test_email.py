@@ -63,6 +63,13 @@ def test_a_repeated_mail_has_the_same_id(box: Mailbox) -> None:
     assert len({mail["Message-ID"] for mail in box.mails}) == 1
 
 
+@pytest.mark.parametrize("goodbye", ["421 shutting down", "250 bye", "nonsense"])
+def test_a_mail_that_the_server_has_taken_is_delivered_however_it_takes_leave(box: Mailbox, goodbye: str) -> None:
+    box.goodbye = goodbye
+    deliver(MESSAGE, TO, through(box))
+    assert len(box.mails) == 1
+
+
 def test_a_header_contains_no_line_end(box: Mailbox) -> None:
     reason = "two\r\nBcc: all@example.org\nlines"
     deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))

@@ -35,4 +35,18 @@ def test_no_page_complains_or_scrolls_sideways(chromium: Chromium, shared: tuple
         for path in PATHS:
             page = window.open(path.format(**stage._asdict()))
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        page.set_viewport_size({"width": 580, "height": 740})  # with the heads of tables
+        for path in ("/", "/jobs", "/fleet"):
+            window.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 580, path
         window.complaints = [one for one in window.complaints if "404" not in one]
+
+
+def test_a_browser_without_scripts_does_not_say_that_there_is_no_output(
+    chromium: Chromium, shared: tuple[Served, Stage]
+) -> None:
+    served, stage = shared
+    with Window(chromium, served, java_script_enabled=False) as window:
+        page = window.open(f"/runs/{stage.failed}")
+        expected = "Without JavaScript the output is not shown here; the links above download it."
+        assert page.inner_text(".logfoot") == expected
