@@ -105,6 +105,13 @@ class Unreachable(JobfacError):
     kind = Kind.UNAVAILABLE
 
 
+IN_DOUBT = "The answer to a commit was lost, so what you asked for may have been done; look before you repeat it."
+
+
+class InDoubt(Unreachable):
+    """The database went away while it committed, and stayed away, so nobody knows whether it did."""
+
+
 class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 
