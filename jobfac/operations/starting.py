@@ -1,5 +1,6 @@
 """Start and retry runs."""
 
+import contextlib
 import hashlib
 import secrets
 import time
@@ -122,9 +123,10 @@ def _batch(by: Caller, request: StartRequest, first: int, size: int) -> Callable
 def _trace(db: Database, by: Caller, ids: List[int], since: int) -> None:
     if not by.traces.wanted:
         return
-    for first in range(0, len(ids), PAGE):
-        for run in db.query(runs.snapshots, ids[first : first + PAGE]).values():
-            by.traces.started(run, since, by.traceparent)
+    with contextlib.suppress(Unreachable):  # they are started
+        for first in range(0, len(ids), PAGE):
+            for run in db.query(runs.snapshots, ids[first : first + PAGE]).values():
+                by.traces.started(run, since, by.traceparent)
 
 
 class AlreadyRetried(Refused):

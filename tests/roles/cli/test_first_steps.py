@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from jobfac.cli.client.local import Local
+from jobfac.database.engine import Database
 from jobfac.definitions.json_schema import document_schema
 from jobfac.errors import Unreachable
 from jobfac.guide import TOPICS, page
+from jobfac.store import runs
+from jobfac.store.history import search
 from tests.support.factory import Factory, wait_for
 from tests.support.terminal import environment, type_into_bash
 
@@ -142,3 +145,17 @@ def test_who_waits_is_told_that_the_run_continues_when_the_database_goes_away(
     sqlite_factory.apply({"waits": {"command": ["true"]}})
     monkeypatch.setattr(Local, "wait", gone)
     assert sqlite_factory.run("start", "waits", *options, code=5).stderr == f"The database cannot be reached. {says}\n"
+
+
+def test_who_starts_many_is_told_their_ids_when_the_database_goes_away(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise Unreachable("The database cannot be reached.")
+
+    sqlite_factory.apply({"many": {"command": ["true"]}})
+    monkeypatch.setattr(runs, "snapshots", gone)
+    said = sqlite_factory.run("start", "many", "--count", "2", code=5).stderr
+    assert said == "The database cannot be reached. 2 runs were started: 1 to 2.\n"
+    with Database(sqlite_factory.url).read() as conn:
+        assert len(search.find_all(conn)) == 2
