@@ -105,11 +105,11 @@ class Unreachable(JobfacError):
     kind = Kind.UNAVAILABLE
 
 
-IN_DOUBT = "The answer to a commit was lost, so what you asked for may have been done; look before you repeat it."
+IN_DOUBT = "An answer was lost, so what you asked for may have been done; look before you repeat it."
 
 
 class InDoubt(Unreachable):
-    """The database went away while it committed, and stayed away, so nobody knows whether it did."""
+    """The database or the API went away before it answered, and stayed away, so nobody knows whether it did it."""
 
 
 class WrongSchema(Unreachable):
