@@ -105,6 +105,13 @@ class Unreachable(JobfacError):
     kind = Kind.UNAVAILABLE
 
 
+IN_DOUBT = "An answer was lost, so what you asked for may have been done; look before you repeat it."
+
+
+class InDoubt(Unreachable):
+    """The database or the API went away before it answered, and stayed away, so nobody knows whether it did it."""
+
+
 class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 

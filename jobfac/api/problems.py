@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from jobfac.definitions import DefinitionError
-from jobfac.errors import DatabaseDamaged, JobfacError, Kind, Unreachable
+from jobfac.errors import IN_DOUBT, DatabaseDamaged, InDoubt, JobfacError, Kind, Unreachable
 from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
@@ -113,6 +113,8 @@ async def _unreachable(request: Request, error: Exception) -> Response:
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     if isinstance(error, DatabaseDamaged):
         return response(Problem(503, "The database file is damaged; the server's log says more."))
+    if isinstance(error, InDoubt):  # without Retry-After: what repeats it by itself would do it twice
+        return response(Problem(503, f"The database cannot be reached right now. {IN_DOUBT}"))
     return _busy("The database cannot be reached or used right now; the server's log says more. Try again.")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from jobfac.errors import JobfacError, Kind, Unreachable, Way
+from jobfac.errors import IN_DOUBT, InDoubt, JobfacError, Kind, Unreachable, Way
 from jobfac.settings.passwords import without_password
 from jobfac.views.serialization import View, from_json
 
@@ -27,6 +27,9 @@ RETRY_FOR = 15.0
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 """A key that can be the value of a header. HTTP libraries quote another one in their errors."""
 
+
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+"""Errors before a request is sent."""
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 """Variables with paths that are read, or written, for a connection with TLS."""
@@ -127,13 +130,21 @@ class ApiTransport:
 
         Raises:
             Unreachable: there was no response.
+            InDoubt: the same, and the API may have done what a request asked for.
         """
         request = self._http.build_request(method, path, **options)
+        doubtful = False
 
         def once() -> httpx.Response:
-            response = self._http.send(request, stream=stream)
+            nonlocal doubtful
+            try:
+                response = self._http.send(request, stream=stream)
+            except httpx.TransportError as error:
+                doubtful |= method != "GET" and not isinstance(error, NOT_SENT)
+                raise
             if _is_unavailable(response):
                 response.read()
+                doubtful |= method != "GET" and _leaves_doubt(response)
             return response
 
         retrying = tenacity.Retrying(
@@ -143,11 +154,17 @@ class ApiTransport:
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         try:
-            return retrying(once)
+            response = retrying(once)
         except httpx.TransportError as error:
             way, check = proxy_words(request.url)
             sentence = f"The API at {self._shown} cannot be reached{way}: {error}. Check JOBFAC_API_URL{check}."
+            if doubtful:
+                raise InDoubt(f"{sentence} {IN_DOUBT}") from error
             raise Unreachable(sentence) from error
+        if doubtful and _is_unavailable(response):
+            said = self._said(response)
+            raise InDoubt(said if IN_DOUBT in said else f"{said} {IN_DOUBT}")
+        return response
 
     def read(self, response: httpx.Response) -> Object:
         """Return the JSON object of a response, empty if it has no body. Raises as ``call`` does."""
@@ -191,12 +208,15 @@ class ApiTransport:
         """Raise the error of a response that is not a success, as ``call`` does."""
         if response.is_success:
             return
-        problem, status = problem_of(response), response.status_code
-        unexplained = f"{self._shown} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
-        sentence = str(problem.get("detail") or unexplained)
+        problem, status, sentence = problem_of(response), response.status_code, self._said(response)
         if status >= Kind.BUG.status:
             raise Unreachable(sentence)
         raise ProblemError(sentence, status, problem)
+
+    def _said(self, response: httpx.Response) -> str:
+        """Return the sentence of a response that is not a success."""
+        unexplained = f"{self._shown} answered {response.status_code} and may not be the API of jobfac; "
+        return str(problem_of(response).get("detail") or f"{unexplained}check JOBFAC_API_URL.")
 
 
 def proxy_words(url: httpx.URL) -> tuple[str, str]:
@@ -221,3 +241,8 @@ def problem_of(response: httpx.Response) -> Object:
 def _is_unavailable(response: httpx.Response) -> bool:
     """Whether the API does not work for the moment, by its own words or by those of a proxy before it."""
     return response.status_code in (Kind.UNAVAILABLE.status, 502, 504)
+
+
+def _leaves_doubt(response: httpx.Response) -> bool:
+    """Whether the API may have done what was asked, by the words of a proxy before it or by its own."""
+    return response.status_code in (502, 504) or IN_DOUBT in str(problem_of(response).get("detail"))

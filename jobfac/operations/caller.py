@@ -81,6 +81,7 @@ def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
 
     Raises:
         Unreachable: the error lasted longer than ``by.retry_for``.
+        InDoubt: the same after a commit without an answer.
     """
     tried: tuple[audit.Receipt, T] | None = None
 
@@ -88,9 +89,15 @@ def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
         nonlocal tried
         if tried is not None and audit.holds(conn, tried[0]):
             return tried[1]
+        tried = None
         with audit.receipts(conn) as written:
             result = work(conn)
         tried = (written[-1], result) if written else None
         return result
 
-    return db.transact(once, retry_for=by.retry_for)
+    try:
+        return db.transact(once, retry_for=by.retry_for)
+    except errors.Unreachable as error:
+        if tried is None or db.dialect.name == "sqlite":  # it answers in this process
+            raise
+        raise errors.InDoubt(f"{error} {errors.IN_DOUBT}") from error

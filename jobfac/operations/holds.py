@@ -1,5 +1,6 @@
 """Hold starts and release them."""
 
+import contextlib
 import time
 from datetime import datetime, timedelta
 
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
-from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused
+from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs
 from jobfac.store.holds import moving, placing, reading
@@ -44,9 +45,10 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
         return placing.place(conn, scope, reason.strip(), end, by.name)
 
     placed = transact(db, by, work)
-    # In batches of their own. A worker sets aside what is left before it claims.
-    while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
-        time.sleep(db.dialect.pause_between_writes)
+    # In batches of their own. The hold is placed, whatever comes: a worker sets aside what is left before it claims.
+    with contextlib.suppress(Unreachable):
+        while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
+            time.sleep(db.dialect.pause_between_writes)
     return placed
 
 
@@ -81,8 +83,9 @@ def release(db: Database, by: Caller, hold_id: int) -> HoldView:
         return reading.get(conn, hold_id)
 
     released = transact(db, by, work)
-    while db.transact(moving.free, released, by.name, retry_for=by.retry_for):
-        time.sleep(db.dialect.pause_between_writes)
+    with contextlib.suppress(Unreachable):  # a scheduler frees what is left
+        while db.transact(moving.free, released, by.name, retry_for=by.retry_for):
+            time.sleep(db.dialect.pause_between_writes)
     return released
 
 

@@ -1,5 +1,6 @@
 """Start and retry runs."""
 
+import contextlib
 import hashlib
 import secrets
 import time
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
-from jobfac.errors import Forbidden, Refused, Unreachable
+from jobfac.errors import Forbidden, InDoubt, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.states import Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
@@ -93,9 +94,11 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
         try:
             ids += transact(db, by, _batch(by, request, first, size))
         except (Unreachable, Refused) as error:
-            if not ids:
+            if not ids and not isinstance(error, InDoubt):
                 raise
-            rest = f"{len(ids)} of {count} runs were started; the key '{key}' with the same count starts the others."
+            sure = " for certain" if isinstance(error, InDoubt) else ""
+            rest = f"{len(ids)} of {count} runs were started{sure}; "
+            rest += f"the key '{key}' with the same count starts the others."
             raise error.with_more(rest) from error
         if len(ids) < count:
             time.sleep(db.dialect.pause_between_writes)
@@ -120,9 +123,10 @@ def _batch(by: Caller, request: StartRequest, first: int, size: int) -> Callable
 def _trace(db: Database, by: Caller, ids: List[int], since: int) -> None:
     if not by.traces.wanted:
         return
-    for first in range(0, len(ids), PAGE):
-        for run in db.query(runs.snapshots, ids[first : first + PAGE]).values():
-            by.traces.started(run, since, by.traceparent)
+    with contextlib.suppress(Unreachable):  # they are started
+        for first in range(0, len(ids), PAGE):
+            for run in db.query(runs.snapshots, ids[first : first + PAGE]).values():
+                by.traces.started(run, since, by.traceparent)
 
 
 class AlreadyRetried(Refused):

@@ -17,7 +17,7 @@ from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
 from jobfac.api.routing import Service, routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
-from jobfac.errors import JobfacError, Unreachable
+from jobfac.errors import IN_DOUBT, InDoubt, JobfacError, Unreachable
 from jobfac.store.api_keys import Caller
 from jobfac.telemetry.logs import logger
 from jobfac.web import assets, live
@@ -93,7 +93,8 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
         log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
-        return failed(request, 503, "The database cannot be reached right now. This page retries automatically.")
+        then = IN_DOUBT if isinstance(error, InDoubt) else "This page retries automatically."
+        return failed(request, 503, f"The database cannot be reached right now. {then}")
     except DefinitionError as error:
         return _refused(request, caller, form, 422, str(error))
     except JobfacError as error:
@@ -132,7 +133,7 @@ def failed(request: Request, status: int, sentence: str, caller: Caller | None =
     visit = Visit(request, request.app.state.service, caller, {})
     title = HTTPStatus(status).phrase
     answer = visit.render("failed.html", status, status=status, title=title, sentence=sentence)
-    if status == 503:
+    if status == 503 and IN_DOUBT not in sentence:
         answer.headers["Refresh"] = str(RETRY_AFTER)
     return answer
 

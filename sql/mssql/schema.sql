@@ -3141,7 +3141,7 @@ BEGIN
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
     DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
-    DECLARE @detail NVARCHAR(MAX);
+    DECLARE @detail NVARCHAR(MAX), @name NVARCHAR(128);
     EXEC jobfac.check_text @text = @parameters;
     EXEC jobfac.check_reason @reason = @reason;
     EXEC jobfac.check_by @by = @by;
@@ -3168,7 +3168,7 @@ BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
             THROW 50003, @sentence, 1;
         END;
-        SELECT TOP (1) @visit = v.id, @before = v.decision
+        SELECT TOP (1) @visit = v.id, @before = v.decision, @name = v.step
         FROM jobfac.visit AS v
         WHERE v.run_id = @run AND v.step = @step AND v.waits_for = 'approval'
         ORDER BY v.id DESC;
@@ -3200,7 +3200,13 @@ BEGIN
         END;
         SELECT @wanted = JSON_QUERY(s.[value], '$.approve')
         FROM OPENJSON(@definition, '$.steps') AS s
-        WHERE JSON_VALUE(s.[value], '$.name') = @step;
+        WHERE JSON_VALUE(s.[value], '$.name') = @name;
+        -- Without it nobody knows who may approve.
+        IF @wanted IS NULL
+        BEGIN
+            SET @sentence = CONCAT(N'Step ''', @step, N''' of run ', @run, N' has no approval in its definition.');
+            THROW 50009, @sentence, 1;
+        END;
         SET @sentence = CASE
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IS NOT NULL
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody other than ', @starter, N'.')

@@ -60,8 +60,11 @@ class Local(LocalAdministration):
                 return starting.start(self._db, by, request)
             ids = starting.start_many(self._db, by, request, count)
         by_id: dict[int, RunView] = {}
-        for first in range(0, len(ids), PAGE):
-            by_id |= self._db.query(runs.snapshots, ids[first : first + PAGE])
+        try:
+            for first in range(0, len(ids), PAGE):
+                by_id |= self._db.query(runs.snapshots, ids[first : first + PAGE])
+        except errors.Unreachable as error:
+            raise error.with_more(f"{len(ids)} runs were started: {ids[0]} to {ids[-1]}.") from error
         return [by_id[run_id] for run_id in ids]
 
     @contextmanager

@@ -11,11 +11,23 @@ import typer
 
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
-from jobfac.cli.common import UNSUCCESSFUL, USAGE, JobId, Json, fail, instant, read_stdin, refuse_denied, seconds
+from jobfac.cli.common import (
+    UNSUCCESSFUL,
+    USAGE,
+    Failure,
+    JobId,
+    Json,
+    fail,
+    instant,
+    read_stdin,
+    refuse_denied,
+    seconds,
+)
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.cli.times import describe
+from jobfac.errors import JobfacError
 from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
@@ -175,14 +187,18 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
 
 @contextmanager
 def _continuing(runs: list[RunView]) -> Iterator[None]:
-    """At Ctrl-C, say that the runs continue."""
+    """At Ctrl-C, and if the database or the API goes away, say that the runs continue."""
+    first, last = runs[0].id, runs[-1].id
     try:
         yield
     except KeyboardInterrupt:
-        first, last = runs[0].id, runs[-1].id
         many = f"{len(runs)} runs continue ({first} to {last}); `jobfac stop RUN` stops one"
         note(f"Interrupted; {many if len(runs) > 1 else f'run {first} continues; `jobfac stop {first}` stops it'}.")
         raise typer.Exit(130) from None
+    except JobfacError as error:
+        many = f"{len(runs)} runs were started ({first} to {last}) and continue; `jobfac runs list` shows them."
+        one = f"Run {first} was started and continues; `jobfac runs show {first}` shows how it ends."
+        raise Failure(error.exit_code, f"{error} {many if len(runs) > 1 else one}") from error
 
 
 def _fail_unless_succeeded(runs: list[RunView]) -> None:

@@ -1,7 +1,7 @@
 """The visits of a sequence run in the database: one row for every entry into a step."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -295,7 +295,7 @@ def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[A
     """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values.
 
     Raises:
-        UnknownReference: together they are too long.
+        UnknownReference: together they are too long, or some of them were purged.
     """
     theirs = run.c.visit_id == visit_id, run.c.job == job
     # Asked before they are read: to stop in the middle would cancel the statement, and with XACT_ABORT that makes SQL
@@ -303,7 +303,23 @@ def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[A
     length = conn.execute(sa.select(sa.func.sum(characters(run.c.outputs))).where(*theirs)).scalar_one() or 0
     if length > LONGEST:
         raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
-    texts = conn.execute(sa.select(run.c.outputs).where(*theirs).order_by(run.c.item)).scalars()
-    each = [json.loads(text) if text else {} for text in texts]
+    rows = conn.execute(sa.select(run.c.item, run.c.outputs).where(*theirs).order_by(run.c.item)).all()
+    if gone := _purged(conn, visit_id, job, {row.item for row in rows}):
+        raise UnknownReference(f"{gone} of the runs of '{job}' were purged, and their outputs with them")
+    each = [json.loads(row.outputs) if row.outputs else {} for row in rows]
     keys = dict.fromkeys(key for found in each for key in found)
     return {key: [found.get(key) for found in each] for key in keys}
+
+
+def _purged(conn: sa.Connection, visit_id: int, job: str, there: Collection[int]) -> int:
+    """Return how many of a job's runs are missing in a visit of a step with ``for_each``.
+
+    Args:
+        there: the places of those that are there, at least one.
+    """
+    columns = (visit.c.for_each, visit.c.refused, visit.c.result)
+    row = conn.execute(sa.select(*columns).where(visit.c.id == visit_id)).one()
+    # Without a success, the last ones may never have been started.
+    number = len(json.loads(row.for_each)) if row.result == StepResult.SUCCESS else max(there) + 1
+    refused = json.loads(row.refused) if row.refused else {}
+    return sum(place not in there and f"{job}[{place}]" not in refused for place in range(number))

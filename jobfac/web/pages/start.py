@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from jobfac import definitions as d
 from jobfac.definitions.values import read_duration
-from jobfac.errors import Invalid, JobfacError
+from jobfac.errors import Invalid, JobfacError, Unreachable
 from jobfac.operations import starting
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import RunState
@@ -66,6 +66,8 @@ def start(visit: Visit) -> Response:
     try:
         request = _request(visit, job_id, values, definition)
         started = starting.start(visit.service.db, visit.by, request)
+    except Unreachable:
+        raise
     except (JobfacError, d.DefinitionError) as error:
         return _form(visit, values, str(error))
     words = _command(job_id, request, definition)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import sequences
 from jobfac.views.sequences import StepVisitView
@@ -201,3 +202,21 @@ def test_limits_end_a_sequence_with_a_sentence(db: Database) -> None:
         "it has visited 4 steps, which the setting sequence_limit allows; check it for loops"
     )
     limited.close()
+
+
+@pytest.mark.parametrize("gone", [(0, 0), (2, 2), (0, 2)])
+def test_a_retry_refuses_outputs_some_of_which_were_purged(db: Database, gone: tuple[int, int]) -> None:
+    """The retention of the job may be shorter than a fan, and the later step would do a part of the work."""
+    second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    run_id = fan(db, second, for_each={"region": ["a", "b", "c"]})
+    player = Player(db)
+    player.look()
+    player.finish("load", "load", "load", outputs='{"rows": 1}')
+    player.look()
+    player.fail("after")
+    with db.begin() as conn:
+        conn.execute(run.delete().where(run.c.job == "load", run.c.item.between(*gone)))
+    again = db.transact(sequences.retry, run_id, "me", from_failed=True).run_id
+    player.look()
+    assert get(db, again)["state"] == "failed"
+    assert "purged" in get(db, again)["reason"]

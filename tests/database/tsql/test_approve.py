@@ -5,7 +5,7 @@ import json
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit
+from jobfac.database.tables import audit, job_version
 from jobfac.store import sequences
 from tests.database.sequences.test_waiting import asking, given, nested, sweep, waiting
 from tests.support.database import events, now, start
@@ -97,3 +97,13 @@ def test_a_retry_skips_no_approval(db: Database) -> None:
     behind = start(db, "seq", overrides={"first_step": "publish"})
     db.transact(sequences.stop, behind, now=True, by="boss")
     assert "began behind a step that waits for an approval" in refusal(db, "retry_run", run=behind)[1]
+
+
+def test_nobody_approves_a_step_that_the_definition_does_not_have(db: Database) -> None:
+    """As where two collations compare its names: who may approve it is not known."""
+    _, run_id = waiting(db, not_by_starter=True)
+    with db.begin() as conn:
+        renamed = sa.func.replace(job_version.c.definition, '"release"', '"Release"')
+        conn.execute(job_version.update().values(definition=renamed))
+    says = refusal(db, "approve", run=run_id, step="release")[1]
+    assert says == f"Step 'release' of run {run_id} has no approval in its definition."

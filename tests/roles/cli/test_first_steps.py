@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.cli.client.local import Local
+from jobfac.database.engine import Database
 from jobfac.definitions.json_schema import document_schema
+from jobfac.errors import Unreachable
 from jobfac.guide import TOPICS, page
+from jobfac.store import runs
+from jobfac.store.history import search
 from tests.support.factory import Factory, wait_for
 from tests.support.terminal import environment, type_into_bash
 
@@ -119,3 +124,38 @@ def test_ctrl_c_while_waiting_says_that_the_run_continues(sqlite_factory: Factor
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert log.read_text() == "1\nInterrupted; run 1 continues; `jobfac stop 1` stops it.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--wait", "--json"], "Run 1 was started and continues; `jobfac runs show 1` shows how it ends."),
+        (["--follow"], "Run 1 was started and continues; `jobfac runs show 1` shows how it ends."),
+        (["--wait", "--count", "2"], "2 runs were started (1 to 2) and continue; `jobfac runs list` shows them."),
+    ],
+)
+def test_who_waits_is_told_that_the_run_continues_when_the_database_goes_away(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch, options: list[str], says: str
+) -> None:
+    """With --json and --follow the id stands nowhere else, and without it a caller starts the job again."""
+
+    def gone(*_: object) -> None:
+        raise Unreachable("The database cannot be reached.")
+
+    sqlite_factory.apply({"waits": {"command": ["true"]}})
+    monkeypatch.setattr(Local, "wait", gone)
+    assert sqlite_factory.run("start", "waits", *options, code=5).stderr == f"The database cannot be reached. {says}\n"
+
+
+def test_who_starts_many_is_told_their_ids_when_the_database_goes_away(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise Unreachable("The database cannot be reached.")
+
+    sqlite_factory.apply({"many": {"command": ["true"]}})
+    monkeypatch.setattr(runs, "snapshots", gone)
+    said = sqlite_factory.run("start", "many", "--count", "2", code=5).stderr
+    assert said == "The database cannot be reached. 2 runs were started: 1 to 2.\n"
+    with Database(sqlite_factory.url).read() as conn:
+        assert len(search.find_all(conn)) == 2

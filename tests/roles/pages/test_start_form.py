@@ -2,6 +2,10 @@
 
 import re
 
+import pytest
+
+from jobfac.errors import IN_DOUBT, InDoubt
+from jobfac.operations import starting
 from jobfac.store import sequences
 from tests.roles.pages.stage import Browser, Stage
 from tests.support.api_stage import Served
@@ -79,3 +83,14 @@ def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Bro
     assert "jobfac start load --set region=eu --set limit=5" in text
     assert "token=..." in text
     assert "<dt>limit</dt><dd><code>5</code>" in text
+
+
+def test_a_start_that_may_have_been_done_is_not_repeated_by_its_page(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise InDoubt("The database cannot be reached.")
+
+    monkeypatch.setattr(starting, "start", start)
+    answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full")
+    assert (answer.status_code, "Refresh" in answer.headers, IN_DOUBT in answer.text) == (503, False, True)

@@ -8,7 +8,7 @@ from jobfac.cli.commands.database import config
 from jobfac.client import Client
 from jobfac.client.transport import ApiTransport, ProblemError
 from jobfac.doctor import State, machine
-from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
+from jobfac.errors import IN_DOUBT, NOT_FOUND, REFUSED, UNREACHABLE, USAGE, InDoubt, JobfacError, Unreachable
 from jobfac.settings import Settings
 from jobfac.store.history.search import Filter
 
@@ -124,3 +124,58 @@ def test_nothing_shows_a_key_that_cannot_be_sent(end: str) -> None:
     with pytest.raises(ValueError, match="may end with a blank or a new line") as caught:
         Client("http://127.0.0.1:1", f"jf_geheim{end}")
     assert "geheim" not in str(caught.value)
+
+
+LOST, REFUSED_CONNECTION = httpx.ReadError("lost"), httpx.ConnectError("refused")
+SAID = httpx.Response(503, json={"detail": f"The database cannot be reached. {IN_DOUBT}"})
+
+
+@pytest.mark.parametrize(
+    ("first", "method", "is_doubtful"),
+    [
+        (LOST, "POST", True),
+        (LOST, "GET", False),
+        (REFUSED_CONNECTION, "POST", False),
+        (httpx.Response(502), "POST", True),
+        (httpx.Response(502), "GET", False),
+        (httpx.Response(503, json={"detail": "Later."}), "POST", False),
+        (SAID, "POST", True),
+    ],
+)
+@pytest.mark.parametrize("then", [REFUSED_CONNECTION, httpx.Response(503, json={"detail": "Later."})])
+def test_an_answer_that_was_lost_leaves_a_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+    first: httpx.Response | Exception,
+    then: httpx.Response | Exception,
+    method: str,
+    is_doubtful: bool,
+) -> None:
+    """The API may have done what was asked, and who is not told asks again."""
+    left = [first]
+
+    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        answer = left.pop(0) if left else then
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    with pytest.raises(Unreachable) as caught:
+        ApiTransport("http://api", "key", retry_for=0.1).call(method, "/a", repeatable=True)
+    assert (isinstance(caught.value, InDoubt), str(caught.value).count(IN_DOUBT)) == (is_doubtful, int(is_doubtful))
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "`--key k` repeats the start without a second run."),
+        (2, "0 of 2 runs were started for certain; the key 'k' with the same count starts the others."),
+    ],
+)
+def test_who_starts_is_told_the_key_that_repeats_it(monkeypatch: pytest.MonkeyPatch, count: int, says: str) -> None:
+    api, _ = transport(monkeypatch, httpx.Response(502))
+    remote = Remote("http://api", "key")
+    monkeypatch.setattr(remote, "_api", api)
+    with pytest.raises(JobfacError) as caught:
+        remote.start("a", {}, "k", count)
+    assert (caught.value.exit_code, str(caught.value).endswith(f"{IN_DOUBT} {says}")) == (UNREACHABLE, True)
