@@ -1,18 +1,23 @@
 """SQL Server's answers: a time limit for them, and which errors pass.
 
-When the network drops a connection's packets, TCP reports the broken connection only after a quarter of an hour. The
-kernel therefore gives it up earlier (see ``dead_network``), and the driver gives up a server that does not answer. The
-state of the connection is then unknown, so it is discarded together with all other connections of its pool.
+When the network drops a connection's packets, TCP reports it after a quarter of an hour. The kernel gives up earlier
+(see ``dead_network``), and so does the driver if the server is silent. All connections of the pool are then discarded.
 
 Errors that pass by themselves, or when a DBA has helped, stop no role. Sources: Microsoft, "Troubleshoot transient
 connection errors" and "Database engine events and errors".
 """
 
+import copy
 import math
 import re
+import threading
+import time
 from typing import Any
 
 import sqlalchemy as sa
+
+from jobfac.machine import threads
+from jobfac.machine.dead_network import given_up_when_dead
 
 LOCKS = 20.0
 """Seconds that a statement waits for a lock."""
@@ -62,6 +67,79 @@ ENDED = (
 )
 """What the drivers say if the server ends a session, as KILL and a failover do, and its answer gives no reason. Then
 there is no number, and the SQLSTATE says nothing: HY000, or none."""
+
+
+CONNECTING = ANSWER + 15.0
+"""Timeout in seconds for a new connection. The drivers limit the login, but in the first connection of a process pyodbc
+then asks what types the server has, and waits without a limit."""
+
+
+def _connected(dialect: sa.Dialect, arguments: Any, named: Any) -> Any:
+    def connect() -> Any:
+        return given_up_when_dead(lambda: dialect.connect(*arguments, **named))
+
+    try:
+        return threads.within(CONNECTING, connect, lambda late: late.close())
+    except RuntimeError:  # the machine refuses threads
+        return connect()
+    except TimeoutError:
+        why = "the server took the login and then answered nothing; timeout expired"
+        raise dialect.loaded_dbapi.OperationalError("HYT00", why) from None
+
+
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
+"""The shortest and the longest pause in seconds before the next login after a refused one."""
+
+
+def login_pause(refused_for: float) -> float:
+    """Return the pause in seconds before the next login, when logins have been refused for so many seconds.
+
+    A quarter of that: a failover that refuses logins for some seconds costs no worker its lease.
+    """
+    return min(max(FIRST_PAUSE, refused_for / 4), LAST_PAUSE)
+
+
+class LoginPause:
+    """Pauses between the logins of a process while the server refuses them: more of them would only lock the login out.
+
+    A connection that is wanted meanwhile fails at once, with the same error. Connections that are open are not
+    affected. ``_lock`` protects the other fields; times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._since = self._until = 0.0
+
+    def install(self, engine: sa.Engine) -> None:
+        """Make the engine's logins obey the pause."""
+        sa.event.listen(engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: sa.Dialect, record: Any, arguments: Any, named: Any) -> Any:
+        with self._lock:
+            now = time.monotonic()
+            if self._error is not None and now < self._until:
+                raise copy.copy(self._error)  # not itself: each thread adds its traceback to what it raises
+            if self._error is not None:
+                self._until = now + login_pause(now - self._since)  # one thread tries again
+        try:
+            connection = _connected(dialect, arguments, named)
+        except Exception as error:
+            is_refused = not is_transient(error) and refusal(error) is not None
+            self._tried(error if is_refused else None)
+            if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
+                vars(error)["at_login"] = True
+            raise
+        self._tried(None)
+        return connection
+
+    def _tried(self, error: Exception | None) -> None:
+        """Record that a login was refused with this error; None: it was not refused."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = now if self._error is None else self._since
+            self._until = now + login_pause(now - self._since)
+            self._error = None if error is None else copy.copy(error)
 
 
 TRANSIENT = frozenset(

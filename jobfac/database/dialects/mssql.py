@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, lists, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
-from jobfac.database.dialects.logins import LoginPause
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, sql_literal
@@ -38,7 +37,7 @@ class Mssql:
     gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
     def __init__(self) -> None:
-        self._login_pause = LoginPause()
+        self._login_pause = answers.LoginPause()
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         driver = url.get_driver_name()

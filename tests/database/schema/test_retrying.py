@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import logins, sqlite
+from jobfac.database.dialects import answers, sqlite
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
@@ -327,7 +327,7 @@ def test_a_process_whose_login_is_refused_asks_again_after_a_pause(
         return int(tds.stats()["faults"][0]["fired"])
 
     pauses = [0.0]
-    monkeypatch.setattr(logins, "login_pause", lambda seconds: pauses[-1])
+    monkeypatch.setattr(answers, "login_pause", lambda seconds: pauses[-1])
     db.close()
     faults("error 18456 login always")
     assert (works(0), works(1), refused()) == (False, False, 2), "there is no pause"
@@ -344,4 +344,4 @@ def test_a_process_whose_login_is_refused_asks_again_after_a_pause(
 
 
 def test_the_pause_between_refused_logins_grows_with_the_outage() -> None:
-    assert [*map(logins.login_pause, (0.0, 2.0, 20.0, 100.0, 10_000.0))] == [1.0, 1.0, 5.0, 25.0, 60.0]
+    assert [*map(answers.login_pause, (0.0, 2.0, 20.0, 100.0, 10_000.0))] == [1.0, 1.0, 5.0, 25.0, 60.0]

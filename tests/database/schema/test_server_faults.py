@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import answers, logins
+from jobfac.database.dialects import answers
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.store import runs, workers
@@ -85,7 +85,7 @@ def test_a_server_that_takes_the_login_and_then_hangs_is_given_up(
     url: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its first connection with a connection string pyodbc asks what types there are, and waits without a limit."""
-    monkeypatch.setattr(logins, "CONNECTING", 2.0)
+    monkeypatch.setattr(answers, "CONNECTING", 2.0)
     monkeypatch.setattr(answers, "ANSWER", 2.0)
     faults("silence 60 always")
     given = sa.make_url(url)

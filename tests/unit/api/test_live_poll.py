@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,9 @@ def test_an_error_of_one_poll_does_not_end_the_next_ones_nor_fill_the_log(
 ) -> None:
     monkeypatch.setattr(live, "INTERVAL", 0.0)
     away = Unreachable("away")
-    answers = iter([(1,), RuntimeError("no thread"), away, away, away, (2,)])
+    answers: Iterator[Any] = iter([(1,), RuntimeError("no thread"), away, away, away, (2,)])
 
-    def query(work: Any, retry_for: float) -> tuple[int]:
+    def query(work: Any, retry_for: float) -> Any:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer

@@ -9,6 +9,10 @@ import ctypes
 import os
 import socket
 import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 UNACKNOWLEDGED = 4.0
 """Seconds without an acknowledgement after which the kernel gives up a connection. The default heartbeats, every 5 s
@@ -34,11 +38,13 @@ def sockets() -> dict[str, int]:
     return found
 
 
-def give_up_when_dead(before: dict[str, int]) -> None:
-    """Make the kernel give up connections that this process has opened since ``before``, as ``sockets`` returned it.
+def given_up_when_dead(connect: Callable[[], T]) -> T:
+    """Return what ``connect`` returns, and make the kernel give up dead connections that it has opened.
 
-    Other threads may have opened some, too: it does them no harm.
+    Other threads may have opened some meanwhile: it does them no harm.
     """
+    before = sockets()
+    connection = connect()
     limit = ctypes.c_int(round(1000 * UNACKNOWLEDGED))
     for name, descriptor in sockets().items():
         if name not in before:
@@ -46,3 +52,4 @@ def give_up_when_dead(before: dict[str, int]) -> None:
             _LIBC.setsockopt(
                 descriptor, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ctypes.byref(limit), ctypes.sizeof(limit)
             )
+    return connection

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobfac.database.dialects.dead_network import UNACKNOWLEDGED, sockets
-from jobfac.database.dialects.logins import LoginPause
+from jobfac.database.dialects.answers import LoginPause
+from jobfac.machine.dead_network import UNACKNOWLEDGED, sockets
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the limit")
 
