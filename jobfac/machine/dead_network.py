@@ -24,11 +24,15 @@ _LIBC = ctypes.CDLL(None)
 
 
 def sockets() -> dict[str, int]:
-    """Return the open sockets of this process: the kernel's name of each, and its descriptor."""
+    """Return the open sockets of this process, as far as they can be seen: the kernel's names and their descriptors."""
     if sys.platform != "linux":
         return {}
+    try:
+        numbers = os.listdir(OPEN)  # noqa: PTH208 (descriptors)
+    except OSError:  # too many open files, which shall not be an error of the connection
+        return {}
     found = {}
-    for number in os.listdir(OPEN):  # noqa: PTH208 (descriptors)
+    for number in numbers:
         try:
             name = os.readlink(f"{OPEN}/{number}")  # noqa: PTH115 (of a descriptor)
         except OSError:  # closed meanwhile

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.dialects.answers import LoginPause
+from jobfac.machine import dead_network
 from jobfac.machine.dead_network import UNACKNOWLEDGED, sockets
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the limit")
@@ -23,3 +24,9 @@ def test_the_kernel_gives_up_a_connection_of_the_driver_and_no_other_one() -> No
         with LoginPause()._connect(dialect, None, (), {}) as connection:
             assert (limit(connection), limit(other)) == (UNACKNOWLEDGED, 0.0)
             assert {connection.fileno(), other.fileno()} <= set(sockets().values())
+
+
+def test_a_machine_that_does_not_show_them_keeps_nobody_from_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_network, "OPEN", "/proc/self/missing")
+    dialect: Any = SimpleNamespace(connect=lambda: "connected")
+    assert LoginPause()._connect(dialect, None, (), {}) == "connected"
