@@ -63,7 +63,7 @@ def test_a_reading_that_never_ends_keeps_a_secret_away_for_a_while_only(monkeypa
     monkeypatch.setattr(secret_references, "ANSWERS", 0.01)
     monkeypatch.setattr(secret_references, "AGAIN", 0.1)
     monkeypatch.setattr(
-        secret_references, "_from_keyring", lambda reference, name: (next(calls) and never.wait(30)) or "mended"
+        secret_references, "_from_keyring", lambda reference, name: (next(calls) and never.wait(300)) or "mended"
     )
     with pytest.raises(SecretError, match="has not been read"):
         resolve("keyring:a/b")
