@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
 from jobfac.machine.mounts import neighbours
-from jobfac.programs.files.places import AGAIN, LONGEST, OF_ONE_MOUNT, Inquiry
+from jobfac.programs.files.places import LONGEST, OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
@@ -31,8 +31,13 @@ STUCK = 30.0
 MOST = 64
 """The maximum number of threads."""
 
+AGAIN = 300.0
+"""Seconds after which a lane without progress is left alone, and another one scans its folder. A thread that waits for
+a dead server may do so for ever, though its drive has been mounted anew meanwhile. Each time it is twice as long, since
+a scan may just take long; a fast one ends that."""
+
 LEFT = MOST // 2
-"""The maximum number of those that were left alone, because they have hung for too long."""
+"""The maximum number of threads that were left alone."""
 
 NO_THREAD_PAUSE = 1.0
 """Seconds until it tries again to start a thread that the machine has refused."""
@@ -85,7 +90,8 @@ class Lanes:
         self._since: dict[str, float] = {}
         self._looks: dict[str, Inquiry] = {}  # of the lanes: they know the folder without links
         self._scanned: dict[str, str] = {}  # the pattern that a lane scans
-        self._again: dict[str, float] = {}  # after so many seconds a lane is left alone, if one was before
+        self._again: dict[str, float] = {}  # after how many seconds a lane is left alone, if not AGAIN
+        self._silent: set[str] = set()  # folders whose last lane was left alone
         self._left = 0  # threads of lanes that were left alone
         self._put_off: dict[str, float] = {}  # until when folders wait whose file system does not answer others
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -132,7 +138,7 @@ class Lanes:
     def stuck(self, now: float) -> Collection[str]:
         with self._lock:
             late = {folder for folder, since in self._since.items() if now >= since + STUCK}
-            return late | self._put_off.keys() | self._again.keys()
+            return late | self._put_off.keys() | self._silent
 
     def close(self) -> bool:
         """Scan nothing more. Returns whether all threads have ended; a folder that does not answer keeps its own."""
@@ -142,7 +148,7 @@ class Lanes:
             return not self._since and not self._left
 
     def _leave_alone(self, now: float) -> None:
-        """Let others scan what lanes that hang for too long should: their drive may have been mounted anew since."""
+        """Let other lanes scan the folders of those that make no progress."""
         for folder, since in list(self._since.items()):
             again = self._again.get(folder, AGAIN)
             if now > since + again and self._left < LEFT:
@@ -150,6 +156,7 @@ class Lanes:
                     self._waiting.setdefault(folder, deque()).appendleft(pattern)
                 self._end(folder)
                 self._again[folder] = min(2 * again, LONGEST)
+                self._silent.add(folder)
                 self._left += 1
 
     def _run(self, folder: str, look: Inquiry) -> None:
@@ -173,7 +180,10 @@ class Lanes:
                 if self._is_left_alone(folder, look):
                     return
                 del self._scanned[folder]
-            self._results.put(Result(pattern, found, began, time.monotonic() - began, is_new))
+                self._silent.discard(folder)
+                if (seconds := time.monotonic() - began) < AGAIN / 2:
+                    self._again.pop(folder, None)
+            self._results.put(Result(pattern, found, began, seconds, is_new))
             self._events.wake()
 
     def _is_left_alone(self, folder: str, look: Inquiry) -> bool:
@@ -190,7 +200,6 @@ class Lanes:
                 return None
             if self._is_closed or not self._waiting.get(folder):
                 self._waiting.pop(folder, None)
-                self._again.pop(folder, None)
                 self._end(folder)
                 others_wait = bool(self._waiting.keys() - self._since.keys())
             else:

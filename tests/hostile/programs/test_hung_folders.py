@@ -221,7 +221,7 @@ def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pyt
         return bool(found)
 
     wait_for(is_found, "another thread scans it")
-    assert not scanner.close()
+    assert (scanner.stuck(time.monotonic()), scanner.close()) == (set(), False)
     never.set()
     wait_for(scanner.close, "the thread that was left alone has ended")
     assert (found, scanner.results()) == (["/tmp/*"], [])
