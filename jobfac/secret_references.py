@@ -19,6 +19,12 @@ ANSWERS = 5.0
 """Seconds within which a file system, or a keyring, has to answer."""
 
 
+AGAIN, LONGEST = 60.0, 3600.0
+"""Seconds after which a reading that hangs is left alone, and another one begins, for the first time and at the latest.
+What it waits for may never answer it, and answer others again: a keyring's prompt ends with the service that shows it.
+"""
+
+
 class SecretError(JobfacError):
     """A secret cannot be resolved here. The text names the reference, never the value."""
 
@@ -61,10 +67,18 @@ def resolve_proof(reference: Secret | str) -> str:
 class _Reading:
     """The reading of a secret in a thread of its own, because a network drive or a keyring may hang for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, again: float) -> None:
+        """``again``: seconds until another reading begins if this one hangs."""
+        self.again = again
         self._over = threading.Event()
-        self._late_at = time.monotonic() + ANSWERS
+        self._began = time.monotonic()
+        self._late_at = self._began + ANSWERS
         self._found: str | Exception | None = None
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether another reading is to begin."""
+        return time.monotonic() > self._began + self.again
 
     def end(self, found: str | Exception) -> None:
         """Hand over what was found, or raised."""
@@ -80,18 +94,31 @@ class _Reading:
 
 
 _readings: dict[str, _Reading] = {}
-"""Those under way, by their references: one that hangs takes one thread, and later callers do not wait for it."""
+"""Those under way, by their references: one that hangs takes one thread, and later callers do not wait for it. The next
+one begins when it has hung for ``again``, and that doubles: a day of hanging takes some thirty threads."""
+
+_lock = threading.Lock()
+"""Held while an entry is replaced or removed."""
+
+
+def _reading_of(reference: str) -> tuple[_Reading, bool]:
+    """Return the reading that is under way, or a new one, and whether it is new."""
+    with _lock:
+        known = _readings.get(reference)
+        if known is not None and not known.is_left_alone:
+            return known, False
+        _readings[reference] = new = _Reading(AGAIN if known is None else min(2 * known.again, LONGEST))
+        return new, True
 
 
 def _result(reference: str, read: Callable[[], str]) -> str:
     """Return what ``read`` returns. Of several calls at the same time for one reference, the first one reads."""
-    new = _Reading()
-    reading = _readings.setdefault(reference, new)
-    if reading is new:
+    reading, is_new = _reading_of(reference)
+    if is_new:
         try:
-            begin(_read_into, new, reference, read)
+            begin(_read_into, reading, reference, read)
         except RuntimeError:  # no thread can begin
-            _read_into(new, reference, read)
+            _read_into(reading, reference, read)
     if (value := reading.result()) is None:
         holder = "file system" if reference.startswith("file:") else "keyring"
         raise SecretError(f"the secret {reference} has not been read within {ANSWERS:g} s; check the {holder}")
@@ -105,7 +132,9 @@ def _read_into(reading: _Reading, reference: str, read: Callable[[], str]) -> No
     except Exception as error:
         found = error
     finally:
-        del _readings[reference]  # before the end, so that a later call finds what is there then
+        with _lock:  # before the end, so that a later call finds what is there then
+            if _readings.get(reference) is reading:
+                del _readings[reference]
         reading.end(found)
 
 

@@ -82,7 +82,9 @@ class Changes:
                 found = await run_in_threadpool(service.db.query, counts.fingerprint, retry_for=0)
                 self._polled_at = time.monotonic()
             except JobfacError as error:
-                log.warning("cannot poll for changes, retrying", action="poll_failed", reason=str(error))
+                log.outage("cannot poll for changes, retrying", action="poll_failed", reason=str(error))
+            except Exception:  # otherwise open pages would hear for ever that the database does not answer
+                log.exception("cannot poll for changes, retrying", action="poll_failed")
             changed = self._seen is not None and found != self._seen
             self._seen = found
             if changed or service.live.closed:

@@ -1,8 +1,7 @@
 """SQL Server's answers: a time limit for them, and which errors pass.
 
-When the network drops a connection's packets, TCP reports the broken connection only after a quarter of an hour. The
-driver therefore gives up earlier. The state of the connection is then unknown, so it is discarded together with all
-other connections of its pool.
+When the network drops a connection's packets, TCP reports it after a quarter of an hour. The kernel gives up earlier
+(see ``dead_network``), and so does the driver if the server is silent. All connections of the pool are then discarded.
 
 Errors that pass by themselves, or when a DBA has helped, stop no role. Sources: Microsoft, "Troubleshoot transient
 connection errors" and "Database engine events and errors".
@@ -18,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.machine import threads
+from jobfac.machine.dead_network import given_up_when_dead
 
 LOCKS = 20.0
 """Seconds that a statement waits for a lock."""
@@ -76,7 +76,7 @@ then asks what types the server has, and waits without a limit."""
 
 def _connected(dialect: sa.Dialect, arguments: Any, named: Any) -> Any:
     def connect() -> Any:
-        return dialect.connect(*arguments, **named)
+        return given_up_when_dead(lambda: dialect.connect(*arguments, **named))
 
     try:
         return threads.within(CONNECTING, connect, lambda late: late.close())

@@ -33,6 +33,10 @@ FRESH = 1.0
 FRESH_REMOTE = 0.05
 """The same for a file system with a server. A server that stops answering meanwhile holds the worker's loop."""
 
+AGAIN, LONGEST = 60.0, 3600.0
+"""Seconds after which an inquiry that hangs is left alone and another one begins, for the first time and at the latest.
+A thread that waits for a dead server may do so for ever, though its drive has been mounted anew meanwhile."""
+
 REMEMBERED = 1000
 """Answers at most that are remembered."""
 
@@ -100,18 +104,24 @@ class Inquiry:
         is_answered: it has found out everything. Not so if it met a file system that enough others wait for.
         at: what is looked at: a path as it was given, a user, or a secret.
         real: how far it has got in a path, without links. So it is known which file system it waits for.
+        again: seconds after which another inquiry takes its place if it hangs.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
         steps: the paths without links that it has passed; to be read after the answer.
     """
 
     def __init__(
-        self, places: Sequence[Place], is_silent: Callable[["Inquiry"], bool], on_answer: Callable[[], None]
+        self,
+        places: Sequence[Place],
+        is_silent: Callable[["Inquiry"], bool],
+        on_answer: Callable[[], None],
+        again: float = AGAIN,
     ) -> None:
         """``is_silent``: whether enough others wait for the file system of ``real``, or for users."""
         self.over = threading.Event()
         self.is_answered = False
-        self._begins_by = time.monotonic() + BEGINS
+        self.again = again
+        self._began = time.monotonic()
         self._has_begun = False
         first = places[0]
         self.at: str | User | Kept
@@ -146,8 +156,13 @@ class Inquiry:
     @property
     def is_vain(self) -> bool:
         """Whether there will be no answer: the thread has ended without one, or there was no memory to begin it."""
-        has_begun = self._has_begun or time.monotonic() < self._begins_by
+        has_begun = self._has_begun or time.monotonic() < self._began + BEGINS
         return not self.is_answered and (self.over.is_set() or not has_begun)
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it hangs for so long that another one is to ask."""
+        return not self.over.is_set() and time.monotonic() > self._began + self.again
 
     def _see(self, place: Place) -> tuple[int, int] | None:
         if isinstance(place, str):
@@ -256,6 +271,7 @@ class Places:
         self._open: dict[tuple[Place, ...], Inquiry] = {}
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
         self._remote = Remote()
+        self._left: list[Inquiry] = []  # whose threads hang, and whose places have been asked about again
 
     def silent(self, places: Sequence[Place]) -> str | User | Kept | None:
         """Return what has not answered; None: all have.
@@ -282,9 +298,10 @@ class Places:
     def _ask(self, places: tuple[Place, ...]) -> Inquiry:
         """Return the open inquiry about these places, or a new one. One that is over is open no more."""
         inquiry, wait = self._open.get(places), 0.0
-        if inquiry is None or inquiry.is_vain:
+        again = None if inquiry is None else self._asked_again_after(inquiry)
+        if inquiry is None or inquiry.is_vain or again is not None:
             self._open.pop(places, None)
-            inquiry = Inquiry(places, self._is_silent, self._on_answer)
+            inquiry = Inquiry(places, self._is_silent, self._on_answer, again or AGAIN)
             if len(self._open) >= MOST:  # some ended after nobody waited any more
                 self._open = {known: one for known, one in self._open.items() if not (one.over.is_set() or one.is_vain)}
             if len(self._open) >= MOST:
@@ -302,6 +319,14 @@ class Places:
                 return inquiry
         del self._open[places]
         return inquiry
+
+    def _asked_again_after(self, inquiry: Inquiry) -> float | None:
+        """Leave alone an inquiry that hangs for too long; returns when to leave its successor alone. None: it stays."""
+        self._left = [one for one in self._left if not one.over.is_set()]
+        if not inquiry.is_left_alone or len(self._left) >= MOST // 2:
+            return None
+        self._left.append(inquiry)
+        return min(2 * inquiry.again, LONGEST)
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.

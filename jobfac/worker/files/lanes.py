@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
 from jobfac.machine.mounts import neighbours
-from jobfac.programs.files.places import OF_ONE_MOUNT, Inquiry
+from jobfac.programs.files.places import LONGEST, OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
@@ -30,6 +30,14 @@ STUCK = 30.0
 
 MOST = 64
 """The maximum number of threads."""
+
+AGAIN = 300.0
+"""Seconds after which a lane without progress is left alone, and another one scans its folder. A thread that waits for
+a dead server may do so for ever, though its drive has been mounted anew meanwhile. Each time it is twice as long, since
+a scan may just take long; a fast one ends that."""
+
+LEFT = MOST // 2
+"""The maximum number of threads that were left alone."""
 
 NO_THREAD_PAUSE = 1.0
 """Seconds until it tries again to start a thread that the machine has refused."""
@@ -81,6 +89,10 @@ class Lanes:
         self._pending: set[str] = set()
         self._since: dict[str, float] = {}
         self._looks: dict[str, Inquiry] = {}  # of the lanes: they know the folder without links
+        self._scanned: dict[str, str] = {}  # the pattern that a lane scans
+        self._again: dict[str, float] = {}  # after how many seconds a lane is left alone, if not AGAIN
+        self._silent: set[str] = set()  # folders whose last lane was left alone
+        self._left = 0  # threads of lanes that were left alone
         self._put_off: dict[str, float] = {}  # until when folders wait whose file system does not answer others
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._is_closed = False
@@ -91,14 +103,16 @@ class Lanes:
                 if pattern not in self._pending:
                     self._pending.add(pattern)
                     self._waiting.setdefault(folder_of(pattern), deque()).append(pattern)
+            self._leave_alone(now)
             ready = (one for one in self._waiting if one not in self._since and self._put_off.get(one, now) <= now)
             for folder in list(ready)[: self._room(now)]:
                 # A daemon thread, so that a folder that hangs does not keep the process alive.
                 self._since[folder] = now
+                self._looks[folder] = look = Inquiry([folder], self._is_silent, lambda: None)
                 try:
-                    threads.begin(self._run, folder)
+                    threads.begin(self._run, folder, look)
                 except RuntimeError as error:
-                    del self._since[folder]  # a lane without a thread would count as one that does not answer
+                    self._end(folder)  # a lane without a thread would count as one that does not answer
                     log.warning("folders cannot be scanned, retrying", action="watch_failed", reason=str(error))
                     return now + NO_THREAD_PAUSE
             if self._waiting.keys() <= self._since.keys():
@@ -108,7 +122,7 @@ class Lanes:
 
     def _room(self, now: float) -> int:
         answering = sum(now < since + STUCK for since in self._since.values())
-        return max(0, min(AT_A_TIME - answering, MOST - len(self._since)))
+        return max(0, min(AT_A_TIME - answering, MOST - len(self._since) - self._left))
 
     def results(self) -> list[Result]:
         found = []
@@ -123,21 +137,33 @@ class Lanes:
 
     def stuck(self, now: float) -> Collection[str]:
         with self._lock:
-            return {folder for folder, since in self._since.items() if now >= since + STUCK} | self._put_off.keys()
+            late = {folder for folder, since in self._since.items() if now >= since + STUCK}
+            return late | self._put_off.keys() | self._silent
 
     def close(self) -> bool:
         """Scan nothing more. Returns whether all threads have ended; a folder that does not answer keeps its own."""
         with self._lock:
             self._is_closed = True
             self._waiting.clear()
-            return not self._since
+            return not self._since and not self._left
 
-    def _run(self, folder: str) -> None:
-        look = Inquiry([folder], self._is_silent, lambda: None)
-        with self._lock:
-            self._looks[folder] = look
+    def _leave_alone(self, now: float) -> None:
+        """Let other lanes scan the folders of those that make no progress."""
+        for folder, since in list(self._since.items()):
+            again = self._again.get(folder, AGAIN)
+            if now > since + again and self._left < LEFT:
+                if (pattern := self._scanned.get(folder)) is not None:
+                    self._waiting.setdefault(folder, deque()).appendleft(pattern)
+                self._end(folder)
+                self._again[folder] = min(2 * again, LONGEST)
+                self._silent.add(folder)
+                self._left += 1
+
+    def _run(self, folder: str, look: Inquiry) -> None:
         look.run()
         with self._lock:
+            if self._is_left_alone(folder, look):
+                return
             self._put_off.pop(folder, None)
             if not look.is_answered:
                 self._put_off[folder] = time.monotonic() + STUCK
@@ -145,30 +171,48 @@ class Lanes:
         if not look.is_answered:
             self._events.wake()
             return
-        while (pattern := self._next(folder)) is not None:
+        while (pattern := self._next(folder, look)) is not None:
             began = time.monotonic()
             found = self._scan(pattern)
             # Here, because this may wait for the file server, too.
             is_new = self._events.add(found.folders)
-            self._results.put(Result(pattern, found, began, time.monotonic() - began, is_new))
+            with self._lock:
+                if self._is_left_alone(folder, look):
+                    return
+                del self._scanned[folder]
+                self._silent.discard(folder)
+                if (seconds := time.monotonic() - began) < AGAIN / 2:
+                    self._again.pop(folder, None)
+            self._results.put(Result(pattern, found, began, seconds, is_new))
             self._events.wake()
 
-    def _next(self, folder: str) -> str | None:
+    def _is_left_alone(self, folder: str, look: Inquiry) -> bool:
+        """Whether another lane scans the folder. The thread of this one then ends."""
+        if self._looks.get(folder) is look:
+            return False
+        self._left -= 1
+        return True
+
+    def _next(self, folder: str, look: Inquiry) -> str | None:
         """Return the next pattern of a lane. None: there is none, and the lane has ended."""
         with self._lock:
+            if self._is_left_alone(folder, look):
+                return None
             if self._is_closed or not self._waiting.get(folder):
                 self._waiting.pop(folder, None)
                 self._end(folder)
                 others_wait = bool(self._waiting.keys() - self._since.keys())
             else:
                 self._since[folder] = time.monotonic()
-                return self._waiting[folder].popleft()
+                self._scanned[folder] = self._waiting[folder].popleft()
+                return self._scanned[folder]
         if others_wait:
             self._events.wake()
         return None
 
     def _end(self, folder: str) -> None:
         del self._since[folder], self._looks[folder]
+        self._scanned.pop(folder, None)
 
     def _is_silent(self, look: Inquiry) -> bool:
         """Whether enough other lanes wait for the file system that this look has got to."""

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from jobfac.machine import mounts
 from jobfac.programs.files import places
 from jobfac.worker.executions import held
+from jobfac.worker.files import lanes
+from jobfac.worker.files.events import NoEvents
+from jobfac.worker.files.scanning import Scan
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
@@ -176,3 +180,48 @@ def _below(folder: Path, more: object) -> dict[str, object]:
     if isinstance(more, list):
         return [_below(folder, one) for one in more]  # type: ignore[return-value]
     return str(more).replace("hung", f"{folder}/hung")  # type: ignore[return-value]
+
+
+def test_a_drive_that_was_mounted_anew_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits for its dead server may do so for ever."""
+    never, is_dead, real = threading.Event(), True, os.stat
+
+    def look(path: Any) -> object:
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(places, "look", look)
+    monkeypatch.setattr(places, "AGAIN", 0.1)
+    asked = places.Places(lambda: None)
+    assert asked.silent(["/drive/folder"]) == "/drive/folder"
+    is_dead = False
+    wait_for(lambda: asked.silent(["/drive/folder"]) is None, "the drive answers another thread")
+    never.set()
+
+
+def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    never, calls = threading.Event(), iter([True, False])
+
+    def scan(pattern: str) -> Scan:
+        if next(calls):
+            never.wait(300)
+        return Scan({}, frozenset(), [])
+
+    monkeypatch.setattr(lanes, "scan", scan)
+    monkeypatch.setattr(lanes, "AGAIN", 0.1)
+    scanner = lanes.Lanes(NoEvents())
+    scanner.begin(["/tmp/*"], time.monotonic())
+    wait_for(lambda: scanner._scanned, "the first scan hangs")
+    found: list[str] = []
+
+    def is_found() -> bool:
+        scanner.begin((), time.monotonic())
+        found.extend(one.pattern for one in scanner.results())
+        return bool(found)
+
+    wait_for(is_found, "another thread scans it")
+    assert (scanner.stuck(time.monotonic()), scanner.close()) == (set(), False)
+    never.set()
+    wait_for(scanner.close, "the thread that was left alone has ended")
+    assert (found, scanner.results()) == (["/tmp/*"], [])

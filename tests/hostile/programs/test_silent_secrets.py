@@ -57,6 +57,29 @@ def test_a_secret_that_hangs_is_an_error_and_later_callers_do_not_wait(
     assert resolve(f"file:{file}") == "x"
 
 
+def test_a_reading_that_never_ends_keeps_a_secret_away_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt of a keyring's service that was restarted meanwhile answers nobody."""
+    never, calls = threading.Event(), iter([True, True, False])
+    monkeypatch.setattr(secret_references, "ANSWERS", 0.01)
+    monkeypatch.setattr(secret_references, "AGAIN", 0.1)
+    monkeypatch.setattr(
+        secret_references, "_from_keyring", lambda reference, name: (next(calls) and never.wait(300)) or "mended"
+    )
+    with pytest.raises(SecretError, match="has not been read"):
+        resolve("keyring:a/b")
+    first = secret_references._readings["keyring:a/b"]
+    wait_for(lambda: first.is_left_alone, "the first reading is left alone")
+    with pytest.raises(SecretError, match="has not been read"):
+        resolve("keyring:a/b")
+    second = secret_references._readings["keyring:a/b"]
+    assert second.again == 2 * first.again
+    wait_for(lambda: second.is_left_alone, "the second one, too")
+    monkeypatch.setattr(secret_references, "ANSWERS", 10.0)
+    assert resolve("keyring:a/b") == "mended"
+    never.set()
+    wait_for(lambda: not secret_references._readings, "the late ones have taken nothing away")
+
+
 def test_the_error_of_a_keyring_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that jobfac does not know, as of the session bus, ended the look before the start, again and again."""
     keyring = MagicMock()

@@ -1,5 +1,6 @@
 """Which files count, when they are complete, and what wakes a scan."""
 
+import math
 import os
 import threading
 import time
@@ -135,6 +136,7 @@ def test_a_folder_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) ->
         return Scan({}, frozenset(), [])
 
     monkeypatch.setattr(lanes, "scan", answer)
+    monkeypatch.setattr(lanes, "AGAIN", math.inf)  # no lane is left alone
     events, now = NoEvents(), time.monotonic()
     scanner = lanes.Lanes(events)
     try:

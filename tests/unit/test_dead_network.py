@@ -1,0 +1,32 @@
+"""A connection to SQL Server whose packets nobody acknowledges ends soon, and not after the driver's long waiting."""
+
+import socket
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobfac.database.dialects.answers import LoginPause
+from jobfac.machine import dead_network
+from jobfac.machine.dead_network import UNACKNOWLEDGED, sockets
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the limit")
+
+
+def limit(connection: socket.socket) -> float:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+
+
+def test_the_kernel_gives_up_a_connection_of_the_driver_and_no_other_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as other:
+        dialect: Any = SimpleNamespace(connect=lambda: socket.create_connection(server.getsockname()))
+        with LoginPause()._connect(dialect, None, (), {}) as connection:
+            assert (limit(connection), limit(other)) == (UNACKNOWLEDGED, 0.0)
+            assert {connection.fileno(), other.fileno()} <= set(sockets().values())
+
+
+def test_a_machine_that_does_not_show_them_keeps_nobody_from_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_network, "OPEN", "/proc/self/missing")
+    dialect: Any = SimpleNamespace(connect=lambda: "connected")
+    assert LoginPause()._connect(dialect, None, (), {}) == "connected"
