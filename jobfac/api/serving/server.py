@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -10,6 +11,7 @@ import uvicorn
 from jobfac.api.app import Site, create_app
 from jobfac.api.serving.connections import BATCH, LimitedListener, connection_limit, protocol
 from jobfac.api.serving.guard import LOOPBACK
+from jobfac.api.serving.loop_watch import LoopWatch
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.errors import DatabaseReplaced, NotReady
@@ -124,6 +126,15 @@ class Server:
             raise self._server.fault
         log.info("api stopped", action="api_stopped", url=self.url)
 
+    def when_stuck(self, call: Callable[[], object]) -> None:
+        """Call this once the event loop has not turned for a minute; to be said before ``run``."""
+        self._server.watch.on_stuck = call
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the event loop has not turned for a minute, so that ``run`` may never return."""
+        return self._server.watch.is_stuck
+
     def stop(self) -> None:
         """Make ``run`` return soon. May be called from any thread and from a signal handler."""
         self._server.should_exit = True
@@ -134,15 +145,18 @@ class _Uvicorn(uvicorn.Server):
 
     Attributes:
         fault: the error that stopped the server; None: there was none.
+        watch: watches the event loop while the server answers requests.
     """
 
     def __init__(self, config: uvicorn.Config, db: Database) -> None:
         super().__init__(config)
         self.fault: DatabaseReplaced | None = None
+        self.watch = LoopWatch()
         self._db = db
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second. Returns whether to stop: it would serve from a file that nobody else uses."""
+        self.watch.turned()
         if counter % 10 == 0:
             try:
                 self._db.dialect.check_file()
@@ -160,8 +174,10 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         for listening in sockets or ():
             listening.listen(BACKLOG)  # the event loop has set it to BATCH
+        self.watch.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.watch.close()
         self.config.app.state.service.live.close()  # type: ignore[union-attr]
         await super().shutdown(sockets)
 

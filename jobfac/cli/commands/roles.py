@@ -1,6 +1,7 @@
 """The roles: `worker`, `scheduler` and `api`, and `up`, which runs all of them."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -12,9 +13,10 @@ from jobfac.cli import completion
 from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
 from jobfac.cli.signals import on_signal, run_in_thread
 from jobfac.control_characters import check_name
-from jobfac.errors import DatabaseDamaged
+from jobfac.errors import DatabaseDamaged, Kind
 
 if TYPE_CHECKING:
+    from jobfac.api import Server
     from jobfac.database.engine import Database
     from jobfac.settings import Settings
     from jobfac.worker import Worker
@@ -104,10 +106,16 @@ def api(
     with database("jobfac api") as db:
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
+        server.when_stuck(_end_at_once)
         on_signal(lambda first: server.stop())
         # What was imported lives as long as the process, so a full collection, which delays a page, skips it.
         gc.freeze()
         server.run()
+
+
+def _end_at_once() -> None:
+    """End an API that cannot end by itself, so that whatever runs it starts it again. It holds nothing that is lost."""
+    os._exit(Kind.UNAVAILABLE.exit_code)
 
 
 def up(
@@ -147,7 +155,7 @@ def up(
                 failures.append(error)
                 worker_role.drain(None if isinstance(error, DatabaseDamaged) else 0.0)
 
-        threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
+        threads = [_thread(run, role) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
         try:
             _begin(threads)
@@ -156,10 +164,21 @@ def up(
         finally:
             for role in roles:
                 role.stop()
-            for thread in (one for one in threads if one.ident is not None):
-                thread.join()
+            _join(threads, roles[1])
         if failures:
             raise failures[0]
+
+
+def _thread(run: Callable[[Any], None], role: Any) -> threading.Thread:
+    # A daemon, so that a role that is stuck does not keep the process.
+    return threading.Thread(target=run, args=(role,), name=type(role).__name__.lower(), daemon=True)
+
+
+def _join(threads: Sequence[threading.Thread], api: "Server") -> None:
+    """Wait until the scheduler and the API have ended. An API that is stuck never does."""
+    scheduler, server = threads
+    while scheduler.is_alive() or (server.is_alive() and not api.is_stuck):
+        (scheduler if scheduler.is_alive() else server).join(1.0)
 
 
 def _begin(threads: Sequence[threading.Thread]) -> None:
@@ -231,7 +250,6 @@ def _say(sentence: str) -> None:
     A signal handler, which calls this, may have interrupted a write to a buffer, so it writes to the descriptor. A main
     thread that waited for a reader here would never end.
     """
-    import os
     import select
 
     poll = select.poll()
@@ -290,8 +308,6 @@ def _worker(
     labels: list[str] | None,
     name: str | None,
 ) -> "Worker":
-    import os
-
     from jobfac.database.types import truncate_utf16
     from jobfac.definitions.values import read_id
     from jobfac.programs import unignore_signals

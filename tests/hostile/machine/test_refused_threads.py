@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.api import Server
+from jobfac.api.serving import loop_watch
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.definitions.execution.output import Destination, Output
@@ -187,3 +189,26 @@ def test_a_folder_is_looked_at_when_there_is_memory_again(tmp_path: Path, monkey
         patch.setattr("sys.unraisablehook", lambda unraisable: None)
         assert asked.silent([str(tmp_path / "other")]) == str(tmp_path / "other")
     wait_for(lambda: asked.silent([str(tmp_path / "other")]) is None, "an answer")
+
+
+def test_an_api_whose_event_loop_is_stuck_says_so_and_ends(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread that begins without memory keeps the event loop waiting."""
+    monkeypatch.setattr(loop_watch, "SECOND", 0.01)
+    server, stuck, go_on = Server(db, Settings(api_port=0)), threading.Event(), threading.Event()
+    server.when_stuck(stuck.set)
+    monkeypatch.setattr(db.dialect, "check_file", go_on.wait)
+    serving = threading.Thread(target=server.run)
+    with caplog.at_level(logging.ERROR):
+        serving.start()
+        try:
+            assert stuck.wait(10)
+            assert server.is_stuck
+        finally:
+            go_on.set()
+    assert "the API's event loop is stuck" in caplog.text
+    wait_for(lambda: not server.is_stuck)
+    server.stop()
+    serving.join(10)
+    assert not serving.is_alive()
