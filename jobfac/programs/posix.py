@@ -15,7 +15,7 @@ from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
 from jobfac.programs.files.accounts import Account, accounts
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
-from jobfac.programs.files.places import User, no_answer
+from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
 from jobfac.programs.procfs import MARK, number_of
 from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, send

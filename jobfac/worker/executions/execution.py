@@ -13,7 +13,7 @@ from typing import Any
 
 from jobfac.definitions import Job, write_duration
 from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path, why_alive
-from jobfac.programs.files.places import Place, Seen
+from jobfac.programs.files.inquiry import Place, Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
-from jobfac.programs.files.places import no_answer
+from jobfac.programs.files.inquiry import no_answer
 from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store.runs import Outcome

@@ -28,7 +28,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
-from jobfac.programs.files.places import Kept, Opened, Place, Search, User
+from jobfac.programs.files.inquiry import Kept, Opened, Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
 from jobfac.machine.mounts import neighbours
-from jobfac.programs.files.places import LONGEST, OF_ONE_MOUNT, Inquiry
+from jobfac.programs.files.inquiry import LONGEST, OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan

@@ -17,7 +17,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.definitions.execution.output import Destination, Output
 from jobfac.machine import threads
-from jobfac.programs.files import places
+from jobfac.programs.files import inquiry, places
 from jobfac.programs.files.places import Places
 from jobfac.scheduler.asker import AT_A_TIME, Asker
 from jobfac.scheduler.notifier import MAX_DELIVERIES, Notifier
@@ -174,21 +174,21 @@ def test_a_thread_without_the_memory_to_begin_does_not_hold_the_loop(
                 thread._started.set()  # type: ignore[attr-defined]  # a start that waits so would not let the test end
 
 
-def test_a_folder_is_looked_at_when_there_is_memory_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_does_not_wait_for_a_look_that_has_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start then finds out itself that the machine lacks memory, and no drive is blamed."""
     asked = Places(lambda: None)
     with monkeypatch.context() as patch:
         patch.setattr(places, "start_new_thread", lambda run, arguments: 0)  # it ends before it begins
         assert asked.silent([str(tmp_path)]) == str(tmp_path)
-    wait_for(lambda: asked.silent([str(tmp_path)]) is None, "an answer")
+        wait_for(lambda: asked.silent([str(tmp_path)]) is None, "an answer")
     with monkeypatch.context() as patch:
 
         def fails(path: str) -> os.stat_result:
             raise MemoryError
 
-        patch.setattr(places, "look", fails)
-        patch.setattr("sys.unraisablehook", lambda unraisable: None)
+        patch.setattr(inquiry, "look", fails)
         assert asked.silent([str(tmp_path / "other")]) == str(tmp_path / "other")
-    wait_for(lambda: asked.silent([str(tmp_path / "other")]) is None, "an answer")
+        wait_for(lambda: asked.silent([str(tmp_path / "other")]) is None, "an answer")
 
 
 def test_an_api_whose_event_loop_is_stuck_says_so_and_ends(

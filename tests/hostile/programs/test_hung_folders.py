@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobfac.machine import mounts
-from jobfac.programs.files import places
+from jobfac.programs.files import inquiry, places
 from jobfac.worker.executions import held
 from jobfac.worker.files import lanes
 from jobfac.worker.files.events import NoEvents
@@ -32,7 +32,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.
             answers.wait()
         return real(path, **options)
 
-    monkeypatch.setattr(places, "look", play)
+    monkeypatch.setattr(inquiry, "look", play)
     monkeypatch.setattr(os, "stat", play)
     yield answers
     answers.set()
@@ -122,18 +122,18 @@ def test_what_a_start_opens_is_opened_elsewhere_first(tmp_path: Path, monkeypatc
         return real(path, *more, **options)
 
     monkeypatch.setattr(os, "open", play)
-    asked, file = places.Places(lambda: None), places.Opened(str(tmp_path / "out.log"))
+    asked, file = places.Places(lambda: None), inquiry.Opened(str(tmp_path / "out.log"))
     assert asked.silent([str(tmp_path), file.path]) is None, "nothing is opened as another user"
-    assert asked.silent([places.Opened(str(tmp_path)), file]) == file.path
+    assert asked.silent([inquiry.Opened(str(tmp_path)), file]) == file.path
     answers.set()
-    wait_for(lambda: asked.silent([places.Opened(str(tmp_path)), file]) is None, "the drive answers again")
+    wait_for(lambda: asked.silent([inquiry.Opened(str(tmp_path)), file]) is None, "the drive answers again")
 
 
 def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:
     script = tmp_path / "script"
     script.write_text(f"#!{tmp_path}/hung/python -u\n")
     script.chmod(0o700)
-    search = places.Search(("/no/such", str(tmp_path), str(script), f"{tmp_path}/hung"))
+    search = inquiry.Search(("/no/such", str(tmp_path), str(script), f"{tmp_path}/hung"))
     asked = places.Places(lambda: None)
     assert asked.silent([search]) == f"{tmp_path}/hung/python"
     assert asked.silent([search._replace(user="another one")]) is None, "a program of another user is not read"
@@ -191,7 +191,7 @@ def test_a_drive_that_was_mounted_anew_is_asked_again(monkeypatch: pytest.Monkey
             never.wait(300)
         return real("/")
 
-    monkeypatch.setattr(places, "look", look)
+    monkeypatch.setattr(inquiry, "look", look)
     monkeypatch.setattr(places, "AGAIN", 0.1)
     asked = places.Places(lambda: None)
     assert asked.silent(["/drive/folder"]) == "/drive/folder"

@@ -9,7 +9,8 @@ import pytest
 
 from jobfac.programs.files import accounts
 from jobfac.programs.files.accounts import Accounts
-from jobfac.programs.files.places import Places, User
+from jobfac.programs.files.inquiry import User
+from jobfac.programs.files.places import Places
 from jobfac.worker.executions import held
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for

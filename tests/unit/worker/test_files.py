@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.machine import mounts
-from jobfac.programs.files.places import OF_ONE_MOUNT
+from jobfac.programs.files.inquiry import OF_ONE_MOUNT
 from jobfac.store.schedules.arriving import REPORTED_AGAIN
 from jobfac.worker.files import lanes, scanning
 from jobfac.worker.files.arrivals import Arrivals

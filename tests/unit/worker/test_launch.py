@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.programs.files.places import Opened, no_answer
+from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
