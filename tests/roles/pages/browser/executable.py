@@ -13,7 +13,7 @@ def executable() -> Path | None:
     for name in (os.environ.get("JOBFAC_TEST_BROWSER"), NOTED.read_text().strip() if NOTED.exists() else None):
         if name and (found := shutil.which(name)):
             return Path(found)
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+    for name in ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return Path(found)
     return None
