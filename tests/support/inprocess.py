@@ -110,6 +110,7 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
     faulthandler.register(signal.SIGUSR2)
     importlib.reload(failpoints)  # it read the environment of the process that was copied
     gc.freeze()  # collections skip what was imported
+    gc.set_threshold(50_000, 20, 20)  # as in the process of the tests
     sys.argv = words
     main()
 
