@@ -22,6 +22,8 @@ from tests.support.factory import Factory
 APART = {"up", "worker", "scheduler", "api", "try"}
 """Commands that change their process, so each runs in its own process."""
 
+gc.set_threshold(50_000, 20, 20)  # in the process of the tests, in that from which roles are copied, and in the copies
+
 nursery = multiprocessing.get_context("forkserver")
 nursery.set_forkserver_preload(
     [
@@ -110,7 +112,6 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
     faulthandler.register(signal.SIGUSR2)
     importlib.reload(failpoints)  # it read the environment of the process that was copied
     gc.freeze()  # collections skip what was imported
-    gc.set_threshold(50_000, 20, 20)  # as in the process of the tests
     sys.argv = words
     main()
 
