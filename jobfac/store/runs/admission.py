@@ -34,19 +34,19 @@ BATCH = 500
 """The maximum number of rows that one transaction changes. SQL Server escalates to a table lock at 5,000 locks."""
 
 
-def decide(policy: str, *, others_of_job: int, others_of_key: int, limit: int | None, retrying: bool) -> RunState:
+def decide(policy: str, *, has_others_of_job: bool, others_of_key: int, limit: int | None, retrying: bool) -> RunState:
     """Decide the state of a run that is ready for the queue: ``queued``, ``blocked`` or ``denied``.
 
     Args:
         policy: the job's ``already_running``.
-        others_of_job: other runs of the job that are queued, running or stopping.
+        has_others_of_job: other runs of the job are queued, running or stopping.
         others_of_key: other runs with the same concurrency key that are queued, running or stopping.
         limit: the maximum number of such runs with the key; None without a key.
         retrying: the run has executed before, so it was already admitted and cannot be denied.
     """
-    if policy == "deny" and others_of_job and not retrying:
+    if policy == "deny" and has_others_of_job and not retrying:
         return RunState.DENIED
-    if policy != "start" and others_of_job:
+    if policy != "start" and has_others_of_job:
         return RunState.BLOCKED
     if limit is not None and others_of_key >= limit:
         return RunState.BLOCKED
@@ -177,7 +177,7 @@ def admit(conn: sa.Connection, candidate: Candidate) -> RunState:
         return RunState.QUEUED
     return decide(
         candidate.already_running,
-        others_of_job=_others_of_job(conn, candidate) if candidate.already_running != "start" else 0,
+        has_others_of_job=candidate.already_running != "start" and _has_others_of_job(conn, candidate),
         others_of_key=_others_of_key(conn, candidate) if candidate.concurrency_key else 0,
         limit=candidate.concurrency_limit,
         retrying=candidate.attempt > 0,
@@ -193,10 +193,13 @@ def on_entry(state: RunState) -> dict[str, Any]:
     return {}
 
 
-def _others_of_job(conn: sa.Connection, candidate: Candidate) -> int:
-    query = sa.select(sa.func.count()).where(_ACTIVE, run.c.job == candidate.job, run.c.id != candidate.id)
-    which = UNDER_WAY if candidate.already_running == "deny" else _OCCUPYING
-    return conn.execute(query.where(which)).scalar_one()
+def _has_others_of_job(conn: sa.Connection, candidate: Candidate) -> bool:
+    others = sa.exists().where(_ACTIVE, run.c.job == candidate.job, run.c.id != candidate.id)
+    if candidate.already_running == "deny":
+        return bool(conn.execute(sa.select(sa.case((others.where(UNDER_WAY), 1), else_=0))).scalar_one())
+    # State by state: SQLite would read all runs of the job that wait, since the index has them, too.
+    each = (others.where(sa.text(f"state = '{state}'")) for state in OCCUPYING)
+    return bool(conn.execute(sa.select(sa.case((sa.or_(*each), 1), else_=0))).scalar_one())
 
 
 def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
