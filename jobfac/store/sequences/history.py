@@ -113,10 +113,13 @@ def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunVie
 def first_cause(conn: sa.Connection, rows: Sequence[VisitRow], visits: Sequence[Visit]) -> str | None:
     """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded.
 
-    ``visits``: those of ``rows``, oldest first.
+    ``visits``: those of ``rows``, oldest first. The first ones may be those of runs that this one continues.
     """
     place = blamed(visits)
-    return None if place is None else _words(conn, rows[place])
+    words = None if place is None else _words(conn, rows[place])
+    if place is None or words is None or rows[place].run_id == rows[-1].run_id:
+        return words
+    return f"{words} (in run {rows[place].run_id}, which this one continues)"
 
 
 def blamed(visits: Sequence[Visit]) -> int | None:

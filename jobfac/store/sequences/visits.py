@@ -94,11 +94,6 @@ def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
     return [VisitRow(*row) for row in conn.execute(query)]
 
 
-def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
-    """Return all visits of a sequence run, oldest first."""
-    return read(conn, rows_of(conn, run_id))
-
-
 def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     """Return the visits of these rows with the states of their runs, in the same order."""
     if not rows:
