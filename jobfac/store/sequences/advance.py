@@ -25,7 +25,6 @@ from jobfac.store import jobs, parameters, runs, schedules, workers
 from jobfac.store.runs import Finished, Outcome, Rule
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import history, inputs, visits
-from jobfac.store.sequences.continuing import all_that_count
 from jobfac.store.sequences.decide import (
     Enter,
     Finish,
@@ -315,7 +314,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
 
 
 def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
-    rows, seen = all_that_count(conn, parent.run_id)
+    rows, seen = history.all_that_count(conn, parent.run_id)
     state, reason = outcome(finish, seen, history.first_cause(conn, rows, seen))
     return _end(conn, parent.run_id, state, reason, parent.by)
 

@@ -17,8 +17,8 @@ from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
 from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
-from jobfac.store.sequences.continuing import all_that_count
 from jobfac.store.sequences.decide import failed_step
+from jobfac.store.sequences.history import all_that_count
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 

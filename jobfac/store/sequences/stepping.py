@@ -27,7 +27,7 @@ from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
-from jobfac.store.sequences.visits import Awaited
+from jobfac.store.sequences.visits import ANCESTORS, Awaited
 from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
@@ -35,9 +35,6 @@ Items = Sequence[Mapping[str, Any]]
 
 LONGEST_ITEMS = 4 * 1024 * 1024
 """Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
-
-ANCESTORS = 20
-"""The maximum length of a chain of retried runs that is searched for outputs."""
 
 
 class StepError(Exception):

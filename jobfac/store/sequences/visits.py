@@ -16,6 +16,9 @@ from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 from jobfac.store.sequences.references import LONGEST, UnknownReference
 from jobfac.views.serialization import read_json
 
+ANCESTORS = 20
+"""The maximum length of a chain of retried runs that counts."""
+
 
 class VisitRow(NamedTuple):
     """A row of a visit. ``refused``: JSON, by job, why it could not be started; with ``for_each`` by ``JOB[PLACE]``."""
