@@ -13,8 +13,7 @@ from jobfac.store.runs.promotion import IS_DUE, follow_clock, promote_due
 from jobfac.store.runs.reading import attempts, first_step, get
 from jobfac.store.runs.reporting import note_program, report_progress
 from jobfac.store.runs.request import StartRequest
-from jobfac.store.runs.retrying import retry
-from jobfac.store.runs.starting import rules_of_jobs, start, start_each, start_many, start_numbered, start_once
+from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
 from jobfac.store.runs.stopping import Stopped, lock_room, request_stop, request_stops, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots
 

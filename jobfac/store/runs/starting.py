@@ -11,17 +11,18 @@ from jobfac.database.dialects import rows as row_lists
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions.parameters.matching import Match, Pending
-from jobfac.errors import NotFound, Refused
-from jobfac.states import RunState
-from jobfac.store import jobs
+from jobfac.errors import NotFound, Refused, no_run
+from jobfac.states import ACTIVE, RunState
+from jobfac.store import jobs, parameters
 from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
-from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.repeats import check_repeat, former_origin, former_parameters
 from jobfac.store.runs.request import StartRequest, numbered_keys
 from jobfac.store.runs.stopping import make_room
+from jobfac.views.serialization import read_json
 
 ALL = 2**31 - 1
 
@@ -199,6 +200,50 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     for (position, _), run_id in zip(together, ids, strict=True):
         answers.setdefault(position, run_id)
     return [answers[position] for position in range(len(requests))]
+
+
+def retry(
+    conn: sa.Connection,
+    run_id: int,
+    by: str,
+    overrides: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Started:
+    """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
+
+    It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
+    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``.
+
+    Raises:
+        NotFound: there is no such run, or its job is gone.
+        Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, or a
+            parameter of which the run has a value may have been renamed.
+    """
+    row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
+    if row is None:
+        raise no_run(run_id)
+    if row.state in ACTIVE:
+        raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
+    former = parameters.row_of(row)
+    stored = jobs.load(conn, row.job) if changes or former.given or parameters.is_undated(row.origin) else None
+    if changes and stored is not None and not stored.definition.on_demand:
+        raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
+    request = StartRequest(
+        job=row.job,
+        by=by,
+        arguments=None if row.arguments is None else read_json(row.arguments),
+        payload=row.payload,
+        priority=row.priority,
+        key=key,
+        overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
+        parameters={**former_parameters(conn, row, stored, bool(changes)), **(changes or {})},
+        origin=former_origin(row, stored),
+        manual=False,
+        retry_of=run_id,
+        for_worker=row.for_worker,
+    )
+    return start_once(conn, request)
 
 
 def _is_later(request: StartRequest) -> bool:
