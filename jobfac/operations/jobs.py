@@ -91,7 +91,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
 
     Raises:
         DefinitionError: the definitions cannot be used; nothing was changed.
-        Refused: runs of a job that ``prune`` would remove wait for a hold of its category; nothing was changed.
+        Refused: runs of a job that would be removed or leave its category wait for a hold of that; nothing was changed.
     """
 
     # Computed before the transaction, because on SQLite the transaction blocks every other writer, even heartbeats.
@@ -184,6 +184,7 @@ def put(
         DefinitionError: the definition cannot be used.
         Forbidden: the job has, had or would get a category that the caller may not touch.
         Outdated: ``if_match`` or ``if_absent`` does not hold.
+        Refused: runs of the job wait for a hold of the category that it would leave.
     """
     try:
         read_id(job_id)

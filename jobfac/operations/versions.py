@@ -43,7 +43,8 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
 
     Raises:
         NotFound: there is no such job or version, or the caller may not see the job.
-        Refused: the version no longer fits the other jobs, or this version of jobfac cannot read it.
+        Refused: the version no longer fits the other jobs, this version of jobfac cannot read it, or runs of the job
+            wait for a hold of the category that it would leave.
         Forbidden: the version has a category that the caller may not touch.
     """
 

@@ -16,6 +16,7 @@ from jobfac.definitions.parameters import (
     Context,
     UnresolvedError,
     Values,
+    constants,
     fill,
     fill_value,
     needs_previous,
@@ -155,6 +156,27 @@ class Row(NamedTuple):
     def given(self) -> Values:
         """The stored values, the sensitive ones included."""
         return {**_read(self.parameters), **_read(self.sensitive)}
+
+
+class Renamed(NamedTuple):
+    """The names of a parameter that is gone and of one that is new: they may stand for the same."""
+
+    old: str
+    new: str
+
+
+def renamed(given: Values, former: AnyJob | DefinitionError, declared: Mapping[str, Any]) -> Renamed | None:
+    """Return a parameter that may have been renamed since a run, and with whose default a retry would do other work.
+
+    ``former``: the definition with which the run started; its defaults do not count. A pure function.
+    """
+    before = {} if isinstance(former, DefinitionError) else former.parameters
+    usual = constants(before)
+    calculated = {name for name, one in before.items() if one.default_placeholders()}
+    names = (name for name in given if name not in declared and name not in calculated)
+    old = next((name for name in names if given[name] is not None and given[name] != usual.get(name)), None)
+    new = next((name for name in declared if name not in given and name not in before), None)
+    return None if old is None or new is None else Renamed(old, new)
 
 
 def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:

@@ -35,7 +35,7 @@ from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import FAILED, HELD, RunState, WorkerState
-from jobfac.store import audit, jobs, outbox, statistics, upstream
+from jobfac.store import audit, jobs, outbox, retaining, statistics, upstream
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
 from jobfac.store.runs.subscribers import JUDGED
@@ -206,12 +206,16 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
 def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None = None) -> Purged:
     """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
-    Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too,
-    those with a key that ended within ``REMEMBERED``, and those that the job needs (``latest``, see ``Overdue``).
+    Runs of an unfinished sequence stay, because its next steps depend on them, and so do those that it continues. Runs
+    that are not counted yet stay too, those with a key that ended within ``REMEMBERED``, those that retried a run that
+    is there, those whose events were not addressed yet, and those that the job needs (``latest``, see ``Overdue``).
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
     unfinished = sa.exists().where(parent.c.id == run.c.sequence_run_id, parent.c.ended_at.is_(None))
+    former = run.alias("former")
+    # Otherwise a retry of many runs would retry that one again.
+    is_remembered = sa.exists().where(former.c.id == run.c.retry_of)
     too_many = 0
     if keep.count is not None:
         surplus = sa.select(run.c.id).where(*finished).order_by(run.c.id.desc()).offset(keep.count).limit(1)
@@ -221,7 +225,8 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
     query = (
         sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
-        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable)
+        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable, ~is_remembered)
+        .where(*retaining.needed_elsewhere(conn))
         .where(*([] if latest is None else [~_is_last(), run.c.id < _first_of_latest(conn, job_id, latest)]))
         .order_by(run.c.id)
         .limit(BATCH)

@@ -3369,7 +3369,10 @@ BEGIN
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
     DECLARE @looked TABLE (id BIGINT NOT NULL PRIMARY KEY, ended_at DATETIME2(3) NOT NULL, doomed BIT NOT NULL);
+    DECLARE @continued TABLE (id BIGINT NOT NULL PRIMARY KEY);
+    DECLARE @around TABLE (id BIGINT NOT NULL PRIMARY KEY);
     DECLARE @ended DATETIME2(3) = '0001-01-01', @id BIGINT = 0, @found INT = 1, @pieces INT;
+    DECLARE @first BIGINT;
     SET @deleted = 0;
     INSERT INTO @kept (job)
     SELECT j.id
@@ -3381,6 +3384,33 @@ BEGIN
         -- Scan the index on ended_at once: each batch continues where the last one ended, so kept runs are read only
         -- once.
         DELETE FROM @looked;
+        -- The runs that unfinished sequences continue: their next steps may refer to outputs of those.
+        DELETE FROM @continued;
+        INSERT INTO @continued (id)
+        SELECT DISTINCT c.retry_of
+        FROM jobfac.run AS c
+        WHERE c.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND c.kind = 'sequence' AND c.retry_of IS NOT NULL;
+        WHILE @@ROWCOUNT > 0
+            INSERT INTO @continued (id)
+            SELECT DISTINCT c.retry_of
+            FROM @continued AS n
+            JOIN jobfac.run AS c ON c.id = n.id
+            WHERE c.retry_of IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @continued AS k WHERE k.id = c.retry_of);
+        -- The subscribers of an event that is not addressed yet stand in the row of its run and in those of the
+        -- sequences around it, which began earlier.
+        DELETE FROM @around;
+        INSERT INTO @around (id)
+        SELECT DISTINCT e.run_id
+        FROM jobfac.news AS e
+        WHERE e.run_id IS NOT NULL;
+        WHILE @@ROWCOUNT > 0
+            INSERT INTO @around (id)
+            SELECT DISTINCT c.sequence_run_id
+            FROM @around AS n
+            JOIN jobfac.run AS c ON c.id = n.id
+            WHERE c.sequence_run_id IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM @around AS k WHERE k.id = c.sequence_run_id);
+        SELECT @first = MIN(n.id) FROM @around AS n;
         INSERT INTO @looked (id, ended_at, doomed)
         SELECT TOP (@batch)
             r.id,
@@ -3414,6 +3444,10 @@ BEGIN
                                 )
                             )
                     ) THEN 0
+                WHEN r.id >= @first THEN 0
+                WHEN EXISTS (SELECT 1 FROM @continued AS c WHERE c.id = r.id OR c.id = r.sequence_run_id) THEN 0
+                -- While a run is there, its retry shows that it was retried.
+                WHEN EXISTS (SELECT 1 FROM jobfac.run AS f WHERE f.id = r.retry_of) THEN 0
                 -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
                 ELSE 1

@@ -16,7 +16,7 @@ from jobfac.database.types import flag, truncate_utf16
 from jobfac.errors import unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import audit, expectations
-from jobfac.store.holds import deleting
+from jobfac.store.holds import leaving
 from jobfac.store.jobs import category_defaults
 from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
@@ -238,6 +238,9 @@ def put(
     """Store a definition as a new version if it differs from the current one. Returns the current version.
 
     ``enabled`` is not part of the version: disabling and enabling a job creates no new version.
+
+    Raises:
+        Refused: runs of it wait for a hold of its category, which it would leave.
     """
     # The named lock serialises concurrent calls even if there is no row yet that they could lock.
     locks.take(conn, {locks.DEFINITIONS})
@@ -267,6 +270,7 @@ def put(
     if row is None:
         conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
     else:
+        leaving.check_change(conn, job_id, row["category"], definition.category)
         conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
     if definition.expect is not None or "expect" in known:
         expectations.sync(conn, job_id, definition.expect)
@@ -286,7 +290,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     stored = load(conn, job_id)
     if stored is None:
         return False
-    deleting.check(conn, stored.id, stored.category)
+    leaving.check_deletion(conn, stored.id, stored.category)
     if not conn.execute(job.delete().where(job.c.id == job_id)).rowcount:
         return False
     expectations.sync(conn, job_id, None)

@@ -201,7 +201,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "visit_id": request.visit_id,
         "item": request.item,
         "retry_of": request.retry_of,
-        "for_worker": request.for_worker or (EACH if getattr(job, "each_worker", False) else None),
+        "for_worker": (request.for_worker or EACH) if getattr(job, "each_worker", False) else None,
     }
 
 

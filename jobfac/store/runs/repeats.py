@@ -1,5 +1,6 @@
-"""Repeated starts: a start with a key that was used before must be the same start."""
+"""Repeated starts: one with a key that was used before must be the same, and a retry takes over what a run had."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError, Problem
 from jobfac.definitions.parameters import constants
+from jobfac.errors import Refused
 from jobfac.store import jobs, parameters
 from jobfac.store.runs.request import StartRequest
 from jobfac.views.serialization import read_json
@@ -81,3 +83,30 @@ def _differs_in_time(request: StartRequest, row: sa.Row[Any]) -> bool:
 
 def _decoded(text: str | None) -> Any:
     return None if text is None else read_json(text)
+
+
+def former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
+    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
+    due = parameters.due_of(row.origin, row.due_at, row.created_at, stored and stored.definition)
+    found = {**json.loads(row.origin or "{}"), "due": due.isoformat()}
+    return found if row.due_at is None else {**found, "scheduled": True}
+
+
+def former_parameters(
+    conn: sa.Connection, row: sa.Row[Any], stored: jobs.Stored | None, is_changed: bool
+) -> dict[str, Any]:
+    """Return the values of a finished run for the parameters that its job still has.
+
+    Raises:
+        Refused: one may have been renamed, and the caller changes none.
+    """
+    given = parameters.row_of(row).given
+    declared = {} if stored is None else stored.definition.parameters
+    if stored is not None and not is_changed and given.keys() - declared.keys() and declared.keys() - given.keys():
+        former = jobs.find_version(conn, row.job, row.job_version)
+        if renamed := parameters.renamed(given, former, declared):
+            raise Refused(
+                f"Run {row.id} has a value of '{renamed.old}', which job '{row.job}' no longer has, and none of its "
+                f"new parameter '{renamed.new}'; give the retry a value of that, or start the job."
+            )
+    return {name: value for name, value in given.items() if name in declared}

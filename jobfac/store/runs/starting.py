@@ -1,6 +1,5 @@
 """Start and retry runs."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
-from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.repeats import check_repeat, former_origin, former_parameters
 from jobfac.store.runs.request import StartRequest, numbered_keys
 from jobfac.store.runs.stopping import make_room
 from jobfac.views.serialization import read_json
@@ -218,7 +217,8 @@ def retry(
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended yet, the job is disabled, or it is not started by hand, so takes no changes.
+        Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, or a
+            parameter of which the run has a value may have been renamed.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
@@ -237,27 +237,13 @@ def retry(
         priority=row.priority,
         key=key,
         overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
-        parameters={**_former_parameters(stored, former), **(changes or {})},
-        origin=_former_origin(row, stored),
+        parameters={**former_parameters(conn, row, stored, bool(changes)), **(changes or {})},
+        origin=former_origin(row, stored),
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)
-
-
-def _former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
-    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
-    due = parameters.due_of(row.origin, row.due_at, row.created_at, stored and stored.definition)
-    found = {**json.loads(row.origin or "{}"), "due": due.isoformat()}
-    return found if row.due_at is None else {**found, "scheduled": True}
-
-
-def _former_parameters(stored: jobs.Stored | None, row: parameters.Row) -> dict[str, Any]:
-    """Return the values of a finished run for the parameters that its job still has."""
-    if stored is None:
-        return {}
-    return {name: value for name, value in row.given.items() if name in stored.definition.parameters}
 
 
 def _is_later(request: StartRequest) -> bool:

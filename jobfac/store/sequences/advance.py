@@ -30,6 +30,7 @@ from jobfac.store.sequences.decide import (
     Finish,
     Leave,
     decide,
+    has_room,
     is_given_up,
     outcome,
     step_of,
@@ -314,8 +315,7 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
 
 
 def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
-    rows = visits.rows_of(conn, parent.run_id)
-    seen = visits.read(conn, rows)
+    rows, seen = history.all_that_count(conn, parent.run_id)
     state, reason = outcome(finish, seen, history.first_cause(conn, rows, seen))
     return _end(conn, parent.run_id, state, reason, parent.by)
 
@@ -328,7 +328,8 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
         entered = 0 if goal is None else visits.count(conn, parent.run_id, goal)
         match decide(parent.sequence, latest.visit if latest else None, entered, parent.first):
             case None:
-                return None
+                if latest is None or not has_room(step_of(parent.sequence, latest.visit.step), latest.visit):
+                    return None
             case Enter() if visits.number(conn, parent.run_id) >= (most := limit(conn)):
                 if visits.is_busy(conn, parent.run_id):
                     return None

@@ -111,8 +111,8 @@ def result_of(
     if step.waits:
         return None if decision is None else _of_decision(step, decision)
     if step.for_each:
-        open_ = 0 if is_given_up(step, ended) else unstarted
-        return None if running or open_ else judge(ended) if ended else StepResult.SUCCESS
+        is_open = unstarted > 0 and not is_given_up(step, ended)
+        return None if running or is_open else judge(ended) if ended else StepResult.SUCCESS
     if step.proceed == "at_once":
         return StepResult.AT_ONCE
     if step.proceed == "when_any":
@@ -143,6 +143,11 @@ def to_start(step: Step, visit: Visit) -> int:
         return 0
     room = (FAN_OUT if step.at_most is None else step.at_most) - visit.running
     return max(0, min(visit.unstarted, room, FAN_OUT))
+
+
+def has_room(step: Step, visit: Visit) -> bool:
+    """Whether a step with ``for_each`` is to start more runs and has none whose end would do so: they were refused."""
+    return not visit.running and to_start(step, visit) > 0
 
 
 def judge(ended: Iterable[RunState]) -> StepResult:

@@ -1,4 +1,6 @@
-"""The step history of a sequence run, and which step is the reason why it did not succeed."""
+"""The step history of a sequence run, which step is the reason why it did not succeed, and what counts of the runs that
+it continues: the steps that it does not repeat, as they ended there.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -12,10 +14,11 @@ from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, Decision, JobKind, RunState, StepResult, StepStart, Waiting
 from jobfac.store import api_keys
 from jobfac.store.runs.reading import LIMIT, listed
+from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences.decide import Visit, cause, how_elsewhere, step_results
-from jobfac.store.sequences.visits import VisitRow, rows_of
+from jobfac.store.sequences.visits import ANCESTORS, VisitRow, read, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
-from jobfac.views.serialization import columns, from_row
+from jobfac.views.serialization import columns, from_row, read_json
 
 SHOWN = 100
 """How many runs of a step with ``for_each`` its history has."""
@@ -113,10 +116,13 @@ def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunVie
 def first_cause(conn: sa.Connection, rows: Sequence[VisitRow], visits: Sequence[Visit]) -> str | None:
     """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded.
 
-    ``visits``: those of ``rows``, oldest first.
+    ``visits``: those of ``rows``, oldest first. The first ones may be those of runs that this one continues.
     """
     place = blamed(visits)
-    return None if place is None else _words(conn, rows[place])
+    words = None if place is None else _words(conn, rows[place])
+    if place is None or words is None or rows[place].run_id == rows[-1].run_id:
+        return words
+    return f"{words} (in run {rows[place].run_id}, which this one continues)"
 
 
 def blamed(visits: Sequence[Visit]) -> int | None:
@@ -174,3 +180,55 @@ def is_elsewhere(conn: sa.Connection, run_id: int, job_id: str) -> bool:
     category = conn.execute(around).scalar()
     inside = sa.select(job.c.category).where(job.c.id == job_id)
     return category is not None and conn.execute(inside).scalar() != category and api_keys.are_limited(conn)
+
+
+class Visited(NamedTuple):
+    """Visits of steps, oldest first, and their rows, in the same order."""
+
+    rows: list[VisitRow]
+    visits: list[Visit]
+
+
+def all_that_count(conn: sa.Connection, run_id: int) -> Visited:
+    """Return the visits of a sequence run, after those that count of the runs that it continues from a later step.
+
+    A run that begins with a step continues the run that it retries as that stood before this step. If that began with
+    the same step, it repeats all of it.
+    """
+    found = _of(conn, run_id)
+    earlier, first = _begin(conn, run_id)
+    for _ in range(ANCESTORS):
+        if earlier is None or first is None:
+            break
+        before, its_first = _begin(conn, earlier)
+        if its_first != first:
+            kept = _before(_of(conn, earlier), first)
+            found = Visited([*kept.rows, *found.rows], [*kept.visits, *found.visits])
+        earlier, first = before, its_first
+    return found
+
+
+def _of(conn: sa.Connection, run_id: int) -> Visited:
+    rows = rows_of(conn, run_id)
+    return Visited(rows, read(conn, rows))
+
+
+def _begin(conn: sa.Connection, run_id: int) -> tuple[int | None, str | None]:
+    """Return the run that a run retries, and the step with which it began; None: there is none, the first one."""
+    row = conn.execute(sa.select(run.c.retry_of, run.c.overrides).where(run.c.id == run_id)).first()
+    if row is None:
+        return None, None
+    return row.retry_of, read_json(row.overrides).get(FIRST) if row.overrides else None
+
+
+def _before(former: Visited, first: str) -> Visited:
+    """Return the visits before the last one of the step ``first``: what came after it belongs to what is repeated."""
+    places = [place for place, visit in enumerate(former.visits) if visit.step == first]
+    end = places[-1] if places else len(former.visits)
+    kept = [place for place in range(end) if _is_known(former.visits[place])]
+    return Visited([former.rows[place] for place in kept], [former.visits[place] for place in kept])
+
+
+def _is_known(visit: Visit) -> bool:
+    """Whether it is known how a visit ended. A step with ``at_once`` is judged by its runs, which may be purged."""
+    return visit.result != StepResult.AT_ONCE or bool(visit.ended)

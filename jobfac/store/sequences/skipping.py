@@ -10,7 +10,7 @@ from jobfac.definitions import Step
 from jobfac.states import StepResult
 from jobfac.store import jobs
 from jobfac.store.sequences.graph import Edge, edges
-from jobfac.store.sequences.stepping import ANCESTORS
+from jobfac.store.sequences.visits import ANCESTORS
 
 
 def skipped_approvals(conn: sa.Connection, sequence: Definition, first: str, former: int | None) -> list[Step]:

@@ -16,9 +16,9 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
-from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
 from jobfac.store.sequences.decide import failed_step
+from jobfac.store.sequences.history import all_that_count
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
@@ -102,8 +102,9 @@ def retry(
 ) -> Started:
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
-    With ``from_failed`` a sequence begins with the step that failed or was mixed most recently. All jobs of this step
-    run again. References to the outputs of earlier steps remain valid. A retry of such a run begins with that step too.
+    With ``from_failed`` a sequence begins with the step that failed or was mixed most recently, also in the runs that
+    the finished run continues. All jobs of this step run again. References to the outputs of earlier steps remain
+    valid. A retry of such a run begins with that step too.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -120,7 +121,7 @@ def retry(
         raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
-    step = None if row.state == RunState.SUCCEEDED else failed_step(former, visits.all_of(conn, run_id))
+    step = None if row.state == RunState.SUCCEEDED else failed_step(former, all_that_count(conn, run_id).visits)
     if step is None:
         raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
     stored = jobs.load(conn, row.job)

@@ -27,7 +27,7 @@ from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import history, inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
-from jobfac.store.sequences.visits import Awaited
+from jobfac.store.sequences.visits import ANCESTORS, Awaited
 from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
@@ -35,9 +35,6 @@ Items = Sequence[Mapping[str, Any]]
 
 LONGEST_ITEMS = 4 * 1024 * 1024
 """Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
-
-ANCESTORS = 20
-"""The maximum length of a chain of retried runs that is searched for outputs."""
 
 
 class StepError(Exception):
@@ -180,9 +177,6 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
         UnknownReference, UnresolvedError: a reference has no value, or what it refers to is no list.
         StepError: the step would have too many runs, or too long values.
     """
-    for job, stored in jobs.load_many(conn, step.jobs).items():
-        if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
-            raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
     lists = {name: _values(conn, parent, name, values) for name, values in step.for_each.items()}
     total = prod(map(len, lists.values())) * len(step.jobs)
     _check_limit(conn, parent, total)
@@ -230,14 +224,22 @@ def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: i
     items = visits.items(conn, visit_id)
     try:
         _start_some(conn, step, visit_id, items, number, _common(conn, parent, step))
-    except (UnknownReference, UnresolvedError) as error:  # outputs have changed since the first of them
+    except (UnknownReference, UnresolvedError, StepError) as error:  # outputs or jobs have changed since the first one
         places = _places(conn, step, visit_id, items, number)
         said = _said(conn, parent, error)
         visits.refuse(conn, visit_id, {_named(step, place): said for place in places})
 
 
 def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, StartRequest]:
-    """Return by job what all of its runs of a step with ``for_each`` have in common. Raises as ``_start_request``."""
+    """Return by job what all of its runs of a step with ``for_each`` have in common.
+
+    Raises:
+        StepError: a job has ``each_worker``, so it would have several runs for one value.
+        UnknownReference, UnresolvedError: as ``_start_request``.
+    """
+    for job, stored in jobs.load_many(conn, step.jobs).items():
+        if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
+            raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
     return {job: _start_request(conn, parent, step, job) for job in step.jobs}
 
 

@@ -16,6 +16,9 @@ from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 from jobfac.store.sequences.references import LONGEST, UnknownReference
 from jobfac.views.serialization import read_json
 
+ANCESTORS = 20
+"""The maximum length of a chain of retried runs that counts."""
+
 
 class VisitRow(NamedTuple):
     """A row of a visit. ``refused``: JSON, by job, why it could not be started; with ``for_each`` by ``JOB[PLACE]``."""
@@ -92,11 +95,6 @@ def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
     """Return the rows of all visits of a sequence run, oldest first."""
     query = sa.select(*_COLUMNS).where(visit.c.run_id == run_id).order_by(visit.c.id)
     return [VisitRow(*row) for row in conn.execute(query)]
-
-
-def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
-    """Return all visits of a sequence run, oldest first."""
-    return read(conn, rows_of(conn, run_id))
 
 
 def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:

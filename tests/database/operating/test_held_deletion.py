@@ -1,4 +1,4 @@
-"""A hold of a category outlives the deletion of a job."""
+"""A hold of a category outlives the deletion of a job, and a change of its category."""
 
 import pytest
 
@@ -26,3 +26,17 @@ def test_the_runs_of_a_held_category_do_not_start_because_their_job_is_deleted(d
     holds.release(db, ME, placed.id)
     operations.delete(db, ME, "a")
     assert states(db, [run_id]) == ["queued"]
+
+
+def test_the_runs_of_a_held_category_do_not_start_because_their_job_leaves_it(db: Database) -> None:
+    define(db, a={"category": "etl"}, b={"category": "etl"}, c={"category": "dwh"})
+    placed = holds.hold(db, ME, Scope(category="etl"), "why")
+    run_id = start(db, "a")
+    moved = {"command": ["true"], "category": "dwh"}
+    operations.put(db, ME, "b", moved)  # nothing of it waits
+    with pytest.raises(Refused, match=f"Run {run_id} of job 'a' waits for hold {placed.id} .* if the job left"):
+        operations.put(db, ME, "a", moved)
+    with pytest.raises(Refused, match="left the category"):
+        operations.apply(db, ME, lambda known: d.from_data({"jobs": {"a": moved}}, known=known))
+    holds.hold(db, ME, Scope(category="dwh"), "why")
+    operations.put(db, ME, "a", moved)

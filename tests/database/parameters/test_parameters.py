@@ -151,6 +151,21 @@ def test_a_retry_has_the_same_values_unless_it_changes_them(db: Database) -> Non
     assert values(db, db.transact(sequences.retry, first, "me").run_id) == {"region": "eu"}
 
 
+def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database) -> None:
+    region = {"default": "us"}
+    define(db, load={"parameters": {"region": region}})
+    first, usual = start(db, "load", parameters={"region": "eu"}), start(db, "load")
+    hand = Hand(db)
+    for claimed in take(hand):
+        hand.end(claimed, RunState.FAILED)
+    define(db, load={"parameters": {"area": region}})
+    with pytest.raises(Refused, match=f"Run {first} has a value of 'region', .* new parameter 'area'"):
+        db.transact(sequences.retry, first, "me")
+    changed = db.transact(sequences.retry, first, "me", changes={"area": "eu"}).run_id
+    assert values(db, changed) == {"area": "eu"}
+    assert values(db, db.transact(sequences.retry, usual, "me").run_id) == {"area": "us"}
+
+
 def test_a_key_stands_for_its_values(db: Database) -> None:
     define(db, load=LOAD)
     first = start(db, "load", key="k", parameters={"region": "eu", "limit": 5})

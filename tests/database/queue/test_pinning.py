@@ -176,6 +176,8 @@ def test_a_retry_is_for_the_same_worker(db: Database, fleet: list[Hand]) -> None
     db.transact(workers.deregister, fleet[0].id)
     with pytest.raises(Refused, match="but the worker 'w1' is not alive or no longer takes its runs"):
         starting.retry(db, ME, first.id)
+    define(db, each={})
+    assert starting.retry(db, ME, first.id).for_worker is None
 
 
 def test_runs_that_share_a_key_run_one_after_another(db: Database) -> None:

@@ -10,7 +10,7 @@ from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import sequences
 from jobfac.views.sequences import StepVisitView
-from tests.support.database import define, get, start
+from tests.support.database import Hand, define, get, start
 from tests.support.sequences import Player, children, path
 
 LOAD = {
@@ -109,6 +109,19 @@ def test_at_most_so_many_run_at_a_time(db: Database) -> None:
         player.finish("load")
     assert get(db, run_id)["state"] == "succeeded"
     assert [one["region"] for one in values(db, run_id)] == list("abcde")
+
+
+def test_a_job_that_begins_to_run_on_each_worker_gets_no_more_values(db: Database) -> None:
+    """Its runs would be more than there are values: later values were left out, or the sequence never ended."""
+    run_id = fan(db, for_each={"region": ["a", "b", "c"]}, at_most=1)
+    player, _ = Player(db), Hand(db, "w2")
+    player.look()
+    define(db, load={**LOAD, "each_worker": True})
+    player.finish("load")
+    assert path(db, run_id) == ["fan:mixed>end_failed"]
+    (visit,) = history(db, run_id)
+    assert visit.counts == {"denied": 2, "succeeded": 1}
+    assert "for_each cannot start the job 'load', which has each_worker" in get(db, run_id)["reason"]
 
 
 def test_a_failure_stops_the_others(db: Database) -> None:
