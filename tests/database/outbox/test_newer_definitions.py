@@ -40,7 +40,7 @@ def test_subscriptions_that_cannot_be_read_are_reported(db: Database, entries: o
     hand.end(hand.take(), RunState.FAILED)
     store(db, notify=entries)
     with db.begin() as conn:
-        (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10), {})
+        (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10).events, {})
     assert problem.startswith("version 1 of job 'a' cannot be read: ")
 
 
