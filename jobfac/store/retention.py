@@ -24,6 +24,7 @@ from jobfac.database.tables import (
     job,
     job_version,
     note,
+    outbox_event,
     run,
     run_event,
     run_output,
@@ -59,6 +60,9 @@ REMEMBERED = timedelta(days=1)
 
 WORKER_RETURNS = timedelta(days=7)
 """How long after its end a worker may come back under its name. Later, nothing waits for its next success."""
+
+ADDRESSED = timedelta(hours=1)
+"""By how much the time of an outbox event may differ from that of the change of the run which it tells of."""
 
 SILENCE = timedelta(days=1)
 """How old the newest run is if nobody uses the factory, or if the database's clock is ahead."""
@@ -207,7 +211,8 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
     """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
     Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too,
-    those with a key that ended within ``REMEMBERED``, and those that the job needs (``latest``, see ``Overdue``).
+    those with a key that ended within ``REMEMBERED``, those that the job needs (``latest``, see ``Overdue``), and those
+    that may have events whose recipients are still to be looked up.
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -222,6 +227,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
         sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
         .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable)
+        .where(*_is_addressed(conn))
         .where(*([] if latest is None else [~_is_last(), run.c.id < _first_of_latest(conn, job_id, latest)]))
         .order_by(run.c.id)
         .limit(BATCH)
@@ -236,6 +242,16 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
             return Purged(0, True)
     delete(conn, run, [{"id": run_id} for run_id in ids])
     return Purged(len(ids), True, ids[0])
+
+
+def _is_addressed(conn: sa.Connection) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that notifications of all events of a run, and of the runs in it, have been made.
+
+    They are looked up in the rows of the run and of the sequences that contain it, which all ended later.
+    """
+    first = sa.select(outbox_event.c.created_at).with_hint(outbox_event, DIRTY, "mssql").order_by(outbox_event.c.id)
+    since = conn.execute(first.limit(1)).scalar()
+    return [] if since is None else [run.c.ended_at < since - ADDRESSED]
 
 
 def _is_last() -> sa.ColumnElement[bool]:

@@ -3363,6 +3363,7 @@ BEGIN
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
     DECLARE @looked TABLE (id BIGINT NOT NULL PRIMARY KEY, ended_at DATETIME2(3) NOT NULL, doomed BIT NOT NULL);
+    DECLARE @unaddressed DATETIME2(3);
     DECLARE @ended DATETIME2(3) = '0001-01-01', @id BIGINT = 0, @found INT = 1, @pieces INT;
     SET @deleted = 0;
     INSERT INTO @kept (job)
@@ -3375,12 +3376,17 @@ BEGIN
         -- Scan the index on ended_at once: each batch continues where the last one ended, so kept runs are read only
         -- once.
         DELETE FROM @looked;
+        SET @unaddressed = (
+            SELECT TOP (1) DATEADD(HOUR, -1, n.created_at) FROM jobfac.news AS n WITH (NOLOCK) ORDER BY n.id
+        );
         INSERT INTO @looked (id, ended_at, doomed)
         SELECT TOP (@batch)
             r.id,
             r.ended_at,
             CASE
                 WHEN r.counted = 0 THEN 0
+                -- Events of this time have no notifications yet: the run, or a sequence, says who is told.
+                WHEN r.ended_at >= @unaddressed THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
                 -- Its row is what remembers that the key was used.
                 WHEN r.start_key IS NOT NULL AND r.ended_at >= DATEADD(DAY, -1, SYSUTCDATETIME()) THEN 0

@@ -17,6 +17,7 @@ from jobfac.store.outbox import delivery
 from jobfac.store.retention import Keep
 from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, define, now, start
+from tests.support.outbox import notified_events, on
 
 DAY = 86400.0
 
@@ -134,6 +135,22 @@ def test_a_key_is_remembered_for_a_day_after_the_end(db: Database) -> None:
     db.transact(lambda conn: conn.execute(run.update().values(ended_at=utcnow(-25 * 3600 * 1000))))
     assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
     assert left(db) == [later]
+
+
+def test_runs_whose_events_await_their_notifications_stay(db: Database) -> None:
+    define(db, a={}, quiet={})
+    _old, recent = finish(db, "quiet", [2, 0])
+    me = [on("failed", to={"email": "me@example.org"})]
+    failing = start(db, "a", overrides={"notify": me})
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    for job in ("a", "quiet"):
+        db.transact(jobs.remove, job, "me")
+    retention.purge_all(db, Keep(0.001))
+    assert left(db) == [recent, failing]
+    assert notified_events(db) == [("a", "failed")]
+    retention.purge_all(db, Keep(0.001))
+    assert left(db) == []
 
 
 def test_the_settings_apply_to_runs_of_a_deleted_job(db: Database) -> None:
