@@ -198,9 +198,8 @@ def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Ite
     applicable = ("sequence", "both")
     while source is not None:
         mine = _of_version(conn, source, problems)
-        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category))]
-        own = read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
-        entries += [(entry, BY_START) for entry in own]
+        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category, problems))]
+        entries += [(entry, BY_START) for entry in _of_start(source, problems)]
         yield from (one for one in entries if one[0].of in applicable)
         applicable = ("jobs", "both")
         source = _run(conn, source.sequence_run_id)
@@ -230,9 +229,10 @@ def _of_version(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -
 
 
 def _of_newer(body: Mapping[str, Any], what: str, problems: list[str]) -> _Subscribers:
-    """Return the subscribers of a definition that this version of jobfac cannot read as a whole.
+    """Return the subscribers of a definition, or of what else has ``notify``, entry by entry.
 
-    A newer version stored it. Its alarms must not be lost because a scheduler of this version is still running.
+    A newer version may have stored it, and this one cannot read it as a whole. Its alarms must not be lost because a
+    scheduler of this version is still running.
     """
     category, entries = body.get("category"), body.get("notify", ())
     notify: list[Notify] = []
@@ -255,8 +255,22 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
         mine = _of_newer(stored.body, f"job '{job_id}' cannot be read: {stored.unreadable}", problems)
     else:
         mine = _Subscribers(stored.definition.notify)
-    yield from (entry for entry in (*mine.notify, *stored.defaults.notify) if entry.of != "jobs")
+    defaults = _of_category(conn, stored.category, problems)
+    yield from (entry for entry in (*mine.notify, *defaults) if entry.of != "jobs")
 
 
-def _of_category(conn: sa.Connection, category: str | None) -> Sequence[Notify]:
-    return () if category is None else category_defaults.of(conn, category).notify
+def _of_category(conn: sa.Connection, category: str | None, problems: list[str]) -> Sequence[Notify]:
+    if category is None:
+        return ()
+    try:
+        return category_defaults.of(conn, category).notify
+    except DefinitionError as error:
+        what = f"the defaults of category '{category}' cannot be read: {error}"
+        return _of_newer(category_defaults.body(conn, category), what, problems).notify
+
+
+def _of_start(source: _RunOfEvent, problems: list[str]) -> Sequence[Notify]:
+    if not source.overrides:
+        return ()
+    what = f"the recipients that a start of job '{source.job}' has named cannot be read"
+    return _of_newer(json.loads(source.overrides), what, problems).notify
