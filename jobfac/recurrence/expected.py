@@ -31,10 +31,15 @@ class Expectation(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What has changed: ``at`` is the time that passed without a success, or the end of the success that came late."""
+    """What has changed.
+
+    ``at``: the time that passed without a success, or the end of the success that came late. ``since``: only a success
+    that ended later than this counted.
+    """
 
     kind: Literal["overdue", "on_time_again"]
     at: datetime
+    since: datetime
 
 
 def begin(expect: Expect, since: datetime) -> Expectation:
@@ -68,37 +73,43 @@ def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
 
 def advance(
     expect: Expect, before: Expectation, now: datetime, successes: Sequence[datetime], is_enabled: bool = True
-) -> tuple[Expectation, Event | None]:
-    """Return the expectation at ``now``, and the event that this causes.
+) -> tuple[Expectation, list[Event]]:
+    """Return the expectation at ``now``, and the events that this causes: a delay, its end, or both.
 
-    A job that was late and has succeeded since causes no event if it was not checked in between.
+    Of several delays since the last check it names the first one that nobody was told of, or the one that lasts.
 
     Args:
         successes: when the latest successes ended, in order.
         is_enabled: nothing is expected of a disabled job.
     """
-    state, recovered_at = before, None
+    state = before
     if not is_enabled:
         due = state.overdue_at is not None or state.due_at <= now
-        return (begin(expect, now) if due else state), None
+        return (begin(expect, now) if due else state), []
     ended = [one for one in successes if one <= now]  # others ended while the clock was ahead
+    events: list[Event] = []
     while True:
         if state.missed_at is not None:
             success = next((one for one in ended if one > state.since), None)
             if success is None:
                 break
-            state, recovered_at = _recovered(expect, success), recovered_at or success
+            events.append(Event("on_time_again", success, state.since))
+            state = _recovered(expect, success)
         elif state.due_at > now:
             break
         else:
             state = _passed(expect, state, now, ended)
+            events += [] if state.missed_at is None else [Event("overdue", state.missed_at, state.since)]
     if state.missed_at is not None and state.due_at <= now:
         state = state._replace(due_at=_deadline(expect, now))
-    if before.missed_at is None and state.missed_at is not None:
-        return state, Event("overdue", state.missed_at)
-    if before.missed_at is not None and state.missed_at is None and recovered_at is not None:
-        return state, Event("on_time_again", recovered_at)
-    return state, None
+    return state, _to_tell(before, state, events)
+
+
+def _to_tell(before: Expectation, state: Expectation, events: list[Event]) -> list[Event]:
+    """Return the events that people are told: at most two, although nobody may have looked for days."""
+    if before.missed_at is None:
+        return events[-1:] if state.missed_at is not None else events[:2]
+    return [] if state.missed_at is not None else events[:1]
 
 
 def _recovered(expect: Expect, success: datetime) -> Expectation:

@@ -104,7 +104,7 @@ class Notifier:
         """Address all outbox events and start the delivery of all notifications that are due."""
         more = True
         while more and not self._closing.is_set():
-            more = self._db.transact(address_some, retry_for=2.0) == BATCH
+            more = self._db.transact(address_some, retry_for=2.0)
             number = self._reserve()
             begun = 0
             try:
@@ -216,14 +216,14 @@ class Notifier:
         return self._db.query(tail, taken.run_id, taken.attempt)
 
 
-def address_some(conn: sa.Connection) -> int:
-    """Create the notifications of up to ``BATCH`` outbox events. Returns the number of events."""
-    items = outbox.unaddressed(conn, BATCH)
+def address_some(conn: sa.Connection) -> bool:
+    """Create the notifications of up to ``BATCH`` outbox events. Returns whether there may be more events."""
+    items, more = outbox.unaddressed(conn, BATCH)
     without_body = [item.run_id for item in items if item.body is None and item.run_id is not None]
     bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, without_body).items()}
     for problem in outbox.address(conn, items, bodies):
         log.warning("no notification created", action="not_addressed", reason=problem)
-    return len(items)
+    return more
 
 
 def linked(body: Mapping[str, Any], run_id: int | None, public_url: str) -> Mapping[str, Any]:

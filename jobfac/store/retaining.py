@@ -4,22 +4,23 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lists
+from jobfac.database.dialects import DIRTY, lists
 from jobfac.database.tables import outbox_event, run
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, JobKind
 
+# Read whether locked or not: a scheduler has locked an event while it looks up who is told, and a worker a sequence.
 _CONTINUING = (
     sa.select(run.c.retry_of)
-    .with_hint(run, PASS, "mssql")
+    .with_hint(run, DIRTY, "mssql")
     .where(sa.text(f"state IN ({sql_literals(ACTIVE)})"), run.c.kind == JobKind.SEQUENCE, run.c.retry_of.is_not(None))
 )
-_FIRST_EVENT = sa.select(sa.func.min(outbox_event.c.run_id)).with_hint(outbox_event, PASS, "mssql")
+_FIRST_EVENT = sa.select(sa.func.min(outbox_event.c.run_id)).with_hint(outbox_event, DIRTY, "mssql")
 _SEQUENCES = (
     sa.select(run.c.sequence_run_id)
     .distinct()
     .join(outbox_event, outbox_event.c.run_id == run.c.id)
-    .with_hint(outbox_event, PASS, "mssql")
+    .with_hint(outbox_event, DIRTY, "mssql")
     .where(run.c.sequence_run_id.is_not(None))
 )
 

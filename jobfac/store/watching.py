@@ -1,5 +1,6 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -58,26 +59,21 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     """Look at the jobs whose success is due now, and at those that are overdue: ``BATCH`` of them, after a name.
 
     The jobs that stay overdue must not hide the others. Records the event ``overdue`` once for each delay, and
-    ``on_time_again`` when the success has come.
+    ``on_time_again`` when the success has come: both of a delay that began and ended while nobody looked.
     """
     changed = 0
-    events = []
+    events: list[OutboxEvent] = []
     found = conn.execute(_TO_WATCH.limit(BATCH), {"p_after": after}).mappings().all()
     for row in found:
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
         successes = _successes(conn, row["job"], before)
         expect, is_enabled = expectations.read(row["definition"]), bool(row["enabled"])
-        state, event = expected.advance(expect, before, row["now"], successes, is_enabled)
+        state, news = expected.advance(expect, before, row["now"], successes, is_enabled)
         if state == before:
             continue
         changed += 1
         _write_state(conn, row["job"], state)
-        if event is None:
-            continue
-        if event.kind == "overdue":
-            events.append(_overdue(row["job"], state))
-        else:
-            events.append(_on_time_again(row["job"], before, event.at))
+        events += _told(row["job"], before.missed_at, row["now"], news)
     outbox.record(conn, events)
     return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
 
@@ -121,16 +117,25 @@ def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:
     conn.execute(change.values(since=state.since, due_at=state.due_at, **overdue))
 
 
-def _on_time_again(job_id: str, before: Expectation, success_at: datetime) -> OutboxEvent:
-    assert before.missed_at is not None
-    why = f"it succeeded at {success_at.isoformat()}, and should have by {before.missed_at.isoformat()}"
-    body = {"job": job_id, "since": before.missed_at.isoformat(), "until": success_at.isoformat()}
+def _told(
+    job_id: str, missed_at: datetime | None, now: datetime, news: Sequence[expected.Event]
+) -> Iterator[OutboxEvent]:
+    """Yield the events to record. ``missed_at``: that of the delay that people were told of."""
+    for event in news:
+        if event.kind == "overdue":
+            missed_at = event.at
+            yield _overdue(job_id, OverdueView(job_id, event.at, now, event.since))
+        else:
+            assert missed_at is not None
+            yield _on_time_again(job_id, missed_at, event.at)
+
+
+def _on_time_again(job_id: str, missed_at: datetime, success_at: datetime) -> OutboxEvent:
+    why = f"it succeeded at {success_at.isoformat()}, and should have by {missed_at.isoformat()}"
+    body = {"job": job_id, "since": missed_at.isoformat(), "until": success_at.isoformat()}
     return OutboxEvent(job_id, "on_time_again", body, detail=why)
 
 
-def _overdue(job_id: str, state: Expectation) -> OutboxEvent:
-    assert state.missed_at is not None
-    assert state.overdue_at is not None
-    view = OverdueView(job_id, state.missed_at, state.overdue_at, state.since)
-    why = f"it has not succeeded since {state.since.isoformat()}, and should have by {state.missed_at.isoformat()}"
+def _overdue(job_id: str, view: OverdueView) -> OutboxEvent:
+    why = f"it has not succeeded since {view.since.isoformat()}, and should have by {view.due_at.isoformat()}"
     return OutboxEvent(job_id, "overdue", as_json(view), detail=why)

@@ -55,8 +55,9 @@ BEGIN
         DELETE FROM @continued;
         INSERT INTO @continued (id)
         SELECT DISTINCT c.retry_of
-        FROM jobfac.run AS c
-        WHERE c.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND c.kind = 'sequence' AND c.retry_of IS NOT NULL;
+        FROM jobfac.run AS c WITH (NOLOCK)
+        WHERE c.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+            AND c.kind = 'sequence' AND c.retry_of IS NOT NULL;
         WHILE @@ROWCOUNT > 0
             INSERT INTO @continued (id)
             SELECT DISTINCT c.retry_of
@@ -68,7 +69,7 @@ BEGIN
         DELETE FROM @around;
         INSERT INTO @around (id)
         SELECT DISTINCT e.run_id
-        FROM jobfac.news AS e
+        FROM jobfac.news AS e WITH (NOLOCK)
         WHERE e.run_id IS NOT NULL;
         WHILE @@ROWCOUNT > 0
             INSERT INTO @around (id)

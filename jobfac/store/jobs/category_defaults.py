@@ -31,8 +31,21 @@ def _body(text: str) -> dict[str, Any]:
 
 
 def of(conn: sa.Connection, name: str) -> d.Defaults:
-    """Return the defaults of one category."""
-    return parsed(conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar())
+    """Return the defaults of one category.
+
+    Raises:
+        DefinitionError: this version of jobfac cannot read them.
+    """
+    return parsed(_text(conn, name))
+
+
+def body(conn: sa.Connection, name: str) -> dict[str, Any]:
+    """Return the defaults of one category as they are stored, whether this version of jobfac can read them or not."""
+    return d.stored_body(_text(conn, name) or "")
+
+
+def _text(conn: sa.Connection, name: str) -> str | None:
+    return conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar()
 
 
 def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:

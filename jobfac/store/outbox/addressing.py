@@ -9,16 +9,20 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, SKIP, characters, lists, rows, utcnow
 from jobfac.database.tables import notification, outbox_event, run
 from jobfac.definitions import DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
 from jobfac.store.jobs import category_defaults
+from jobfac.store.outbox.recording import LARGEST, insert_in_pieces
 from jobfac.store.outbox.subscriptions import event_name_for
 from jobfac.views.notifications import Body
 
 ALL = 2**31 - 1
+
+UNKNOWN = LARGEST // 8
+"""For how many characters an event without a body counts: the body is the run, which may be large, too."""
 
 BY_START = ".start"
 """What the deduplication key has of a notification whose recipient was named by a start, and not by a definition."""
@@ -78,10 +82,37 @@ def _insert(engine: str) -> sa.Insert:
     )
 
 
-def unaddressed(conn: sa.Connection, limit: int) -> list[StoredEvent]:
-    """Lock and return the oldest outbox events, up to ``limit``. Skips events that another scheduler has locked."""
-    query = sa.select(outbox_event).with_hint(outbox_event, SKIP, "mssql").order_by(outbox_event.c.id).limit(limit)
-    return [StoredEvent(*row) for row in conn.execute(query)]
+_SIZES = (
+    sa.select(outbox_event.c.id, characters(outbox_event.c.body).label("size"))
+    .with_hint(outbox_event, SKIP, "mssql")
+    .order_by(outbox_event.c.id)
+)
+
+
+class Unaddressed(NamedTuple):
+    """Outbox events, and whether there may be more."""
+
+    events: list[StoredEvent]
+    more: bool
+
+
+def unaddressed(conn: sa.Connection, limit: int) -> Unaddressed:
+    """Lock and return the oldest outbox events, up to ``limit``; fewer if their bodies are large.
+
+    Skips events that another scheduler has locked.
+    """
+    ids: list[int] = []
+    size = 0
+    for row in conn.execute(_SIZES.limit(limit)).all():
+        if size >= LARGEST:
+            break
+        ids.append(row.id)
+        size += UNKNOWN if row.size is None else row.size
+    if not ids:
+        return Unaddressed([], False)
+    query = sa.select(outbox_event).with_hint(outbox_event, FOUND_BY_KEY, "mssql").order_by(outbox_event.c.id)
+    found = conn.execute(query.where(lists.by_id(outbox_event.c.id, ids)))
+    return Unaddressed([StoredEvent(*row) for row in found], len(ids) == limit or size >= LARGEST)
 
 
 def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[int, Body]) -> list[str]:
@@ -106,11 +137,12 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
         ) as error:  # stored by a newer jobfac; the events of other jobs must not wait for it
             problems.append(f"the subscriptions to '{item.event}' of job '{item.job}' cannot be read: {error}")
             continue
+        texts: dict[str, str] = {}
         for entry, source in entries:
             event = event_name_for(entry.on, item.event)
             if event is None:
                 continue
-            text = json.dumps({**body, "event": event, "detail": item.detail}, ensure_ascii=False)
+            text = _text(texts, body, event, item.detail)
             for recipient in _each(entry.to):
                 begin, digest = _key(item, entry, recipient)
                 dedupe = f"{begin}{source}.{digest}"
@@ -118,13 +150,18 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
                 known = found.get((begin, digest))
                 if known is None or known.event != item.event == event:  # the entry that names the event wins
                     found[begin, digest] = row
-    if found:
-        numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]
-        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
+    insert_in_pieces(conn, _insert(conn.dialect.name), (row._asdict() for row in found.values()))
     if items:
         ids = rows.rows_parameter({"id": item.id} for item in items)
         conn.execute(rows.deletion(conn.dialect.name, outbox_event), ids)
     return problems
+
+
+def _text(texts: dict[str, str], body: Mapping[str, Any], event: str, detail: str | None) -> str:
+    """Return the body of an item's notifications: one text for all recipients, since it may be large."""
+    if event not in texts:
+        texts[event] = json.dumps({**body, "event": event, "detail": detail}, ensure_ascii=False)
+    return texts[event]
 
 
 def _each(recipient: Recipient) -> Iterator[str]:
@@ -161,9 +198,8 @@ def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Ite
     applicable = ("sequence", "both")
     while source is not None:
         mine = _of_version(conn, source, problems)
-        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category))]
-        own = read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
-        entries += [(entry, BY_START) for entry in own]
+        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category, problems))]
+        entries += [(entry, BY_START) for entry in _of_start(source, problems)]
         yield from (one for one in entries if one[0].of in applicable)
         applicable = ("jobs", "both")
         source = _run(conn, source.sequence_run_id)
@@ -193,9 +229,10 @@ def _of_version(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -
 
 
 def _of_newer(body: Mapping[str, Any], what: str, problems: list[str]) -> _Subscribers:
-    """Return the subscribers of a definition that this version of jobfac cannot read as a whole.
+    """Return the subscribers of a definition, or of what else has ``notify``, entry by entry.
 
-    A newer version stored it. Its alarms must not be lost because a scheduler of this version is still running.
+    A newer version may have stored it, and this one cannot read it as a whole. Its alarms must not be lost because a
+    scheduler of this version is still running.
     """
     category, entries = body.get("category"), body.get("notify", ())
     notify: list[Notify] = []
@@ -218,8 +255,22 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
         mine = _of_newer(stored.body, f"job '{job_id}' cannot be read: {stored.unreadable}", problems)
     else:
         mine = _Subscribers(stored.definition.notify)
-    yield from (entry for entry in (*mine.notify, *stored.defaults.notify) if entry.of != "jobs")
+    defaults = _of_category(conn, stored.category, problems)
+    yield from (entry for entry in (*mine.notify, *defaults) if entry.of != "jobs")
 
 
-def _of_category(conn: sa.Connection, category: str | None) -> Sequence[Notify]:
-    return () if category is None else category_defaults.of(conn, category).notify
+def _of_category(conn: sa.Connection, category: str | None, problems: list[str]) -> Sequence[Notify]:
+    if category is None:
+        return ()
+    try:
+        return category_defaults.of(conn, category).notify
+    except DefinitionError as error:
+        what = f"the defaults of category '{category}' cannot be read: {error}"
+        return _of_newer(category_defaults.body(conn, category), what, problems).notify
+
+
+def _of_start(source: _RunOfEvent, problems: list[str]) -> Sequence[Notify]:
+    if not source.overrides:
+        return ()
+    what = f"the recipients that a start of job '{source.job}' has named cannot be read"
+    return _of_newer(json.loads(source.overrides), what, problems).notify

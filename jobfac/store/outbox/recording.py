@@ -2,8 +2,8 @@
 
 import functools
 import json
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,6 +15,10 @@ from jobfac.views.notifications import Body
 _NAMES = ("job", "event", "body", "run_id", "attempt", "detail")
 
 ALL = 2**31 - 1
+
+LARGEST = 2**21
+"""About how many characters of bodies one statement writes, and how many one transaction addresses. A body contains the
+payload and the outputs of a run: megabytes, and once for each recipient when it is addressed."""
 
 
 @functools.cache
@@ -38,14 +42,26 @@ class OutboxEvent(NamedTuple):
 
 def record(conn: sa.Connection, items: Iterable[OutboxEvent]) -> None:
     """Store outbox events. Any scheduler addresses and delivers them later."""
-    found = [
+    found = (
         item._asdict()
         | {
-            "place": place,
             "body": json.dumps(item.body, ensure_ascii=False),
             "detail": None if item.detail is None else truncate_utf16(item.detail, 1000),
         }
-        for place, item in enumerate(items)
-    ]
-    if found:
-        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(found))
+        for item in items
+    )
+    insert_in_pieces(conn, _insert(conn.dialect.name), found)
+
+
+def insert_in_pieces(conn: sa.Connection, insert: sa.Insert, found: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows with a ``body`` in their order, about ``LARGEST`` characters with each statement."""
+    piece: list[Mapping[str, Any]] = []
+    size = 0
+    for row in found:
+        piece.append({**row, "place": len(piece)})
+        size += len(row["body"])
+        if size >= LARGEST:
+            conn.execute(insert, rows.rows_parameter(piece))
+            piece, size = [], 0
+    if piece:
+        conn.execute(insert, rows.rows_parameter(piece))

@@ -27,6 +27,9 @@ EARLIER, OF_FLEET = 20, 1000
 """How many of a job's earlier runs are searched for a failure that no success has followed yet. They may have run side
 by side, so the order of their ends counts, too. The second number is for a job that runs on each worker."""
 
+AT_ONCE = 50
+"""How many runs are read at once. Each may have megabytes of payload."""
+
 _earlier, _good = run.alias("earlier"), run.alias("good")
 
 
@@ -87,8 +90,12 @@ def record_subscribed(conn: sa.Connection, events: Sequence[Event]) -> None:
     """
     named = [(event, name) for event in events if (name := outbox_event_name(event.event, event.attempt))]
     named = [(event, name) for event, name in named if outbox.wants(event.notify, name) or _may_recover(event, name)]
-    if not named:
-        return
+    for first in range(0, len(named), AT_ONCE):
+        _record(conn, named[first : first + AT_ONCE])
+
+
+def _record(conn: sa.Connection, named: Sequence[tuple[Event, str]]) -> None:
+    """Record outbox events for those of these events that are subscribed, by the names of the outbox."""
     runs = snapshots(conn, {event.run_id for event, _ in named})
     may = [runs[event.run_id] for event, name in named if _may_recover(event, name) and event.run_id in runs]
     recovered = _recovered(conn, may)

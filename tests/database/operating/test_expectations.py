@@ -73,6 +73,15 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     assert timedelta(minutes=59) < found.expected_at - now(db) < timedelta(minutes=61)
 
 
+def test_a_delay_that_ended_while_no_scheduler_looked_is_told(db: Database) -> None:
+    late(db)
+    succeed(db)
+    assert db.transact(watching.watch).changed == 1
+    assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
+    assert db.query(expectations.overdue) == []
+    assert db.transact(watching.watch).changed == 0
+
+
 def test_a_success_in_time_says_nothing(db: Database) -> None:
     late(db)
     with db.begin() as conn:

@@ -6,12 +6,12 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version
+from jobfac.database.tables import category, job_version
 from jobfac.states import RunState
 from jobfac.store import outbox
 from jobfac.store.outbox import OutboxEvent
 from tests.support.database import Hand, define, start
-from tests.support.outbox import notified_events, on
+from tests.support.outbox import apply_defaults, notified_events, on
 
 
 def store(db: Database, **more: object) -> None:
@@ -40,7 +40,7 @@ def test_subscriptions_that_cannot_be_read_are_reported(db: Database, entries: o
     hand.end(hand.take(), RunState.FAILED)
     store(db, notify=entries)
     with db.begin() as conn:
-        (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10), {})
+        (problem,) = outbox.address(conn, outbox.unaddressed(conn, 10).events, {})
     assert problem.startswith("version 1 of job 'a' cannot be read: ")
 
 
@@ -51,3 +51,17 @@ def test_a_subscription_that_cannot_be_read_costs_no_other(db: Database) -> None
     hand.end(hand.take(), RunState.FAILED)
     store(db, notify=[{"on": ["failed"], "to": {"pigeon": "7"}}, on("failed")])
     assert notified_events(db) == [("a", "failed")]
+
+
+def test_defaults_of_a_category_that_cannot_be_read_cost_no_other_recipient(db: Database) -> None:
+    define(db, a={"category": "c", "notify": [on("failed", "overdue")]})
+    apply_defaults(db, c={"notify": [on("failed")]})
+    start(db, "a", overrides={"notify": [on("failed", to={"email": "me@example.org"})]})
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    them = on("failed", "overdue", to={"email": "them@example.org"})
+    newer = {"notify": [{"on": ["failed"], "to": {"pigeon": "7"}}, them]}
+    with db.begin() as conn:
+        conn.execute(category.update().values(definition=json.dumps(newer)))
+        outbox.record(conn, [OutboxEvent("a", "overdue", {"job": "a"})])
+    assert notified_events(db) == [("a", "failed")] * 3 + [("a", "overdue")] * 2

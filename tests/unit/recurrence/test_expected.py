@@ -60,9 +60,8 @@ def watched(
     while now < end:
         now = min(end, now + MINUTE * pauses[place % len(pauses)])
         place += 1
-        state, event = advance(expect, state, now, [one for one in successes if one <= now])
-        if event is not None:
-            told.append((event.kind, event.at))
+        state, events = advance(expect, state, now, [one for one in successes if one <= now])
+        told += [(event.kind, event.at) for event in events]
     return told
 
 
@@ -98,6 +97,7 @@ def test_however_rarely_anybody_looks_it_ends_the_same(
         len(told) % 2
     )
     assert set(told) <= set(wanted), "nothing is said that did not happen"
+    assert bool(told) == bool(wanted), "a delay is said, also if it is over before anybody looks"
     assert len(told) % 2 == len(wanted) % 2, "at the end it is overdue, or not, as the reference"
 
 
@@ -106,8 +106,17 @@ def test_the_success_that_ended_the_delay_is_named_and_not_a_later_one() -> None
     expect = Expect(every="3h")  # type: ignore[arg-type]
     late, _ = advance(expect, begin(expect, start), start + timedelta(hours=4), [])
     successes = [start + timedelta(hours=5), start + timedelta(hours=6)]
-    _, event = advance(expect, late, start + timedelta(hours=8, minutes=30), successes)
-    assert event == ("on_time_again", successes[0])
+    _, (event,) = advance(expect, late, start + timedelta(hours=8, minutes=30), successes)
+    assert event[:2] == ("on_time_again", successes[0])
+
+
+def test_a_delay_that_is_over_before_anybody_looks_is_said_with_its_end() -> None:
+    start = datetime(2027, 6, 1, tzinfo=UTC)
+    expect = Expect(every="3h")  # type: ignore[arg-type]
+    met, late = start + timedelta(hours=2), start + timedelta(hours=6)
+    state, events = advance(expect, begin(expect, start), start + timedelta(hours=8), [met, late])
+    assert events == [("overdue", met + timedelta(hours=3), met), ("on_time_again", late, met)]
+    assert state == begin(expect, late)
 
 
 @pytest.mark.parametrize(("hour", "is_late"), [(4, False), (7, True)])
@@ -146,18 +155,19 @@ def test_a_success_while_the_clock_was_ahead_ends_no_delay(expect: dict[str, str
     day, ahead = datetime(2027, 6, 1, tzinfo=UTC), datetime(2027, 9, 1, tzinfo=UTC)
     wanted = Expect.model_validate(expect)
     state = begin(wanted, day)
-    late, event = advance(wanted, state, day + timedelta(hours=13), [ahead])
-    assert event == ("overdue", state.due_at)
-    assert advance(wanted, late, day + timedelta(hours=14), [ahead])[1] is None
+    late, events = advance(wanted, state, day + timedelta(hours=13), [ahead])
+    assert events == [("overdue", state.due_at, state.since)]
+    assert advance(wanted, late, day + timedelta(hours=14), [ahead])[1] == []
     success = day + timedelta(hours=15)
-    assert advance(wanted, late, day + timedelta(hours=16), [success, ahead])[1] == ("on_time_again", success)
+    _, events = advance(wanted, late, day + timedelta(hours=16), [success, ahead])
+    assert events == [("on_time_again", success, late.since)]
 
 
 def test_after_the_clock_was_set_back_a_success_since_the_last_time_still_counts() -> None:
     day = datetime(2027, 6, 1, tzinfo=UTC)
     daily, often = (Expect.model_validate(one) for one in ({"success_by": "06:00"}, {"every": "12h"}))
     now, success = day + timedelta(hours=5), day + timedelta(hours=4)
-    assert advance(daily, begin_again(daily, now), now + timedelta(hours=2), [success])[1] is None
+    assert advance(daily, begin_again(daily, now), now + timedelta(hours=2), [success])[1] == []
     assert begin_again(often, now) == begin(often, now)
 
 
@@ -165,10 +175,9 @@ def test_nothing_is_expected_of_a_disabled_job() -> None:
     now = datetime(2027, 6, 4, 12, tzinfo=UTC)
     late = Expectation(now - timedelta(days=2), now, now, now)
     for before in (begin(BERLIN, now - timedelta(days=5)), late):
-        after, event = advance(BERLIN, before, now, [], is_enabled=False)
-        assert (after, event) == (begin(BERLIN, now), None)
+        assert advance(BERLIN, before, now, [], is_enabled=False) == (begin(BERLIN, now), [])
     waiting = begin(BERLIN, now)
-    assert advance(BERLIN, waiting, now, [], is_enabled=False) == (waiting, None)
+    assert advance(BERLIN, waiting, now, [], is_enabled=False) == (waiting, [])
 
 
 def test_after_a_change_a_success_of_the_day_before_does_not_count() -> None:
@@ -176,9 +185,8 @@ def test_after_a_change_a_success_of_the_day_before_does_not_count() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "06:00"})
     changed = change(expect, Expectation(day - timedelta(hours=15), day + timedelta(hours=9)), day + timedelta(hours=8))
     assert changed == Expectation(day + timedelta(hours=6), day + timedelta(hours=30))
-    _, event = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=3)])
-    assert event is not None
-    assert event.kind == "overdue"
+    _, events = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=3)])
+    assert [event.kind for event in events] == ["overdue"]
 
 
 @pytest.mark.parametrize("counted", ["success_by", "every"])
@@ -189,7 +197,7 @@ def test_a_time_that_is_moved_a_little_later_demands_no_second_success(counted: 
     since = day + timedelta(hours=6) if counted == "success_by" else success
     changed = change(expect, Expectation(since, since + timedelta(hours=24)), day + timedelta(hours=6, minutes=30))
     assert changed == Expectation(day - timedelta(hours=17), day + timedelta(hours=7))
-    assert advance(expect, changed, day + timedelta(hours=8), [success])[1] is None
+    assert advance(expect, changed, day + timedelta(hours=8), [success])[1] == []
 
 
 @pytest.mark.parametrize("since", [7.0, 6.8], ids=["by the old time", "late, by the same time"])
@@ -199,16 +207,15 @@ def test_what_has_counted_for_this_morning_does_not_count_for_the_next_one(since
     counted = day + timedelta(hours=since)
     changed = change(expect, Expectation(counted, counted + timedelta(hours=24)), day + timedelta(hours=7.5))
     assert changed == Expectation(counted, day + timedelta(hours=30))
-    _, event = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=6.8)])
-    assert event is not None
-    assert event.kind == "overdue"
+    _, events = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=6.8)])
+    assert [event.kind for event in events] == ["overdue"]
 
 
 def test_after_a_change_a_success_since_the_last_time_counts() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "09:00"})
     changed = change(expect, Expectation(day - timedelta(days=20), day + timedelta(days=9)), day + timedelta(hours=8))
     assert changed == Expectation(day - timedelta(hours=15), day + timedelta(hours=9))
-    assert advance(expect, changed, day + timedelta(hours=10), [day + timedelta(hours=3)])[1] is None
+    assert advance(expect, changed, day + timedelta(hours=10), [day + timedelta(hours=3)])[1] == []
 
 
 def test_a_change_keeps_that_a_job_is_overdue() -> None:
