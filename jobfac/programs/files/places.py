@@ -63,8 +63,7 @@ class Places:
         if inquiry is None or inquiry.is_vain or again is not None:
             self._open.pop(places, None)
             if inquiry is not None and inquiry.is_starved:
-                inquiry.is_answered = True  # as without threads: the start will find out why
-                return inquiry
+                return _taken_as_answered(inquiry)
             inquiry = Inquiry(places, self._is_silent, self._on_answer, again or AGAIN)
             if len(self._open) >= MOST:  # some ended after nobody waited any more
                 self._open = {known: one for known, one in self._open.items() if not (one.over.is_set() or one.is_vain)}
@@ -73,16 +72,15 @@ class Places:
             try:
                 # Not Thread.start: without memory the thread does not begin, and that would wait for it for ever.
                 start_new_thread(inquiry.run, ())
-            except RuntimeError:  # no more threads: the start will find out why
-                inquiry.is_answered = True
-                return inquiry
+            except RuntimeError:  # no more threads
+                return _taken_as_answered(inquiry)
             self._open[places], wait = inquiry, AT_ONCE
         if not inquiry.over.wait(wait):
             inquiry.is_late = True
             if not inquiry.over.is_set():  # asked again, because the thread may have looked before it was late
                 return inquiry
         del self._open[places]
-        return inquiry
+        return _taken_as_answered(inquiry) if inquiry.is_starved else inquiry
 
     def _asked_again_after(self, inquiry: Inquiry) -> float | None:
         """Leave alone an inquiry that hangs for too long; returns when to leave its successor alone. None: it stays."""
@@ -107,3 +105,9 @@ class Places:
         else:
             number = neighbours(inquiry.real, [one.real for one in waiting if isinstance(one.at, str)])
         return number - inquiry.is_late >= OF_ONE_MOUNT
+
+
+def _taken_as_answered(inquiry: Inquiry) -> Inquiry:
+    """Let the start find out why the machine has no thread or no memory for an inquiry."""
+    inquiry.is_answered = True
+    return inquiry
