@@ -246,7 +246,7 @@ def test_what_cannot_be_notified_delays_no_other_notification(db: Database) -> N
         conn.execute(run.update().where(run.c.id == ids[0]).values(overrides=newer))
     for run_id in ids:
         db.transact(runs.request_stop, run_id, now=False, by="me")
-    assert notified_events(db) == [("job", "stopped")] * 2
+    assert notified_events(db) == [("job", "stopped")] * 3  # the job's recipient of both, and that of the second start
     with db.begin() as conn:
         first = conn.execute(sa.select(sa.func.min(notification.c.id))).scalar_one()
         conn.execute(notification.update().where(notification.c.id == first).values(recipient='{"pigeon": "x"}'))

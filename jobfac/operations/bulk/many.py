@@ -1,6 +1,7 @@
 """Retry, stop and acknowledge many runs: those that a filter finds, each in a transaction of its own."""
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from jobfac.database.engine import Database
 from jobfac.errors import Forbidden, NotFound, Refused
@@ -14,6 +15,10 @@ from jobfac.views.runs import RunView
 
 RETRIED = frozenset({*FAILURES, RunState.MIXED}) - {RunState.DENIED}
 """The states that a filter without states means, for a retry."""
+
+
+AT_A_STRETCH = 0.5
+"""Seconds of work after which other writers get their turn."""
 
 
 def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> Found:
@@ -67,7 +72,7 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
     former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
     inside = {run.sequence_run_id for run in chosen}
     lines = []
-    for run in sorted(chosen, key=lambda run: run.id):
+    for run in _with_pauses(db, sorted(chosen, key=lambda run: run.id)):
         # Many retries take minutes, and somebody may retry one of the runs meanwhile.
         if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
             former = {**former, run.id: late}
@@ -113,7 +118,7 @@ def stop(
     has ended, or that is being stopped, is skipped.
     """
     lines = []
-    for run in sorted(chosen, key=lambda run: (run.state in HELD, run.id)):
+    for run in _with_pauses(db, sorted(chosen, key=lambda run: (run.state in HELD, run.id))):
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
         elif dry_run:
@@ -140,7 +145,7 @@ def acknowledge(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run:
     May be repeated: a failure that was acknowledged before is skipped, and its first acknowledgement stays.
     """
     lines = []
-    for run in sorted(chosen, key=lambda run: -run.id):
+    for run in _with_pauses(db, sorted(chosen, key=lambda run: -run.id)):
         if run.state not in TO_ACKNOWLEDGE:
             lines.append(_line(run, Result.SKIPPED, f"it is {run.state}"))
         elif run.acknowledged_at is not None:
@@ -158,6 +163,16 @@ def _acknowledged(db: Database, by: Caller, run: RunView) -> ManyView:
     except (NotFound, Refused) as error:
         return _line(run, Result.REFUSED, str(error))
     return _line(run, Result.DONE)
+
+
+def _with_pauses(db: Database, chosen: Iterable[RunView]) -> Iterator[RunView]:
+    """Yield the runs. Pauses now and then, since on SQLite a series of transactions lets no other process write."""
+    began = time.monotonic()
+    for run in chosen:
+        if time.monotonic() - began > AT_A_STRETCH:
+            time.sleep(db.dialect.pause_between_writes)
+            began = time.monotonic()
+        yield run
 
 
 def _line(run: RunView, result: Result, reason: str | None = None, new_run: int | None = None) -> ManyView:
