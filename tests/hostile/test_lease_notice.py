@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -119,22 +120,52 @@ def test_a_reboot_ends_leases_at_once(db: Database, clocks: Clocks) -> None:
     again.close()
 
 
-def test_who_waited_for_the_lock_himself_gives_no_notice_for_a_while(
-    db: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["waited", "wrote", "wrote in pieces"])
+def test_who_waited_for_the_lock_or_held_it_gives_no_notice_for_a_while(
+    db: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     one = registered(db, "w1")
     clocks.go(LEASE + 1)
     waits = lease_notice.Contention()
     monkeypatch.setattr(lease_notice, "contention", waits)
     now = time.monotonic()
-    waits.note(now - NOTICE / 4, now)
+    if how == "waited":
+        waits.waited(now - NOTICE / 4)
+    elif how == "wrote":
+        waits.wrote(now - NOTICE / 4)
+    else:
+        for _ in range(5):
+            waits.wrote(now - NOTICE / 10)
     assert db.transact(workers.expire, "another").pending == 1
     assert promised(db, one) == NOTICE
-    assert not waits.explains(NOTICE, now + NOTICE), "it is forgotten after a period"
+    assert not waits.explains(NOTICE, time.monotonic() + NOTICE), "it is forgotten after a period"
     assert not lease_notice.Contention().explains(NOTICE, now)
     clocks.go(LEASE * 10)
     assert expired(db) == []
     assert promised(db, one) is None, "a lease that ran out long ago gets notice all the same"
+
+
+def test_a_series_of_long_writes_pauses_for_as_long_as_they_take() -> None:
+    """Only one of many waiting writers would get into a short pause, and heartbeats are among them."""
+    contention = lease_notice.Contention()
+    pauses = []
+    for took in (0.0, 0.5, 60.0):
+        contention.wrote(time.monotonic() - took)
+        pauses.append(round(contention.pause, 1))
+    assert pauses == [0.1, 0.5, lease_notice.LONGEST_PAUSE]
+
+
+def test_threads_that_write_for_a_stretch_leave_a_pause_for_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These poll ten times a second. Their heartbeats waited until programs of healthy workers were ended."""
+    contention, pauses = lease_notice.Contention(), list[float]()
+    monkeypatch.setattr(lease_notice, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    paused_before = []
+    for took in (0.01, 0.2, 0.2, 0.01, 0.4, 0.01, 0.01):
+        contention.rest(time.monotonic())
+        paused_before.append(len(pauses))
+        contention.wrote(time.monotonic() - took)
+    assert paused_before == [0, 0, 0, 1, 1, 2, 2]
+    assert set(pauses) == {lease_notice.PAUSE}
 
 
 @pytest.fixture

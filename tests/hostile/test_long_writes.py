@@ -132,7 +132,7 @@ def test_many_mistakes_in_a_definition_take_little_time(sqlite: Database, body: 
 
 def test_many_starts_may_be_repeated_with_their_key(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "TOGETHER", 20)
-    monkeypatch.setattr(db.dialect, "pause_between_writes", 0.0)
+    monkeypatch.setattr(type(db.dialect), "pause_between_writes", 0.0)
     helpers.define(db, job={"command": ["true"]})
     request = StartRequest("job", "me", key="nightly")
     first = starting.start_many(db, ME, request, 30)

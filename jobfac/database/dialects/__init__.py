@@ -134,13 +134,15 @@ class Dialect(Protocol):
     """The interface of an engine.
 
     Attributes:
-        pause_between_writes: seconds between two long transactions of one caller, so that waiting writers proceed.
         poll_interval: seconds between two polls of an idle scheduler, according to the cost of a poll.
     """
 
     name: str
-    pause_between_writes: float
     poll_interval: float
+
+    @property
+    def pause_between_writes(self) -> float:
+        """Seconds between two long transactions of one caller, so that waiting writers proceed."""
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         """Create an engine with fixed isolation level, durability and session settings.

@@ -13,7 +13,7 @@ noticed there, then the first transaction commits after the moment of reading. T
 write transactions exclude each other. So nobody ends the lease within ``period`` from the moment of reading. (With two
 transactions this would not hold: the first could compute ``until``, freeze, and commit much later.)
 
-A process that has itself waited for the lock gives no notice for a while: the others' heartbeats waited, too.
+A process that has itself waited for the lock, or held it, gives no notice for a while: the others' heartbeats waited.
 
 Heartbeats of other workers give notice early, so a dead worker is expired as soon as its lease ends, as without notice.
 
@@ -51,23 +51,62 @@ LONG = 8
 """A lease that ran out more periods ago gets notice even from a process that has waited for the lock."""
 
 
-class Contention:
-    """When this process last waited long for the lock. Any thread may write; the latest wait counts.
+PAUSE, LONGEST_PAUSE = 0.12, 1.0
+"""Seconds between two write transactions of one series. A waiting writer polls every 0.1 s."""
 
-    ``waits``: the moment at which a wait ended and how long it was, in monotonic seconds.
+STRETCH = 0.3
+"""Seconds of long write transactions of one process after which other processes get their turn."""
+
+
+class Contention:
+    """How long the transactions of this process lately waited for the lock, and how long they wrote. For any thread.
+
+    Attributes:
+        pause: seconds until the next long transaction of a series. As long as the last one: only one of many waiting
+            writers gets into a short pause.
     """
 
     def __init__(self) -> None:
-        self.waits: deque[tuple[float, float]] = deque(maxlen=100)
+        self.pause = PAUSE
+        self._waits: deque[tuple[float, float]] = deque(maxlen=100)  # when it ended, and how long it was
+        self._writes: deque[tuple[float, float]] = deque(maxlen=100)
+        self._stretch = 0.0  # seconds of long writes since the last rest
 
-    def note(self, began: float, ended: float) -> None:
-        """A transaction waited for the lock."""
+    def waited(self, began: float) -> float:
+        """A transaction has waited since ``began`` (monotonic). Returns the time."""
+        ended = time.monotonic()
         if ended - began > 0.05:
-            self.waits.append((ended, ended - began))
+            self._waits.append((ended, ended - began))
+        return ended
+
+    def wrote(self, began: float) -> None:
+        """A transaction has written since ``began`` (monotonic)."""
+        ended = time.monotonic()
+        self.pause = min(max(PAUSE, ended - began), LONGEST_PAUSE)
+        if ended - began > 0.05:
+            self._writes.append((ended, ended - began))
+            self._stretch += ended - began
+
+    def rest(self, began: float) -> None:
+        """It is a thread's turn, which it has awaited since ``began`` (monotonic): wait if others wrote for a stretch.
+
+        One after another, the threads of a process leave no pause.
+        """
+        self.waited(began)
+        if self._stretch > STRETCH:
+            time.sleep(PAUSE)
+            self._stretch = 0.0
 
     def explains(self, period: float, now: float) -> bool:
-        """Whether there was a wait of a quarter of a period or more within the last period (seconds)."""
-        return any(at > now - period and waited >= period / 4 for at, waited in tuple(self.waits))
+        """Whether the heartbeats of others may have waited in vain within the last period (seconds).
+
+        They may have if a transaction took a quarter of it, or if all that took long took half of it: a series of them
+        leaves short pauses only.
+        """
+        waits, writes = (
+            [took for at, took in tuple(those) if at > now - period] for those in (self._waits, self._writes)
+        )
+        return sum(writes) >= period / 2 or any(took >= period / 4 for took in (*waits, *writes))
 
 
 contention = Contention()

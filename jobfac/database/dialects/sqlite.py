@@ -60,12 +60,13 @@ class Sqlite:
     """See ``Dialect``."""
 
     name = "sqlite"
-    pause_between_writes = 0.12  # a waiting writer polls every 0.1 s
+    pause_between_writes = property(lambda self: lease_notice.contention.pause)
     poll_interval = 1.0
     gives_notice = True
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
+        self._begun = math.inf  # when the thread whose turn it is began to write, or failed to (monotonic)
         self._file: DatabaseFile | None = None
         self._clock_is_ready = False  # set by any writer; setting it twice is harmless
 
@@ -94,7 +95,7 @@ class Sqlite:
         try:
             _begin(conn, "BEGIN IMMEDIATE")
         finally:
-            lease_notice.contention.note(began, time.monotonic())
+            self._begun = lease_notice.contention.waited(began)
         if not self._clock_is_ready:
             self._clock_is_ready = lease_clock.ensure(conn)
 
@@ -119,10 +120,14 @@ class Sqlite:
         # SQLite does not queue writers. A writer that finds the file locked sleeps for growing times, and the first one
         # that wakes at the right moment gets the lock, so a heartbeat among busy writers may starve for seconds. BEGIN
         # IMMEDIATE excludes writers; this lock only queues the threads of one process.
+        began = time.monotonic()
         taken = self._turn.acquire(timeout=TURN_TIMEOUT)
+        lease_notice.contention.rest(began)
+        self._begun = math.inf
         try:
             yield
         finally:
+            lease_notice.contention.wrote(self._begun)
             if taken:
                 self._turn.release()
 
