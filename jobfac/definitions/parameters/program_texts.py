@@ -37,7 +37,7 @@ _INTERPRETERS = {
     r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
     r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
     r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
-    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongosh?|clickhouse-client)(\.exe)?": _Option(
+    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongo(sh)?|clickhouse-client)(\.exe)?": _Option(
         r"-c|--command|-q|-Q|--query|-e|--eval|--execute", r"-[cqQe].|--(command|query|eval|execute)=", "none"
     ),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
