@@ -105,8 +105,11 @@ def former_parameters(
     if stored is not None and not is_changed and given.keys() - declared.keys() and declared.keys() - given.keys():
         former = jobs.find_version(conn, row.job, row.job_version)
         if renamed := parameters.renamed(given, former, declared):
+            remedy = "give the retry a value of that, or start the job"
+            if not stored.definition.on_demand:  # then neither is allowed
+                remedy = "its definition says on_demand: false; apply it with true, then give the retry a value of that"
             raise Refused(
                 f"Run {row.id} has a value of '{renamed.old}', which job '{row.job}' no longer has, and none of its "
-                f"new parameter '{renamed.new}'; give the retry a value of that, or start the job."
+                f"new parameter '{renamed.new}'; {remedy}."
             )
     return {name: value for name, value in given.items() if name in declared}

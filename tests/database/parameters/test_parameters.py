@@ -159,8 +159,12 @@ def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database
     for claimed in take(hand):
         hand.end(claimed, RunState.FAILED)
     define(db, load={"parameters": {"area": region}})
-    with pytest.raises(Refused, match=f"Run {first} has a value of 'region', .* new parameter 'area'"):
+    with pytest.raises(Refused, match=f"Run {first} has a value of 'region', .* new parameter 'area'; give the retry"):
         db.transact(sequences.retry, first, "me")
+    define(db, load={"parameters": {"area": region}, "on_demand": False})
+    with pytest.raises(Refused, match="on_demand: false; apply it with true, then give the retry a value of that"):
+        db.transact(sequences.retry, first, "me")
+    define(db, load={"parameters": {"area": region}})
     changed = db.transact(sequences.retry, first, "me", changes={"area": "eu"}).run_id
     assert values(db, changed) == {"area": "eu"}
     assert values(db, db.transact(sequences.retry, usual, "me").run_id) == {"area": "us"}
