@@ -170,6 +170,18 @@ def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database
     assert values(db, db.transact(sequences.retry, usual, "me").run_id) == {"area": "us"}
 
 
+def test_a_value_of_another_parameter_lets_no_retry_do_other_work(db: Database) -> None:
+    region, limit = {"default": "us"}, {"default": "9"}
+    define(db, load={"parameters": {"region": region, "limit": limit}})
+    first, hand = start(db, "load", parameters={"region": "eu", "limit": "5"}), Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    define(db, load={"parameters": {"area": region, "limit": limit}})
+    with pytest.raises(Refused, match="none of its new parameter 'area'"):
+        db.transact(sequences.retry, first, "me", changes={"limit": "6"})
+    changed = db.transact(sequences.retry, first, "me", changes={"limit": "6", "area": "eu"}).run_id
+    assert values(db, changed) == {"limit": "6", "area": "eu"}
+
+
 def test_a_key_stands_for_its_values(db: Database) -> None:
     define(db, load=LOAD)
     first = start(db, "load", key="k", parameters={"region": "eu", "limit": 5})
