@@ -9,7 +9,7 @@ import ctypes
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -49,11 +49,23 @@ def given_up_when_dead(connect: Callable[[], T]) -> T:
     """
     before = sockets()
     connection = connect()
-    limit = ctypes.c_int(round(1000 * UNACKNOWLEDGED))
-    for name, descriptor in sockets().items():
-        if name not in before:
-            # Not by Python's socket, which would need a second descriptor. Other kinds of sockets refuse it.
-            _LIBC.setsockopt(
-                descriptor, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ctypes.byref(limit), ctypes.sizeof(limit)
-            )
+    _limit([descriptor for name, descriptor in sockets().items() if name not in before], UNACKNOWLEDGED)
     return connection
+
+
+def be_patient() -> None:
+    """Leave all connections of this process to the kernel's usual limits, for a statement that takes long.
+
+    With the limit it gives up a connection that waits for an answer if one probe of TCP's keep-alive is lost: the
+    drivers send them after 30 s, and wait a second for an answer.
+    """
+    _limit(sockets().values(), 0.0)
+
+
+def _limit(descriptors: Iterable[int], seconds: float) -> None:
+    limit = ctypes.c_int(round(1000 * seconds))
+    for descriptor in descriptors:
+        # Not by Python's socket, which would need a second descriptor. Other kinds of sockets refuse it.
+        _LIBC.setsockopt(
+            descriptor, socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ctypes.byref(limit), ctypes.sizeof(limit)
+        )

@@ -1,7 +1,7 @@
 """The parameters of runs: read when a run starts, completed when it begins, kept in its row."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -165,18 +165,24 @@ class Renamed(NamedTuple):
     new: str
 
 
-def renamed(given: Values, former: AnyJob | DefinitionError, declared: Mapping[str, Any]) -> Renamed | None:
+def renamed(
+    given: Values, former: AnyJob | DefinitionError, declared: Mapping[str, Any], changes: Collection[str]
+) -> Renamed | None:
     """Return a parameter that may have been renamed since a run, and with whose default a retry would do other work.
 
-    ``former``: the definition with which the run started; its defaults do not count. A pure function.
+    A pure function.
+
+    Args:
+        former: the definition with which the run started; its defaults do not count.
+        changes: the parameters that the retry gives a value.
     """
     before = {} if isinstance(former, DefinitionError) else former.parameters
     usual = constants(before)
     calculated = {name for name, one in before.items() if one.default_placeholders()}
     names = (name for name in given if name not in declared and name not in calculated)
     old = next((name for name in names if given[name] is not None and given[name] != usual.get(name)), None)
-    new = next((name for name in declared if name not in given and name not in before), None)
-    return None if old is None or new is None else Renamed(old, new)
+    new = [name for name in declared if name not in given and name not in before]
+    return None if old is None or not new or not set(new).isdisjoint(changes) else Renamed(old, new[0])
 
 
 def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:

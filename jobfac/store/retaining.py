@@ -10,6 +10,7 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, JobKind
 
 # Read whether locked or not: a scheduler has locked an event while it looks up who is told, and a worker a sequence.
+# The columns that lead from run to run never change.
 _CONTINUING = (
     sa.select(run.c.retry_of)
     .with_hint(run, DIRTY, "mssql")
@@ -21,6 +22,7 @@ _SEQUENCES = (
     .distinct()
     .join(outbox_event, outbox_event.c.run_id == run.c.id)
     .with_hint(outbox_event, DIRTY, "mssql")
+    .with_hint(run, DIRTY, "mssql")
     .where(run.c.sequence_run_id.is_not(None))
 )
 
@@ -45,6 +47,6 @@ def _above(conn: sa.Connection, run_ids: Collection[int], link: sa.Column[int]) 
     level = set(run_ids)
     while level:
         found |= level
-        query = sa.select(link).where(lists.by_id(run.c.id, level), link.is_not(None))
+        query = sa.select(link).with_hint(run, DIRTY, "mssql").where(lists.by_id(run.c.id, level), link.is_not(None))
         level = set(conn.execute(query).scalars()) - found
     return found

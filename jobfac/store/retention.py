@@ -215,7 +215,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
     unfinished = sa.exists().where(parent.c.id == run.c.sequence_run_id, parent.c.ended_at.is_(None))
     former = run.alias("former")
     # Otherwise a retry of many runs would retry that one again.
-    is_remembered = sa.exists().where(former.c.id == run.c.retry_of)
+    is_remembered = sa.select(former.c.id).with_hint(former, DIRTY, "mssql").where(former.c.id == run.c.retry_of)
     too_many = 0
     if keep.count is not None:
         surplus = sa.select(run.c.id).where(*finished).order_by(run.c.id.desc()).offset(keep.count).limit(1)
@@ -225,7 +225,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
     query = (
         sa.select(run.c.id, run.c.state, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, CLAIMING, "mssql")
-        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable, ~is_remembered)
+        .where(*finished, has_ended, run.c.counted == sa.true(), ~unfinished, is_forgettable, ~is_remembered.exists())
         .where(*retaining.needed_elsewhere(conn))
         .where(*([] if latest is None else [~_is_last(), run.c.id < _first_of_latest(conn, job_id, latest)]))
         .order_by(run.c.id)

@@ -62,7 +62,7 @@ BEGIN
             INSERT INTO @continued (id)
             SELECT DISTINCT c.retry_of
             FROM @continued AS n
-            JOIN jobfac.run AS c ON c.id = n.id
+            JOIN jobfac.run AS c WITH (NOLOCK) ON c.id = n.id
             WHERE c.retry_of IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @continued AS k WHERE k.id = c.retry_of);
         -- The subscribers of an event that is not addressed yet stand in the row of its run and in those of the
         -- sequences around it, which began earlier.
@@ -75,7 +75,7 @@ BEGIN
             INSERT INTO @around (id)
             SELECT DISTINCT c.sequence_run_id
             FROM @around AS n
-            JOIN jobfac.run AS c ON c.id = n.id
+            JOIN jobfac.run AS c WITH (NOLOCK) ON c.id = n.id
             WHERE c.sequence_run_id IS NOT NULL
                 AND NOT EXISTS (SELECT 1 FROM @around AS k WHERE k.id = c.sequence_run_id);
         SELECT @first = MIN(n.id) FROM @around AS n;
@@ -115,7 +115,7 @@ BEGIN
                 WHEN r.id >= @first THEN 0
                 WHEN EXISTS (SELECT 1 FROM @continued AS c WHERE c.id = r.id OR c.id = r.sequence_run_id) THEN 0
                 -- While a run is there, its retry shows that it was retried.
-                WHEN EXISTS (SELECT 1 FROM jobfac.run AS f WHERE f.id = r.retry_of) THEN 0
+                WHEN EXISTS (SELECT 1 FROM jobfac.run AS f WITH (NOLOCK) WHERE f.id = r.retry_of) THEN 0
                 -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
                 ELSE 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.dialects.answers import LoginPause
+from jobfac.database.dialects.mssql import Mssql
 from jobfac.machine import dead_network
 from jobfac.machine.dead_network import UNACKNOWLEDGED, sockets
 
@@ -24,6 +25,19 @@ def test_the_kernel_gives_up_a_connection_of_the_driver_and_no_other_one() -> No
         with LoginPause()._connect(dialect, None, (), {}) as connection:
             assert (limit(connection), limit(other)) == (UNACKNOWLEDGED, 0.0)
             assert {connection.fileno(), other.fileno()} <= set(sockets().values())
+
+
+def test_a_statement_without_a_limit_survives_a_probe_that_is_lost() -> None:
+    """`db upgrade` builds the index of a large table for an hour, and the driver sends a hundred of them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialect: Any = SimpleNamespace(connect=lambda: socket.create_connection(server.getsockname()))
+        with LoginPause()._connect(dialect, None, (), {}) as connection:
+            driver = SimpleNamespace()
+            pooled: Any = SimpleNamespace(connection=SimpleNamespace(driver_connection=driver))
+            Mssql().give_up_after(pooled, 3.0)
+            assert (limit(connection), driver.timeout) == (UNACKNOWLEDGED, 3)
+            Mssql().give_up_after(pooled, 0)
+            assert (limit(connection), driver.timeout) == (0.0, 0)
 
 
 def test_a_machine_that_does_not_show_them_keeps_nobody_from_connecting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,8 +177,10 @@ def _thread(run: Callable[[Any], None], role: Any) -> threading.Thread:
 def _join(threads: Sequence[threading.Thread], api: "Server") -> None:
     """Wait until the scheduler and the API have ended. An API that is stuck never does."""
     scheduler, server = threads
-    while scheduler.is_alive() or (server.is_alive() and not api.is_stuck):
-        (scheduler if scheduler.is_alive() else server).join(1.0)
+    while scheduler.is_alive():
+        scheduler.join(1.0)
+    while server.is_alive() and not api.is_stuck:
+        server.join(1.0)
 
 
 def _begin(threads: Sequence[threading.Thread]) -> None:

@@ -16,6 +16,7 @@ from jobfac.database.dialects.rows import SEEK
 from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, sql_literal
 from jobfac.database.tables import SCHEMA, run, worker_lease
 from jobfac.errors import Refused
+from jobfac.machine.dead_network import be_patient
 from jobfac.states import RunState
 
 SESSION = (
@@ -150,6 +151,8 @@ class Mssql:
         return None
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
+        if not seconds:
+            be_patient()
         give_up_after(conn.connection.driver_connection, min(seconds, ANSWER))
 
     def waiter(self, engine: sa.Engine, how: str) -> ServerWaiter:

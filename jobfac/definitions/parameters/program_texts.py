@@ -37,8 +37,10 @@ _INTERPRETERS = {
     r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
     r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
     r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
-    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongosh?|clickhouse-client)(\.exe)?": _Option(
-        r"-c|--command|-q|-Q|--query|-e|--eval|--execute", r"-[cqQe].|--(command|query|eval|execute)=", "none"
+    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongo(sh)?|clickhouse-client)(\.exe)?": _Option(
+        r"-c|-q|-Q|-e|--(command|query|initial-query|eval|execute|init-command)",
+        r"-[cqQe].|--(command|query|initial-query|eval|execute|init-command)=",
+        "none",
     ),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
     r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", r"(?!)", "others"),

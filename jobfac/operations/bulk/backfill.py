@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import NotFound, Refused, Unreachable
+from jobfac.errors import InDoubt, NotFound, Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import audit
 from jobfac.store.schedules import backfilling
@@ -72,9 +72,11 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
         try:
             started = transact(db, by, _insert(by, request, missing[first : first + TOGETHER]))
         except (Unreachable, Refused) as error:
-            if not first:
+            is_doubtful = isinstance(error, InDoubt)
+            if not first and not is_doubtful:
                 raise
-            text = f"{first} of {len(missing)} runs were started; the same request starts the others."
+            sure = " for certain" if is_doubtful else ""
+            text = f"{first} of {len(missing)} runs were started{sure}; the same request starts the others."
             raise error.with_more(text) from error
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest)

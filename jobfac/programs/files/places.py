@@ -54,7 +54,7 @@ class Places:
     def seen(self, paths: Sequence[str]) -> Seen | None:
         """Return what the files are like now, or were at the last answer; None: no answer yet. Waits as ``silent``."""
         inquiry = self._ask(tuple(paths))
-        return inquiry.seen if inquiry.is_answered else None
+        return inquiry.seen or None  # without a thread or memory nobody has looked
 
     def _ask(self, places: tuple[Place, ...]) -> Inquiry:
         """Return the open inquiry about these places, or a new one. One that is over is open no more."""

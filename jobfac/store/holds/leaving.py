@@ -20,7 +20,7 @@ def check_deletion(conn: sa.Connection, job_id: str, category: str | None) -> No
         Refused: one does.
     """
     if (hold := _hold(conn, category)) is not None:
-        _check(conn, job_id, hold, f"of the category '{category}', and would start if the job were deleted")
+        _check(conn, job_id, f"hold {hold} of the category '{category}' would not keep it if the job were deleted")
 
 
 def check_change(conn: sa.Connection, job_id: str, category: str | None, to: str | None) -> None:
@@ -31,7 +31,7 @@ def check_change(conn: sa.Connection, job_id: str, category: str | None, to: str
     """
     hold = None if category == to else _hold(conn, category)
     if hold is not None and _hold(conn, to) is None:
-        _check(conn, job_id, hold, f"of the category '{category}', and would start if the job left the category")
+        _check(conn, job_id, f"hold {hold} of the category '{category}' would not keep it if the job left the category")
 
 
 def _hold(conn: sa.Connection, category: str | None) -> int | None:
@@ -42,10 +42,10 @@ def _hold(conn: sa.Connection, category: str | None) -> int | None:
     return conn.execute(active.where(start_hold.c.category == category).limit(1)).scalar()
 
 
-def _check(conn: sa.Connection, job_id: str, hold: int, why: str) -> None:
+def _check(conn: sa.Connection, job_id: str, why: str) -> None:
     # Both: the first condition is that of the index by job, the second one chooses among its rows.
     in_states = [sa.text(f"run.state IN ({sql_literals(states)})") for states in (ACTIVE, WAITING)]
     waiting = conn.execute(sa.select(run.c.id).where(run.c.job == job_id, *in_states).limit(1)).scalar()
     if waiting is not None:
-        text = f"Run {waiting} of job '{job_id}' waits for hold {hold} {why}; stop the run, or release the hold first."
-        raise Refused(text)
+        # Perhaps for its time, or for another hold, too.
+        raise Refused(f"Run {waiting} of job '{job_id}' waits, and {why}; stop the run, or release the hold first.")

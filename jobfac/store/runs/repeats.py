@@ -1,6 +1,7 @@
 """Repeated starts: one with a key that was used before must be the same, and a retry takes over what a run had."""
 
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -93,20 +94,23 @@ def former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any
 
 
 def former_parameters(
-    conn: sa.Connection, row: sa.Row[Any], stored: jobs.Stored | None, is_changed: bool
+    conn: sa.Connection, row: sa.Row[Any], stored: jobs.Stored | None, changes: Collection[str]
 ) -> dict[str, Any]:
     """Return the values of a finished run for the parameters that its job still has.
 
     Raises:
-        Refused: one may have been renamed, and the caller changes none.
+        Refused: one may have been renamed, and the caller gives no new one a value (``changes``).
     """
     given = parameters.row_of(row).given
     declared = {} if stored is None else stored.definition.parameters
-    if stored is not None and not is_changed and given.keys() - declared.keys() and declared.keys() - given.keys():
+    if stored is not None and given.keys() - declared.keys() and declared.keys() - given.keys():
         former = jobs.find_version(conn, row.job, row.job_version)
-        if renamed := parameters.renamed(given, former, declared):
+        if renamed := parameters.renamed(given, former, declared, changes):
+            remedy = "give the retry a value of that, or start the job"
+            if not stored.definition.on_demand:  # then neither is allowed
+                remedy = "its definition says on_demand: false; apply it with true, then give the retry a value of that"
             raise Refused(
                 f"Run {row.id} has a value of '{renamed.old}', which job '{row.job}' no longer has, and none of its "
-                f"new parameter '{renamed.new}'; give the retry a value of that, or start the job."
+                f"new parameter '{renamed.new}'; {remedy}."
             )
     return {name: value for name, value in given.items() if name in declared}

@@ -237,7 +237,7 @@ def retry(
         priority=row.priority,
         key=key,
         overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
-        parameters={**former_parameters(conn, row, stored, bool(changes)), **(changes or {})},
+        parameters={**former_parameters(conn, row, stored, changes or ()), **(changes or {})},
         origin=former_origin(row, stored),
         manual=False,
         retry_of=run_id,

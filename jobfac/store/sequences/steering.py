@@ -128,6 +128,8 @@ def retry(
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
         raise Refused(
-            f"The step '{step}', which failed in run {run_id}, is gone; retry it without {{way}}.", FROM_FAILED
+            f"The step '{step}', which failed in run {run_id} or in one that it continues, is gone; retry it without "
+            "{way}.",
+            FROM_FAILED,
         )
     return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key, changes=changes)

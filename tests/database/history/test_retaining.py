@@ -12,18 +12,17 @@ from jobfac.states import RunState
 from jobfac.store import retention, runs, sequences
 from jobfac.store.retention import Keep
 from tests.support.database import Hand, define, start
+from tests.support.engines import ENGINES
 from tests.support.sequences import Player
 from tests.support.tsql import call
 
 DAY = 86400.0
-WAYS = ["program", "procedure"]
+WAYS = [
+    *((engine, "program") for engine in ENGINES),
+    *(pytest.param(engine, "procedure", marks=pytest.mark.mssql) for engine in ENGINES[1:]),
+]
 
-
-@pytest.fixture(params=WAYS)
-def by(request: pytest.FixtureRequest, db: Database) -> str:
-    if request.param == "procedure" and db.engine.dialect.name != "mssql":
-        pytest.skip("a procedure of SQL Server")
-    return str(request.param)
+pytestmark = pytest.mark.parametrize(("url", "by"), WAYS, indirect=["url"])
 
 
 def purge(db: Database, by: str, **of_job: str) -> list[int]:

@@ -18,7 +18,7 @@ def test_the_runs_of_a_held_category_do_not_start_because_their_job_is_deleted(d
     define(db, a={"category": "etl"}, b={"category": "etl"}, c={})
     placed = holds.hold(db, ME, Scope(category="etl"), "why")
     run_id = start(db, "a")
-    with pytest.raises(Refused, match=f"Run {run_id} of job 'a' waits for hold {placed.id} of the category 'etl'"):
+    with pytest.raises(Refused, match=f"Run {run_id} of job 'a' waits, and hold {placed.id} of the category 'etl'"):
         operations.delete(db, ME, "a")
     operations.delete(db, ME, "b")  # nothing of it waits
     with pytest.raises(Refused, match="stop the run, or release the hold"):
@@ -34,7 +34,9 @@ def test_the_runs_of_a_held_category_do_not_start_because_their_job_leaves_it(db
     run_id = start(db, "a")
     moved = {"command": ["true"], "category": "dwh"}
     operations.put(db, ME, "b", moved)  # nothing of it waits
-    with pytest.raises(Refused, match=f"Run {run_id} of job 'a' waits for hold {placed.id} .* if the job left"):
+    with pytest.raises(
+        Refused, match=f"Run {run_id} .* waits, and hold {placed.id} .* would not keep it if the job left"
+    ):
         operations.put(db, ME, "a", moved)
     with pytest.raises(Refused, match="left the category"):
         operations.apply(db, ME, lambda known: d.from_data({"jobs": {"a": moved}}, known=known))

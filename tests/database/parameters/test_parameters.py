@@ -159,11 +159,27 @@ def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database
     for claimed in take(hand):
         hand.end(claimed, RunState.FAILED)
     define(db, load={"parameters": {"area": region}})
-    with pytest.raises(Refused, match=f"Run {first} has a value of 'region', .* new parameter 'area'"):
+    with pytest.raises(Refused, match=f"Run {first} has a value of 'region', .* new parameter 'area'; give the retry"):
         db.transact(sequences.retry, first, "me")
+    define(db, load={"parameters": {"area": region}, "on_demand": False})
+    with pytest.raises(Refused, match="on_demand: false; apply it with true, then give the retry a value of that"):
+        db.transact(sequences.retry, first, "me")
+    define(db, load={"parameters": {"area": region}})
     changed = db.transact(sequences.retry, first, "me", changes={"area": "eu"}).run_id
     assert values(db, changed) == {"area": "eu"}
     assert values(db, db.transact(sequences.retry, usual, "me").run_id) == {"area": "us"}
+
+
+def test_a_value_of_another_parameter_lets_no_retry_do_other_work(db: Database) -> None:
+    region, limit = {"default": "us"}, {"default": "9"}
+    define(db, load={"parameters": {"region": region, "limit": limit}})
+    first, hand = start(db, "load", parameters={"region": "eu", "limit": "5"}), Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    define(db, load={"parameters": {"area": region, "limit": limit}})
+    with pytest.raises(Refused, match="none of its new parameter 'area'"):
+        db.transact(sequences.retry, first, "me", changes={"limit": "6"})
+    changed = db.transact(sequences.retry, first, "me", changes={"limit": "6", "area": "eu"}).run_id
+    assert values(db, changed) == {"limit": "6", "area": "eu"}
 
 
 def test_a_key_stands_for_its_values(db: Database) -> None:

@@ -1,13 +1,15 @@
 """A server that goes away while it commits, and stays away, as in a failover that takes longer than a command waits."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from jobfac.database.engine import Database
 from jobfac.errors import InDoubt, Unreachable
-from jobfac.operations import starting
+from jobfac.operations import jobs, starting
+from jobfac.operations.bulk.backfill import BackfillRequest, backfill
 from jobfac.operations.caller import Caller
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
@@ -50,3 +52,14 @@ def test_who_starts_many_is_told_the_key_that_starts_the_others(db: Database, fa
     faults()
     with db.read() as conn:
         assert len(search.find_all(conn)) == 2
+
+
+def test_who_backfills_is_told_that_the_same_request_starts_the_others(db: Database, faults: Faults) -> None:
+    jobs.put(db, BY, "job", {"command": ["true"], "schedules": [{"cron": "0 6 * * *", "timezone": "UTC"}]})
+    day = datetime(2026, 1, 5, tzinfo=UTC)
+    request = BackfillRequest("job", day, day + timedelta(days=2))
+    faults("drop after commit at 1", AWAY)
+    with pytest.raises(InDoubt, match="0 of 2 runs were started for certain; the same request starts the others"):
+        backfill(db, BY, request)
+    faults()
+    assert [line.result for line in backfill(db, BY, request).items] == ["exists", "exists"]

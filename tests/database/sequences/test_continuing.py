@@ -47,6 +47,18 @@ def test_a_failure_that_was_handled_is_not_forgotten(db: Database) -> None:
         from_failed(db, third)
 
 
+def test_a_step_that_is_gone_failed_in_the_run_that_was_continued(db: Database) -> None:
+    define(db, a={}, b={}, c={}, seq={"steps": STEPS})
+    player = Player(db)
+    first = start(db, "seq")
+    play(player, a=RunState.FAILED, b=RunState.SUCCEEDED, c=RunState.FAILED)
+    define(db, a={}, b={}, c={}, seq={"steps": STEPS[1:]})
+    second = from_failed(db, first)
+    play(player, c=RunState.SUCCEEDED)
+    with pytest.raises(Refused, match=f"'one', which failed in run {second} or in one that it continues, is gone"):
+        from_failed(db, second)
+
+
 def test_what_came_after_the_failed_step_does_not_count(db: Database) -> None:
     steps = [
         {"name": "one", "jobs": "a", "on_failure": {"step": "repair"}},

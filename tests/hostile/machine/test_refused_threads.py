@@ -190,6 +190,19 @@ def test_a_start_does_not_wait_for_a_look_that_has_no_memory(tmp_path: Path, mon
         wait_for(lambda: asked.silent([str(tmp_path / "other")]) is None, "an answer")
 
 
+def test_that_nobody_can_look_at_a_file_is_no_change_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a program that is silent for too long would count as one that has written."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError
+
+    asked = Places(lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "start_new_thread", refused)
+        assert asked.seen([str(tmp_path)]) is None
+    wait_for(lambda: asked.seen([str(tmp_path)]), "an answer")
+
+
 def test_an_api_whose_event_loop_is_stuck_says_so_and_ends(
     db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,7 +25,8 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["Rscript", "-e", X], ["psql", "-d", "db", f"-cSELECT {X}"], ["psql", f"--command=SELECT {X}"],
         ["bcp", f"SELECT {X}", "queryout", "f.csv", "-c"], ["osql", "-E", "-Q", X], ["mongosh", "--eval", X],
         ["sqlcmd", "-S", "s", f"-QSELECT {X}"], ["clickhouse-client", f"--query=SELECT {X}"], ["duckdb", "-c", X],
-        ["sqlite3", "x.db", f"SELECT {X}"], ["sed", "-n", X], ["awk", X],
+        ["sqlite3", "x.db", f"SELECT {X}"], ["mongo", "--eval", X], ["mysql", f"--init-command={X}"],
+        ["sqlcmd", "--initial-query", X], ["sed", "-n", X], ["awk", X],
     ],
     ids=" ".join,
 )  # fmt: skip
