@@ -144,9 +144,9 @@ def test_a_page_listens_for_changes_again_after_the_output(window: Window, share
     end = "event: end\ndata: {}\n\n"
     page.route("**/output*", lambda route: route.fulfill(content_type="text/event-stream", body=end))
     page.clock.install()
-    page.goto(f"{page.url.partition('/fleet')[0]}/runs/{shared[1].running}")
-    expect(page.locator("#livemark")).to_have_text("It wrote nothing.")
-    with page.expect_request("**/live"):
+    with page.expect_request(lambda asked: asked.url.endswith("/live") and "/runs/" in asked.frame.url):
+        page.goto(f"{page.url.partition('/fleet')[0]}/runs/{shared[1].running}")
+        expect(page.locator("#livemark")).to_have_text("It wrote nothing.")
         page.clock.fast_forward(5000)
 
 
