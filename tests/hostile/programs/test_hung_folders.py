@@ -20,6 +20,9 @@ from jobfac.worker.files.scanning import Scan
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
+A_SLOW_MACHINE = 0.5
+"""Seconds within which a file system that is there answers even beside other tests."""
+
 
 @pytest.fixture
 def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
@@ -97,6 +100,7 @@ def test_a_drive_with_a_server_is_asked_again_soon(
     monkeypatch.setattr(mounts, "TABLE", table)
     now = 0.0
     monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(places, "AT_ONCE", A_SLOW_MACHINE)
     asked, one = places.Places(lambda: None), str(tmp_path / "hung")
 
     def silent(at: float) -> object:
@@ -122,6 +126,7 @@ def test_what_a_start_opens_is_opened_elsewhere_first(tmp_path: Path, monkeypatc
         return real(path, *more, **options)
 
     monkeypatch.setattr(os, "open", play)
+    monkeypatch.setattr(places, "AT_ONCE", A_SLOW_MACHINE)
     asked, file = places.Places(lambda: None), inquiry.Opened(str(tmp_path / "out.log"))
     assert asked.silent([str(tmp_path), file.path]) is None, "nothing is opened as another user"
     assert asked.silent([inquiry.Opened(str(tmp_path)), file]) == file.path
@@ -129,7 +134,10 @@ def test_what_a_start_opens_is_opened_elsewhere_first(tmp_path: Path, monkeypatc
     wait_for(lambda: asked.silent([inquiry.Opened(str(tmp_path)), file]) is None, "the drive answers again")
 
 
-def test_the_interpreter_of_a_program_is_looked_at(tmp_path: Path, hung: threading.Event) -> None:
+def test_the_interpreter_of_a_program_is_looked_at(
+    tmp_path: Path, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "AT_ONCE", A_SLOW_MACHINE)
     script = tmp_path / "script"
     script.write_text(f"#!{tmp_path}/hung/python -u\n")
     script.chmod(0o700)
