@@ -112,6 +112,11 @@ class InDoubt(Unreachable):
     """The database or the API went away before it answered, and stayed away, so nobody knows whether it did it."""
 
 
+def so_far(number: int, count: int, error: Exception) -> str:
+    """Return the beginning of a sentence: how many of ``count`` runs were started before ``error``."""
+    return f"{number} of {count} runs were started{' for certain' if isinstance(error, InDoubt) else ''}; "
+
+
 class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 

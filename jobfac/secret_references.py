@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobfac.definitions import Secret
 from jobfac.errors import JobfacError
-from jobfac.machine.threads import begin
+from jobfac.machine.threads import AGAIN, begin, longer
 from jobfac.machine.trusted import open_trusted
 
 LARGEST = 1024 * 1024
@@ -17,12 +17,6 @@ LARGEST = 1024 * 1024
 
 ANSWERS = 5.0
 """Seconds within which a file system, or a keyring, has to answer."""
-
-
-AGAIN, LONGEST = 60.0, 3600.0
-"""Seconds after which a reading that hangs is left alone, and another one begins, for the first time and at the latest.
-What it waits for may never answer it, and answer others again: a keyring's prompt ends with the service that shows it.
-"""
 
 
 class SecretError(JobfacError):
@@ -107,7 +101,7 @@ def _reading_of(reference: str) -> tuple[_Reading, bool]:
         known = _readings.get(reference)
         if known is not None and not known.is_left_alone:
             return known, False
-        _readings[reference] = new = _Reading(AGAIN if known is None else min(2 * known.again, LONGEST))
+        _readings[reference] = new = _Reading(AGAIN if known is None else longer(known.again))
         return new, True
 
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,13 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     checked = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "checked-statements"
     checked.mkdir(exist_ok=True)
     assert grammar.check_files([one for one in statements if _is_first(checked / one.name)]) == []
+
+
+@pytest.fixture
+def faults(tds: Any) -> Iterator[Callable[..., None]]:
+    """A function that sets the fault rules of the test server; they are removed after the test."""
+    yield tds.faults
+    tds.faults()
 
 
 def _is_first(path: Path) -> bool:

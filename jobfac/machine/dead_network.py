@@ -29,7 +29,7 @@ def sockets() -> dict[str, int]:
         return {}
     try:
         numbers = os.listdir(OPEN)  # noqa: PTH208 (descriptors)
-    except OSError:  # too many open files, which shall not be an error of the connection
+    except OSError:  # too many open files: no reason to fail the connection
         return {}
     found = {}
     for number in numbers:

@@ -21,6 +21,16 @@ BEGINS = 1.0
 """Seconds within which a thread has to begin."""
 
 
+AGAIN, LONGEST = 60.0, 3600.0
+"""Seconds after which a thread that hangs is left alone and another one does its work, for the first time and at most.
+What the first one waits for may never answer it, and answer others again: a drive that was mounted anew, a keyring."""
+
+
+def longer(again: float) -> float:
+    """Return after how many seconds the successor of a thread is left alone that was itself left alone after these."""
+    return min(2 * again, LONGEST)
+
+
 def begin(work: Callable[..., object], *arguments: object) -> None:
     """Call ``work`` in a daemon thread.
 

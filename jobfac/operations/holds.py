@@ -45,7 +45,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
         return placing.place(conn, scope, reason.strip(), end, by.name)
 
     placed = transact(db, by, work)
-    # In batches of their own. The hold is placed, whatever comes: a worker sets aside what is left before it claims.
+    # In batches of their own. The hold is placed even if one fails: a worker sets aside the rest before it claims.
     with contextlib.suppress(Unreachable):
         while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
             time.sleep(db.dialect.pause_between_writes)

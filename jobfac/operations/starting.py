@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
-from jobfac.errors import Forbidden, InDoubt, Refused, Unreachable
+from jobfac.errors import Forbidden, InDoubt, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.states import Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
@@ -96,10 +96,8 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
         except (Unreachable, Refused) as error:
             if not ids and not isinstance(error, InDoubt):
                 raise
-            sure = " for certain" if isinstance(error, InDoubt) else ""
-            rest = f"{len(ids)} of {count} runs were started{sure}; "
-            rest += f"the key '{key}' with the same count starts the others."
-            raise error.with_more(rest) from error
+            rest = f"the key '{key}' with the same count starts the others."
+            raise error.with_more(so_far(len(ids), count, error) + rest) from error
         if len(ids) < count:
             time.sleep(db.dialect.pause_between_writes)
     _trace(db, by, ids, since)

@@ -106,7 +106,7 @@ def advance(
 
 
 def _to_tell(before: Expectation, state: Expectation, events: list[Event]) -> list[Event]:
-    """Return the events that people are told: at most two, although nobody may have looked for days."""
+    """Return the events to send: at most two, even after days without a check."""
     if before.missed_at is None:
         return events[-1:] if state.missed_at is not None else events[:2]
     return [] if state.missed_at is not None else events[:1]

@@ -9,7 +9,7 @@ from jobfac.database.tables import outbox_event, run
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, JobKind
 
-# Read whether locked or not: a scheduler has locked an event while it looks up who is told, and a worker a sequence.
+# Read without regard to locks: a scheduler locks an event while it looks up its recipients, a worker locks a sequence.
 # The columns that lead from run to run never change.
 _CONTINUING = (
     sa.select(run.c.retry_of)

@@ -85,13 +85,13 @@ class Receiver:
 class Mailbox:
     """An SMTP server on loopback. ``answer`` may refuse a recipient; ``settings`` let jobfac send to it.
 
-    ``goodbye`` is its answer to QUIT.
+    ``quit_answer`` is its answer to QUIT.
     """
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.answer: Callable[[str], str] = lambda address: "250 OK"
-        self.goodbye = "221 Bye"
+        self.quit_answer = "221 Bye"
         self._loop = asyncio.new_event_loop()
         self._controller = UnthreadedController(self, hostname="127.0.0.1", port=0, loop=self._loop, **options)
         self._controller.begin()
@@ -117,7 +117,7 @@ class Mailbox:
         return "250 OK"
 
     async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        return self.goodbye
+        return self.quit_answer
 
     def close(self) -> None:
         """Stop listening. A second call does nothing."""

@@ -15,7 +15,7 @@ from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.client.values import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, Object, problem_of
-from jobfac.errors import InDoubt, JobfacError, Kind
+from jobfac.errors import InDoubt, JobfacError, Kind, so_far
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
@@ -67,8 +67,7 @@ class Remote(RemoteAdministration):
                 if is_doubtful and count == 1:
                     why += f" `--key {key}` repeats the start without a second run."
                 elif runs or is_doubtful:
-                    why += f" {len(runs)} of {count} runs were started{' for certain' if is_doubtful else ''}; "
-                    why += f"the key '{key}' with the same count starts the others."
+                    why += f" {so_far(len(runs), count, error)}the key '{key}' with the same count starts the others."
                 elif why == str(error):
                     raise
                 raise Failure(error.exit_code, why) from error

@@ -114,7 +114,7 @@ def api(
 
 
 def _end_at_once() -> None:
-    """End an API that cannot end by itself, so that whatever runs it starts it again. It holds nothing that is lost."""
+    """End an API that is stuck, so that its service manager starts it again. Nothing is lost: it keeps no state."""
     os._exit(Kind.UNAVAILABLE.exit_code)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import InDoubt, NotFound, Refused, Unreachable
+from jobfac.errors import InDoubt, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import audit
 from jobfac.store.schedules import backfilling
@@ -72,12 +72,10 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
         try:
             started = transact(db, by, _insert(by, request, missing[first : first + TOGETHER]))
         except (Unreachable, Refused) as error:
-            is_doubtful = isinstance(error, InDoubt)
-            if not first and not is_doubtful:
+            if not first and not isinstance(error, InDoubt):
                 raise
-            sure = " for certain" if is_doubtful else ""
-            text = f"{first} of {len(missing)} runs were started{sure}; the same request starts the others."
-            raise error.with_more(text) from error
+            then = "the same request starts the others."
+            raise error.with_more(so_far(first, len(missing), error) + then) from error
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest)
 

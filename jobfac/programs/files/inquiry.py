@@ -8,17 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobfac.machine.threads import BEGINS
+from jobfac.machine.threads import AGAIN, BEGINS
 from jobfac.programs.files.accounts import accounts
 from jobfac.secret_references import SecretError, resolve
 
 OF_ONE_MOUNT = 8
 """Open inquiries about one mounted file system at most, so that a dead drive leaves threads for the others. The same
 holds for users."""
-
-AGAIN, LONGEST = 60.0, 3600.0
-"""Seconds after which an inquiry that hangs is left alone and another one begins, for the first time and at the latest.
-A thread that waits for a dead server may do so for ever, though its drive has been mounted anew meanwhile."""
 
 LINKS = 40
 """Links of a path that are followed, as in the kernel."""

@@ -5,7 +5,8 @@ from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 
 from jobfac.machine.mounts import Remote, neighbours
-from jobfac.programs.files.inquiry import AGAIN, LONGEST, OF_ONE_MOUNT, Inquiry, Kept, Place, Seen, User
+from jobfac.machine.threads import AGAIN, longer
+from jobfac.programs.files.inquiry import OF_ONE_MOUNT, Inquiry, Kept, Place, Seen, User
 
 AT_ONCE = 0.02
 """Seconds to wait for an answer. A file system that answers takes some microseconds."""
@@ -88,7 +89,7 @@ class Places:
         if not inquiry.is_left_alone or len(self._left) >= MOST // 2:
             return None
         self._left.append(inquiry)
-        return min(2 * inquiry.again, LONGEST)
+        return longer(inquiry.again)
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.

@@ -218,7 +218,7 @@ def retry(
     Raises:
         NotFound: there is no such run, or its job is gone.
         Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, or a
-            parameter of which the run has a value may have been renamed.
+            parameter that had a value in the run may have been renamed.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:

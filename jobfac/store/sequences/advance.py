@@ -315,7 +315,8 @@ def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
 
 
 def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
-    rows, seen = history.all_that_count(conn, parent.run_id)
+    visited = history.all_that_count if parent.first else history.visited  # one that continues none reads no other
+    rows, seen = visited(conn, parent.run_id)
     state, reason = outcome(finish, seen, history.first_cause(conn, rows, seen))
     return _end(conn, parent.run_id, state, reason, parent.by)
 

@@ -195,20 +195,21 @@ def all_that_count(conn: sa.Connection, run_id: int) -> Visited:
     A run that begins with a step continues the run that it retries as that stood before this step. If that began with
     the same step, it repeats all of it.
     """
-    found = _of(conn, run_id)
+    found = visited(conn, run_id)
     earlier, first = _begin(conn, run_id)
     for _ in range(ANCESTORS):
         if earlier is None or first is None:
             break
         before, its_first = _begin(conn, earlier)
         if its_first != first:
-            kept = _before(_of(conn, earlier), first)
+            kept = _before(visited(conn, earlier), first)
             found = Visited([*kept.rows, *found.rows], [*kept.visits, *found.visits])
         earlier, first = before, its_first
     return found
 
 
-def _of(conn: sa.Connection, run_id: int) -> Visited:
+def visited(conn: sa.Connection, run_id: int) -> Visited:
+    """Return the visits of a sequence run alone."""
     rows = rows_of(conn, run_id)
     return Visited(rows, read(conn, rows))
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
 from jobfac.machine.mounts import neighbours
-from jobfac.programs.files.inquiry import LONGEST, OF_ONE_MOUNT, Inquiry
+from jobfac.programs.files.inquiry import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
 from jobfac.worker.files.scanning import Scan, folder_of, scan
@@ -155,7 +155,7 @@ class Lanes:
                 if (pattern := self._scanned.get(folder)) is not None:
                     self._waiting.setdefault(folder, deque()).appendleft(pattern)
                 self._end(folder)
-                self._again[folder] = min(2 * again, LONGEST)
+                self._again[folder] = threads.longer(again)
                 self._silent.add(folder)
                 self._left += 1
 

@@ -24,7 +24,7 @@ def test_who_holds_and_releases_is_not_told_to_do_it_again(db: Database, monkeyp
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(moving, "set_aside", away)
         placed = holds.hold(db, ME, Scope(job="a"), "why")
-    assert Hand(db).claim(1, held=True) == [], "whoever moves them"
+    assert Hand(db).claim(1, held=True) == [], "they are set aside"
     db.transact(moving.set_aside, "s1")
     assert states(db, [run_id]) == ["blocked"]
     with monkeypatch.context() as meanwhile:

@@ -1,8 +1,7 @@
 """A server that goes away while it commits, and stays away, as in a failover that takes longer than a command waits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -21,13 +20,6 @@ pytestmark = [pytest.mark.each_driver, pytest.mark.parametrize("url", DRIVERS, i
 Faults = Callable[..., None]
 BY, REQUEST = Caller("me", retry_for=0.3), StartRequest("job", "me")
 AWAY = "error 40613 login always"
-
-
-@pytest.fixture
-def faults(tds: Any) -> Iterator[Faults]:
-    """A function that sets the fault rules of the test server; they are removed after the test."""
-    yield tds.faults
-    tds.faults()
 
 
 def test_who_starts_is_told_that_the_start_may_have_been_done(db: Database, faults: Faults) -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,6 @@ Faults = Callable[..., None]
 pytestmark = pytest.mark.each_driver
 
 ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqlite", "real")], indirect=True)
-
-
-@pytest.fixture
-def faults(tds: Any) -> Iterator[Faults]:
-    """A function that sets the fault rules of the test server; they are removed after the test."""
-    yield tds.faults
-    tds.faults()
 
 
 ANY_FAULT = pytest.mark.parametrize(

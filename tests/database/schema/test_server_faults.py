@@ -1,7 +1,6 @@
 """What a DBA or a disk does to the server: jobfac waits for it, and says what must be mended."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -20,13 +19,6 @@ from tests.support.engines import DRIVERS
 pytestmark = [pytest.mark.each_driver, pytest.mark.parametrize("url", DRIVERS, indirect=True)]
 
 Faults = Callable[..., None]
-
-
-@pytest.fixture
-def faults(tds: Any) -> Iterator[Faults]:
-    """A function that sets the fault rules of the test server; they are removed after the test."""
-    yield tds.faults
-    tds.faults()
 
 
 @pytest.mark.parametrize("number", [601, 845, 3908, 3966])

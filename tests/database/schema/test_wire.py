@@ -1,7 +1,6 @@
 """What SQL Server gets over the wire: the session's settings, the program's name, dates as dates, lists as one text."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,12 +25,6 @@ from tests.support.engines import ENGINES
 MSSQL = [engine for engine in ENGINES if engine != "sqlite"]
 pytestmark = [pytest.mark.mssql, pytest.mark.each_driver, pytest.mark.parametrize("url", MSSQL, indirect=True)]
 ME = Caller("me")
-
-
-@pytest.fixture
-def faults(tds: Any) -> Iterator[Any]:
-    yield tds.faults
-    tds.faults()
 
 
 def test_the_day_of_the_statistics_is_sent_as_a_date(db: Database, tds: Any) -> None:

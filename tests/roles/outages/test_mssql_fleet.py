@@ -46,13 +46,6 @@ def fleet_on(tds: Any, driver: str, folder: Path, kind: type[Factory] = InProces
             yield fleet
 
 
-@pytest.fixture
-def faults(tds: Any) -> Iterator[Callable[..., None]]:
-    """A function that sets the fault rules; they are removed after the test."""
-    yield tds.faults
-    tds.faults()
-
-
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_an_idle_worker_ends_well(tds: Any, tmp_path: Path, driver: str) -> None:
     """Its poller waits inside the driver then. A real process: a forked one has no shutdown of Python."""

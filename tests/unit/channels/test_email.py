@@ -63,9 +63,9 @@ def test_a_repeated_mail_has_the_same_id(box: Mailbox) -> None:
     assert len({mail["Message-ID"] for mail in box.mails}) == 1
 
 
-@pytest.mark.parametrize("goodbye", ["421 shutting down", "250 bye", "nonsense"])
-def test_a_mail_that_the_server_has_taken_is_delivered_however_it_takes_leave(box: Mailbox, goodbye: str) -> None:
-    box.goodbye = goodbye
+@pytest.mark.parametrize("quit_answer", ["421 shutting down", "250 bye", "nonsense"])
+def test_a_mail_that_the_server_has_taken_is_delivered_however_it_takes_leave(box: Mailbox, quit_answer: str) -> None:
+    box.quit_answer = quit_answer
     deliver(MESSAGE, TO, through(box))
     assert len(box.mails) == 1
 
