@@ -284,3 +284,48 @@ BEGIN
     END;
 END;
 GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_former
+    @former BIGINT, -- the run that a retry repeats
+    @definition NVARCHAR(MAX) -- of the job as it is now
+AS
+-- Refuse a retry if a parameter of the run may have been renamed since: with the default of the new one the retry would
+-- do other work. A value that is the default of its time does not count.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @job NVARCHAR(128), @shown NVARCHAR(MAX), @sensitive NVARCHAR(MAX), @was NVARCHAR(MAX);
+    DECLARE @old NVARCHAR(128), @new NVARCHAR(128), @sentence NVARCHAR(2000);
+    SELECT @job = r.job, @shown = r.parameters, @sensitive = r.sensitive, @was = v.definition
+    FROM jobfac.run AS r
+    LEFT JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+    WHERE r.id = @former;
+    SELECT @old = MIN(LEFT(g.name, 128))
+    FROM (
+        SELECT s.[key] AS name, s.[value] AS said FROM OPENJSON(@shown) AS s WHERE s.[type] <> 0
+        UNION ALL
+        SELECT s.[key], s.[value] FROM OPENJSON(@sensitive) AS s WHERE s.[type] <> 0
+    ) AS g
+    WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.name)
+        AND NOT EXISTS (
+            SELECT 1
+            FROM OPENJSON(@was, '$.parameters') AS p
+            CROSS APPLY OPENJSON(p.[value]) AS d
+            WHERE p.[key] = g.name AND d.[key] = N'default'
+                AND (CHARINDEX(N'${', d.[value]) > 0 OR d.[value] COLLATE Latin1_General_BIN2 = g.said)
+        );
+    SELECT @new = MIN(LEFT(p.[key], 128))
+    FROM OPENJSON(@definition, '$.parameters') AS p
+    WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@was, '$.parameters') AS w WHERE w.[key] = p.[key])
+        AND NOT EXISTS (SELECT 1 FROM OPENJSON(@shown) AS s WHERE s.[key] = p.[key])
+        AND NOT EXISTS (SELECT 1 FROM OPENJSON(@sensitive) AS s WHERE s.[key] = p.[key]);
+    IF @old IS NOT NULL AND @new IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @former, N' has a value of ''', @old, N''', which job ''', @job, N''' no longer has, and none of ',
+            N'its new parameter ''', @new, N'''; retry it with jobfac or over HTTP and give it a value of that, or ',
+            N'start the job.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
+END;
+GO

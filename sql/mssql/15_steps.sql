@@ -188,6 +188,7 @@ BEGIN
     END
     ELSE
     BEGIN
+        EXEC jobfac.check_former @former = @former, @definition = @definition;
         -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet.
         DECLARE @due_at DATETIME2(3), @due NVARCHAR(30);
         SELECT

@@ -25,6 +25,7 @@ DROP PROCEDURE IF EXISTS jobfac.insert_run;
 DROP PROCEDURE IF EXISTS jobfac.lock_rule;
 DROP PROCEDURE IF EXISTS jobfac.request_stop;
 DROP PROCEDURE IF EXISTS jobfac.record_end;
+DROP PROCEDURE IF EXISTS jobfac.check_former;
 DROP PROCEDURE IF EXISTS jobfac.check_parameters;
 DROP PROCEDURE IF EXISTS jobfac.check_hold;
 DROP PROCEDURE IF EXISTS jobfac.check_request;

@@ -80,3 +80,19 @@ def test_a_retry_has_the_same_values(db: Database) -> None:
     former, found = row(db, run_id), row(db, again)
     assert (found["parameters"], found["sensitive"]) == (former["parameters"], former["sensitive"])
     assert datetime.fromisoformat(json.loads(found["origin"])["due"]) == former["created_at"]
+
+
+def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database) -> None:
+    many = {"many": True, "default": ["a", "b"]}
+    define(db, load={"parameters": {"region": {"default": "us"}, "codes": many, "day": {"default": "${today}"}}})
+    first, usual = started(db, region="eu"), started(db)
+    hand = Hand(db)
+    for claimed in take(hand):
+        hand.end(claimed)
+    define(db, load={"parameters": {"area": {"default": "us"}}})
+    number, sentence = refusal(db, "retry_run", run=first)
+    assert number == 50002
+    assert sentence.startswith(f"Run {first} has a value of 'region', which job 'load' no longer has, and none of its")
+    assert row(db, int(execute(db, "retry_run", run=usual)))["retry_of"] == usual
+    define(db, load={"parameters": {}})
+    assert row(db, int(execute(db, "retry_run", run=first)))["retry_of"] == first
