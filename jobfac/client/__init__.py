@@ -14,7 +14,7 @@ repeated for ``retry_for`` seconds. A repeated start begins no second run: it ha
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any, Literal, NamedTuple
@@ -207,7 +207,7 @@ class Client:
                 response.read()
             self._api.check(response)
             found: dict[str, str] = {}
-            for line in response.iter_lines():
+            for line in _lines(response.iter_text()):
                 name, _, value = line.partition(": ")
                 if name:
                     found[name] = value
@@ -219,3 +219,11 @@ class Client:
             return  # the caller resumes at the last position
         finally:
             response.close()
+
+
+def _lines(parts: Iterable[str]) -> Iterator[str]:
+    r"""Yield the lines of a stream of events. They end with \n only; JSON may hold other characters that end a line."""
+    rest = ""
+    for part in parts:
+        *lines, rest = (rest + part).split("\n")
+        yield from lines

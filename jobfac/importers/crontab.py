@@ -47,6 +47,9 @@ BACKGROUND = re.compile(
 )
 """What shows that a command leaves something running."""
 
+EMPTIES = re.compile(r"(?<!>)>\|?\s*/dev/std(?:out|err)\b|\btee\s+(?!-a|--append)[^|;&]*/dev/std(?:out|err)\b")
+"""What empties the output of a program where that is a file."""
+
 SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
 ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
 CRONIE = "cronie obeys {}, Debian's cron ignores it; check when the lines below ran: here they are due as cronie has it"
@@ -216,6 +219,8 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
     if leaves:
         job["detach"] = True
         notes.append("its command seems to leave something running, as cron lets it; 'detach' does the same here")
+    if EMPTIES.search(command):
+        notes.append("opening /dev/stdout or /dev/stderr by name empties the output here; write >&1, >&2 or 'tee -a'")
     if variables.environment:
         job["environment"] = {name: literal(value) for name, value in variables.environment.items()}
     job["schedules"] = [{"cron": expression, "timezone": timezone}]

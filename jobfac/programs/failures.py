@@ -107,7 +107,10 @@ def _program_fault(
         return f"{name!r} is not a program of this machine and has no '#!' line that names its interpreter; add one"
     if error.errno == errno.ENOENT:
         # What its user has placed there is not read: a link such as /proc/self/fd/5 leads elsewhere in this process.
-        interpreter = _interpreter(path) if user is None else "an interpreter or a loader"
+        line = b"" if user is not None else _first_line(path)
+        if line.startswith(b"#!") and line.endswith(b"\r\n"):
+            return f"{name!r} has the line ends of Windows, which its '#!' line must not have; convert it (dos2unix)"
+        interpreter = _interpreter(line) if user is None else "an interpreter or a loader"
         return (
             f"{name!r} names {interpreter} to run it, which this worker does not have; install it or correct the file"
         )
@@ -124,16 +127,24 @@ def _not_executable(name: str, path: Path, user: str | None) -> str:
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
         return f"{name!r} is on a file system that is mounted noexec; move it, or mount that with exec"
     if user is None and os.access(path, os.X_OK):
-        return f"{name!r} names {_interpreter(path)} to run it, which {who} may not execute; correct the file"
+        interpreter = _interpreter(_first_line(path))
+        return f"{name!r} names {interpreter} to run it, which {who} may not execute; correct the file"
     return f"{name!r} may not be executed by {who}; make it executable (chmod +x)"
 
 
-def _interpreter(path: Path) -> str:
+def _interpreter(line: bytes) -> str:
+    """Return what runs a program that begins with this line, in words."""
+    words = line.removeprefix(b"#!").split()
+    if not line.startswith(b"#!") or not words:
+        return "a loader" if line else "an interpreter"
+    return repr(os.fsdecode(words[0]))
+
+
+def _first_line(path: Path) -> bytes:
+    """Return the first line of a program; empty if it cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:  # noqa: PTH123 (a descriptor)
-            line = file.readline(256) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+            return file.readline(256) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
     except OSError:
-        return "an interpreter"
-    words = line.removeprefix(b"#!").split()
-    return repr(os.fsdecode(words[0])) if line.startswith(b"#!") and words else "a loader"
+        return b""

@@ -20,18 +20,41 @@ def text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def read(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> dict[str, Any]:
+def shown(value: Any) -> str:
+    """Return a value of a parameter, or several, as a field shows it."""
+    return ", ".join(map(text, value if isinstance(value, list) else [value]))
+
+
+def lines(typed: str) -> str:
+    """Return what a browser has sent for a field of several lines, with the line ends of a text."""
+    return typed.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def is_same(typed: str, former: str) -> bool:
+    """Whether a field was sent as it was shown. A browser sends all line ends alike."""
+    return lines(typed) == lines(former)
+
+
+def read(
+    declared: Mapping[str, Parameter], values: Mapping[str, str], former: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the values that were given, by parameter. The operation checks them.
 
     It refuses those of parameters that are no longer declared, which the form had when it was opened.
+
+    Args:
+        former: the values that the form showed. A field that nobody has changed means its value, which the text in the
+            field may not tell, as blanks around it or a comma in one of several.
     """
     names = {name.removeprefix(PARAMETER) for name in values if name.startswith(PARAMETER)}
     given: dict[str, Any] = {
         name: text for name in sorted(names - declared.keys()) if (text := values[PARAMETER + name].strip())
     }
     for name, parameter in declared.items():
-        text = values.get(PARAMETER + name, "").strip()
-        if text:
+        typed = values.get(PARAMETER + name, "")
+        if former and former.get(name) not in (None, [], "") and is_same(typed, shown(former[name])):
+            given[name] = former[name]
+        elif text := typed.strip():
             given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
     return given
 

@@ -4,13 +4,12 @@ import _thread
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from jobfac.programs import procfs, reading
 from jobfac.programs.reading import read_each
-from tests.support.process_stage import Stage, until
+from tests.support.process_stage import Stage, until, written
 
 
 @pytest.fixture
@@ -107,9 +106,9 @@ time.sleep(600)
 def test_an_endless_environment_is_not_read_to_its_end(stage: Stage) -> None:
     """A process may say that its environment is any part of its memory."""
     process, out, err = stage.start(sys.executable, "-S", "-c", ENDLESS)
-    until(lambda: Path(out.path).read_bytes() or process.poll())
-    if Path(out.path).read_bytes() != b"0\n":
-        pytest.skip(f"this kernel does not let it: {Path(out.path).read_bytes()!r} {Path(err.path).read_bytes()!r}")
+    until(lambda: written(out) or process.poll())
+    if written(out) != b"0\n":
+        pytest.skip(f"this kernel does not let it: {written(out)!r} {written(err)!r}")
     assert len(procfs._content(f"/proc/{process.pid}/environ")) <= procfs.MOST + 65536
     process.kill()
     until(lambda: not process.alive())

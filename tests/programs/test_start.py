@@ -39,6 +39,7 @@ def test_a_missing_program_is_explained(stage: Stage) -> None:
 def test_a_script_without_an_interpreter_is_explained(stage: Stage) -> None:
     assert "has no '#!' line" in refusal(stage, script(stage, "echo hello\n"))
     assert "names '/no/such/python' to run it" in refusal(stage, script(stage, "#!/no/such/python -u\n"))
+    assert "has the line ends of Windows" in refusal(stage, script(stage, "#!/bin/sh\r\necho hello\r\n"))
 
 
 def test_a_program_that_may_not_be_executed_is_explained(stage: Stage) -> None:

@@ -15,12 +15,12 @@ from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Entry, Table, entry, kill_found, send
 from tests.programs.capabilities import PERFMON, SYS_ADMIN, SYS_PTRACE, without_capabilities
-from tests.support.process_stage import Stage, finish, lives, until
+from tests.support.process_stage import Stage, finish, lives, until, written
 
 
 def test_a_program_that_ignores_term_is_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("ignores_term.py")
-    until(lambda: Path(out.path).read_bytes() == b"ready\n")
+    until(lambda: written(out) == b"ready\n")
     process.terminate()
     process.terminate()
     assert process.poll() is None

@@ -56,18 +56,6 @@ def test_closing_the_output_is_allowed(stage: Stage) -> None:
     assert (text(out), text(err)) == (b"before", b"after")
 
 
-def test_truncating_the_output_is_allowed(stage: Stage) -> None:
-    process, out, _ = stage.start(
-        "sh", "-c", "echo 0123456789; until [ -e go ]; do sleep 0.01; done; : > 1-1.stdout; echo anew",
-        directory=str(stage.folder),
-    )  # fmt: skip
-    stage.numbers(out)
-    assert [tuple(chunk) for chunk in out.read()] == [(0, b"0123456789\n")]
-    (stage.folder / "go").touch()
-    ending(process)
-    assert [tuple(chunk) for chunk in out.read(final=True)] == [(11, b"anew\n")]
-
-
 def test_a_path_may_contain_spaces_and_any_letters(stage: Stage) -> None:
     folder = stage.folder / "Übungs Ordner ñ 雪"
     folder.mkdir()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobfac.programs import Limits, Process, Program, Spool, start
+from jobfac.programs.files.spool import SEAL
 from jobfac.programs.tree import entry
 
 ZOO = Path(__file__).parents[1] / "programs" / "zoo"
@@ -61,8 +62,13 @@ class Stage:
 
     def numbers(self, spool: Spool, count: int = 1) -> list[int]:
         """Wait until the program has printed ``count`` PIDs; returns all that it printed."""
-        until(lambda: len(Path(spool.path).read_bytes().splitlines()) >= count)
-        return [int(line) for line in Path(spool.path).read_bytes().split()]
+        until(lambda: len(written(spool).splitlines()) >= count)
+        return [int(line) for line in written(spool).split()]
+
+
+def written(spool: Spool) -> bytes:
+    """What the program has written into the file so far."""
+    return Path(spool.path).read_bytes().removeprefix(SEAL)
 
 
 def text(spool: Spool) -> bytes:

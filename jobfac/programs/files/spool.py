@@ -2,7 +2,7 @@
 
 A file has advantages over a pipe: the program never blocks, no output is lost when the worker dies, and a grandchild
 that keeps the file open delays nothing. One limitation remains: a program that reopens its own output and truncates it
-(`> /dev/stdout`) erases what was not read yet.
+(`> /dev/stdout`) erases what was not read yet. A seal at the beginning of the file shows it, and the output says so.
 """
 
 import contextlib
@@ -28,6 +28,18 @@ PUNCH_HOLE_KEEP_SIZE = 0x03
 LIBC = ctypes.CDLL(None)
 UNREADABLE = frozenset({errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.ESTALE})
 """Errors of a failing disk. They cost the output of one program, not its worker."""
+
+SEAL = b"\0jobfac\n"
+"""The first bytes of the file, before the stream. They are missing if the program has emptied its file."""
+
+EMPTIED = (
+    b"[jobfac: the program emptied its output here, as '> /dev/stdout', '> /dev/stderr' and 'tee /dev/stderr' do: "
+    b"lines may be missing, here and below. Use '>&1', '>&2' and 'tee -a'.]\n"
+)
+"""Said once in a stream. What is emptied later is noticed, too, but a program may do it with each line."""
+
+SHOWN = 16
+"""The number of bytes at the end of a file without a seal that show whether it was emptied since."""
 
 MOST = 10**15 - 1
 """The end of a stream at the latest, in bytes. A program that writes nothing may still make its file, and so offsets,
@@ -60,7 +72,7 @@ class Spool:
         """Whether the program wrote so much between the last two reads that the next one should come soon."""
         self._mask = mask
         self._position = 0  # everything before it was returned or is in the cut
-        self._base = 0  # offset in the stream where the file begins; above 0 after a truncation
+        self._base = 0  # offset in the stream where the file begins; above 0 after a truncation, below 0 with a seal
         self._length = 0  # last known length of the file
         self._carry = b""  # the bytes right before the base that are still needed
         self._freed = self.head
@@ -68,6 +80,11 @@ class Spool:
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
         self.fd = _opened(path)
+        self._is_sealed = _seal(self.fd)
+        self._is_marked = False  # whether the output says that it was emptied
+        self._end = b""  # the last bytes of the file when its length was last checked
+        if self._is_sealed:
+            self._base, self._length = -len(SEAL), len(SEAL)
 
     @property
     def size(self) -> int:
@@ -141,15 +158,41 @@ class Spool:
                     os.close(self.fd)
 
     def _update_length(self) -> None:
-        """Update the length of the file. If the program truncated the file, all of its content counts as new."""
+        """Update the length of the file. If the program emptied the file, all of its content counts as new."""
         length = self._file_length()
-        if length < self._length:
-            self._base += self._length
-            self._position = max(self._position, self._base)
-            self._carry = b""
-            self._freed = max(self.head, self._base)
+        if length < self._length or not self._is_whole():
+            self._begin_anew()
             length = self._file_length()  # the base has moved, so less may be left until the end
-        self._length = length
+        if length != self._length:
+            number = min(SHOWN, self.tail, length)
+            self._end = self._peek(length - number, number) or b""
+            self._length = length
+
+    def _is_whole(self) -> bool:
+        """Whether the file still has what it had, as far as its seal or its former end shows it."""
+        start, known = (0, SEAL) if self._is_sealed else (self._length - len(self._end), self._end)
+        return not known or self._peek(start, len(known)) in (known, None)
+
+    def _peek(self, start: int, length: int) -> bytes | None:
+        """Return bytes of the file; None: the disk cannot read them."""
+        try:
+            return os.pread(self.fd, length, start)
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            return None
+
+    def _begin_anew(self) -> None:
+        """Let the file's content follow on what it had before, with a sentence between if it is the first time."""
+        end = self.size
+        mark = b"" if self._end.endswith(b"\n") or end == 0 else b"\n"
+        mark += EMPTIED
+        self._carry = b"" if self._is_marked or end + len(mark) > MOST else mark
+        self._base = end + len(self._carry)
+        self._position = max(self._position, end)
+        self._freed = max(self.head, self._base)
+        self._is_marked, self._is_sealed = True, False
+        self._length, self._end = 0, b""
 
     def _file_length(self) -> int:
         """Return the length of the file; the last known one if the disk cannot tell it."""
@@ -229,6 +272,7 @@ class Spool:
         self._carry = carry
         self._base = self._freed = end
         self._length = 0
+        self._is_sealed, self._end = False, b""
 
 
 def punch_hole(fd: int, start: int, length: int) -> bool:
@@ -265,6 +309,16 @@ def _opened(path: str | Path) -> int:
         raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def _seal(descriptor: int) -> bool:
+    """Write the seal into a new file. Returns whether the file has one; an older version left files without it."""
+    if os.fstat(descriptor).st_size:
+        return os.pread(descriptor, len(SEAL), 0) == SEAL
+    try:
+        return os.write(descriptor, SEAL) == len(SEAL)
+    except OSError:  # the disk is full; the program meets that, too, if it writes
+        return False
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:

@@ -1,15 +1,16 @@
 """`/jobs/ID/start`: the form that starts a job, empty or with what an earlier run was given."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac import definitions as d
 from jobfac.definitions.values import read_duration
-from jobfac.errors import Invalid, JobfacError, Unreachable
+from jobfac.errors import Invalid, JobfacError, NotFound, Unreachable
 from jobfac.operations import starting
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import RunState
@@ -17,30 +18,49 @@ from jobfac.store import jobs
 from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
-from jobfac.views.runs import RunView
 from jobfac.web import commands, fields
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
-from jobfac.web.visit import Notice, Visit
+from jobfac.web.visit import Notice, Visit, read_number
 
-FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step")
+FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step", "like")
 """The fields of every form, beside those of the parameters."""
+
+
+class Given(NamedTuple):
+    """What a run was given. Values of sensitive parameters are not among it."""
+
+    arguments: list[str] | None = None
+    payload: str | None = None
+    parameters: Mapping[str, Any] = {}
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields of the form that show it."""
+        found = {} if self.arguments is None else {"arguments": "\n".join(self.arguments)}
+        for name, value in self.parameters.items():
+            found[fields.PARAMETER + name] = fields.shown(value)
+        return {**found, "payload": self.payload or ""}
 
 
 def form(visit: Visit) -> Response:
     """Show the form that starts a job. The URL may name a run `like` which to start, and a step to begin with."""
-    values, like = {"from_step": visit.query["from_step"]}, visit.number("like")
-    if like is not None:
-        values |= _given(visit.read(visible_run, visit.caller, like))
+    values = {"from_step": visit.query["from_step"]}
+    if (like := visit.number("like")) is not None:
+        values |= {**_given(visit, like).fields(), "like": str(like)}
     return _form(visit, values, "")
 
 
-def _given(run: RunView) -> dict[str, str]:
-    """Return the fields with what a run was given. Values of sensitive parameters are not among them."""
-    values = {} if run.arguments is None else {"arguments": "\n".join(run.arguments)}
-    for name, value in (run.parameters or {}).items():
-        values[fields.PARAMETER + name] = ", ".join(map(fields.text, value if isinstance(value, list) else [value]))
-    return {**values, "payload": run.payload or ""}
+def _given(visit: Visit, run_id: int) -> Given:
+    run = visit.read(visible_run, visit.caller, run_id)
+    return Given(run.arguments, run.payload, run.parameters or {})
+
+
+def _former(visit: Visit, like: str) -> Given:
+    """Return what the run was given with which the form was opened; nothing if there is none, or if it is gone."""
+    try:
+        return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
+    except NotFound:
+        return Given()
 
 
 def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
@@ -82,24 +102,41 @@ def start(visit: Visit) -> Response:
 
 
 def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:
-    arguments: list[str] | None = None
-    given = values["arguments"].replace("\r\n", "\n").strip("\n")
-    if given != "\n".join(getattr(definition, "arguments", ())):
-        arguments = given.split("\n") if given else []
+    former = _former(visit, values["like"])
     priority = values["priority"].strip()
     if priority and not (re.fullmatch(r"-?[0-9]{1,4}", priority) and -1000 <= int(priority) <= 1000):
         raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority[:50]}'.")
     return StartRequest(
         job=job_id,
         by=visit.by.name,
-        arguments=arguments,
-        payload=values["payload"].replace("\r\n", "\n") or None,
+        arguments=_arguments(values["arguments"], former.arguments, list(getattr(definition, "arguments", ()))),
+        payload=_payload(values["payload"], former.payload),
         priority=int(priority) if priority else None,
         delay=_delay(values["delay"].strip()),
         at=_at(visit, values["at"].strip(), values["delay"].strip()),
         overrides={FIRST: values["from_step"]} if values["from_step"] else None,
-        parameters=fields.read(definition.parameters, values) or None,
+        parameters=fields.read(definition.parameters, values, former.parameters) or None,
     )
+
+
+def _arguments(text: str, former: list[str] | None, usual: list[str]) -> list[str] | None:
+    """Return the arguments; None: those of the definition. A field that nobody has changed means what it showed."""
+    shown = usual if former is None else former
+    if fields.is_same(text, "\n".join(shown)):
+        return former
+    if any("\n" in one for one in shown):
+        raise Invalid(
+            "One of the arguments has several lines, which the form cannot change: leave them as they are, or use "
+            "jobfac start --argument."
+        )
+    given = fields.lines(text) if "" in shown else fields.lines(text).strip("\n")
+    if given == "\n".join(usual):
+        return None
+    return given.split("\n") if given else []
+
+
+def _payload(text: str, former: str | None) -> str | None:
+    return former if former and fields.is_same(text, former) else fields.lines(text) or None
 
 
 def _delay(text: str) -> float | None:

@@ -70,6 +70,15 @@ def test_output_is_followed_to_the_end(served: Served, client: Client) -> None:
     assert all(piece.attempt == 1 and piece.skipped == 0 for piece in found)
 
 
+def test_output_with_any_character_that_ends_a_line_is_followed(served: Served, client: Client) -> None:
+    """JSON may hold them, and a stream of events ends its lines with others only."""
+    text = "a\u2028b\u2029c\x85d\x0be\x1cf\rg\n"
+    served.define("quick", command=["printf", "%s", text])
+    with served.worker():
+        run = client.start("quick")
+        assert "".join(piece.text for piece in client.follow(run.id)) == text
+
+
 def test_a_refusal_is_the_sentence_of_the_api(served: Served, client: Client) -> None:
     with pytest.raises(ProblemError, match="There is no job 'nowhere'") as caught:
         client.start("nowhere")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jobfac.programs.files.spool import SEAL
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import SHORT, wait_for
 from tests.support.fleet import Fleet, Process, guardian, kill, kill_with_guardian, thaw
@@ -56,7 +57,7 @@ def test_the_output_of_a_killed_worker_is_stored_by_another_one(sqlite_fleet: Fl
     (run_id,) = fleet.start("speaks")
     first = fleet.worker("first", JOBFAC_SHIP_INTERVAL="60")
     spool = fleet.folder / "spool"
-    wait_for(lambda: any(path.stat().st_size for path in spool.glob("*/*.stdout")), "it has spoken")
+    wait_for(lambda: any(path.stat().st_size > len(SEAL) for path in spool.glob("*/*.stdout")), "it has spoken")
     fleet.worker("second")
     kill(first)
     fleet.wait(run_id)

@@ -1,6 +1,8 @@
 """The form that starts a job, by HTTP: its fields, what it refuses, and what it starts."""
 
+import html
 import re
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.support.api_stage import Served
 
 def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
     form = operator.get("/jobs/export/start")
-    assert ">--full</textarea>" in form
+    assert ">\n--full</textarea>" in form
     answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full", priority="high")
     assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
     assert 'value="high"' in answer.text
@@ -48,6 +50,40 @@ def test_a_run_with_a_boolean_is_started_again_with_its_value(place: Served, ope
     form = operator.get(f"/jobs/load/start?like={run_id}")
     assert re.findall(r"<option selected>(\w+)", form) == ["true", "false"]
     assert "default: false" in form
+
+
+def sent(form: str, **changes: str) -> dict[str, str]:
+    """Return what a browser sends for a form that it has opened."""
+    areas = re.findall(r'<textarea name="([^"]+)"[^>]*>([^<]*)<', form)
+    found = dict(re.findall(r'<input[^>]*? name="([^"]+)"[^>]*? value="([^"]*)"', form))
+    found |= {name: value.removeprefix("\n") for name, value in areas}
+    return {name: re.sub("\r?\n", "\r\n", html.unescape(value)) for name, value in found.items()} | changes
+
+
+def test_a_form_that_nobody_changes_starts_what_it_shows(place: Served, operator: Browser) -> None:
+    """A browser sends other line ends, and the fields have no place for all that a value may be."""
+    parameters: dict[str, Any] = {name: {"type": "text", "default": "d"} for name in ("text", "long")}
+    parameters["several"] = {"type": "text", "many": True, "default": ["d"]}
+    place.define("load", command=["true"], parameters=parameters, arguments=["--prefix", ""])
+    given: dict[str, Any] = {"text": "  lead ", "long": "x\ny", "several": ["a, b", "c"]}
+    arguments, payload = ["SELECT 1\nFROM x", "two"], "\nfirst line empty\r\n"
+    first = place.start("load", parameters=given, arguments=arguments, payload=payload)
+
+    def started(path: str, **changes: str) -> tuple[Any, ...]:
+        text = operator.act("/jobs/load/start", **sent(operator.get(path), **changes))
+        (run_id,) = re.findall(r"Run (\d+) of load is", text)
+        run = place.admin.get(f"/v1/runs/{run_id}").json()
+        return run["arguments"], run["payload"], run["parameters"]
+
+    assert started(f"/jobs/load/start?like={first}") == (arguments, payload, given)
+    changed = started(f"/jobs/load/start?like={first}", **{"parameter.text": "other"})
+    assert changed == (arguments, payload, {**given, "text": "other"})
+    usual = {"text": "d", "long": "d", "several": ["d"]}
+    assert started("/jobs/load/start") == (None, None, usual)
+    assert started("/jobs/load/start", arguments="--prefix\r\n\r\nlast") == (["--prefix", "", "last"], None, usual)
+    fields = sent(operator.get(f"/jobs/load/start?like={first}"), arguments="SELECT 2\r\nFROM x\r\ntwo")
+    refused = operator.post("/jobs/load/start", **fields)
+    assert (refused.status_code, "One of the arguments has several lines" in refused.text) == (422, True)
 
 
 def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage: Stage) -> None:

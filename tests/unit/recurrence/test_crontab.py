@@ -244,6 +244,21 @@ def test_what_a_command_leaves_running_lives_on(command: str, leaves: bool) -> N
     assert any("leave something running" in one for one in warnings) == leaves
 
 
+@pytest.mark.parametrize(
+    ("command", "empties"),
+    [
+        ("echo failed > /dev/stderr", True),
+        ("echo failed 1>/dev/stdout", True),
+        ("export | tee /dev/stderr | wc -l", True),
+        ("export | tee -a /dev/stderr", False),
+        ("echo failed >> /dev/stderr; echo >&2", False),
+    ],
+)
+def test_what_would_empty_the_output_is_a_warning(command: str, empties: bool) -> None:
+    _, warnings = read(f"0 6 * * * {command}")
+    assert any("by name empties the output" in one for one in warnings) == empties
+
+
 def test_input_of_something_that_is_no_shell_is_a_warning() -> None:
     jobs, warnings = read("SHELL=/usr/bin/python3\n0 1 * * * print(input())%in\n0 2 * * * print(1)")
     assert [job["command"] for job in jobs.values()] == [["/usr/bin/python3", "-c", "print(1)"]]
