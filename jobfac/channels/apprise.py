@@ -7,6 +7,7 @@ from typing import Any
 from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
+from jobfac.definitions.notify import HOP_BY_HOP
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
@@ -15,6 +16,8 @@ TAKES_OUTPUT = False
 LONGEST = 8000
 """Characters of a URL at most. The library takes a time for some that grows with the square of their length, and no
 other thread of the process runs meanwhile."""
+
+OTHER_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"})
 
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
@@ -25,8 +28,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     """Send the message as a title and a text.
 
     Raises:
-        DeliveryError: the scheme is not allowed, the URL is too long or cannot be used, or the service did not take the
-            message.
+        DeliveryError: the scheme is not allowed, the URL is too long, cannot be used or asks for what only a secret one
+            may, or the service did not take the message.
     """
     import apprise  # slow to import, and rarely needed
 
@@ -51,6 +54,11 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
             f"this {scheme}:// URL names a file to read, as with template=; only a URL that is a secret may: write it "
             "in the job's notify as {secret: ...}"
         )
+    if isinstance(recipient.apprise, str) and not only_posts(service):
+        raise DeliveryError(
+            f"this {scheme}:// URL chooses the method or the framing of the request, as with method= or +Host=; only a "
+            "URL that is a secret may: write it in the job's notify as {secret: ...}"
+        )
     with egress.guarded(settings):
         sent = service.notify(title=title, body=text)
     if not sent:
@@ -64,6 +72,13 @@ def reads_files(service: Any) -> bool:
     parts = (service, *vars(service).values())
     values = [value for one in parts for value in getattr(one, "__dict__", {}).values()]
     return any(isinstance(value, apprise.AppriseAttachment) and len(value) > 0 for value in values)
+
+
+def only_posts(service: Any) -> bool:
+    """Whether a service of apprise posts, as a webhook does, with no header that routes or frames the request."""
+    method = str(getattr(service, "method", "POST")).upper()
+    headers = {str(name).lower() for name in getattr(service, "headers", ())}
+    return method not in OTHER_METHODS and headers.isdisjoint({"host", *HOP_BY_HOP})
 
 
 def shown(recipient: Recipient) -> str:

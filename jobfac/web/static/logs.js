@@ -6,7 +6,7 @@
   const bar = document.querySelector(".logbar"), count = document.querySelector("#lines"), news = document.querySelector("#news");
   const part = (name) => bar.querySelector(`[data-log=${name}]`);
   const MOST = 50000; // lines kept; older ones go
-  let number = 0, open = { stdout: null, stderr: null }, styles = { stdout: {}, stderr: {} }, pending = [], unseen = 0, following = log.dataset.over !== "true" || !location.hash;
+  let number = 0, open = { stdout: null, stderr: null }, atStart = { stdout: false, stderr: false }, styles = { stdout: {}, stderr: {} }, pending = [], unseen = 0, following = log.dataset.over !== "true" || !location.hash;
 
   // Select Graphic Rendition; every other escape sequence is left out.
   const SEQUENCE = /\x1b\[([0-9;:]*)m|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
@@ -60,19 +60,22 @@
   }
 
   function add(stream, text) {
-    const pieces = text.replaceAll("\r\n", "\n").split("\n");
+    const pieces = text.split("\n");
     pieces.forEach((piece, place) => {
-      if (place > 0) open[stream] = null;
+      if (place > 0) { open[stream] = null; atStart[stream] = false; }
       if (place === pieces.length - 1 && piece === "") return;
       open[stream] ??= newLine(stream);
-      const last = piece.lastIndexOf("\r");
-      if (last >= 0) { open[stream].text.textContent = ""; piece = piece.slice(last + 1); } // a progress bar draws over its line
-      write(open[stream].text, piece, styles[stream]);
+      // A progress bar draws over its line. Until it does, the line stays: its end may follow, even in the next part.
+      const shown = piece.replace(/\r+$/, ""), last = shown.lastIndexOf("\r");
+      if (shown && (atStart[stream] || last >= 0)) open[stream].text.textContent = "";
+      atStart[stream] = piece.length > shown.length || (atStart[stream] && !shown);
+      write(open[stream].text, shown.slice(last + 1), styles[stream]);
     });
   }
 
   function mark(words) {
     open = { stdout: null, stderr: null };
+    atStart = { stdout: false, stderr: false };
     const line = document.createElement("div");
     line.className = "cut";
     line.textContent = words;

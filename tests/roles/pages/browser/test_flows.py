@@ -139,6 +139,21 @@ def test_output_is_read_again_after_the_answer_of_a_proxy(window: Window, shared
     window.complaints.clear()  # the browser's own about the answer
 
 
+def test_a_line_that_returns_to_its_start_stays_until_it_is_drawn_over(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    served, stage = shared
+    page = window.open(f"/runs/{stage.running}")
+    expect(page.locator("#livemark")).to_have_text("live")
+    for text, shown in (
+        ("copied 10 %\r", "copied 10 %"), ("3 files FAILED\r", "3 files FAILED"), ("\nERROR\r", "ERROR"),
+        ("\n1 %\r2 %", "2 %"), ("\r", "2 %"), ("\r\nend\r\n", "end"),
+    ):  # fmt: skip
+        write(served.db, stage.running, text)
+        expect(page.locator(".ln span").last).to_have_text(shown)
+    assert page.locator(".ln span").all_inner_texts()[-4:] == ["3 files FAILED", "ERROR", "2 %", "end"]
+
+
 def test_a_page_listens_for_changes_again_after_the_output(window: Window, shared: tuple[Served, Stage]) -> None:
     page = window.open("/fleet")
     end = "event: end\ndata: {}\n\n"
