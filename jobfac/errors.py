@@ -112,9 +112,14 @@ class InDoubt(Unreachable):
     """The database or the API went away before it answered, and stayed away, so nobody knows whether it did it."""
 
 
-def so_far(number: int, count: int, error: Exception) -> str:
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of an operation. The text says what was done and how to go on."""
+
+
+def so_far(number: int, count: int, error: BaseException) -> str:
     """Return the beginning of a sentence: how many of ``count`` runs were started before ``error``."""
-    return f"{number} of {count} runs were started{' for certain' if isinstance(error, InDoubt) else ''}; "
+    is_doubtful = isinstance(error, InDoubt | KeyboardInterrupt)
+    return f"{number} of {count} runs were started{' for certain' if is_doubtful else ''}; "
 
 
 class WrongSchema(Unreachable):

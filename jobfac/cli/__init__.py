@@ -95,8 +95,8 @@ def main() -> None:
         else:
             note(f"{error.filename or 'The system'}: {error.strerror or error}.")
         code = UNSUCCESSFUL
-    except KeyboardInterrupt:
-        note("Interrupted.")
+    except KeyboardInterrupt as interrupt:
+        note(str(interrupt) or "Interrupted.")
         code = 130
     except Exception as error:
         code = _explain(error)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
-from jobfac.errors import Forbidden, InDoubt, Refused, Unreachable, so_far
+from jobfac.errors import Forbidden, InDoubt, Interrupted, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.states import Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
@@ -83,23 +83,26 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
         DefinitionError: as ``runs.start``.
         Refused: as ``runs.start``. When some were started, the text says how many, and the key that starts the others.
         Unreachable: the database is unreachable; the text says the same.
+        Interrupted: Ctrl-C; the text says the same.
     """
     since = time.time_ns()
     key = request.key or secrets.token_hex(16)  # the caller also needs it to continue after a failure
     request = replace(request, by=by.name, key=key, categories=by.categories)
     ids: list[int] = []
     together = request.together(TOGETHER)
+    rest = f"the key '{key}' with the same count starts the others."
     while len(ids) < count:
         first, size = len(ids), min(together, count - len(ids))
         try:
             ids += transact(db, by, _batch(by, request, first, size))
+            if len(ids) < count:
+                time.sleep(db.dialect.pause_between_writes)
         except (Unreachable, Refused) as error:
             if not ids and not isinstance(error, InDoubt):
                 raise
-            rest = f"the key '{key}' with the same count starts the others."
             raise error.with_more(so_far(len(ids), count, error) + rest) from error
-        if len(ids) < count:
-            time.sleep(db.dialect.pause_between_writes)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"Interrupted: {so_far(len(ids), count, error)}{rest}") from None
     _trace(db, by, ids, since)
     return ids
 

@@ -15,7 +15,7 @@ from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.client.values import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, Object, problem_of
-from jobfac.errors import InDoubt, JobfacError, Kind, so_far
+from jobfac.errors import InDoubt, Interrupted, JobfacError, Kind, so_far
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
@@ -71,6 +71,10 @@ class Remote(RemoteAdministration):
                 elif why == str(error):
                     raise
                 raise Failure(error.exit_code, why) from error
+            except KeyboardInterrupt as error:
+                many = f"{so_far(len(runs), count, error)}the key '{key}' with the same count starts the others."
+                one = f"the start may have been done; `--key {key}` repeats it without a second run."
+                raise Interrupted(f"Interrupted: {one if count == 1 else many}") from None
         return runs
 
     def _start(self, job: str, body: Object, key: str) -> list[RunView]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,6 +17,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions.json_schema import document_schema
 from jobfac.errors import Unreachable
 from jobfac.guide import TOPICS, page
+from jobfac.operations import starting
 from jobfac.store import runs
 from jobfac.store.history import search
 from tests.support.factory import Factory, wait_for
@@ -159,3 +161,18 @@ def test_who_starts_many_is_told_their_ids_when_the_database_goes_away(
     assert said == "The database cannot be reached. 2 runs were started: 1 to 2.\n"
     with Database(sqlite_factory.url).read() as conn:
         assert len(search.find_all(conn)) == 2
+
+
+def test_who_interrupts_a_start_of_many_is_told_the_key_that_starts_the_others(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise who repeats the command starts the first ones twice."""
+    sqlite_factory.apply({"many": {"command": ["true"]}})
+    monkeypatch.setattr(starting, "TOGETHER", 1)
+    monkeypatch.setattr(starting, "time", Mock(sleep=Mock(side_effect=[None, KeyboardInterrupt])))
+    said = sqlite_factory.run("start", "many", "--count", "3", "--key", "k", code=130).stderr
+    assert said == (
+        "Interrupted: 2 of 3 runs were started for certain; the key 'k' with the same count starts the others.\n"
+    )
+    monkeypatch.undo()
+    assert sqlite_factory.run("start", "many", "--count", "3", "--key", "k").stdout == "1\n2\n3\n"

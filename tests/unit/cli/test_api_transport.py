@@ -1,5 +1,7 @@
 """The transport of the clients over HTTP, with no server."""
 
+from unittest.mock import Mock
+
 import httpx
 import pytest
 
@@ -179,3 +181,22 @@ def test_who_starts_is_told_the_key_that_repeats_it(monkeypatch: pytest.MonkeyPa
     with pytest.raises(JobfacError) as caught:
         remote.start("a", {}, "k", count)
     assert (caught.value.exit_code, str(caught.value).endswith(f"{IN_DOUBT} {says}")) == (UNREACHABLE, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "says"),
+    [
+        (1, "Interrupted: the start may have been done; `--key k` repeats it without a second run."),
+        (2, "Interrupted: 0 of 2 runs were started for certain; the key 'k' with the same count starts the others."),
+    ],
+)
+def test_who_interrupts_a_start_is_told_the_key_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch, count: int, says: str
+) -> None:
+    api, _ = transport(monkeypatch, httpx.Response(201))
+    remote = Remote("http://api", "key")
+    monkeypatch.setattr(remote, "_api", api)
+    monkeypatch.setattr(api, "send", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        remote.start("a", {}, "k", count)
+    assert str(caught.value) == says
