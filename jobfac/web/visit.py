@@ -36,6 +36,9 @@ HEADERS = {
     "Vary": "Accept, Cookie, HX-Request, Accept-Encoding",
 }
 
+NOTICE_BYTES = 800
+"""The most bytes of a text of a notice as JSON."""
+
 NOTICE_AGE = 60
 """The lifetime of the cookie of a notice, in seconds."""
 
@@ -146,8 +149,8 @@ class Visit:
         """Return a redirect to a page of this site, which shows the notice."""
         answer = RedirectResponse(path, 303, HEADERS)
         if notice is not None:
-            # Cut, because browsers drop a cookie of more than 4 KiB.
-            words = json.dumps([notice.text[:600], notice.command[:600], notice.bad])
+            # Cut, because browsers drop a cookie of more than 4 KiB, and proxies an answer with such a head.
+            words = json.dumps([_cut(notice.text), _cut(notice.command), notice.bad], ensure_ascii=False)
             value = self.service.authenticator.sessions.sign("notice", words)
             # It may hold a new start URL or key, so it is sent as its page is.
             secure = self.request.url.scheme == "https"
@@ -181,6 +184,13 @@ class Visit:
         cookie = self.request.cookies.get(self._notice_name)
         words = None if cookie is None else self.service.authenticator.sessions.verify("notice", cookie)
         return None if words is None else Notice(*json.loads(words))
+
+
+def _cut(text: str) -> str:
+    """Cut a text so that a cookie has room for two."""
+    while (length := len(json.dumps(text, ensure_ascii=False).encode())) > NOTICE_BYTES:
+        text = text[: min(len(text) - 1, len(text) * NOTICE_BYTES // length)]
+    return text
 
 
 def local_path(text: str) -> str:

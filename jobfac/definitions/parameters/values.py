@@ -101,10 +101,9 @@ def _choice(limits: Limits, value: Any) -> str:
 def _integer(limits: Limits, value: Any) -> int:
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number{_range(limits)}, not {shown(value)}")
-    if abs(value) > LARGEST:
-        raise ValueError(f"must be a whole number from -{LARGEST} to {LARGEST}, not {shown(value)}")
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LARGEST:
+        bounds = " below 2 ** 63" if type(value) is int else _range(limits)
+        raise ValueError(f"must be a whole number{bounds}, not {shown(value)}")
     _check_range(limits, value, "whole number")
     return value
 

@@ -67,6 +67,13 @@ def first_step(conn: sa.Connection, run_id: int) -> str | None:
     return step
 
 
+def given_inside(conn: sa.Connection, run_id: int) -> dict[str, Any]:
+    """Return what the start of a sequence gave to the jobs inside: ``arguments`` and ``payloads`` by job, if any."""
+    text = conn.execute(sa.select(run.c.overrides).where(run.c.id == run_id)).scalar()
+    found = json.loads(text) if text else {}
+    return {name: found[name] for name in ("arguments", "payloads") if found.get(name)}
+
+
 def one_run(row: sa.RowMapping) -> RunView:
     """Return the view of a row with ``RUN_COLUMNS``, which says who or what started the run."""
     view = from_row(RunView, row)

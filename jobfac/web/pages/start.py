@@ -1,5 +1,6 @@
 """`/jobs/ID/start`: the form that starts a job, empty or with what an earlier run was given."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import RunState
 from jobfac.store import jobs
 from jobfac.store.api_keys import Role
-from jobfac.store.runs import StartRequest
+from jobfac.store.runs import StartRequest, reading
 from jobfac.store.runs.request import FIRST
 from jobfac.web import commands, fields
 from jobfac.web.page import Page, act, get
@@ -28,11 +29,15 @@ FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step", "like"
 
 
 class Given(NamedTuple):
-    """What a run was given. Values of sensitive parameters are not among it."""
+    """What a run was given. Values of sensitive parameters are not among it.
+
+    ``inside``: what a sequence gave to its jobs, by job. The form names these jobs and passes it on as it is.
+    """
 
     arguments: list[str] | None = None
     payload: str | None = None
     parameters: Mapping[str, Any] = {}
+    inside: Mapping[str, Mapping[str, Any]] = {}
 
     def fields(self) -> dict[str, str]:
         """Return the fields of the form that show it."""
@@ -51,8 +56,11 @@ def form(visit: Visit) -> Response:
 
 
 def _given(visit: Visit, run_id: int) -> Given:
-    run = visit.read(visible_run, visit.caller, run_id)
-    return Given(run.arguments, run.payload, run.parameters or {})
+    def read(conn: sa.Connection) -> Given:
+        run = visible_run(conn, visit.caller, run_id)
+        return Given(run.arguments, run.payload, run.parameters or {}, reading.given_inside(conn, run_id))
+
+    return visit.read(read)
 
 
 def _former(visit: Visit, like: str) -> Given:
@@ -70,10 +78,12 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     numbers, stored = visit.together(read)
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
+    inside = _former(visit, values.get("like", "")).inside
     shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values}
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
         values=shown, problem=problem, default=arguments,
+        inside=sorted({name for given in inside.values() for name in given}),
     )  # fmt: skip
 
 
@@ -114,7 +124,7 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
         priority=int(priority) if priority else None,
         delay=_delay(values["delay"].strip()),
         at=_at(visit, values["at"].strip(), values["delay"].strip()),
-        overrides={FIRST: values["from_step"]} if values["from_step"] else None,
+        overrides={**former.inside, **({FIRST: values["from_step"]} if values["from_step"] else {})} or None,
         parameters=fields.read(definition.parameters, values, former.parameters) or None,
     )
 
@@ -161,8 +171,13 @@ def _at(visit: Visit, text: str, delay: str) -> datetime | None:
 def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
     words: list[Any] = ["start", job_id]
     words += fields.words(definition.parameters, request.parameters or {})
-    if request.overrides:
-        words += ["--from-step", request.overrides[FIRST]]
+    inside = request.overrides or {}
+    if FIRST in inside:
+        words += ["--from-step", inside[FIRST]]
+    for name, given in inside.get("arguments", {}).items():
+        words += ["--arguments-of", f"{name}={json.dumps(given, ensure_ascii=False)}"]
+    for name, given in inside.get("payloads", {}).items():
+        words += ["--payload-of", f"{name}={given if len(given) <= 100 else '...'}"]
     for argument in request.arguments or ():
         words += ["--argument", argument]
     if request.payload is not None:

@@ -37,13 +37,14 @@ setInterval(tick, 1000);
 const offline = find("#offline"), news = find("#changed"), unreachable = offline.textContent;
 const PATIENCE = 60000, DEAF = 45000; // milliseconds without a touch that somebody still works; without a word of the server
 let source = null, stale = false, uncounted = false, told = false, last = 0, counted = 0, lost = false, heard = 0, touched = Date.now();
-for (const kind of ["keydown", "pointerdown", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
+for (const kind of ["keydown", "pointerdown", "pointermove", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
 
 function busy() {
   if (find("[popover]:popover-open") || all("#page form[data-form] :is(input, textarea)").some((one) => one.value !== one.defaultValue)) return true;
   if (Date.now() - touched > PATIENCE) return false;
   const selection = getSelection();
   const field = document.activeElement?.matches?.("#page input, #page select, #page textarea");
+  if (find("#page [data-row] :is(button, summary):hover")) return true; // the rows would move under the pointer
   return field || (selection && !selection.isCollapsed) || find("#page details[data-menu][open]") || find("#page input:checked:not([data-keep])");
 }
 
@@ -146,7 +147,13 @@ document.addEventListener("keydown", (event) => {
   }
   if (find("[popover]:popover-open")) return;
   const row = find(".current[data-row]"), place = row || document;
-  const press = (selector) => { const target = find(selector, place); target?.focus(); target?.click(); return Boolean(target); };
+  // Never what is in a row that nobody has chosen, nor something else in place of a row that is gone.
+  const press = (selector) => {
+    const target = row || !chosen ? all(selector, place).find((one) => row || !one.closest("[data-row]")) : null;
+    target?.focus();
+    target?.click();
+    return Boolean(target);
+  };
   const keys = {
     "/": () => { find("#q")?.focus(); return true; },
     j: () => { move(1); return true; },

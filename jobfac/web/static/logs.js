@@ -11,6 +11,9 @@
   // Select Graphic Rendition; every other escape sequence is left out.
   const SEQUENCE = /\x1b\[([0-9;:]*)m|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
 
+  // The rest of a sequence may come with the next part.
+  const UNFINISHED = /\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*)?$/, begun = { stdout: "", stderr: "" };
+
   function restyle(style, codes) {
     const found = (codes || "0").split(/[;:]/).map(Number);
     for (let at = 0; at < found.length; at += 1) {
@@ -59,8 +62,10 @@
     return { line, text };
   }
 
-  function add(stream, text) {
-    const pieces = text.split("\n");
+  function add(stream, part) {
+    const text = begun[stream] + part, cut = text.match(UNFINISHED)?.[0] ?? "";
+    begun[stream] = cut.length < 100 ? cut : "";
+    const pieces = text.slice(0, text.length - begun[stream].length).split("\n");
     pieces.forEach((piece, place) => {
       if (place > 0) { open[stream] = null; atStart[stream] = false; }
       if (place === pieces.length - 1 && piece === "") return;

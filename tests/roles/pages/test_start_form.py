@@ -9,8 +9,10 @@ import pytest
 from jobfac.errors import IN_DOUBT, InDoubt
 from jobfac.operations import starting
 from jobfac.store import sequences
+from jobfac.store.runs import reading
 from tests.roles.pages.stage import Browser, Stage
 from tests.support.api_stage import Served
+from tests.support.database import define, start
 
 
 def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
@@ -84,6 +86,29 @@ def test_a_form_that_nobody_changes_starts_what_it_shows(place: Served, operator
     fields = sent(operator.get(f"/jobs/load/start?like={first}"), arguments="SELECT 2\r\nFROM x\r\ntwo")
     refused = operator.post("/jobs/load/start", **fields)
     assert (refused.status_code, "One of the arguments has several lines" in refused.text) == (422, True)
+
+
+def test_a_sequence_is_started_again_with_what_its_jobs_were_given(place: Served, operator: Browser) -> None:
+    define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
+    given = {"arguments": {"inner": ["only", "2027-01-31"]}, "payloads": {"inner": "p"}}
+    first = start(place.db, "outer", overrides=given)
+    form = operator.get(f"/jobs/outer/start?like={first}")
+    assert f"As in run {first}, the start gives arguments or a payload to inner." in form
+    text = operator.act("/jobs/outer/start", **sent(form))
+    command = """jobfac start outer --arguments-of 'inner=["only", "2027-01-31"]' --payload-of inner=p"""
+    assert command in html.unescape(text)
+    (run_id,) = re.findall(r"Run (\d+) of outer is", text)
+    assert place.db.query(reading.given_inside, int(run_id)) == given
+
+
+def test_a_notice_with_many_letters_of_another_script_is_cut(place: Served, operator: Browser) -> None:
+    """A proxy answered 502 although the run was started, since the head of the answer was too long."""
+    place.define("load", command=["true"])
+    for letters in ("\u0416" * 5000, "\U0001f600\n" * 5000, '"' * 5000):
+        answer = operator.post("/jobs/load/start", arguments=letters)
+        assert answer.status_code == 303
+        assert sum(len(name) + len(value) + 4 for name, value in answer.headers.raw) < 3500
+        assert "of load is queued" in operator.get(answer.headers["location"])
 
 
 def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage: Stage) -> None:

@@ -71,7 +71,11 @@ def test_what_each_type_accepts_and_its_canonical_form(kind: str, value: Any, ca
         ({"type": "choice", "choices": ["eu", "us"]}, "uss", "must be one of eu, us, not 'uss'; did you mean 'us'?"),
         ({"type": "integer"}, "5.0", "must be a whole number, not '5.0'"),
         ({"type": "integer"}, True, "must be a whole number, not true"),
-        ({"type": "integer"}, 2**63, "must be a whole number, not 9223372036854775808"),
+        (
+            {"type": "integer"},
+            2**63,
+            "must be a whole number below 2 ** 63, not 9223372036854775808",
+        ),
         ({"type": "integer", "minimum": 1}, 0, "must be a whole number of at least 1, not 0"),
         ({"type": "integer", "minimum": 1, "maximum": 9}, 10, "must be a whole number from 1 to 9, not 10"),
         ({"type": "number", "maximum": 0.5}, "0.6", "must be a number of at most 0.5, not 0.6"),

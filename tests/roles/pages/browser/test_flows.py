@@ -76,6 +76,19 @@ def test_find_a_failed_run_among_thousands_and_retry_twenty(chromium: Chromium, 
         assert "state=failed&worker=w9&q=hay" in page.url
 
 
+def test_a_key_acts_on_the_chosen_row_alone(window: Window) -> None:
+    """It retried the first run of the page, another one than that whose row had gone."""
+    page = window.open("/")
+    ignored = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'r', bubbles: true, cancelable: true}))"
+    assert page.locator("[data-row] [data-key=r]").count() > 1
+    assert page.evaluate(ignored)
+    page.keyboard.press("j")
+    page.evaluate("document.querySelector('.current[data-row]').remove()")
+    assert page.evaluate(ignored)
+    page.keyboard.press("j")
+    assert page.evaluate("Boolean(document.querySelector('.current[data-row]'))")
+
+
 def test_start_with_a_wrong_value_and_then_a_right_one(window: Window) -> None:
     page = window.open("/jobs")
     page.get_by_role("link", name="Start export").click()
