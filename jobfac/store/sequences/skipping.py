@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Set
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run, visit
+from jobfac.database.tables import visit
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.states import StepResult
 from jobfac.store import jobs
 from jobfac.store.sequences.graph import Edge, edges
-from jobfac.store.sequences.visits import ANCESTORS
+from jobfac.store.sequences.history import lineage
 
 
 def skipped_approvals(conn: sa.Connection, sequence: Definition, first: str, former: int | None) -> list[Step]:
@@ -61,11 +61,7 @@ def _approvals(conn: sa.Connection, steps: Iterable[Step]) -> Iterator[Step]:
 def _passed(conn: sa.Connection, former: int) -> set[str]:
     """Return the steps that succeeded in a run, or in the runs that it continues."""
     passed: set[str] = set()
-    at: int | None = former
-    for _ in range(ANCESTORS):
-        if at is None:
-            break
+    for one in lineage(conn, former):
         good = visit.c.result.in_([StepResult.SUCCESS, StepResult.SKIPPED])
-        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == at, good)).scalars())
-        at = conn.execute(sa.select(run.c.retry_of).where(run.c.id == at)).scalar()
+        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == one, good)).scalars())
     return passed
