@@ -99,18 +99,28 @@ def former_parameters(
     """Return the values of a finished run for the parameters that its job still has.
 
     Raises:
-        Refused: one may have been renamed, and the caller gives no new one a value (``changes``).
+        Refused: one may have been renamed, and the caller gives no new one a value (``changes``); or one was sensitive
+            and is not any more.
     """
     given = parameters.row_of(row).given
     declared = {} if stored is None else stored.definition.parameters
+    hidden = read_json(row.sensitive).keys() - set(changes) if row.sensitive else set()
+    if stored is not None and (shown := [name for name in declared if name in hidden and not declared[name].sensitive]):
+        raise Refused(
+            f"Run {row.id} has a sensitive value of '{shown[0]}', which is not sensitive in job '{row.job}' now, so "
+            f"lists would show it; {_remedy(stored)}."
+        )
     if stored is not None and given.keys() - declared.keys() and declared.keys() - given.keys():
         former = jobs.find_version(conn, row.job, row.job_version)
         if renamed := parameters.renamed(given, former, declared, changes):
-            remedy = "give the retry a value of that, or start the job"
-            if not stored.definition.on_demand:  # then neither is allowed
-                remedy = "its definition says on_demand: false; apply it with true, then give the retry a value of that"
             raise Refused(
                 f"Run {row.id} has a value of '{renamed.old}', which job '{row.job}' no longer has, and none of its "
-                f"new parameter '{renamed.new}'; {remedy}."
+                f"new parameter '{renamed.new}'; {_remedy(stored)}."
             )
     return {name: value for name, value in given.items() if name in declared}
+
+
+def _remedy(stored: jobs.Stored) -> str:
+    if stored.definition.on_demand:
+        return "give the retry a value of that, or start the job"
+    return "its definition says on_demand: false; apply it with true, then give the retry a value of that"

@@ -16,7 +16,7 @@ from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
-from jobfac.definitions.parameters.uses import places_of_values
+from jobfac.definitions.parameters.uses import places_of_values, unmasked
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
@@ -273,7 +273,9 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
     Raises:
         UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
+        StepError: lists would show a sensitive value.
     """
+    _check_sensitive(conn, parent, step, job)
     outputs, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
@@ -298,6 +300,23 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         inherited_events=parent.inherited_events,
         origin=parent.dated,
     )
+
+
+def _check_sensitive(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> None:
+    """Check that the job masks what the sequence masks. Its definition may have changed since the sequence's.
+
+    Raises:
+        StepError: it does not.
+    """
+    declared = parent.sequence.parameters
+    if not step.parameters.get(job) or not any(one.sensitive for one in declared.values()):
+        return
+    stored = jobs.load_many(conn, [job]).get(job)
+    if isinstance(stored, jobs.Stored) and (name := unmasked(step, job, declared, stored.definition.parameters)):
+        raise StepError(
+            f"the parameter '{name}' of job '{job}' is not sensitive, so lists would show a sensitive value of the "
+            "sequence; declare it sensitive"
+        )
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
