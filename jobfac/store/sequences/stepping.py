@@ -16,7 +16,7 @@ from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
-from jobfac.definitions.parameters.uses import places_of_values, unmasked
+from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
@@ -24,6 +24,7 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import history, inputs, visits
+from jobfac.store.sequences.checking import Holder, StepError, check_job
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
@@ -34,10 +35,6 @@ Items = Sequence[Mapping[str, Any]]
 
 LONGEST_ITEMS = 4 * 1024 * 1024
 """Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
-
-
-class StepError(Exception):
-    """A step that cannot start. The message says why."""
 
 
 def limit(conn: sa.Connection) -> int:
@@ -63,6 +60,8 @@ class SequenceRow(NamedTuple):
     notify: str | None
     notify_jobs: str | None
     attempt: int
+    concurrency_key: str | None
+    sequence_run_id: int | None
 
 
 class SequenceRun:
@@ -75,6 +74,7 @@ class SequenceRun:
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
         overrides = read_json(row.overrides) if row.overrides else {}
         self.run_id = row.id
+        self.holder = Holder(row.id, row.concurrency_key, row.sequence_run_id)
         self.attempt = row.attempt
         self.notify = row.notify
         self.sequence = sequence
@@ -273,9 +273,9 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
     Raises:
         UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
-        StepError: lists would show a sensitive value.
+        StepError: the job does not fit its sequence.
     """
-    _check_sensitive(conn, parent, step, job)
+    check_job(conn, parent.holder, parent.sequence, step, job)
     outputs, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
@@ -300,23 +300,6 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         inherited_events=parent.inherited_events,
         origin=parent.dated,
     )
-
-
-def _check_sensitive(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> None:
-    """Check that the job masks what the sequence masks. Its definition may have changed since the sequence's.
-
-    Raises:
-        StepError: it does not.
-    """
-    declared = parent.sequence.parameters
-    if not step.parameters.get(job) or not any(one.sensitive for one in declared.values()):
-        return
-    stored = jobs.load_many(conn, [job]).get(job)
-    if isinstance(stored, jobs.Stored) and (name := unmasked(step, job, declared, stored.definition.parameters)):
-        raise StepError(
-            f"the parameter '{name}' of job '{job}' is not sensitive, so lists would show a sensitive value of the "
-            "sequence; declare it sensitive"
-        )
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
