@@ -198,6 +198,24 @@ BEGIN
             @origin = r.origin
         FROM jobfac.run AS r
         WHERE r.id = @former;
+        DECLARE @bare NVARCHAR(400);
+        SELECT TOP (1) @bare = LEFT(s.[key], 400)
+        FROM OPENJSON(@sensitive) AS s
+        JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = s.[key]
+        JOIN jobfac.run AS r ON r.id = @former
+        JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+        CROSS APPLY OPENJSON(v.definition, '$.parameters') AS b
+        WHERE b.[key] = s.[key] AND JSON_VALUE(b.[value], '$.sensitive') = 'true'
+            AND COALESCE(JSON_VALUE(p.[value], '$.sensitive'), 'false') <> 'true'
+        ORDER BY s.[key];
+        IF @bare IS NOT NULL
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @former, N' has a sensitive value of ''', @bare, N''', which is not sensitive in job ''', @job,
+                N''' now, so lists would show it; start the job.'
+            );
+            THROW 50002, @sentence, 1;
+        END;
         IF @origin IS NULL
             SET @origin = CONCAT(N'{"due": "', @due, N'Z"}');
         IF JSON_VALUE(@origin, '$.due') IS NULL
