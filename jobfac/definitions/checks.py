@@ -75,8 +75,8 @@ def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, A
     holders: dict[str, set[str]] = {}
     bodies = {**known, **{job: canonical(definition) for job, definition in jobs.items()}}
     for job, body in bodies.items():
-        steps = [step for step in body.get("steps", ()) if step.get("proceed", "when_all") == "when_all"]
-        waits[job] = {child for step in steps for child in step.get("jobs", ())}
+        # Also what it goes on without: it ends when all of its jobs have ended.
+        waits[job] = {child for step in body.get("steps", ()) for child in step.get("jobs", ())}
         rule = body.get("concurrency") or {}
         if "key" in rule and rule.get("limit", 1) == 1:
             holders.setdefault(rule["key"], set()).add(job)

@@ -2198,18 +2198,21 @@ CREATE OR ALTER PROCEDURE jobfac.check_former
     @definition NVARCHAR(MAX) -- of the job as it is now
 AS
 -- Refuse a retry if a parameter of the run may have been renamed since: with the default of the new one the retry would
--- do other work. A value that is the default of its time does not count.
+-- do other work. A value that is the default of its time does not count. Refuse it, too, if a parameter is not sensitive
+-- any more: its value would be shown. (One that nobody has claimed has all values among the sensitive ones.)
 BEGIN
     SET NOCOUNT ON;
     DECLARE @job NVARCHAR(128), @shown NVARCHAR(MAX), @sensitive NVARCHAR(MAX), @was NVARCHAR(MAX);
-    DECLARE @old NVARCHAR(128), @new NVARCHAR(128), @sentence NVARCHAR(2000);
+    DECLARE @old NVARCHAR(128), @new NVARCHAR(128), @bare NVARCHAR(128), @sentence NVARCHAR(2000);
     SELECT @job = r.job, @shown = r.parameters, @sensitive = r.sensitive, @was = v.definition
     FROM jobfac.run AS r
     LEFT JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
     WHERE r.id = @former;
     SELECT @old = MIN(LEFT(g.name, 128))
     FROM (
-        SELECT s.[key] AS name, s.[value] AS said FROM OPENJSON(@shown) AS s WHERE s.[type] <> 0
+        SELECT s.[key] AS name, s.[value] AS said
+        FROM OPENJSON(@shown) AS s
+        WHERE s.[type] <> 0 AND NOT EXISTS (SELECT 1 FROM OPENJSON(@sensitive) AS h WHERE h.[key] = s.[key])
         UNION ALL
         SELECT s.[key], s.[value] FROM OPENJSON(@sensitive) AS s WHERE s.[type] <> 0
     ) AS g
@@ -2232,6 +2235,20 @@ BEGIN
             N'Run ', @former, N' has a value of ''', @old, N''', which job ''', @job, N''' no longer has, and none of ',
             N'its new parameter ''', @new, N'''; retry it with jobfac or over HTTP and give it a value of that, or ',
             N'start the job.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
+    SELECT @bare = MIN(LEFT(s.[key], 128))
+    FROM OPENJSON(@sensitive) AS s
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = s.[key]
+    JOIN OPENJSON(@was, '$.parameters') AS b ON b.[key] = s.[key]
+    WHERE JSON_VALUE(b.[value], '$.sensitive') = 'true'
+        AND COALESCE(JSON_VALUE(p.[value], '$.sensitive'), 'false') <> 'true';
+    IF @bare IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @former, N' has a sensitive value of ''', @bare, N''', which is not sensitive in job ''', @job,
+            N''' now, so lists would show it; start the job.'
         );
         THROW 50002, @sentence, 1;
     END;

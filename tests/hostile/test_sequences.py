@@ -15,8 +15,8 @@ from jobfac.errors import Refused
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.sequences import advance, decide
+from jobfac.store.sequences.checking import steps_before
 from jobfac.store.sequences.decide import Visit
-from jobfac.store.sequences.skipping import steps_before
 from jobfac.store.sequences.stepping import length_of_items
 from tests.support.api_stage import Served
 from tests.support.database import define, get, start

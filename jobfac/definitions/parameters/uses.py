@@ -133,14 +133,29 @@ def _shown_texts(sequence: Sequence, declarations: Declarations) -> Iterator[Tex
         yield TextField(path, text)
 
 
+def is_sensitive(text: str, declared: Mapping[str, Parameter]) -> bool:
+    """Whether a text refers to a sensitive parameter."""
+    try:
+        names = {one.parameter or "" for one in placeholders(text)}
+    except UnresolvedError:  # reported elsewhere
+        return False
+    return any(declared[name].sensitive for name in names & declared.keys())
+
+
+def unmasked(step: Step, job: str, declared: Mapping[str, Parameter], of_job: Mapping[str, Parameter]) -> str | None:
+    """Return a parameter of a job that would show a sensitive value of the sequence; None: there is none.
+
+    ``declared``: the parameters of the sequence. ``of_job``: those of the job.
+    """
+    shown = {name for name, one in of_job.items() if not one.sensitive}
+    given = ((name, field.text) for name, value in step.parameters.get(job, {}).items() for field in _texts((), value))
+    return next((name for name, text in given if name in shown and is_sensitive(text, declared)), None)
+
+
 def _check_sensitive(texts: Iterable[TextField], declared: Mapping[str, Parameter]) -> Iterator[Finding]:
     """Yield where a sensitive value would become part of what lists and views show."""
     for path, text in texts:
-        try:
-            names = {one.parameter or "" for one in placeholders(text)}
-        except UnresolvedError:  # reported elsewhere
-            continue
-        if any(declared[name].sensitive for name in names & declared.keys()):
+        if is_sensitive(text, declared):
             yield Finding(
                 path,
                 f"{field_path(path)} has a sensitive parameter, which lists would show there; give it to a sensitive "

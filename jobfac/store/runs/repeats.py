@@ -1,7 +1,7 @@
 """Repeated starts: one with a key that was used before must be the same, and a retry takes over what a run had."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -99,18 +99,43 @@ def former_parameters(
     """Return the values of a finished run for the parameters that its job still has.
 
     Raises:
-        Refused: one may have been renamed, and the caller gives no new one a value (``changes``).
+        Refused: one may have been renamed, and the caller gives no new one a value (``changes``); or one was sensitive
+            and is not any more.
     """
     given = parameters.row_of(row).given
     declared = {} if stored is None else stored.definition.parameters
+    if stored is not None and (shown := _unmasked(conn, row, declared, changes)):
+        raise Refused(
+            f"Run {row.id} has a sensitive value of '{shown}', which is not sensitive in job '{row.job}' now, so "
+            f"lists would show it; {_remedy(stored)}."
+        )
     if stored is not None and given.keys() - declared.keys() and declared.keys() - given.keys():
         former = jobs.find_version(conn, row.job, row.job_version)
         if renamed := parameters.renamed(given, former, declared, changes):
-            remedy = "give the retry a value of that, or start the job"
-            if not stored.definition.on_demand:  # then neither is allowed
-                remedy = "its definition says on_demand: false; apply it with true, then give the retry a value of that"
             raise Refused(
                 f"Run {row.id} has a value of '{renamed.old}', which job '{row.job}' no longer has, and none of its "
-                f"new parameter '{renamed.new}'; {remedy}."
+                f"new parameter '{renamed.new}'; {_remedy(stored)}."
             )
     return {name: value for name, value in given.items() if name in declared}
+
+
+def _unmasked(
+    conn: sa.Connection, row: sa.Row[Any], declared: Mapping[str, Any], changes: Collection[str]
+) -> str | None:
+    """Return a parameter with a value that was sensitive in a finished run and would not be now; None: there is none.
+
+    T-SQL stores all values of a start as sensitive until a worker has claimed it, so the definition counts.
+    """
+    secret = read_json(row.sensitive).keys() - set(changes) if row.sensitive else set()
+    if not (names := [name for name, one in declared.items() if name in secret and not one.sensitive]):
+        return None
+    former = jobs.find_version(conn, row.job, row.job_version)
+    if isinstance(former, DefinitionError):
+        return names[0]
+    return next((name for name in names if name in former.parameters and former.parameters[name].sensitive), None)
+
+
+def _remedy(stored: jobs.Stored) -> str:
+    if stored.definition.on_demand:
+        return "give the retry a value of that, or start the job"
+    return "its definition says on_demand: false; apply it with true, then give the retry a value of that"

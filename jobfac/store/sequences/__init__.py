@@ -15,9 +15,9 @@ from jobfac.store.sequences.advance import (
     lock_rules,
 )
 from jobfac.store.sequences.approvals import approve, waiting_for
+from jobfac.store.sequences.checking import skipped_approvals
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
-from jobfac.store.sequences.skipping import skipped_approvals
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import begin, follow_clock, go_on, sweep, wake
 

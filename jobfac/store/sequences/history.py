@@ -208,6 +208,17 @@ def all_that_count(conn: sa.Connection, run_id: int) -> Visited:
     return found
 
 
+def lineage(conn: sa.Connection, run_id: int) -> Iterator[int]:
+    """Yield a sequence run and the runs that it continues, the latest first. A repetition of a whole run continues
+    none."""
+    for _ in range(ANCESTORS + 1):
+        yield run_id
+        earlier, first = _begin(conn, run_id)
+        if earlier is None or first is None:
+            return
+        run_id = earlier
+
+
 def visited(conn: sa.Connection, run_id: int) -> Visited:
     """Return the visits of a sequence run alone."""
     rows = rows_of(conn, run_id)

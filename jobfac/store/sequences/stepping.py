@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import SEQUENCE_LIMIT
-from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
@@ -25,9 +24,10 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import history, inputs, visits
+from jobfac.store.sequences.checking import Holder, StepError, check_job
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
-from jobfac.store.sequences.visits import ANCESTORS, Awaited
+from jobfac.store.sequences.visits import Awaited
 from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
@@ -35,10 +35,6 @@ Items = Sequence[Mapping[str, Any]]
 
 LONGEST_ITEMS = 4 * 1024 * 1024
 """Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
-
-
-class StepError(Exception):
-    """A step that cannot start. The message says why."""
 
 
 def limit(conn: sa.Connection) -> int:
@@ -63,8 +59,9 @@ class SequenceRow(NamedTuple):
     overrides: str | None
     notify: str | None
     notify_jobs: str | None
-    retry_of: int | None
     attempt: int
+    concurrency_key: str | None
+    sequence_run_id: int | None
 
 
 class SequenceRun:
@@ -77,6 +74,7 @@ class SequenceRun:
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
         overrides = read_json(row.overrides) if row.overrides else {}
         self.run_id = row.id
+        self.holder = Holder(row.id, row.concurrency_key, row.sequence_run_id)
         self.attempt = row.attempt
         self.notify = row.notify
         self.sequence = sequence
@@ -84,7 +82,6 @@ class SequenceRun:
         self.context = context
         self.dated = {"due": context.due.isoformat(), **_scheduled(row)}
         self.priority = row.priority
-        self.retry_of = row.retry_of
         self.inherited_events = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
@@ -276,7 +273,9 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
     Raises:
         UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
+        StepError: the job does not fit its sequence.
     """
+    check_job(conn, parent.holder, parent.sequence, step, job)
     outputs, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
@@ -308,7 +307,7 @@ def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
 
     @functools.cache
     def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
-        return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
+        return visits.outputs(conn, history.lineage(conn, parent.run_id), of_step, of_job)
 
     return outputs
 
@@ -321,14 +320,3 @@ def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[st
     if stored is None or stored.kind != JobKind.SEQUENCE:
         return None
     return {"arguments": parent.arguments, "payloads": parent.payloads}
-
-
-def _lineage(conn: sa.Connection, parent: SequenceRun) -> Iterator[int]:
-    """Yield the sequence run and, if it continues from a failed step, the runs that it continues."""
-    yield parent.run_id
-    earlier = parent.retry_of if parent.first else None
-    for _ in range(ANCESTORS):
-        if earlier is None:
-            return
-        yield earlier
-        earlier = conn.execute(sa.select(run.c.retry_of).where(run.c.id == earlier)).scalar()

@@ -182,6 +182,43 @@ def test_a_value_of_another_parameter_lets_no_retry_do_other_work(db: Database) 
     assert values(db, changed) == {"limit": "6", "area": "eu"}
 
 
+def test_what_was_sensitive_is_not_shown_by_a_retry(db: Database) -> None:
+    define(db, load={"parameters": {"token": {"sensitive": True}}})
+    first, usual = start(db, "load", parameters={"token": "secret"}), start(db, "load")
+    hand = Hand(db)
+    for claimed in take(hand):
+        hand.end(claimed, RunState.FAILED)
+    define(db, load={"parameters": {"token": {}}})
+    with pytest.raises(Refused, match=f"Run {first} has a sensitive value of 'token', which is not sensitive in job"):
+        db.transact(sequences.retry, first, "me")
+    changed = db.transact(sequences.retry, first, "me", changes={"token": "open"}).run_id
+    assert values(db, changed) == {"token": "open"}
+    assert values(db, db.transact(sequences.retry, usual, "me").run_id) == {"token": None}
+
+
+@pytest.mark.parametrize("for_each", [{}, {"for_each": {"region": ["eu"]}}])
+def test_a_running_sequence_gives_no_sensitive_value_to_what_would_show_it(
+    db: Database, for_each: dict[str, Any]
+) -> None:
+    token = {"token": {"sensitive": True}}
+    give = {"load": {"token": "${parameters.token}"}}
+    steps = [{"name": "a", "jobs": "first"}, {"name": "b", "jobs": "load", "parameters": give, **for_each}]
+    region: dict[str, Any] = {"region": {}}
+    define(db, first={}, load={"parameters": {**token, **region}}, seq={"parameters": token, "steps": steps})
+    run_id, player = start(db, "seq", parameters={"token": "secret"}), Player(db)
+    player.look()
+    define(db, load={"parameters": {"token": {}, **region}})
+    player.finish("first")
+    assert player.look() == []
+    assert get(db, run_id)["reason"] == (
+        "step 'b' failed: the parameter 'token' of job 'load' is not sensitive, so lists would show a sensitive value "
+        "of the sequence; declare it sensitive"
+    )
+    define(db, load={"parameters": {**token, **region}})
+    db.transact(sequences.retry, run_id, "me", from_failed=True)
+    assert player.look() == ["load"]
+
+
 def test_a_key_stands_for_its_values(db: Database) -> None:
     define(db, load=LOAD)
     first = start(db, "load", key="k", parameters={"region": "eu", "limit": 5})

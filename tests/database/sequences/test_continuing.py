@@ -8,7 +8,7 @@ from jobfac.states import RunState
 from jobfac.store import sequences
 from jobfac.store.runs.request import FIRST
 from tests.support.database import define, get, start
-from tests.support.sequences import Player, path
+from tests.support.sequences import Player, children, path
 
 STEPS = [
     {"name": "one", "jobs": "a", "on_failure": "next"},
@@ -85,3 +85,26 @@ def test_a_run_that_is_repeated_as_a_whole_does_not_count(db: Database) -> None:
     again = db.transact(sequences.retry, first, "me").run_id
     play(player, c=RunState.SUCCEEDED, a=RunState.SUCCEEDED)
     assert get(db, again)["state"] == RunState.SUCCEEDED
+
+
+def test_a_run_that_is_repeated_as_a_whole_gives_no_outputs(db: Database) -> None:
+    steps = [
+        {"name": "one", "jobs": "a", "on_failure": "next"},
+        {"name": "two", "jobs": "b", "arguments": {"b": ["${steps.one.a.outputs.file}"]}},
+    ]
+    define(db, a={}, b={}, seq={"steps": steps})
+    player = Player(db)
+    first = start(db, "seq")
+    player.look()
+    player.finish("a", outputs='{"file": "old"}')
+    play(player, b=RunState.FAILED)
+    define(db, a={"enabled": False}, b={}, seq={"steps": steps})
+    again = db.transact(sequences.retry, first, "me").run_id
+    player.look()
+    assert path(db, again) == ["one:failure>two", "two:failure>end_failed"]
+    continued = from_failed(db, again)
+    assert player.look() == [], "the output is that of a run that this one does not continue"
+    assert get(db, continued)["state"] == RunState.FAILED
+    third = from_failed(db, first)
+    assert player.look() == ["b"], "here it is"
+    assert [row["arguments"] for row in children(db, third)] == ['["old"]']

@@ -132,3 +132,27 @@ def test_values_for_unknown_jobs_are_refused(db: Database, job: str, options: di
         start(db, job, **options)
     assert words in str(caught.value)
     start(db, "seq", overrides={"arguments": {"b": ["x"]}, "payloads": {"a": "x"}})
+
+
+@pytest.mark.parametrize("key", ["inside", "around"])
+def test_no_job_waits_for_a_place_that_its_own_sequence_has(db: Database, key: str) -> None:
+    one = {"concurrency": {"limit": 1, "key": "k"}}
+    seq = {"steps": [{"name": "a", "jobs": "first"}, {"name": "b", "jobs": "load"}]}
+    outer = {"steps": [{"name": "o", "jobs": "seq"}]}
+    if key == "inside":
+        define(db, first={}, load={}, seq={**seq, **one}, outer=outer)
+    else:
+        define(db, first={}, load={}, seq=seq, outer={**outer, **one})
+    run_id, player = start(db, "outer"), Player(db)
+    assert player.look() == ["first"]
+    define(db, first={}, load=one, seq=seq, outer=outer)
+    player.finish("first")
+    assert player.look() == []
+    assert str(children(db, run_id)[0]["reason"]) == (
+        "step 'b' failed: job 'load' would wait for ever for a place of 'k' (limit 1), since its own sequence has it; "
+        "use another key, and retry the sequence"
+    )
+    db.transact(sequences.retry, run_id, "me")
+    player.look()
+    player.finish("first")
+    assert player.look() == ["load"], "the sequence has the key no more"

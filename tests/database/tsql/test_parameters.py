@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
+from jobfac.errors import Refused
 from jobfac.store import runs
 from tests.database.parameters.test_parameters import LOAD, take
 from tests.support.database import Hand
@@ -83,8 +84,11 @@ def test_a_retry_has_the_same_values(db: Database) -> None:
 
 
 def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database) -> None:
-    many = {"many": True, "default": ["a", "b"]}
-    define(db, load={"parameters": {"region": {"default": "us"}, "codes": many, "day": {"default": "${today}"}}})
+    many, pin = {"many": True, "default": ["a", "b"]}, {"sensitive": True, "default": "1"}
+    define(
+        db,
+        load={"parameters": {"region": {"default": "us"}, "codes": many, "pin": pin, "day": {"default": "${today}"}}},
+    )
     first, usual = started(db, region="eu"), started(db)
     hand = Hand(db)
     for claimed in take(hand):
@@ -96,3 +100,20 @@ def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database
     assert row(db, int(execute(db, "retry_run", run=usual)))["retry_of"] == usual
     define(db, load={"parameters": {}})
     assert row(db, int(execute(db, "retry_run", run=first)))["retry_of"] == first
+
+
+def test_what_was_sensitive_is_not_shown_by_a_retry(db: Database) -> None:
+    shown = {name: one for name, one in LOAD["parameters"].items() if name != "token"} | {"token": {}}
+    define(db, load=LOAD)
+    first = started(db, region="eu", token="geheim")
+    hand = Hand(db)
+    hand.end(take(hand)[0])
+    unclaimed = started(db, region="eu", limit=5)
+    execute(db, "stop_run", run=unclaimed)
+    define(db, load={**LOAD, "parameters": shown})
+    says = f"Run {first} has a sensitive value of 'token', which is not sensitive in job 'load' now, so lists would"
+    assert refusal(db, "retry_run", run=first)[1] == f"{says} show it; start the job."
+    execute(db, "retry_run", run=unclaimed)
+    db.transact(runs.retry, unclaimed, "me")
+    with pytest.raises(Refused, match=says):
+        db.transact(runs.retry, first, "me")

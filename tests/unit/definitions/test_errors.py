@@ -164,6 +164,13 @@ INSIDE: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("proceed", ["when_any", "at_once"])
+def test_a_sequence_waits_at_its_end_for_every_job(proceed: str) -> None:
+    step = {"name": "one", "jobs": ["middle"], "proceed": proceed}
+    with pytest.raises(DefinitionError, match="it would wait for ever, since the sequence has the only place of 'k'"):
+        from_data({"jobs": {"holder": {**HOLDER, "steps": [step]}, **INSIDE}})
+
+
 def test_no_job_waits_for_the_place_of_a_sequence_that_waits_for_it() -> None:
     sentence = "concurrency.key is also that of the job 'child' inside: it would wait for ever, since the sequence"
     with pytest.raises(DefinitionError, match=f"job 'holder': {sentence} has the only place of 'k'; use another key"):
@@ -178,7 +185,6 @@ def test_no_job_waits_for_the_place_of_a_sequence_that_waits_for_it() -> None:
     "changed",
     [
         {"holder": {**HOLDER, "concurrency": {"limit": 1, "key": "other"}}},
-        {"holder": {**HOLDER, "steps": [{"name": "one", "jobs": ["middle"], "proceed": "at_once"}]}},
         {job: {**body, "concurrency": {"limit": 2, "key": "k"}} for job, body in
          (("holder", HOLDER), ("child", INSIDE["child"]))},
     ],

@@ -1,16 +1,19 @@
-"""Approvals that a start from a later step of a sequence would skip."""
+"""Checks before starts: approvals that a start from a later step would skip, and whether a job fits its sequence."""
 
 from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.tables import run, visit
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
+from jobfac.definitions.parameters.uses import unmasked
 from jobfac.states import StepResult
 from jobfac.store import jobs
 from jobfac.store.sequences.graph import Edge, edges
-from jobfac.store.sequences.visits import ANCESTORS
+from jobfac.store.sequences.history import lineage
 
 
 def skipped_approvals(conn: sa.Connection, sequence: Definition, first: str, former: int | None) -> list[Step]:
@@ -61,11 +64,55 @@ def _approvals(conn: sa.Connection, steps: Iterable[Step]) -> Iterator[Step]:
 def _passed(conn: sa.Connection, former: int) -> set[str]:
     """Return the steps that succeeded in a run, or in the runs that it continues."""
     passed: set[str] = set()
-    at: int | None = former
-    for _ in range(ANCESTORS):
-        if at is None:
-            break
+    for one in lineage(conn, former):
         good = visit.c.result.in_([StepResult.SUCCESS, StepResult.SKIPPED])
-        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == at, good)).scalars())
-        at = conn.execute(sa.select(run.c.retry_of).where(run.c.id == at)).scalar()
+        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == one, good)).scalars())
     return passed
+
+
+class StepError(Exception):
+    """A step that cannot start. The message says why."""
+
+
+class Holder(NamedTuple):
+    """A sequence run: the concurrency key of which it holds a place, and the sequence run around it."""
+
+    run_id: int
+    key: str | None
+    around: int | None
+
+
+def check_job(conn: sa.Connection, holder: Holder, sequence: Definition, step: Step, job: str) -> None:
+    """Check that a step may start a job. Both may have changed since ``apply`` compared them.
+
+    Raises:
+        StepError: lists would show a sensitive value of the sequence, or the job would wait for ever.
+    """
+    gives_secrets = bool(step.parameters.get(job)) and any(one.sensitive for one in sequence.parameters.values())
+    if not gives_secrets and holder.key is None and holder.around is None:
+        return
+    stored = jobs.load_many(conn, [job]).get(job)
+    if not isinstance(stored, jobs.Stored):
+        return  # its start is refused
+    if gives_secrets and (name := unmasked(step, job, sequence.parameters, stored.definition.parameters)):
+        raise StepError(
+            f"the parameter '{name}' of job '{job}' is not sensitive, so lists would show a sensitive value of the "
+            "sequence; declare it sensitive"
+        )
+    wanted = stored.definition.concurrency
+    if wanted is not None and _places(conn, holder, wanted.key) >= wanted.limit:
+        raise StepError(
+            f"job '{job}' would wait for ever for a place of '{wanted.key}' (limit {wanted.limit}), since its own "
+            "sequence has it; use another key, and retry the sequence"
+        )
+
+
+def _places(conn: sa.Connection, holder: Holder, key: str) -> int:
+    """Return how many places of a concurrency key a sequence run and those around it have until they end."""
+    ids = [holder.run_id]
+    above = holder.around
+    while above is not None:
+        ids.append(above)
+        above = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == above)).scalar()
+    mine = sa.select(sa.func.count()).where(lists.by_id(run.c.id, ids), run.c.concurrency_key == key)
+    return int(conn.execute(mine).scalar_one())
