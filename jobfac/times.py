@@ -6,8 +6,10 @@ A time without an offset is local: of the given zone, or of the machine if none 
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
+
+from jobfac.wall_clock import shown_at
 
 _DURATION = re.compile(r"[\d.]+[a-z].*")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -52,7 +54,7 @@ def read_time(text: str, now: datetime, *, back: bool = False, zone: tzinfo | No
 
         return (now - timedelta(seconds=read_duration(text))).astimezone(zone)
     if clock := _CLOCK.fullmatch(text):
-        return _at_clock(local, int(clock[1]), int(clock[2]), back, zone)
+        return _at_clock(local, time(int(clock[1]), int(clock[2])), back, zone)
     try:
         # Converted to UTC first: times at the ends of the calendar fail here and not later.
         return _local(datetime.fromisoformat(text), zone).astimezone(UTC).astimezone(zone)
@@ -115,11 +117,10 @@ def _midnight(day: date, zone: tzinfo | None) -> datetime:
     return _local(datetime(day.year, day.month, day.day), zone).astimezone(zone)
 
 
-def _at_clock(local: datetime, hour: int, minute: int, back: bool, zone: tzinfo | None) -> datetime:
+def _at_clock(local: datetime, clock: time, back: bool, zone: tzinfo | None) -> datetime:
     """Return the next, or the last, time at which the local clocks show this time of day."""
-    for days in (0, -1) if back else (0, 1):
-        day = local.date() + days * ONE_DAY
-        moment = _local(datetime(day.year, day.month, day.day, hour, minute), zone).astimezone(zone)
-        if moment <= local if back else moment > local:
-            break
-    return moment
+    _local(datetime.combine(local.date(), clock), zone)  # or TZ names no zone
+    now = local.astimezone(UTC)
+    found = [one for days in (-1, 0, 1) for one in shown_at(local.date() + days * ONE_DAY, clock, zone)]
+    moment = max(one for one in found if one <= now) if back else min(one for one in found if one > now)
+    return moment.astimezone(zone)

@@ -1,7 +1,7 @@
 """Steps of a sequence that wait: for a person, a time, a file or an address."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from jobfac.definitions.parameters.placeholders import has_placeholder
 from jobfac.definitions.patterns.moments import Clock, Zone
 from jobfac.definitions.triggers.arrival import STABLE, Pattern, StableFor
 from jobfac.definitions.values import Flag, Id, Model, PositiveDuration, Text, shown, write_duration
+from jobfac.wall_clock import shown_at
 
 Otherwise = Literal["fail", "succeed"]
 
@@ -133,8 +134,8 @@ class Wait(Model):
             return now + timedelta(seconds=self.duration or 0.0)
         zone = ZoneInfo(self.timezone)
         today = now.astimezone(zone).date()
-        moments = (datetime.combine(today + timedelta(days=day), self.until, zone) for day in range(3))
-        return next(moment for moment in moments if moment.astimezone(UTC) > now)
+        days = (today + timedelta(days=day) for day in range(3))
+        return next(moment for day in days for moment in shown_at(day, self.until, zone) if moment > now)
 
 
 _WHOSE = {

@@ -95,8 +95,9 @@ def start(
     key = start_urls.key_of(url.id, delivery)
     if key is not None and delivery.body is not None:
         key = db.query(start_urls.repeated, url.job, url.id, delivery, key) or key
-    request = StartRequest(job=url.job, by=by.name, payload=payload, parameters=parameters, key=key)
-
+    request = StartRequest(
+        job=url.job, by=by.name, payload=payload, parameters=parameters, key=key, is_known=delivery.is_signed
+    )
     if url.starts >= most and not (request.key and db.query(start_urls.has_started, url.job, request.key)):
         # Without a transaction that writes: the caller may send thousands of requests more.
         raise TooManyStarts(url, most)

@@ -29,7 +29,10 @@ from jobfac.views.serialization import read_json
 
 
 class Start(NamedTuple):
-    """The parts of a start that concern parameters; see ``StartRequest``."""
+    """The parts of a start that concern parameters; see ``StartRequest``.
+
+    ``is_of_schedule``: ``due`` is a due time of a schedule, in UTC unless the origin names another zone.
+    """
 
     job: str
     parameters: Mapping[str, Any]
@@ -39,6 +42,7 @@ class Start(NamedTuple):
     payload: str | None
     overrides: Mapping[str, Any] | None
     due: datetime | None
+    is_of_schedule: bool = False
 
 
 def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mappi
         due = datetime.fromisoformat(start.origin["due"])
     else:
         moment = start.due or current_time(conn)
-        due = moment.astimezone(zone_of(definition))
+        due = moment.astimezone(UTC if start.is_of_schedule else zone_of(definition))
     wanted = needs_previous(definition.parameters, start.parameters)
     wanted = wanted or (start.is_template and "${previous." in json.dumps([texts, start.parameters], default=str))
     previous = previous_success(conn, start.job, definition) if wanted else None
@@ -132,10 +136,12 @@ def due_of(
 ) -> datetime:
     """Return the time for whose date a run stands, with the offset of the zone that counts.
 
-    ``definition``: names the zone of a run whose origin does not; None: UTC.
+    ``definition``: names the zone of a run whose origin does not; None: UTC. A schedule's run without one is of UTC.
     """
     said = json.loads(origin).get("due") if origin else None
-    moment = (due_at or created_at) if said is None else datetime.fromisoformat(said)
+    if said is None and due_at is not None:
+        return due_at.astimezone(UTC)
+    moment = created_at if said is None else datetime.fromisoformat(said)
     if not is_undated(origin):
         return moment
     return moment.astimezone(UTC if definition is None else zone_of(definition))

@@ -1,6 +1,7 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
 from jobfac.database.types import BigId, sql_literals
+from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation
 from jobfac.states import RunState
@@ -66,8 +68,10 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     found = conn.execute(_TO_WATCH.limit(BATCH), {"p_after": after}).mappings().all()
     for row in found:
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
+        expect, is_enabled = _read(row["definition"]), bool(row["enabled"])
+        if expect is None:
+            continue
         successes = _successes(conn, row["job"], before)
-        expect, is_enabled = expectations.read(row["definition"]), bool(row["enabled"])
         state, news = expected.advance(expect, before, row["now"], successes, is_enabled)
         if state == before:
             continue
@@ -76,6 +80,13 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
         events += _told(row["job"], before.missed_at, row["now"], news)
     outbox.record(conn, events)
     return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
+
+
+def _read(text: str) -> Expect | None:
+    """Return an expectation; None: a newer jobfac stored it, and its scheduler watches it. The others must not wait."""
+    with suppress(ValueError):
+        return expectations.read(text)
+    return None
 
 
 def _successes(conn: sa.Connection, job_id: str, before: Expectation) -> list[datetime]:
@@ -104,7 +115,9 @@ def follow_clock(conn: sa.Connection) -> int:
     ahead = sa.select(expectation, utcnow().label("now")).with_hint(expectation, PASS, "mssql")
     found = conn.execute(ahead.where(expectation.c.since > utcnow())).mappings().all()
     for row in found:
-        state = expected.begin_again(expectations.read(row["definition"]), row["now"])
+        if (expect := _read(row["definition"])) is None:
+            continue
+        state = expected.begin_again(expect, row["now"])
         if row["overdue_at"] is not None:
             state = state._replace(overdue_at=row["overdue_at"], missed_at=row["overdue_due_at"])
         _write_state(conn, row["job"], state)

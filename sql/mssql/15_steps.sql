@@ -189,20 +189,24 @@ BEGIN
     ELSE
     BEGIN
         EXEC jobfac.check_former @former = @former, @definition = @definition;
-        -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet.
+        -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet. That of
+        -- a schedule's run is chosen: its origin names the zone, unless it is UTC.
         DECLARE @due_at DATETIME2(3), @due NVARCHAR(30);
         SELECT
             @due_at = r.due_at,
-            @due = CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126),
+            @due = CONCAT(
+                CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126),
+                CASE WHEN r.due_at IS NULL THEN N'Z' ELSE N'+00:00' END
+            ),
             @shown = r.parameters,
             @sensitive = r.sensitive,
             @origin = r.origin
         FROM jobfac.run AS r
         WHERE r.id = @former;
         IF @origin IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'Z"}');
+            SET @origin = CONCAT(N'{"due": "', @due, N'"}');
         IF JSON_VALUE(@origin, '$.due') IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'Z", ', SUBSTRING(@origin, 2, LEN(@origin)));
+            SET @origin = CONCAT(N'{"due": "', @due, N'", ', SUBSTRING(@origin, 2, LEN(@origin)));
         IF @due_at IS NOT NULL AND JSON_VALUE(@origin, '$.scheduled') IS NULL
             SET @origin = CONCAT(N'{"scheduled": true, ', SUBSTRING(@origin, 2, LEN(@origin)));
     END;

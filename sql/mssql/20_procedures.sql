@@ -324,6 +324,7 @@ BEGIN
     -- The programs cannot show the last day in every time zone.
     IF @until > '9999-12-30'
         SET @until = '9999-12-30';
+    SET @reason = LTRIM(RTRIM(@reason));
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
     BEGIN
@@ -334,13 +335,16 @@ BEGIN
         SAVE TRANSACTION jobfac_hold;
     BEGIN TRY
         INSERT INTO jobfac.start_hold (pool, category, job, reason, until, created_at, created_by)
-        VALUES (@pool, @category, @job, LTRIM(RTRIM(@reason)), @until, SYSUTCDATETIME(), @who);
+        VALUES (@pool, @category, @job, @reason, @until, SYSUTCDATETIME(), @who);
         SET @hold_id = CAST(SCOPE_IDENTITY() AS BIGINT);
         SET @sentence = CONCAT(
             COALESCE(N'pool ' + @pool, N'category ' + @category, N'job ' + @job, N'everything'), N': ', @reason
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
-        VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        VALUES (
+            SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id),
+            CONCAT(@sentence, N', until ' + LEFT(CONVERT(NVARCHAR(30), @until, 126), 19) + N'+00:00')
+        );
         SET @detail = CONCAT(N'hold ', @hold_id, N' of ', @sentence);
         EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.

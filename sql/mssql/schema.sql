@@ -2446,20 +2446,24 @@ BEGIN
     ELSE
     BEGIN
         EXEC jobfac.check_former @former = @former, @definition = @definition;
-        -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet.
+        -- A retry stands for the same due time as the run that it repeats. The Z says that no zone is chosen yet. That of
+        -- a schedule's run is chosen: its origin names the zone, unless it is UTC.
         DECLARE @due_at DATETIME2(3), @due NVARCHAR(30);
         SELECT
             @due_at = r.due_at,
-            @due = CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126),
+            @due = CONCAT(
+                CONVERT(NVARCHAR(30), COALESCE(r.due_at, r.created_at), 126),
+                CASE WHEN r.due_at IS NULL THEN N'Z' ELSE N'+00:00' END
+            ),
             @shown = r.parameters,
             @sensitive = r.sensitive,
             @origin = r.origin
         FROM jobfac.run AS r
         WHERE r.id = @former;
         IF @origin IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'Z"}');
+            SET @origin = CONCAT(N'{"due": "', @due, N'"}');
         IF JSON_VALUE(@origin, '$.due') IS NULL
-            SET @origin = CONCAT(N'{"due": "', @due, N'Z", ', SUBSTRING(@origin, 2, LEN(@origin)));
+            SET @origin = CONCAT(N'{"due": "', @due, N'", ', SUBSTRING(@origin, 2, LEN(@origin)));
         IF @due_at IS NOT NULL AND JSON_VALUE(@origin, '$.scheduled') IS NULL
             SET @origin = CONCAT(N'{"scheduled": true, ', SUBSTRING(@origin, 2, LEN(@origin)));
     END;
@@ -3008,6 +3012,7 @@ BEGIN
     -- The programs cannot show the last day in every time zone.
     IF @until > '9999-12-30'
         SET @until = '9999-12-30';
+    SET @reason = LTRIM(RTRIM(@reason));
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
     BEGIN
@@ -3018,13 +3023,16 @@ BEGIN
         SAVE TRANSACTION jobfac_hold;
     BEGIN TRY
         INSERT INTO jobfac.start_hold (pool, category, job, reason, until, created_at, created_by)
-        VALUES (@pool, @category, @job, LTRIM(RTRIM(@reason)), @until, SYSUTCDATETIME(), @who);
+        VALUES (@pool, @category, @job, @reason, @until, SYSUTCDATETIME(), @who);
         SET @hold_id = CAST(SCOPE_IDENTITY() AS BIGINT);
         SET @sentence = CONCAT(
             COALESCE(N'pool ' + @pool, N'category ' + @category, N'job ' + @job, N'everything'), N': ', @reason
         );
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
-        VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        VALUES (
+            SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id),
+            CONCAT(@sentence, N', until ' + LEFT(CONVERT(NVARCHAR(30), @until, 126), 19) + N'+00:00')
+        );
         SET @detail = CONCAT(N'hold ', @hold_id, N' of ', @sentence);
         EXEC jobfac.cut_text @text = @detail OUTPUT, @most = 1000;
         -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.

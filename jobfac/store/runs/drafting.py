@@ -246,6 +246,7 @@ def _said(request: StartRequest, job: str) -> parameters.Start:
         payload=request.payload,
         overrides=request.overrides,
         due=request.due_at or request.at,
+        is_of_schedule=request.due_at is not None,
     )
 
 

@@ -38,6 +38,15 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest, key: s
         run.c.ready_at,
     )
     row = conn.execute(sa.select(*columns, run.c.job_version, *parameters.COLUMNS).where(run.c.id == run_id)).one()
+    differs = [] if request.is_known else _differences(conn, request, row)
+    if row.start_key.rstrip(" ") != (key or request.key or "").rstrip(" "):
+        differs.append(f"the spelling of its key '{row.start_key}'")
+    if differs:
+        message = f"the key '{request.key}' was used for run {run_id}, which differs in {', '.join(differs)}"
+        raise DefinitionError([Problem(f"{message}; give each start a key of its own", "key")])
+
+
+def _differences(conn: sa.Connection, request: StartRequest, row: sa.Row[Any]) -> list[str]:
     pairs = {
         "arguments": (None if request.arguments is None else list(request.arguments), _decoded(row.arguments)),
         "payload": (request.payload, row.payload),
@@ -45,15 +54,11 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest, key: s
         "priority": (row.priority if request.priority is None else request.priority, row.priority),
     }
     differs = [name for name, (wanted, stored) in pairs.items() if wanted != stored]
-    if row.start_key.rstrip(" ") != (key or request.key or "").rstrip(" "):
-        differs.append(f"the spelling of its key '{row.start_key}'")
     if _differs_in_parameters(conn, request, row):
         differs.append("parameters")
     if _differs_in_time(request, row):
         differs.append("time")
-    if differs:
-        message = f"the key '{request.key}' was used for run {run_id}, which differs in {', '.join(differs)}"
-        raise DefinitionError([Problem(f"{message}; give each start a key of its own", "key")])
+    return differs
 
 
 def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: sa.Row[Any]) -> bool:

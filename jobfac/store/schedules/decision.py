@@ -90,20 +90,30 @@ def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
 
 
 def come_again(schedule: Schedule, row: ScheduleRow, was_set_back: bool) -> Decision | None:
-    """Return the next due time of a schedule if it comes before the stored one; None: it stays as it is.
+    """Return the next due time of a schedule if it comes before the stored one, or in its place; None: it stays.
 
     If the clock was set back, the schedule moved on to a time that is far away now. Due times before it that have a run
-    get no other one. Otherwise newer data on time zones or holidays name an earlier time. One that is closer to the
-    last due time than to the stored one stands for that last one, which had its run.
+    get no other one. Otherwise newer data on time zones or holidays name an earlier time, or no longer the stored one.
+    One that is closer to the last due time than to the stored one stands for that last one, which had its run.
     """
     if not schedule.enabled or not schedule.is_calendar:
         return None
-    due = next_due(schedule, row.now)
-    if due is None or (row.next_due_at is not None and row.next_due_at <= due):
-        return None
-    if not was_set_back and row.next_due_at and row.last_due_at and due - row.last_due_at < row.next_due_at - due:
+    due, stored = next_due(schedule, row.now), row.next_due_at
+    is_gone = not was_set_back and stored is not None and stored > row.now and not _is_due(schedule, stored)
+    had_run = False
+    if due is not None and not was_set_back and stored and row.last_due_at:
+        had_run = due - row.last_due_at < stored - due
+    if is_gone:
+        due = next_due(schedule, due) if had_run and due is not None else due
+        return Decision([], due, None if due is None else fire_time(schedule, row.id, due))
+    if had_run or due is None or (stored is not None and stored <= due):
         return None
     return Decision([], due, fire_time(schedule, row.id, due))
+
+
+def _is_due(schedule: Schedule, stored: datetime) -> bool:
+    due = next_due(schedule, stored - TICK)
+    return due is not None and due - stored < TICK
 
 
 def fire_again(schedule: Schedule, row: ScheduleRow, fire_at: datetime | None) -> datetime | None:

@@ -61,17 +61,24 @@ def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datet
     fresh = [end for end in ends if end not in paused]
     span = None if rule.within is None else timedelta(seconds=rule.within)
     if rule.after.all is not None:
-        return _decide_all(rule, ends, span, is_paused=not fresh)
+        return _decide_all(rule, ends, span, is_dropped=not fresh and not _catches_up(rule, ends[-1], now))
     late = [end for end in fresh if span is not None and now - end.ended_at > span]
     starts = [[end] for end in fresh if end not in late]
     missed = sorted([*paused, *late], key=lambda end: end.ended_at)
-    again = {"skip": [], "once": missed[-1:], "all": missed[-rule.missed.maximum :]}[rule.missed.policy]
+    count = 1 if rule.missed.policy == "once" else rule.missed.maximum
+    again = [end for end in missed if _catches_up(rule, end, now)][-count:]
     caught_up = [[end] for end in again]
     return Decision([*caught_up, *starts], list(ends), [end for end in missed if end not in again])
 
 
-def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None, *, is_paused: bool) -> Decision:
-    """Do the same for ``all``. ``is_paused``: the last end, and so the start that it would cause, was in a pause."""
+def _catches_up(rule: Schedule, end: End, now: datetime) -> bool:
+    """Whether ``missed`` lets a missed end start a run."""
+    window = rule.missed.window
+    return rule.missed.policy != "skip" and (window is None or now - end.ended_at <= timedelta(seconds=window))
+
+
+def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None, *, is_dropped: bool) -> Decision:
+    """Do the same for ``all``. ``is_dropped``: the last end, and so the start that it would cause, was missed."""
     assert rule.after is not None
     newest = ends[-1].ended_at
     old = [end for end in ends if span is not None and newest - end.ended_at > span]
@@ -80,7 +87,7 @@ def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None, *, 
     if set(latest) < {one.job for one in rule.after.upstream}:
         superseded = [end for end in current if latest[end.job] != end]
         return Decision([], [*old, *superseded], old)
-    if is_paused and rule.missed.policy == "skip":
+    if is_dropped:
         return Decision([], list(ends), list(ends))
     causes = sorted(latest.values(), key=lambda end: (end.ended_at, end.run_id))
     return Decision([causes], list(ends), old)

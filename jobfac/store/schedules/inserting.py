@@ -34,6 +34,11 @@ BATCH = 200
 """The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
 
 
+LEFT_TO_OTHERS = timedelta(seconds=30)
+"""How long a due schedule that cannot be used here stays due. Another scheduler may be newer, or have newer data on
+time zones and holidays, and to that one a time of a minute ago would be missed."""
+
+
 class Refusal(NamedTuple):
     """A due time whose start was refused. ``due_at`` None: the schedule itself could not be used."""
 
@@ -100,9 +105,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     due = locks.first_free(partial(_due_jobs, conn, limit), limit, partial(locked_jobs, conn))
     if not due.found:
         return Inserted(0, [], [], [], due.locked)
-    ready = set(due.found)  # while others insert the first ones, a page has other schedules than the one before
-    rows_found = (ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit)))
-    found = [row for row in rows_found if row.job in ready]
+    found = _ready(conn, due, limit)
     # Holds come last: they may change while the transaction waits for the locks.
     held = reading.over_jobs(conn, {row.job for row in found}) if found else {}
     for row in found:
@@ -114,6 +117,8 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             decision = decide(rule, row) if hold is None else postpone(row, hold.until)
             requests += [request(rule, row, moment) for moment in decision.times]
         except (ValueError, LookupError, ArithmeticError) as error:
+            if row.now - row.next_due_at < LEFT_TO_OTHERS:
+                continue
             decision = Decision([], row.next_due_at, row.now + RETRY_AFTER)
             refusals.append(Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}"))
         moves.append(_move(row, decision))
@@ -137,6 +142,13 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     record_refused(conn, refusals, by)
     new = [answer for answer in started if isinstance(answer, int)]
     return Inserted(len(moves), new, refusals, misses, due.locked)
+
+
+def _ready(conn: sa.Connection, due: locks.Free[str], limit: int) -> list[ScheduleRow]:
+    """Lock and return the due schedules of the jobs whose named locks the transaction holds."""
+    ready = set(due.found)  # while others insert the first ones, a page has other schedules than the one before
+    found = (ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit)))
+    return [row for row in found if row.job in ready]
 
 
 def _due_jobs(conn: sa.Connection, limit: int, without: Collection[str]) -> Sequence[str]:

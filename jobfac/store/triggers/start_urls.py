@@ -23,6 +23,10 @@ WINDOW = 60.0
 """Seconds in which the starts by one URL are counted."""
 
 
+STRIPE = "stripe "
+"""The beginning of the name of a delivery that is known by the id of a signed Stripe event."""
+
+
 class NewUrl(NamedTuple):
     """A new URL. ``token``: the secret part of its path, which cannot be shown again."""
 
@@ -65,6 +69,11 @@ class Delivery(NamedTuple):
     name: str | None = None
     body: str | None = None
     window: float = 0.0
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the sender has signed what it is recognised by. Then its headers may differ when it comes again."""
+        return self.body is not None or (self.name or "").startswith(STRIPE)
 
 
 def create(conn: sa.Connection, job: str, name: str, by: str, categories: Sequence[str] | None) -> NewUrl:

@@ -46,6 +46,20 @@ def succeed(db: Database) -> None:
     hand.end(claimed, RunState.SUCCEEDED)
 
 
+def test_one_that_only_a_newer_scheduler_can_read_hides_no_other(db: Database) -> None:
+    late(db)
+    define(db, _of_a_newer_one={"expect": {"every": "1h"}})
+    newer = sa.update(expectation).where(expectation.c.job == "_of_a_newer_one")
+    with db.begin() as conn:
+        conn.execute(newer.values(definition='{"expect_from": "the future"}', due_at=utcnow(-1000)))
+        conn.execute(sa.update(expectation).values(since=utcnow(60_000)).where(expectation.c.job == "a"))
+        conn.execute(newer.values(since=utcnow(60_000)))
+        watching.follow_clock(conn)
+        conn.execute(sa.update(expectation).values(due_at=utcnow(-1000)).where(expectation.c.job == "a"))
+    assert db.transact(watching.watch).changed == 1
+    assert told(db) == [("a", "overdue")]
+
+
 def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     late(db)
     found = poll(db)

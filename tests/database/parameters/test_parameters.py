@@ -1,7 +1,7 @@
 """Parameters of runs, on every engine: checked at each start, kept, completed at the claim, searched, and retried."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
-from jobfac.store import parameters, runs, schedules, sequences
+from jobfac.store import jobs, parameters, runs, schedules, sequences
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.worker import turn as turn_module
@@ -21,6 +21,7 @@ from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.turn import Turn, TurnRequest
 from tests.support.database import Hand, define, get, now, start
 from tests.support.sequences import Player, children, path
+from tests.support.tsql import execute
 
 LOAD: dict[str, Any] = {
     "command": ["load", "${parameters.day}"],
@@ -335,3 +336,26 @@ def test_nothing_is_stored_for_jobs_without_parameters(db: Database) -> None:
     row, dated = (get(db, start(db, job)) for job in ("plain", "dated"))
     assert (row["parameters"], row["sensitive"], row["origin"]) == (None, None, None)
     assert (dated["parameters"], "due" in json.loads(dated["origin"])) == (None, True)
+
+
+def test_a_run_of_a_schedule_in_utc_is_for_the_day_in_utc(db: Database) -> None:
+    """Also of a job whose first schedule has another zone, and so is what repeats it."""
+    rules = [{"cron": "0 6 * * *", "timezone": "Pacific/Kiritimati"}, {"cron": "0 20 * * *"}]
+    day = {"type": "date", "default": "${due.date}"}
+    define(db, load={"schedules": rules, "parameters": {"day": day}}, plain={"schedules": rules})
+    due = datetime(2027, 1, 30, 20, tzinfo=UTC)
+    assert values(db, start(db, "load", manual=False, due_at=due)) == {"day": "2027-01-30"}
+    assert values(db, start(db, "load", at=due)) == {"day": "2027-01-31"}, "by hand: the zone of the first one"
+    run_id = start(db, "plain", manual=False, due_at=due)
+    hand = Hand(db)
+    hand.end(next(one for one in hand.claim(9) if one.id == run_id), RunState.FAILED)
+    repeated = [starting.retry(db, Caller("me"), run_id).id]
+    if db.dialect.name == "mssql":
+        repeated.append(execute(db, "retry_run", run=run_id))
+    for one in (run_id, *repeated):
+        with db.read() as conn:
+            stored = jobs.load(conn, "plain")
+        assert stored is not None
+        row = get(db, one)
+        for_day = parameters.due_of(row["origin"], row["due_at"], row["created_at"], stored.definition)
+        assert for_day.isoformat() == due.isoformat()

@@ -69,6 +69,24 @@ def test_a_due_time_that_has_a_run_gets_no_other_one(db: Database) -> None:
     assert due_times(db) == [at]
 
 
+@pytest.mark.parametrize("passed", [None, timedelta(minutes=50), timedelta(minutes=10)])
+def test_a_stored_time_that_newer_data_on_zones_do_not_have_is_moved(db: Database, passed: timedelta | None) -> None:
+    """06:00 is half an hour later than it was: once before it, once after its run, once just before the new time."""
+    at = now(db).replace(second=0, microsecond=0)
+    if passed is None:
+        put(db, at=(at + DAY).isoformat())
+        due, stored, last = at + DAY, at + DAY - timedelta(minutes=30), None
+    else:
+        first = at - passed + timedelta(minutes=30)
+        put(db, every="24h", starts=first.isoformat())
+        due, stored, last = first + DAY, at - passed + DAY, at - passed
+    move(db, next_due_at=stored, fire_at=stored, last_due_at=last)
+    assert db.transact(schedules.rewind, 0, False) == (None, 1)
+    row = schedule_row(db)
+    assert (row.next_due_at, row.fire_at, row.last_due_at) == (due, due, last)
+    assert db.transact(schedules.rewind, 0, False) == (None, 0)
+
+
 def test_a_paused_or_disabled_schedule_and_one_that_is_late_stay_as_they_are(db: Database) -> None:
     put(db, every="10m", enabled=False)
     assert db.transact(schedules.rewind, 0) == (None, 0)
@@ -185,7 +203,7 @@ def test_a_scheduler_that_starts_uses_its_own_data_on_zones_and_holidays(db: Dat
 def test_a_due_time_that_newer_data_have_made_later_gets_no_second_run(db: Database, settings: Settings) -> None:
     put(db, dates={"days_of_month": [1]}, times={"at": ["06:00"]})
     first = schedule_row(db).next_due_at
-    following = first + timedelta(days=30)
+    following = (first + timedelta(days=31)).replace(day=1)
     move(db, next_due_at=following, fire_at=following, last_due_at=first - timedelta(days=3))  # it ran early
     Scheduler(db, settings, "s1")._turn()
     assert schedule_row(db).next_due_at == following

@@ -194,11 +194,16 @@ def test_a_refused_start_does_not_stop_the_others(db: Database) -> None:
     done = insert(db)
     assert due_times(db) == [due]
     why = {refusal.job: refusal.why for refusal in done.refusals}
-    assert set(why) == {"off", "broken", "alien"}
+    assert set(why) == {"off", "alien"}
     assert "Job 'off' is disabled" in why["off"]
     assert rows(db, "off")["1"]["next_due_at"] == due + 10 * MINUTE  # its due times pass
-    assert rows(db, "broken")["1"]["next_due_at"] == due  # a scheduler that can read the rule may still run it
     assert insert(db).schedules == 0
+    # A scheduler that can read the rule still runs it, as long as that time is not missed.
+    assert [rows(db, "broken")["1"][name] for name in ("next_due_at", "fire_at")] == [due, due]
+    simulate_outage_since(db, due - MINUTE, "broken")
+    assert [one.job for one in insert(db).refusals] == ["broken"]
+    assert rows(db, "broken")["1"]["next_due_at"] == due - MINUTE
+    assert rows(db, "broken")["1"]["fire_at"] > now_of(db)
 
 
 def test_a_manually_reset_row_starts_no_run_twice(db: Database) -> None:

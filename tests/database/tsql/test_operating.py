@@ -1,15 +1,19 @@
 """The procedures of operating: hold, release and add_note do what the program does, through both drivers."""
 
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import note, outbox_event, run, schedule, start_hold
+from jobfac.database.tables import audit, note, outbox_event, run, schedule, start_hold
+from jobfac.operations import holds
+from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import runs
 from jobfac.store.holds import moving, reading
+from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Outcome
 from tests.support.tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
@@ -40,6 +44,15 @@ def test_hold_and_release(db: Database) -> None:
     everything = execute(db, "hold", reason="r")
     assert db.query(reading.open_queues, ["default", "big"]) == []
     assert execute(db, "hold", pool="big", reason="r") > everything
+
+
+def test_the_audit_of_a_hold_says_what_it_says_of_one_by_the_program(db: Database) -> None:
+    define(db, a={})
+    holds.hold(db, Caller("me"), Scope(job="a"), " full ", datetime(2099, 1, 31, 22, tzinfo=UTC))
+    execute(db, "hold", job="a", reason=" full ", until="2099-01-31 22:00:00")
+    with db.read() as conn:
+        by_program, by_procedure = conn.execute(sa.select(audit.c.after).where(audit.c.action == "hold")).scalars()
+    assert by_program == by_procedure == "job a: full, until 2099-01-31T22:00:00+00:00"
 
 
 def test_a_hold_joins_the_transaction_of_its_caller(db: Database) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import json
+import time
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,36 @@ def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert served.admin.delete(f"/v1/jobs/deploy/urls/{made.json()['id']}").status_code == 204
     gone = outside.post(url, content=body, headers=signed(body))
     assert (gone.status_code, url.rpartition("/")[2] in gone.text) == (404, False)
+
+
+def test_a_signed_request_that_comes_again_may_differ_in_what_is_not_signed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub's id of a delivery stands in a header, and Stripe counts pending deliveries in the body of an event."""
+    monkeypatch.setenv("HOOK_KEY", KEY)
+    key = {"secret": "env:HOOK_KEY"}
+    of_headers = {"delivery": "${header.X-GitHub-Delivery}", "n": "${header.X-N}"}
+    parameters = {"delivery": {"default": "none"}, "n": {"type": "integer"}}
+    served.define("push", parameters=parameters, call={"signature": {"github": key}, "parameters": of_headers})
+    served.define("paid", call={"signature": {"stripe": key}, "payload": "${body}"})
+    push, paid = (served.admin.post(f"/v1/jobs/{job}/urls").json()["url"] for job in ("push", "paid"))
+    outside = served.client(None)
+
+    def pushed(body: bytes, name: str, **more: str) -> Any:
+        return outside.post(push, content=body, headers={**signed(body), "X-GitHub-Delivery": name, **more})
+
+    for name in ("d-1", "d-2"):
+        answer = pushed(b"{}", name)
+        assert (answer.status_code, answer.json()["id"]) == (202, 1)
+    assert [pushed(b"[]", f"d-{n}", **{"X-N": "x"}).status_code for n in range(21)] == [422] * 20 + [429]
+    assert pushed(b"{} ", "d-3").status_code == 202, "another body"
+
+    for pending in (1, 0):
+        body = json.dumps({"id": "evt_1", "pending_webhooks": pending}).encode()
+        at = int(time.time())
+        mac = hmac.new(KEY.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+        answer = outside.post(paid, content=body, headers={"Stripe-Signature": f"t={at},v1={mac}"})
+        assert (answer.status_code, answer.json()["id"]) == (202, 3)
 
 
 def test_a_signature_by_an_empty_key_proves_nothing(

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobfac.cli.times import describe, write_short, write_time
+from jobfac.definitions.waiting import Wait
 from jobfac.times import UnknownZone, read_day, read_end, read_time, unknown_zone
 
 NOW = datetime(2027, 3, 28, 10, 30, tzinfo=UTC)  # 12:30 in Berlin, whose clocks went forward in the night before
@@ -40,6 +41,26 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_time_is_local_unless_it_says_otherwise(text: str, back: bool, wanted: str) -> None:
     assert write_time(read_time(text, NOW, back=back)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("now", "last", "following"),
+    [
+        ("00:10", "10-30 02:30+02:00", "10-31 02:30+02:00"),
+        ("00:40", "10-31 02:30+02:00", "10-31 02:30+01:00"),
+        ("01:10", "10-31 02:30+02:00", "10-31 02:30+01:00"),
+        ("01:40", "10-31 02:30+01:00", "11-01 02:30+01:00"),
+    ],
+)
+def test_a_time_of_day_that_comes_twice_counts_twice(now: str, last: str, following: str) -> None:
+    moment = datetime.fromisoformat(f"2027-10-31T{now}:00+00:00")
+    expected = datetime.fromisoformat(f"2027-{following}").astimezone(UTC)
+    wait = Wait.model_validate({"until": "02:30", "timezone": "Europe/Berlin"})
+    assert wait.end(moment) == expected
+    for zone in (ZoneInfo("Europe/Berlin"), None):
+        assert read_time("02:30", moment, zone=zone).astimezone(UTC) == expected
+        before = read_time("02:30", moment, zone=zone, back=True).astimezone(UTC)
+        assert before == datetime.fromisoformat(f"2027-{last}").astimezone(UTC)
 
 
 @pytest.mark.parametrize(

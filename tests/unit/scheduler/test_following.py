@@ -47,6 +47,19 @@ def test_ends_in_a_pause_are_missed() -> None:
     assert (decision.starts, decision.missed) == ([[found[1]]], [found[0]])
 
 
+def test_a_window_drops_missed_ends_that_are_older() -> None:
+    found = ends(("a", 180), ("a", 100), ("a", 30), ("a", 1))
+    resumed_at = NOW - timedelta(minutes=10)
+    for policy, started in (("once", [3, 4]), ("all", [2, 3, 4])):
+        missed = {"policy": policy, "window": "2h"}
+        decision = decide(rule(missed=missed), found, NOW, resumed_at)
+        assert [one.run_id for (one,) in decision.starts] == started
+        assert [one.run_id for one in decision.missed] == [n for n in (1, 2, 3) if n not in started]
+        assert decide(rule(missed={**missed, "window": "20m"}), found, NOW, resumed_at).starts == [[found[3]]]
+    late = decide(rule(within="1h", missed={"policy": "all", "window": "2h"}), found, NOW, None)
+    assert [one.run_id for one in late.missed] == [1]
+
+
 BOTH = {"all": [{"job": "a"}, {"job": "b"}]}
 
 
@@ -72,6 +85,9 @@ def test_all_starts_nothing_for_a_pause_in_which_the_last_one_ended() -> None:
         decision = decide(rule(after=BOTH, missed=policy), found, NOW, resumed_at)
         assert len(decision.starts) == number
         assert (decision.used, decision.missed) == (found, [] if number else found)
+        for window, most in (("25m", number), ("15m", 0)):
+            windowed = rule(after=BOTH, missed={"policy": policy, "window": window})
+            assert len(decide(windowed, found, NOW, resumed_at).starts) == most
     found = ends(("a", 30), ("b", 5))
     assert decide(rule(after=BOTH), found, NOW, resumed_at).starts == [found]
     assert decide(rule(after=BOTH), found[:1], NOW, resumed_at).used == []

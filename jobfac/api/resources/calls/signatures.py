@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from jobfac.definitions.triggers.call import Signature
+from jobfac.store.triggers import start_urls
 from jobfac.store.triggers.start_urls import Delivery
 
 GITHUB, STRIPE = "x-hub-signature-256", "stripe-signature"
@@ -67,7 +68,7 @@ def delivery(signature: Signature | None, body: bytes, headers: Mapping[str, str
     """
     form = None if signature is None else signature.form
     if form == "stripe" and (event := _field(body, "id")):
-        return Delivery(f"stripe {event}")
+        return Delivery(f"{start_urls.STRIPE}{event}")
     found, key = headers.get("x-github-delivery"), headers.get("idempotency-key")
     is_github = form == "github" or (form is None and not key)
     name = f"github {found}" if is_github and found else f"key {key}" if key else None

@@ -1,5 +1,6 @@
 """`/v1/jobs/{job}/urls`: the URLs that start a job; `/v1/call/{token}`: start by one, without a key."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Annotated
@@ -115,24 +116,7 @@ def _known(request: ApiRequest, token: str) -> StartUrl:
 
 
 def _start(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
-    """Start the job. Who sends many bodies that it cannot take waits: a check of a value may take a second.
-
-    Raises:
-        Problem: 429, beside what ``_started`` raises.
-    """
-    failures, name, now = request.service.authenticator.failures, f"body of url {url.id}", time.monotonic()
-    if wait := failures.wait(name, now):
-        seconds = int(wait) + 1
-        detail = f"Too many requests that the job cannot take; wait {seconds} s."
-        raise Problem(429, detail, {"Retry-After": str(seconds)})
-    try:
-        return _started(request, url, text)
-    except DefinitionError:
-        failures.note(name, now)
-        raise
-
-
-def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
+    """Start the job, if the request is signed as it says, for its events."""
     stored = request.read(jobs.load, url.job)
     if stored is None:
         raise no_job(url.job)
@@ -149,12 +133,35 @@ def _started(request: ApiRequest, url: StartUrl, text: bytes) -> ApiResponse:
             return ApiResponse({"id": None, "job": url.job, "state": None, "reason": reason})
     if (key := headers.get("idempotency-key")) is not None and len(key) > KEY_LENGTH:
         raise Problem(422, f"Idempotency-Key must be at most {KEY_LENGTH} characters.")
-    given, payload = _taken(call, text, headers)
+    return _started(request, url, call, text, headers)
+
+
+def _started(
+    request: ApiRequest, url: StartUrl, call: Call | None, text: bytes, headers: Mapping[str, str]
+) -> ApiResponse:
+    """Start the job. Who sends many bodies that it cannot take waits: a check of a value may take a second.
+
+    A signed body that comes again and again delays no other one: somebody may have captured it.
+
+    Raises:
+        Problem: 429 after too many bodies that the job cannot take, or too many starts; 409 if the run was denied.
+    """
+    delivery = signatures.delivery(None if call is None else call.signature, text, headers)
+    failures, now = request.service.authenticator.failures, time.monotonic()
+    name = f"body of url {url.id} {hashlib.sha256(text).hexdigest() if delivery.is_signed else ''}"
+    if wait := failures.wait(name, now):
+        seconds = int(wait) + 1
+        detail = f"Too many requests that the job cannot take; wait {seconds} s."
+        raise Problem(429, detail, {"Retry-After": str(seconds)})
     by = operations.Caller(
         url.caller, url.categories, RETRY_FOR, request.service.traces, headers.get("traceparent"), Role.OPERATOR
     )
+    given, payload = _taken(call, text, headers)
     try:
-        run = urls.start(request.db, by, url, call, given, payload, signatures.delivery(signature, text, headers))
+        run = urls.start(request.db, by, url, call, given, payload, delivery)
+    except DefinitionError:
+        failures.note(name, now)
+        raise
     except urls.TooManyStarts as error:
         raise Problem(429, str(error), {"Retry-After": str(error.seconds)}) from None
     if run.state == RunState.DENIED:
