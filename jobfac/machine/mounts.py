@@ -53,11 +53,11 @@ def mount_of(path: str, points: Sequence[str]) -> str:
     return max((point for point in points if f"{path}/".startswith(_below(point))), key=len, default="")
 
 
-def neighbours(path: str, others: Collection[str]) -> int:
-    """Return how many of the other paths are on the file system of ``path``, all without links; 0 if none is known."""
+def neighbours(path: str, others: Collection[str]) -> list[str]:
+    """Return those of the other paths that are on the file system of ``path``, all without links; none if unknown."""
     points = [mount.point for mount in mounts()]
     here = mount_of(path, points)
-    return sum(mount_of(one, points) == here for one in others) if here else 0
+    return [one for one in others if mount_of(one, points) == here] if here else []
 
 
 def _below(point: str) -> str:

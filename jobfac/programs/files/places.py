@@ -14,6 +14,9 @@ AT_ONCE = 0.02
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
 
+TO_PROBE = MOST * 3 // 4
+"""Open inquiries at which none begins only to find out whether a file system answers again."""
+
 FRESH = 1.0
 """Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
 
@@ -94,18 +97,27 @@ class Places:
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.
 
-        Any thread may call it.
+        If they hang for so long that each is left alone, this one finds out whether there is an answer again. Nobody
+        may ever ask about their places any more, such as a file with the number of a run. Any thread may call it.
         """
         if len(self._open) < OF_ONE_MOUNT:
             return False
         waiting = [one for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
+        waiting = [one for one in waiting if one is not inquiry]
         if len(waiting) < OF_ONE_MOUNT:  # then the table of mounts need not be read
             return False
         if isinstance(inquiry.at, User):
-            number = sum(isinstance(one.at, User) for one in waiting)
+            alike = [one for one in waiting if isinstance(one.at, User)]
         else:
-            number = neighbours(inquiry.real, [one.real for one in waiting if isinstance(one.at, str)])
-        return number - inquiry.is_late >= OF_ONE_MOUNT
+            waiting = [one for one in waiting if isinstance(one.at, str)]
+            here = set(neighbours(inquiry.real, [one.real for one in waiting]))
+            alike = [one for one in waiting if one.real in here]
+        if len(alike) < OF_ONE_MOUNT:
+            return False
+        if len(self._open) > TO_PROBE or not all(one.is_left_alone for one in alike):
+            return True
+        inquiry.again = longer(max(one.again for one in alike))
+        return False
 
 
 def _taken_as_answered(inquiry: Inquiry) -> Inquiry:

@@ -208,6 +208,35 @@ def test_a_drive_that_was_mounted_anew_is_asked_again(monkeypatch: pytest.Monkey
     never.set()
 
 
+def test_a_drive_that_was_mounted_anew_is_asked_about_other_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that hang are never asked about again: each has the number of a run."""
+    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
+    begun: list[str] = []
+
+    def look(path: Any) -> object:
+        begun.append(path)
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(inquiry, "look", look)
+    monkeypatch.setattr(inquiry, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
+    asked, numbers = places.Places(lambda: None), iter(range(1000))
+
+    def is_silent() -> bool:
+        return asked.silent([f"/drive/{next(numbers)}.log"]) is not None
+
+    for later, number in ((0.0, 8), (61.0, 9), (122.0, 9), (182.0, 10)):
+        now = later
+        assert all(is_silent() for _ in range(12))
+        assert len(begun) == number, "one finds out that it is still dead, and the next one waits longer"
+    is_dead, now = False, 600.0
+    wait_for(lambda: not is_silent(), "the drive answers")
+    assert len(begun) == 11
+    never.set()
+
+
 def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     never, calls = threading.Event(), iter([True, False])
 
