@@ -262,3 +262,35 @@ def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pyt
     never.set()
     wait_for(scanner.close, "the thread that was left alone has ended")
     assert (found, scanner.results()) == (["/tmp/*"], [])
+
+
+def test_a_drive_with_many_folders_that_was_dead_for_hours_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads were left alone meanwhile that no other one might begin."""
+    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
+
+    def look(path: Any) -> object:
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(inquiry, "look", look)
+    for module in (inquiry, lanes):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    for module in (mounts, lanes):
+        monkeypatch.setattr(module, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
+    monkeypatch.setattr(lanes, "scan", lambda pattern: Scan({}, frozenset(), []))
+    scanner, wanted, found = lanes.Lanes(NoEvents()), {f"/drive/{number}/*" for number in range(9)}, set[str]()
+
+    def goes_on(seconds: float) -> bool:
+        nonlocal now
+        now += seconds
+        scanner.begin(wanted - found, now)
+        time.sleep(0.002)
+        found.update(one.pattern for one in scanner.results())
+        return found == wanted
+
+    assert not any(goes_on(300.0) for _ in range(24))
+    assert scanner._left == 4, "the pauses grow"
+    is_dead = False
+    wait_for(lambda: goes_on(600.0), "all folders are scanned")
+    never.set()
