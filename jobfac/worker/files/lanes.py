@@ -233,7 +233,7 @@ class Lanes:
                 return False
             others = {folder: one for folder, one in self._looks.items() if one is not look}
             waiting = [one.real for folder, one in others.items() if now >= self._since[folder] + STUCK]
-        return len(waiting) >= OF_ONE_MOUNT and len(neighbours(look.real, waiting)) >= OF_ONE_MOUNT
+        return len(waiting) >= OF_ONE_MOUNT and neighbours(look.real, waiting) >= OF_ONE_MOUNT
 
     def _scan(self, pattern: str) -> Scan:
         try:
