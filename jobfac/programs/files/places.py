@@ -19,7 +19,7 @@ TO_PROBE = MOST * 3 // 4
 """Open inquiries at which none begins only to find out whether a file system answers again."""
 
 USERS = "users"
-"""Stands for the name services, beside the mount points."""
+"""Stands for the name services among mount points and references to secrets."""
 
 FRESH = 1.0
 """Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
@@ -139,9 +139,15 @@ class Places:
 
 
 def _drives(inquiries: Sequence[Inquiry]) -> list[str]:
-    """Return for each of these what it waits for: a mount point, or users. Empty: unknown."""
+    """Return for each of these what it waits for: a mount point, users, or a secret. Empty: unknown."""
     points = mounts_of([one.real for one in inquiries])
-    return [USERS if isinstance(one.at, User) else point for one, point in zip(inquiries, points, strict=True)]
+    return [_drive(one.at, point) for one, point in zip(inquiries, points, strict=True)]
+
+
+def _drive(at: str | User | Kept, point: str) -> str:
+    if isinstance(at, Kept):
+        return at.reference
+    return USERS if isinstance(at, User) else point
 
 
 def _taken_as_answered(inquiry: Inquiry) -> Inquiry:

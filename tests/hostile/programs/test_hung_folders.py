@@ -208,6 +208,16 @@ def test_a_drive_that_was_mounted_anew_is_asked_again(monkeypatch: pytest.Monkey
     never.set()
 
 
+def test_secrets_that_hang_are_on_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(inquiry, "resolve", lambda reference: never.wait(300))
+    asked = places.Places(lambda: None)
+    secrets = [inquiry.Kept(f"keyring:jobfac/{number}") for number in range(8)]
+    assert [asked.silent([secret]) for secret in secrets] == secrets
+    wait_for(lambda: asked.silent(["/etc"]) is None, "the root answers")
+    never.set()
+
+
 def _wait_until_hung(asked: places.Places, begun: list[str]) -> None:
     """Wait until the threads have ended or hang, also on a slow machine."""
     inquiries = (*asked._open.values(), *asked._left)
