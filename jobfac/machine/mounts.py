@@ -53,11 +53,16 @@ def mount_of(path: str, points: Sequence[str]) -> str:
     return max((point for point in points if f"{path}/".startswith(_below(point))), key=len, default="")
 
 
+def mounts_of(paths: Collection[str]) -> list[str]:
+    """Return the mount point of each of these paths without links; empty for one whose mount point is unknown."""
+    points = [mount.point for mount in mounts()]
+    return [mount_of(path, points) for path in paths]
+
+
 def neighbours(path: str, others: Collection[str]) -> int:
     """Return how many of the other paths are on the file system of ``path``, all without links; 0 if none is known."""
-    points = [mount.point for mount in mounts()]
-    here = mount_of(path, points)
-    return sum(mount_of(one, points) == here for one in others) if here else 0
+    here, *there = mounts_of([path, *others])
+    return there.count(here) if here else 0
 
 
 def _below(point: str) -> str:

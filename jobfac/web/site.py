@@ -93,8 +93,7 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
         log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
-        then = IN_DOUBT if isinstance(error, InDoubt) else "This page retries automatically."
-        return failed(request, 503, f"The database cannot be reached right now. {then}")
+        return failed(request, 503, f"The database cannot be reached right now. {_then(request, error)}")
     except DefinitionError as error:
         return _refused(request, caller, form, 422, str(error))
     except JobfacError as error:
@@ -102,6 +101,15 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
     except Exception as error:
         log.exception("a page failed", action="page_failed", path=request.url.path, reason=str(error))
         return failed(request, 500, "This is a bug; the server's log has its trace.")
+
+
+def _then(request: Request, error: Unreachable) -> str:
+    """Return what follows for the user from a database that is away."""
+    if isinstance(error, InDoubt):
+        return IN_DOUBT
+    if request.method == "POST":  # a browser that loads the page again sends no form
+        return "What you asked for is not done, or not all of it; go back and try again."
+    return "This page retries automatically."
 
 
 def _admit(page: Page, caller: Caller | None) -> None:
@@ -133,7 +141,7 @@ def failed(request: Request, status: int, sentence: str, caller: Caller | None =
     visit = Visit(request, request.app.state.service, caller, {})
     title = HTTPStatus(status).phrase
     answer = visit.render("failed.html", status, status=status, title=title, sentence=sentence)
-    if status == 503 and IN_DOUBT not in sentence:
+    if status == 503 and request.method != "POST":
         answer.headers["Refresh"] = str(RETRY_AFTER)
     return answer
 

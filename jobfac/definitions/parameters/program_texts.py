@@ -32,15 +32,22 @@ _INTERPRETERS = {
     r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c."),
     r"perl[0-9.]*": _Option(r"-[A-Za-z]*[eE]", r"-[A-Za-z]*[eE]."),
     r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e."),
-    r"(node|nodejs|deno|bun)": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)="),
-    r"php[0-9.]*": _Option(r"-r", r"-r."),
+    r"(node|nodejs|deno|bun)": _Option(r"-[ep]|-pe|--eval|--print|eval", r"-[ep].|--(eval|print)="),
+    r"php[0-9.]*": _Option(r"-[rBRE]|--(run|process-(begin|code|end))", r"-[rBRE].|--(run|process-(begin|code|end))="),
     r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
     r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
     r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
-    r"(psql|sqlcmd|osql|isql|mysql|mariadb|mongo(sh)?|clickhouse-client)(\.exe)?": _Option(
-        r"-c|-q|-Q|-e|--(command|query|initial-query|eval|execute|init-command)",
-        r"-[cqQe].|--(command|query|initial-query|eval|execute|init-command)=",
+    # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.
+    r"psql(\.exe)?": _Option(
+        r"-[AabEeHlnqSstVWwXxz01]*c|--co[a-z]*", r"-[AabEeHlnqSstVWwXxz01]*c.|--co[a-z]*=", "none"
+    ),
+    r"(mysql|mariadb)(\.exe)?": _Option(
+        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e|--(exe|init-c)[a-z-]*",
+        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e.|--(exe|init-c)[a-z-]*=",
         "none",
+    ),
+    r"(sqlcmd|osql|isql|mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(
+        r"-q|-Q|--(query|initial-query|eval)", r"-[qQ].|--(query|initial-query|eval)=", "none"
     ),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
     r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", r"(?!)", "others"),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobfac.machine.threads import AGAIN, BEGINS
+from jobfac.machine.threads import BEGINS
 from jobfac.programs.files.accounts import accounts
 from jobfac.secret_references import SecretError, resolve
 
@@ -83,7 +83,7 @@ class Inquiry:
         is_answered: it has found out everything. Not so if it met a file system that enough others wait for.
         at: what is looked at: a path as it was given, a user, or a secret.
         real: how far it has got in a path, without links. So it is known which file system it waits for.
-        again: seconds after which another inquiry takes its place if it hangs.
+        finds_out: it looks whether a file system answers again for which enough others wait.
         is_late: nobody waits for the answer any more, so it is announced.
         seen: what was found; to be read after the answer.
         steps: the paths without links that it has passed; to be read after the answer.
@@ -94,12 +94,12 @@ class Inquiry:
         places: Sequence[Place],
         is_silent: Callable[["Inquiry"], bool],
         on_answer: Callable[[], None],
-        again: float = AGAIN,
+        finds_out: bool = False,
     ) -> None:
         """``is_silent``: whether enough others wait for the file system of ``real``, or for users."""
         self.over = threading.Event()
         self.is_answered = self._lacked_memory = False
-        self.again = again
+        self.finds_out = finds_out
         self._began = time.monotonic()
         self._has_begun = False
         first = places[0]
@@ -145,9 +145,9 @@ class Inquiry:
         return self._lacked_memory or not (self._has_begun or time.monotonic() < self._began + BEGINS)
 
     @property
-    def is_left_alone(self) -> bool:
-        """Whether it hangs for so long that another one is to ask."""
-        return not self.over.is_set() and time.monotonic() > self._began + self.again
+    def age(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
 
     def _see(self, place: Place) -> tuple[int, int] | None:
         if isinstance(place, str):

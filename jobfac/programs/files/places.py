@@ -3,8 +3,9 @@
 import time
 from _thread import start_new_thread
 from collections.abc import Callable, Sequence
+from threading import Lock
 
-from jobfac.machine.mounts import Remote, neighbours
+from jobfac.machine.mounts import Remote, mounts_of
 from jobfac.machine.threads import AGAIN, longer
 from jobfac.programs.files.inquiry import OF_ONE_MOUNT, Inquiry, Kept, Place, Seen, User
 
@@ -13,6 +14,12 @@ AT_ONCE = 0.02
 
 MOST = 64
 """Open inquiries at most. Each has a thread, which may hang as long as its file system."""
+
+TO_PROBE = MOST * 3 // 4
+"""Open inquiries at which none begins only to find out whether a file system answers again."""
+
+USERS = "users"
+"""Stands for the name services among mount points and references to secrets."""
 
 FRESH = 1.0
 """Seconds for which an answer counts, because a thread for each start would slow a burst of starts."""
@@ -34,6 +41,8 @@ class Places:
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
         self._remote = Remote()
         self._left: list[Inquiry] = []  # whose threads hang, and whose places have been asked about again
+        self._tries: dict[str, tuple[float, float]] = {}  # by drive: when to ask it again, and the pause then
+        self._lock = Lock()  # of ``_tries``
 
     def silent(self, places: Sequence[Place]) -> str | User | Kept | None:
         """Return what has not answered; None: all have.
@@ -60,12 +69,12 @@ class Places:
     def _ask(self, places: tuple[Place, ...]) -> Inquiry:
         """Return the open inquiry about these places, or a new one. One that is over is open no more."""
         inquiry, wait = self._open.get(places), 0.0
-        again = None if inquiry is None else self._asked_again_after(inquiry)
-        if inquiry is None or inquiry.is_vain or again is not None:
+        again = inquiry is not None and self._is_left_alone(inquiry)
+        if inquiry is None or inquiry.is_vain or again:
             self._open.pop(places, None)
             if inquiry is not None and inquiry.is_starved:
                 return _taken_as_answered(inquiry)
-            inquiry = Inquiry(places, self._is_silent, self._on_answer, again or AGAIN)
+            inquiry = Inquiry(places, self._is_silent, self._on_answer, again)
             if len(self._open) >= MOST:  # some ended after nobody waited any more
                 self._open = {known: one for known, one in self._open.items() if not (one.over.is_set() or one.is_vain)}
             if len(self._open) >= MOST:
@@ -81,31 +90,64 @@ class Places:
             if not inquiry.over.is_set():  # asked again, because the thread may have looked before it was late
                 return inquiry
         del self._open[places]
+        if inquiry.finds_out and inquiry.is_answered:
+            with self._lock:
+                self._tries.clear()  # the others on this drive need not wait
         return _taken_as_answered(inquiry) if inquiry.is_starved else inquiry
 
-    def _asked_again_after(self, inquiry: Inquiry) -> float | None:
-        """Leave alone an inquiry that hangs for too long; returns when to leave its successor alone. None: it stays."""
+    def _is_left_alone(self, inquiry: Inquiry) -> bool:
+        """Whether it hangs for so long that another one takes its place."""
         self._left = [one for one in self._left if not one.over.is_set()]
-        if not inquiry.is_left_alone or len(self._left) >= MOST // 2:
-            return None
+        if inquiry.over.is_set() or inquiry.age <= AGAIN or len(self._left) >= MOST // 2:
+            return False
+        if not self._may_try(_drives([inquiry])[0], inquiry.age):
+            return False
         self._left.append(inquiry)
-        return longer(inquiry.again)
+        return True
+
+    def _may_try(self, drive: str, age: float) -> bool:
+        """Whether to ask a drive again that has not answered: one inquiry at a time, after longer and longer pauses.
+
+        Otherwise a dead one would soon have all threads. ``age``: seconds for which the last one hangs at least.
+        """
+        now = time.monotonic()
+        with self._lock:
+            at, pause = self._tries.get(drive, (now, AGAIN))
+            if now < at or age <= AGAIN:
+                return False
+            self._tries[drive] = now + longer(pause), longer(pause)
+        return True
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.
 
-        Any thread may call it.
+        If all of them hang for long, this one finds out whether there is an answer again. Nobody may ever ask about
+        their places any more, such as a file with the number of a run. Any thread may call it.
         """
-        if len(self._open) < OF_ONE_MOUNT:
+        if inquiry.finds_out or len(self._open) < OF_ONE_MOUNT:
             return False
         waiting = [one for one in list(self._open.values()) if one.is_late and not one.over.is_set()]
+        waiting = [one for one in waiting if one is not inquiry]
         if len(waiting) < OF_ONE_MOUNT:  # then the table of mounts need not be read
             return False
-        if isinstance(inquiry.at, User):
-            number = sum(isinstance(one.at, User) for one in waiting)
-        else:
-            number = neighbours(inquiry.real, [one.real for one in waiting if isinstance(one.at, str)])
-        return number - inquiry.is_late >= OF_ONE_MOUNT
+        here, *there = _drives([inquiry, *waiting])
+        alike = [one for one, drive in zip(waiting, there, strict=True) if drive == here]
+        if not here or len(alike) < OF_ONE_MOUNT:
+            return False
+        inquiry.finds_out = len(self._open) <= TO_PROBE and self._may_try(here, min(one.age for one in alike))
+        return not inquiry.finds_out
+
+
+def _drives(inquiries: Sequence[Inquiry]) -> list[str]:
+    """Return for each of these what it waits for: a mount point, users, or a secret. Empty: unknown."""
+    points = mounts_of([one.real for one in inquiries])
+    return [_drive(one.at, point) for one, point in zip(inquiries, points, strict=True)]
+
+
+def _drive(at: str | User | Kept, point: str) -> str:
+    if isinstance(at, Kept):
+        return at.reference
+    return USERS if isinstance(at, User) else point
 
 
 def _taken_as_answered(inquiry: Inquiry) -> Inquiry:

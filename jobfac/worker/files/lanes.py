@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 from jobfac.machine import threads
-from jobfac.machine.mounts import neighbours
+from jobfac.machine.mounts import mount_of, mounts, neighbours
 from jobfac.programs.files.inquiry import OF_ONE_MOUNT, Inquiry
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents
@@ -92,6 +92,7 @@ class Lanes:
         self._scanned: dict[str, str] = {}  # the pattern that a lane scans
         self._again: dict[str, float] = {}  # after how many seconds a lane is left alone, if not AGAIN
         self._silent: set[str] = set()  # folders whose last lane was left alone
+        self._drives: dict[str, tuple[float, float]] = {}  # when to leave a lane alone there again, and the pause then
         self._left = 0  # threads of lanes that were left alone
         self._put_off: dict[str, float] = {}  # until when folders wait whose file system does not answer others
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -148,16 +149,24 @@ class Lanes:
             return not self._since and not self._left
 
     def _leave_alone(self, now: float) -> None:
-        """Let other lanes scan the folders of those that make no progress."""
-        for folder, since in list(self._since.items()):
-            again = self._again.get(folder, AGAIN)
-            if now > since + again and self._left < LEFT:
-                if (pattern := self._scanned.get(folder)) is not None:
-                    self._waiting.setdefault(folder, deque()).appendleft(pattern)
-                self._end(folder)
-                self._again[folder] = threads.longer(again)
-                self._silent.add(folder)
-                self._left += 1
+        """Let other lanes scan the folders of those that make no progress: of each file system one at a time.
+
+        A dead one would soon have all threads. Once a successor has an answer, the others need not wait.
+        """
+        late = [folder for folder, since in self._since.items() if now > since + self._again.get(folder, AGAIN)]
+        points = [mount.point for mount in mounts()] if late else []
+        for folder in late:
+            drive = mount_of(self._looks[folder].real, points)
+            next_at, pause = self._drives.get(drive, (now, AGAIN))
+            if now < next_at or self._left >= LEFT:
+                continue
+            self._drives[drive] = now + threads.longer(pause), threads.longer(pause)
+            if (pattern := self._scanned.get(folder)) is not None:
+                self._waiting.setdefault(folder, deque()).appendleft(pattern)
+            self._end(folder)
+            self._again[folder] = threads.longer(self._again.get(folder, AGAIN))
+            self._silent.add(folder)
+            self._left += 1
 
     def _run(self, folder: str, look: Inquiry) -> None:
         look.run()
@@ -180,7 +189,9 @@ class Lanes:
                 if self._is_left_alone(folder, look):
                     return
                 del self._scanned[folder]
-                self._silent.discard(folder)
+                if folder in self._silent:
+                    self._silent.remove(folder)
+                    self._drives.clear()
                 if (seconds := time.monotonic() - began) < AGAIN / 2:
                     self._again.pop(folder, None)
             self._results.put(Result(pattern, found, began, seconds, is_new))
@@ -218,6 +229,8 @@ class Lanes:
         """Whether enough other lanes wait for the file system that this look has got to."""
         now = time.monotonic()
         with self._lock:
+            if any(self._looks.get(folder) is look for folder in self._silent):  # it finds out
+                return False
             others = {folder: one for folder, one in self._looks.items() if one is not look}
             waiting = [one.real for folder, one in others.items() if now >= self._since[folder] + STUCK]
         return len(waiting) >= OF_ONE_MOUNT and neighbours(look.real, waiting) >= OF_ONE_MOUNT

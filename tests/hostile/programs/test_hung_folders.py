@@ -208,6 +208,84 @@ def test_a_drive_that_was_mounted_anew_is_asked_again(monkeypatch: pytest.Monkey
     never.set()
 
 
+def test_secrets_that_hang_are_on_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(inquiry, "resolve", lambda reference: never.wait(300))
+    asked = places.Places(lambda: None)
+    secrets = [inquiry.Kept(f"keyring:jobfac/{number}") for number in range(8)]
+    assert [asked.silent([secret]) for secret in secrets] == secrets
+    wait_for(lambda: asked.silent(["/etc"]) is None, "the root answers")
+    never.set()
+
+
+def _wait_until_hung(asked: places.Places, begun: list[str]) -> None:
+    """Wait until the threads have ended or hang, also on a slow machine."""
+    inquiries = (*asked._open.values(), *asked._left)
+    wait_for(lambda: len(begun) == sum(not one.over.is_set() for one in inquiries), "each thread hangs or has ended")
+
+
+def test_a_drive_that_was_mounted_anew_is_asked_about_other_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that hang are never asked about again: each has the number of a run."""
+    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
+    begun: list[str] = []
+
+    def look(path: Any) -> object:
+        begun.append(path)
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(inquiry, "look", look)
+    monkeypatch.setattr(inquiry, "BEGINS", float("inf"))  # a slow thread is not one without memory
+    for module in (inquiry, places):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
+    asked, numbers = places.Places(lambda: None), iter(range(1000))
+
+    def is_silent() -> bool:
+        found = asked.silent([f"/drive/{next(numbers)}.log"]) is not None
+        if is_dead:
+            _wait_until_hung(asked, begun)
+        return found
+
+    for later, number in ((0.0, 8), (61.0, 9), (122.0, 9), (182.0, 10)):
+        now = later
+        assert all(is_silent() for _ in range(12))
+        assert len(begun) == number, "one finds out that it is still dead, and the next one waits longer"
+    is_dead, now = False, 600.0
+    wait_for(lambda: not is_silent(), "the drive answers")
+    never.set()
+
+
+def test_eight_jobs_on_a_drive_that_was_dead_for_hours_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads were left alone meanwhile that no other one might begin."""
+    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
+    begun: list[str] = []
+
+    def look(path: Any) -> object:
+        begun.append(path)
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(inquiry, "look", look)
+    monkeypatch.setattr(inquiry, "BEGINS", float("inf"))  # a slow thread is not one without memory
+    for module in (inquiry, places):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
+    asked, folders = places.Places(lambda: None), [f"/drive/{number}" for number in range(8)]
+    for _ in range(120):
+        now += 60.0
+        for folder in folders:
+            assert asked.silent([folder]) == folder
+            _wait_until_hung(asked, begun)
+    assert len(begun) == len(folders) + 6, "after 1, 3, 7, 15, 31 and 63 minutes"
+    is_dead, now = False, now + 3600.0
+    for folder in folders:
+        wait_for(lambda place=folder: asked.silent([place]) is None, "the drive answers")  # type: ignore[misc]
+    never.set()
+
+
 def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     never, calls = threading.Event(), iter([True, False])
 
@@ -233,3 +311,38 @@ def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pyt
     never.set()
     wait_for(scanner.close, "the thread that was left alone has ended")
     assert (found, scanner.results()) == (["/tmp/*"], [])
+
+
+def test_a_drive_with_many_folders_that_was_dead_for_hours_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many threads were left alone meanwhile that no other one might begin."""
+    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
+
+    def look(path: Any) -> object:
+        if is_dead:
+            never.wait(300)
+        return real("/")
+
+    monkeypatch.setattr(inquiry, "look", look)
+    monkeypatch.setattr(inquiry, "BEGINS", float("inf"))  # a slow thread is not one without memory
+    for module in (inquiry, lanes):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    for module in (mounts, lanes):
+        monkeypatch.setattr(module, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
+    monkeypatch.setattr(lanes, "scan", lambda pattern: Scan({}, frozenset(), []))
+    scanner, wanted, found = lanes.Lanes(NoEvents()), {f"/drive/{number}/*" for number in range(9)}, set[str]()
+
+    def goes_on(seconds: float) -> bool:
+        nonlocal now
+        now += seconds
+        scanner.begin(wanted - found, now)
+        looks = list(scanner._looks.values())
+        wait_for(lambda: all(one.over.is_set() or one.real > "/drive" for one in looks), "each has got to its folder")
+        time.sleep(0.002)
+        found.update(one.pattern for one in scanner.results())
+        return found == wanted
+
+    assert not any(goes_on(300.0) for _ in range(24))
+    assert scanner._left == 4, "the pauses grow"
+    is_dead = False
+    wait_for(lambda: goes_on(600.0), "all folders are scanned")
+    never.set()

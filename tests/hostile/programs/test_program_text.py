@@ -26,7 +26,10 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["bcp", f"SELECT {X}", "queryout", "f.csv", "-c"], ["osql", "-E", "-Q", X], ["mongosh", "--eval", X],
         ["sqlcmd", "-S", "s", f"-QSELECT {X}"], ["clickhouse-client", f"--query=SELECT {X}"], ["duckdb", "-c", X],
         ["sqlite3", "x.db", f"SELECT {X}"], ["mongo", "--eval", X], ["mysql", f"--init-command={X}"],
-        ["sqlcmd", "--initial-query", X], ["sed", "-n", X], ["awk", X],
+        ["sqlcmd", "--initial-query", X], ["sed", "-n", X], ["awk", X], ["psql", "-d", "db", "-XAtc", X],
+        ["psql", f"-tAcSELECT {X}"], ["psql", f"--com=SELECT {X}"], ["mysql", "-ubatch", "-BNe", X],
+        ["mariadb", f"-NeSELECT {X}"], ["mysql", "--exec", X], ["node", "-pe", X], ["php", "-R", X],
+        ["clickhouse", "client", "-q", X], ["clickhouse-local", f"--query=SELECT {X}"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -48,7 +51,8 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
         ["sh", "-c", 'cat "$1"', "sh", X], ["sh", "load.sh", X], ["python3", "load.py", f"-csv={X}"],
         ["python3", "-c", "import load", X], ["psql", "-f", "x.sql", "-v", f"day={X}"], ["sed", "s/a/b/", X],
         ["awk", "{print}", X], ["sqlite3", X], ["bcp", X, "in", "f.csv"], ["rsync", "-ce", "a", X],
-        ["bash", "-o", "pipefail", "load.sh", X],
+        ["bash", "-o", "pipefail", "load.sh", X], ["psql", f"-hc{X}"], ["mysql", "-hexample", X], ["mysql", "-ue", X],
+        ["psql", "-qf", "x.sql", f"-vc={X}"], ["mongosh", "-u", "me", "-p", X],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.errors import IN_DOUBT, InDoubt
+from jobfac.errors import IN_DOUBT, InDoubt, Unreachable
 from jobfac.operations import starting
 from jobfac.store import sequences
 from jobfac.store.runs import reading
@@ -146,12 +146,17 @@ def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Bro
     assert "<dt>limit</dt><dd><code>5</code>" in text
 
 
-def test_a_start_that_may_have_been_done_is_not_repeated_by_its_page(
-    operator: Browser, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "then"), [(InDoubt, IN_DOUBT), (Unreachable, "is not done, or not all of it; go back and try again")]
+)
+def test_a_page_sends_no_form_again_that_the_database_has_not_answered(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch, error: type[Unreachable], then: str
 ) -> None:
+    """The browser would ask for the address without the form, and most forms have none of their own."""
+
     def start(*_: object) -> None:
-        raise InDoubt("The database cannot be reached.")
+        raise error("The database cannot be reached.")
 
     monkeypatch.setattr(starting, "start", start)
     answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full")
-    assert (answer.status_code, "Refresh" in answer.headers, IN_DOUBT in answer.text) == (503, False, True)
+    assert (answer.status_code, "Refresh" in answer.headers, then in answer.text) == (503, False, True)
