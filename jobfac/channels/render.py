@@ -7,6 +7,7 @@ the known facts, in lines or in rows of a table; ``$output``, the end of the out
 
 import html
 import json
+import re
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +45,9 @@ FACTS = (
 """Keys of the body to show, in this order. Empty values are omitted."""
 
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
 def subject(message: Message, folder: str) -> str:
     """Return the subject as one line."""
     return " ".join(_render(folder, "subject.txt", _values(message, str, _lines)).split())
@@ -51,7 +55,9 @@ def subject(message: Message, folder: str) -> str:
 
 def text(message: Message, folder: str) -> str:
     """Return the message as plain text."""
-    return _render(folder, "body.txt", _values(message, str, _lines)).strip() + "\n"
+    said = _render(folder, "body.txt", _values(message, str, _lines))
+    # Mail servers refuse some control characters, after they have taken the mail.
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", said).strip() + "\n"
 
 
 def page(message: Message, folder: str) -> str:

@@ -151,14 +151,15 @@ def retry(
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
-    each call starts a run. ``from_failed``: a sequence continues from the step that failed. ``changes``: values in
-    place of those that the parameters of the finished run have. ``once_after``: only if no run above this id retries
-    the run already.
+    each call starts a run, unless a retry of the run is active. ``from_failed``: a sequence continues from the step
+    that failed. ``changes``: values in place of those that the parameters of the finished run have. ``once_after``:
+    only if no run above this id retries the run already.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
-        Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
+        Refused: the run has not ended, its job is disabled, there is no failed step to continue from, or a retry of the
+            run has not ended.
         AlreadyRetried: another call has retried it, and that was not denied.
     """
     start_key = None if key is None else _retry_key(run_id, key)
@@ -170,7 +171,11 @@ def retry(
             # Who approved the finished run approved its parameters.
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
-            if once_after is not None:  # the start holds the lock that all retries of the run take
+            # The start holds the lock that all retries of the run take.
+            if once_after is None and (other := retries.active(conn, former.job, run_id, but=started.run_id)):
+                said = f"Run {run_id} is being retried: run {other.id} is {other.state}"
+                raise Refused(f"{said}; wait for its end, or start the job.")
+            if once_after is not None:
                 above = max(run_id, once_after - UNCOMMITTED)
                 other = retries.since(conn, former.job, run_id, above, but=started.run_id)
                 if other is not None and other.state != RunState.DENIED:

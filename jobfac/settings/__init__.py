@@ -323,6 +323,10 @@ def _contradictions(found: Mapping[str, Source]) -> list[str]:
             f"{heartbeat.origin}) plus lease_margin ({margin.value:g} s, {margin.origin}); a lease of five heartbeats "
             "is usual."
         )
+    for key in ("database_url", "spool", "smtp_host"):
+        if found[key].value != found[key].value.strip() or not found[key].value.isprintable():
+            # A file of variables with the line ends of Windows does that, and a database of another name is made.
+            wrong.append(f"{key} ({found[key].origin}) has a blank at an end, or a control character; remove it.")
     public = found["public_url"]
     if public.value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", public.value):
         wrong.append(

@@ -52,7 +52,7 @@ def read(
     }
     for name, parameter in declared.items():
         typed = values.get(PARAMETER + name, "")
-        if former and former.get(name) not in (None, [], "") and is_same(typed, shown(former[name])):
+        if former is not None and former.get(name) is not None and is_same(typed, shown(former[name])):
             given[name] = former[name]
         elif text := typed.strip():
             given[name] = [part.strip() for part in text.split(",")] if parameter.many else text

@@ -2690,7 +2690,7 @@ GO
 -- (THROW) leaves the caller's transaction unchanged.
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
--- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
+-- not ended, or its retry has not; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
 -- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
 -- 51222 a lock was not free in time (retry).
 --
@@ -2853,6 +2853,20 @@ BEGIN
             @retry_of = @run,
             @by = @who,
             @run_id = @run_id OUTPUT;
+        -- The new run holds the lock that all retries of the run take.
+        DECLARE @other BIGINT, @other_state VARCHAR(16);
+        SELECT @other = r.id, @other_state = r.state
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+            AND r.retry_of = @run AND r.id <> @run_id;
+        IF @other IS NOT NULL
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @run, N' is being retried: run ', @other, N' is ', @other_state,
+                N'; wait for its end, or start the job.'
+            );
+            THROW 50004, @sentence, 1;
+        END;
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'retry', CONCAT(N'run ', @run), CONCAT(N'run ', @run_id));
         IF @outer = 0

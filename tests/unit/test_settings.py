@@ -128,6 +128,12 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
             "lease (5 s, JOBFAC_LEASE) must be longer than heartbeat (2 s, jobfac.toml) plus lease_margin (3 s",
         ),
         ({"JOBFAC_WAIT": "dreaming"}, "", "JOBFAC_WAIT must be auto, server or polling, not 'dreaming'."),
+        (
+            {"JOBFAC_DATABASE_URL": "sqlite:///jobfac.db\r"},
+            "",
+            "database_url (JOBFAC_DATABASE_URL) has a blank at an end, or a control character; remove it.",
+        ),
+        ({}, 'spool = "/var/spool "', "spool (jobfac.toml) has a blank at an end, or a control character; remove it."),
         ({"JOBFAC_LOG_LEVEL": "loud"}, "", "JOBFAC_LOG_LEVEL must be debug, info, warning or error, not 'loud'."),
     ],
 )

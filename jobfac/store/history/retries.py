@@ -1,11 +1,17 @@
 """Which runs were retried."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run
-from jobfac.states import RunState
+from jobfac.database.types import sql_literals
+from jobfac.states import ACTIVE, HELD, RunState
+
+_HELD = sa.text(f"state IN ({sql_literals(HELD)})")
+_ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 
 
 class Retry(NamedTuple):
@@ -27,6 +33,21 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     query = query.where(run.c.id != but)
     row = conn.execute(query.order_by(run.c.id.desc()).limit(1)).first()
     return None if row is None else Retry(row.id, RunState(row.state))
+
+
+def active(conn: sa.Connection, job: str, run_id: int, but: int = 0) -> Retry | None:
+    """Return a retry of a run of this job that has not ended, except ``but``; None: there is none."""
+    query = sa.select(run.c.id, run.c.state).with_hint(run, PASS, "mssql").where(run.c.job == job, _ACTIVE)
+    query = query.where(run.c.retry_of == run_id, run.c.id != but)
+    row = conn.execute(query.order_by(run.c.id.desc()).limit(1)).first()
+    return None if row is None else Retry(row.id, RunState(row.state))
+
+
+def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:
+    """Return the retries of these runs that are executed now, by the id of the retried run."""
+    query = sa.select(run.c.retry_of, run.c.id, run.c.state).with_hint(run, PASS, "mssql")
+    found = conn.execute(query.where(_HELD, lists.by_id(run.c.retry_of, run_ids))) if run_ids else ()
+    return {row.retry_of: Retry(row.id, RunState(row.state)) for row in found}
 
 
 def newest(conn: sa.Connection) -> int:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from jobfac.states import WAITING
 from jobfac.store import overview
-from jobfac.store.history import waiting
+from jobfac.store.history import retries, waiting
 from jobfac.views.overview import DueSchedule
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
@@ -32,6 +32,7 @@ def now(visit: Visit) -> Response:
         late, due = _due(seen.due, seen.now)
         active = [one for one in seen.workers if one.takes_runs(seen.now)]
         return {
+            "retried": retries.running(conn, [run.id for run in seen.failures[:FAILURES]]),
             "failures": seen.failures[:FAILURES],
             "open": len(seen.failures),
             "holds": seen.holds,

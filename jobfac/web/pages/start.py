@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit, read_number
 
-FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step", "like")
+FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step", "like", "version")
 """The fields of every form, beside those of the parameters."""
 
 
@@ -58,7 +58,8 @@ def form(visit: Visit) -> Response:
 def _given(visit: Visit, run_id: int) -> Given:
     def read(conn: sa.Connection) -> Given:
         run = visible_run(conn, visit.caller, run_id)
-        return Given(run.arguments, run.payload, run.parameters or {}, reading.given_inside(conn, run_id))
+        parameters = {name: value for name, value in (run.parameters or {}).items() if value is not None}
+        return Given(run.arguments, run.payload, parameters, reading.given_inside(conn, run_id))
 
     return visit.read(read)
 
@@ -79,7 +80,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
     inside = _former(visit, values.get("like", "")).inside
-    shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values}
+    shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values, "version": str(stored.version)}
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
         values=shown, problem=problem, default=arguments,
@@ -92,7 +93,13 @@ def start(visit: Visit) -> Response:
     values = {name: visit.field(name) for name in FIELDS}
     values |= fields.of_form(visit)
     job_id = visit.path("job")
-    definition = visit.read(visible_job, visit.caller, job_id).definition
+    stored = visit.read(visible_job, visit.caller, job_id)
+    definition = stored.definition
+    if values["version"] not in ("", str(stored.version)):
+        before = _usual(visit, job_id, read_number(values["version"]))
+        if not values["like"] and fields.is_same(values["arguments"], "\n".join(before)):
+            del values["arguments"]
+        return _form(visit, values, f"The definition of {job_id} has changed since this form was opened. Look again.")
     try:
         request = _request(visit, job_id, values, definition)
         started = starting.start(visit.service.db, visit.by, request)
@@ -109,6 +116,15 @@ def start(visit: Visit) -> Response:
             f"/runs/{started[0].id}", Notice(f"Run {started[0].id} of {job_id} is {started[0].state}.", words)
         )
     return visit.go(f"/runs{with_query({'job': job_id})}", Notice(f"{len(started)} runs, one for each worker.", words))
+
+
+def _usual(visit: Visit, job_id: str, version: int | None) -> Sequence[str]:
+    """Return the arguments in a version of a definition; none if it cannot be read."""
+    try:
+        definition = visit.read(jobs.find_version, job_id, version)
+    except sa.exc.NoResultFound:
+        return ()
+    return getattr(definition, "arguments", ())
 
 
 def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:

@@ -87,6 +87,10 @@
     pending.push(line);
   }
 
+  let gone = 0; // lines that are not shown any more
+  const top = document.createElement("div");
+  top.className = "cut";
+
   const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
 
   function flush() {
@@ -96,7 +100,14 @@
     log.append(...pending);
     pending = [];
     let height = 0;
-    while (log.childElementCount > MOST) { height += following ? 0 : log.firstChild.offsetHeight; log.firstChild.remove(); }
+    while (log.childElementCount > MOST) {
+      const first = gone ? top.nextSibling : log.firstChild;
+      height += following ? 0 : first.offsetHeight;
+      if (first.matches(".ln")) gone += 1;
+      first.remove();
+      if (gone) log.prepend(top);
+    }
+    top.textContent = `${gone.toLocaleString()} earlier line${gone === 1 ? " is" : "s are"} not shown here; the links above have all`;
     if (height) log.scrollTop -= height;
     count.textContent = `${number.toLocaleString()} line${number === 1 ? "" : "s"}`;
     if (following) log.scrollTop = log.scrollHeight;
@@ -137,7 +148,7 @@
   }
   function show() {
     const found = [...log.children].filter(check).length;
-    hits.textContent = search.value ? `${found.toLocaleString()} found` : "";
+    hits.textContent = search.value ? `${found.toLocaleString()} found${gone ? " in the lines shown" : ""}` : "";
   }
   stream.addEventListener("change", show);
   search.addEventListener("input", show);
@@ -153,8 +164,8 @@
   }
   search.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); next(event.shiftKey ? -1 : 1); } });
   part("line").addEventListener("keydown", (event) => {
-    const wanted = Math.min(number, parseInt(event.target.value, 10) || 0);
-    if (event.key !== "Enter" || wanted < 1) return;
+    const asked = parseInt(event.target.value, 10) || 0, wanted = Math.min(number, Math.max(asked, gone + 1));
+    if (event.key !== "Enter" || asked < 1) return;
     event.preventDefault();
     if (location.hash === `#L${wanted}`) jump();
     else location.hash = `#L${wanted}`;

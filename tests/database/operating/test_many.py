@@ -160,6 +160,27 @@ DOORS = [(engine, "program") for engine in ENGINES] + [(engine, "procedure") for
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
+    """Two people who see the same failure in one night."""
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+
+    def again() -> int:
+        if door == "program":
+            return starting.retry(db, ANN, run_id).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=run_id, by="bob"))
+
+    first = again()
+    said = f"Run {run_id} is being retried: run {first} is queued; wait for its end, or start the job."
+    with pytest.raises((Refused, sa.exc.DBAPIError), match=said):
+        again()
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    assert again() > first
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) -> None:
     define(db, a={}, b={})
     (run_id,) = failed(db, "a", 1)

@@ -55,7 +55,7 @@ def test_the_audit_names_the_person_or_the_key(place: Served, stage: Stage) -> N
     person = place.client(None)
     person.get(place.server.link("anna"))
     person.post(f"/runs/{stage.failed}/retry", headers={"Origin": place.url})
-    Browser(place, place.keys[Role.OPERATOR]).post(f"/runs/{stage.failed}/retry")
+    Browser(place, place.keys[Role.OPERATOR]).post(f"/runs/{stage.succeeded}/retry")
     names = [entry.by for entry in place.db.query(audit_log.find, 10).entries if entry.action == "retry"]
     assert names == ["operator", "anna"]
 

@@ -88,6 +88,30 @@ def test_a_form_that_nobody_changes_starts_what_it_shows(place: Served, operator
     assert (refused.status_code, "One of the arguments has several lines" in refused.text) == (422, True)
 
 
+def test_a_form_that_stood_open_over_a_change_is_shown_again(place: Served, operator: Browser) -> None:
+    place.define("load", command=["true"], arguments=["old-server"])
+    form = operator.get("/jobs/load/start")
+    place.define("load", command=["true"], arguments=["new-server"])
+    answer = operator.post("/jobs/load/start", "/jobs/load/start", **sent(form))
+    assert answer.status_code == 422
+    assert "The definition of load has changed since this form was opened." in answer.text
+    fields = sent(answer.text)
+    assert fields["arguments"] == "new-server"
+    assert operator.post("/jobs/load/start", "/jobs/load/start", **fields).status_code == 303
+
+
+def test_a_value_that_is_not_given_stays_so_and_an_empty_one_too(place: Served, operator: Browser) -> None:
+    parameters = {"customer": {"type": "text"}, "region": {"type": "text", "default": "ALL"}}
+    place.define("load", command=["true"], parameters=parameters | {"token": {"type": "text", "sensitive": True}})
+    first = place.start("load", parameters={"region": "", "token": "secret"})
+    form = operator.get(f"/jobs/load/start?like={first}")
+    assert "not copied: type it again" in form
+    text = operator.act("/jobs/load/start", **sent(form))
+    (run_id,) = re.findall(r"Run (\d+) of load is", text)
+    found = place.admin.get(f"/v1/runs/{run_id}").json()["parameters"]
+    assert found == {"customer": None, "region": "", "token": None}
+
+
 def test_a_sequence_is_started_again_with_what_its_jobs_were_given(place: Served, operator: Browser) -> None:
     define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
     given = {"arguments": {"inner": ["only", "2027-01-31"]}, "payloads": {"inner": "p"}}

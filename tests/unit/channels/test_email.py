@@ -57,6 +57,14 @@ def test_a_mail_contains_text_html_and_the_end_of_the_output(box: Mailbox) -> No
     assert "&lt;b&gt;last&lt;/b&gt; line: $HOME Ärger" in page
 
 
+def test_control_characters_of_a_program_are_not_in_the_mail(box: Mailbox) -> None:
+    """Mail servers refuse a NUL, after they have taken the mail."""
+    deliver(MESSAGE._replace(output="u\0t\0f\n\x1b[31mred\n"), TO, through(box))
+    (mail,) = box.mails
+    assert "u\\x00t\\x00f\n\\x1b[31mred\n" in part(mail, "plain")
+    assert b"\0" not in mail.as_bytes()
+
+
 def test_a_repeated_mail_has_the_same_id(box: Mailbox) -> None:
     for _ in range(2):
         deliver(MESSAGE, TO, through(box))

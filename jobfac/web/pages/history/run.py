@@ -18,7 +18,8 @@ from jobfac.operations import versions
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind
 from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
-from jobfac.store.history import waiting
+from jobfac.store.history import retries, waiting
+from jobfac.store.history.retries import Retry
 from jobfac.views.jobs import ChangeView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
@@ -53,6 +54,7 @@ class Facts(NamedTuple):
     notes: list[NoteView]
     changes: list[ChangeView]
     is_known: bool
+    retry: Retry | None
     now: datetime
 
 
@@ -72,6 +74,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         notes.newest_of_run(conn, run.id, NOTES + 1),
         versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
+        retries.active(conn, run.job, run.id) if run.state in FINAL else None,
         current_time(conn),
     )
 
