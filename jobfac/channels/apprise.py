@@ -7,7 +7,7 @@ from typing import Any
 from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
-from jobfac.definitions.notify import HOP_BY_HOP
+from jobfac.definitions.notify import HEADER, HOP_BY_HOP
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
@@ -77,8 +77,10 @@ def reads_files(service: Any) -> bool:
 def only_posts(service: Any) -> bool:
     """Whether a service of apprise posts, as a webhook does, with no header that routes or frames the request."""
     method = str(getattr(service, "method", "POST")).upper()
-    headers = {str(name).lower() for name in getattr(service, "headers", ())}
-    return method not in OTHER_METHODS and headers.isdisjoint({"host", *HOP_BY_HOP})
+    headers = [str(name) for name in getattr(service, "headers", ())]
+    # Proxies strip blanks from a name.
+    are_names = all(HEADER.fullmatch(name) for name in headers)
+    return are_names and method not in OTHER_METHODS and {"host", *HOP_BY_HOP}.isdisjoint(map(str.lower, headers))
 
 
 def shown(recipient: Recipient) -> str:

@@ -121,12 +121,13 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """Headers of the connection or of the framing of a request, in lower case. A webhook may not set them."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+"""The name of a header. Source: RFC 9110, section 5.6.2."""
 
 
 def _read_header(value: Any) -> str:
     name = read_text(value)
-    if not _TOKEN.fullmatch(name):
+    if not HEADER.fullmatch(name):
         raise ValueError(f"must be the name of a header, such as X-Token, not {shown(name)}")
     if name.lower() in HOP_BY_HOP:
         raise ValueError(f"must not have the header {name}, which belongs to the connection")

@@ -15,7 +15,18 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
-from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, explain_file, kill_marked, open_private, recover
+from jobfac.programs import (
+    Chunk,
+    Spool,
+    SpoolName,
+    StartError,
+    UnsafeFolder,
+    explain_file,
+    kill_marked,
+    open_private,
+    recover,
+)
+from jobfac.programs.files.spool import EMPTIED
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
@@ -30,6 +41,9 @@ UNKNOWN = (
     "this database knows no worker that left it; if no other database uses this spool, and nobody needs the output in "
     "it, remove it"
 )
+
+SAMPLE = 4096
+"""Bytes of a stream's stored beginning and end by which a file is found to continue it."""
 
 KEPT = 86400.0
 """Seconds for which output is kept that no worker has been able to read: it may show secrets."""
@@ -227,13 +241,36 @@ def _recover(db: Database, token: str, name: SpoolName, path: Path) -> None:
     check(fingerprints_path(path.parent, name.run, name.attempt), resolved)
     stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), Mask(in_encoding(secrets, job.encoding)))
+    begins = 0 if spool.is_sealed or not stored else None
     try:
         while chunks := spool.read(final=True):
+            if begins is None:
+                begins, chunks = db.query(_placed, name, chunks, stored)
+            chunks = [Chunk(begins + c.offset, c.data) for c in chunks]
             fresh = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]
             rows = [output.Stored(*name, offset, data) for offset, data in fresh if data]
             db.transact(_append, name, rows)
     finally:
         spool.close(delete=False)
+
+
+def _placed(conn: sa.Connection, name: SpoolName, chunks: list[Chunk], stored: int) -> tuple[int, list[Chunk]]:
+    """Return where in the stream a file without a seal begins, and its first chunks, perhaps with a sentence before.
+
+    Its program has emptied it after some of the stream was stored, or a worker of an older version has made it.
+    """
+    content = b"".join(chunk.data for chunk in chunks)
+    run_id, number, stream = name
+    first = b"".join(piece.data for piece in output.read(conn, run_id, number, {stream: 0}, limit=SAMPLE))[:SAMPLE]
+    if first[: len(content)] == content[: len(first)]:
+        return 0, chunks
+    last = output.read(conn, run_id, number, {stream: max(0, stored - SAMPLE)}, limit=2 * SAMPLE)
+    known = b"".join(piece.data for piece in last)[-SAMPLE:]
+    if (at := content.find(known)) >= 0:
+        return stored - at - len(known), chunks
+    if both := next((size for size in range(len(content[: len(known)]), 0, -1) if known.endswith(content[:size])), 0):
+        return stored - both, chunks
+    return stored, [Chunk(0, EMPTIED), *(Chunk(len(EMPTIED) + chunk.offset, chunk.data) for chunk in chunks)]
 
 
 def _job_of(conn: sa.Connection, name: SpoolName, token: str) -> tuple[Job, list[str]] | None:

@@ -2854,11 +2854,25 @@ BEGIN
             @by = @who,
             @run_id = @run_id OUTPUT;
         -- The new run holds the lock that all retries of the run take.
+        -- Others are those that retry this run, a run that this one retries, or a retry of one of them.
         DECLARE @other BIGINT, @other_state VARCHAR(16);
-        SELECT @other = r.id, @other_state = r.state
+        DECLARE @chains TABLE (id BIGINT NOT NULL PRIMARY KEY, state VARCHAR(16) NULL, first_run BIGINT NOT NULL);
+        INSERT INTO @chains (id, state, first_run)
+        SELECT r.id, r.state, r.retry_of
         FROM jobfac.run AS r
         WHERE r.job = @job AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-            AND r.retry_of = @run AND r.id <> @run_id;
+            AND r.retry_of IS NOT NULL;
+        WHILE @@ROWCOUNT > 0
+            UPDATE c
+            SET first_run = r.retry_of
+            FROM @chains AS c
+            JOIN jobfac.run AS r ON r.id = c.first_run
+            WHERE r.retry_of IS NOT NULL;
+        SELECT TOP (1) @other = c.id, @other_state = c.state
+        FROM @chains AS c
+        JOIN @chains AS mine ON mine.id = @run_id AND mine.first_run = c.first_run
+        WHERE c.id <> @run_id
+        ORDER BY c.id DESC;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(

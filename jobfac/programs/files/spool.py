@@ -58,7 +58,7 @@ class Spool:
 
     At most `limit` bytes are stored: the first `limit // 2` bytes (the head) and the rest from the end (the tail). The
     bytes between them are the cut, which shows as a gap between the chunks. `fd` is for this process alone. One thread
-    at a time may use a spool.
+    at a time may use a spool. `is_sealed`: the program has not emptied the file.
 
     Raises:
         StartError: the file cannot be created.
@@ -80,10 +80,10 @@ class Spool:
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
         self.fd = _opened(path)
-        self._is_sealed = _seal(self.fd)
+        self.is_sealed = _seal(self.fd)
         self._is_marked = False  # whether the output says that it was emptied
         self._end = b""  # the last bytes of the file when its length was last checked
-        if self._is_sealed:
+        if self.is_sealed:
             self._base, self._length = -len(SEAL), len(SEAL)
 
     @property
@@ -170,7 +170,7 @@ class Spool:
 
     def _is_whole(self) -> bool:
         """Whether the file still has what it had, as far as its seal or its former end shows it."""
-        start, known = (0, SEAL) if self._is_sealed else (self._length - len(self._end), self._end)
+        start, known = (0, SEAL) if self.is_sealed else (self._length - len(self._end), self._end)
         return not known or self._peek(start, len(known)) in (known, None)
 
     def _peek(self, start: int, length: int) -> bytes | None:
@@ -191,7 +191,7 @@ class Spool:
         self._base = end + len(self._carry)
         self._position = max(self._position, end)
         self._freed = max(self.head, self._base)
-        self._is_marked, self._is_sealed = True, False
+        self._is_marked, self.is_sealed = True, False
         self._length, self._end = 0, b""
 
     def _file_length(self) -> int:
@@ -272,7 +272,7 @@ class Spool:
         self._carry = carry
         self._base = self._freed = end
         self._length = 0
-        self._is_sealed, self._end = False, b""
+        self.is_sealed, self._end = False, b""
 
 
 def punch_hole(fd: int, start: int, length: int) -> bool:

@@ -1,6 +1,6 @@
 """Which runs were retried."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -36,11 +36,31 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
 
 
 def active(conn: sa.Connection, job: str, run_id: int, but: int = 0) -> Retry | None:
-    """Return a retry of a run of this job that has not ended, except ``but``; None: there is none."""
-    query = sa.select(run.c.id, run.c.state).with_hint(run, PASS, "mssql").where(run.c.job == job, _ACTIVE)
-    query = query.where(run.c.retry_of == run_id, run.c.id != but)
-    row = conn.execute(query.order_by(run.c.id.desc()).limit(1)).first()
-    return None if row is None else Retry(row.id, RunState(row.state))
+    """Return a run of this job that has not ended and repeats what this run did, except ``but``; None: there is none.
+
+    It retries this run, a run that this one retries, or a retry of one of them: of a failure whose retry has failed,
+    too, two people may see either.
+    """
+    query = sa.select(run.c.id, run.c.state, run.c.retry_of).with_hint(run, PASS, "mssql").where(run.c.job == job)
+    query = query.where(_ACTIVE, run.c.retry_of.is_not(None), run.c.id != but)
+    rows = conn.execute(query.order_by(run.c.id.desc())).all()
+    if not rows:
+        return None
+    firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
+    return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+
+
+def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
+    """Return for each of these runs the first one of the retries that led to it; itself, if it is none."""
+    firsts = {run_id: run_id for run_id in run_ids}
+    level = set(run_ids)
+    while level:
+        query = sa.select(run.c.id, run.c.retry_of).with_hint(run, PASS, "mssql")
+        query = query.where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
+        above = {row.id: row.retry_of for row in conn.execute(query)}
+        firsts = {run_id: above.get(first, first) for run_id, first in firsts.items()}
+        level = set(above.values())
+    return firsts
 
 
 def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:

@@ -338,8 +338,3 @@ class Execution:
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 file.unlink()
-
-
-def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
-    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
-    return (claimed.lost or 0) >= max(1, poison_attempts - 1)

@@ -15,9 +15,9 @@ from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions.deliveries import Deliveries, gather
-from jobfac.worker.executions.execution import Execution, is_suspected
+from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import Definitions
-from jobfac.worker.executions.lifecycle import Stage
+from jobfac.worker.executions.lifecycle import Stage, is_suspected, isolates
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
@@ -145,7 +145,9 @@ class Executions:
 
     def must_run_alone(self) -> bool:
         """Whether this worker holds a suspected run, which has to run alone."""
-        return any(key in self.live for key in self._suspected)
+        now = time.monotonic()
+        processes = [self.live[key].process for key in self._suspected & self.live.keys()]
+        return any(isolates(None if one is None else one.started, now) for one in processes)
 
     def _start_suspected(self) -> Execution | None:
         """Start the first suspected run and return it, if no other run is here and none is running."""

@@ -4,6 +4,7 @@ import math
 from enum import StrEnum
 
 from jobfac.states import Stop
+from jobfac.store.workers import Claimed
 from jobfac.worker.machine import Machine
 
 
@@ -206,3 +207,18 @@ class Lifecycle:
     def _mark_ending(self) -> None:
         if self.stage == Stage.RUNNING:
             self._machine.move(Stage.ENDING)
+
+
+def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
+    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
+    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
+
+
+ALONE = 600.0
+"""Seconds for which a suspected run runs alone at most. What kills its worker does so within minutes, most of the time;
+what runs for months would keep its worker from everything else."""
+
+
+def isolates(started: float | None, now: float) -> bool:
+    """Whether a suspected run, whose program was started then (None: it waits), still has to run alone."""
+    return started is None or now < started + ALONE

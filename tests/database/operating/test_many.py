@@ -177,7 +177,13 @@ def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
         again()
     hand = Hand(db)
     hand.end(hand.take(), RunState.FAILED)
-    assert again() > first
+    second = again()
+    assert second > first
+    if door == "program":
+        with pytest.raises(Refused, match=f"Run {first} is being retried: run {second} is queued"):
+            starting.retry(db, ANN, first)  # somebody who sees that failure
+    other = failed(db, "a", 1)[0]
+    assert starting.retry(db, ANN, other).state == RunState.QUEUED
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])

@@ -78,7 +78,7 @@ def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("scheme", ["json", "xml", "form"])
 def test_a_recipient_of_a_start_only_posts(scheme: str) -> None:
     """An operator could delete an index in a service that trusts the scheduler."""
-    for asked in ("method=DELETE", "method=get", "+Transfer-Encoding=chunked", "+hOST=other", "+TE=x"):
+    for asked in ("method=DELETE", "method=get", "+Transfer-Encoding=chunked", "+hOST=other", "+TE=x", "+TE%20=x"):
         url = f"{scheme}://127.0.0.1:9/place?{asked}"
         assert "chooses the method or the framing of the request" in failure({"apprise": url})
     assert apprise.only_posts(library.Apprise.instantiate(f"{scheme}://127.0.0.1:9/place?+X-Token=1"))

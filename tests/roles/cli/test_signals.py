@@ -26,11 +26,11 @@ def test_a_signal_to_any_thread_stops_a_role(sqlite_fleet: Fleet, role: str) -> 
 
 def test_a_terminal_that_closes_drains_a_worker(sqlite_fleet: Fleet) -> None:
     says = {"JOURNAL": str(sqlite_fleet.journal.folder)}
-    waits = 'until [ -e "$JOURNAL/go" ]; do sleep 0.05; done'
+    waits = 'touch "$JOURNAL/begun"; until [ -e "$JOURNAL/go" ]; do sleep 0.05; done'
     sqlite_fleet.define(job={"command": ["sh", "-c", waits], "environment": says, "restartable": False})
     process = sqlite_fleet.worker()
     (run_id,) = sqlite_fleet.start("job")
-    sqlite_fleet.wait(run_id, "running")
+    wait_for((sqlite_fleet.journal.folder / "begun").exists, "the program runs")
     for _ in range(2):  # from the kernel and from the shell
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: "Stopping: 1 program runs" in sqlite_fleet.log(process), "the worker drains")

@@ -15,8 +15,8 @@ from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
-from jobfac.worker.executions.execution import Execution, is_suspected
-from jobfac.worker.executions.lifecycle import Stage
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.lifecycle import ALONE, Stage, is_suspected, isolates
 from tests.support.factory import wait_for
 
 
@@ -76,6 +76,13 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
 )
 def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, most: int, suspected: bool) -> None:
     assert is_suspected(claimed(lost=lost), most) == suspected
+
+
+def test_a_suspected_run_runs_alone_for_ten_minutes_at_most() -> None:
+    """A consumer that runs for months kept its worker from everything else."""
+    assert isolates(None, 9999.0), "it waits to be alone"
+    assert isolates(100.0, 100.0 + ALONE - 1)
+    assert not isolates(100.0, 100.0 + ALONE)
 
 
 @pytest.mark.parametrize(

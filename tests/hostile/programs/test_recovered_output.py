@@ -1,0 +1,52 @@
+"""What a dead worker has left of an output that its program had emptied is stored."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.programs import spool_path
+from jobfac.programs.files.spool import EMPTIED, SEAL
+from jobfac.store import output
+from jobfac.worker.spool_folder import SpoolFolder
+from tests.support.database import Hand, define, start
+
+FIRST = b"".join(b"line %d of the beginning\n" % number for number in range(400))
+
+
+@pytest.mark.parametrize(
+    ("stored", "left", "expected"),
+    [
+        (FIRST, SEAL + FIRST + b"more\n", FIRST + b"more\n"),
+        (FIRST, FIRST + b"more\n", FIRST + b"more\n"),  # by a worker of an older version
+        (FIRST + EMPTIED + b"after 1\n", b"after 1\nafter 2\n", FIRST + EMPTIED + b"after 1\nafter 2\n"),
+        (FIRST + EMPTIED + b"aft", b"after 1\nafter 2\n", FIRST + EMPTIED + b"after 1\nafter 2\n"),
+        (EMPTIED + FIRST, FIRST + b"more\n", EMPTIED + FIRST + b"more\n"),
+        (FIRST, b"after 1\n", FIRST + EMPTIED + b"after 1\n"),
+        (b"", b"after 1\n", b"after 1\n"),
+    ],
+)
+def test_output_that_follows_an_emptying_is_recovered(
+    sqlite_url: str, tmp_path: Path, stored: bytes, left: bytes, expected: bytes
+) -> None:
+    db = Database(sqlite_url)
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db, "dead")
+    hand.take()
+    if stored:
+        db.transact(output.append, [output.Stored(run_id, 1, "stdout", 0, stored)])
+    dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
+    dead.ensure()
+    Path(spool_path(dead.path, run_id, 1, "stdout")).write_bytes(left)
+    assert dead._lock is not None
+    os.close(dead._lock)  # the process has ended
+    living = SpoolFolder(tmp_path / "spool", "living", "living")
+    living.ensure()
+    living.clear_dead(db)
+    with db.read() as conn:
+        pieces = output.read(conn, run_id, 1, {"stdout": 0})
+    assert b"".join(piece.data for piece in pieces) == expected
+    assert not any(piece.skipped for piece in pieces)
+    db.close()
