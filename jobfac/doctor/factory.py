@@ -106,6 +106,9 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
         remedy = "Give each worker a --name of its own: those of one name share one run of a job with each_worker."
         found = f"several live workers have one name: {_names(doubled)}"
         findings.append(Finding("workers", State.WARNING, found, remedy))
+    if idle := [f"{row.name} ({row.message.removeprefix('claims nothing: ')})" for row in live if row.message]:
+        remedy = "Look at those machines and runs, or start another worker."
+        findings.append(Finding("workers", State.WARNING, f"these claim nothing: {_names(idle)}", remedy))
     slots, busy = sum(row.slots for row in live), sum(row.busy for row in live)
     findings.append(Finding("workers", State.OK, f"{len(live)} alive, {busy:,} of {slots:,} slots busy"))
     return findings
@@ -127,6 +130,8 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
     moment, seen = current_time(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
         kind = (tuple(row.pools), tuple(row.labels.items()), row.slots)
+        if row.message:  # it says why it claims nothing
+            continue
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
             served.update(matching_queues(conn, row.pools, row.labels, row.slots))

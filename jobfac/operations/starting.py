@@ -172,9 +172,8 @@ def retry(
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             # The start holds the lock that all retries of the run take.
-            if once_after is None and (other := retries.active(conn, former.job, run_id, but=started.run_id)):
-                said = f"Run {run_id} is being retried: run {other.id} is {other.state}"
-                raise Refused(f"{said}; wait for its end, or start the job.")
+            if once_after is None:
+                _check_alone(conn, former, started.run_id)
             if once_after is not None:
                 above = max(run_id, once_after - UNCOMMITTED)
                 other = retries.since(conn, former.job, run_id, above, but=started.run_id)
@@ -187,6 +186,18 @@ def retry(
     row = transact(db, by, work)
     by.traces.started(row, since, by.traceparent)
     return row
+
+
+def _check_alone(conn: sa.Connection, former: RunView, new: int) -> None:
+    """Check that nothing else repeats a run, a sequence around it, or a job inside it. ``new``: its new retry.
+
+    Raises:
+        Refused: something does.
+    """
+    other = retries.active(conn, former.job, former.id, but=new) or retries.of_sequence(conn, former.id, but=new)
+    if other is not None:
+        said = f"Run {former.id} is being retried: run {other.id} is {other.state}"
+        raise Refused(f"{said}; wait for its end, or start the job.")
 
 
 def _check_approvals(conn: sa.Connection, by: Caller, job: str, first: str | None, former: int | None = None) -> None:

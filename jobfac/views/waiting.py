@@ -99,7 +99,7 @@ def _for_a_slot(needed: Needed, serving: Sequence[Serving]) -> str:
         return f"no live worker serves {needed}"
     healthy = [one for one in serving if one.message is None]
     if not healthy:
-        return f"worker {serving[0].name} claims nothing: {serving[0].message}"
+        return f"worker {serving[0].name} claims nothing: {(serving[0].message or '').removeprefix('claims nothing: ')}"
     free = max(one.slots - one.busy for one in healthy)
     if free >= needed.slots:
         return "its turn: a slot is free"

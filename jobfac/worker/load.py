@@ -8,6 +8,10 @@ from jobfac.store.workers import MachineLoad
 
 PRESSURE = Path("/proc/pressure/cpu")
 MEMORY = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+"""The fields of ``memory.stat`` that MemAvailable counts as available. Source: the kernel's cgroup-v2 documentation."""
 
 
 class LoadLimits(NamedTuple):
@@ -110,12 +114,25 @@ def read_available(text: str) -> int:
 
 
 def _left_in_cgroup() -> int | None:
-    """Bytes that the memory limit of this process's cgroup (v2) leaves; None: there is no limit."""
+    """Bytes that the memory limits of this process's cgroup (v2) and of those around it leave; None: no limit."""
     try:
         own = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("0::")[2].strip()
-        folder = Path("/sys/fs/cgroup") / own.lstrip("/")
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
-        return None if limit == "max" else max(0, int(limit) - used)
     except (OSError, ValueError):
         return None
+    folder = CGROUPS / own.lstrip("/")
+    around = [one for one in (folder, *folder.parents) if one.is_relative_to(CGROUPS)]
+    return min((left for one in around if (left := left_in(one)) is not None), default=None)
+
+
+def left_in(folder: Path) -> int | None:
+    """Bytes that the memory limit of a cgroup leaves, besides what the kernel can reclaim; None: there is no limit."""
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):
+        return None
+    # The cache of files grows to the limit, and shrinks only when somebody wants the memory.
+    return max(0, int(limit) - used + sum(int(fields.get(name, 0)) for name in RECLAIMABLE))

@@ -185,6 +185,21 @@ BEGIN
         JOIN @chains AS mine ON mine.id = @run_id AND mine.first_run = c.first_run
         WHERE c.id <> @run_id
         ORDER BY c.id DESC;
+        -- Or a sequence around it, or a job inside it.
+        DECLARE @around BIGINT = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @run);
+        WHILE @around IS NOT NULL AND @other IS NULL
+        BEGIN
+            SELECT @other = r.id, @other_state = r.state
+            FROM jobfac.run AS s
+            JOIN jobfac.run AS r ON r.job = s.job AND r.retry_of = s.id
+            WHERE s.id = @around AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+            SET @around = (SELECT s.sequence_run_id FROM jobfac.run AS s WHERE s.id = @around);
+        END;
+        IF @other IS NULL
+            SELECT @other = r.id, @other_state = r.state
+            FROM jobfac.run AS i
+            JOIN jobfac.run AS r ON r.job = i.job AND r.retry_of = i.id
+            WHERE i.sequence_run_id = @run AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(

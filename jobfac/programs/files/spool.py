@@ -61,7 +61,7 @@ class Spool:
     at a time may use a spool. `is_sealed`: the program has not emptied the file.
 
     Raises:
-        StartError: the file cannot be created.
+        StartError: the file cannot be created, or there is no space.
     """
 
     def __init__(self, path: str | Path, limit: int, mask: Mask = NOTHING_HIDDEN) -> None:
@@ -79,8 +79,8 @@ class Spool:
         self._open = True
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
-        self.fd = _opened(path)
-        self.is_sealed = _seal(self.fd)
+        self.fd, is_new = _opened(path)
+        self.is_sealed = self._seal() if is_new else self._peek(0, len(SEAL)) in (SEAL, None)
         self._is_marked = False  # whether the output says that it was emptied
         self._end = b""  # the last bytes of the file when its length was last checked
         if self.is_sealed:
@@ -156,6 +156,17 @@ class Spool:
             else:
                 with contextlib.suppress(OSError):  # of a failing disk; the descriptor is closed nevertheless
                     os.close(self.fd)
+
+    def _seal(self) -> bool:
+        """Write the seal into a new file. So a full disk is met here, and not only by the program."""
+        try:
+            os.write(self.fd, SEAL)
+        except OSError as error:
+            os.close(self.fd)
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)  # noqa: PTH108 (making a Path takes longer)
+            raise StartError(explain_file("the spool file", Path(self.path), error)) from error
+        return True
 
     def _update_length(self) -> None:
         """Update the length of the file. If the program emptied the file, all of its content counts as new."""
@@ -290,11 +301,14 @@ class SpoolName(NamedTuple):
     stream: str
 
 
-def _opened(path: str | Path) -> int:
-    """Open a spool file for this worker and its program. An existing one must be a file of this worker's own."""
+def _opened(path: str | Path) -> tuple[int, bool]:
+    """Open a spool file for this worker and its program. Returns it, and whether it is new.
+
+    An existing one must be a file of this worker's own.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     try:
-        return os.open(path, flags | os.O_EXCL, 0o600)
+        return os.open(path, flags | os.O_EXCL, 0o600), True
     except FileExistsError:  # a worker that died has left it, or another user has put something in its place
         pass
     except OSError as error:
@@ -308,17 +322,7 @@ def _opened(path: str | Path) -> int:
         os.close(descriptor)
         raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
     os.set_blocking(descriptor, True)
-    return descriptor
-
-
-def _seal(descriptor: int) -> bool:
-    """Write the seal into a new file. Returns whether the file has one; an older version left files without it."""
-    if os.fstat(descriptor).st_size:
-        return os.pread(descriptor, len(SEAL), 0) == SEAL
-    try:
-        return os.write(descriptor, SEAL) == len(SEAL)
-    except OSError:  # the disk is full; the program meets that, too, if it writes
-        return False
+    return descriptor, False
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:

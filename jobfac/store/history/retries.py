@@ -1,7 +1,7 @@
 """Which runs were retried."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -41,13 +41,39 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int = 0) -> Retry | 
     It retries this run, a run that this one retries, or a retry of one of them: of a failure whose retry has failed,
     too, two people may see either.
     """
-    query = sa.select(run.c.id, run.c.state, run.c.retry_of).with_hint(run, PASS, "mssql").where(run.c.job == job)
-    query = query.where(_ACTIVE, run.c.retry_of.is_not(None), run.c.id != but)
-    rows = conn.execute(query.order_by(run.c.id.desc())).all()
+    rows = _repeating(conn, {job}, but)
     if not rows:
         return None
     firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
     return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+
+
+def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
+    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does."""
+    around = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()
+    while around is not None:
+        row = conn.execute(sa.select(run.c.job, run.c.sequence_run_id).where(run.c.id == around)).first()
+        if row is None:
+            break
+        if found := active(conn, row.job, around, but):
+            return found
+        around = row.sequence_run_id
+    jobs = set(conn.execute(sa.select(run.c.job).where(run.c.sequence_run_id == run_id).distinct()).scalars())
+    rows = _repeating(conn, jobs, but)
+    if not rows:
+        return None
+    mine = sa.select(run.c.id).where(lists.by_id(run.c.id, {row.retry_of for row in rows}))
+    repeated = set(conn.execute(mine.where(run.c.sequence_run_id == run_id)).scalars())
+    return next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None)
+
+
+def _repeating(conn: sa.Connection, jobs: Collection[str], but: int) -> Sequence[Any]:
+    """Return the retries of these jobs that have not ended, except ``but``, the latest first."""
+    if not jobs:
+        return []
+    query = sa.select(run.c.id, run.c.state, run.c.retry_of).with_hint(run, PASS, "mssql")
+    query = query.where(_ACTIVE, lists.among(run.c.job, jobs), run.c.retry_of.is_not(None), run.c.id != but)
+    return conn.execute(query.order_by(run.c.id.desc())).all()
 
 
 def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:

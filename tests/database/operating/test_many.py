@@ -19,6 +19,7 @@ from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.support.database import Hand, define, get, now, start, state, states
 from tests.support.engines import ENGINES
+from tests.support.sequences import Player, children
 from tests.support.tsql import call
 
 ANN = Caller("ann")
@@ -184,6 +185,33 @@ def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
             starting.retry(db, ANN, first)  # somebody who sees that failure
     other = failed(db, "a", 1)[0]
     assert starting.retry(db, ANN, other).state == RunState.QUEUED
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+@pytest.mark.parametrize("inside_first", [False, True])
+def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
+    db: Database, door: str, inside_first: bool
+) -> None:
+    define(
+        db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]}, outer={"steps": [{"name": "b", "jobs": "night"}]}
+    )
+    run_id = start(db, "outer")
+    player = Player(db)
+    player.look()
+    player.fail("pay")
+    night = children(db, run_id)[0]["id"]
+    pay = children(db, night)[0]["id"]
+
+    def again(run_id: int) -> int:
+        if door == "program":
+            return starting.retry(db, ANN, run_id).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=run_id, by="bob"))
+
+    first, second = (pay, night) if inside_first else (run_id, pay)
+    new = again(first)
+    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
+        again(second)
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])

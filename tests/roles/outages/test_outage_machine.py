@@ -56,12 +56,12 @@ def message(fleet: Fleet, name: str) -> str:
 def test_with_a_full_disk_runs_are_requeued_until_there_is_space(sqlite_factory: Factory, small_disk: Path) -> None:
     sqlite_factory.environment["JOBFAC_SPOOL"] = str(small_disk)
     with Fleet(sqlite_factory) as fleet:
-        command = {"command": ["cat"], "retry": {"attempts": 2}, "restartable": False}
-        fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 100000 /dev/zero"]})
+        command = {"command": ["echo", "done"], "retry": {"attempts": 2}, "restartable": False}
+        fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 400000 /dev/zero"]})
         worker = fleet.worker("sick")
-        ballast = fill(small_disk)
         assert fleet.one("writes")["state"] == "failed", "the program got the error that it cannot write"
-        ids = fleet.start("job", 3, payload="x" * 10000)
+        ballast = fill(small_disk)
+        ids = fleet.start("job", 3)
         wait_for(lambda: message(fleet, "sick").startswith("unhealthy: no space in"), "it says so")
         found = fleet.get(ids[0])
         assert (found["state"], found["failures"]) == ("queued", 0)

@@ -1,6 +1,7 @@
 """The load of the machine: how it is read, and when a worker claims nothing because of it."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from jobfac.worker.load import (
     coarse,
     estimate_pressure,
     is_worth_storing,
+    left_in,
     measure,
     read_available,
     read_pressure,
@@ -29,6 +31,17 @@ def test_the_kernels_figures_are_read() -> None:
             read_pressure(text)
     with pytest.raises(ValueError, match="MemAvailable"):
         read_available("MemFree: 1 kB\n")
+
+
+def test_what_a_cgroup_leaves_counts_what_the_kernel_can_reclaim(tmp_path: Path) -> None:
+    """After a night of loads the cache of files fills each limit, and a worker claimed nothing for good."""
+    assert left_in(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    assert left_in(tmp_path) is None
+    (tmp_path / "memory.max").write_text(f"{4 << 30}\n")
+    (tmp_path / "memory.current").write_text(f"{(4 << 30) - (100 << 20)}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {300 << 20}\ninactive_file {3 << 30}\nactive_file 5\nslab 7\n")
+    assert left_in(tmp_path) == (3 << 30) + (100 << 20) + 5
 
 
 @pytest.mark.parametrize(("load", "processors", "pressure"), [(0.0, 2, 0.0), (1.5, 2, 0.0), (4.0, 2, 50.0)])
