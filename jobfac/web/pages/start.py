@@ -19,6 +19,7 @@ from jobfac.store import jobs
 from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest, reading
 from jobfac.store.runs.request import FIRST
+from jobfac.views.runs import RunView
 from jobfac.web import commands, fields
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
@@ -102,12 +103,26 @@ def start(visit: Visit) -> Response:
         return _form(visit, values, f"The definition of {job_id} has changed since this form was opened. Look again.")
     try:
         request = _request(visit, job_id, values, definition)
-        started = starting.start(visit.service.db, visit.by, request)
+        new: list[sa.Connection] = []
+        started = starting.start(visit.service.db, visit.by, request, new.append)
     except Unreachable:
         raise
     except (JobfacError, d.DefinitionError) as error:
-        return _form(visit, values, str(error))
+        return _form(visit, values, _why(error, job_id))
     words = _command(job_id, request, definition)
+    return _started(visit, job_id, started, words, is_new=bool(new))
+
+
+def _why(error: Exception, job_id: str) -> str:
+    if isinstance(error, d.DefinitionError) and any(one.field == "key" for one in error.problems):
+        return f"This form has started {job_id} already, with something else. Press the button to start it once more."
+    return str(error)
+
+
+def _started(visit: Visit, job_id: str, started: Sequence[RunView], words: str, *, is_new: bool) -> Response:
+    if not is_new:
+        text = f"This form was sent before and started run {started[0].id} then. Nothing was started again."
+        return visit.go(f"/runs/{started[0].id}", Notice(text))
     denied = next((run for run in started if run.state == RunState.DENIED), None)
     if denied is not None:
         return visit.go(f"/runs/{denied.id}", Notice(f"Run {denied.id} was denied: {denied.reason}.", words, bad=True))
@@ -135,6 +150,7 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
     return StartRequest(
         job=job_id,
         by=visit.by.name,
+        key=visit.key,
         arguments=_arguments(values["arguments"], former.arguments, list(getattr(definition, "arguments", ()))),
         payload=_payload(values["payload"], former.payload),
         priority=int(priority) if priority else None,

@@ -184,3 +184,17 @@ def test_a_page_sends_no_form_again_that_the_database_has_not_answered(
     monkeypatch.setattr(starting, "start", start)
     answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full")
     assert (answer.status_code, "Refresh" in answer.headers, then in answer.text) == (503, False, True)
+
+
+def test_a_form_that_a_browser_sends_again_starts_nothing_again(place: Served, operator: Browser) -> None:
+    """Browsers do so by themselves if a connection ends before the answer, and people by reloading."""
+    place.define("load", command=["true"])
+    form = sent(operator.get("/jobs/load/start"), payload="a")
+    operator.act("/jobs/load/start", **form)
+    again = operator.act("/jobs/load/start", **form)
+    assert "Nothing was started again." in again
+    assert len(place.admin.get("/v1/runs", params={"job": "load"}).json()["items"]) == 1
+    changed = operator.post("/jobs/load/start", "/jobs/load/start", **form | {"payload": "b"})
+    assert (changed.status_code, "has started load already" in changed.text) == (422, True)
+    assert operator.post("/jobs/load/start", "/jobs/load/start", **sent(changed.text)).status_code == 303
+    assert len(place.admin.get("/v1/runs", params={"job": "load"}).json()["items"]) == 2
