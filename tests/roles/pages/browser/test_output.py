@@ -5,9 +5,12 @@ import time
 
 from playwright.sync_api import expect
 
+from jobfac.states import RunState
+from jobfac.store import runs
 from tests.roles.pages.browser.window import Window
 from tests.roles.pages.stage import Stage, write
 from tests.support.api_stage import Served
+from tests.support.database import Hand, define, start
 
 
 def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tuple[Served, Stage]) -> None:
@@ -112,3 +115,26 @@ def test_what_a_program_says_stays_text(window: Window, shared: tuple[Served, St
     expect(page.locator(".log")).to_contain_text('<script>alert("x")</script>red')
     assert page.locator(".log script, .log a[href^=http]").count() == 0
     assert "\x1b" not in page.locator(".log").inner_text()
+
+
+def test_a_page_that_was_open_before_the_run_began_says_what_came_of_it(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    """It said that the output will come, had no attempts, and its links led to the first one."""
+    db = shared[0].db
+    define(db, again={"pool": "again", "retry": {"attempts": 2, "delay": 0}})
+    run_id = start(db, "again")
+    page = window.open(f"/runs/{run_id}")
+    expect(page.locator("#output-head")).to_contain_text("will come when the run has started")
+    expect(page.locator("#attempts")).to_be_hidden()
+    hand = Hand(db, "again", pools=["again"])
+    for state in (RunState.FAILED, RunState.SUCCEEDED):
+        db.transact(runs.promote_due, "s1")
+        (claimed,) = hand.claim(1, ("again",))
+        hand.end(claimed, state, outputs={"rows": 7})
+    page.evaluate("read()")
+    expect(page.locator("#attempts tbody tr")).to_have_count(2)
+    expect(page.locator("#output-head")).not_to_contain_text("will come")
+    expect(page.locator("#input")).to_contain_text('"rows": 7')
+    links = [one.get_attribute("href") for one in page.locator("#downloads a").all()]
+    assert all(link and "attempt=2&" in link for link in links)
