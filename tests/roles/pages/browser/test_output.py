@@ -10,7 +10,7 @@ from jobfac.store import runs
 from tests.roles.pages.browser.window import Window
 from tests.roles.pages.stage import Stage, write
 from tests.support.api_stage import Served
-from tests.support.database import Hand, define, start
+from tests.support.database import Hand, define, make_due, start
 
 
 def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tuple[Served, Stage]) -> None:
@@ -122,16 +122,16 @@ def test_a_page_that_was_open_before_the_run_began_says_what_came_of_it(
 ) -> None:
     """It said that the output will come, had no attempts, and its links led to the first one."""
     db = shared[0].db
-    define(db, again={"pool": "again", "retry": {"attempts": 2, "delay": 0}})
+    define(db, again={"pool": "again", "retry": {"attempts": 2}})
     run_id = start(db, "again")
     page = window.open(f"/runs/{run_id}")
     expect(page.locator("#output-head")).to_contain_text("will come when the run has started")
     expect(page.locator("#attempts")).to_be_hidden()
     hand = Hand(db, "again", pools=["again"])
-    for state in (RunState.FAILED, RunState.SUCCEEDED):
-        db.transact(runs.promote_due, "s1")
-        (claimed,) = hand.claim(1, ("again",))
-        hand.end(claimed, state, outputs={"rows": 7})
+    hand.end(hand.claim(1, ("again",))[0], RunState.FAILED, retry_after=0.0)
+    make_due(db)
+    db.transact(runs.promote_due, "s1")
+    hand.end(hand.claim(1, ("again",))[0], outputs={"rows": 7})
     page.evaluate("read()")
     expect(page.locator("#attempts tbody tr")).to_have_count(2)
     expect(page.locator("#output-head")).not_to_contain_text("will come")
