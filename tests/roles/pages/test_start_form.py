@@ -198,3 +198,23 @@ def test_a_form_that_a_browser_sends_again_starts_nothing_again(place: Served, o
     assert (changed.status_code, "has started load already" in changed.text) == (422, True)
     assert operator.post("/jobs/load/start", "/jobs/load/start", **sent(changed.text)).status_code == 303
     assert len(place.admin.get("/v1/runs", params={"job": "load"}).json()["items"]) == 2
+
+
+def test_a_choice_that_is_none_any_more_is_refused(place: Served, operator: Browser) -> None:
+    """The field had no place for it and showed the default, so the new run had that."""
+    parameters: dict[str, Any] = {"region": {"type": "choice", "choices": ["eu", "us"], "default": "us"}}
+    place.define("load", command=["true"], parameters=parameters)
+    run_id = place.start("load", parameters={"region": "eu"})
+    parameters["region"]["choices"] = ["apac", "us"]
+    place.define("load", command=["true"], parameters=parameters)
+    form = operator.get(f"/jobs/load/start?like={run_id}")
+    assert re.findall(r"<option selected>(\w+)", form) == ["eu"]
+    answer = operator.post("/jobs/load/start", **sent(form), **{"parameter.region": "eu"})
+    assert (answer.status_code, "must be one of apac, us" in answer.text) == (422, True)
+
+
+def test_a_list_that_ends_with_a_comma_has_no_empty_value(place: Served, operator: Browser) -> None:
+    place.define("load", command=["true"], parameters={"days": {"type": "text", "many": True}})
+    text = operator.act("/jobs/load/start", **{"parameter.days": "a, b,"})
+    assert "--set days=a --set days=b<" in text
+    assert "<code>[&#34;a&#34;, &#34;b&#34;]</code>" in text
