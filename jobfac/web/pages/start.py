@@ -66,11 +66,12 @@ def _given(visit: Visit, run_id: int) -> Given:
 
 
 def _former(visit: Visit, like: str) -> Given:
-    """Return what the run was given with which the form was opened; nothing if there is none, or if it is gone."""
-    try:
-        return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
-    except NotFound:
-        return Given()
+    """Return what the run was given with which the form was opened; nothing if there is none.
+
+    Raises:
+        NotFound: the run was removed since.
+    """
+    return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
 
 
 def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
@@ -80,7 +81,11 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     numbers, stored = visit.together(read)
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
-    inside = _former(visit, values.get("like", "")).inside
+    try:
+        inside = _former(visit, values.get("like", "")).inside
+    except NotFound:
+        inside = {}
+        values["like"] = ""
     shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values, "version": str(stored.version)}
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
@@ -143,7 +148,12 @@ def _usual(visit: Visit, job_id: str, version: int | None) -> Sequence[str]:
 
 
 def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:
-    former = _former(visit, values["like"])
+    try:
+        former = _former(visit, values["like"])
+    except NotFound:
+        raise Invalid(
+            f"Run {values['like']}, whose values this form showed, was removed. Look at them again."
+        ) from None
     priority = values["priority"].strip()
     if priority and not (re.fullmatch(r"-?[0-9]{1,4}", priority) and -1000 <= int(priority) <= 1000):
         raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority[:50]}'.")

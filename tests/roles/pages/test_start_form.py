@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobfac.database.tables import run, run_event
 from jobfac.errors import IN_DOUBT, InDoubt, Unreachable
 from jobfac.operations import starting
 from jobfac.store import sequences
@@ -218,3 +219,24 @@ def test_a_list_that_ends_with_a_comma_has_no_empty_value(place: Served, operato
     text = operator.act("/jobs/load/start", **{"parameter.days": "a, b,"})
     assert "--set days=a --set days=b<" in text
     assert "<code>[&#34;a&#34;, &#34;b&#34;]</code>" in text
+
+
+def test_a_form_like_a_run_that_was_removed_since_is_shown_again(place: Served, operator: Browser) -> None:
+    """The sequence started without what the form said that it gives to its jobs."""
+    define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
+    first = start(place.db, "outer", overrides={"arguments": {"inner": ["only"]}})
+    form = operator.get(f"/jobs/outer/start?like={first}")
+    with place.db.begin() as conn:
+        conn.execute(run_event.delete().where(run_event.c.run_id == first))
+        conn.execute(run.delete().where(run.c.id == first))
+    answer = operator.post("/jobs/outer/start", **sent(form))
+    assert (answer.status_code, f"Run {first}, whose values this form showed, was removed." in answer.text) == (422, True)
+    assert "like" not in sent(answer.text)
+
+
+def test_a_step_that_is_gone_is_not_the_first_one(place: Served, operator: Browser) -> None:
+    define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
+    form = operator.get("/jobs/outer/start?from_step=gone")
+    assert "<option selected>gone</option>" in form
+    answer = operator.post("/jobs/outer/start", **sent(form), from_step="gone")
+    assert (answer.status_code, "has no step &#39;gone&#39;" in answer.text) == (422, True)
