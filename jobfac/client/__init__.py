@@ -104,8 +104,11 @@ class Client:
 
         Raises:
             ProblemError: the API refused the start, for example because there is no such job.
+            TypeError: ``arguments`` is one text.
             Unreachable: the API stayed away.
         """
+        if isinstance(arguments, str):  # its letters would be the arguments
+            raise TypeError("arguments are a list of texts, not one text; shlex.split makes them of a command line")
         values = {
             "arguments": None if arguments is None else list(arguments),
             "payload": payload if payload is None or isinstance(payload, str) else json.dumps(payload),

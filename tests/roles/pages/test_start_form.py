@@ -230,7 +230,8 @@ def test_a_form_like_a_run_that_was_removed_since_is_shown_again(place: Served, 
         conn.execute(run_event.delete().where(run_event.c.run_id == first))
         conn.execute(run.delete().where(run.c.id == first))
     answer = operator.post("/jobs/outer/start", **sent(form))
-    assert (answer.status_code, f"Run {first}, whose values this form showed, was removed." in answer.text) == (422, True)
+    said = f"Run {first}, whose values this form showed, was removed."
+    assert (answer.status_code, said in answer.text) == (422, True)
     assert "like" not in sent(answer.text)
 
 

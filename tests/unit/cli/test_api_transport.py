@@ -234,3 +234,11 @@ def test_a_body_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> 
         client.run(1)
     with pytest.raises(InDoubt, match="an unreadable body"):
         client.start("load")
+
+
+def test_one_text_is_no_list_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its letters were the arguments."""
+    _, asked = transport(monkeypatch)
+    with pytest.raises(TypeError, match="not one text"):
+        Client("http://api", "key", retry_for=0).start("load", arguments="--full")
+    assert asked == []
