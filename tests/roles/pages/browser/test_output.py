@@ -138,3 +138,20 @@ def test_a_page_that_was_open_before_the_run_began_says_what_came_of_it(
     expect(page.locator("#input")).to_contain_text('"rows": 7')
     links = [one.get_attribute("href") for one in page.locator("#downloads a").all()]
     assert all(link and "attempt=2&" in link for link in links)
+
+
+def test_a_note_that_is_being_written_does_not_hide_the_end_of_the_run(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    """The page said "running" for as long as the note was not sent."""
+    db = shared[0].db
+    define(db, noted={"pool": "noted"})
+    run_id, hand = start(db, "noted"), Hand(db, "noted", pools=["noted"])
+    (claimed,) = hand.claim(1, ("noted",))
+    page = window.open(f"/runs/{run_id}")
+    expect(page.locator("h1")).to_contain_text("running")
+    page.fill("#note", "I look at it")
+    hand.end(claimed, RunState.FAILED)
+    page.evaluate("change()")
+    expect(page.locator("h1")).to_contain_text("failed")
+    expect(page.locator("#note")).to_have_value("I look at it")
