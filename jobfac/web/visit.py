@@ -107,7 +107,7 @@ class Visit:
     @property
     def key(self) -> str | None:
         """The key of a start by this form; None: the form has none."""
-        return f"page-{once}" if ONCE.fullmatch(once := self.field("once")) else None
+        return f"page {once}" if ONCE.fullmatch(once := self.field("once")) else None
 
     @property
     def theme(self) -> str:
