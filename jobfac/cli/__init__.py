@@ -10,7 +10,7 @@ import threading
 from typer import Abort, TyperException
 
 from jobfac.cli.listing import Commands
-from jobfac.cli.streams import NOT_UTF8, note, prepare_streams
+from jobfac.cli.streams import NOT_UTF8, discard_output, note, prepare_streams
 from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError, Kind
 from jobfac.machine import threads
 
@@ -79,16 +79,15 @@ def main() -> None:
         SystemExit: always.
     """
     prepare_streams()
+    code: object = DONE
     try:
         code = app.execute(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has closed the pipe. Discard the rest, including what Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+        discard_output()  # the reader has closed the pipe
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             note("There is no room for the output: the disk is full.")
         elif error.errno == errno.ENOENT and error.filename is None and _is_folder_gone():
             note("The current folder was removed; change to one that exists.")

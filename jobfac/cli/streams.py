@@ -4,7 +4,10 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
 """The end of the error for a payload or an argument that cannot be stored."""
@@ -17,6 +20,21 @@ def prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def discard_output(stream: IO[str] | None = None) -> None:
+    """Discard what is not written yet, including what Python flushes at its end, and all that follows."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Write to standard output, and go on without it if its reader has closed the pipe: the exit code counts."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
 
 
 _CONTROLS = re.compile(
@@ -32,8 +50,17 @@ def for_terminal(output: bytes) -> bytes:
 
 
 def note(text: str) -> None:
-    """Print a line on standard error. Control characters are escaped, so that a text cannot control the terminal."""
-    sys.stderr.write(escaped(text) + "\n")
+    """Print a line on standard error. Control characters are escaped, so that a text cannot control the terminal.
+
+    A line that nobody reads, or that a disk has no room for, does not change what the command does.
+    """
+    try:
+        sys.stderr.write(escaped(text) + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard_output(sys.stderr)
+    except OSError:
+        pass  # such as a full disk, which has room later: a role logs there
 
 
 def escaped(text: str) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
@@ -29,6 +29,9 @@ from jobfac.states import FINAL
 from jobfac.views.runs import RunView
 
 __all__ = ["Client", "Piece", "ProblemError", "RunView"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before a stream is resumed that ended without an event: the first time, and at most."""
 
 Stream = Literal["stdout", "stderr"]
 
@@ -101,8 +104,11 @@ class Client:
 
         Raises:
             ProblemError: the API refused the start, for example because there is no such job.
+            TypeError: ``arguments`` is one text.
             Unreachable: the API stayed away.
         """
+        if isinstance(arguments, str):  # its letters would be the arguments
+            raise TypeError("arguments are a list of texts, not one text; shlex.split makes them of a command line")
         values = {
             "arguments": None if arguments is None else list(arguments),
             "payload": payload if payload is None or isinstance(payload, str) else json.dumps(payload),
@@ -164,11 +170,14 @@ class Client:
         while True:
             response = self._api.send("GET", path, repeatable=True, params=query, headers={"Accept": "text/plain"})
             self._api.check(response)
-            found += response.content
-            following = int(response.headers["Jobfac-Next-Offset"])
-            if not response.content or following == query.get("offset"):
-                return found.decode(response.charset_encoding or "utf-8", "replace")
-            query |= {"offset": following, "attempt": int(response.headers["Jobfac-Attempt"])}
+            try:
+                following = int(response.headers["Jobfac-Next-Offset"])
+                found += response.content
+                if not response.content or following == query.get("offset"):
+                    return found.decode(response.charset_encoding or "utf-8", "replace")
+                query |= {"offset": following, "attempt": int(response.headers["Jobfac-Attempt"])}
+            except (KeyError, ValueError):
+                raise self._api.foreign("no output of a run") from None
 
     def follow(self, run_id: int) -> Iterator[Piece]:
         """Yield what a run's program writes, as it comes, until the run has ended. A lost connection is resumed.
@@ -176,14 +185,22 @@ class Client:
         Raises:
             ProblemError, Unreachable: as for ``run``.
         """
-        last = ""
+        last, pause = "", 0.0
         while True:
+            sleep(pause)
+            pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
             for event, position, data in self._events(run_id, last):
-                last = position
+                last, pause = position, 0.0
                 if event == "end":
                     return
-                value = json.loads(data)
-                yield Piece(value["attempt"], value["stream"], value["text"], value["skipped"])
+                yield self._piece(data)
+
+    def _piece(self, data: str) -> Piece:
+        try:
+            value = json.loads(data)
+            return Piece(value["attempt"], value["stream"], value["text"], value["skipped"])
+        except (KeyError, TypeError, ValueError):
+            raise self._api.foreign("no output of a run") from None
 
     def stop(self, run_id: int, *, now: bool = False) -> RunView:
         """Stop a run and return it. A waiting run ends at once; a running program gets its grace period.
@@ -206,6 +223,8 @@ class Client:
             if not response.is_success:
                 response.read()
             self._api.check(response)
+            if response.headers.get("content-type", "").partition(";")[0] != "text/event-stream":
+                raise self._api.foreign("no stream of events")
             found: dict[str, str] = {}
             for line in _lines(response.iter_text()):
                 name, _, value = line.partition(": ")
@@ -217,6 +236,8 @@ class Client:
                     found = {}
         except httpx.TransportError:
             return  # the caller resumes at the last position
+        except httpx.DecodingError:
+            raise self._api.foreign("an unreadable body") from None
         finally:
             response.close()
 

@@ -161,6 +161,10 @@ class ApiTransport:
             if doubtful:
                 raise InDoubt(f"{sentence} {IN_DOUBT}") from error
             raise Unreachable(sentence) from error
+        except httpx.DecodingError as error:
+            if method != "GET":
+                raise InDoubt(f"{self.foreign('an unreadable body')} {IN_DOUBT}") from error
+            raise self.foreign("an unreadable body") from error
         if doubtful and _is_unavailable(response):
             said = self._said(response)
             raise InDoubt(said if IN_DOUBT in said else f"{said} {IN_DOUBT}")

@@ -55,7 +55,7 @@ def read(
         if former is not None and former.get(name) is not None and is_same(typed, shown(former[name])):
             given[name] = former[name]
         elif text := typed.strip():
-            given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
+            given[name] = [part.strip() for part in text.split(",") if part.strip()] if parameter.many else text
     return given
 
 

@@ -11,6 +11,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from jobfac.definitions.parameters.values import as_text
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
 from jobfac.views.durations import Timed, has_duration, spaced_duration
 from jobfac.web import assets, commands
@@ -50,7 +51,7 @@ def environment() -> jinja2.Environment:
     found.filters |= {
         "when": when, "ago": ago, "span": span, "took": took, "clock": clock, "state": state, "count": count,
         "memory": memory, "urlpart": lambda text: quote(str(text), safe=""),
-        "word": lambda text: str(text).replace("_", " "), "options": options,
+        "word": lambda text: str(text).replace("_", " "), "options": options, "value": as_text,
     }  # fmt: skip
     found.globals |= {
         "asset": assets.address, "pages": PAGES, "with_query": with_query, "command": commands,

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,9 @@ NOTICE_BYTES = 800
 
 NOTICE_AGE = 60
 """The lifetime of the cookie of a notice, in seconds."""
+
+ONCE = re.compile("[0-9a-f]{24}")
+"""What ``Visit.once`` looks like."""
 
 Form = Mapping[str, Sequence[str]]
 
@@ -91,6 +95,19 @@ class Visit:
             return ZoneInfo(name.replace("%2F", "/")) if name else ZoneInfo("UTC")
         except (ValueError, KeyError, OSError):
             return ZoneInfo("UTC")
+
+    @cached_property
+    def once(self) -> str:
+        """A value for forms of this page that start runs. A form that comes again with it starts nothing again.
+
+        A browser sends a form again by itself if its connection ends before an answer, and so does who reloads then.
+        """
+        return secrets.token_hex(12)
+
+    @property
+    def key(self) -> str | None:
+        """The key of a start by this form; None: the form has none."""
+        return f"page {once}" if ONCE.fullmatch(once := self.field("once")) else None
 
     @property
     def theme(self) -> str:

@@ -57,7 +57,10 @@ class RemoteAdministration(HttpApi):
         from jobfac.reports.document import from_document
 
         query = _query(wanted) | ({} if spans is None else {"spans": spans})
-        return [MadeReport(*from_document(self._api.get(f"/v1/reports/{name}", **query))) for name in names]
+        try:
+            return [MadeReport(*from_document(self._api.get(f"/v1/reports/{name}", **query))) for name in names]
+        except (KeyError, TypeError, ValueError):
+            raise self._api.foreign("no report") from None
 
     def report_page(self, wanted: ReportRequest) -> str:
         response = self._api.send("GET", "/v1/reports.html", repeatable=True, params=_query(wanted))

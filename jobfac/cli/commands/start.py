@@ -26,6 +26,7 @@ from jobfac.cli.common import (
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
+from jobfac.cli.streams import discard_output, reader_may_leave
 from jobfac.cli.times import describe
 from jobfac.errors import JobfacError
 from jobfac.states import FINAL, RunState
@@ -104,12 +105,14 @@ def start(
             fail(USAGE, f"Job '{job}' started runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
-            typer.echo("\n".join(str(run.id) for run in runs))
+            with reader_may_leave():
+                typer.echo("\n".join(str(run.id) for run in runs))
         if (follow or wait) and not denied:
             with _continuing(runs):
-                runs = [follow_run(factory, runs[0], aside=as_json)] if follow else _wait(factory, runs)
+                runs = [_follow(factory, runs[0], as_json)] if follow else _wait(factory, runs)
         if as_json:
-            print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
+            with reader_may_leave():
+                print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)
@@ -183,6 +186,16 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
                 run = factory.wait(run.id, 1.0)
             done.append(run)
     return done
+
+
+def _follow(factory: Backend, run: RunView, as_json: bool) -> RunView:
+    """Show the output of a run, and wait for its end even if nobody reads the output any more."""
+    try:
+        return follow_run(factory, run, aside=as_json)
+    except BrokenPipeError:
+        discard_output()
+        note(f"Nobody reads the output any more; run {run.id} continues, and this command waits for its end.")
+    return _wait(factory, [run])[0]
 
 
 @contextmanager

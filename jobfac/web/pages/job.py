@@ -22,7 +22,7 @@ from jobfac.store.triggers import start_urls
 from jobfac.views.keys import StartUrlView
 from jobfac.views.runs import PastRun
 from jobfac.views.schedules import CandidateView, ScheduleView
-from jobfac.web import commands
+from jobfac.web import commands, open_forms
 from jobfac.web.drawing import bars, graph, strip
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
@@ -139,6 +139,7 @@ def resume(visit: Visit) -> Response:
 
 def _steer(visit: Visit, word: str) -> Response:
     job_id, name = visit.path("job"), visit.field("schedule")
+    open_forms.check(visit, job_id)
     act_on = steering.pause if word == "pause" else steering.resume
     changed: Sequence[str] = act_on(visit.service.db, visit.by, (job_id, name))
     done = "paused" if word == "pause" else "resumed"

@@ -19,6 +19,7 @@ from jobfac.store import jobs
 from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest, reading
 from jobfac.store.runs.request import FIRST
+from jobfac.views.runs import RunView
 from jobfac.web import commands, fields
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
@@ -65,11 +66,12 @@ def _given(visit: Visit, run_id: int) -> Given:
 
 
 def _former(visit: Visit, like: str) -> Given:
-    """Return what the run was given with which the form was opened; nothing if there is none, or if it is gone."""
-    try:
-        return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
-    except NotFound:
-        return Given()
+    """Return what the run was given with which the form was opened; nothing if there is none.
+
+    Raises:
+        NotFound: the run was removed since.
+    """
+    return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
 
 
 def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
@@ -79,7 +81,11 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     numbers, stored = visit.together(read)
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
-    inside = _former(visit, values.get("like", "")).inside
+    try:
+        inside = _former(visit, values.get("like", "")).inside
+    except NotFound:
+        inside = {}
+        values["like"] = ""
     shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values, "version": str(stored.version)}
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
@@ -102,12 +108,26 @@ def start(visit: Visit) -> Response:
         return _form(visit, values, f"The definition of {job_id} has changed since this form was opened. Look again.")
     try:
         request = _request(visit, job_id, values, definition)
-        started = starting.start(visit.service.db, visit.by, request)
+        new: list[sa.Connection] = []
+        started = starting.start(visit.service.db, visit.by, request, new.append)
     except Unreachable:
         raise
     except (JobfacError, d.DefinitionError) as error:
-        return _form(visit, values, str(error))
+        return _form(visit, values, _why(error, job_id))
     words = _command(job_id, request, definition)
+    return _started(visit, job_id, started, words, is_new=bool(new))
+
+
+def _why(error: Exception, job_id: str) -> str:
+    if isinstance(error, d.DefinitionError) and any(one.field == "key" for one in error.problems):
+        return f"This form has started {job_id} already, with something else. Press the button to start it once more."
+    return str(error)
+
+
+def _started(visit: Visit, job_id: str, started: Sequence[RunView], words: str, *, is_new: bool) -> Response:
+    if not is_new:
+        text = f"This form was sent before and started run {started[0].id} then. Nothing was started again."
+        return visit.go(f"/runs/{started[0].id}", Notice(text))
     denied = next((run for run in started if run.state == RunState.DENIED), None)
     if denied is not None:
         return visit.go(f"/runs/{denied.id}", Notice(f"Run {denied.id} was denied: {denied.reason}.", words, bad=True))
@@ -128,13 +148,19 @@ def _usual(visit: Visit, job_id: str, version: int | None) -> Sequence[str]:
 
 
 def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:
-    former = _former(visit, values["like"])
+    try:
+        former = _former(visit, values["like"])
+    except NotFound:
+        raise Invalid(
+            f"Run {values['like']}, whose values this form showed, was removed. Look at them again."
+        ) from None
     priority = values["priority"].strip()
     if priority and not (re.fullmatch(r"-?[0-9]{1,4}", priority) and -1000 <= int(priority) <= 1000):
         raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority[:50]}'.")
     return StartRequest(
         job=job_id,
         by=visit.by.name,
+        key=visit.key,
         arguments=_arguments(values["arguments"], former.arguments, list(getattr(definition, "arguments", ()))),
         payload=_payload(values["payload"], former.payload),
         priority=int(priority) if priority else None,

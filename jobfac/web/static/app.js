@@ -39,11 +39,12 @@ const PATIENCE = 60000, DEAF = 45000; // milliseconds without a touch that someb
 let source = null, stale = false, uncounted = false, told = false, last = 0, counted = 0, lost = false, heard = 0, touched = Date.now();
 for (const kind of ["keydown", "pointerdown", "pointermove", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
 
+const renewed = find("#refresh")?.getAttribute("hx-select-oob") || "#page"; // a note that is being written is in no such part
 function busy() {
-  if (find("[popover]:popover-open") || all("#page form[data-form] :is(input, textarea)").some((one) => one.value !== one.defaultValue)) return true;
+  if (find("[popover]:popover-open") || all("#page form[data-form] :is(input, textarea)").some((one) => one.closest(renewed) && one.value !== one.defaultValue)) return true;
   if (Date.now() - touched > PATIENCE) return false;
   const selection = getSelection();
-  const field = document.activeElement?.matches?.("#page input, #page select, #page textarea");
+  const field = document.activeElement?.matches?.("#page input, #page select, #page textarea") && document.activeElement.closest(renewed);
   if (find("#page [data-row] :is(button, summary):hover")) return true; // the rows would move under the pointer
   return field || (selection && !selection.isCollapsed) || find("#page details[data-menu][open]") || find("#page input:checked:not([data-keep])");
 }
@@ -76,6 +77,7 @@ const follows = () => find(".log[data-over=false]") !== null;
 let followed = follows();
 setInterval(() => {
   if (followed) stale = uncounted = true; // once more after the end of the output
+  if (followed && !follows()) told = true;
   followed = follows();
   connect();
 }, 3000);

@@ -29,7 +29,7 @@ def runs(db: Database) -> Mapping[str, int]:
             hand.end(claimed, RunState.FAILED, reason="no space left")
         elif name == "succeeded":
             hand.end(claimed, exit_message="50%_done")
-    return {**found, "queued": start(db, "c"), "scheduled": start(db, "c", delay=3600)}
+    return {**found, "queued": start(db, "c", key="page 42bad"), "scheduled": start(db, "c", delay=3600)}
 
 
 def test_runs_are_searched(db: Database, runs: Mapping[str, int]) -> None:
@@ -46,6 +46,7 @@ def test_runs_are_searched(db: Database, runs: Mapping[str, int]) -> None:
         (Filter(text="NO SPACE"), {"failed"}),
         (Filter(text="50%_"), {"succeeded"}),
         (Filter(text="key 7"), {"running"}),
+        (Filter(text="42BAD"), set()),  # of a key that a page has made
         (Filter(since=now - hour, until=now + hour), set(runs)),
         (Filter(since=now + hour), set()),
         (Filter(until=now - hour), set()),

@@ -114,3 +114,16 @@ def test_all_runs_of_a_filter_are_shown_and_then_changed(operator: Browser, stag
     assert "Stop 2 runs?" in shown
     assert "Select runs" in operator.get("/runs/all?do=stop&state=running")
     assert "none of these" in operator.client.get("/runs/all?do=delete&job=a").text
+
+
+def test_a_retry_that_a_browser_sends_again_starts_nothing_again(place: Served, operator: Browser) -> None:
+    """The first one may have ended by then."""
+    place.define("load", command=["true"])
+    first = place.start("load")
+    place.admin.post(f"/v1/runs/{first}/stop")
+    (once,) = set(re.findall(r'name="once" value="(\w+)"', operator.get(f"/runs/{first}")))
+    operator.act(f"/runs/{first}/retry", once=once)
+    place.admin.post(f"/v1/runs/{first + 1}/stop")
+    assert f"Run {first + 1} of load is the retry of run {first}: stopped" in operator.act(
+        f"/runs/{first}/retry", once=once
+    )

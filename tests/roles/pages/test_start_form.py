@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobfac.database.tables import run, run_event
 from jobfac.errors import IN_DOUBT, InDoubt, Unreachable
 from jobfac.operations import starting
 from jobfac.store import sequences
@@ -184,3 +185,59 @@ def test_a_page_sends_no_form_again_that_the_database_has_not_answered(
     monkeypatch.setattr(starting, "start", start)
     answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full")
     assert (answer.status_code, "Refresh" in answer.headers, then in answer.text) == (503, False, True)
+
+
+def test_a_form_that_a_browser_sends_again_starts_nothing_again(place: Served, operator: Browser) -> None:
+    """Browsers do so by themselves if a connection ends before the answer, and people by reloading."""
+    place.define("load", command=["true"])
+    form = sent(operator.get("/jobs/load/start"), payload="a")
+    operator.act("/jobs/load/start", **form)
+    again = operator.act("/jobs/load/start", **form)
+    assert "Nothing was started again." in again
+    assert len(place.admin.get("/v1/runs", params={"job": "load"}).json()["items"]) == 1
+    changed = operator.post("/jobs/load/start", "/jobs/load/start", **form | {"payload": "b"})
+    assert (changed.status_code, "has started load already" in changed.text) == (422, True)
+    assert operator.post("/jobs/load/start", "/jobs/load/start", **sent(changed.text)).status_code == 303
+    assert len(place.admin.get("/v1/runs", params={"job": "load"}).json()["items"]) == 2
+
+
+def test_a_choice_that_is_none_any_more_is_refused(place: Served, operator: Browser) -> None:
+    """The field had no place for it and showed the default, so the new run had that."""
+    parameters: dict[str, Any] = {"region": {"type": "choice", "choices": ["eu", "us"], "default": "us"}}
+    place.define("load", command=["true"], parameters=parameters)
+    run_id = place.start("load", parameters={"region": "eu"})
+    parameters["region"]["choices"] = ["apac", "us"]
+    place.define("load", command=["true"], parameters=parameters)
+    form = operator.get(f"/jobs/load/start?like={run_id}")
+    assert re.findall(r"<option selected>(\w+)", form) == ["eu"]
+    answer = operator.post("/jobs/load/start", **sent(form), **{"parameter.region": "eu"})
+    assert (answer.status_code, "must be one of apac, us" in answer.text) == (422, True)
+
+
+def test_a_list_that_ends_with_a_comma_has_no_empty_value(place: Served, operator: Browser) -> None:
+    place.define("load", command=["true"], parameters={"days": {"type": "text", "many": True}})
+    text = operator.act("/jobs/load/start", **{"parameter.days": "a, b,"})
+    assert "--set days=a --set days=b<" in text
+    assert "<code>[&#34;a&#34;, &#34;b&#34;]</code>" in text
+
+
+def test_a_form_like_a_run_that_was_removed_since_is_shown_again(place: Served, operator: Browser) -> None:
+    """The sequence started without what the form said that it gives to its jobs."""
+    define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
+    first = start(place.db, "outer", overrides={"arguments": {"inner": ["only"]}})
+    form = operator.get(f"/jobs/outer/start?like={first}")
+    with place.db.begin() as conn:
+        conn.execute(run_event.delete().where(run_event.c.run_id == first))
+        conn.execute(run.delete().where(run.c.id == first))
+    answer = operator.post("/jobs/outer/start", **sent(form))
+    said = f"Run {first}, whose values this form showed, was removed."
+    assert (answer.status_code, said in answer.text) == (422, True)
+    assert "like" not in sent(answer.text)
+
+
+def test_a_step_that_is_gone_is_not_the_first_one(place: Served, operator: Browser) -> None:
+    define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})
+    form = operator.get("/jobs/outer/start?from_step=gone")
+    assert "<option selected>gone</option>" in form
+    answer = operator.post("/jobs/outer/start", **sent(form), from_step="gone")
+    assert (answer.status_code, "has no step &#39;gone&#39;" in answer.text) == (422, True)

@@ -200,3 +200,45 @@ def test_who_interrupts_a_start_is_told_the_key_that_repeats_it(
     with pytest.raises(KeyboardInterrupt) as caught:
         remote.start("a", {}, "k", count)
     assert str(caught.value) == says
+
+
+def test_what_a_proxy_answers_in_place_of_the_api_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the page of a login. Following it asked again without an end and without a pause."""
+    transport(monkeypatch, *[httpx.Response(200, html="<p>Log in</p>") for _ in range(2)])
+    client = Client("http://api", "key", retry_for=0)
+    with pytest.raises(Unreachable, match="no output of a run"):
+        client.output(1)
+    with pytest.raises(Unreachable, match="no stream of events"):
+        next(client.follow(1))
+
+
+def test_a_stream_that_ends_at_once_is_resumed_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = {"Content-Type": "text/event-stream; charset=utf-8"}
+    piece = b'id: 7\nevent: output\ndata: {"attempt": 1, "stream": "stdout", "text": "a", "skipped": 0}\n\n'
+    bodies = [b"", b"", piece, b"", b"event: end\ndata: {}\n\n"]
+    _, asked = transport(monkeypatch, *[httpx.Response(200, headers=head, content=body) for body in bodies])
+    pauses: list[float] = []
+    monkeypatch.setattr("jobfac.client.sleep", pauses.append)
+    assert [one.text for one in Client("http://api", "key", retry_for=0).follow(1)] == ["a"]
+    assert pauses == [0, 0.1, 0.2, 0, 0.1]
+    assert len(asked) == 5
+
+
+def test_a_body_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        raise httpx.DecodingError("incorrect header check", request=request)
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    client = Client("http://api", "key", retry_for=0)
+    with pytest.raises(Unreachable, match="an unreadable body"):
+        client.run(1)
+    with pytest.raises(InDoubt, match="an unreadable body"):
+        client.start("load")
+
+
+def test_one_text_is_no_list_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its letters were the arguments."""
+    _, asked = transport(monkeypatch)
+    with pytest.raises(TypeError, match="not one text"):
+        Client("http://api", "key", retry_for=0).start("load", arguments="--full")
+    assert asked == []

@@ -12,7 +12,7 @@ from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, f
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.selection import selecting
-from jobfac.cli.streams import escaped
+from jobfac.cli.streams import escaped, reader_may_leave
 from jobfac.errors import JobfacError
 from jobfac.states import FINAL
 from jobfac.views import serialization
@@ -174,7 +174,8 @@ def _act(
             interrupted = error
             more = f" The other {len(shown) - len(lines)} are in doubt; repeat the command.{more}"
             break
-    _print(lines, as_json)
+    with reader_may_leave():
+        _print(lines, as_json)
     number = {result: sum(line.result is result for line in lines) for result in Result}
     if not as_json or interrupted:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
@@ -207,7 +208,8 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         note(f"Run {run} had already ended: {stopped.before}.")
     elif current.state in FINAL:
         reason = f": {escaped(current.reason)}" if current.reason else ""
-        typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
+        with reader_may_leave():
+            typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
         fail(
             UNSUCCESSFUL,

@@ -9,6 +9,7 @@ from jobfac.cli.client import backend
 from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json
 from jobfac.cli.rendering.printing import print_drawn, print_json
 from jobfac.cli.rendering.text import printable_lines
+from jobfac.cli.streams import reader_may_leave
 from jobfac.errors import JobfacError
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def doctor(as_json: Json = False) -> None:
     findings = examine()
     if any(finding.check == "api" and finding.state is State.OK for finding in findings):
         findings += _of_server()
-    if as_json:
-        print_json([finding._asdict() for finding in findings])
-    else:
-        print_drawn(_table(findings))
+    with reader_may_leave():
+        if as_json:
+            print_json([finding._asdict() for finding in findings])
+        else:
+            print_drawn(_table(findings))
     if is_unreachable(findings):
         raise typer.Exit(UNREACHABLE)
     raise typer.Exit(UNSUCCESSFUL if any(finding.state is State.PROBLEM for finding in findings) else DONE)

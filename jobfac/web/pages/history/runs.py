@@ -74,7 +74,8 @@ def retry(visit: Visit) -> Response:
     """Start a run again."""
     from_failed = bool(visit.field("from_failed"))
     run_id = visit.path("run")
-    row = starting.retry(visit.service.db, visit.by, run_id, from_failed=from_failed)
+    key = visit.key and visit.key + "-failed" * from_failed
+    row = starting.retry(visit.service.db, visit.by, run_id, from_failed=from_failed, key=key)
     text = f"Run {row.id} of {row.job} is the retry of run {run_id}: {row.state}."
     if row.state == RunState.DENIED:
         text = f"Run {row.id} of {row.job} was denied: {row.reason}."

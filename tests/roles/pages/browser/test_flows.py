@@ -257,3 +257,17 @@ def test_the_keys_are_listed(window: Window, shared: tuple[Served, Stage]) -> No
     expect(page.locator("h1")).to_contain_text("month-end")
     with shared[0].db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one() > 0
+
+
+def test_a_list_to_which_the_browser_returns_has_no_ticks(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    """The browser would put them at the same places, where other runs may stand by then."""
+    served, _ = shared
+    with Window(chromium, served) as window:
+        page = window.open("/runs")
+        page.locator("input[name=run]").nth(1).check()
+        page.locator("a[data-open]").nth(2).click()
+        expect(page.locator("h1")).to_contain_text("Run ")
+        start(served.db, "export")
+        page.go_back()
+        expect(page.locator(".bulk")).to_be_attached()
+        assert page.locator("input[name=run]:checked").count() == 0

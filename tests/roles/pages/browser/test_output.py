@@ -5,9 +5,12 @@ import time
 
 from playwright.sync_api import expect
 
+from jobfac.states import RunState
+from jobfac.store import runs
 from tests.roles.pages.browser.window import Window
 from tests.roles.pages.stage import Stage, write
 from tests.support.api_stage import Served
+from tests.support.database import Hand, define, make_due, start
 
 
 def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tuple[Served, Stage]) -> None:
@@ -112,3 +115,43 @@ def test_what_a_program_says_stays_text(window: Window, shared: tuple[Served, St
     expect(page.locator(".log")).to_contain_text('<script>alert("x")</script>red')
     assert page.locator(".log script, .log a[href^=http]").count() == 0
     assert "\x1b" not in page.locator(".log").inner_text()
+
+
+def test_a_page_that_was_open_before_the_run_began_says_what_came_of_it(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    """It said that the output will come, had no attempts, and its links led to the first one."""
+    db = shared[0].db
+    define(db, again={"pool": "again", "retry": {"attempts": 2}})
+    run_id = start(db, "again")
+    page = window.open(f"/runs/{run_id}")
+    expect(page.locator("#output-head")).to_contain_text("will come when the run has started")
+    expect(page.locator("#attempts")).to_be_hidden()
+    hand = Hand(db, "again", pools=["again"])
+    hand.end(hand.claim(1, ("again",))[0], RunState.FAILED, retry_after=0.0)
+    make_due(db)
+    db.transact(runs.promote_due, "s1")
+    hand.end(hand.claim(1, ("again",))[0], outputs={"rows": 7})
+    page.evaluate("read()")
+    expect(page.locator("#attempts tbody tr")).to_have_count(2)
+    expect(page.locator("#output-head")).not_to_contain_text("will come")
+    expect(page.locator("#input")).to_contain_text('"rows": 7')
+    links = [one.get_attribute("href") for one in page.locator("#downloads a").all()]
+    assert all(link and "attempt=2&" in link for link in links)
+
+
+def test_a_note_that_is_being_written_does_not_hide_the_end_of_the_run(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    """The page said "running" for as long as the note was not sent."""
+    db = shared[0].db
+    define(db, noted={"pool": "noted"})
+    run_id, hand = start(db, "noted"), Hand(db, "noted", pools=["noted"])
+    (claimed,) = hand.claim(1, ("noted",))
+    page = window.open(f"/runs/{run_id}")
+    expect(page.locator("h1")).to_contain_text("running")
+    page.fill("#note", "I look at it")
+    hand.end(claimed, RunState.FAILED)
+    page.evaluate("change()")
+    expect(page.locator("h1")).to_contain_text("failed")
+    expect(page.locator("#note")).to_have_value("I look at it")

@@ -1,0 +1,45 @@
+"""A command whose output nobody reads any more, as after `jobfac start load --follow | head`."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from jobfac.cli.commands import start
+from jobfac.states import RunState
+from tests.support.factory import Factory
+
+
+@pytest.mark.parametrize(("words", "errors"), [((), subprocess.PIPE), (("--json",), subprocess.STDOUT)])
+def test_the_exit_code_is_that_of_what_was_done(sqlite_factory: Factory, words: tuple[str, ...], errors: int) -> None:
+    """It was 0, so a script with pipefail went on."""
+    sqlite_factory.apply({"load": {"command": ["true"], "already_running": "deny"}})
+    sqlite_factory.start("load")
+    gone, out = os.pipe()
+    os.close(gone)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobfac", "start", "load", *words],
+        env=sqlite_factory.environment, cwd=sqlite_factory.folder, stdout=out, stderr=errors, text=True,
+    )  # fmt: skip
+    os.close(out)
+    assert (done.returncode, "denied" in (done.stderr or "denied")) == (4, True)
+
+
+def test_a_start_that_follows_waits_for_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Run:
+        id, state = 7, RunState.FAILED
+
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    factory: Any = None
+    monkeypatch.setattr(start, "follow_run", broken)
+    monkeypatch.setattr(start, "discard_output", lambda: None)
+    monkeypatch.setattr(start, "_wait", lambda _, runs: runs)
+    run: Any = Run()
+    assert start._follow(factory, run, False) is run
+    assert "run 7 continues, and this command waits for its end" in capsys.readouterr().err
