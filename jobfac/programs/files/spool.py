@@ -39,7 +39,7 @@ EMPTIED = (
 """Said once in a stream. What is emptied later is noticed, too, but a program may do it with each line."""
 
 SHOWN = 16
-"""The number of bytes at the end of a file without a seal that show whether it was emptied since."""
+"""The number of bytes at the end of a file that show whether it was made shorter, and written to, since."""
 
 MOST = 10**15 - 1
 """The end of a stream at the latest, in bytes. A program that writes nothing may still make its file, and so offsets,
@@ -181,8 +181,9 @@ class Spool:
 
     def _is_whole(self) -> bool:
         """Whether the file still has what it had, as far as its seal or its former end shows it."""
-        start, known = (0, SEAL) if self.is_sealed else (self._length - len(self._end), self._end)
-        return not known or self._peek(start, len(known)) in (known, None)
+        if self.is_sealed and self._peek(0, len(SEAL)) not in (SEAL, None):
+            return False
+        return not self._end or self._peek(self._length - len(self._end), len(self._end)) in (self._end, None)
 
     def _peek(self, start: int, length: int) -> bytes | None:
         """Return bytes of the file; None: the disk cannot read them."""

@@ -25,6 +25,9 @@ from jobfac.store import parameters
 from jobfac.store.workers.claiming import Claimed
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT
 
+NONE = Job(command=("true",))
+"""Stands for a definition that cannot be read."""
+
 
 class Filled(NamedTuple):
     """A definition without placeholders, the run's values, and the texts among them that output must not show."""

@@ -13,11 +13,12 @@ from jobfac.states import Stop
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
+from jobfac.store.workers.expiry import ALONE, ISOLATED
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions.deliveries import Deliveries, gather
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.filling import Definitions
-from jobfac.worker.executions.lifecycle import Stage, is_suspected, isolates
+from jobfac.worker.executions.filling import NONE, Definitions
+from jobfac.worker.executions.lifecycle import WAITS, Stage, Suspects, is_suspected
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
@@ -28,9 +29,6 @@ LAST_OUTPUT = 1024 * 1024
 
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
-
-NONE = Job(command=("true",))
-"""Stands for a definition that cannot be read."""
 
 ANSWER = 10.0
 """Seconds within which the file systems of a job's directory, program and files, and the name services, answer."""
@@ -79,7 +77,7 @@ class Executions:
         self._on_progress = on_progress
         self._health = health
         self._settings = settings
-        self._suspected: set[tuple[int, int]] = set()
+        self._suspects = Suspects()
         self._places = Places(watcher.wake)
         self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
@@ -133,35 +131,40 @@ class Executions:
             prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
             if isinstance(found, DefinitionError):
                 prepared[-1].fail_start(f"its definition cannot be read by this version of jobfac: {found}")
-        suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
-        self._suspected.update(one.key for one in suspected)
         for execution in prepared:
             self.live[execution.key] = execution
+        suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
+        kept = self._suspects.take((one.key for one in suspected), time.monotonic())
+        for execution in (one for one in suspected if one.key not in kept):
+            execution.requeue("a run is here whose workers died while it ran")
         self._start([one for one in prepared if one not in suspected])
-        if self._start_suspected() is None:
-            for execution in suspected:
-                self._note_waiting(execution)
+        started = self._start_suspected()
+        for key in kept - {started}:
+            self._note_waiting(self.live[key])
         self._health.isolates(self.must_run_alone())
 
     def must_run_alone(self) -> bool:
-        """Whether this worker holds a suspected run, which has to run alone."""
-        now = time.monotonic()
-        processes = [self.live[key].process for key in self._suspected & self.live.keys()]
-        return any(isolates(None if one is None else one.started, now) for one in processes)
+        """Whether nothing may be claimed because of a suspected run, which has to run alone."""
+        return self._suspects.isolate(time.monotonic())
 
-    def _start_suspected(self) -> Execution | None:
-        """Start the first suspected run and return it, if no other run is here and none is running."""
-        if not self._suspected or any(one.stage != Stage.PREPARED for one in self.live.values()):
+    def _start_suspected(self) -> tuple[int, int] | None:
+        """Start a suspected run and return its key, if only such runs are here, and all that has ended is stored."""
+        waits = [one for one in self.live.values() if one.key in self._suspects and one.stage == Stage.PREPARED]
+        if not waits or self.over or len(waits) < len(self.live):
             return None
-        first = next(iter(self.live.values()), None)
-        if first is not None:
-            self._start([first])
-        return first
+        key = waits[0].key
+        if self._suspects.announces(key):  # before this is stored, it is certain that the run was not started
+            self.events.append(Event(*key, ALONE, self._telemetry.worker, "nothing else runs on this worker"))
+        if self._suspects.has_waited(key) and self.events:
+            return None
+        self._suspects.starts(key, time.monotonic())
+        self._start(waits[:1])
+        return key
 
     def _note_waiting(self, execution: Execution) -> None:
-        why = "its workers died while it ran; it waits until nothing else runs on this worker"
-        execution.log.warning("a run waits to be alone", action="run_isolated", reason=why)
-        self.events.append(Event(*execution.key, "isolated", self._telemetry.worker, why))
+        self._suspects.waits(execution.key)
+        execution.log.warning("a run waits to be alone", action="run_isolated", reason=WAITS)
+        self.events.append(Event(*execution.key, ISOLATED, self._telemetry.worker, WAITS))
 
     def _start(self, fresh: Sequence[Execution]) -> None:
         """Start programs. The guardian is notified of each before the start, and again after it."""
@@ -339,7 +342,7 @@ class Executions:
     def _forget(self, executions: Sequence[Execution]) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
-        self._suspected.difference_update(e.key for e in executions)
+        self._suspects.forget(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)

@@ -1,6 +1,7 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 
 from jobfac.states import Stop
@@ -215,10 +216,58 @@ def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
 
 
 ALONE = 600.0
-"""Seconds for which a suspected run runs alone at most. What kills its worker does so within minutes, most of the time;
-what runs for months would keep its worker from everything else."""
+"""Seconds for which a suspected run keeps its worker from claiming others: while it waits until nothing else runs
+there, and again from its start. What kills its worker does so within minutes, most of the time. What runs for months,
+or waits for that, would keep the worker from everything else."""
+
+WAITS = "its workers died while it ran; it waits until nothing else runs on this worker"
+
+Key = tuple[int, int]
 
 
-def isolates(started: float | None, now: float) -> bool:
-    """Whether a suspected run, whose program was started then (None: it waits), still has to run alone."""
-    return started is None or now < started + ALONE
+class Suspects:
+    """The suspected runs that a worker holds: since when they wait or run alone. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._since: dict[Key, float] = {}
+        self._waiting: dict[Key, bool] = {}  # it is stored that they wait; whether it is announced that they start
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._since
+
+    def take(self, keys: Iterable[Key], now: float) -> set[Key]:
+        """Return those of these suspected runs that stay: one, if none isolates the worker already.
+
+        The others would be lost with it if it kills the worker.
+        """
+        kept = [] if self.isolate(now) else list(keys)[:1]
+        self._since |= dict.fromkeys(kept, now)
+        return set(kept)
+
+    def waits(self, key: Key) -> None:
+        """Record that it is stored that a run waits."""
+        self._waiting[key] = False
+
+    def has_waited(self, key: Key) -> bool:
+        """Whether it is stored that a run waits."""
+        return key in self._waiting
+
+    def announces(self, key: Key) -> bool:
+        """Whether it has to be stored that a run that waits is started. Counts it as announced."""
+        has_to = self._waiting.get(key) is False
+        self._waiting |= {key: True} if has_to else {}
+        return has_to
+
+    def starts(self, key: Key, now: float) -> None:
+        """Record that a run is started."""
+        self._since[key] = now
+
+    def isolate(self, now: float) -> bool:
+        """Whether nothing else may be claimed."""
+        return any(now < since + ALONE for since in self._since.values())
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Forget runs that are not here any more."""
+        for key in keys:
+            self._since.pop(key, None)
+            self._waiting.pop(key, None)

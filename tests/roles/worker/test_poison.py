@@ -69,3 +69,16 @@ def test_a_suspected_run_that_waits_can_be_stopped(sqlite_fleet: Fleet) -> None:
     fleet.factory.run("stop", str(run_id))
     assert fleet.wait(run_id)["state"] == "stopped"
     assert fleet.journal.lines("start") == []
+
+
+def test_a_run_that_kills_its_worker_takes_no_suspected_neighbour_with_it(sqlite_fleet: Fleet) -> None:
+    """They were claimed together, and the third loss counted for all, although only one of them had been started."""
+    fleet = sqlite_fleet
+    fleet.define(poison={"command": ["sh", "-c", "kill -9 $PPID; sleep 600"]}, job=fleet.journal.job(0))
+    poison, *neighbours = suspect(fleet, "poison"), suspect(fleet, "job"), suspect(fleet, "job")
+    first = fleet.worker("first", slots=4)
+    with fleet.db.begin() as conn:
+        conn.execute(run.update().values(state="queued", ready_at=None))
+    wait_for(lambda: first.poll() == -signal.SIGKILL, "it has killed its worker")
+    fleet.worker("second", slots=4)
+    assert [fleet.wait(one)["state"] for one in (poison, *neighbours)] == ["lost", "succeeded", "succeeded"]

@@ -16,7 +16,7 @@ from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import ALONE, Stage, is_suspected, isolates
+from jobfac.worker.executions.lifecycle import ALONE, Stage, Suspects, is_suspected
 from tests.support.factory import wait_for
 
 
@@ -78,11 +78,17 @@ def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, m
     assert is_suspected(claimed(lost=lost), most) == suspected
 
 
-def test_a_suspected_run_runs_alone_for_ten_minutes_at_most() -> None:
+def test_a_suspected_run_isolates_its_worker_for_ten_minutes_at_most() -> None:
     """A consumer that runs for months kept its worker from everything else."""
-    assert isolates(None, 9999.0), "it waits to be alone"
-    assert isolates(100.0, 100.0 + ALONE - 1)
-    assert not isolates(100.0, 100.0 + ALONE)
+    suspects = Suspects()
+    assert suspects.take([(1, 3), (2, 3)], 100.0) == {(1, 3)}, "the others would be lost with it"
+    assert suspects.take([(2, 3)], 100.0 + ALONE - 1) == set()
+    suspects.starts((1, 3), 100.0 + ALONE - 1)
+    assert suspects.isolate(100.0 + ALONE)
+    assert not suspects.isolate(100.0 + 2 * ALONE)
+    assert suspects.take([(2, 3)], 100.0 + 2 * ALONE) == {(2, 3)}
+    suspects.forget([(1, 3), (2, 3)])
+    assert not suspects.isolate(100.0)
 
 
 @pytest.mark.parametrize(
