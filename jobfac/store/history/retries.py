@@ -35,19 +35,27 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     return None if row is None else Retry(row.id, RunState(row.state))
 
 
-def active(conn: sa.Connection, job: str, run_id: int, but: int = 0) -> Retry | None:
-    """Return a run of this job that has not ended and repeats what this run did, except ``but``; None: there is none.
+def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -> Retry | None:
+    """Return a run of this job that has not ended and repeats what this run did; None: there is none.
 
     It retries this run, a run that this one retries, or a retry of one of them: of a failure whose retry has failed,
     too, two people may see either.
+
+    Args:
+        but: another retry, which this transaction starts. Then also what a worker changes at this moment is found.
     """
-    query = sa.select(run.c.id, run.c.state, run.c.retry_of).with_hint(run, PASS, "mssql").where(run.c.job == job)
-    query = query.where(_ACTIVE, run.c.retry_of.is_not(None), run.c.id != but)
-    rows = conn.execute(query.order_by(run.c.id.desc())).all()
+    query = sa.select(run.c.id, run.c.state, run.c.retry_of).where(run.c.job == job, _ACTIVE)
+    query = query.where(run.c.id != but) if but is not None else query.with_hint(run, PASS, "mssql")
+    rows = conn.execute(query.where(run.c.retry_of.is_not(None)).order_by(run.c.id.desc())).all()
     if not rows:
         return None
     firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
     return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+
+
+def first_of(conn: sa.Connection, run_id: int) -> int:
+    """Return the first one of the retries that led to a run; itself, if it is none."""
+    return _firsts(conn, {run_id})[run_id]
 
 
 def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
@@ -55,8 +63,7 @@ def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     firsts = {run_id: run_id for run_id in run_ids}
     level = set(run_ids)
     while level:
-        query = sa.select(run.c.id, run.c.retry_of).with_hint(run, PASS, "mssql")
-        query = query.where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
+        query = sa.select(run.c.id, run.c.retry_of).where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
         above = {row.id: row.retry_of for row in conn.execute(query)}
         firsts = {run_id: above.get(first, first) for run_id, first in firsts.items()}
         level = set(above.values())
