@@ -60,13 +60,19 @@ def first_of(conn: sa.Connection, run_id: int) -> int:
 
 def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     """Return for each of these runs the first one of the retries that led to it; itself, if it is none."""
-    firsts = {run_id: run_id for run_id in run_ids}
+    above: dict[int, int] = {}
     level = set(run_ids)
     while level:
         query = sa.select(run.c.id, run.c.retry_of).where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
-        above = {row.id: row.retry_of for row in conn.execute(query)}
-        firsts = {run_id: above.get(first, first) for run_id, first in firsts.items()}
-        level = set(above.values())
+        found = {row.id: row.retry_of for row in conn.execute(query)}
+        level = set(found.values()) - above.keys()
+        above |= found
+    firsts = {}
+    for run_id in run_ids:
+        first = run_id
+        while first in above:
+            first = above[first]
+        firsts[run_id] = first
     return firsts
 
 
