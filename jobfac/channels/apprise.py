@@ -7,7 +7,7 @@ from typing import Any
 from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
-from jobfac.definitions.notify import HEADER, HOP_BY_HOP
+from jobfac.definitions.notify import HEADER, HOP_BY_HOP, OTHER_METHODS
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
@@ -16,8 +16,6 @@ TAKES_OUTPUT = False
 LONGEST = 8000
 """Characters of a URL at most. The library takes a time for some that grows with the square of their length, and no
 other thread of the process runs meanwhile."""
-
-OTHER_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"})
 
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())

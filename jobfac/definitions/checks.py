@@ -5,6 +5,7 @@ from typing import Any
 
 from jobfac.control_characters import check_name
 from jobfac.definitions.models import AnyJob, Job, Sequence, canonical
+from jobfac.definitions.notify import unsent
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Go, Step
@@ -45,6 +46,7 @@ def check(
         circles: the jobs that are on circles of ``tree`` and ``following``.
     """
     yield from _names(definition)
+    yield from unsent(definition.notify)
     yield from _schedules(job, definition, tree)
     yield from check_parameters(definition, declarations, commands)
     yield from check_after(job, definition, tree, following, circles)

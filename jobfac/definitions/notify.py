@@ -1,11 +1,13 @@
 """Recipients of notifications and their events: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import Field, PlainValidator, model_validator
 
+from jobfac.definitions.problems import Finding, finding
 from jobfac.definitions.values import Flag, Many, Model, Plain, form, read_text, read_word, shown
 
 Event = Literal[
@@ -121,6 +123,9 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 """Headers of the connection or of the framing of a request, in lower case. A webhook may not set them."""
 
+OTHER_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"})
+"""Methods of a request that a notification may not have, unless its URL is a secret."""
+
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 """The name of a header. Source: RFC 9110, section 5.6.2."""
 
@@ -212,3 +217,27 @@ class Notify(Model):
     of: Literal["sequence", "jobs", "both"] = Field(
         default="sequence", description="For a sequence: its own events, those of its jobs, or both."
     )
+
+
+def unsent(notify: Iterable[Notify]) -> Iterator[Finding]:
+    """Return the entries whose notifications would never be sent. Stored definitions that have one can be read."""
+    for position, entry in enumerate(notify):
+        if isinstance(entry.to.apprise, str) and chooses_request(entry.to.apprise):
+            said = "chooses the method or the framing of the request, as with method= or +Host="
+            path = ("notify", position, "to", "apprise")
+            yield finding(path, f"{said}; only a URL that is a secret may: write {{secret: ...}}")
+
+
+def chooses_request(url: str) -> bool:
+    """Whether an apprise URL asks for another method than POST, or for a header that routes or frames the request."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower().removesuffix("s") not in ("json", "xml", "form"):
+        return False
+    for pair in re.split("[&;]", rest.partition("?")[2]):
+        name, _, value = pair.partition("=")
+        name = unquote(name[:1] + name[1:].replace("+", " "))  # as the library reads it
+        if name.strip().lower() == "method" and unquote(value).strip().upper() in OTHER_METHODS:
+            return True
+        if name.startswith("+") and (not HEADER.fullmatch(name[1:]) or name[1:].lower() in {"host", *HOP_BY_HOP}):
+            return True
+    return False

@@ -13,7 +13,7 @@ from jobfac.control_characters import check_name
 from jobfac.definitions.checks import check, children, endless_waits, unheard, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
-from jobfac.definitions.notify import Notify
+from jobfac.definitions.notify import Notify, unsent
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
@@ -213,6 +213,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
             entry, found = _validated(Defaults, body, place, f"defaults.{category}: ")
             problems.extend([*found, *_category_problems(place, category)])
             if isinstance(entry, Defaults):
+                problems.extend(place.problem(one) for one in unsent(entry.notify))
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})

@@ -230,6 +230,7 @@ BEGIN
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
     DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
+    DECLARE @chain BIGINT, @before BIGINT = @retry_of;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
@@ -248,7 +249,13 @@ BEGIN
     END;
     IF @retry_of IS NOT NULL
     BEGIN
-        SET @resource = CONCAT(N'jobfac:retry:', @retry_of);
+        -- The lock of the first one of the retries that led to it.
+        WHILE @before IS NOT NULL
+        BEGIN
+            SET @chain = @before;
+            SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @chain);
+        END;
+        SET @resource = CONCAT(N'jobfac:retry:', @chain);
         EXEC jobfac.lock_rule @resource = @resource;
     END;
     IF @key IS NOT NULL

@@ -35,11 +35,14 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     return None if row is None else Retry(row.id, RunState(row.state))
 
 
-def active(conn: sa.Connection, job: str, run_id: int, but: int = 0) -> Retry | None:
-    """Return a run of this job that has not ended and repeats what this run did, except ``but``; None: there is none.
+def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -> Retry | None:
+    """Return a run of this job that has not ended and repeats what this run did; None: there is none.
 
     It retries this run, a run that this one retries, or a retry of one of them: of a failure whose retry has failed,
     too, two people may see either.
+
+    Args:
+        but: another retry, which this transaction starts. Then also what a worker changes at this moment is found.
     """
     rows = _repeating(conn, {job}, but)
     if not rows:
@@ -67,25 +70,35 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
     return next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None)
 
 
-def _repeating(conn: sa.Connection, jobs: Collection[str], but: int) -> Sequence[Any]:
+def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> Sequence[Any]:
     """Return the retries of these jobs that have not ended, except ``but``, the latest first."""
     if not jobs:
         return []
-    query = sa.select(run.c.id, run.c.state, run.c.retry_of).with_hint(run, PASS, "mssql")
-    query = query.where(_ACTIVE, lists.among(run.c.job, jobs), run.c.retry_of.is_not(None), run.c.id != but)
-    return conn.execute(query.order_by(run.c.id.desc())).all()
+    query = sa.select(run.c.id, run.c.state, run.c.retry_of).where(_ACTIVE, lists.among(run.c.job, jobs))
+    query = query.where(run.c.id != but) if but is not None else query.with_hint(run, PASS, "mssql")
+    return conn.execute(query.where(run.c.retry_of.is_not(None)).order_by(run.c.id.desc())).all()
+
+
+def first_of(conn: sa.Connection, run_id: int) -> int:
+    """Return the first one of the retries that led to a run; itself, if it is none."""
+    return _firsts(conn, {run_id})[run_id]
 
 
 def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     """Return for each of these runs the first one of the retries that led to it; itself, if it is none."""
-    firsts = {run_id: run_id for run_id in run_ids}
+    above: dict[int, int] = {}
     level = set(run_ids)
     while level:
-        query = sa.select(run.c.id, run.c.retry_of).with_hint(run, PASS, "mssql")
-        query = query.where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
-        above = {row.id: row.retry_of for row in conn.execute(query)}
-        firsts = {run_id: above.get(first, first) for run_id, first in firsts.items()}
-        level = set(above.values())
+        query = sa.select(run.c.id, run.c.retry_of).where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
+        found = {row.id: row.retry_of for row in conn.execute(query)}
+        level = set(found.values()) - above.keys()
+        above |= found
+    firsts = {}
+    for run_id in run_ids:
+        first = run_id
+        while first in above:
+            first = above[first]
+        firsts[run_id] = first
     return firsts
 
 

@@ -14,6 +14,7 @@ from jobfac.definitions.parameters.matching import Match, Pending
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs, parameters
+from jobfac.store.history import retries
 from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
@@ -241,6 +242,7 @@ def retry(
         origin=former_origin(row, stored),
         manual=False,
         retry_of=run_id,
+        chain=retries.first_of(conn, run_id),
         for_worker=row.for_worker,
     )
     return start_once(conn, request)

@@ -1,7 +1,7 @@
 """Retry and stop many runs: each at most once, however often it is asked for."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -239,3 +239,27 @@ def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) 
             waits.wait(0.1 if db.dialect.name == "sqlite" else 30)  # SQLite's second writer waits for the first
         (line,) = late.result(30)
     assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {by_hand}")
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> None:
+    """The one who sees the first failure and the one who sees that of its retry press at the same moment."""
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+    retried = starting.retry(db, ANN, run_id).id
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+
+    def second() -> int:
+        if door == "program":
+            return starting.retry(db, ANN, retried).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=retried, by="bob"))
+
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            first = sequences.retry(conn, run_id, "bob").run_id
+            late = pool.submit(second)
+            wait([late], 0.2)
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {retried} is being retried: run {first} is"):
+            late.result(30)

@@ -11,6 +11,7 @@ import apprise as library
 import pytest
 
 from jobfac.channels import apprise, egress
+from jobfac.definitions.notify import chooses_request
 from tests.hostile.network.test_egress import APPRISE, failure
 
 
@@ -72,6 +73,20 @@ def test_a_recipient_of_a_start_reads_no_files(url: str, tmp_path: Path) -> None
         named = f"{url}?%54emplate={place}"
         assert "names a file to read" in failure({"apprise": named})
         assert apprise.reads_files(library.Apprise.instantiate(named))
+
+
+ASKED = (
+    "method=PUT", "METHOD=%20put", "a=1;method=GET", "%6Dethod=DELETE", "method=POST", "method=", "+X-Token=1",
+    "+Host=a", "+X+Token=1", "+%54E=1", "host=a", "-Host=a", ":Host=a", "format=text&+Content-Length%20=1", "+=1", "",
+)  # fmt: skip
+
+
+@APPRISE
+@pytest.mark.parametrize("scheme", ["json", "xmls", "form", "JSON"])
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_definition_is_refused_if_its_recipient_would_be(asked: str, scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:9/place?{asked}"
+    assert chooses_request(url) != apprise.only_posts(library.Apprise.instantiate(url))
 
 
 @APPRISE

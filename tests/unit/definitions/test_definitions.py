@@ -19,6 +19,7 @@ from jobfac.definitions import (
     from_data,
     load,
     loads,
+    stored_defaults,
 )
 from jobfac.definitions.execution.output import Destination
 from jobfac.definitions.patterns.moments import Blackout, DateSpan, Moment, MonthDay, TimeSpan
@@ -284,6 +285,16 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
         f"{start} approval_wanted, {end} a step with approve",
         "job 's': notify[0].on has retry, which only the jobs of a sequence have; add `of: jobs`",
     ]
+
+
+def test_a_recipient_to_whom_nothing_would_be_sent_is_refused_though_a_stored_one_can_be_read() -> None:
+    body = {"notify": [{"on": "failed", "to": {"apprise": "json://elastic:9200/runs?method=PUT"}}]}
+    program = {"command": ["x"], **body}
+    for document in ({"jobs": {"a": program}}, {"jobs": {}, "defaults": {"finance": body}}):
+        with pytest.raises(DefinitionError, match=r"notify\[0\].to.apprise chooses the method or the framing"):
+            from_data(document)
+    assert from_canonical("a", program).notify
+    assert stored_defaults(json.dumps(body)).notify
 
 
 def test_a_step_may_be_visited_again() -> None:
