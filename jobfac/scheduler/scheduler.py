@@ -7,7 +7,7 @@ turns, so that none waits long for another.
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -251,21 +251,20 @@ class Scheduler:
     def _start_by(self, insert: Callable[[sa.Connection, str], schedules.Inserted], delays: Delays) -> float:
         inserted = self._db.transact(insert, self.name, retry_for=2.0)
         delays.note(inserted.locked)
-        for refusal in inserted.refusals:
-            self._log_refusal(refusal)
+        self._log_refusals(inserted.refusals)
         for miss in inserted.misses:
             self._log.warning("due times missed", action="missed", **_log_fields(miss))
         self._inserted += len(inserted.runs)
         return 0.0 if inserted.schedules else BACKOFF_FIRST
 
-    def _log_refusal(self, refusal: schedules.Refusal) -> None:
-        """Log why a due run was not started, once an hour, because the schedules of a disabled job remain due."""
-        cause, now = (refusal.job, refusal.name, refusal.why), time.monotonic()
-        if now < self._refused.get(cause, now):
-            return
-        current = {known: until for known, until in self._refused.items() if until > now}
-        self._refused = current | {cause: now + REFUSAL_LOG_INTERVAL}
-        self._log.info("due run not started", action="start_refused", **_log_fields(refusal))
+    def _log_refusals(self, refusals: Sequence[schedules.Refusal]) -> None:
+        """Log why due runs were not started, once an hour, because the schedules of a disabled job remain due."""
+        now = time.monotonic()
+        self._refused = {known: until for known, until in self._refused.items() if until > now}
+        for one in (one for one in refusals if (one.job, one.name, one.why) not in self._refused):
+            self._refused[one.job, one.name, one.why] = now + REFUSAL_LOG_INTERVAL
+            log = self._log.info if one.due_at else self._log.warning
+            log("due run not started" if one.due_at else "not usable", action="start_refused", **_log_fields(one))
 
     def _promote(self) -> float:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else BACKOFF_FIRST
@@ -288,7 +287,8 @@ class Scheduler:
         return pause if self._empty_expiries else 0.0
 
     def _watch(self) -> float:
-        changed, self._watched = self._db.transact(watching.watch, self._watched, retry_for=2.0)
+        changed, self._watched, unread = self._db.transact(watching.watch, self._watched, retry_for=2.0)
+        self._log_refusals(unread)
         return 0.0 if changed or self._watched else self._settings.sweep_interval
 
     def _unhold(self) -> float:

@@ -1,7 +1,6 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from jobfac.states import RunState
 from jobfac.store import expectations, outbox
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.subscribers import JUDGED
+from jobfac.store.schedules.inserting import Refusal
 from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
 
@@ -51,10 +51,14 @@ _ENDED = (
 
 
 class Watched(NamedTuple):
-    """How many jobs changed, and after which job the next call continues; empty: there are no more."""
+    """How many jobs changed, and after which job the next call continues; empty: there are no more.
+
+    ``unread``: the expectations that cannot be read here.
+    """
 
     changed: int
     last: str
+    unread: list[Refusal]
 
 
 def watch(conn: sa.Connection, after: str = "") -> Watched:
@@ -65,11 +69,13 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     """
     changed = 0
     events: list[OutboxEvent] = []
+    unread: list[Refusal] = []
     found = conn.execute(_TO_WATCH.limit(BATCH), {"p_after": after}).mappings().all()
     for row in found:
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
         expect, is_enabled = _read(row["definition"]), bool(row["enabled"])
-        if expect is None:
+        if isinstance(expect, ValueError):
+            unread.append(Refusal(row["job"], "expect", None, f"it cannot be watched here: {expect}"))
             continue
         successes = _successes(conn, row["job"], before)
         state, news = expected.advance(expect, before, row["now"], successes, is_enabled)
@@ -79,14 +85,15 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
         _write_state(conn, row["job"], state)
         events += _told(row["job"], before.missed_at, row["now"], news)
     outbox.record(conn, events)
-    return Watched(changed, found[-1]["job"] if len(found) == BATCH else "")
+    return Watched(changed, found[-1]["job"] if len(found) == BATCH else "", unread)
 
 
-def _read(text: str) -> Expect | None:
-    """Return an expectation; None: a newer jobfac stored it, and its scheduler watches it. The others must not wait."""
-    with suppress(ValueError):
+def _read(text: str) -> Expect | ValueError:
+    """Return an expectation, or why it cannot be read. A newer scheduler may watch it, and the others must not wait."""
+    try:
         return expectations.read(text)
-    return None
+    except ValueError as error:
+        return error
 
 
 def _successes(conn: sa.Connection, job_id: str, before: Expectation) -> list[datetime]:
@@ -115,7 +122,7 @@ def follow_clock(conn: sa.Connection) -> int:
     ahead = sa.select(expectation, utcnow().label("now")).with_hint(expectation, PASS, "mssql")
     found = conn.execute(ahead.where(expectation.c.since > utcnow())).mappings().all()
     for row in found:
-        if (expect := _read(row["definition"])) is None:
+        if isinstance(expect := _read(row["definition"]), ValueError):
             continue
         state = expected.begin_again(expect, row["now"])
         if row["overdue_at"] is not None:

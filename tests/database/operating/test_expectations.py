@@ -56,7 +56,8 @@ def test_one_that_only_a_newer_scheduler_can_read_hides_no_other(db: Database) -
         conn.execute(newer.values(since=utcnow(60_000)))
         watching.follow_clock(conn)
         conn.execute(sa.update(expectation).values(due_at=utcnow(-1000)).where(expectation.c.job == "a"))
-    assert db.transact(watching.watch).changed == 1
+    watched = db.transact(watching.watch)
+    assert (watched.changed, [one.job for one in watched.unread]) == (1, ["_of_a_newer_one"])
     assert told(db) == [("a", "overdue")]
 
 
