@@ -21,19 +21,6 @@ def release(fleet: Fleet, run_id: int) -> None:
         conn.execute(run.update().where(run.c.id == run_id).values(state="queued", ready_at=None))
 
 
-def test_a_run_that_kills_a_third_worker_is_not_retried(sqlite_fleet: Fleet) -> None:
-    fleet = sqlite_fleet
-    fleet.define(poison={"command": ["sh", "-c", "kill -9 $PPID; sleep 600"]})
-    run_id = suspect(fleet, "poison")
-    first = fleet.worker("first")
-    release(fleet, run_id)
-    wait_for(lambda: first.poll() == -signal.SIGKILL, "it has killed its worker")
-    second = fleet.worker("second")
-    found = fleet.wait(run_id)
-    assert (found["state"], found["reason"]) == ("lost", "its worker died three times while it ran")
-    assert second.poll() is None
-
-
 def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     gate = fleet.folder / "gate"
@@ -71,7 +58,9 @@ def test_a_suspected_run_that_waits_can_be_stopped(sqlite_fleet: Fleet) -> None:
     assert fleet.journal.lines("start") == []
 
 
-def test_a_run_that_kills_its_worker_takes_no_suspected_neighbour_with_it(sqlite_fleet: Fleet) -> None:
+def test_a_run_that_kills_a_third_worker_is_not_retried_and_takes_no_suspected_neighbour_with_it(
+    sqlite_fleet: Fleet,
+) -> None:
     """They were claimed together, and the third loss counted for all, although only one of them had been started."""
     fleet = sqlite_fleet
     fleet.define(poison={"command": ["sh", "-c", "kill -9 $PPID; sleep 600"]}, job=fleet.journal.job(0))
@@ -80,5 +69,8 @@ def test_a_run_that_kills_its_worker_takes_no_suspected_neighbour_with_it(sqlite
     with fleet.db.begin() as conn:
         conn.execute(run.update().values(state="queued", ready_at=None))
     wait_for(lambda: first.poll() == -signal.SIGKILL, "it has killed its worker")
-    fleet.worker("second", slots=4)
-    assert [fleet.wait(one)["state"] for one in (poison, *neighbours)] == ["lost", "succeeded", "succeeded"]
+    second = fleet.worker("second", slots=4)
+    found = fleet.wait(poison)
+    assert (found["state"], found["reason"]) == ("lost", "its worker died three times while it ran")
+    assert [fleet.wait(one)["state"] for one in neighbours] == ["succeeded", "succeeded"]
+    assert second.poll() is None

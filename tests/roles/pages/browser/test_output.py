@@ -21,10 +21,8 @@ def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tu
     log = page.locator(".log")
     expect(log).to_contain_text("line 199")
     log.evaluate("log => { log.scrollTop = 300; }")
-    end, number = time.monotonic() + 3, 0
-    while time.monotonic() < end or number < 30:  # as fast as the lines arrive, for three seconds
+    for number in range(1, 31):  # as fast as the lines arrive
         write(served.db, stage.running, f"more {number}\n")
-        number += 1
         expect(page.locator("#news")).to_have_text(f"{number} new line{'' if number == 1 else 's'} ↓")
         assert log.evaluate("log => log.scrollTop") == 300
     page.locator("#news").click()
