@@ -51,6 +51,19 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
 
 
+def chains(
+    conn: sa.Connection, run_ids: Collection[int], jobs: Collection[str]
+) -> tuple[dict[int, int], dict[int, Retry]]:
+    """Return what repeats the same as these runs of these jobs.
+
+    Returns the first one of the retries that led to each of them, and, by such a first one, the retry that has not
+    ended.
+    """
+    rows = _repeating(conn, jobs, None)
+    firsts = _firsts(conn, {*run_ids, *(row.retry_of for row in rows)})
+    return firsts, {firsts[row.retry_of]: Retry(row.id, row.state) for row in rows}
+
+
 def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
     """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does."""
     around = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()

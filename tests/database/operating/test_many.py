@@ -263,3 +263,24 @@ def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> No
             wait([late], 0.2)
         with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {retried} is being retried: run {first} is"):
             late.result(30)
+
+
+def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
+    """Failures of which some are retries of one run: their program would run beside itself."""
+    db = Database(sqlite_url)
+    define(db, a={})
+    (first,) = failed(db, "a", 1)
+    hand = Hand(db)
+    chain = [first]
+    for _ in range(2):
+        chain.append(starting.retry(db, ANN, first).id)
+        hand.end(hand.take(), RunState.FAILED)
+    dry = retry(db, Filter(job="a"), dry_run=True)
+    assert [line.result for line in dry] == [Result.SKIPPED, Result.CHOSEN, Result.SKIPPED]
+    assert dry[2].reason == f"run {chain[1]} repeats the same"
+    done = retry(db, Filter(job="a"))
+    assert [line.result for line in done] == [Result.SKIPPED, Result.DONE, Result.SKIPPED]
+    assert done[2].reason == f"run {done[1].new_run} repeats the same"
+    again = retry(db, Filter(job="a"))
+    assert again[2].reason == f"run {done[1].new_run} repeats the same and is queued"
+    db.close()
