@@ -212,6 +212,8 @@ def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
     new = again(first)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
         again(second)
+    (line,) = many.retry(db, ANN, many.find(db, ANN, [second]))
+    assert (line.result, f"run {new} is queued" in (line.reason or "")) == (Result.REFUSED, True)
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
