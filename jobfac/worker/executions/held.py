@@ -149,7 +149,7 @@ class Executions:
 
     def _start_suspected(self) -> tuple[int, int] | None:
         """Start a suspected run and return its key, if only such runs are here, and all that has ended is stored."""
-        waits = [one for one in self.live.values() if one.key in self._suspects and one.stage == Stage.PREPARED]
+        waits = [one for key in self._suspects if (one := self.live.get(key)) and one.stage == Stage.PREPARED]
         if not waits or self.over or len(waits) < len(self.live):
             return None
         key, now = waits[0].key, time.monotonic()

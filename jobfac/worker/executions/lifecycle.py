@@ -1,7 +1,7 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from jobfac.states import Stop
@@ -235,8 +235,9 @@ class Suspects:
         self._since: dict[Key, float] = {}
         self._waiting: dict[Key, bool] = {}  # it is stored that they wait; whether it is announced that they start
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._since
+    def __iter__(self) -> Iterator[Key]:
+        """The one that came first begins."""
+        return iter(self._since)
 
     def take(self, keys: Iterable[Key], now: float) -> set[Key]:
         """Return those of these suspected runs that stay: one, if none isolates the worker already.
