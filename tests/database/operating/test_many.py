@@ -188,10 +188,11 @@ def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-@pytest.mark.parametrize("inside_first", [False, True])
+@pytest.mark.parametrize("inside_first", [False, True, None])
 def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
-    db: Database, door: str, inside_first: bool
+    db: Database, door: str, inside_first: bool | None
 ) -> None:
+    """None: the job first, and then the sequence around that around it."""
     define(
         db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]}, outer={"steps": [{"name": "b", "jobs": "night"}]}
     )
@@ -208,7 +209,8 @@ def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
         with db.begin() as conn:
             return int(call(conn, "retry_run", run=run_id, by="bob"))
 
-    first, second = (pay, night) if inside_first else (run_id, pay)
+    pairs = {False: (run_id, pay), True: (pay, night), None: (pay, run_id)}
+    first, second = pairs[inside_first]
     new = again(first)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
         again(second)
