@@ -47,7 +47,7 @@ BACKGROUND = re.compile(
 )
 """What shows that a command leaves something running."""
 
-EMPTIES = re.compile(r"(?<!>)>\|?\s*/dev/std(?:out|err)\b|\btee\s+(?!-a|--append)[^|;&]*/dev/std(?:out|err)\b")
+EMPTIES = re.compile(r"(?<!>)>\|?\s*/dev/std(?:out|err)\b|\btee\s+(?!\s*(?:-a|--append))[^|;&]*/dev/std(?:out|err)\b")
 """What empties the output of a program where that is a file."""
 
 SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")

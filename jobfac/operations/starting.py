@@ -15,7 +15,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
 from jobfac.errors import Forbidden, InDoubt, Interrupted, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import Role, RunState
+from jobfac.states import JobKind, Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
@@ -172,8 +172,7 @@ def retry(
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             # The start holds the lock that all retries of the run take.
-            if once_after is None:
-                _check_alone(conn, former, started.run_id)
+            _check_alone(conn, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 above = max(run_id, once_after - UNCOMMITTED)
                 other = retries.since(conn, former.job, run_id, above, but=started.run_id)
@@ -188,13 +187,17 @@ def retry(
     return row
 
 
-def _check_alone(conn: sa.Connection, former: RunView, new: int) -> None:
+def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool) -> None:
     """Check that nothing else repeats a run, a sequence around it, or a job inside it. ``new``: its new retry.
+
+    ``chain``: also retries of the run itself; who retries many runs has looked for these.
 
     Raises:
         Refused: something does.
     """
-    other = retries.active(conn, former.job, former.id, but=new) or retries.of_sequence(conn, former.id, but=new)
+    other = retries.active(conn, former.job, former.id, but=new) if chain else None
+    if other is None and (former.kind == JobKind.SEQUENCE or former.sequence_run_id is not None):
+        other = retries.of_sequence(conn, former.id, but=new)
     if other is not None:
         said = f"Run {former.id} is being retried: run {other.id} is {other.state}"
         raise Refused(f"{said}; wait for its end, or start the job.")

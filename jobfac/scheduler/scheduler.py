@@ -264,7 +264,8 @@ class Scheduler:
         for one in (one for one in refusals if (one.job, one.name, one.why) not in self._refused):
             self._refused[one.job, one.name, one.why] = now + REFUSAL_LOG_INTERVAL
             log = self._log.info if one.due_at else self._log.warning
-            log("due run not started" if one.due_at else "not usable", action="start_refused", **_log_fields(one))
+            said = "due run not started" if one.due_at else "a schedule or an expectation is not usable"
+            log(said, action="start_refused", **_log_fields(one))
 
     def _promote(self) -> float:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else BACKOFF_FIRST

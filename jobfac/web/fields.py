@@ -64,5 +64,5 @@ def words(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> list[s
     found: list[str] = []
     for name, value in given.items():
         for one in value if isinstance(value, list) else [value]:
-            found += ["--set", f"{name}={'...' if declared[name].sensitive else one}"]
+            found += ["--set", f"{name}={'...' if declared[name].sensitive else text(one)}"]
     return found

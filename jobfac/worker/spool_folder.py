@@ -270,7 +270,8 @@ def _placed(conn: sa.Connection, name: SpoolName, chunks: list[Chunk], stored: i
         return stored - at - len(known), chunks
     if both := next((size for size in range(len(content[: len(known)]), 0, -1) if known.endswith(content[:size])), 0):
         return stored - both, chunks
-    return stored, [Chunk(0, EMPTIED), *(Chunk(len(EMPTIED) + chunk.offset, chunk.data) for chunk in chunks)]
+    sentence = EMPTIED if known.endswith(b"\n") else b"\n" + EMPTIED
+    return stored + len(sentence), [Chunk(-len(sentence), sentence), *chunks]
 
 
 def _job_of(conn: sa.Connection, name: SpoolName, token: str) -> tuple[Job, list[str]] | None:

@@ -196,10 +196,25 @@ BEGIN
             SET @around = (SELECT s.sequence_run_id FROM jobfac.run AS s WHERE s.id = @around);
         END;
         IF @other IS NULL
+        BEGIN
+            DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
+            DECLARE @depth INT = 0;
+            INSERT INTO @inside (id, depth) VALUES (@run, 0);
+            WHILE @@ROWCOUNT > 0
+            BEGIN
+                SET @depth = @depth + 1;
+                INSERT INTO @inside (id, depth)
+                SELECT i.id, @depth
+                FROM @inside AS s
+                JOIN jobfac.run AS i ON i.sequence_run_id = s.id
+                WHERE s.depth = @depth - 1 AND i.kind = 'sequence';
+            END;
             SELECT @other = r.id, @other_state = r.state
-            FROM jobfac.run AS i
+            FROM @inside AS s
+            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
             JOIN jobfac.run AS r ON r.job = i.job AND r.retry_of = i.id
-            WHERE i.sequence_run_id = @run AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+        END;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(

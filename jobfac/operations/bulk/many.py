@@ -63,25 +63,29 @@ def find(db: Database, by: Caller, run_ids: Sequence[int]) -> list[RunView]:
 def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
     """Retry runs, oldest first, each at most once. Returns one line for each run.
 
-    May be repeated: a run that was retried before, by this operation or by hand, is skipped. The runs of a sequence's
-    jobs are skipped, unless they are all from one sequence, because a retry of the sequence starts them.
+    May be repeated: a run that was retried before, by this operation or by hand, is skipped. So is one that repeats the
+    same as a retry that has not ended. The runs of a sequence's jobs are skipped, unless they are all from one
+    sequence, because a retry of the sequence starts them.
     """
     if not chosen:
         return []
     newest = db.query(retries.newest, retry_for=by.retry_for)
     former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
     inside = {run.sequence_run_id for run in chosen}
+    ids, jobs = {run.id for run in chosen}, {run.job for run in chosen}
+    firsts, active = db.query(retries.chains, ids, jobs, retry_for=by.retry_for)
+    taken = {first: f"run {one.id} repeats the same and is {one.state}" for first, one in active.items()}
     lines = []
     for run in _with_pauses(db, sorted(chosen, key=lambda run: run.id)):
         # Many retries take minutes, and somebody may retry one of the runs meanwhile.
         if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
             former = {**former, run.id: late}
-        if reason := _why_not(run, former, inside):
+        if reason := _why_not(run, former, inside) or taken.get(firsts[run.id]):
             lines.append(_line(run, Result.SKIPPED, reason))
-        elif dry_run:
-            lines.append(_line(run, Result.CHOSEN))
-        else:
-            lines.append(_retried(db, by, run, former, newest))
+            continue
+        lines.append(_line(run, Result.CHOSEN) if dry_run else _retried(db, by, run, former, newest))
+        if lines[-1].result in (Result.CHOSEN, Result.DONE):
+            taken[firsts[run.id]] = f"run {lines[-1].new_run or run.id} repeats the same"
     return lines
 
 

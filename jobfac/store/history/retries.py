@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
-from jobfac.states import ACTIVE, HELD, RunState
+from jobfac.states import ACTIVE, HELD, JobKind, RunState
 
 _HELD = sa.text(f"state IN ({sql_literals(HELD)})")
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -51,6 +51,19 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
 
 
+def chains(
+    conn: sa.Connection, run_ids: Collection[int], jobs: Collection[str]
+) -> tuple[dict[int, int], dict[int, Retry]]:
+    """Return what repeats the same as these runs of these jobs.
+
+    Returns the first one of the retries that led to each of them, and, by such a first one, the retry that has not
+    ended.
+    """
+    rows = _repeating(conn, jobs, None)
+    firsts = _firsts(conn, {*run_ids, *(row.retry_of for row in rows)})
+    return firsts, {firsts[row.retry_of]: Retry(row.id, row.state) for row in rows}
+
+
 def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
     """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does."""
     around = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()
@@ -61,13 +74,16 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
         if found := active(conn, row.job, around, but):
             return found
         around = row.sequence_run_id
-    jobs = set(conn.execute(sa.select(run.c.job).where(run.c.sequence_run_id == run_id).distinct()).scalars())
-    rows = _repeating(conn, jobs, but)
-    if not rows:
-        return None
-    mine = sa.select(run.c.id).where(lists.by_id(run.c.id, {row.retry_of for row in rows}))
-    repeated = set(conn.execute(mine.where(run.c.sequence_run_id == run_id)).scalars())
-    return next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None)
+    inside = [run_id]
+    while inside:
+        child = lists.by_id(run.c.sequence_run_id, inside)
+        rows = _repeating(conn, set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars()), but)
+        mine = sa.select(run.c.id).where(lists.by_id(run.c.id, {row.retry_of for row in rows}), child)
+        repeated = set(conn.execute(mine).scalars()) if rows else set()
+        if found := next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None):
+            return found
+        inside = list(conn.execute(sa.select(run.c.id).where(child, run.c.kind == JobKind.SEQUENCE)).scalars())
+    return None
 
 
 def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> Sequence[Any]:

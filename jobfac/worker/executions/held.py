@@ -131,13 +131,13 @@ class Executions:
             prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
             if isinstance(found, DefinitionError):
                 prepared[-1].fail_start(f"its definition cannot be read by this version of jobfac: {found}")
-        for execution in prepared:
-            self.live[execution.key] = execution
-        suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
+        self.live |= {execution.key: execution for execution in prepared}
+        most, ready = self._settings.poison_attempts, [one for one in prepared if one.stage == Stage.PREPARED]
+        suspected = [one for one in ready if is_suspected(one.claimed, most)]
         kept = self._suspects.take((one.key for one in suspected), time.monotonic())
         for execution in (one for one in suspected if one.key not in kept):
             execution.requeue("a run is here whose workers died while it ran")
-        self._start([one for one in prepared if one not in suspected])
+        self._start([one for one in ready if one not in suspected])
         started = self._start_suspected()
         for key in kept - {started}:
             self._note_waiting(self.live[key])
@@ -149,15 +149,15 @@ class Executions:
 
     def _start_suspected(self) -> tuple[int, int] | None:
         """Start a suspected run and return its key, if only such runs are here, and all that has ended is stored."""
-        waits = [one for one in self.live.values() if one.key in self._suspects and one.stage == Stage.PREPARED]
+        waits = [one for key in self._suspects if (one := self.live.get(key)) and one.stage == Stage.PREPARED]
         if not waits or self.over or len(waits) < len(self.live):
             return None
-        key = waits[0].key
-        if self._suspects.announces(key):  # before this is stored, it is certain that the run was not started
+        key, now = waits[0].key, time.monotonic()
+        if self._suspects.announces(key, now):  # before this is stored, it is certain that the run was not started
             self.events.append(Event(*key, ALONE, self._telemetry.worker, "nothing else runs on this worker"))
         if self._suspects.has_waited(key) and self.events:
             return None
-        self._suspects.starts(key, time.monotonic())
+        self._suspects.starts(key, now)
         self._start(waits[:1])
         return key
 

@@ -1,7 +1,7 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from jobfac.states import Stop
@@ -220,6 +220,9 @@ ALONE = 600.0
 there, and again from its start. What kills its worker does so within minutes, most of the time. What runs for months,
 or waits for that, would keep the worker from everything else."""
 
+ALONE_AGAIN = 3600.0
+"""Seconds after which runs that still wait keep it from that again. A busy worker would never be without others."""
+
 WAITS = "its workers died while it ran; it waits until nothing else runs on this worker"
 
 Key = tuple[int, int]
@@ -232,8 +235,9 @@ class Suspects:
         self._since: dict[Key, float] = {}
         self._waiting: dict[Key, bool] = {}  # it is stored that they wait; whether it is announced that they start
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._since
+    def __iter__(self) -> Iterator[Key]:
+        """The one that came first begins."""
+        return iter(self._since)
 
     def take(self, keys: Iterable[Key], now: float) -> set[Key]:
         """Return those of these suspected runs that stay: one, if none isolates the worker already.
@@ -252,19 +256,27 @@ class Suspects:
         """Whether it is stored that a run waits."""
         return key in self._waiting
 
-    def announces(self, key: Key) -> bool:
-        """Whether it has to be stored that a run that waits is started. Counts it as announced."""
-        has_to = self._waiting.get(key) is False
-        self._waiting |= {key: True} if has_to else {}
-        return has_to
+    def announces(self, key: Key, now: float) -> bool:
+        """Whether it has to be stored that a run that waits is started. Counts it as announced.
+
+        From then on nothing else may be claimed, as from its start.
+        """
+        if self._waiting.get(key) is not False:
+            return False
+        self._waiting[key] = True
+        self._since[key] = now
+        return True
 
     def starts(self, key: Key, now: float) -> None:
         """Record that a run is started."""
         self._since[key] = now
 
     def isolate(self, now: float) -> bool:
-        """Whether nothing else may be claimed."""
-        return any(now < since + ALONE for since in self._since.values())
+        """Whether nothing else may be claimed. The runs that wait count as one, since the first of them."""
+        waiting = [since for key, since in self._since.items() if self._waiting.get(key) is False]
+        others = [since for key, since in self._since.items() if self._waiting.get(key) is not False]
+        is_time = bool(waiting) and (now - min(waiting)) % ALONE_AGAIN < ALONE
+        return is_time or any(now < since + ALONE for since in others)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Forget runs that are not here any more."""

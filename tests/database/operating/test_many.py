@@ -188,10 +188,11 @@ def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-@pytest.mark.parametrize("inside_first", [False, True])
+@pytest.mark.parametrize("inside_first", [False, True, None])
 def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
-    db: Database, door: str, inside_first: bool
+    db: Database, door: str, inside_first: bool | None
 ) -> None:
+    """None: the job first, and then the sequence around that around it."""
     define(
         db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]}, outer={"steps": [{"name": "b", "jobs": "night"}]}
     )
@@ -208,10 +209,13 @@ def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
         with db.begin() as conn:
             return int(call(conn, "retry_run", run=run_id, by="bob"))
 
-    first, second = (pay, night) if inside_first else (run_id, pay)
+    pairs = {False: (run_id, pay), True: (pay, night), None: (pay, run_id)}
+    first, second = pairs[inside_first]
     new = again(first)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
         again(second)
+    (line,) = many.retry(db, ANN, many.find(db, ANN, [second]))
+    assert (line.result, f"run {new} is queued" in (line.reason or "")) == (Result.REFUSED, True)
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
@@ -263,3 +267,24 @@ def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> No
             wait([late], 0.2)
         with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {retried} is being retried: run {first} is"):
             late.result(30)
+
+
+def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
+    """Failures of which some are retries of one run: their program would run beside itself."""
+    db = Database(sqlite_url)
+    define(db, a={})
+    (first,) = failed(db, "a", 1)
+    hand = Hand(db)
+    chain = [first]
+    for _ in range(2):
+        chain.append(starting.retry(db, ANN, first).id)
+        hand.end(hand.take(), RunState.FAILED)
+    dry = retry(db, Filter(job="a"), dry_run=True)
+    assert [line.result for line in dry] == [Result.SKIPPED, Result.CHOSEN, Result.SKIPPED]
+    assert dry[2].reason == f"run {chain[1]} repeats the same"
+    done = retry(db, Filter(job="a"))
+    assert [line.result for line in done] == [Result.SKIPPED, Result.DONE, Result.SKIPPED]
+    assert done[2].reason == f"run {done[1].new_run} repeats the same"
+    again = retry(db, Filter(job="a"))
+    assert again[2].reason == f"run {done[1].new_run} repeats the same and is queued"
+    db.close()

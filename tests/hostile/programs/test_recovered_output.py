@@ -7,12 +7,13 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.programs import spool_path
-from jobfac.programs.files.spool import EMPTIED, SEAL
+from jobfac.programs.files.spool import BATCH, EMPTIED, SEAL
 from jobfac.store import output
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.database import Hand, define, start
 
 FIRST = b"".join(b"line %d of the beginning\n" % number for number in range(400))
+LONG = b"one of the lines that came after\n" * (BATCH // 32)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ FIRST = b"".join(b"line %d of the beginning\n" % number for number in range(400)
         (FIRST + EMPTIED + b"aft", b"after 1\nafter 2\n", FIRST + EMPTIED + b"after 1\nafter 2\n"),
         (EMPTIED + FIRST, FIRST + b"more\n", EMPTIED + FIRST + b"more\n"),
         (FIRST, b"after 1\n", FIRST + EMPTIED + b"after 1\n"),
+        (FIRST + b"li", b"after 1\n", FIRST + b"li\n" + EMPTIED + b"after 1\n"),
+        (FIRST, LONG, FIRST + EMPTIED + LONG),
         (b"", b"after 1\n", b"after 1\n"),
     ],
 )
@@ -31,7 +34,7 @@ def test_output_that_follows_an_emptying_is_recovered(
     sqlite_url: str, tmp_path: Path, stored: bytes, left: bytes, expected: bytes
 ) -> None:
     db = Database(sqlite_url)
-    define(db, job={})
+    define(db, job={"output": {"limit": "20MiB"}})
     run_id = start(db, "job")
     hand = Hand(db, "dead")
     hand.take()
@@ -46,7 +49,7 @@ def test_output_that_follows_an_emptying_is_recovered(
     living.ensure()
     living.clear_dead(db)
     with db.read() as conn:
-        pieces = output.read(conn, run_id, 1, {"stdout": 0})
+        pieces = output.read(conn, run_id, 1, {"stdout": 0}, limit=2 * BATCH)
     assert b"".join(piece.data for piece in pieces) == expected
     assert not any(piece.skipped for piece in pieces)
     db.close()

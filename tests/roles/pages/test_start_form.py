@@ -221,6 +221,14 @@ def test_a_list_that_ends_with_a_comma_has_no_empty_value(place: Served, operato
     assert "<code>[&#34;a&#34;, &#34;b&#34;]</code>" in text
 
 
+def test_the_command_of_a_form_has_its_values_as_the_form_shows_them(place: Served, operator: Browser) -> None:
+    place.define("load", command=["true"], parameters={"full": {"type": "boolean"}})
+    run_id = place.start("load", parameters={"full": True})
+    form = operator.get(f"/jobs/load/start?like={run_id}")
+    text = operator.act("/jobs/load/start", **sent(form), **{"parameter.full": "true"})
+    assert "jobfac start load --set full=true" in text
+
+
 def test_a_form_like_a_run_that_was_removed_since_is_shown_again(place: Served, operator: Browser) -> None:
     """The sequence started without what the form said that it gives to its jobs."""
     define(place.db, inner={}, outer={"steps": [{"name": "one", "jobs": ["inner"]}]})

@@ -251,6 +251,7 @@ def test_what_a_command_leaves_running_lives_on(command: str, leaves: bool) -> N
         ("echo failed 1>/dev/stdout", True),
         ("export | tee /dev/stderr | wc -l", True),
         ("export | tee -a /dev/stderr", False),
+        ("export | tee  -a /dev/stderr", False),
         ("echo failed >> /dev/stderr; echo >&2", False),
     ],
 )
