@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 
-from jobfac.wall_clock import shown_at
-
 _DURATION = re.compile(r"[\d.]+[a-z].*")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _POSIX_ZONE = re.compile(r"(UTC|GMT|UCT|(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d.*)", re.DOTALL)
@@ -119,6 +117,8 @@ def _midnight(day: date, zone: tzinfo | None) -> datetime:
 
 def _at_clock(local: datetime, clock: time, back: bool, zone: tzinfo | None) -> datetime:
     """Return the next, or the last, time at which the local clocks show this time of day."""
+    from jobfac.definitions.patterns.moments import shown_at
+
     _local(datetime.combine(local.date(), clock), zone)  # or TZ names no zone
     now = local.astimezone(UTC)
     found = [one for days in (-1, 0, 1) for one in shown_at(local.date() + days * ONE_DAY, clock, zone)]

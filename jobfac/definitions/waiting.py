@@ -10,10 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from jobfac.definitions.notify import Url
 from jobfac.definitions.parameters.model import Declared
 from jobfac.definitions.parameters.placeholders import has_placeholder
-from jobfac.definitions.patterns.moments import Clock, Zone
+from jobfac.definitions.patterns.moments import Clock, Zone, shown_at
 from jobfac.definitions.triggers.arrival import STABLE, Pattern, StableFor
 from jobfac.definitions.values import Flag, Id, Model, PositiveDuration, Text, shown, write_duration
-from jobfac.wall_clock import shown_at
 
 Otherwise = Literal["fail", "succeed"]
 

@@ -5,7 +5,7 @@ All are local to the time zone of their schedule or step. Readers raise ``ValueE
 
 import calendar
 import re
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -307,3 +307,13 @@ def read_zone(value: Any) -> str:
 
 
 Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
+
+
+def shown_at(day: date, clock: time, zone: tzinfo | None) -> list[datetime]:
+    """Return when (UTC) the clocks of a zone, or of this machine, show a time of a day: twice when they go back.
+
+    A time that they skip is as long after the midnight as it says.
+    """
+    wall = datetime.combine(day, clock)
+    folds = [wall.replace(fold=fold, tzinfo=zone).astimezone(UTC) for fold in (0, 1)]
+    return sorted(set(folds)) if folds[0] <= folds[1] else folds[:1]
