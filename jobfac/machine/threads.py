@@ -31,6 +31,30 @@ def longer(again: float) -> float:
     return min(2 * again, LONGEST)
 
 
+class Tries:
+    """When what does not answer is tried again: one try at a time, after longer and longer pauses.
+
+    Otherwise a dead drive would soon have all threads. One thread at a time may use it.
+    """
+
+    def __init__(self, first: float) -> None:
+        """``first``: seconds of the pause, which doubles with the first try."""
+        self._first = first
+        self._next: dict[str, tuple[float, float]] = {}  # when to try it again, and the pause then
+
+    def may(self, what: str, now: float) -> bool:
+        """Whether to try it now (monotonic seconds). Counts as a try if so."""
+        at, pause = self._next.get(what, (now, self._first))
+        if now < at:
+            return False
+        self._next[what] = now + longer(pause), longer(pause)
+        return True
+
+    def clear(self) -> None:
+        """Something has answered again: the others need not wait."""
+        self._next.clear()
+
+
 def begin(work: Callable[..., object], *arguments: object) -> None:
     """Call ``work`` in a daemon thread.
 

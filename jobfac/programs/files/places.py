@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from jobfac.machine.mounts import Remote, mounts_of
-from jobfac.machine.threads import AGAIN, longer
+from jobfac.machine.threads import AGAIN, Tries
 from jobfac.programs.files.inquiry import OF_ONE_MOUNT, Inquiry, Kept, Place, Seen, User
 
 AT_ONCE = 0.02
@@ -41,7 +41,7 @@ class Places:
         self._fresh: dict[Place, float] = {}  # until when an answer counts (monotonic)
         self._remote = Remote()
         self._left: list[Inquiry] = []  # whose threads hang, and whose places have been asked about again
-        self._tries: dict[str, tuple[float, float]] = {}  # by drive: when to ask it again, and the pause then
+        self._tries = Tries(AGAIN)  # by drive
         self._lock = Lock()  # of ``_tries``
 
     def silent(self, places: Sequence[Place]) -> str | User | Kept | None:
@@ -106,17 +106,9 @@ class Places:
         return True
 
     def _may_try(self, drive: str, age: float) -> bool:
-        """Whether to ask a drive again that has not answered: one inquiry at a time, after longer and longer pauses.
-
-        Otherwise a dead one would soon have all threads. ``age``: seconds for which the last one hangs at least.
-        """
-        now = time.monotonic()
+        """Whether to ask a drive again that has not answered. ``age``: seconds that the last one hangs at least."""
         with self._lock:
-            at, pause = self._tries.get(drive, (now, AGAIN))
-            if now < at or age <= AGAIN:
-                return False
-            self._tries[drive] = now + longer(pause), longer(pause)
-        return True
+            return age > AGAIN and self._tries.may(drive, time.monotonic())
 
     def _is_silent(self, inquiry: Inquiry) -> bool:
         """Whether enough other inquiries wait for the same as this one: the file system that it has got to, or users.

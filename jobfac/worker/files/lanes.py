@@ -92,7 +92,7 @@ class Lanes:
         self._scanned: dict[str, str] = {}  # the pattern that a lane scans
         self._again: dict[str, float] = {}  # after how many seconds a lane is left alone, if not AGAIN
         self._silent: set[str] = set()  # folders whose last lane was left alone
-        self._drives: dict[str, tuple[float, float]] = {}  # when to leave a lane alone there again, and the pause then
+        self._tries = threads.Tries(AGAIN)  # by drive: when to leave a lane alone there again
         self._left = 0  # threads of lanes that were left alone
         self._put_off: dict[str, float] = {}  # until when folders wait whose file system does not answer others
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -157,10 +157,8 @@ class Lanes:
         points = [mount.point for mount in mounts()] if late else []
         for folder in late:
             drive = mount_of(self._looks[folder].real, points)
-            next_at, pause = self._drives.get(drive, (now, AGAIN))
-            if now < next_at or self._left >= LEFT:
+            if self._left >= LEFT or not self._tries.may(drive, now):
                 continue
-            self._drives[drive] = now + threads.longer(pause), threads.longer(pause)
             if (pattern := self._scanned.get(folder)) is not None:
                 self._waiting.setdefault(folder, deque()).appendleft(pattern)
             self._end(folder)
@@ -191,7 +189,7 @@ class Lanes:
                 del self._scanned[folder]
                 if folder in self._silent:
                     self._silent.remove(folder)
-                    self._drives.clear()
+                    self._tries.clear()
                 if (seconds := time.monotonic() - began) < AGAIN / 2:
                     self._again.pop(folder, None)
             self._results.put(Result(pattern, found, began, seconds, is_new))

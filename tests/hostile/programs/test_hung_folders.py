@@ -218,72 +218,74 @@ def test_secrets_that_hang_are_on_no_drive(monkeypatch: pytest.MonkeyPatch) -> N
     never.set()
 
 
-def _wait_until_hung(asked: places.Places, begun: list[str]) -> None:
-    """Wait until the threads have ended or hang, also on a slow machine."""
-    inquiries = (*asked._open.values(), *asked._left)
-    wait_for(lambda: len(begun) == sum(not one.over.is_set() for one in inquiries), "each thread hangs or has ended")
+class Drive:
+    """A drive whose server is dead, and the time, both as ``Places`` sees them."""
+
+    def __init__(self) -> None:
+        self.is_dead = True
+        self.now = 0.0
+        self.begun: list[str] = []
+        self.asked = places.Places(lambda: None)
+        self._never, self._real = threading.Event(), os.stat
+
+    def look(self, path: Any) -> object:
+        self.begun.append(path)
+        if self.is_dead:
+            self._never.wait(300)
+        return self._real("/")
+
+    def wait_until_hung(self) -> None:
+        """Wait until the threads have ended or hang, also on a slow machine."""
+        inquiries = (*self.asked._open.values(), *self.asked._left)
+        is_steady = lambda: len(self.begun) == sum(not one.over.is_set() for one in inquiries)  # noqa: E731
+        wait_for(is_steady, "each thread hangs or has ended")
+
+    def end(self) -> None:
+        self._never.set()
 
 
-def test_a_drive_that_was_mounted_anew_is_asked_about_other_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that hang are never asked about again: each has the number of a run."""
-    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
-    begun: list[str] = []
-
-    def look(path: Any) -> object:
-        begun.append(path)
-        if is_dead:
-            never.wait(300)
-        return real("/")
-
-    monkeypatch.setattr(inquiry, "look", look)
+@pytest.fixture
+def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drive]:
+    made = Drive()
+    monkeypatch.setattr(inquiry, "look", made.look)
     monkeypatch.setattr(inquiry, "BEGINS", float("inf"))  # a slow thread is not one without memory
     for module in (inquiry, places):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now))
     monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
-    asked, numbers = places.Places(lambda: None), iter(range(1000))
+    yield made
+    made.end()
+
+
+def test_a_drive_that_was_mounted_anew_is_asked_about_other_places(drive: Drive) -> None:
+    """Those that hang are never asked about again: each has the number of a run."""
+    numbers = iter(range(1000))
 
     def is_silent() -> bool:
-        found = asked.silent([f"/drive/{next(numbers)}.log"]) is not None
-        if is_dead:
-            _wait_until_hung(asked, begun)
+        found = drive.asked.silent([f"/drive/{next(numbers)}.log"]) is not None
+        if drive.is_dead:
+            drive.wait_until_hung()
         return found
 
     for later, number in ((0.0, 8), (61.0, 9), (122.0, 9), (182.0, 10)):
-        now = later
+        drive.now = later
         assert all(is_silent() for _ in range(12))
-        assert len(begun) == number, "one finds out that it is still dead, and the next one waits longer"
-    is_dead, now = False, 600.0
+        assert len(drive.begun) == number, "one finds out that it is still dead, and the next one waits longer"
+    drive.is_dead, drive.now = False, 600.0
     wait_for(lambda: not is_silent(), "the drive answers")
-    never.set()
 
 
-def test_eight_jobs_on_a_drive_that_was_dead_for_hours_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_jobs_on_a_drive_that_was_dead_for_hours_begin_again(drive: Drive) -> None:
     """So many threads were left alone meanwhile that no other one might begin."""
-    never, is_dead, now, real = threading.Event(), True, 0.0, os.stat
-    begun: list[str] = []
-
-    def look(path: Any) -> object:
-        begun.append(path)
-        if is_dead:
-            never.wait(300)
-        return real("/")
-
-    monkeypatch.setattr(inquiry, "look", look)
-    monkeypatch.setattr(inquiry, "BEGINS", float("inf"))  # a slow thread is not one without memory
-    for module in (inquiry, places):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(mounts, "mounts", lambda: [mounts.Mount("/", "ext4"), mounts.Mount("/drive", "nfs4")])
-    asked, folders = places.Places(lambda: None), [f"/drive/{number}" for number in range(8)]
+    folders = [f"/drive/{number}" for number in range(8)]
     for _ in range(120):
-        now += 60.0
+        drive.now += 60.0
         for folder in folders:
-            assert asked.silent([folder]) == folder
-            _wait_until_hung(asked, begun)
-    assert len(begun) == len(folders) + 6, "after 1, 3, 7, 15, 31 and 63 minutes"
-    is_dead, now = False, now + 3600.0
+            assert drive.asked.silent([folder]) == folder
+            drive.wait_until_hung()
+    assert len(drive.begun) == len(folders) + 6, "after 1, 3, 7, 15, 31 and 63 minutes"
+    drive.is_dead, drive.now = False, drive.now + 3600.0
     for folder in folders:
-        wait_for(lambda place=folder: asked.silent([place]) is None, "the drive answers")  # type: ignore[misc]
-    never.set()
+        wait_for(lambda place=folder: drive.asked.silent([place]) is None, "the drive answers")  # type: ignore[misc]
 
 
 def test_a_folder_whose_drive_was_mounted_anew_is_scanned_again(monkeypatch: pytest.MonkeyPatch) -> None:
