@@ -113,7 +113,7 @@ async def _unreachable(request: Request, error: Exception) -> Response:
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     if isinstance(error, DatabaseDamaged):
         return response(Problem(503, "The database file is damaged; the server's log says more."))
-    if isinstance(error, InDoubt):  # no Retry-After: a client that repeats by itself could do it twice
+    if isinstance(error, InDoubt):  # without Retry-After: an automatic retry could do it twice
         return response(Problem(503, f"The database cannot be reached right now. {IN_DOUBT}"))
     return _busy("The database cannot be reached or used right now; the server's log says more. Try again.")
 

@@ -7,7 +7,7 @@ from typing import Any
 from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
-from jobfac.definitions.notify import HEADER, HOP_BY_HOP, OTHER_METHODS
+from jobfac.definitions.notify import CHOOSES, HEADER, HOP_BY_HOP, OTHER_METHODS
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
@@ -53,10 +53,7 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
             "in the job's notify as {secret: ...}"
         )
     if isinstance(recipient.apprise, str) and not only_posts(service):
-        raise DeliveryError(
-            f"this {scheme}:// URL chooses the method or the framing of the request, as with method= or +Host=; only a "
-            "URL that is a secret may: write it in the job's notify as {secret: ...}"
-        )
+        raise DeliveryError(f"this {scheme}:// URL {CHOOSES}: write it in the job's notify as {{secret: ...}}")
     with egress.guarded(settings):
         sent = service.notify(title=title, body=text)
     if not sent:

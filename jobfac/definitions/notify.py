@@ -126,6 +126,8 @@ HOP_BY_HOP = frozenset(
 OTHER_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"})
 """Methods of a request that a notification may not have, unless its URL is a secret."""
 
+CHOOSES = "chooses the method or the framing of the request, as with method= or +Host=; only a URL that is a secret may"
+
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 """The name of a header. Source: RFC 9110, section 5.6.2."""
 
@@ -223,9 +225,8 @@ def unsent(notify: Iterable[Notify]) -> Iterator[Finding]:
     """Return the entries whose notifications would never be sent. Stored definitions that have one can be read."""
     for position, entry in enumerate(notify):
         if isinstance(entry.to.apprise, str) and chooses_request(entry.to.apprise):
-            said = "chooses the method or the framing of the request, as with method= or +Host="
             path = ("notify", position, "to", "apprise")
-            yield finding(path, f"{said}; only a URL that is a secret may: write {{secret: ...}}")
+            yield finding(path, f"{CHOOSES}: write {{secret: ...}}")
 
 
 def chooses_request(url: str) -> bool:

@@ -22,7 +22,7 @@ from jobfac.store.holds import reading
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.store.runs import queue_of_worker
 from jobfac.views.durations import spaced_duration
-from jobfac.views.workers import WorkerView
+from jobfac.views.workers import WorkerView, why_idle
 
 MAX_ROWS = 500
 """Rows read from ``v_health`` at most."""
@@ -106,7 +106,7 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
         remedy = "Give each worker a --name of its own: those of one name share one run of a job with each_worker."
         found = f"several live workers have one name: {_names(doubled)}"
         findings.append(Finding("workers", State.WARNING, found, remedy))
-    if idle := [f"{row.name} ({row.message.removeprefix('claims nothing: ')})" for row in live if row.message]:
+    if idle := [f"{row.name} ({why_idle(row.message)})" for row in live if row.message]:
         remedy = "Look at those machines and runs, or start another worker."
         findings.append(Finding("workers", State.WARNING, f"these claim nothing: {_names(idle)}", remedy))
     slots, busy = sum(row.slots for row in live), sum(row.busy for row in live)

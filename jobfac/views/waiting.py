@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from jobfac.states import JobKind, RunState
+from jobfac.views.workers import why_idle
 
 
 class WaitingRun(NamedTuple):
@@ -99,7 +100,7 @@ def _for_a_slot(needed: Needed, serving: Sequence[Serving]) -> str:
         return f"no live worker serves {needed}"
     healthy = [one for one in serving if one.message is None]
     if not healthy:
-        return f"worker {serving[0].name} claims nothing: {(serving[0].message or '').removeprefix('claims nothing: ')}"
+        return f"worker {serving[0].name} claims nothing: {why_idle(serving[0].message or '')}"
     free = max(one.slots - one.busy for one in healthy)
     if free >= needed.slots:
         return "its turn: a slot is free"

@@ -46,3 +46,8 @@ class SchedulerView(NamedTuple):
     version: str
     started_at: datetime
     seen_at: datetime
+
+
+def why_idle(message: str) -> str:
+    """Return why a worker claims nothing, from its message, to follow a sentence that says that it claims nothing."""
+    return message.removeprefix("claims nothing: ")

@@ -98,9 +98,9 @@ class Visit:
 
     @cached_property
     def once(self) -> str:
-        """A value for forms of this page that start runs. A form that comes again with it starts nothing again.
+        """A value for the forms of this page that start runs. If one is sent again with it, nothing is started again.
 
-        A browser sends a form again by itself if its connection ends before an answer, and so does who reloads then.
+        A browser resends a form by itself if the connection ends before the answer; a user does by reloading.
         """
         return secrets.token_hex(12)
 

@@ -134,5 +134,5 @@ def left_in(folder: Path) -> int | None:
         fields = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return None
-    # The cache of files grows to the limit, and shrinks only when somebody wants the memory.
+    # The file cache grows to the limit and shrinks only under memory pressure.
     return max(0, int(limit) - used + sum(int(fields.get(name, 0)) for name in RECLAIMABLE))

@@ -58,6 +58,7 @@ class Remote(RemoteAdministration):
         body |= overrides
         key = key or uuid4().hex
         keys = [key] if count == 1 else numbered_keys(key, range(count))
+        rest = f"the key '{key}' with the same count starts the others."
         runs: list[RunView] = []
         for run_key in keys:
             try:
@@ -67,12 +68,12 @@ class Remote(RemoteAdministration):
                 if is_doubtful and count == 1:
                     why += f" `--key {key}` repeats the start without a second run."
                 elif runs or is_doubtful:
-                    why += f" {so_far(len(runs), count, error)}the key '{key}' with the same count starts the others."
+                    why += f" {so_far(len(runs), count, error)}{rest}"
                 elif why == str(error):
                     raise
                 raise Failure(error.exit_code, why) from error
             except KeyboardInterrupt as error:
-                many = f"{so_far(len(runs), count, error)}the key '{key}' with the same count starts the others."
+                many = f"{so_far(len(runs), count, error)}{rest}"
                 one = f"the start may have been done; `--key {key}` repeats it without a second run."
                 raise Interrupted(f"Interrupted: {one if count == 1 else many}") from None
         return runs

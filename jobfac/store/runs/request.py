@@ -29,7 +29,7 @@ class StartRequest:
         delay: seconds from now until the run is ready.
         at: the aware time at which the run is ready, as an alternative to ``delay``.
         key: makes the start idempotent: the same key of the same job always gives the same run.
-        is_known: the key alone says that it is the same start, whatever else it has: the sender has signed it.
+        is_known: the key alone identifies the start, because the sender has signed it; other differences do not count.
         overrides: per-run overrides: ``arguments`` and ``payloads`` by job for a sequence, and ``notify`` as in a
             definition.
         parameters: values for the job's parameters; the others have their defaults.

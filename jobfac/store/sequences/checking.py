@@ -75,7 +75,7 @@ class StepError(Exception):
 
 
 class Holder(NamedTuple):
-    """A sequence run: the concurrency key of which it holds a place, and the sequence run around it."""
+    """A sequence run, the concurrency key that it occupies, and its parent sequence run."""
 
     run_id: int
     key: str | None

@@ -51,9 +51,11 @@ class Given(NamedTuple):
 def form(visit: Visit) -> Response:
     """Show the form that starts a job. The URL may name a run `like` which to start, and a step to begin with."""
     values = {"from_step": visit.query["from_step"]}
+    given = None
     if (like := visit.number("like")) is not None:
-        values |= {**_given(visit, like).fields(), "like": str(like)}
-    return _form(visit, values, "")
+        given = _given(visit, like)
+        values |= {**given.fields(), "like": str(like)}
+    return _form(visit, values, "", given)
 
 
 def _given(visit: Visit, run_id: int) -> Given:
@@ -74,7 +76,9 @@ def _former(visit: Visit, like: str) -> Given:
     return Given() if (run_id := read_number(like)) is None else _given(visit, run_id)
 
 
-def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
+def _form(visit: Visit, values: dict[str, str], problem: str, given: Given | None = None) -> Response:
+    """Show the form. ``given``: what the run was given with which it is opened, if that is known already."""
+
     def read(conn: sa.Connection) -> jobs.Stored:
         return visible_job(conn, visit.caller, visit.path("job"))
 
@@ -82,7 +86,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
     try:
-        inside = _former(visit, values.get("like", "")).inside
+        inside = (given or _former(visit, values.get("like", ""))).inside
     except NotFound:
         inside = {}
         values["like"] = ""
@@ -90,7 +94,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
         values=shown, problem=problem, default=arguments,
-        inside=sorted({name for given in inside.values() for name in given}),
+        inside=sorted({name for by_job in inside.values() for name in by_job}),
     )  # fmt: skip
 
 

@@ -270,7 +270,7 @@ def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> No
 
 
 def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
-    """Failures of which some are retries of one run: their program would run beside itself."""
+    """Some failures are retries of the same run. Retrying each would run the program twice at once."""
     db = Database(sqlite_url)
     define(db, a={})
     (first,) = failed(db, "a", 1)
