@@ -15,6 +15,8 @@ from string import Template
 from typing import Any
 
 from jobfac.channels.message import DeliveryError, Message
+from jobfac.views.jobs import OverdueView
+from jobfac.views.runs import RunView
 
 SENTENCES = {
     "started": "$job has started",
@@ -44,6 +46,10 @@ FACTS = (
 )  # fmt: skip
 """Keys of the body to show, in this order. Empty values are omitted."""
 
+NAMES = (
+    *RunView._fields, *OverdueView._fields, *FACTS, "event", "failures", "hold", "schedules",
+)  # fmt: skip
+"""The keys that the body of some event has. One template serves all events: what an event does not have is empty."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -80,6 +86,7 @@ def _values(
     if known.get("detail") == known.get("reason"):
         known.pop("detail", None)
     return {
+        **dict.fromkeys(NAMES, ""),
         **body,
         "id": escape(message.id),
         "run": body.get("id", ""),

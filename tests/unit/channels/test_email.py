@@ -149,6 +149,24 @@ def test_templates_can_be_replaced_one_by_one(box: Mailbox, tmp_path: Path) -> N
     assert "exit_code     3" in part(mail, "plain")
 
 
+def test_a_template_may_name_what_an_event_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "body.txt").write_text("$job <$state> <$run> <$link> <$due_at> <$failures> <$hold>")
+    bodies: dict[str, dict[str, Any]] = {
+        "overdue": {"job": "a", "due_at": "06:00", "overdue_at": "06:00", "since": "yesterday"},
+        "paused": {"job": "a", "schedules": ["1"], "failures": 3},
+        "missed": {"job": "a", "schedule": "1", "since": "a", "until": "b"},
+        "held": {"job": "a", "hold": {"id": 1}},
+    }
+    said = {event: render.text(Message("1", event, body), str(tmp_path)) for event, body in bodies.items()}
+    assert said == {
+        "overdue": "a <> <> <> <06:00> <> <>\n",
+        "paused": "a <> <> <> <> <3> <>\n",
+        "missed": "a <> <> <> <> <> <>\n",
+        "held": 'a <> <> <> <> <> <{"id": 1}>\n',
+    }
+    assert render.text(MESSAGE, str(tmp_path)) == "orders-export <failed> <7> <> <> <> <>\n"
+
+
 @pytest.mark.parametrize(
     ("template", "expected"), [("$nothing", r"has \$nothing; it may have \$about, "), ("$", "cannot be used")]
 )
