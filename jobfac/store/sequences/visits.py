@@ -1,20 +1,18 @@
 """The visits of a sequence run in the database: one row for every entry into a step."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import characters, utcnow
+from jobfac.database.dialects import utcnow
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
-from jobfac.store.sequences.references import LONGEST, UnknownReference
-from jobfac.views.serialization import read_json
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that counts."""
@@ -258,66 +256,3 @@ def leave(conn: sa.Connection, visit_id: int, left: Leave) -> None:
 
 def _left(left: Leave) -> dict[str, Any]:
     return {"result": left.result, "goes_to": left.to.kind, "next_step": left.to.step}
-
-
-def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | None) -> Mapping[str, Any] | None:
-    """Return the outputs of a job of a step, from the first of these sequence runs in which the job has ended.
-
-    The latest visit counts. ``job`` None: what the approver of the step gave. None: there are none in these runs.
-    """
-    for run_id in run_ids:
-        if job is None:
-            given = sa.select(visit.c.parameters).where(
-                visit.c.run_id == run_id, visit.c.step == step, visit.c.parameters.is_not(None)
-            )
-            text = conn.execute(given.order_by(visit.c.id.desc()).limit(1)).scalar()
-            if text is not None:
-                return dict(read_json(text))
-            continue
-        query = (
-            sa.select(run.c.outputs, run.c.item, run.c.visit_id)
-            .join(visit, visit.c.id == run.c.visit_id)
-            .where(visit.c.run_id == run_id, visit.c.step == step, run.c.job == job, run.c.ended_at.is_not(None))
-            .order_by(visit.c.id.desc())
-            .limit(1)
-        )
-        row = conn.execute(query).first()
-        if row is not None and row.item is not None:
-            return _collected(conn, row.visit_id, job)
-        if row is not None:
-            return json.loads(row.outputs) if row.outputs else {}
-    return None
-
-
-def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[Any]]:
-    """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values.
-
-    Raises:
-        UnknownReference: together they are too long, or some of them were purged.
-    """
-    theirs = run.c.visit_id == visit_id, run.c.job == job
-    # Asked before they are read: to stop in the middle would cancel the statement, and with XACT_ABORT that makes SQL
-    # Server roll back what the transaction has written.
-    length = conn.execute(sa.select(sa.func.sum(characters(run.c.outputs))).where(*theirs)).scalar_one() or 0
-    if length > LONGEST:
-        raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
-    rows = conn.execute(sa.select(run.c.item, run.c.outputs).where(*theirs).order_by(run.c.item)).all()
-    if gone := _purged(conn, visit_id, job, {row.item for row in rows}):
-        raise UnknownReference(f"{gone} of the runs of '{job}' were purged, and their outputs with them")
-    each = [json.loads(row.outputs) if row.outputs else {} for row in rows]
-    keys = dict.fromkeys(key for found in each for key in found)
-    return {key: [found.get(key) for found in each] for key in keys}
-
-
-def _purged(conn: sa.Connection, visit_id: int, job: str, there: Collection[int]) -> int:
-    """Return how many of a job's runs are missing in a visit of a step with ``for_each``.
-
-    Args:
-        there: the places of those that are there, at least one.
-    """
-    columns = (visit.c.for_each, visit.c.refused, visit.c.result)
-    row = conn.execute(sa.select(*columns).where(visit.c.id == visit_id)).one()
-    # Without a success, the last ones may never have been started.
-    number = len(json.loads(row.for_each)) if row.result == StepResult.SUCCESS else max(there) + 1
-    refused = json.loads(row.refused) if row.refused else {}
-    return sum(place not in there and f"{job}[{place}]" not in refused for place in range(number))

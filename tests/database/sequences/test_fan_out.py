@@ -154,6 +154,30 @@ def test_no_value_is_a_success_and_a_wrong_one_a_refusal(db: Database) -> None:
     )  # fmt: skip
 
 
+def test_outputs_without_a_value_are_an_empty_list(db: Database) -> None:
+    own = {"regions": {"many": True, "default": []}}
+    then = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    run_id = fan(db, then, own=own, for_each={"region": "${parameters.regions}"})
+    player = Player(db)
+    assert player.look() == ["after"]
+    assert json.loads(children(db, run_id)[0]["arguments"]) == ["[]"]
+
+
+def test_a_visit_without_a_value_does_not_show_the_outputs_of_the_one_before(db: Database) -> None:
+    step = {"name": "fan", "jobs": ["load"], "for_each": {"region": "${steps.list.list.outputs.regions}"}}
+    then = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    steps = [{"name": "list", "jobs": ["list"]}, step, {**then, "on_success": {"step": "list"}}]
+    define(db, load=LOAD, list={}, after={}, seq={"steps": steps, "maximum_visits": 2})
+    player = Player(db)
+    run_id = start(db, "seq")
+    rounds = [("list", {"regions": ["a"]}), ("load", {"rows": 1}), ("after", {}), ("list", {"regions": []})]
+    for job, outputs in rounds:
+        assert player.look() == [job]
+        player.finish(job, outputs=json.dumps(outputs))
+    sums = [child["arguments"] for child in children(db, run_id) if child["job"] == "after"]
+    assert sums == ['["[1]"]', '["[]"]']
+
+
 def test_nested_sequences_fan_out_too(db: Database) -> None:
     inner = {"parameters": {"region": {}}, "steps": [{"name": "one", "jobs": ["load"], "parameters": {
         "load": {"region": "${parameters.region}"}}}]}  # fmt: skip
