@@ -24,7 +24,6 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import history, inputs, visits
-from jobfac.store.sequences import outputs as reported
 from jobfac.store.sequences.checking import Holder, StepError, check_job
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
@@ -308,7 +307,7 @@ def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
 
     @functools.cache
     def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
-        return reported.outputs(conn, history.lineage(conn, parent.run_id), of_step, of_job)
+        return history.outputs(conn, history.lineage(conn, parent.run_id), of_step, of_job)
 
     return outputs
 

@@ -215,6 +215,9 @@ def _at(visit: Visit, text: str, delay: str) -> datetime | None:
 
 
 def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
+    """Return the command that starts the same; empty if there is none."""
+    if request.arguments == [] or request.payload == "-":
+        return ""
     words: list[Any] = ["start", job_id]
     words += fields.words(definition.parameters, request.parameters or {})
     inside = request.overrides or {}
@@ -231,7 +234,7 @@ def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
     if request.priority is not None:
         words += ["--priority", request.priority]
     if request.delay is not None:
-        words += ["--in", f"{request.delay:g}s"]
+        words += ["--in", f"{request.delay:f}".rstrip("0").rstrip(".") + "s"]
     if request.at is not None:
         words += ["--at", request.at.isoformat()]
     return commands.line(*words)

@@ -28,6 +28,9 @@ def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
     assert "of export is scheduled" in text
     assert "--part\n7" in text
     assert "jobfac start export --argument --part --argument 7 --payload x --priority 5 --in 600s" in text
+    assert "--in 1296000.5s" in operator.act("/jobs/export/start", arguments="a", delay="15d 500ms")
+    text = operator.act("/jobs/export/start", arguments="")  # no command starts it without any
+    assert ("of export is queued" in text, "jobfac start export" in text) == (True, False)
 
 
 def test_a_run_is_started_again_with_changes(operator: Browser, stage: Stage) -> None:
