@@ -49,6 +49,13 @@ BEGIN
     CROSS APPLY OPENJSON(p.[value]) AS d
     WHERE d.[key] = N'default' AND d.[type] NOT IN (0, 4) AND CHARINDEX(N'${', d.[value]) = 0
         AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0);
+    INSERT INTO @wanted (name, place, kind, said, is_given)
+    SELECT LEFT(p.[key], 400), e.[key], JSON_VALUE(p.[value], '$.type'), e.[value], 0
+    FROM OPENJSON(@definition, '$.parameters') AS p
+    CROSS APPLY OPENJSON(p.[value]) AS d
+    CROSS APPLY OPENJSON(CASE WHEN d.[type] = 4 THEN d.[value] END) AS e
+    WHERE d.[key] = N'default' AND d.[type] = 4 AND CHARINDEX(N'${', d.[value]) = 0
+        AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0);
     INSERT INTO @stored (name, place, said)
     SELECT LEFT(g.[key], 400), N'0', g.[value] FROM OPENJSON(@shown) AS g WHERE g.[type] NOT IN (0, 4);
     INSERT INTO @stored (name, place, said)
@@ -84,6 +91,23 @@ BEGIN
         SELECT 1 FROM @stored AS s
         WHERE EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name)
             AND NOT EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name AND w.place = s.place)
+    )
+        SET @differs = N'parameters';
+    -- What this start has no value of, or an empty list, may be a default that depends on the time, and nothing else.
+    IF @differs IS NULL AND EXISTS (
+        SELECT 1 FROM @stored AS s
+        WHERE NOT EXISTS (SELECT 1 FROM @wanted AS w WHERE w.name = s.name)
+            AND (
+                EXISTS (
+                    SELECT 1 FROM OPENJSON(@parameters) AS g
+                    WHERE g.[key] COLLATE DATABASE_DEFAULT = s.name AND g.[type] <> 0
+                )
+                OR NOT EXISTS (
+                    SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p CROSS APPLY OPENJSON(p.[value]) AS d
+                    WHERE p.[key] COLLATE DATABASE_DEFAULT = s.name AND d.[key] = N'default'
+                        AND CHARINDEX(N'${', d.[value]) > 0
+                )
+            )
     )
         SET @differs = N'parameters';
 END;

@@ -21,6 +21,8 @@ DAY: dict[str, Any] = {
         "at": {"type": "datetime"},
         "regions": {"type": "text", "many": True},
         "pin": {"type": "text", "sensitive": True},
+        "lines": {"type": "integer", "many": True, "default": [1, 2]},
+        "due": {"type": "date", "default": "${due.date}"},
     }
 }
 
@@ -106,6 +108,7 @@ def test_a_key_that_was_used_with_other_parameters_is_refused(db: Database) -> N
     """The second start would be lost without a word."""
     define(db, a=DAY)
     first = {"day": "2027-01-31", "rate": 1.5, "at": "2027-01-31T22:00:00+01:00", "regions": ["eu", "us"], "pin": "1"}
+    first |= {"lines": [1, 3]}
 
     def start(**changes: Any) -> Any:
         given = {name: value for name, value in {**first, **changes}.items() if value is not None}
@@ -116,6 +119,8 @@ def test_a_key_that_was_used_with_other_parameters_is_refused(db: Database) -> N
         for other in (
             {"day": "2027-02-01"}, {"limit": 11}, {"rate": 2}, {"regions": ["eu"]}, {"regions": ["eu", "us", "x"]},
             {"regions": ["us", "eu"]}, {"at": "2027-01-31T23:00:00+01:00"}, {"pin": "2"},
+            {"rate": None}, {"at": None}, {"regions": []}, {"regions": None}, {"pin": None},
+            {"lines": []}, {"lines": None}, {"lines": [1, 2]},
         ):  # fmt: skip
             number, sentence = refusal(db, "start_job", **start(**other))
             assert number == 50007
@@ -126,7 +131,18 @@ def test_a_key_that_was_used_with_other_parameters_is_refused(db: Database) -> N
     db.transact(_complete, run_id)
     assert row(db, run_id)["parameters"] != start()["parameters"]
     check()
-    for same in ({"limit": "10"}, {"rate": "1.50"}, {"at": "2027-01-31T21:00:00Z"}):
+    for same in (
+        {"limit": "10"},
+        {"lines": ["1", "3"]},
+        {"due": None},
+        {"rate": "1.50"},
+        {"at": "2027-01-31T21:00:00Z"},
+    ):
         assert execute(db, "start_job", **start(**same)) == run_id, same
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar() == 1
+    bare = {"job": "a", "key": "bare", "parameters": '{"day": "2027-01-31"}'}
+    run_id = execute(db, "start_job", **bare)
+    assert execute(db, "start_job", **bare) == run_id
+    db.transact(_complete, run_id)
+    assert execute(db, "start_job", **bare) == run_id
