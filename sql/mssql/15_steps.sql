@@ -156,7 +156,8 @@ BEGIN
         );
     IF @enabled = 1 AND JSON_VALUE(@definition, '$.each_worker') = 'true'
         SET @sentence = CONCAT(
-            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
+            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac ',
+            CASE WHEN @retry_of IS NULL THEN N'start' ELSE N'retry' END, N' or HTTP.'
         );
     -- `$${` is plain text, and a placeholder may hold spaces.
     DECLARE @texts NVARCHAR(MAX) = CONCAT(

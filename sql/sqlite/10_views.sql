@@ -58,15 +58,17 @@ DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
 -- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
--- hold_id: the hold that the run waits for (v_holds).
+-- hold_id: the hold that the run waits for (v_holds); meanwhile it has no place.
 SELECT
     r.id,
     r.job,
     r.kind,
     r.state,
     r.queue,
-    CASE WHEN r.state = 'queued'
-        THEN ROW_NUMBER() OVER (PARTITION BY r.state, r.queue ORDER BY r.priority DESC, r.id)
+    CASE WHEN r.state = 'queued' AND h.id IS NULL
+        THEN ROW_NUMBER() OVER (
+            PARTITION BY r.state, r.queue, CASE WHEN h.id IS NULL THEN 0 ELSE 1 END ORDER BY r.priority DESC, r.id
+        )
     END AS place,
     r.priority,
     r.attempt,

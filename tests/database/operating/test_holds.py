@@ -257,9 +257,11 @@ def test_the_overview_and_the_views_show_it(factory: Database) -> None:
     assert {one.pool: one.hold for one in found.queued} == {"default": None, "big": of_pool.sentence}
     schema = "" if factory.dialect.name == "sqlite" else "jobfac."
     with factory.read() as conn:
-        waits = {row.job: row.waits_for for row in conn.execute(sa.text(f"SELECT job, waits_for FROM {schema}v_queue"))}
+        queued = conn.execute(sa.text(f"SELECT job, waits_for, place FROM {schema}v_queue")).all()
         rows = conn.execute(sa.text(f"SELECT id, active, waiting, reason FROM {schema}v_holds ORDER BY id")).all()
         problems = conn.execute(sa.text(f"SELECT problem, subject FROM {schema}v_health")).all()
+    waits = {row.job: row.waits_for for row in queued}
+    assert {row.job: row.place for row in queued} == {"a": None, "big": None, "c": 1}
     assert waits["a"] == f"hold {of_job.id} of job a: why"
     assert waits["big"] == f"hold {of_pool.id} of pool big: why"
     assert waits["c"].startswith("no live worker serves pool")
