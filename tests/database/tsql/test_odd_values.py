@@ -116,12 +116,13 @@ def test_a_key_that_was_used_with_other_parameters_is_refused(db: Database) -> N
 
     def check() -> None:
         assert execute(db, "start_job", **start()) == run_id
-        for other in (
+        others: tuple[dict[str, Any], ...] = (
             {"day": "2027-02-01"}, {"limit": 11}, {"rate": 2}, {"regions": ["eu"]}, {"regions": ["eu", "us", "x"]},
             {"regions": ["us", "eu"]}, {"at": "2027-01-31T23:00:00+01:00"}, {"pin": "2"},
             {"rate": None}, {"at": None}, {"regions": []}, {"regions": None}, {"pin": None},
             {"lines": []}, {"lines": None}, {"lines": [1, 2]},
-        ):  # fmt: skip
+        )  # fmt: skip
+        for other in others:
             number, sentence = refusal(db, "start_job", **start(**other))
             assert number == 50007
             assert sentence.startswith(f"The key 'k' was used for run {run_id}, which differs in parameters"), other
