@@ -31,6 +31,7 @@ def undrain(db: Database, by: Caller, worker_id: int) -> None:
 
     Raises:
         NotFound: there is no worker with this id, or it has left or died, perhaps because of the drain.
+        Refused: a signal drains it.
     """
     _change(db, by, worker_id, draining.undrain, WorkerState.DRAINING, "undrain")
 

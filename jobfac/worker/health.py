@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
+from jobfac.store.workers.draining import LEAVING
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -25,11 +26,6 @@ PROBE = 64 * 1024
 
 DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
-
-
-LEAVING = "it drains, and leaves when its runs have ended"
-"""The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
-may come back under its name."""
 
 
 ISOLATING = "a run whose workers died while it ran has to run alone"

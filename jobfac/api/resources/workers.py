@@ -31,9 +31,9 @@ def drain(request: ApiRequest, worker: int) -> ApiResponse:
     role=Role.OPERATOR,
     unrestricted=True,
     responses={204: None},
-    errors=(404,),
+    errors=(404, 409),
 )
 def undrain(request: ApiRequest, worker: int) -> ApiResponse:
-    """Let a draining worker claim runs again."""
+    """Let a draining worker claim runs again. 409: a signal drains it, which cannot be taken back."""
     operations.undrain(request.db, request.by, worker)
     return ApiResponse(None, 204)

@@ -4,7 +4,12 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import worker
 from jobfac.database.types import sql_literals
+from jobfac.errors import Refused
 from jobfac.states import ALIVE, WorkerState
+
+LEAVING = "it drains, and leaves when its runs have ended"
+"""The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
+may come back under its name."""
 
 
 def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
@@ -16,7 +21,17 @@ def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
 
 
 def undrain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
-    """Let a draining worker claim runs again. Returns the same as ``drain``."""
+    """Let a draining worker claim runs again. Returns the same as ``drain``.
+
+    Raises:
+        Refused: a signal drains it, and it leaves whatever its row says.
+    """
+    leaving = worker.c.id == worker_id, worker.c.message == LEAVING, sa.text(f"state IN ({sql_literals(ALIVE)})")
+    if (name := conn.execute(sa.select(worker.c.name).where(*leaving)).scalar()) is not None:
+        raise Refused(
+            f"Worker {worker_id} ('{name}') was told by a signal to drain, which cannot be taken back; "
+            "it leaves when its runs have ended. `jobfac worker` starts a new one."
+        )
     return _switch(conn, worker_id, WorkerState.DRAINING, WorkerState.ACTIVE)
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import worker
+from jobfac.errors import Refused
 from jobfac.states import RunState, WorkerState
 from jobfac.store import runs, workers
 from jobfac.store.runs import StartRequest
@@ -176,6 +177,16 @@ def test_a_survey_reports_a_drain_and_the_lease_stays_valid(db: Database) -> Non
     assert hand.survey().state == WorkerState.DRAINING
     assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
     assert not db.transact(draining.drain, 99999)
+
+
+def test_a_drain_by_a_signal_cannot_be_taken_back(db: Database) -> None:
+    """The answer was that the worker is active."""
+    hand = Hand(db)
+    db.transact(draining.drain, hand.id)
+    assert db.transact(draining.undrain, hand.id) == WorkerState.DRAINING
+    db.transact(workers.set_message, hand.id, draining.LEAVING)
+    with pytest.raises(Refused, match=rf"Worker {hand.id} \('w1'\) was told by a signal to drain"):
+        db.transact(draining.undrain, hand.id)
 
 
 def test_a_deregistered_workers_runs_are_requeued(db: Database) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from jobfac.worker.health import LEAVING
+from jobfac.store.workers.draining import LEAVING
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import USUAL, wait_for
 from tests.support.fleet import Fleet, leave

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import StartError
+from jobfac.store.workers.draining import LEAVING
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker import health as health_module
 from jobfac.worker.health import LONGEST_PAUSE, Condition, Health, examine, machine_fault
@@ -33,10 +34,10 @@ def test_a_worker_that_drains_says_so_while_it_has_runs() -> None:
     assert health.to_show() is None
     health.leaves(still_runs=True)
     health.fault("no space in /spool", 100.0)
-    assert health.to_show() == health_module.LEAVING
+    assert health.to_show() == LEAVING
     health.shown(None)
-    assert health.to_show() == health_module.LEAVING
-    health.shown(health_module.LEAVING)
+    assert health.to_show() == LEAVING
+    health.shown(LEAVING)
     assert health.to_show() is None
 
 

@@ -15,8 +15,8 @@ from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.store.workers import Registration
+from jobfac.store.workers.draining import LEAVING
 from jobfac.worker import lease as module
-from jobfac.worker.health import LEAVING
 from jobfac.worker.lease import Lease
 from jobfac.worker.worker import Worker
 
