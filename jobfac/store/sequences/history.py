@@ -254,7 +254,8 @@ def _is_known(visit: Visit) -> bool:
 def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | None) -> Mapping[str, Any] | None:
     """Return the outputs of a job of a step, from the first of these sequence runs in which the job has ended.
 
-    The latest visit counts, also one with ``for_each`` and no values; of a job with ``each_worker`` its first run.
+    The latest visit counts, also one that refused the job, or with ``for_each`` and no values; of a job with
+    ``each_worker`` its first run.
     ``job`` None: what the approver of the step gave. None: there are none in these runs.
     """
     for run_id in run_ids:
@@ -266,9 +267,11 @@ def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | N
             if text is not None:
                 return dict(read_json(text))
             continue
-        latest = _latest_fan(conn, run_id, step)
+        latest = _latest(conn, run_id, step)
         if latest is not None and latest.size == len(NO_VALUES):
             return _EmptyLists()
+        if latest is not None and (latest.start == StepStart.FAILED or job in json.loads(latest.refused or "{}")):
+            return None
         query = (
             sa.select(run.c.outputs, run.c.item, run.c.visit_id)
             .join(visit, visit.c.id == run.c.visit_id)
@@ -276,8 +279,9 @@ def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | N
             .order_by(visit.c.id.desc(), run.c.id)
             .limit(1)
         )
-        row = conn.execute(query if latest is None else query.where(visit.c.id == latest.id)).first()
-        if row is None and latest is not None:
+        fan_id = None if latest is None or latest.size is None else latest.id
+        row = conn.execute(query if fan_id is None else query.where(visit.c.id == fan_id)).first()
+        if row is None and fan_id is not None:
             return None
         if row is not None and row.item is not None:
             return _collected(conn, row.visit_id, job)
@@ -302,12 +306,11 @@ class _EmptyLists(Mapping[str, list[Any]]):
         return 0
 
 
-def _latest_fan(conn: sa.Connection, run_id: int, step: str) -> sa.Row[Any] | None:
-    """Return the latest visit of a step if it had ``for_each``: what earlier ones reported does not stand for it."""
-    query = sa.select(visit.c.id, characters(visit.c.for_each).label("size"))
+def _latest(conn: sa.Connection, run_id: int, step: str) -> sa.Row[Any] | None:
+    """Return the latest visit of a step: without its jobs, what earlier ones reported does not stand for it."""
+    query = sa.select(visit.c.id, visit.c.start, visit.c.refused, characters(visit.c.for_each).label("size"))
     query = query.where(visit.c.run_id == run_id, visit.c.step == step)
-    row = conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
-    return None if row is None or row.size is None else row
+    return conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
 
 
 def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.store import sequences
+from jobfac.store import jobs, sequences
 from jobfac.views.sequences import StepVisitView
 from tests.support.database import Hand, define, get, start
 from tests.support.sequences import Player, children, path
@@ -176,6 +176,22 @@ def test_a_visit_without_a_value_does_not_show_the_outputs_of_the_one_before(db:
         player.finish(job, outputs=json.dumps(outputs))
     sums = [child["arguments"] for child in children(db, run_id) if child["job"] == "after"]
     assert sums == ['["[1]"]', '["[]"]']
+
+
+def test_a_visit_that_refused_the_job_does_not_show_the_outputs_of_the_one_before(db: Database) -> None:
+    step = {"name": "load", "jobs": ["after"], "on_failure": "next"}
+    then = {"name": "sum", "jobs": ["last"], "arguments": {"last": ["${steps.load.after.outputs.rows}"]}}
+    define(db, after={}, last={}, seq={"steps": [step, {**then, "on_success": {"step": "load"}}], "maximum_visits": 2})
+    player = Player(db)
+    run_id = start(db, "seq")
+    player.look()
+    player.finish("after", outputs='{"rows": 1}')
+    assert player.look() == ["last"]
+    db.transact(jobs.enable, "after", enabled=False, by="me")
+    player.finish("last")
+    assert player.look() == []
+    assert "job 'after' of step 'load' has not ended before" in (history(db, run_id)[-1].reason or "")
+    assert get(db, run_id)["state"] == "failed"
 
 
 def test_nested_sequences_fan_out_too(db: Database) -> None:
