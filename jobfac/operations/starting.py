@@ -196,8 +196,8 @@ def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool)
         Refused: something does.
     """
     other = retries.active(conn, former.job, former.id, but=new) if chain else None
-    if other is None and (former.kind == JobKind.SEQUENCE or former.sequence_run_id is not None):
-        other = retries.of_sequence(conn, former.id, but=new)
+    if other is None:
+        other = retries.of_sequence(conn, former.id, but=new, is_sequence=former.kind == JobKind.SEQUENCE)
     if other is not None:
         said = f"Run {former.id} is being retried: run {other.id} is {other.state}"
         raise Refused(f"{said}; wait for its end, or start the job.")

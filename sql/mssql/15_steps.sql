@@ -231,7 +231,8 @@ BEGIN
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
     DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
-    DECLARE @chain BIGINT, @before BIGINT = @retry_of;
+    DECLARE @first BIGINT, @before BIGINT = @retry_of;
+    DECLARE @lineage TABLE (resource VARCHAR(40) COLLATE Latin1_General_BIN2 NOT NULL PRIMARY KEY);
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
@@ -250,14 +251,24 @@ BEGIN
     END;
     IF @retry_of IS NOT NULL
     BEGIN
-        -- The lock of the first one of the retries that led to it.
+        -- The locks of the first one of the retries that led to it, and of those of the sequences around that: a retry of
+        -- one of these repeats the run, too.
         WHILE @before IS NOT NULL
         BEGIN
-            SET @chain = @before;
-            SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @chain);
+            WHILE @before IS NOT NULL
+            BEGIN
+                SET @first = @before;
+                SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
+            END;
+            INSERT INTO @lineage (resource) VALUES (CONCAT('jobfac:retry:', @first));
+            SET @before = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
         END;
-        SET @resource = CONCAT(N'jobfac:retry:', @chain);
-        EXEC jobfac.lock_rule @resource = @resource;
+        SET @resource = (SELECT MIN(l.resource) FROM @lineage AS l);
+        WHILE @resource IS NOT NULL
+        BEGIN
+            EXEC jobfac.lock_rule @resource = @resource;
+            SET @resource = (SELECT MIN(l.resource) FROM @lineage AS l WHERE l.resource > @resource);
+        END;
     END;
     IF @key IS NOT NULL
     BEGIN

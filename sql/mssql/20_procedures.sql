@@ -166,55 +166,77 @@ BEGIN
             @by = @who,
             @run_id = @run_id OUTPUT;
         -- The new run holds the lock that all retries of the run take.
-        -- Others are those that retry this run, a run that this one retries, or a retry of one of them.
-        DECLARE @other BIGINT, @other_state VARCHAR(16);
-        DECLARE @chains TABLE (id BIGINT NOT NULL PRIMARY KEY, state VARCHAR(16) NULL, first_run BIGINT NOT NULL);
-        INSERT INTO @chains (id, state, first_run)
-        SELECT r.id, r.state, r.retry_of
-        FROM jobfac.run AS r
-        WHERE r.job = @job AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-            AND r.retry_of IS NOT NULL;
-        WHILE @@ROWCOUNT > 0
-            UPDATE c
-            SET first_run = r.retry_of
-            FROM @chains AS c
-            JOIN jobfac.run AS r ON r.id = c.first_run
-            WHERE r.retry_of IS NOT NULL;
-        SELECT TOP (1) @other = c.id, @other_state = c.state
-        FROM @chains AS c
-        JOIN @chains AS mine ON mine.id = @run_id AND mine.first_run = c.first_run
-        WHERE c.id <> @run_id
-        ORDER BY c.id DESC;
-        -- Or a sequence around it, or a job inside it.
-        DECLARE @around BIGINT = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @run);
-        WHILE @around IS NOT NULL AND @other IS NULL
+        -- Others are those that retry this run, a run that this one retries, or a retry of one of them; a sequence around
+        -- the first one of these; or a job inside it. First the jobs of which they may be.
+        DECLARE @other BIGINT, @other_state VARCHAR(16), @depth INT = 0, @rows INT = 1, @first BIGINT = @run;
+        DECLARE @jobs TABLE (job NVARCHAR(128) NOT NULL);
+        DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
+        DECLARE @around BIGINT = @run;
+        WHILE @around IS NOT NULL
         BEGIN
-            SELECT @other = r.id, @other_state = r.state
-            FROM jobfac.run AS s
-            JOIN jobfac.run AS r ON r.job = s.job AND r.retry_of = s.id
-            WHERE s.id = @around AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
-            SET @around = (SELECT s.sequence_run_id FROM jobfac.run AS s WHERE s.id = @around);
-        END;
-        IF @other IS NULL
-        BEGIN
-            DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
-            DECLARE @depth INT = 0;
-            INSERT INTO @inside (id, depth) VALUES (@run, 0);
-            WHILE @@ROWCOUNT > 0
+            WHILE @around IS NOT NULL
             BEGIN
-                SET @depth = @depth + 1;
-                INSERT INTO @inside (id, depth)
-                SELECT i.id, @depth
-                FROM @inside AS s
-                JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-                WHERE s.depth = @depth - 1 AND i.kind = 'sequence';
+                SET @first = @around;
+                SET @around = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
             END;
-            SELECT @other = r.id, @other_state = r.state
+            IF @depth = 0
+                INSERT INTO @inside (id, depth) SELECT r.id, 0 FROM jobfac.run AS r WHERE r.id IN (@run, @first);
+            INSERT INTO @jobs (job) SELECT r.job FROM jobfac.run AS r WHERE r.id IN (@first, @run);
+            SET @depth = 1;
+            SET @around = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
+        END;
+        SET @depth = 0;
+        WHILE @rows > 0
+        BEGIN
+            INSERT INTO @jobs (job)
+            SELECT DISTINCT i.job
             FROM @inside AS s
             JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-            JOIN jobfac.run AS r ON r.job = i.job AND r.retry_of = i.id
-            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+            WHERE s.depth = @depth;
+            INSERT INTO @inside (id, depth)
+            SELECT i.id, @depth + 1
+            FROM @inside AS s
+            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
+            WHERE s.depth = @depth AND i.kind = 'sequence';
+            SET @rows = @@ROWCOUNT;
+            SET @depth = @depth + 1;
         END;
+        -- The lineage of each: the first run of its chain, and those of the sequences around that.
+        DECLARE @lines TABLE (
+            retry BIGINT NOT NULL, depth INT NOT NULL, first_run BIGINT NOT NULL, PRIMARY KEY (retry, depth)
+        );
+        INSERT INTO @lines (retry, depth, first_run)
+        SELECT r.id, 0, r.retry_of
+        FROM jobfac.run AS r
+        WHERE r.job IN (SELECT j.job FROM @jobs AS j)
+            AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND r.retry_of IS NOT NULL;
+        SET @rows = @@ROWCOUNT;
+        SET @depth = 0;
+        WHILE @rows > 0
+        BEGIN
+            WHILE @rows > 0
+            BEGIN
+                UPDATE l
+                SET first_run = r.retry_of
+                FROM @lines AS l
+                JOIN jobfac.run AS r ON r.id = l.first_run
+                WHERE l.depth = @depth AND r.retry_of IS NOT NULL;
+                SET @rows = @@ROWCOUNT;
+            END;
+            INSERT INTO @lines (retry, depth, first_run)
+            SELECT l.retry, @depth + 1, r.sequence_run_id
+            FROM @lines AS l
+            JOIN jobfac.run AS r ON r.id = l.first_run
+            WHERE l.depth = @depth AND r.sequence_run_id IS NOT NULL;
+            SET @rows = @@ROWCOUNT;
+            SET @depth = @depth + 1;
+        END;
+        SELECT TOP (1) @other = r.id, @other_state = r.state
+        FROM @lines AS mine
+        JOIN @lines AS l ON l.first_run = mine.first_run AND l.retry <> mine.retry
+        JOIN jobfac.run AS r ON r.id = l.retry
+        WHERE mine.retry = @run_id AND (mine.depth = 0 OR l.depth = 0)
+        ORDER BY r.id DESC;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(

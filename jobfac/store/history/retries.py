@@ -64,25 +64,26 @@ def chains(
     return firsts, {firsts[row.retry_of]: Retry(row.id, row.state) for row in rows}
 
 
-def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
-    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does."""
-    around = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()
-    while around is not None:
-        row = conn.execute(sa.select(run.c.job, run.c.sequence_run_id).where(run.c.id == around)).first()
-        if row is None:
-            break
-        if found := active(conn, row.job, around, but):
-            return found
-        around = row.sequence_run_id
-    inside = [run_id]
+def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -> Retry | None:
+    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does.
+
+    What a retry repeats is what the first run of its chain did, so that counts: a retry by hand is in no sequence.
+    """
+    mine = lineage(conn, run_id)
+    if len(mine) == 1 and not is_sequence:
+        return None
+    jobs = set(conn.execute(sa.select(run.c.job).where(lists.by_id(run.c.id, mine[1:]))).scalars())
+    inside = [run_id, mine[0]] if is_sequence else []
     while inside:
         child = lists.by_id(run.c.sequence_run_id, inside)
-        rows = _repeating(conn, set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars()), but)
-        mine = sa.select(run.c.id).where(lists.by_id(run.c.id, {row.retry_of for row in rows}), child)
-        repeated = set(conn.execute(mine).scalars()) if rows else set()
-        if found := next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None):
-            return found
+        jobs |= set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars())
         inside = list(conn.execute(sa.select(run.c.id).where(child, run.c.kind == JobKind.SEQUENCE)).scalars())
+    rows = _repeating(conn, jobs, but)
+    theirs = _lineages(conn, {row.retry_of for row in rows}) if rows else {}
+    for row in rows:
+        its = theirs[row.retry_of]
+        if its[0] != mine[0] and (its[0] in mine or mine[0] in its):
+            return Retry(row.id, row.state)
     return None
 
 
@@ -95,9 +96,30 @@ def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> S
     return conn.execute(query.where(run.c.retry_of.is_not(None)).order_by(run.c.id.desc())).all()
 
 
-def first_of(conn: sa.Connection, run_id: int) -> int:
-    """Return the first one of the retries that led to a run; itself, if it is none."""
-    return _firsts(conn, {run_id})[run_id]
+def lineage(conn: sa.Connection, run_id: int) -> list[int]:
+    """Return the first one of the retries that led to a run, and those of the sequences around that, innermost first.
+
+    Of two retries one repeats what the other does if the first run of one of them is in the lineage of the other.
+    """
+    return _lineages(conn, {run_id})[run_id]
+
+
+def _lineages(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, list[int]]:
+    """Return the lineage of each of these runs."""
+    firsts = _firsts(conn, run_ids)
+    around: dict[int, int] = {}
+    level = set(firsts.values())
+    while level:
+        query = sa.select(run.c.id, run.c.sequence_run_id).where(lists.by_id(run.c.id, level))
+        found = {row.id: row.sequence_run_id for row in conn.execute(query.where(run.c.sequence_run_id.is_not(None)))}
+        of_sequences = _firsts(conn, set(found.values()))
+        around |= {first: of_sequences[outer] for first, outer in found.items()}
+        level = {around[first] for first in found} - around.keys()
+    lines = {run_id: [first] for run_id, first in firsts.items()}
+    for line in lines.values():
+        while line[-1] in around:
+            line.append(around[line[-1]])
+    return lines
 
 
 def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:

@@ -41,7 +41,7 @@ class StartRequest:
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
         at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
         item: with ``for_each``, the place of its values among those of the visit.
-        chain: for a retry, the first run of the retries that led to it.
+        lineage: for a retry, the first run of the retries that led to it, and those of the sequences around that.
         for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
@@ -70,7 +70,7 @@ class StartRequest:
     item: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None
-    chain: int | None = None
+    lineage: Sequence[int] = ()
     for_worker: str | None = None
 
     def together(self, most: int) -> int:
@@ -80,12 +80,14 @@ class StartRequest:
 
     @property
     def locks(self) -> set[str]:
-        """The named locks that keep apart starts with the same key, and retries that repeat the same run.
+        """The named locks that keep apart starts with the same key, and retries that repeat the same.
+
+        A retry takes also the locks of the sequences around its run, because a retry of them repeats the run, too.
 
         The lock of a key is a hash of job and key. The procedure ``start_job`` uses the same name. Keys that the
         database treats as equal (it ignores case and trailing blanks) have the same lock.
         """
-        names = set() if self.chain is None else {f"jobfac:retry:{self.chain}"}
+        names = {f"jobfac:retry:{first}" for first in self.lineage}
         if self.key is not None:
             text = f"{self.job.lower()}/{self.key.lower().rstrip(' ')}"
             digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()

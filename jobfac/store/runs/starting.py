@@ -242,7 +242,7 @@ def retry(
         origin=former_origin(row, stored),
         manual=False,
         retry_of=run_id,
-        chain=retries.first_of(conn, run_id),
+        lineage=retries.lineage(conn, run_id),
         for_worker=row.for_worker,
     )
     return start_once(conn, request)

@@ -50,8 +50,8 @@ def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) ->
     return advance_all(conn, _sequences_of(finished), by)
 
 
-def _sequences_of(finished: Iterable[Finished]) -> list[int]:
-    return [one.sequence_run_id for one in finished if one.sequence_run_id is not None]
+def _sequences_of(inside: Iterable[Finished | workers.HeldRule]) -> list[int]:
+    return [one.sequence_run_id for one in inside if one.sequence_run_id is not None]
 
 
 def expire(
@@ -64,17 +64,19 @@ def expire(
 ) -> workers.Expiry:
     """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``.
 
-    Leaves out runs that need a named lock that another transaction holds, unless ``only`` is given.
+    Unless ``only`` is given, leaves out runs that need a named lock, or the row of a sequence, that is not free.
     """
     held = workers.held_rules(conn, only)
-    inside = {one.sequence_run_id for one in held if one.sequence_run_id is not None}
-    advanced = _rules_to_advance(conn, inside)
+    advanced = _rules_to_advance(conn, _sequences_of(held))
     needed = {one: [one.rule, *advanced.get(one.sequence_run_id or 0, ())] for one in held}
     locked: set[workers.HeldRule] = set()
     if only is not None:
         runs.lock(conn, chain.from_iterable(needed.values()))
+        lock(conn, _sequences_of(held))
     elif needed:
-        locked = needed.keys() - runs.lock_free(conn, needed)
+        free = runs.lock_free(conn, needed)
+        within = {None, *lock_free_rows(conn, set(_sequences_of(free)))}
+        locked = needed.keys() - {one for one in free if one.sequence_run_id in within}
     expiry = workers.expire(conn, by, only, poison_attempts, token, locked)
     ended = [*finished, *expiry.finished]
     conclude(conn, _sequences_of(ended), by, ended)
@@ -83,8 +85,10 @@ def expire(
 
 def deregister(conn: sa.Connection, worker_id: int, by: str, token: str | None = None) -> None:
     """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
-    ended = workers.deregister(conn, worker_id, token)
-    conclude(conn, _sequences_of(ended), by, ended)
+    if workers.leave(conn, worker_id, token):
+        lock(conn, _sequences_of(workers.held_rules(conn, worker_id)))
+        ended = workers.requeue_left(conn, worker_id)
+        conclude(conn, _sequences_of(ended), by, ended)
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
@@ -127,10 +131,7 @@ def lock_free_ends(conn: sa.Connection, outcomes: Iterable[Outcome], within: Map
 
 
 def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
-    """Lock the free ones of the rows of these runs and of the sequence runs around them.
-
-    Returns the runs all of whose rows it has locked.
-    """
+    """Lock the free ones of the rows of these runs and of those around them. Returns the runs with all rows locked."""
     around = _chain(conn, run_ids)
     if not around:
         return set()
@@ -182,10 +183,8 @@ def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
     found = set(run_ids)
     while found:
         around |= found
-        parents = sa.select(run.c.sequence_run_id).where(
-            lists.by_id(run.c.id, found), run.c.sequence_run_id.is_not(None)
-        )
-        found = set(conn.execute(parents).scalars()) - around
+        parents = sa.select(run.c.sequence_run_id).where(run.c.sequence_run_id.is_not(None))
+        found = set(conn.execute(parents.where(lists.by_id(run.c.id, found))).scalars()) - around
     return around
 
 

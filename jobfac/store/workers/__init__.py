@@ -61,8 +61,9 @@ from jobfac.views.workers import WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "HeldRule", "LeaseLost", "MachineLoad", "Pinned", "Registration", "claim",
-    "claim_pinned", "deregister", "expire", "follow_clock", "held_by", "held_rules", "hold", "is_registered",
-    "promised", "put_back_held", "register", "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
+    "claim_pinned", "deregister", "expire", "follow_clock", "held_by", "held_rules", "hold", "is_registered", "leave",
+    "promised", "put_back_held", "register", "renew", "requeue_left", "requeue_unknown", "set_message",
+    "survey", "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -124,12 +125,22 @@ def deregister(conn: sa.Connection, worker_id: int, token: str | None = None) ->
 
     ``token``: as in ``hold``. Returns the runs that ended.
     """
+    return requeue_left(conn, worker_id) if leave(conn, worker_id, token) else []
+
+
+def leave(conn: sa.Connection, worker_id: int, token: str | None = None) -> bool:
+    """Mark a worker as stopped. Returns False if it was not alive. The caller calls ``requeue_left``."""
     mine = [] if token is None else [worker.c.token == token]
     change = worker.update().where(worker.c.id == worker_id, sa.text(f"state IN ({sql_literals(ALIVE)})"), *mine)
     if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow())).rowcount != 1:
-        return []
+        return False
     lease = worker_lease.update().where(worker_lease.c.worker_id == worker_id)
     conn.execute(lease.values(ended=True, seen_at=utcnow()))
+    return True
+
+
+def requeue_left(conn: sa.Connection, worker_id: int) -> list[Finished]:
+    """Requeue or end the runs of a worker that has just left. Returns the runs that ended."""
     name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
     return requeue_held(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 

@@ -269,6 +269,36 @@ def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> No
             late.result(30)
 
 
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+@pytest.mark.parametrize("sequence_first", [False, True])
+def test_retries_of_a_sequence_and_of_what_retried_a_job_inside_it_wait_for_each_other(
+    db: Database, door: str, sequence_first: bool
+) -> None:
+    """The retry by hand of a job is in no sequence, but it repeats what the sequence does."""
+    define(db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]})
+    night = start(db, "night")
+    player = Player(db)
+    player.look()
+    player.fail("pay")
+    retried = starting.retry(db, ANN, children(db, night)[0]["id"]).id
+    player.end(player.take(), RunState.FAILED)
+    first, second = (night, retried) if sequence_first else (retried, night)
+
+    def later() -> int:
+        if door == "program":
+            return starting.retry(db, ANN, second).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=second, by="bob"))
+
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            new = sequences.retry(conn, first, "bob").run_id
+            late = pool.submit(later)
+            wait([late], 0.2)
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is"):
+            late.result(30)
+
+
 def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
     """Some failures are retries of the same run. Retrying each would run the program twice at once."""
     db = Database(sqlite_url)

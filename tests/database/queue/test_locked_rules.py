@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from jobfac.worker.files.targets import StepTarget
 from jobfac.worker.turn import Turn, TurnRequest
 from tests.database.triggers.test_after import after
 from tests.support.database import Hand, start, states
+from tests.support.sequences import Player
 from tests.support.tsql import THROUGH_TSQL, define, take
 
 pytestmark = THROUGH_TSQL
@@ -251,6 +254,29 @@ def test_other_sequences_begin_wake_and_are_swept(db: Database) -> None:
     assert db.transact(sequences.wake, "s1", retry_for=0) == 0
     db.transact(sequences.sweep, "s1", retry_for=0)
     assert states(db, [first, second]) == ["stopped", "running"]
+
+
+def test_what_ends_the_runs_of_a_worker_locks_their_sequences_first(db: Database) -> None:
+    """Who stops such a sequence at this moment would otherwise wait for them, and they for that: a deadlock."""
+    define(db, a={"restartable": False}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
+    for leaves in (False, True):
+        run_id = start(db, "s")
+        player = Player(db)
+        player.look()
+        with ThreadPoolExecutor(1) as pool, db.begin() as conn:
+            sequences.lock(conn, [run_id])
+            late: Future[Any]
+            if leaves:
+                late = pool.submit(partial(db.transact, sequences.deregister, player.id, "w1", retry_for=0))
+                wait([late], 0.2)
+            else:
+                player.lapse()
+                late = pool.submit(partial(db.transact, sequences.expire, "s1", retry_for=0))
+                assert late.result(AT_ONCE).runs == []
+            sequences.stop(conn, run_id, now=False, by="ann")
+        late.result(AT_ONCE)
+        db.transact(sequences.expire, "s1", retry_for=0)
+        assert states(db, [run_id]) == ["stopped"]
 
 
 def test_sequences_that_wait_for_a_lock_cost_few_statements(db: Database) -> None:
