@@ -54,7 +54,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
         wanted = next((one for one in jobs.versions(conn, job_id, only=version) if one.version == version), None)
         if wanted is None:
             raise no_version(job_id, version)
-        definition = _checked(conn, wanted, before.enabled)
+        definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         schedules.put(conn, job_id, definition, by.name)
@@ -66,9 +66,9 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
     return transact(db, by, work)
 
 
-def _checked(conn: sa.Connection, wanted: VersionView, enabled: bool) -> d.AnyJob:
-    """Return the definition of a version, checked against the other jobs as they are now."""
-    known = {one.id: one.body for one in jobs.load_all(conn) if one.id != wanted.job}
+def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool) -> d.AnyJob:
+    """Return the definition of a version, checked against the other jobs as they are now that the caller may see."""
+    known = {one.id: one.body for one in jobs.load_all(conn) if one.id != wanted.job and by.sees(one.category)}
     body = {**wanted.definition, "enabled": enabled}
     try:
         return d.from_data({"jobs": {wanted.job: body}}, known=known).jobs[wanted.job]

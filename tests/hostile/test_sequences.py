@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
-from jobfac.operations import starting, stopping
+from jobfac.operations import starting, stopping, versions
 from jobfac.operations.caller import Caller
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
@@ -121,6 +121,17 @@ def test_a_retry_by_a_limited_key_reaches_no_job_that_has_moved(
             starting.retry(db, limited, first.id)
         if is_refused:
             starting.retry(db, Caller("all"), first.id)
+
+
+def test_a_rollback_by_a_limited_key_reaches_no_job_that_has_moved(sqlite_url: str) -> None:
+    step = {"name": "one", "jobs": ["moved"]}
+    with closing(Database(sqlite_url)) as db:
+        before = {"category": "a", "steps": [{**step, "arguments": {"moved": ["x"]}}]}
+        define(db, moved={"category": "a"}, seq=before)
+        define(db, moved={"category": "b"}, seq={"category": "a", "steps": [step]})
+        with pytest.raises(Refused, match="unknown job 'moved'"):
+            versions.rollback(db, Caller("me", categories=("a",)), "seq", 1)
+        assert versions.rollback(db, Caller("all"), "seq", 1).version == 3
 
 
 @pytest.fixture
