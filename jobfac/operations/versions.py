@@ -7,6 +7,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions.plan import differences
 from jobfac.errors import Forbidden, NotFound, Refused, Way
 from jobfac.operations.caller import Caller, Limits, transact, visible_job
+from jobfac.operations.fitting import checked
 from jobfac.store import audit, jobs, schedules
 from jobfac.views.jobs import ChangeView, VersionView
 
@@ -67,11 +68,10 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
 
 
 def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool) -> d.AnyJob:
-    """Return the definition of a version, checked against the other jobs as they are now that the caller may see."""
-    known = {one.id: one.body for one in jobs.load_all(conn) if one.id != wanted.job and by.sees(one.category)}
-    body = {**wanted.definition, "enabled": enabled}
+    """Return the definition of a version, checked against the other jobs as they are now."""
+    others = [one for one in jobs.load_all(conn) if one.id != wanted.job]
     try:
-        return d.from_data({"jobs": {wanted.job: body}}, known=known).jobs[wanted.job]
+        return checked(by, others, wanted.job, {**wanted.definition, "enabled": enabled})
     except d.DefinitionError as error:
         raise Refused(f"Version {wanted.version} of job '{wanted.job}' no longer fits: {error}") from None
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
+from jobfac.operations import jobs as operations
 from jobfac.operations import starting, stopping, versions
 from jobfac.operations.caller import Caller
 from jobfac.store import sequences
@@ -132,6 +133,28 @@ def test_a_rollback_by_a_limited_key_reaches_no_job_that_has_moved(sqlite_url: s
         with pytest.raises(Refused, match="unknown job 'moved'"):
             versions.rollback(db, Caller("me", categories=("a",)), "seq", 1)
         assert versions.rollback(db, Caller("all"), "seq", 1).version == 3
+
+
+@pytest.mark.parametrize(
+    "closing_one",
+    [{"steps": [{"name": "s", "jobs": ["mine"]}]}, {"command": ["x"], "schedules": [{"after": {"job": "mine"}}]}],
+)
+def test_a_limited_key_closes_no_circle_through_a_job_that_it_cannot_see(
+    sqlite_url: str, closing_one: dict[str, Any]
+) -> None:
+    limited = Caller("me", categories=("a",))
+    bodies: list[dict[str, Any]] = [
+        {"steps": [{"name": "s", "jobs": [job]}]}
+        if "steps" in closing_one
+        else {"schedules": [{"after": {"job": job}}]}
+        for job in ("last", "theirs")
+    ]
+    with closing(Database(sqlite_url)) as db:
+        define(db, last={"category": "a"}, theirs={"category": "b", **bodies[0]}, mine={"category": "a", **bodies[1]})
+        with pytest.raises(d.DefinitionError, match="job 'last' does not fit jobs that this key may not see") as caught:
+            operations.put(db, limited, "last", {"category": "a", **closing_one})
+        assert "theirs" not in str(caught.value)
+        operations.put(db, limited, "last", {"category": "a", "command": ["true"]})
 
 
 @pytest.fixture
