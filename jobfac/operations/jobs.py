@@ -12,7 +12,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
-from jobfac.operations.fitting import checked
+from jobfac.operations.versions import checked
 from jobfac.store import jobs, schedules
 from jobfac.store.jobs import category_defaults
 from jobfac.views.results.plans import AppliedView, PlanView

@@ -1,4 +1,7 @@
-"""The versions of a job: history, difference and rollback."""
+"""The versions of a job: history, difference, rollback, and the check of a new one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -7,7 +10,6 @@ from jobfac.database.engine import Database
 from jobfac.definitions.plan import differences
 from jobfac.errors import Forbidden, NotFound, Refused, Way
 from jobfac.operations.caller import Caller, Limits, transact, visible_job
-from jobfac.operations.fitting import checked
 from jobfac.store import audit, jobs, schedules
 from jobfac.views.jobs import ChangeView, VersionView
 
@@ -74,6 +76,26 @@ def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool
         return checked(by, others, wanted.job, {**wanted.definition, "enabled": enabled})
     except d.DefinitionError as error:
         raise Refused(f"Version {wanted.version} of job '{wanted.job}' no longer fits: {error}") from None
+
+
+def checked(by: Caller, others: Sequence[jobs.Stored], job_id: str, body: Mapping[str, Any]) -> d.AnyJob:
+    """Return the definition of a job, checked against the other jobs.
+
+    Jobs that a limited key cannot see do not exist for its sequences, but these must close no circle through them.
+
+    Raises:
+        DefinitionError: it cannot be used.
+    """
+    known = {job.id: job.body for job in others}
+    seen = {job.id: job.body for job in others if by.sees(job.category)}
+    definition = d.from_data({"jobs": {job_id: body}}, known=seen).jobs[job_id]
+    if len(seen) < len(known):
+        try:
+            d.from_data({"jobs": {job_id: body}}, known=known)
+        except d.DefinitionError:
+            why = "does not fit jobs that this key may not see: it would start itself again, or wait for itself"
+            raise d.DefinitionError([d.Problem(f"job '{job_id}' {why}")]) from None
+    return definition
 
 
 def no_version(job_id: str, version: int) -> NotFound:
