@@ -12,6 +12,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
+from jobfac.operations.versions import checked
 from jobfac.store import jobs, schedules
 from jobfac.store.jobs import category_defaults
 from jobfac.views.results.plans import AppliedView, PlanView
@@ -225,11 +226,9 @@ def _put(conn: sa.Connection, by: Caller, job_id: str, body: Mapping[str, Any]) 
     old = next((job for job in stored if job.id == job_id), None)
     hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
     taken = job_id.lower() in hidden
-    # Jobs that a limited key cannot see do not exist for its sequences either.
-    known = {job.id: job.body for job in stored if by.sees(job.category)}
-    visible = None if taken else old
-    definition = d.from_data({"jobs": {job_id: _with_enabled(body, visible)}}, known=known).jobs[job_id]
-    return _Put(definition, old, taken)
+    # A job that is taken is refused in the end; until then it does not exist.
+    others = [job for job in stored if by.sees(job.category)] if taken else stored
+    return _Put(checked(by, others, job_id, _with_enabled(body, None if taken else old)), old, taken)
 
 
 def _with_enabled(body: Mapping[str, Any], old: jobs.Stored | None) -> dict[str, Any]:

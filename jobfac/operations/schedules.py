@@ -34,7 +34,7 @@ def resume(db: Database, by: Caller, target: Target) -> list[str]:
 
 def _switch(db: Database, by: Caller, target: Target, paused: bool) -> list[str]:
     def work(conn: sa.Connection) -> list[str]:
-        job, name = target if isinstance(target, tuple) else _names(conn, target)
+        job, name = target if isinstance(target, tuple) else _names(conn, by, target)
         if by.categories is not None:
             visible_job(conn, by, job)
         return (schedules.pause if paused else schedules.resume)(conn, job, name, by.name)
@@ -42,6 +42,6 @@ def _switch(db: Database, by: Caller, target: Target, paused: bool) -> list[str]
     return transact(db, by, work)
 
 
-def _names(conn: sa.Connection, schedule_id: int) -> tuple[str, str]:
-    view = schedules.get(conn, schedule_id)
+def _names(conn: sa.Connection, by: Caller, schedule_id: int) -> tuple[str, str]:
+    view = schedules.get(conn, schedule_id, by.categories)
     return view.job, view.name

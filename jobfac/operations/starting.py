@@ -158,15 +158,17 @@ def retry(
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
-        Refused: the run has not ended, its job is disabled, there is no failed step to continue from, or a retry of the
-            run has not ended.
+        Refused: the run has not ended, its job is disabled, there is no failed step to continue from, a retry of the
+            run has not ended, or what a sequence was given reaches jobs that the caller may not see.
         AlreadyRetried: another call has retried it, and that was not denied.
     """
     start_key = None if key is None else _retry_key(run_id, key)
 
     def work(conn: sa.Connection) -> RunView:
         former = visible_run(conn, by, run_id)
-        started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes)
+        started = sequences.retry(
+            conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes, categories=by.categories
+        )
         if started.is_new:
             # Who approved the finished run approved its parameters.
             approved = None if changes else run_id

@@ -1,4 +1,7 @@
-"""The versions of a job: history, difference and rollback."""
+"""The versions of a job: history, difference, rollback, and the check of a new one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -54,7 +57,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
         wanted = next((one for one in jobs.versions(conn, job_id, only=version) if one.version == version), None)
         if wanted is None:
             raise no_version(job_id, version)
-        definition = _checked(conn, wanted, before.enabled)
+        definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         schedules.put(conn, job_id, definition, by.name)
@@ -66,14 +69,33 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
     return transact(db, by, work)
 
 
-def _checked(conn: sa.Connection, wanted: VersionView, enabled: bool) -> d.AnyJob:
+def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool) -> d.AnyJob:
     """Return the definition of a version, checked against the other jobs as they are now."""
-    known = {one.id: one.body for one in jobs.load_all(conn) if one.id != wanted.job}
-    body = {**wanted.definition, "enabled": enabled}
+    others = [one for one in jobs.load_all(conn) if one.id != wanted.job]
     try:
-        return d.from_data({"jobs": {wanted.job: body}}, known=known).jobs[wanted.job]
+        return checked(by, others, wanted.job, {**wanted.definition, "enabled": enabled})
     except d.DefinitionError as error:
         raise Refused(f"Version {wanted.version} of job '{wanted.job}' no longer fits: {error}") from None
+
+
+def checked(by: Caller, others: Sequence[jobs.Stored], job_id: str, body: Mapping[str, Any]) -> d.AnyJob:
+    """Return the definition of a job, checked against the other jobs.
+
+    Jobs that a limited key cannot see do not exist for its sequences, but these must close no circle through them.
+
+    Raises:
+        DefinitionError: it cannot be used.
+    """
+    known = {job.id: job.body for job in others}
+    seen = {job.id: job.body for job in others if by.sees(job.category)}
+    definition = d.from_data({"jobs": {job_id: body}}, known=seen).jobs[job_id]
+    if len(seen) < len(known):
+        try:
+            d.from_data({"jobs": {job_id: body}}, known=known)
+        except d.DefinitionError:
+            why = "does not fit jobs that this key may not see: it would start itself again, or wait for itself"
+            raise d.DefinitionError([d.Problem(f"job '{job_id}' {why}")]) from None
+    return definition
 
 
 def no_version(job_id: str, version: int) -> NotFound:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from itertools import product
 from typing import Any
 
@@ -12,8 +13,12 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
+from jobfac.operations import jobs as operations
+from jobfac.operations import starting, stopping, versions
+from jobfac.operations.caller import Caller
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
+from jobfac.store.runs import StartRequest
 from jobfac.store.sequences import advance, decide
 from jobfac.store.sequences.checking import steps_before
 from jobfac.store.sequences.decide import Visit
@@ -91,6 +96,65 @@ def test_the_step_history_omits_refused_starts_of_other_categories(db: Database)
     with db.read() as conn:
         assert [one.job for one in sequences.step_history(conn, run)[0].runs] == ["gone"]
         assert sequences.step_history(conn, run, ["a"])[0].runs == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_refused"),
+    [
+        ({"arguments": {"moved": ["x"]}}, True),
+        ({"payloads": {"moved": "x"}}, True),
+        ({"arguments": {"mine": ["${steps.one.moved.outputs.key}"]}}, True),
+        ({"notify": [{"on": ["finished"], "to": {"email": "me@example.org"}, "of": "both"}]}, True),
+        ({"notify": [{"on": ["finished"], "to": {"email": "me@example.org"}}], "payloads": {"mine": "x"}}, False),
+    ],
+)
+def test_a_retry_by_a_limited_key_reaches_no_job_that_has_moved(
+    sqlite_url: str, overrides: dict[str, Any], is_refused: bool
+) -> None:
+    limited = Caller("me", categories=("a",))
+    steps = [{"name": "one", "jobs": ["moved"]}, {"name": "two", "jobs": ["mine"]}]
+    with closing(Database(sqlite_url)) as db:
+        define(db, mine={"category": "a"}, moved={"category": "a"}, seq={"category": "a", "steps": steps})
+        (first,) = starting.start(db, limited, StartRequest("seq", "me", overrides=overrides))
+        stopping.stop(db, limited, first.id)
+        define(db, moved={"category": "b"})
+        with pytest.raises(Refused, match="this key may not see") if is_refused else nullcontext():
+            starting.retry(db, limited, first.id)
+        if is_refused:
+            starting.retry(db, Caller("all"), first.id)
+
+
+def test_a_rollback_by_a_limited_key_reaches_no_job_that_has_moved(sqlite_url: str) -> None:
+    step = {"name": "one", "jobs": ["moved"]}
+    with closing(Database(sqlite_url)) as db:
+        before = {"category": "a", "steps": [{**step, "arguments": {"moved": ["x"]}}]}
+        define(db, moved={"category": "a"}, seq=before)
+        define(db, moved={"category": "b"}, seq={"category": "a", "steps": [step]})
+        with pytest.raises(Refused, match="unknown job 'moved'"):
+            versions.rollback(db, Caller("me", categories=("a",)), "seq", 1)
+        assert versions.rollback(db, Caller("all"), "seq", 1).version == 3
+
+
+@pytest.mark.parametrize(
+    "closing_one",
+    [{"steps": [{"name": "s", "jobs": ["mine"]}]}, {"command": ["x"], "schedules": [{"after": {"job": "mine"}}]}],
+)
+def test_a_limited_key_closes_no_circle_through_a_job_that_it_cannot_see(
+    sqlite_url: str, closing_one: dict[str, Any]
+) -> None:
+    limited = Caller("me", categories=("a",))
+    bodies: list[dict[str, Any]] = [
+        {"steps": [{"name": "s", "jobs": [job]}]}
+        if "steps" in closing_one
+        else {"schedules": [{"after": {"job": job}}]}
+        for job in ("last", "theirs")
+    ]
+    with closing(Database(sqlite_url)) as db:
+        define(db, last={"category": "a"}, theirs={"category": "b", **bodies[0]}, mine={"category": "a", **bodies[1]})
+        with pytest.raises(d.DefinitionError, match="job 'last' does not fit jobs that this key may not see") as caught:
+            operations.put(db, limited, "last", {"category": "a", **closing_one})
+        assert "theirs" not in str(caught.value)
+        operations.put(db, limited, "last", {"category": "a", "command": ["true"]})
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     if stored is not None:
         _check_first(request, stored.definition)
     if not request.manual:
+        _check_repeated(conn, request)
         return values
     if stored is not None and isinstance(stored.definition, Job):
         _check_trigger(request, stored.definition)
@@ -73,6 +74,26 @@ def _check_values(conn: sa.Connection, request: StartRequest, by_job: Mapping[st
     if tells and hidden:
         # The notifications of a run hold its arguments, its outputs and, in emails, what it wrote.
         raise _misfit(request, "notify", "has jobs that this key may not see; notify of: sequence alone")
+
+
+def _check_repeated(conn: sa.Connection, request: StartRequest) -> None:
+    """Check that a retry reaches no job that who asks for it may not see. The job may be new in the sequence.
+
+    Raises:
+        Refused: the finished run gave values to such a job, refers to its outputs, or tells somebody of its runs.
+    """
+    if request.retry_of is None or request.categories is None or not request.overrides:
+        return
+    given = [request.overrides.get(name) or {} for name in ("arguments", "payloads")]
+    tells = any(entry.of != "sequence" for entry in _ad_hoc(request))
+    if not (tells or any(given)):
+        return
+    hidden = {child for child, stored in _inside(conn, request.job).items() if not _is_seen(request, stored)}
+    if hidden and (tells or "${steps." in json.dumps(given) or not hidden.isdisjoint({*given[0], *given[1]})):
+        raise Refused(
+            f"Run {request.retry_of} was given arguments, payloads or recipients that concern jobs which this key may "
+            f"not see; start '{request.job}' without them."
+        )
 
 
 def _check_first(request: StartRequest, definition: AnyJob) -> None:

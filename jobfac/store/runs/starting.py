@@ -210,16 +210,18 @@ def retry(
     overrides: Mapping[str, Any] | None = None,
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    categories: Sequence[str] | None = None,
 ) -> Started:
     """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 
     It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
-    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``.
+    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``; ``categories``: as there.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, or a
-            parameter that had a value in the run may have been renamed.
+        Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, a
+            parameter that had a value in the run may have been renamed, or what a sequence was given reaches jobs of
+            other categories.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
@@ -241,6 +243,7 @@ def retry(
         parameters={**former_parameters(conn, row, stored, changes or ()), **(changes or {})},
         origin=former_origin(row, stored),
         manual=False,
+        categories=categories,
         retry_of=run_id,
         lineage=retries.lineage(conn, run_id),
         for_worker=row.for_worker,

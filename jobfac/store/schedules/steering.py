@@ -43,13 +43,16 @@ def _with_holds(conn: sa.Connection, views: list[ScheduleView]) -> list[Schedule
     return [view._replace(held=over[view.job].sentence) if view.job in over else view for view in views]
 
 
-def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
-    """Return a schedule.
+def get(conn: sa.Connection, schedule_id: int, categories: Sequence[str] | None = None) -> ScheduleView:
+    """Return a schedule, optionally only if its job has one of some categories.
 
     Raises:
-        NotFound: there is no schedule with this id.
+        NotFound: there is no such schedule.
     """
-    row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
+    query = _SHOWN.where(schedule.c.id == schedule_id)
+    if categories is not None:
+        query = query.where(lists.among(job.c.category, categories))
+    row = conn.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"There is no schedule {schedule_id}; {{way}} shows what there is.", LIST_SCHEDULES)
     return _with_holds(conn, [from_row(ScheduleView, row)])[0]

@@ -99,6 +99,7 @@ def retry(
     from_failed: bool = False,
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    categories: Sequence[str] | None = None,
 ) -> Started:
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
@@ -111,7 +112,7 @@ def retry(
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
     """
     if not from_failed:
-        return runs.retry(conn, run_id, by, key=key, changes=changes)
+        return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories)
     row = conn.execute(
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()
@@ -132,4 +133,4 @@ def retry(
             "{way}.",
             FROM_FAILED,
         )
-    return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key, changes=changes)
+    return runs.retry(conn, run_id, by, {FIRST: step}, key, changes, categories)

@@ -48,6 +48,12 @@ def test_a_variable_without_a_value_does_not_mean_all(
     assert f"{field} is null" in answer.text
 
 
+def test_a_key_that_ends_at_once_is_not_one_that_never_ends(served: Served) -> None:
+    for lifetime in (0, "0s"):
+        answer = served.admin.post("/v1/keys", json={"role": "viewer", "lifetime": lifetime})
+        assert (answer.status_code, "lifetime: must be longer than 0" in answer.text) == (422, True), answer.text
+
+
 WRONG: list[list[object]] = [[]] * 20_000
 
 

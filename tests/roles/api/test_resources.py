@@ -216,8 +216,9 @@ def test_metrics_contain_queue_runs_and_fleet(served_everywhere: Served) -> None
 def test_a_limited_key_can_access_only_its_categories(served_everywhere: Served) -> None:
     served = served_everywhere
     served.define("hers", category="shop")
-    served.define("theirs", category="bank")
+    served.define("theirs", category="bank", schedules=[{"cron": "0 0 1 1 *", "timezone": "UTC"}])
     mine, other = served.start("hers"), served.start("theirs")
+    (schedule,) = served.admin.get("/v1/schedules").json()["items"]
     limited = served.client(served.key(Role.ADMIN, ["shop"]))
     assert [job["id"] for job in limited.get("/v1/jobs").json()["items"]] == ["hers"]
     assert [item["id"] for item in limited.get("/v1/runs").json()["items"]] == [mine]
@@ -231,6 +232,9 @@ def test_a_limited_key_can_access_only_its_categories(served_everywhere: Served)
         "/v1/jobs/theirs/disable",
     ):
         assert limited.post(path).status_code == 404
+    for word in ("pause", "resume"):
+        answer = limited.post(f"/v1/schedules/{schedule['id']}/{word}")
+        assert answer.json()["detail"].startswith(f"There is no schedule {schedule['id']}")
     assert limited.put("/v1/jobs/theirs", json={"command": ["x"], "category": "shop"}).status_code == 403
     assert limited.put("/v1/jobs/THEIRS", json={"command": ["x"], "category": "shop"}).status_code == 403
     assert limited.put("/v1/jobs/new", json={"command": ["x"], "category": "bank"}).status_code == 403

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
 from jobfac.control_characters import REFUSED
+from jobfac.definitions.values import LONGEST
 from jobfac.operations import keys as operations
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
@@ -29,6 +30,11 @@ Category = Annotated[
 ]
 
 
+_NUMBER = {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST}
+_TEXT = {"type": "string", "pattern": "^[1-9][0-9]{0,3}(ms|s|m|h|d)$"}
+Lifetime = Annotated[parameters.Duration, WithJsonSchema({"anyOf": [_NUMBER, _TEXT]})]
+
+
 class KeyBody(parameters.Body):
     """``name``: in events and in the audit; null: the role. ``categories``: the only ones that the key may access;
     left out: all. ``lifetime``: seconds, or a text such as 90d, until it expires; left out: it does not."""
@@ -36,10 +42,17 @@ class KeyBody(parameters.Body):
     role: Role
     name: Name | None = None
     categories: Annotated[list[Category], Field(min_length=1), parameters.FirstMistake()] | SkipJsonSchema[None] = None
-    lifetime: parameters.Duration | SkipJsonSchema[None] = None
+    lifetime: Lifetime | SkipJsonSchema[None] = None
 
     _all_are_meant = parameters.given("categories", "leave it out for a key for all jobs")
     _no_end_is_meant = parameters.given("lifetime", "leave it out for a key that does not expire")
+
+    @field_validator("lifetime")
+    @classmethod
+    def _ends_later(cls, lifetime: float | None) -> float | None:
+        if lifetime == 0:
+            raise ValueError("must be longer than 0; leave it out for a key that does not expire")
+        return lifetime
 
 
 @ENDPOINTS.add("GET", "/v1/keys", role=Role.ADMIN, unrestricted=True, responses={200: models.Keys})
@@ -52,9 +65,7 @@ def list_keys(request: ApiRequest) -> ApiResponse:
 def create_key(request: ApiRequest, body: KeyBody) -> ApiResponse:
     """Create a key. Its text cannot be shown again."""
     name, categories = body.name or body.role.value, body.categories
-    created = operations.create(
-        request.db, request.by, name, body.role, categories=categories, lifetime=body.lifetime or None
-    )
+    created = operations.create(request.db, request.by, name, body.role, categories=categories, lifetime=body.lifetime)
     return ApiResponse({"id": created.id, "role": str(body.role), "key": created.key}, 201)
 
 
