@@ -176,7 +176,10 @@ LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
     SELECT MIN(x.id)
     FROM jobfac.start_hold AS x
     WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
-        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.pool IS NULL OR x.pool = f.pool OR EXISTS (
+            SELECT 1 FROM jobfac.worker AS v
+            WHERE v.name = r.for_worker AND v.state = 'active' AND CHARINDEX(CONCAT(N'"', x.pool, N'"'), v.pools) > 0
+        ))
         AND (x.category IS NULL OR x.category = j.category)
         AND (x.job IS NULL OR x.job = r.job)
 )

@@ -167,7 +167,10 @@ LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
     SELECT MIN(x.id)
     FROM start_hold AS x
     WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
-        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.pool IS NULL OR x.pool = f.pool OR EXISTS (
+            SELECT 1 FROM worker AS v
+            WHERE v.name = r.for_worker AND v.state = 'active' AND instr(v.pools, '"' || x.pool || '"') > 0
+        ))
         AND (x.category IS NULL OR x.category = j.category)
         AND (x.job IS NULL OR x.job = r.job)
 )
