@@ -1118,9 +1118,14 @@ SELECT
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
-        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, N', which alone may claim it')
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE((
+            SELECT N' claims nothing: ' + REPLACE(MAX(w.message), N'claims nothing: ', N'') FROM jobfac.worker AS w
+            WHERE w.name = r.for_worker AND w.state = 'active'
+        ), N', which alone may claim it'))
         WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
-        WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)
+        WHEN f.healthy = 0 THEN CONCAT(
+            N'worker ', i.name, N' claims nothing: ', REPLACE(i.message, N'claims nothing: ', N'')
+        )
         WHEN f.free < f.taken AND f.taken > 1 THEN CONCAT(f.taken, N' free slots of one worker of ', f.needed)
         WHEN f.free < 1 AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
         WHEN f.free < 1 THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')

@@ -98,10 +98,14 @@ SELECT
             'another run of the job has not ended'
         )
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
-        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || ', which alone may claim it'
+        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || coalesce((
+            SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '') FROM worker AS w
+            WHERE w.name = r.for_worker AND w.state = 'active'
+        ), ', which alone may claim it')
         WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
         WHEN f.healthy = 0 THEN (
-            SELECT 'worker ' || w.name || ' claims nothing: ' || w.message FROM worker AS w WHERE w.id = f.newest
+            SELECT 'worker ' || w.name || ' claims nothing: ' || replace(w.message, 'claims nothing: ', '')
+            FROM worker AS w WHERE w.id = f.newest
         )
         WHEN f.free < f.taken AND f.taken > 1 THEN f.taken || ' free slots of one worker of ' || f.needed
         WHEN f.free < 1 AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'

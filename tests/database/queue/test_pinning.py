@@ -240,6 +240,18 @@ def test_a_run_that_waits_for_the_hold_of_a_pool_of_its_worker_says_so(db: Datab
         assert [runs.get(conn, one).held for one in ids] == ["hold 2 of pool default: its own pool", held[1]]
 
 
+def test_a_run_whose_worker_claims_nothing_says_why(db: Database) -> None:
+    define(db, each={"each_worker": True}, plain={})
+    hand = Hand(db, "w1")
+    ids = [one.id for name in ("each", "plain") for one in start(db, name)]
+    db.transact(workers.set_message, hand.id, "claims nothing: 1 MiB of memory is free")
+    schema = "jobfac." if db.dialect.name == "mssql" else ""
+    with db.read() as conn:
+        waits = waiting.reasons(conn, ids)
+        in_view = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue").scalars().all()
+    assert [*waits.values(), *in_view] == ["worker w1 claims nothing: 1 MiB of memory is free"] * 4
+
+
 def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"has each_worker and already_running: deny, .* use concurrency with"):
         from_data({"jobs": {"a": {"command": ["x"], "each_worker": True, "already_running": "deny"}}})
