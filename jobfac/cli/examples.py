@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs --search 'out of memory' --since 1d"),
     "top": ("jobfac top", "jobfac top --interval 5", "jobfac top --once"),
     "doctor": ("jobfac doctor", "jobfac doctor --json"),
-    "report": ("jobfac report", "jobfac report jobs --since 2026-11-01 --csv", "jobfac report --html report.html"),
+    "report": ("jobfac report", "jobfac report failures --since 2026-11-01 --csv", "jobfac report --html report.html"),
     "config": ("jobfac config", "jobfac config --json"),
     "purge": ("jobfac purge",),
     "try": ("jobfac try -- python3 load.py --day 2026-11-25", "jobfac try --timeout 10s -- ./report.sh"),

@@ -91,7 +91,10 @@ def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders
     if run.kind == JobKind.SEQUENCE:
         return "a worker or scheduler begins it"
     if run.for_worker is not None:
-        return f"worker {run.for_worker}, which alone may claim it"
+        idle = next((one.message for one in fleet if one.name == run.for_worker and one.message is not None), None)
+        return f"worker {run.for_worker}" + (
+            f" claims nothing: {why_idle(idle)}" if idle else ", which alone may claim it"
+        )
     return _for_a_slot(needed, [one for one in fleet if one.serves(needed)])
 
 

@@ -94,9 +94,14 @@ SELECT
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
-        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, N', which alone may claim it')
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE((
+            SELECT N' claims nothing: ' + REPLACE(MAX(w.message), N'claims nothing: ', N'') FROM jobfac.worker AS w
+            WHERE w.name = r.for_worker AND w.state = 'active'
+        ), N', which alone may claim it'))
         WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
-        WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)
+        WHEN f.healthy = 0 THEN CONCAT(
+            N'worker ', i.name, N' claims nothing: ', REPLACE(i.message, N'claims nothing: ', N'')
+        )
         WHEN f.free < f.taken AND f.taken > 1 THEN CONCAT(f.taken, N' free slots of one worker of ', f.needed)
         WHEN f.free < 1 AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
         WHEN f.free < 1 THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
@@ -178,7 +183,10 @@ LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
     SELECT MIN(x.id)
     FROM jobfac.start_hold AS x
     WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
-        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.pool IS NULL OR x.pool = f.pool OR EXISTS (
+            SELECT 1 FROM jobfac.worker AS v
+            WHERE v.name = r.for_worker AND v.state = 'active' AND CHARINDEX(CONCAT(N'"', x.pool, N'"'), v.pools) > 0
+        ))
         AND (x.category IS NULL OR x.category = j.category)
         AND (x.job IS NULL OR x.job = r.job)
 )

@@ -100,10 +100,14 @@ SELECT
             'another run of the job has not ended'
         )
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
-        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || ', which alone may claim it'
+        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || coalesce((
+            SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '') FROM worker AS w
+            WHERE w.name = r.for_worker AND w.state = 'active'
+        ), ', which alone may claim it')
         WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
         WHEN f.healthy = 0 THEN (
-            SELECT 'worker ' || w.name || ' claims nothing: ' || w.message FROM worker AS w WHERE w.id = f.newest
+            SELECT 'worker ' || w.name || ' claims nothing: ' || replace(w.message, 'claims nothing: ', '')
+            FROM worker AS w WHERE w.id = f.newest
         )
         WHEN f.free < f.taken AND f.taken > 1 THEN f.taken || ' free slots of one worker of ' || f.needed
         WHEN f.free < 1 AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'
@@ -169,7 +173,10 @@ LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
     SELECT MIN(x.id)
     FROM start_hold AS x
     WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
-        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.pool IS NULL OR x.pool = f.pool OR EXISTS (
+            SELECT 1 FROM worker AS v
+            WHERE v.name = r.for_worker AND v.state = 'active' AND instr(v.pools, '"' || x.pool || '"') > 0
+        ))
         AND (x.category IS NULL OR x.category = j.category)
         AND (x.job IS NULL OR x.job = r.job)
 )

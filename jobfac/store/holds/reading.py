@@ -1,15 +1,16 @@
 """Read holds."""
 
 import functools
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, rows
-from jobfac.database.tables import job, queue, start_hold
+from jobfac.database.tables import job, queue, start_hold, worker
 from jobfac.errors import LIST_HOLDS, NotFound
-from jobfac.states import RunState
+from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs
 from jobfac.store.holds.conditions import is_active
 from jobfac.views.holds import HoldView, first_over
@@ -93,7 +94,10 @@ def over_jobs(conn: sa.Connection, job_ids: Collection[str]) -> Mapping[str, Hol
 
 
 def over_runs(conn: sa.Connection, runs: Collection[RunView] | Collection[WaitingRun]) -> Mapping[int, HoldView]:
-    """Return by id the runs that wait for the end of a hold, each with the oldest hold that covers it."""
+    """Return by id the runs that wait for the end of a hold, each with the oldest hold that covers it.
+
+    A run that is pinned to a worker waits for the holds of all pools of that worker.
+    """
     waiting = [one for one in runs if one.state in (RunState.QUEUED, RunState.BLOCKED)]
     holds = active(conn) if waiting else []
     if not holds:
@@ -101,8 +105,21 @@ def over_runs(conn: sa.Connection, runs: Collection[RunView] | Collection[Waitin
     names = rows.rows_parameter({"job": one} for one in {one.job for one in waiting})
     categories = {row.id: row.category for row in conn.execute(_categories(conn.dialect.name), names)}
     pools = {one.name: one.pool for one in jobs.known_queues(conn)}
-    covered = {one.id: first_over(holds, one.job, categories.get(one.job), pools.get(one.queue)) for one in waiting}
-    return {run_id: one for run_id, one in covered.items() if one is not None}
+    pinned = _pools_of_workers(conn) if any(one.for_worker is not None for one in waiting) else {}
+    covered: dict[int, HoldView] = {}
+    for one in waiting:
+        of_run: Sequence[str | None] = pinned.get(one.for_worker or "") or [pools.get(one.queue)]
+        over = [first_over(holds, one.job, categories.get(one.job), pool) for pool in of_run]
+        if found := [hold for hold in over if hold is not None]:
+            covered[one.id] = min(found)
+    return covered
+
+
+def _pools_of_workers(conn: sa.Connection) -> dict[str, list[str]]:
+    """Return the pools of the workers that take new runs, by name: each closes the queue of the worker's own runs."""
+    query = sa.select(worker.c.name, worker.c.pools).with_hint(worker, PASS, "mssql")
+    found = conn.execute(query.where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'")))
+    return {row.name: json.loads(row.pools) for row in found}
 
 
 @functools.cache

@@ -13,11 +13,12 @@ from jobfac.definitions import DefinitionError, from_data
 from jobfac.doctor import factory
 from jobfac.doctor.finding import State
 from jobfac.errors import Refused
-from jobfac.operations import starting
+from jobfac.operations import holds, starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, sequences, statistics, workers
 from jobfac.store.history import waiting
+from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import StartRequest, pinning
 from jobfac.store.workers import draining
 from jobfac.store.workers.claiming import Claimed, Room
@@ -218,6 +219,37 @@ def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Ha
         ["worker w1, which alone may claim it", "worker w2, which alone may claim it"],
         ["w1", "w2"],
     )
+
+
+def test_a_run_that_waits_for_the_hold_of_a_pool_of_its_worker_says_so(db: Database) -> None:
+    define(db, each={"each_worker": True}, other={"pool": "etl"})
+    Hand(db, "w1")
+    Hand(db, "w2", pools=["default", "etl"])
+    ids = [row.id for row in start(db)]
+    holds.hold(db, ME, Scope(pool="etl"), "why")
+    schema = "jobfac." if db.dialect.name == "mssql" else ""
+    with db.read() as conn:
+        held = [runs.get(conn, one).held for one in ids]
+        waits = list(waiting.reasons(conn, ids).values())
+        in_view = conn.exec_driver_sql(f"SELECT waits_for, hold_id FROM {schema}v_queue ORDER BY id").all()
+    assert held == [None, "hold 1 of pool etl: why"]
+    assert sorted(waits) == ["hold 1 of pool etl: why", "worker w1, which alone may claim it"]
+    assert [tuple(row) for row in in_view] == [("worker w1, which alone may claim it", None), (held[1], 1)]
+    holds.hold(db, ME, Scope(pool="default"), "its own pool")
+    with db.read() as conn:
+        assert [runs.get(conn, one).held for one in ids] == ["hold 2 of pool default: its own pool", held[1]]
+
+
+def test_a_run_whose_worker_claims_nothing_says_why(db: Database) -> None:
+    define(db, each={"each_worker": True}, plain={})
+    hand = Hand(db, "w1")
+    ids = [one.id for name in ("each", "plain") for one in start(db, name)]
+    db.transact(workers.set_message, hand.id, "claims nothing: 1 MiB of memory is free")
+    schema = "jobfac." if db.dialect.name == "mssql" else ""
+    with db.read() as conn:
+        waits = waiting.reasons(conn, ids)
+        in_view = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue").scalars().all()
+    assert [*waits.values(), *in_view] == ["worker w1 claims nothing: 1 MiB of memory is free"] * 4
 
 
 def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
