@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
+from jobfac.store.workers.suspects import ISOLATING
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -30,10 +31,6 @@ DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 LEAVING = "it drains, and leaves when its runs have ended"
 """The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
 may come back under its name."""
-
-
-ISOLATING = "a run whose workers died while it ran has to run alone"
-"""The message of a worker that holds such a run."""
 
 
 class Condition(StrEnum):
@@ -89,7 +86,7 @@ class Health:
         return None if message == self._shown else message
 
     def isolates(self, isolates: bool) -> None:
-        """Record whether the worker holds a run that has to run alone."""
+        """Record whether the worker claims nothing because of a run that has to run alone."""
         self._isolation = ISOLATING if isolates else ""
 
     def shown(self, message: str | None) -> None:

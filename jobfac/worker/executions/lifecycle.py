@@ -1,11 +1,9 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 import math
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from jobfac.states import Stop
-from jobfac.store.workers import Claimed
 from jobfac.worker.machine import Machine
 
 
@@ -208,78 +206,3 @@ class Lifecycle:
     def _mark_ending(self) -> None:
         if self.stage == Stage.RUNNING:
             self._machine.move(Stage.ENDING)
-
-
-def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
-    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
-    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
-
-
-ALONE = 600.0
-"""Seconds for which a suspected run keeps its worker from claiming others: while it waits until nothing else runs
-there, and again from its start. What kills its worker does so within minutes, most of the time. What runs for months,
-or waits for that, would keep the worker from everything else."""
-
-ALONE_AGAIN = 3600.0
-"""Seconds after which runs that still wait keep it from that again. A busy worker would never be without others."""
-
-WAITS = "its workers died while it ran; it waits until nothing else runs on this worker"
-
-Key = tuple[int, int]
-
-
-class Suspects:
-    """The suspected runs that a worker holds: since when they wait or run alone. Times are monotonic seconds."""
-
-    def __init__(self) -> None:
-        self._since: dict[Key, float] = {}
-        self._waiting: dict[Key, bool] = {}  # it is stored that they wait; whether it is announced that they start
-
-    def __iter__(self) -> Iterator[Key]:
-        """The one that came first begins."""
-        return iter(self._since)
-
-    def take(self, keys: Iterable[Key], now: float) -> set[Key]:
-        """Return those of these suspected runs that stay: one, if none isolates the worker already.
-
-        The others would be lost with it if it kills the worker.
-        """
-        kept = [] if self.isolate(now) else list(keys)[:1]
-        self._since |= dict.fromkeys(kept, now)
-        return set(kept)
-
-    def waits(self, key: Key) -> None:
-        """Record that it is stored that a run waits."""
-        self._waiting[key] = False
-
-    def has_waited(self, key: Key) -> bool:
-        """Whether it is stored that a run waits."""
-        return key in self._waiting
-
-    def announces(self, key: Key, now: float) -> bool:
-        """Whether it has to be stored that a run that waits is started. Counts it as announced.
-
-        From then on nothing else may be claimed, as from its start.
-        """
-        if self._waiting.get(key) is not False:
-            return False
-        self._waiting[key] = True
-        self._since[key] = now
-        return True
-
-    def starts(self, key: Key, now: float) -> None:
-        """Record that a run is started."""
-        self._since[key] = now
-
-    def isolate(self, now: float) -> bool:
-        """Whether nothing else may be claimed. The runs that wait count as one, since the first of them."""
-        waiting = [since for key, since in self._since.items() if self._waiting.get(key) is False]
-        others = [since for key, since in self._since.items() if self._waiting.get(key) is not False]
-        is_time = bool(waiting) and (now - min(waiting)) % ALONE_AGAIN < ALONE
-        return is_time or any(now < since + ALONE for since in others)
-
-    def forget(self, keys: Iterable[Key]) -> None:
-        """Forget runs that are not here any more."""
-        for key in keys:
-            self._since.pop(key, None)
-            self._waiting.pop(key, None)

@@ -16,7 +16,7 @@ from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import ALONE, ALONE_AGAIN, Stage, Suspects, is_suspected
+from jobfac.worker.executions.lifecycle import Stage
 from tests.support.factory import wait_for
 
 
@@ -68,43 +68,6 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     assert (outcome.state, outcome.pid, execution.stage) == (RunState.QUEUED, None, Stage.OVER)
     assert (outcome.reason or "").startswith("not started: ")
     execution.close()
-
-
-@pytest.mark.parametrize(
-    ("lost", "most", "suspected"),
-    [(None, 3, False), (1, 3, False), (2, 3, True), (0, 1, False), (1, 2, True), (1, 1, True)],
-)
-def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, most: int, suspected: bool) -> None:
-    assert is_suspected(claimed(lost=lost), most) == suspected
-
-
-def test_a_suspected_run_isolates_its_worker_for_ten_minutes_at_most() -> None:
-    """A consumer that runs for months kept its worker from everything else."""
-    suspects = Suspects()
-    assert suspects.take([(1, 3), (2, 3)], 100.0) == {(1, 3)}, "the others would be lost with it"
-    assert suspects.take([(2, 3)], 100.0 + ALONE - 1) == set()
-    suspects.starts((1, 3), 100.0 + ALONE - 1)
-    assert suspects.isolate(100.0 + ALONE)
-    assert not suspects.isolate(100.0 + 2 * ALONE)
-    assert suspects.take([(2, 3)], 100.0 + 2 * ALONE) == {(2, 3)}
-    suspects.forget([(1, 3), (2, 3)])
-    assert not suspects.isolate(100.0)
-
-
-def test_a_suspected_run_that_still_waits_isolates_its_worker_again_and_until_it_is_started() -> None:
-    """On a busy worker it waited for ever: each turn that stored the end of the last other run claimed new ones."""
-    suspects, first, second = Suspects(), (1, 3), (2, 3)
-    suspects.take([first], 0.0)
-    suspects.waits(first)
-    assert not suspects.isolate(ALONE)
-    suspects.take([second], 1000.0)
-    suspects.waits(second)
-    assert not suspects.isolate(1000.0), "another one that waits isolates no longer"
-    assert suspects.isolate(ALONE_AGAIN)
-    assert not suspects.isolate(ALONE_AGAIN + ALONE)
-    assert suspects.announces(first, 2000.0)
-    assert not suspects.announces(first, 2001.0)
-    assert suspects.isolate(2001.0), "what is claimed now would run beside it"
 
 
 @pytest.mark.parametrize(
