@@ -252,11 +252,14 @@ def _by_queue(
         ((queue, limit),) = limits.items()
         number = min(limit, room.slots // weights[queue])
         return [(queue, number)] if number else []
-    return pick(best_queues(conn, limits), weights, room)
+    return pick(best_queues(conn, limits, room.suspects if room.passes_over else None), weights, room)
 
 
-def best_queues(conn: sa.Connection, limits: Mapping[str, int]) -> list[str]:
-    """Return the queues of the best queued runs, by priority and age. ``limits``: how many runs of each queue."""
+def best_queues(conn: sa.Connection, limits: Mapping[str, int], without: Suspects | None = None) -> list[str]:
+    """Return the queues of the best queued runs, by priority and age.
+
+    ``limits``: how many runs of each queue. ``without``: pass over those that it suspects.
+    """
     heads = []
     for queue, limit in limits.items():
         query = (
@@ -266,6 +269,7 @@ def best_queues(conn: sa.Connection, limits: Mapping[str, int]) -> list[str]:
             .order_by(run.c.priority.desc(), run.c.id)
             .limit(limit)
         )
+        query = query if without is None else query.where(SOUND).params(p_losses=without.losses)
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
     return [queue for _, _, queue in sorted(heads)]
 

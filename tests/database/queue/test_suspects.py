@@ -13,14 +13,12 @@ from jobfac.worker.turn import Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, get, start
 
 
-def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4, fair: bool = False) -> TurnResult:
+def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4) -> TurnResult:
     """Make a turn of a worker on which the runs ``live`` are."""
     ours = {(one, 1): ("job", get(hand.db, one)["created_at"]) for one in live}
     nothing = Deliveries([], [], [], [], {}, [], ours, [])
-    suspicion = Suspicion(2, frozenset(waiting))
-    request = TurnRequest(
-        hand.id, hand.name, {"default": 1}, False, free, free, nothing, fair=fair, suspicion=suspicion
-    )
+    suspicion, queues = Suspicion(2, frozenset(waiting)), {"default": 1, "default[zone=x]": 1}
+    request = TurnRequest(hand.id, hand.name, queues, False, free, free, nothing, suspicion=suspicion)
     return hand.db.transact(Turn(request, {}).take)
 
 
@@ -35,7 +33,7 @@ def suspect(db: Database, *run_ids: int) -> None:
 
 
 def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db: Database) -> None:
-    define(db, job={})
+    define(db, job={}, other={"labels": {"zone": "x"}})
     busy, idle = Hand(db, "busy"), Hand(db, "idle")
     first = busy.take() if start(db, "job") else None
     assert first is not None
@@ -45,9 +43,9 @@ def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db:
     assert (ids(result), result.waiting) == ([second], Waiting(frozenset({poison, third})))
     found = get(db, poison)
     assert (found["state"], found["attempt"], found["worker"], found["reason"]) == ("queued", 0, None, WAITS)
-    fourth = start(db, "job")
-    result = turn(busy, first.id, second, waiting=result.waiting.runs, free=1)
-    assert ids(result) == [fourth], "those that wait are in nobody's way"
+    for one in (start(db, "job"), start(db, "other")):
+        result = turn(busy, first.id, second, waiting=result.waiting.runs, free=1)
+        assert ids(result) == [one], "those that wait are in nobody's way"
     result = turn(idle)
     assert (ids(result), result.waiting.runs) == ([poison], frozenset({third}))
     assert get(db, poison)["attempt"] == 1
