@@ -19,9 +19,8 @@ from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions.deliveries import Deliveries, gather
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import NONE, Definitions
-from jobfac.worker.executions.lifecycle import Stage
+from jobfac.worker.executions.lifecycle import PATIENCE, Isolation, Stage
 from jobfac.worker.executions.old_files import OldFiles
-from jobfac.worker.executions.suspects import PATIENCE, Isolation
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
 from jobfac.worker.spool_folder import SpoolFolder

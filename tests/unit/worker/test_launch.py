@@ -14,9 +14,10 @@ from jobfac.definitions import Job
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
+from jobfac.store.workers.suspects import NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import Stage
+from jobfac.worker.executions.lifecycle import ALONE, ALONE_AGAIN, Isolation, Stage
 from tests.support.factory import wait_for
 
 
@@ -68,6 +69,36 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     assert (outcome.state, outcome.pid, execution.stage) == (RunState.QUEUED, None, Stage.OVER)
     assert (outcome.reason or "").startswith("not started: ")
     execution.close()
+
+
+@pytest.mark.parametrize(("most", "losses"), [(3, 2), (2, 1), (1, 1)])
+def test_a_run_is_suspected_when_one_more_death_would_end_it(most: int, losses: int) -> None:
+    assert Isolation(most, 20.0).suspicion.losses == losses
+
+
+def test_a_suspected_run_isolates_its_worker_for_ten_minutes_at_most() -> None:
+    """A consumer that runs for months kept its worker from everything else."""
+    isolation = Isolation(3, 20.0)
+    isolation.begins((1, 3), 100.0)
+    assert isolation.is_alone(100.0 + ALONE - 1)
+    assert not isolation.is_alone(100.0 + ALONE)
+    isolation.begins((2, 3), 100.0 + ALONE)
+    isolation.forget([(2, 3)])
+    assert not isolation.is_alone(100.0 + ALONE)
+
+
+def test_a_busy_worker_makes_room_for_ten_minutes_of_each_hour_and_not_while_another_one_does() -> None:
+    isolation, one = Isolation(3, 20.0), Waiting(frozenset({1}))
+    assert not isolation.found(one, False, 100.0), "an idle worker may take it"
+    assert not isolation.found(one._replace(elsewhere=True), False, 130.0)
+    assert isolation.found(one, False, 140.0)
+    assert not isolation.found(Waiting(frozenset({1, 2})), False, 141.0)
+    assert (isolation.makes_room(140.0 + ALONE - 1), isolation.makes_room(140.0 + ALONE)) == (True, False)
+    assert not isolation.found(one, False, 140.0 + ALONE), "others of its runs would wait for ever"
+    assert isolation.found(one, False, 140.0 + ALONE_AGAIN)
+    isolation.found(NOTHING, False, 141.0 + ALONE_AGAIN)
+    assert not isolation.makes_room(142.0 + ALONE_AGAIN)
+    assert isolation.found(one, True, 143.0 + ALONE_AGAIN), "no other worker could take it"
 
 
 @pytest.mark.parametrize(
