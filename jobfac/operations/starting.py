@@ -196,7 +196,8 @@ def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool)
         Refused: something does.
     """
     other = retries.active(conn, former.job, former.id, but=new) if chain else None
-    if other is None and (former.kind == JobKind.SEQUENCE or former.sequence_run_id is not None):
+    may_belong = former.sequence_run_id is not None or former.retry_of is not None
+    if other is None and (former.kind == JobKind.SEQUENCE or may_belong):
         other = retries.of_sequence(conn, former.id, but=new)
     if other is not None:
         said = f"Run {former.id} is being retried: run {other.id} is {other.state}"

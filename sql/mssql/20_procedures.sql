@@ -166,14 +166,58 @@ BEGIN
             @by = @who,
             @run_id = @run_id OUTPUT;
         -- The new run holds the lock that all retries of the run take.
-        -- Others are those that retry this run, a run that this one retries, or a retry of one of them.
-        DECLARE @other BIGINT, @other_state VARCHAR(16);
+        -- Others are those of its chain of retries, of the sequences around it, and of the jobs inside it. A retry is
+        -- in no sequence itself; the first run of its chain may be.
+        DECLARE @other BIGINT, @other_state VARCHAR(16), @first BIGINT, @above BIGINT, @around BIGINT = @run;
+        DECLARE @same TABLE (id BIGINT NOT NULL PRIMARY KEY); -- the first runs of these chains
         DECLARE @chains TABLE (id BIGINT NOT NULL PRIMARY KEY, state VARCHAR(16) NULL, first_run BIGINT NOT NULL);
+        DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
+        DECLARE @depth INT = 0, @found INT = 1;
+        WHILE @around IS NOT NULL
+        BEGIN
+            SET @above = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @around);
+            WHILE @above IS NOT NULL
+            BEGIN
+                SET @around = @above;
+                SET @above = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @around);
+            END;
+            SET @first = COALESCE(@first, @around);
+            INSERT INTO @same (id) VALUES (@around);
+            SET @around = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @around);
+        END;
+        IF EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run AND r.kind = 'sequence')
+        BEGIN
+            INSERT INTO @inside (id, depth) VALUES (@first, 0);
+            WHILE @found > 0
+            BEGIN
+                INSERT INTO @inside (id, depth)
+                SELECT r.id, 0
+                FROM jobfac.run AS r WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK)
+                JOIN @inside AS s ON s.id = r.retry_of
+                WHERE r.job = @job AND r.id > @first AND NOT EXISTS (SELECT 1 FROM @inside AS o WHERE o.id = r.id);
+                SET @found = @@ROWCOUNT;
+            END;
+            SET @found = 1;
+            WHILE @found > 0
+            BEGIN
+                SET @depth = @depth + 1;
+                INSERT INTO @inside (id, depth)
+                SELECT i.id, @depth
+                FROM @inside AS s
+                JOIN jobfac.run AS i ON i.sequence_run_id = s.id
+                WHERE s.depth = @depth - 1 AND i.kind = 'sequence';
+                SET @found = @@ROWCOUNT;
+            END;
+            INSERT INTO @same (id)
+            SELECT i.id
+            FROM @inside AS s
+            JOIN jobfac.run AS i ON i.sequence_run_id = s.id;
+        END;
         INSERT INTO @chains (id, state, first_run)
         SELECT r.id, r.state, r.retry_of
         FROM jobfac.run AS r
-        WHERE r.job = @job AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-            AND r.retry_of IS NOT NULL;
+        WHERE (r.job = @job OR r.job IN (SELECT x.job FROM @same AS s JOIN jobfac.run AS x ON x.id = s.id))
+            AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND r.retry_of IS NOT NULL;
         WHILE @@ROWCOUNT > 0
             UPDATE c
             SET first_run = r.retry_of
@@ -182,39 +226,9 @@ BEGIN
             WHERE r.retry_of IS NOT NULL;
         SELECT TOP (1) @other = c.id, @other_state = c.state
         FROM @chains AS c
-        JOIN @chains AS mine ON mine.id = @run_id AND mine.first_run = c.first_run
+        JOIN @same AS s ON s.id = c.first_run
         WHERE c.id <> @run_id
         ORDER BY c.id DESC;
-        -- Or a sequence around it, or a job inside it.
-        DECLARE @around BIGINT = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @run);
-        WHILE @around IS NOT NULL AND @other IS NULL
-        BEGIN
-            SELECT @other = r.id, @other_state = r.state
-            FROM jobfac.run AS s
-            JOIN jobfac.run AS r ON r.job = s.job AND r.retry_of = s.id
-            WHERE s.id = @around AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
-            SET @around = (SELECT s.sequence_run_id FROM jobfac.run AS s WHERE s.id = @around);
-        END;
-        IF @other IS NULL
-        BEGIN
-            DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
-            DECLARE @depth INT = 0;
-            INSERT INTO @inside (id, depth) VALUES (@run, 0);
-            WHILE @@ROWCOUNT > 0
-            BEGIN
-                SET @depth = @depth + 1;
-                INSERT INTO @inside (id, depth)
-                SELECT i.id, @depth
-                FROM @inside AS s
-                JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-                WHERE s.depth = @depth - 1 AND i.kind = 'sequence';
-            END;
-            SELECT @other = r.id, @other_state = r.state
-            FROM @inside AS s
-            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-            JOIN jobfac.run AS r ON r.job = i.job AND r.retry_of = i.id
-            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
-        END;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(

@@ -65,25 +65,38 @@ def chains(
 
 
 def of_sequence(conn: sa.Connection, run_id: int, but: int) -> Retry | None:
-    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does."""
-    around = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()
-    while around is not None:
-        row = conn.execute(sa.select(run.c.job, run.c.sequence_run_id).where(run.c.id == around)).first()
-        if row is None:
-            break
-        if found := active(conn, row.job, around, but):
+    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does.
+
+    A retry is in no sequence itself; the first run of its chain may be.
+    """
+    first = first_of(conn, run_id)
+    while (around := conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == first)).scalar()) is not None:
+        job = conn.execute(sa.select(run.c.job).where(run.c.id == around)).scalar()
+        if job is not None and (found := active(conn, job, around, but)):
             return found
-        around = row.sequence_run_id
-    inside = [run_id]
+        first = first_of(conn, around)
+    inside = _members(conn, run_id)
     while inside:
         child = lists.by_id(run.c.sequence_run_id, inside)
         rows = _repeating(conn, set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars()), but)
-        mine = sa.select(run.c.id).where(lists.by_id(run.c.id, {row.retry_of for row in rows}), child)
+        firsts = _firsts(conn, {row.retry_of for row in rows}) if rows else {}
+        mine = sa.select(run.c.id).where(lists.by_id(run.c.id, set(firsts.values())), child)
         repeated = set(conn.execute(mine).scalars()) if rows else set()
-        if found := next((Retry(row.id, row.state) for row in rows if row.retry_of in repeated), None):
+        if found := next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] in repeated), None):
             return found
         inside = list(conn.execute(sa.select(run.c.id).where(child, run.c.kind == JobKind.SEQUENCE)).scalars())
     return None
+
+
+def _members(conn: sa.Connection, run_id: int) -> list[int]:
+    """Return a run of a sequence and all that are of one chain of retries with it; nothing for another run."""
+    row = conn.execute(sa.select(run.c.job, run.c.kind).where(run.c.id == run_id)).first()
+    if row is None or row.kind != JobKind.SEQUENCE:
+        return []
+    first = first_of(conn, run_id)
+    query = sa.select(run.c.id).with_hint(run, PASS, "mssql").where(run.c.job == row.job, run.c.id > first)
+    found = _firsts(conn, conn.execute(query.where(run.c.retry_of.is_not(None))).scalars().all())
+    return list({run_id, first, *(one for one, its in found.items() if its == first)})
 
 
 def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> Sequence[Any]:

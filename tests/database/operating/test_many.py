@@ -219,6 +219,46 @@ def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_a_chain_of_retries_of_a_job_is_seen_by_those_of_the_sequence_and_the_reverse(db: Database, door: str) -> None:
+    """What fails again is retried by its newest row, which is in no sequence."""
+    define(db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]})
+    night = start(db, "night")
+    player = Player(db)
+    player.look()
+    player.fail("pay")
+    pay = children(db, night)[0]["id"]
+
+    def again(run_id: int) -> int:
+        if door == "program":
+            return starting.retry(db, ANN, run_id).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=run_id, by="bob"))
+
+    def refused(run_id: int, by: int) -> None:
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {run_id} is being retried: run {by} is queued"):
+            again(run_id)
+
+    failed_again = again(pay)
+    player.look()
+    player.fail("pay")
+    by_hand = again(failed_again)
+    refused(night, by_hand)
+    player.look()
+    player.fail("pay")
+    second = again(night)
+    player.look()
+    player.fail("pay")
+    third = again(second)
+    for one in (pay, failed_again, by_hand):
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {one} is being retried: run {third} is"):
+            again(one)
+    player.look()
+    player.fail("pay")
+    inner = again(children(db, third)[0]["id"])
+    refused(night, inner)
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) -> None:
     define(db, a={}, b={})
     (run_id,) = failed(db, "a", 1)
