@@ -1118,6 +1118,8 @@ SELECT
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
+        WHEN r.reason = N'its workers died while it ran; it waits for a worker on which nothing else runs'
+            THEN N'a worker on which nothing else runs, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, N', which alone may claim it')
         WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
         WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)

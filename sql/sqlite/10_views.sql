@@ -98,6 +98,8 @@ SELECT
             'another run of the job has not ended'
         )
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
+        WHEN r.reason = 'its workers died while it ran; it waits for a worker on which nothing else runs'
+            THEN 'a worker on which nothing else runs, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || ', which alone may claim it'
         WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
         WHEN f.healthy = 0 THEN (

@@ -36,6 +36,7 @@ from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs import Rule, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import lock_held
+from jobfac.views.waiting import SUSPECTED
 
 
 class Claimed(NamedTuple):
@@ -87,10 +88,6 @@ class Claimed(NamedTuple):
     def identity(self) -> tuple[str, datetime]:
         """What tells it from another run with its id: a database that forgot a run may give the id away again."""
         return self.job, self.created_at
-
-
-WAITS = "its workers died while it ran; it waits for a worker on which nothing else runs"
-"""Why a suspected run is queued again."""
 
 
 @dataclass(slots=True)
@@ -212,7 +209,7 @@ def apart(conn: sa.Connection, taken: list[Claimed], suspects: Suspects | None) 
         kept = found[:1] if suspects.is_idle else [one for one in taken if not suspects.has(one)]
         suspects.waiting.update(one.id for one in found if one not in kept)
         for one in (one for one in taken if one not in kept):
-            why = WAITS if suspects.has(one) else None
+            why = SUSPECTED if suspects.has(one) else None
             conn.execute(_PUT_BACK.values(reason=sa.bindparam("p_reason")), {"p_id": one.id, "p_reason": why})
         taken = kept
     suspects.is_idle = suspects.is_idle and not taken

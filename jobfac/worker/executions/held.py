@@ -13,9 +13,9 @@ from jobfac.states import Stop
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
-from jobfac.store.workers.claiming import WAITS
 from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries, gather
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import NONE, Definitions
@@ -149,7 +149,7 @@ class Executions:
         are_new = bool(waiting.runs) and not self.isolation.waiting
         if self.isolation.found(waiting, is_single, time.monotonic()):
             runs = ", ".join(map(str, sorted(waiting.runs)))
-            self._telemetry.log.warning("nothing is claimed", action="isolated", reason=f"run {runs}: {WAITS}")
+            self._telemetry.log.warning("nothing is claimed", action="isolated", reason=f"run {runs}: {SUSPECTED}")
         self._show_isolation()
         return are_new
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import workers
+from jobfac.store.history.waiting import reasons
 from jobfac.store.runs import queue_of_worker
-from jobfac.store.workers.claiming import WAITS
 from jobfac.store.workers.suspects import ISOLATING, NOTHING, Suspicion, Waiting
+from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.turn import Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, get, start
@@ -26,6 +27,11 @@ def ids(result: TurnResult) -> list[int]:
     return [one.id for one in result.claimed]
 
 
+def queue_view(db: Database, run_id: int) -> str:
+    schema = "" if db.dialect.name == "sqlite" else "jobfac."
+    return f"SELECT waits_for FROM {schema}v_queue WHERE id = {run_id}"
+
+
 def suspect(db: Database, *run_ids: int) -> None:
     with db.begin() as conn:
         for run_id in run_ids:
@@ -42,7 +48,10 @@ def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db:
     result = turn(busy, first.id)
     assert (ids(result), result.waiting) == ([second], Waiting(frozenset({poison, third})))
     found = get(db, poison)
-    assert (found["state"], found["attempt"], found["worker"], found["reason"]) == ("queued", 0, None, WAITS)
+    assert (found["state"], found["attempt"], found["worker"], found["reason"]) == ("queued", 0, None, SUSPECTED)
+    (row,) = db.query(lambda conn: conn.exec_driver_sql(queue_view(db, poison)).all())
+    assert row[0] == db.query(reasons, [poison])[poison]
+    assert row[0] == "a worker on which nothing else runs, because its workers died while it ran"
     for one in (start(db, "job"), start(db, "other")):
         result = turn(busy, first.id, second, waiting=result.waiting.runs, free=1)
         assert ids(result) == [one], "those that wait are in nobody's way"

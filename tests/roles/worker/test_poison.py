@@ -3,8 +3,8 @@
 import signal
 
 from jobfac.database.tables import run
-from jobfac.store.workers.claiming import WAITS
 from jobfac.store.workers.suspects import ISOLATING
+from jobfac.views.waiting import SUSPECTED
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
@@ -33,7 +33,7 @@ def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) ->
     fleet.wait(neighbour, "running")
     release(fleet, run_id)
     wait_for(lambda: fleet.registration(worker)["message"] == ISOLATING, "the worker says that it claims nothing")
-    assert (fleet.get(run_id)["state"], fleet.get(run_id)["reason"]) == ("queued", WAITS)
+    assert (fleet.get(run_id)["state"], fleet.get(run_id)["reason"]) == ("queued", SUSPECTED)
     later = fleet.start("job", 2)
     assert fleet.journal.lines("start") == []
     assert {fleet.get(one)["state"] for one in later} == {"queued"}
