@@ -211,12 +211,15 @@ class Lifecycle:
 
 
 ALONE = 600.0
-"""Seconds for which a suspected run keeps its worker from claiming others, from its claim, and for which a busy worker
-makes room for one. What kills its worker does so within minutes, most of the time. What runs for months, or waits for
-that, would keep the worker from everything else."""
+"""Seconds for which a suspected run keeps its worker from claiming others, from its claim. What kills its worker does
+so within minutes, most of the time. What runs for months would keep the worker from everything else."""
 
-ALONE_AGAIN = 3600.0
-"""Seconds after which a worker makes room again. A busy worker would never be without others."""
+FIRST_ROOM, LONGEST_ROOM = 600.0, 9600.0
+"""Seconds for which a busy worker makes room, for the first time and at most. They double each time that its runs have
+not ended, because these may take long; some never end."""
+
+SHARE = 6
+"""A worker makes room for at most one part in so many of its time."""
 
 PATIENCE = (5.0, 35.0)
 """Seconds for which a run waits for an idle worker before a busy one makes room: each worker takes another time between
@@ -249,6 +252,7 @@ class Isolation:
         self._known = 0.0  # since when one has been waiting
         self._until = 0.0  # until when this worker makes room
         self._not_before = 0.0  # when it may do so again
+        self._room = FIRST_ROOM  # for how long then
 
     @property
     def suspicion(self) -> Suspicion:
@@ -266,6 +270,7 @@ class Isolation:
         """
         if not waiting.runs:
             self._until = self._not_before = 0.0
+            self._room = FIRST_ROOM
         elif not self.waiting:
             self._known = now
         self.waiting = waiting.runs
@@ -273,7 +278,8 @@ class Isolation:
         is_time = now >= self._not_before and (is_single or now >= self._known + self._patience)
         if not waiting.runs or waiting.elsewhere or not is_time:
             return False
-        self._until, self._not_before = now + ALONE, now + ALONE_AGAIN
+        self._until, self._not_before = now + self._room, now + SHARE * self._room
+        self._room = min(2 * self._room, LONGEST_ROOM)
         return True
 
     def makes_room(self, now: float) -> bool:

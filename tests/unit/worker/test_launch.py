@@ -17,7 +17,7 @@ from jobfac.store.workers import Claimed
 from jobfac.store.workers.suspects import NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import ALONE, ALONE_AGAIN, Isolation, Stage
+from jobfac.worker.executions.lifecycle import ALONE, FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
 from tests.support.factory import wait_for
 
 
@@ -87,18 +87,21 @@ def test_a_suspected_run_isolates_its_worker_for_ten_minutes_at_most() -> None:
     assert not isolation.is_alone(100.0 + ALONE)
 
 
-def test_a_busy_worker_makes_room_for_ten_minutes_of_each_hour_and_not_while_another_one_does() -> None:
+def test_a_busy_worker_makes_room_for_a_sixth_of_its_time_and_not_while_another_one_does() -> None:
     isolation, one = Isolation(3, 20.0), Waiting(frozenset({1}))
     assert not isolation.found(one, False, 100.0), "an idle worker may take it"
     assert not isolation.found(one._replace(elsewhere=True), False, 130.0)
-    assert isolation.found(one, False, 140.0)
-    assert not isolation.found(Waiting(frozenset({1, 2})), False, 141.0)
-    assert (isolation.makes_room(140.0 + ALONE - 1), isolation.makes_room(140.0 + ALONE)) == (True, False)
-    assert not isolation.found(one, False, 140.0 + ALONE), "others of its runs would wait for ever"
-    assert isolation.found(one, False, 140.0 + ALONE_AGAIN)
-    isolation.found(NOTHING, False, 141.0 + ALONE_AGAIN)
-    assert not isolation.makes_room(142.0 + ALONE_AGAIN)
-    assert isolation.found(one, True, 143.0 + ALONE_AGAIN), "no other worker could take it"
+    now, room = 140.0, FIRST_ROOM
+    for _ in range(6):
+        assert isolation.found(one, False, now)
+        assert not isolation.found(Waiting(frozenset({1, 2})), False, now + 1)
+        assert (isolation.makes_room(now + room - 1), isolation.makes_room(now + room)) == (True, False)
+        assert not isolation.found(one, False, now + 6 * room - 1), "others would wait for ever for runs that never end"
+        now, room = now + 6 * room, min(2 * room, LONGEST_ROOM)
+    isolation.found(NOTHING, False, now)
+    assert not isolation.makes_room(now + 1)
+    assert isolation.found(one, True, now + 2), "no other worker could take it"
+    assert not isolation.makes_room(now + 2 + FIRST_ROOM)
 
 
 @pytest.mark.parametrize(
