@@ -10,7 +10,7 @@ import threading
 from typer import Abort, TyperException
 
 from jobfac.cli.listing import Commands
-from jobfac.cli.streams import NOT_UTF8, discard_output, note, prepare_streams
+from jobfac.cli.streams import NO_ROOM, NOT_UTF8, discard_output, note, prepare_streams
 from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError, Kind
 from jobfac.machine import threads
 
@@ -88,7 +88,7 @@ def main() -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             discard_output()
-            note("There is no room for the output: the disk is full.")
+            note(NO_ROOM)
         elif error.errno == errno.ENOENT and error.filename is None and _is_folder_gone():
             note("The current folder was removed; change to one that exists.")
         else:

@@ -1,5 +1,6 @@
 """The standard streams. `jobfac --help` imports this module, so it imports little."""
 
+import errno
 import io
 import os
 import re
@@ -11,6 +12,8 @@ from typing import IO
 
 NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
 """The end of the error for a payload or an argument that cannot be stored."""
+
+NO_ROOM = "There is no room for the output: the disk is full."
 
 
 def prepare_streams() -> None:
@@ -29,12 +32,20 @@ def discard_output(stream: IO[str] | None = None) -> None:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Write to standard output, and go on without it if its reader has closed the pipe: the exit code counts."""
+    """Write to standard output, and go on without it if its reader has closed the pipe: the exit code counts.
+
+    So it does if the disk is full. Who repeats a command that seems to have failed would do all again.
+    """
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        discard_output()
+        note(NO_ROOM)
 
 
 _CONTROLS = re.compile(

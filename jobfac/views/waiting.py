@@ -7,6 +7,9 @@ from typing import NamedTuple
 from jobfac.states import JobKind, RunState
 from jobfac.views.workers import why_idle
 
+SUSPECTED = "its workers died while it ran; it waits for a worker on which nothing else runs"
+"""The reason of a queued run that may kill its worker, once a busy worker has passed it over, as in ``v_queue``."""
+
 
 class WaitingRun(NamedTuple):
     """What decides for what a run waits."""
@@ -22,6 +25,7 @@ class WaitingRun(NamedTuple):
     concurrency_key: str | None
     concurrency_limit: int | None
     for_worker: str | None
+    reason: str | None
 
 
 def fits(pools: Iterable[str], labels: Mapping[str, str], pool: str, wanted: Mapping[str, str]) -> bool:
@@ -90,6 +94,8 @@ def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders
         return _blocked(run, holders)
     if run.kind == JobKind.SEQUENCE:
         return "a worker or scheduler begins it"
+    if run.reason == SUSPECTED:
+        return "a worker on which nothing else runs, because its workers died while it ran"
     if run.for_worker is not None:
         idle = next((one.message for one in fleet if one.name == run.for_worker and one.message is not None), None)
         return f"worker {run.for_worker}" + (

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
 from jobfac.store.workers.draining import LEAVING
+from jobfac.store.workers.suspects import ISOLATING
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -26,10 +27,6 @@ PROBE = 64 * 1024
 
 DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
-
-
-ISOLATING = "a run whose workers died while it ran has to run alone"
-"""The message of a worker that holds such a run."""
 
 
 class Condition(StrEnum):
@@ -85,7 +82,7 @@ class Health:
         return None if message == self._shown else message
 
     def isolates(self, isolates: bool) -> None:
-        """Record whether the worker holds a run that has to run alone."""
+        """Record whether the worker claims nothing because of a run that has to run alone."""
         self._isolation = ISOLATING if isolates else ""
 
     def shown(self, message: str | None) -> None:

@@ -18,11 +18,13 @@ from jobfac.states import TO_ACKNOWLEDGE, RunState, WorkerState
 from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
-from jobfac.store.workers import Claimed, fleet_load
-from jobfac.store.workers.claiming import Room, best_queues
+from jobfac.store.workers import Claimed
+from jobfac.store.workers.claiming import Room, Suspects
+from jobfac.store.workers.suspects import NOTHING, SUSPICION, Suspicion, Waiting, look
 from jobfac.worker.executions.deliveries import Deliveries, Key
 from jobfac.worker.failpoints import failpoint
-from jobfac.worker.loop.fair_share import Share, share_of
+from jobfac.worker.loop.fair_share import Share
+from jobfac.worker.loop.sharing import share_in
 
 CONTINUED = 20
 """Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
@@ -51,6 +53,7 @@ class TurnRequest:
         message: the health message of this worker to store; empty clears it, None keeps it.
         token: that of the registration ``worker_id``.
         patient: wait for the locks that the outcomes need. Otherwise leave out those that need a lock that is not free.
+        suspicion: which runs are suspected of killing their workers.
     """
 
     worker_id: int
@@ -67,6 +70,7 @@ class TurnRequest:
     message: str | None = None
     token: str | None = None
     patient: bool = True
+    suspicion: Suspicion = SUSPICION
 
     def without(self, runs_left: Collection[int]) -> "TurnRequest":
         """Leave the outcomes of these runs to a later turn."""
@@ -86,6 +90,7 @@ class TurnResult:
         share: the limit of the claim; None: the claim was not limited.
         usual: by job, what it usually takes, in seconds, of claimed jobs whose definition asks for it.
         left: runs whose outcomes are not stored, because another transaction holds a lock that they need.
+        waiting: suspected runs that wait.
     """
 
     state: WorkerState
@@ -96,6 +101,7 @@ class TurnResult:
     share: Share | None = None
     usual: Mapping[str, float] = field(default_factory=dict)
     left: Collection[int] = ()
+    waiting: Waiting = NOTHING
 
     @property
     def moves(self) -> bool:
@@ -122,7 +128,7 @@ class Turn:
             LeaseLost: the lease has expired. The turn changed nothing.
         """
         request = self._lock_rules(conn)
-        state, due, begin, pinned, held = workers.hold(conn, request.worker_id, request.token)
+        hold = workers.hold(conn, request.worker_id, request.token)
         if not request.patient:
             request = request.without(_not_free(request, sequences.lock_free_rows(conn, _ended(request))))
         failpoint("turn_began")
@@ -134,16 +140,22 @@ class Turn:
         claimed: list[Claimed] = []
         unowned: list[Key] = []
         share: Share | None = None
+        waiting = NOTHING
         if self._tried or request.uncertain or request.doubtful:
             claimed, unowned = self._compare(conn, request, finished)
         self._tried = True
         queues = request.queues
-        if state == WorkerState.ACTIVE:
-            if held:
+        if hold.state == WorkerState.ACTIVE:
+            if hold.held:
                 queues = {name: queues[name] for name in moving.claimable(conn, queues, request.name)}
             # Runs that are pinned to this worker may be of any pool that it serves, so a closed queue holds them, too.
-            pinned = pinned and not request.closed and len(queues) == len(request.queues)
-            share, taken = _claim(conn, request, queues, claimed, pinned, held)
+            is_open = not request.closed and len(queues) == len(request.queues)
+            hold = hold._replace(pinned=hold.pinned and is_open)
+            is_idle = not request.deliveries.live and not claimed
+            suspects = Suspects(request.suspicion.losses, is_idle, set(request.suspicion.waiting))
+            share, taken = _claim(conn, request, queues, claimed, hold, suspects)
+            if suspects.waiting:
+                waiting = look(conn, request.worker_id, request.name, suspects.waiting, queues, hold.pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             live = request.deliveries.live
@@ -156,8 +168,8 @@ class Turn:
         claimed = self._completed(conn, claimed)
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
-        left = _not_free(self.request, _ended(request))
-        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed), left)
+        left, usual = _not_free(self.request, _ended(request)), self._usual(conn, claimed)
+        return TurnResult(hold.state, claimed, unowned, hold.due, hold.begin, share, usual, left, waiting)
 
     def _lock_rules(self, conn: sa.Connection) -> TurnRequest:
         """Take the named locks that the turn needs. Returns the request with the outcomes that can be stored."""
@@ -247,45 +259,32 @@ def _claim(
     request: TurnRequest,
     queues: Mapping[str, int],
     already: Sequence[Claimed],
-    pinned: bool,
-    held: bool,
+    hold: workers.Hold,
+    suspects: Suspects,
 ) -> tuple[Share | None, list[Claimed]]:
     """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs.
 
-    Runs that are pinned to this worker come first. While one of them waits for slots, nothing else is claimed.
+    A suspected run that waits for an idle worker comes first, and nothing with it. Then come runs that are pinned to
+    this worker. While one of them waits for slots, nothing else is claimed.
     The result has a share only if it limited the claim. ``already``: runs that take free slots of the request.
     """
-    first: list[Claimed] = []
-    free, most = request.free - sum(one.weight for one in already), request.most - len(already)
-    if pinned and min(free, most) > 0:
-        first, waits = workers.claim_pinned(conn, request.worker_id, request.name, Room(free, most, held=held))
-        if waits:
-            return None, first
-        free, most = free - sum(one.weight for one in first), most - len(first)
     queues = {queue: slots for queue, slots in queues.items() if queue != jobs.SEQUENCE_QUEUE}
-    if min(free, most) <= 0 or not queues:
+    if any(map(suspects.has, already)):
+        return None, []
+    free, most = request.free - sum(one.weight for one in already), request.most - len(already)
+    room = Room(free, most, held=hold.held, suspects=suspects)
+    first, is_all = workers.claim_first(conn, request.worker_id, request.name, queues, room, hold.pinned)
+    free, most = free - sum(one.weight for one in first), most - len(first)
+    if is_all or min(free, most) <= 0 or not queues:
         return None, first
     heavy = {queue for queue, slots in queues.items() if slots > 1}
     share = None
     if request.fair or (heavy and not request.alone):
-        share = _share(conn, request.worker_id, queues)
-    room = Room(free, most, heavy if share is None else share.holds, held)
+        share = share_in(conn, request.worker_id, queues)
+    room = Room(free, most, heavy if share is None else share.holds, hold.held, suspects)
     limit = share if request.fair else None
     limits = None if limit is None else limit.most
     return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)
-
-
-def _share(conn: sa.Connection, worker_id: int, queues: Mapping[str, int]) -> Share:
-    """Return the part of the queued runs that the worker may claim. Reads their order only if it matters."""
-    fleet = fleet_load.fleet(conn, queues)
-    queued = fleet_load.queued(conn, queues, sum(load.slots for load in fleet) + 1)
-    share = share_of(worker_id, fleet, queued, queues)
-    if not share.is_contested:
-        return share
-    # A power of two, so that SQL Server sees few different texts.
-    limit = 1 << sum(load.free for load in fleet).bit_length()
-    order = best_queues(conn, {queue: limit for queue, number in queued.items() if number})
-    return share_of(worker_id, fleet, queued, queues, order)
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest, more: Collection[str] = ()) -> None:

@@ -200,12 +200,12 @@ class Worker:
 
     def _free(self) -> int:
         """Return for how many slots the worker may claim runs."""
-        if self._phases.is_leaving or self._held.must_run_alone() or not self._health.starts(1):
+        if self._phases.is_leaving or self._held.claims_nothing() or not self._health.starts(1):
             return 0
         return max(0, self._who.slots - self._held.slots())
 
     def _has_to_act(self) -> bool:
-        to_store = self._agenda.has_to_store(self._held.unstored, time.monotonic())
+        to_store = self._agenda.has_to_store(self._held.unstored, time.monotonic()) or self._held.has_to_look()
         return self._agenda.has_to_act(self._free(), to_store or self._health.to_show() is not None)
 
     def _until_next_timer(self, due: float | None) -> float:
@@ -258,6 +258,7 @@ class Worker:
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
+        agenda.more |= self._held.found_waiting(result.waiting, is_single=agenda.fair.fleet <= 1)
         moves = result.moves or self._db.sequences.is_unfinished
         moved = self._database.do(partial(move_on, self._db, self.name, result, self._log)) if moves else 0
         taken = sum(one.weight for one in result.claimed)
@@ -276,6 +277,7 @@ class Worker:
             free=free, most=most, doubtful=doubtful, deliveries=self._held.deliveries(), message=self._health.to_show(),
             uncertain=self._agenda.uncertain, fair=self._agenda.fair.must_look(time.monotonic()),
             alone=self._agenda.fair.fleet <= 1, token=self._who.token, patient=self._agenda.patient,
+            suspicion=self._held.isolation.suspicion,
         )  # fmt: skip
 
     def _give_up(self, in_vain: bool) -> None:
@@ -299,7 +301,6 @@ class Worker:
         if not self._held.gather_in_time():
             self._agenda.not_before = time.monotonic() + 0.02
             return
-        former = self._lease.worker_id
         why = "its worker could not renew its lease in time and ended it"
         fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
         request = self._compose(free=0, most=0)
@@ -307,15 +308,14 @@ class Worker:
 
         def requeue(conn: sa.Connection) -> None:
             lock_rules(conn, request)
-            sequences.expire(conn, self.name, former, save(conn, request), token=self._who.token)
+            sequences.expire(conn, self.name, request.worker_id, save(conn, request), token=self._who.token)
 
         try:
             self._register(requeue)
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             self._agenda.not_before = time.monotonic() + RETRY_INTERVAL
-            in_vain = isinstance(error, DatabaseDamaged) or not self._held.over
-            if self._phases.is_giving_up(time.monotonic(), in_vain):
+            if self._phases.is_giving_up(time.monotonic(), isinstance(error, DatabaseDamaged) or not self._held.over):
                 self._held.forget_all()
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)

@@ -23,9 +23,9 @@ from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
-    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "WEIGHT", "Dialect", "Survey",
-    "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of", "hold_number", "lease_now",
-    "octets", "read_survey", "unless_longer", "utcnow", "work_expression",
+    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SOUND", "SURVEY", "SUSPECTED", "WEIGHT",
+    "Dialect", "Survey", "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of",
+    "hold_number", "lease_now", "octets", "read_survey", "unless_longer", "utcnow", "work_expression",
 ]  # fmt: skip
 
 IS_ALIVE = sa.text(f"worker.state IN ({sql_literals(ALIVE)})")
@@ -176,11 +176,13 @@ class Dialect(Protocol):
     def write_turn(self) -> AbstractContextManager[None]:
         """Return a context for each transaction that may write. It may admit one thread at a time."""
 
-    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
+    def claim(self, limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
         """Return the statement that claims up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
         Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. The last two are None for sequences, which no worker holds.
-        With ``fits`` it also binds ``p_free`` and claims only runs that take at most so many slots.
+
+        Args:
+            conditions: of ``FITS``, ``SOUND`` and ``SUSPECTED``; each binds a parameter of its own.
         """
 
     def renew(
@@ -277,6 +279,14 @@ WEIGHT = sa.func.coalesce(run.c.slots, sa.literal_column("1"))
 
 FITS = sa.bindparam("p_free", type_=sa.Integer) >= WEIGHT
 """Condition on a run: it takes at most ``p_free`` slots."""
+
+_LOSSES = sa.func.coalesce(run.c.lost, sa.literal_column("0"))
+
+SUSPECTED = sa.bindparam("p_losses", type_=sa.Integer) <= _LOSSES
+"""Condition on a run: it has lost at least ``p_losses`` attempts with their workers."""
+
+SOUND = sa.bindparam("p_losses", type_=sa.Integer) > _LOSSES
+"""Condition on a run: it has lost fewer."""
 
 CLAIM_VALUES: dict[str, Any] = {
     "state": RunState.RUNNING.value,

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, answers, lists, utcnow
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS, answers, lists, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
 from jobfac.database.dialects.parameter_types import declare_types
@@ -82,8 +82,8 @@ class Mssql:
     def write_turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers
 
-    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
-        return _claim(limit, fits)
+    def claim(self, limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
+        return _claim(limit, *conditions)
 
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
@@ -179,13 +179,11 @@ def _compiler_with_hints(base: type[Any]) -> type[Any]:
 
 
 @functools.cache
-def _claim(limit: int, fits: bool) -> sa.Executable:
+def _claim(limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
     following = (
         sa.select(run)
         .with_hint(run, CLAIMING, "mssql")
-        .where(
-            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
-        )
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *conditions)
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
         .cte("next")

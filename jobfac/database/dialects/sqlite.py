@@ -20,7 +20,6 @@ from jobfac.database.dialects import (
     CLAIM_VALUES,
     CLAIMED,
     FIRST_END,
-    FITS,
     RENEW,
     RENEW_PROMISED,
     Survey,
@@ -131,8 +130,8 @@ class Sqlite:
             if taken:
                 self._turn.release()
 
-    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
-        return _claim(limit, fits)
+    def claim(self, limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
+        return _claim(limit, *conditions)
 
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
@@ -194,12 +193,10 @@ class Sqlite:
 
 
 @functools.cache
-def _claim(limit: int, fits: bool) -> sa.Executable:
+def _claim(limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
     first = (
         sa.select(run.c.id)
-        .where(
-            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
-        )
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *conditions)
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
     )

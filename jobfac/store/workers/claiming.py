@@ -6,23 +6,37 @@ seek: as many runs as fit. The best runs of several queues come first, by priori
 **Heavy runs do not starve.** A run that takes more slots than are free now is passed over, so a worker does not idle
 for it, except on the worker that holds its free slots for it: there nothing that comes after the run is claimed. See
 ``worker.loop.fair_share`` for which worker that is.
+
+**Suspected runs are alone.** A run whose next loss would end it as the cause may kill its worker. So a worker claims it
+only while nothing else is there, and nothing with it. A busy worker that finds it queues it again in the same
+transaction and passes it over from then on, until it is gone. See ``store.workers.suspects``.
 """
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, PASS, WEIGHT, dialect_of, lists, rows, utcnow
-from jobfac.database.tables import attempt, run, worker
+from jobfac.database.dialects import (
+    FOUND_BY_KEY,
+    PASS,
+    SOUND,
+    dialect_of,
+    lists,
+    rows,
+    utcnow,
+)
+from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store.holds.conditions import IS_JOB_HELD
-from jobfac.store.runs import Rule, queue_of_worker, record
+from jobfac.store.runs import Rule, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import lock_held
+from jobfac.views.waiting import SUSPECTED
 
 
 class Claimed(NamedTuple):
@@ -76,6 +90,25 @@ class Claimed(NamedTuple):
         return self.job, self.created_at
 
 
+@dataclass(slots=True)
+class Suspects:
+    """How the claims of one turn treat runs that are suspected of killing their workers.
+
+    Attributes:
+        losses: a run with so many attempts that were lost with their worker is suspected.
+        is_idle: nothing is on the worker yet. A claim changes that.
+        waiting: suspected runs that wait, as far as the worker knows. A claim adds those that it leaves.
+    """
+
+    losses: int
+    is_idle: bool
+    waiting: set[int]
+
+    def has(self, claimed: Claimed) -> bool:
+        """Whether a run is suspected."""
+        return (claimed.lost or 0) >= self.losses
+
+
 class Room(NamedTuple):
     """What a worker can take.
 
@@ -84,12 +117,23 @@ class Room(NamedTuple):
         runs: how many runs at most.
         holds: queues whose next run is waited for if it needs more slots than are free.
         held: a hold is active, so claimed runs of held jobs are put back (``put_back_held``).
+        suspects: None: no run is suspected.
     """
 
     slots: int
     runs: int
     holds: Collection[str] = ()
     held: bool = False
+    suspects: Suspects | None = None
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether suspected runs are passed over: one is known, and was not claimed first."""
+        return self.suspects is not None and bool(self.suspects.waiting)
+
+    def given(self, **values: Any) -> dict[str, Any]:
+        """Return the parameters of a claim."""
+        return values | ({"p_losses": self.suspects.losses} if self.suspects and self.passes_over else {})
 
 
 def claim(
@@ -116,50 +160,14 @@ def claim(
     limits = {queue: limit for queue, limit in limits.items() if limit > 0}
     taken: list[Claimed] = []
     for queue, number in _by_queue(conn, limits, queues, room):
-        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(*row) for row in conn.execute(dialect_of(conn).claim(number), who)]
-    taken = _without_held(conn, taken) if room.held else taken
+        who = room.given(p_queue=queue, p_worker_id=worker_id, p_worker=name)
+        statement = dialect_of(conn).claim(number, *([SOUND] if room.passes_over else []))
+        taken += [Claimed(*row) for row in conn.execute(statement, who)]
+    taken = without_held(conn, taken) if room.held else taken
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
-    _begin(conn, worker_id, name, taken)
+    taken = apart(conn, taken, room.suspects)
+    begin(conn, worker_id, name, taken)
     return taken
-
-
-class Pinned(NamedTuple):
-    """The runs claimed that are pinned to a worker. ``waits``: another one is queued and does not fit yet.
-
-    A run that needs more slots than the worker has does not count. The worker had more when the run was started.
-    """
-
-    taken: list[Claimed]
-    waits: bool
-
-
-def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> Pinned:
-    """Claim the runs that are pinned to this worker, as many as fit, one by one, because they differ in their slots.
-
-    The caller must have called ``hold``.
-    """
-    taken: list[Claimed] = []
-    queue, left = queue_of_worker(name), room.slots
-    while left > 0 and len(taken) < room.runs:
-        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
-        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).one_or_none()  # not first(): it reads no error
-        if found is None:
-            break
-        taken.append(Claimed(*found))
-        left -= taken[-1].weight
-    taken = _without_held(conn, taken) if room.held else taken
-    _begin(conn, worker_id, name, taken)
-    return Pinned(taken, conn.execute(_WAITS, {"p_queue": queue, "p_worker_id": worker_id}).first() is not None)
-
-
-_WAITS = (
-    sa.select(run.c.id)
-    .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
-    .where(sa.select(worker.c.slots).where(worker.c.id == sa.bindparam("p_worker_id")).scalar_subquery() >= WEIGHT)
-    .limit(1)
-)
 
 
 _AMONG_HELD = (
@@ -190,12 +198,30 @@ def put_back_held(conn: sa.Connection, ids: Collection[int]) -> set[int]:
     return held
 
 
-def _without_held(conn: sa.Connection, taken: Sequence[Claimed]) -> list[Claimed]:
+def apart(conn: sa.Connection, taken: list[Claimed], suspects: Suspects | None) -> list[Claimed]:
+    """Queue claimed runs again, so that a suspected one is alone; returns those that stay.
+
+    An idle worker keeps a suspected run and nothing else, a busy one keeps all but these.
+    """
+    if suspects is None or not taken:
+        return taken
+    if found := [one for one in taken if suspects.has(one)]:
+        kept = found[:1] if suspects.is_idle else [one for one in taken if not suspects.has(one)]
+        suspects.waiting.update(one.id for one in found if one not in kept)
+        for one in (one for one in taken if one not in kept):
+            why = SUSPECTED if suspects.has(one) else None
+            conn.execute(_PUT_BACK.values(reason=sa.bindparam("p_reason")), {"p_id": one.id, "p_reason": why})
+        taken = kept
+    suspects.is_idle = suspects.is_idle and not taken
+    return taken
+
+
+def without_held(conn: sa.Connection, taken: Sequence[Claimed]) -> list[Claimed]:
     held = put_back_held(conn, [one.id for one in taken])
     return [one for one in taken if one.id not in held]
 
 
-def _begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claimed]) -> None:
+def begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claimed]) -> None:
     """Record the attempts of claimed runs."""
     if taken:
         began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
@@ -223,11 +249,14 @@ def _by_queue(
         ((queue, limit),) = limits.items()
         number = min(limit, room.slots // weights[queue])
         return [(queue, number)] if number else []
-    return pick(best_queues(conn, limits), weights, room)
+    return pick(best_queues(conn, limits, room.suspects if room.passes_over else None), weights, room)
 
 
-def best_queues(conn: sa.Connection, limits: Mapping[str, int]) -> list[str]:
-    """Return the queues of the best queued runs, by priority and age. ``limits``: how many runs of each queue."""
+def best_queues(conn: sa.Connection, limits: Mapping[str, int], without: Suspects | None = None) -> list[str]:
+    """Return the queues of the best queued runs, by priority and age.
+
+    ``limits``: how many runs of each queue. ``without``: pass over those that it suspects.
+    """
     heads = []
     for queue, limit in limits.items():
         query = (
@@ -237,6 +266,7 @@ def best_queues(conn: sa.Connection, limits: Mapping[str, int]) -> list[str]:
             .order_by(run.c.priority.desc(), run.c.id)
             .limit(limit)
         )
+        query = query if without is None else query.where(SOUND).params(p_losses=without.losses)
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
     return [queue for _, _, queue in sorted(heads)]
 

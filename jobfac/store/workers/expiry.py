@@ -9,17 +9,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
-from jobfac.database.tables import run, run_event, worker, worker_lease
+from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store.runs import Finished, Rule, requeue
 from jobfac.store.runs.finish import POISON_ATTEMPTS, HeldRun, lock_held
-
-ISOLATED = "isolated"
-"""The event that a claimed run waits until nothing else runs on its worker."""
-
-ALONE = "alone"
-"""The event that such a run is started now. It is stored before the start, so without it there was none."""
 
 EXPIRY_BATCH = 200
 """The maximum number of workers, and of runs per worker, that one transaction changes."""
@@ -99,11 +93,7 @@ def expire(
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
         rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
         poison = poison_attempts if only is None else None
-        waited = _waited_to_run_alone(conn, rows)
-        why = f"its worker {dead.name} died"
-        finished = requeue(conn, [row for row in rows if row.id not in waited], why, by, poison)
-        waiting = [row._replace(restartable=True) for row in rows if row.id in waited]
-        finished += requeue(conn, waiting, f"{why} while it waited to run alone", by) if waiting else []
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
@@ -120,18 +110,6 @@ def expire(
         if not left:
             expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
-
-
-def _waited_to_run_alone(conn: sa.Connection, rows: Sequence[HeldRun]) -> set[int]:
-    """Return those of these runs that have not been started, so that they are not the cause of their worker's death."""
-    suspected = {row.id: row.attempt for row in rows if row.lost}
-    if not suspected:
-        return set()
-    query = sa.select(run_event.c.run_id, run_event.c.attempt, run_event.c.event)
-    query = query.where(lists.by_id(run_event.c.run_id, suspected), sa.text(f"event IN ('{ISOLATED}', '{ALONE}')"))
-    found = [row for row in conn.execute(query) if suspected[row.run_id] == row.attempt]
-    started = {row.run_id for row in found if row.event == ALONE}
-    return {row.run_id for row in found} - started
 
 
 def _free(rows: Sequence[HeldRun], without: Collection[HeldRule]) -> list[HeldRun]:

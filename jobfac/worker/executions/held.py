@@ -13,12 +13,13 @@ from jobfac.states import Stop
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
-from jobfac.store.workers.expiry import ALONE, ISOLATED
+from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries, gather
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import NONE, Definitions
-from jobfac.worker.executions.lifecycle import WAITS, Stage, Suspects, is_suspected
+from jobfac.worker.executions.lifecycle import PATIENCE, Isolation, Stage
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
@@ -77,7 +78,7 @@ class Executions:
         self._on_progress = on_progress
         self._health = health
         self._settings = settings
-        self._suspects = Suspects()
+        self.isolation = Isolation(settings.poison_attempts, random.uniform(*PATIENCE))
         self._places = Places(watcher.wake)
         self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
@@ -112,7 +113,7 @@ class Executions:
     def begin(
         self, claims: Sequence[Claimed], definitions: Definitions, since: int, usual: Mapping[str, float]
     ) -> None:
-        """Start the programs of new claims. A run suspected of killing its workers waits until it can run alone.
+        """Start the programs of new claims. A run suspected of killing its workers comes alone.
 
         Args:
             definitions: by job and version.
@@ -132,39 +133,33 @@ class Executions:
             if isinstance(found, DefinitionError):
                 prepared[-1].fail_start(f"its definition cannot be read by this version of jobfac: {found}")
         self.live |= {execution.key: execution for execution in prepared}
-        most, ready = self._settings.poison_attempts, [one for one in prepared if one.stage == Stage.PREPARED]
-        suspected = [one for one in ready if is_suspected(one.claimed, most)]
-        kept = self._suspects.take((one.key for one in suspected), time.monotonic())
-        for execution in (one for one in suspected if one.key not in kept):
-            execution.requeue("a run is here whose workers died while it ran")
-        self._start([one for one in ready if one not in suspected])
-        started = self._start_suspected()
-        for key in kept - {started}:
-            self._note_waiting(self.live[key])
-        self._health.isolates(self.must_run_alone())
+        for one in claims:
+            if (one.lost or 0) >= self.isolation.losses:
+                self.isolation.begins(one.key, time.monotonic())
+        self._start(prepared)
+        self._show_isolation()
 
-    def must_run_alone(self) -> bool:
+    def claims_nothing(self) -> bool:
         """Whether nothing may be claimed because of a suspected run, which has to run alone."""
-        return self._suspects.isolate(time.monotonic())
+        now = time.monotonic()
+        return self.isolation.is_alone(now) or (bool(self.live) and self.isolation.makes_room(now))
 
-    def _start_suspected(self) -> tuple[int, int] | None:
-        """Start a suspected run and return its key, if only such runs are here, and all that has ended is stored."""
-        waits = [one for key in self._suspects if (one := self.live.get(key)) and one.stage == Stage.PREPARED]
-        if not waits or self.over or len(waits) < len(self.live):
-            return None
-        key, now = waits[0].key, time.monotonic()
-        if self._suspects.announces(key, now):  # before this is stored, it is certain that the run was not started
-            self.events.append(Event(*key, ALONE, self._telemetry.worker, "nothing else runs on this worker"))
-        if self._suspects.has_waited(key) and self.events:
-            return None
-        self._suspects.starts(key, now)
-        self._start(waits[:1])
-        return key
+    def found_waiting(self, waiting: Waiting, is_single: bool) -> bool:
+        """Record which suspected runs wait; returns whether none did before. ``is_single``: no other worker lives."""
+        are_new = bool(waiting.runs) and not self.isolation.waiting
+        if self.isolation.found(waiting, is_single, time.monotonic()):
+            runs = ", ".join(map(str, sorted(waiting.runs)))
+            self._telemetry.log.warning("nothing is claimed", action="isolated", reason=f"run {runs}: {SUSPECTED}")
+        self._show_isolation()
+        return are_new
 
-    def _note_waiting(self, execution: Execution) -> None:
-        self._suspects.waits(execution.key)
-        execution.log.warning("a run waits to be alone", action="run_isolated", reason=WAITS)
-        self.events.append(Event(*execution.key, ISOLATED, self._telemetry.worker, WAITS))
+    def has_to_look(self) -> bool:
+        """Whether to look now whether suspected runs still wait."""
+        return self.isolation.look_at is not None and time.monotonic() >= self.isolation.look_at
+
+    def _show_isolation(self) -> None:
+        now = time.monotonic()
+        self._health.isolates(self.isolation.is_alone(now) or self.isolation.makes_room(now))
 
     def _start(self, fresh: Sequence[Execution]) -> None:
         """Start programs. The guardian is notified of each before the start, and again after it."""
@@ -247,9 +242,8 @@ class Executions:
                 room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
-        self._start_suspected()
-        self._health.isolates(self.must_run_alone())
-        return due
+        self._show_isolation()
+        return min((at for at in (due, self.isolation.look_at) if at is not None and at > now), default=due)
 
     def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
         for run_id, attempt, how in stops:
@@ -342,7 +336,7 @@ class Executions:
     def _forget(self, executions: Sequence[Execution]) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
-        self._suspects.forget(e.key for e in executions)
+        self.isolation.forget(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)

@@ -1,11 +1,11 @@
 """One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import StrEnum
 
 from jobfac.states import Stop
-from jobfac.store.workers import Claimed
+from jobfac.store.workers.suspects import Suspicion, Waiting
 from jobfac.worker.machine import Machine
 
 
@@ -210,76 +210,87 @@ class Lifecycle:
             self._machine.move(Stage.ENDING)
 
 
-def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
-    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
-    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
-
-
 ALONE = 600.0
-"""Seconds for which a suspected run keeps its worker from claiming others: while it waits until nothing else runs
-there, and again from its start. What kills its worker does so within minutes, most of the time. What runs for months,
-or waits for that, would keep the worker from everything else."""
+"""Seconds for which a suspected run keeps its worker from claiming others, from its claim. What kills its worker does
+so within minutes, most of the time. What runs for months would keep the worker from everything else."""
 
-ALONE_AGAIN = 3600.0
-"""Seconds after which runs that still wait keep it from that again. A busy worker would never be without others."""
+FIRST_ROOM, LONGEST_ROOM = 600.0, 9600.0
+"""Seconds for which a busy worker makes room, for the first time and at most. They double each time that its runs have
+not ended, because these may take long; some never end."""
 
-WAITS = "its workers died while it ran; it waits until nothing else runs on this worker"
+SHARE = 6
+"""A worker makes room for at most one part in so many of its time."""
+
+PATIENCE = (5.0, 35.0)
+"""Seconds for which a run waits for an idle worker before a busy one makes room: each worker takes another time between
+these, so that one is the first, and the others see it. A worker that is alone does not wait."""
+
+LOOK = 1.0
+"""Seconds after which a worker looks again whether a suspected run still waits."""
 
 Key = tuple[int, int]
 
 
-class Suspects:
-    """The suspected runs that a worker holds: since when they wait or run alone. Times are monotonic seconds."""
+class Isolation:
+    """Decides when a worker claims nothing because of suspected runs: those that it has, and those that wait.
 
-    def __init__(self) -> None:
-        self._since: dict[Key, float] = {}
-        self._waiting: dict[Key, bool] = {}  # it is stored that they wait; whether it is announced that they start
+    A suspected run is executed alone: ``store.workers.claiming``. Times are monotonic seconds.
 
-    def __iter__(self) -> Iterator[Key]:
-        """The one that came first begins."""
-        return iter(self._since)
+    Attributes:
+        waiting: suspected runs that wait, as far as the worker knows.
+        look_at: when to look again whether they wait; None: none does.
+        losses: after so many lost attempts a run is suspected, because after one more it is not retried.
+    """
 
-    def take(self, keys: Iterable[Key], now: float) -> set[Key]:
-        """Return those of these suspected runs that stay: one, if none isolates the worker already.
+    def __init__(self, poison_attempts: int, patience: float) -> None:
+        """``patience``: for how many seconds this worker waits for an idle one. It may be one of ``PATIENCE``."""
+        self.losses = max(1, poison_attempts - 1)
+        self.waiting: frozenset[int] = frozenset()
+        self.look_at: float | None = None
+        self._patience = patience
+        self._since: dict[Key, float] = {}  # when suspected runs of this worker were claimed
+        self._known = 0.0  # since when one has been waiting
+        self._until = 0.0  # until when this worker makes room
+        self._not_before = 0.0  # when it may do so again
+        self._room = FIRST_ROOM  # for how long then
 
-        The others would be lost with it if it kills the worker.
-        """
-        kept = [] if self.isolate(now) else list(keys)[:1]
-        self._since |= dict.fromkeys(kept, now)
-        return set(kept)
+    @property
+    def suspicion(self) -> Suspicion:
+        """What a turn has to know."""
+        return Suspicion(self.losses, self.waiting)
 
-    def waits(self, key: Key) -> None:
-        """Record that it is stored that a run waits."""
-        self._waiting[key] = False
-
-    def has_waited(self, key: Key) -> bool:
-        """Whether it is stored that a run waits."""
-        return key in self._waiting
-
-    def announces(self, key: Key, now: float) -> bool:
-        """Whether it has to be stored that a run that waits is started. Counts it as announced.
-
-        From then on nothing else may be claimed, as from its start.
-        """
-        if self._waiting.get(key) is not False:
-            return False
-        self._waiting[key] = True
+    def begins(self, key: Key, now: float) -> None:
+        """Record the claim of a suspected run."""
         self._since[key] = now
+
+    def found(self, waiting: Waiting, is_single: bool, now: float) -> bool:
+        """Record which suspected runs wait. Returns whether the worker makes room from now on.
+
+        ``is_single``: there is no other worker, so the run need not wait for one that is idle.
+        """
+        if not waiting.runs:
+            self._until = self._not_before = 0.0
+            self._room = FIRST_ROOM
+        elif not self.waiting:
+            self._known = now
+        self.waiting = waiting.runs
+        self.look_at = now + LOOK if waiting.runs else None
+        is_time = now >= self._not_before and (is_single or now >= self._known + self._patience)
+        if not waiting.runs or waiting.elsewhere or not is_time:
+            return False
+        self._until, self._not_before = now + self._room, now + SHARE * self._room
+        self._room = min(2 * self._room, LONGEST_ROOM)
         return True
 
-    def starts(self, key: Key, now: float) -> None:
-        """Record that a run is started."""
-        self._since[key] = now
+    def makes_room(self, now: float) -> bool:
+        """Whether the worker claims nothing until its runs have ended, so that a suspected run can be alone."""
+        return now < self._until
 
-    def isolate(self, now: float) -> bool:
-        """Whether nothing else may be claimed. The runs that wait count as one, since the first of them."""
-        waiting = [since for key, since in self._since.items() if self._waiting.get(key) is False]
-        others = [since for key, since in self._since.items() if self._waiting.get(key) is not False]
-        is_time = bool(waiting) and (now - min(waiting)) % ALONE_AGAIN < ALONE
-        return is_time or any(now < since + ALONE for since in others)
+    def is_alone(self, now: float) -> bool:
+        """Whether a suspected run of this worker has to be alone."""
+        return any(now < since + ALONE for since in self._since.values())
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Forget runs that are not here any more."""
+        """Forget executions that have ended."""
         for key in keys:
             self._since.pop(key, None)
-            self._waiting.pop(key, None)

@@ -1,12 +1,9 @@
 """Retry and stop many runs: each at most once, however often it is asked for."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
@@ -14,31 +11,14 @@ from jobfac.operations import notes, starting
 from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
-from jobfac.store import sequences
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
+from tests.database.operating.retrying import ANN, failed, retry
 from tests.support.database import Hand, define, get, now, start, state, states
-from tests.support.engines import ENGINES
-from tests.support.sequences import Player, children
-from tests.support.tsql import call
-
-ANN = Caller("ann")
-
-
-def retry(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
-    return many.retry(db, by, many.choose_all(db, by, wanted, 100, FINAL), dry_run=dry_run)
 
 
 def stop(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
     return many.stop(db, by, many.choose_all(db, by, wanted, 100, ACTIVE), dry_run=dry_run)
-
-
-def failed(db: Database, job: str, number: int) -> list[int]:
-    ids = [start(db, job) for _ in range(number)]
-    hand = Hand(db)
-    for claimed in hand.claim():
-        hand.end(claimed, RunState.FAILED, reason="exit code 1")
-    return ids
 
 
 def test_failures_are_retried_once_oldest_first(db: Database) -> None:
@@ -155,166 +135,3 @@ def test_a_run_that_somebody_retries_meanwhile_is_skipped(db: Database, monkeypa
     lines = retry(db, Filter(job="a"))
     assert [line.result for line in lines] == [Result.SKIPPED, Result.SKIPPED, Result.DONE]
     assert [line.reason for line in lines[:2]] == [f"it was retried as run {run_id}" for run_id in by_hand]
-
-
-DOORS = [(engine, "program") for engine in ENGINES] + [(engine, "procedure") for engine in ENGINES[1:]]
-
-
-@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
-    """Two people who see the same failure in one night."""
-    define(db, a={})
-    (run_id,) = failed(db, "a", 1)
-
-    def again() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
-    first = again()
-    said = f"Run {run_id} is being retried: run {first} is queued; wait for its end, or start the job."
-    with pytest.raises((Refused, sa.exc.DBAPIError), match=said):
-        again()
-    hand = Hand(db)
-    hand.end(hand.take(), RunState.FAILED)
-    second = again()
-    assert second > first
-    if door == "program":
-        with pytest.raises(Refused, match=f"Run {first} is being retried: run {second} is queued"):
-            starting.retry(db, ANN, first)  # somebody who sees that failure
-    other = failed(db, "a", 1)[0]
-    assert starting.retry(db, ANN, other).state == RunState.QUEUED
-
-
-@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-@pytest.mark.parametrize("inside_first", [False, True, None])
-def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
-    db: Database, door: str, inside_first: bool | None
-) -> None:
-    """None: the job first, and then the sequence around that around it."""
-    define(
-        db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]}, outer={"steps": [{"name": "b", "jobs": "night"}]}
-    )
-    run_id = start(db, "outer")
-    player = Player(db)
-    player.look()
-    player.fail("pay")
-    night = children(db, run_id)[0]["id"]
-    pay = children(db, night)[0]["id"]
-
-    def again(run_id: int) -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
-    pairs = {False: (run_id, pay), True: (pay, night), None: (pay, run_id)}
-    first, second = pairs[inside_first]
-    new = again(first)
-    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
-        again(second)
-    (line,) = many.retry(db, ANN, many.find(db, ANN, [second]))
-    assert (line.result, f"run {new} is queued" in (line.reason or "")) == (Result.REFUSED, True)
-
-
-@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-def test_a_retry_by_hand_counts_before_it_is_committed(db: Database, door: str) -> None:
-    define(db, a={}, b={})
-    (run_id,) = failed(db, "a", 1)
-    waits = threading.Event()
-    mine = threading.get_ident()
-
-    def listen(conn: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
-        if threading.get_ident() != mine and f"jobfac:retry:{run_id}" in map(str, parameters):
-            waits.set()
-
-    sa.event.listen(db.engine, "before_cursor_execute", listen)
-    with ThreadPoolExecutor(1) as pool:
-        with db.begin() as conn:
-            if door == "procedure":
-                by_hand = int(call(conn, "retry_run", run=run_id, by="bob"))
-            else:
-                by_hand = sequences.retry(conn, run_id, "bob").run_id
-            if db.dialect.name != "sqlite":
-                start(db, "b")  # its id is higher
-            late = pool.submit(retry, db, Filter(job="a"))
-            late.add_done_callback(lambda _: waits.set())
-            waits.wait(0.1 if db.dialect.name == "sqlite" else 30)  # SQLite's second writer waits for the first
-        (line,) = late.result(30)
-    assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {by_hand}")
-
-
-@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> None:
-    """The one who sees the first failure and the one who sees that of its retry press at the same moment."""
-    define(db, a={})
-    (run_id,) = failed(db, "a", 1)
-    retried = starting.retry(db, ANN, run_id).id
-    hand = Hand(db)
-    hand.end(hand.take(), RunState.FAILED)
-
-    def second() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, retried).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=retried, by="bob"))
-
-    with ThreadPoolExecutor(1) as pool:
-        with db.begin() as conn:
-            first = sequences.retry(conn, run_id, "bob").run_id
-            late = pool.submit(second)
-            wait([late], 0.2)
-        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {retried} is being retried: run {first} is"):
-            late.result(30)
-
-
-@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
-@pytest.mark.parametrize("sequence_first", [False, True])
-def test_retries_of_a_sequence_and_of_what_retried_a_job_inside_it_wait_for_each_other(
-    db: Database, door: str, sequence_first: bool
-) -> None:
-    """The retry by hand of a job is in no sequence, but it repeats what the sequence does."""
-    define(db, pay={}, night={"steps": [{"name": "a", "jobs": "pay"}]})
-    night = start(db, "night")
-    player = Player(db)
-    player.look()
-    player.fail("pay")
-    retried = starting.retry(db, ANN, children(db, night)[0]["id"]).id
-    player.end(player.take(), RunState.FAILED)
-    first, second = (night, retried) if sequence_first else (retried, night)
-
-    def later() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, second).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=second, by="bob"))
-
-    with ThreadPoolExecutor(1) as pool:
-        with db.begin() as conn:
-            new = sequences.retry(conn, first, "bob").run_id
-            late = pool.submit(later)
-            wait([late], 0.2)
-        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is"):
-            late.result(30)
-
-
-def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
-    """Some failures are retries of the same run. Retrying each would run the program twice at once."""
-    db = Database(sqlite_url)
-    define(db, a={})
-    (first,) = failed(db, "a", 1)
-    hand = Hand(db)
-    chain = [first]
-    for _ in range(2):
-        chain.append(starting.retry(db, ANN, first).id)
-        hand.end(hand.take(), RunState.FAILED)
-    dry = retry(db, Filter(job="a"), dry_run=True)
-    assert [line.result for line in dry] == [Result.SKIPPED, Result.CHOSEN, Result.SKIPPED]
-    assert dry[2].reason == f"run {chain[1]} repeats the same"
-    done = retry(db, Filter(job="a"))
-    assert [line.result for line in done] == [Result.SKIPPED, Result.DONE, Result.SKIPPED]
-    assert done[2].reason == f"run {done[1].new_run} repeats the same"
-    again = retry(db, Filter(job="a"))
-    assert again[2].reason == f"run {done[1].new_run} repeats the same and is queued"
-    db.close()

@@ -12,6 +12,17 @@ from jobfac.states import RunState
 from tests.support.factory import Factory
 
 
+def test_a_start_onto_a_full_disk_is_no_failure(sqlite_factory: Factory) -> None:
+    """Who repeats it would start the program twice."""
+    sqlite_factory.apply({"load": {"command": ["true"]}})
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "jobfac", "start", "load"],
+            env=sqlite_factory.environment, cwd=sqlite_factory.folder, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "There is no room for the output: the disk is full.\n")
+
+
 @pytest.mark.parametrize(("words", "errors"), [((), subprocess.PIPE), (("--json",), subprocess.STDOUT)])
 def test_the_exit_code_is_that_of_what_was_done(sqlite_factory: Factory, words: tuple[str, ...], errors: int) -> None:
     """It was 0, so a script with pipefail went on."""

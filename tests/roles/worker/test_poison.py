@@ -3,7 +3,8 @@
 import signal
 
 from jobfac.database.tables import run
-from jobfac.worker.health import ISOLATING
+from jobfac.store.workers.suspects import ISOLATING
+from jobfac.views.waiting import SUSPECTED
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
@@ -31,8 +32,8 @@ def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) ->
     (neighbour,) = fleet.start("waits")
     fleet.wait(neighbour, "running")
     release(fleet, run_id)
-    wait_for(lambda: "isolated" in fleet.events(run_id), "it waits")
     wait_for(lambda: fleet.registration(worker)["message"] == ISOLATING, "the worker says that it claims nothing")
+    assert (fleet.get(run_id)["state"], fleet.get(run_id)["reason"]) == ("queued", SUSPECTED)
     later = fleet.start("job", 2)
     assert fleet.journal.lines("start") == []
     assert {fleet.get(one)["state"] for one in later} == {"queued"}
@@ -44,18 +45,32 @@ def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) ->
     assert fleet.registration(worker)["message"] is None
 
 
-def test_a_suspected_run_that_waits_can_be_stopped(sqlite_fleet: Fleet) -> None:
+def test_a_worker_claims_again_when_the_run_that_it_makes_room_for_is_stopped(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(waits={"command": ["sleep", "600"]}, job=fleet.journal.job(0))
     run_id = suspect(fleet, "job")
-    fleet.worker(slots=4)
+    worker = fleet.worker(slots=4)
     (neighbour,) = fleet.start("waits")
     fleet.wait(neighbour, "running")
     release(fleet, run_id)
-    wait_for(lambda: "isolated" in fleet.events(run_id), "it waits")
+    wait_for(lambda: fleet.registration(worker)["message"] == ISOLATING, "it makes room")
     fleet.factory.run("stop", str(run_id))
-    assert fleet.wait(run_id)["state"] == "stopped"
-    assert fleet.journal.lines("start") == []
+    assert fleet.one("job")["state"] == "succeeded"
+    assert [line.run for line in fleet.journal.lines("start")] != [run_id]
+
+
+def test_an_idle_worker_takes_a_suspected_run_that_a_busy_one_leaves(sqlite_fleet: Fleet) -> None:
+    """It was shown as running on the busy worker, which did not start it."""
+    fleet = sqlite_fleet
+    fleet.define(waits={"command": ["sleep", "600"]}, job=fleet.journal.job(0))
+    run_id = suspect(fleet, "job")
+    fleet.worker("busy", slots=9)
+    (neighbour,) = fleet.start("waits")
+    fleet.wait(neighbour, "running")
+    fleet.worker("idle", slots=1)
+    release(fleet, run_id)
+    found = fleet.wait(run_id, timeout=10)
+    assert (found["state"], found["worker"], found["attempt"]) == ("succeeded", "idle", 1)
 
 
 def test_a_run_that_kills_a_third_worker_is_not_retried_and_takes_no_suspected_neighbour_with_it(

@@ -14,9 +14,10 @@ from jobfac.definitions import Job
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
+from jobfac.store.workers.suspects import NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import ALONE, ALONE_AGAIN, Stage, Suspects, is_suspected
+from jobfac.worker.executions.lifecycle import ALONE, FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
 from tests.support.factory import wait_for
 
 
@@ -70,41 +71,37 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     execution.close()
 
 
-@pytest.mark.parametrize(
-    ("lost", "most", "suspected"),
-    [(None, 3, False), (1, 3, False), (2, 3, True), (0, 1, False), (1, 2, True), (1, 1, True)],
-)
-def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, most: int, suspected: bool) -> None:
-    assert is_suspected(claimed(lost=lost), most) == suspected
+@pytest.mark.parametrize(("most", "losses"), [(3, 2), (2, 1), (1, 1)])
+def test_a_run_is_suspected_when_one_more_death_would_end_it(most: int, losses: int) -> None:
+    assert Isolation(most, 20.0).suspicion.losses == losses
 
 
 def test_a_suspected_run_isolates_its_worker_for_ten_minutes_at_most() -> None:
     """A consumer that runs for months kept its worker from everything else."""
-    suspects = Suspects()
-    assert suspects.take([(1, 3), (2, 3)], 100.0) == {(1, 3)}, "the others would be lost with it"
-    assert suspects.take([(2, 3)], 100.0 + ALONE - 1) == set()
-    suspects.starts((1, 3), 100.0 + ALONE - 1)
-    assert suspects.isolate(100.0 + ALONE)
-    assert not suspects.isolate(100.0 + 2 * ALONE)
-    assert suspects.take([(2, 3)], 100.0 + 2 * ALONE) == {(2, 3)}
-    suspects.forget([(1, 3), (2, 3)])
-    assert not suspects.isolate(100.0)
+    isolation = Isolation(3, 20.0)
+    isolation.begins((1, 3), 100.0)
+    assert isolation.is_alone(100.0 + ALONE - 1)
+    assert not isolation.is_alone(100.0 + ALONE)
+    isolation.begins((2, 3), 100.0 + ALONE)
+    isolation.forget([(2, 3)])
+    assert not isolation.is_alone(100.0 + ALONE)
 
 
-def test_a_suspected_run_that_still_waits_isolates_its_worker_again_and_until_it_is_started() -> None:
-    """On a busy worker it waited for ever: each turn that stored the end of the last other run claimed new ones."""
-    suspects, first, second = Suspects(), (1, 3), (2, 3)
-    suspects.take([first], 0.0)
-    suspects.waits(first)
-    assert not suspects.isolate(ALONE)
-    suspects.take([second], 1000.0)
-    suspects.waits(second)
-    assert not suspects.isolate(1000.0), "another one that waits isolates no longer"
-    assert suspects.isolate(ALONE_AGAIN)
-    assert not suspects.isolate(ALONE_AGAIN + ALONE)
-    assert suspects.announces(first, 2000.0)
-    assert not suspects.announces(first, 2001.0)
-    assert suspects.isolate(2001.0), "what is claimed now would run beside it"
+def test_a_busy_worker_makes_room_for_a_sixth_of_its_time_and_not_while_another_one_does() -> None:
+    isolation, one = Isolation(3, 20.0), Waiting(frozenset({1}))
+    assert not isolation.found(one, False, 100.0), "an idle worker may take it"
+    assert not isolation.found(one._replace(elsewhere=True), False, 130.0)
+    now, room = 140.0, FIRST_ROOM
+    for _ in range(6):
+        assert isolation.found(one, False, now)
+        assert not isolation.found(Waiting(frozenset({1, 2})), False, now + 1)
+        assert (isolation.makes_room(now + room - 1), isolation.makes_room(now + room)) == (True, False)
+        assert not isolation.found(one, False, now + 6 * room - 1), "others would wait for ever for runs that never end"
+        now, room = now + 6 * room, min(2 * room, LONGEST_ROOM)
+    isolation.found(NOTHING, False, now)
+    assert not isolation.makes_room(now + 1)
+    assert isolation.found(one, True, now + 2), "no other worker could take it"
+    assert not isolation.makes_room(now + 2 + FIRST_ROOM)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Suspected runs that wait for a worker on which nothing else runs, and which worker makes room for them.
+
+Such a run stays queued. An idle worker claims it at once. If all are busy, one of them makes room: it says that it
+isolates itself, claims nothing until its runs have ended, and then claims the run. The others see what it says.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, lease_now, lists
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import sql_literals
+from jobfac.states import RunState, WorkerState
+from jobfac.store.runs import queue_of_worker
+
+ISOLATING = "a run whose workers died while it ran has to run alone"
+"""The message of a worker that makes room for such a run, or executes it."""
+
+
+class Waiting(NamedTuple):
+    """The suspected runs that wait. ``elsewhere``: another worker of the same pools isolates itself."""
+
+    runs: frozenset[int] = frozenset()
+    elsewhere: bool = False
+
+
+NOTHING = Waiting()
+
+
+class Suspicion(NamedTuple):
+    """Which runs a worker suspects.
+
+    ``losses``: those that have lost so many attempts with their workers. ``waiting``: those that it knows to wait.
+    """
+
+    losses: int
+    waiting: frozenset[int] = frozenset()
+
+
+SUSPICION = Suspicion(2)
+
+
+def look(
+    conn: sa.Connection, worker_id: int, name: str, waiting: Collection[int], queues: Collection[str], pinned: bool
+) -> Waiting:
+    """Return which of these suspected runs still wait in these queues, or, with ``pinned``, for this worker."""
+    found = conn.execute(_QUEUED.where(lists.by_id(run.c.id, waiting)))
+    open_queues = {*queues, queue_of_worker(name)} if pinned else queues
+    left = frozenset(row.id for row in found if row.queue in open_queues)
+    isolated = {row.id: row.pools for row in conn.execute(_ISOLATED, {"p_message": ISOLATING, "p_id": worker_id})}
+    mine = isolated.pop(worker_id, None)
+    return Waiting(left, bool(left) and mine in isolated.values())
+
+
+_QUEUED = (
+    sa.select(run.c.id, run.c.queue).with_hint(run, PASS, "mssql").where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+)
+_ISOLATED = (
+    sa.select(worker.c.id, worker.c.pools)
+    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+    .with_hint(worker, PASS, "mssql")
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text(f"worker.state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"))
+    .where(worker_lease.c.lease_until > lease_now())
+    .where(sa.or_(worker.c.message == sa.bindparam("p_message"), worker.c.id == sa.bindparam("p_id")))
+)

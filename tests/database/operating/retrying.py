@@ -1,0 +1,23 @@
+"""Failures, and retries of many of them."""
+
+from jobfac.database.engine import Database
+from jobfac.operations.bulk import many
+from jobfac.operations.caller import Caller
+from jobfac.states import FINAL, RunState
+from jobfac.store.history.search import Filter
+from jobfac.views.results.many import ManyView
+from tests.support.database import Hand, start
+
+ANN = Caller("ann")
+
+
+def retry(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
+    return many.retry(db, by, many.choose_all(db, by, wanted, 100, FINAL), dry_run=dry_run)
+
+
+def failed(db: Database, job: str, number: int) -> list[int]:
+    ids = [start(db, job) for _ in range(number)]
+    hand = Hand(db)
+    for claimed in hand.claim():
+        hand.end(claimed, RunState.FAILED, reason="exit code 1")
+    return ids

@@ -1,0 +1,101 @@
+"""Claims of runs that are suspected of killing their workers: each alone, and by idle workers."""
+
+from collections.abc import Iterable
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.store import workers
+from jobfac.store.history.waiting import reasons
+from jobfac.store.runs import queue_of_worker
+from jobfac.store.workers.suspects import ISOLATING, NOTHING, Suspicion, Waiting
+from jobfac.views.waiting import SUSPECTED
+from jobfac.worker.executions.deliveries import Deliveries
+from jobfac.worker.turn import Turn, TurnRequest, TurnResult
+from tests.support.database import Hand, define, get, start
+
+
+def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4) -> TurnResult:
+    """Make a turn of a worker on which the runs ``live`` are."""
+    ours = {(one, 1): ("job", get(hand.db, one)["created_at"]) for one in live}
+    nothing = Deliveries([], [], [], [], {}, [], ours, [])
+    suspicion, queues = Suspicion(2, frozenset(waiting)), {"default": 1, "default[zone=x]": 1}
+    request = TurnRequest(hand.id, hand.name, queues, False, free, free, nothing, suspicion=suspicion)
+    return hand.db.transact(Turn(request, {}).take)
+
+
+def ids(result: TurnResult) -> list[int]:
+    return [one.id for one in result.claimed]
+
+
+def queue_view(db: Database, run_id: int) -> str:
+    schema = "" if db.dialect.name == "sqlite" else "jobfac."
+    return f"SELECT waits_for FROM {schema}v_queue WHERE id = {run_id}"
+
+
+def suspect(db: Database, *run_ids: int) -> None:
+    with db.begin() as conn:
+        for run_id in run_ids:
+            conn.execute(run.update().where(run.c.id == run_id).values(lost=2))
+
+
+def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db: Database) -> None:
+    define(db, job={}, other={"labels": {"zone": "x"}})
+    busy, idle = Hand(db, "busy"), Hand(db, "idle")
+    first = busy.take() if start(db, "job") else None
+    assert first is not None
+    poison, second, third = start(db, "job"), start(db, "job"), start(db, "job")
+    suspect(db, poison, third)
+    result = turn(busy, first.id)
+    assert (ids(result), result.waiting) == ([second], Waiting(frozenset({poison, third})))
+    found = get(db, poison)
+    assert (found["state"], found["attempt"], found["worker"], found["reason"]) == ("queued", 0, None, SUSPECTED)
+    (row,) = db.query(lambda conn: conn.exec_driver_sql(queue_view(db, poison)).all())
+    assert row[0] == db.query(reasons, [poison])[poison]
+    assert row[0] == "a worker on which nothing else runs, because its workers died while it ran"
+    for one in (start(db, "job"), start(db, "other")):
+        result = turn(busy, first.id, second, waiting=result.waiting.runs, free=1)
+        assert ids(result) == [one], "those that wait are in nobody's way"
+    result = turn(idle)
+    assert (ids(result), result.waiting.runs) == ([poison], frozenset({third}))
+    assert get(db, poison)["attempt"] == 1
+    (taken,) = result.claimed
+    assert idle.end(taken)
+    result = turn(idle, waiting={poison, third})
+    assert (ids(result), result.waiting) == ([third], NOTHING)
+
+
+def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db: Database) -> None:
+    define(db, job={})
+    poison, other = start(db, "job"), start(db, "job")
+    suspect(db, poison)
+    assert ids(turn(Hand(db, "first"))) == [poison]
+    assert (get(db, other)["state"], get(db, other)["attempt"]) == ("queued", 0)
+    assert ids(turn(Hand(db, "second"))) == [other]
+
+
+def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
+    define(db, job={})
+    one, other, elsewhere = Hand(db, "one"), Hand(db, "other"), Hand(db, "elsewhere", pools=("etl",))
+    first = one.take() if start(db, "job") else None
+    assert first is not None
+    poison = start(db, "job")
+    suspect(db, poison)
+    for hand, is_seen in ((elsewhere, False), (one, False), (other, True)):
+        db.transact(workers.set_message, hand.id, ISOLATING)
+        assert turn(one, first.id).waiting == Waiting(frozenset({poison}), is_seen)
+
+
+def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
+    define(db, job={})
+    hand = Hand(db, "w1")
+    live, pinned, other = start(db, "job"), start(db, "job"), start(db, "job")
+    hand.take()
+    suspect(db, pinned)
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == pinned).values(queue=queue_of_worker("w1"), for_worker="w1"))
+    result = turn(hand, live)
+    assert (ids(result), result.waiting.runs) == ([other], frozenset({pinned}))
+    last = start(db, "job")
+    result = turn(hand, live, other, waiting={pinned})
+    assert (ids(result), result.waiting.runs) == ([last], frozenset({pinned}))
+    assert ids(turn(hand, waiting={pinned})) == [pinned]
