@@ -313,10 +313,10 @@ def test_with_10_000_queued_runs_half_of_them_held_the_claim_is_as_before(db: Da
     hand = Hand(db)
 
     def claimed(number: int) -> tuple[list[int], float]:
-        began = time.perf_counter()
+        began = time.thread_time()
         taken = turn(db, hand, 10)
         assert len(taken) == number
-        return taken, time.perf_counter() - began
+        return taken, time.thread_time() - began
 
     before = min(claimed(10)[1] for _ in range(5))
     placed = hold(db, job="other")

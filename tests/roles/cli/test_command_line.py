@@ -13,6 +13,7 @@ from typing import IO
 
 import pytest
 
+from tests.roles.guide.shell import shell
 from tests.support.factory import Factory
 
 RUN_KEYS = [
@@ -206,8 +207,7 @@ def followed(factory: Factory, *words: str) -> Iterator[tuple[IO[bytes], Callabl
         factory.wait(run, states={"running"})
         (factory.folder / "fifo").write_text("go\n")
 
-    command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f", *words]
-    with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
+    with shell(factory.folder) as bash, bash.begin(factory, "logs", str(run), "-f", *words) as process:
         assert process.stdout is not None
         yield process.stdout, continue_program
         assert process.wait(10) == 0
@@ -258,7 +258,7 @@ def test_output_suits_the_encoding_of_the_terminal(sqlite_factory: Factory) -> N
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&- 2>&-", ">&-", "<&- >&- 2>&-"])
 def test_standard_streams_may_be_closed(sqlite_factory: Factory, closed: str) -> None:
     factory = sqlite_factory
     factory.apply({"hello": {"command": ["echo", "hello"]}})

@@ -20,23 +20,31 @@ from jobfac.guide import TOPICS, page
 from jobfac.operations import starting
 from jobfac.store import runs
 from jobfac.store.history import search
+from tests.roles.guide.shell import shell
 from tests.support.factory import Factory, wait_for
-from tests.support.terminal import environment, type_into_bash
+from tests.support.terminal import environment
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
 def test_the_commands_that_init_prints_work(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    made = type_into_bash("jobfac init 'my factory'", tmp_path)
-    assert made.returncode == 0, made.stderr
-    commands = [line.strip() for line in made.stdout.partition("Next:\n")[2].splitlines()]
-    assert commands == ["cd 'my factory'", "jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"]
-    *before, up = commands
-    lines = [*before, f"{up} &", "jobfac start morning --wait", "jobfac runs list --json", "kill %1"]
-    done = type_into_bash("\n".join(["set -e", *lines, "wait"]), tmp_path, JOBFAC_API_PORT=port)
-    assert done.returncode == 0, done.stderr
-    runs = json.loads(done.stdout[done.stdout.index("[\n") :])
+    with shell(tmp_path, JOBFAC_API_PORT=port) as bash:
+        made = bash.type("jobfac init 'my factory'")
+        assert made.returncode == 0, made.stdout
+        commands = [line.strip() for line in made.stdout.partition("Next:\n")[2].splitlines()]
+        assert commands == ["cd 'my factory'", "jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"]
+        *before, up = commands
+        lines = [
+            *before,
+            f"{up} 2>up.log &",
+            "jobfac start morning --wait",
+            "jobfac runs list --json >../runs",
+            "kill %1",
+        ]
+        done = bash.type("\n".join(["set -e", *lines, "wait"]))
+    assert done.returncode == 0, done.stdout
+    runs = json.loads((tmp_path / "runs").read_text())
     assert sorted((run["job"], run["state"]) for run in runs) == [
         ("disk-space", "succeeded"), ("hello", "succeeded"), ("morning", "succeeded"), ("summary", "succeeded"),
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from jobfac.cli import main
+from tests.roles.guide.shell import shell
 from tests.support.factory import wait_for
 from tests.support.process_stage import lives
 
@@ -169,11 +170,11 @@ def test_output_that_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path)
 LOOP = "while :; do sleep 0.05; done"
 
 
-def start(tmp_path: Path, trap: str) -> "tuple[subprocess.Popen[str], int]":
+def start(tmp_path: Path, trap: str, *jobfac: object) -> "tuple[subprocess.Popen[str], int]":
     """Start a dry run of an endless program and wait until its trap is set; returns the command and the PID."""
     pid = tmp_path / "pid"
     trial = subprocess.Popen(
-        [sys.executable, "-m", "jobfac", "try", "sh", "-c", f"{trap}; echo $$ >{pid}.new; mv {pid}.new {pid}; {LOOP}"],
+        [*map(str, jobfac), "try", "sh", "-c", f"{trap}; echo $$ >{pid}.new; mv {pid}.new {pid}; {LOOP}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     wait_for(pid.exists, "the program runs")
@@ -181,25 +182,26 @@ def start(tmp_path: Path, trap: str) -> "tuple[subprocess.Popen[str], int]":
 
 
 def test_the_first_interrupt_stops_the_program_politely_the_second_at_once(tmp_path: Path) -> None:
-    polite, _ = start(tmp_path, "trap 'echo bye; exit 0' TERM")
-    polite.send_signal(signal.SIGINT)
-    out, said = polite.communicate(timeout=30)
-    assert (out, polite.returncode) == ("bye\n", 1)
-    assert "the program was asked to stop and has 10s" in said
-    (tmp_path / "pid").unlink()
-    stubborn, program = start(tmp_path, "trap '' TERM; echo deaf")
-    assert stubborn.stdout is not None
-    assert stubborn.stderr is not None
-    assert stubborn.stdout.readline() == "deaf\n"
-    stubborn.send_signal(signal.SIGINT)
-    assert "was asked to stop" in stubborn.stderr.readline()
-    stubborn.send_signal(signal.SIGINT)
-    assert re.search(r"reason +stopped at once", stubborn.communicate(timeout=30)[1])
-    assert not lives(program)
+    with shell(tmp_path) as bash:
+        polite, _ = start(tmp_path, "trap 'echo bye; exit 0' TERM", bash.jobfac)
+        polite.send_signal(signal.SIGINT)
+        out, said = polite.communicate(timeout=30)
+        assert (out, polite.returncode) == ("bye\n", 1)
+        assert "the program was asked to stop and has 10s" in said
+        (tmp_path / "pid").unlink()
+        stubborn, program = start(tmp_path, "trap '' TERM; echo deaf", bash.jobfac)
+        assert stubborn.stdout is not None
+        assert stubborn.stderr is not None
+        assert stubborn.stdout.readline() == "deaf\n"
+        stubborn.send_signal(signal.SIGINT)
+        assert "was asked to stop" in stubborn.stderr.readline()
+        stubborn.send_signal(signal.SIGINT)
+        assert re.search(r"reason +stopped at once", stubborn.communicate(timeout=30)[1])
+        assert not lives(program)
 
 
 def test_a_killed_dry_run_leaves_no_program(tmp_path: Path) -> None:
-    trial, program = start(tmp_path, "trap '' TERM")
+    trial, program = start(tmp_path, "trap '' TERM", sys.executable, "-m", "jobfac")
     trial.kill()
     trial.communicate()
     wait_for(lambda: not lives(program), "the guardian ended the program")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.support.factory import Factory
 from tests.support.inprocess import Forked
 from tests.support.terminal import environment
 
@@ -39,6 +40,7 @@ class Shell:
         self.folder = folder
         self.programs = folder / ".programs"
         self.programs.mkdir()
+        self.jobfac = self.programs / "jobfac"
         self.environment = environment(**variables)
         self.environment["PATH"] = f"{self.programs}:{self.environment['PATH']}"
         self._socket = socket.socket(socket.AF_UNIX)
@@ -75,6 +77,11 @@ class Shell:
             )  # fmt: skip
         text = (self.folder / ".output").read_text("utf-8", "replace")
         return subprocess.CompletedProcess(words, done.returncode, text)
+
+    def begin(self, factory: Factory, *words: str) -> "subprocess.Popen[bytes]":
+        """Begin a command on a factory, with a pipe as its standard output."""
+        command = [str(self.jobfac), *words]
+        return subprocess.Popen(command, cwd=factory.folder, env=factory.environment, stdout=subprocess.PIPE)
 
     def _accept(self) -> None:
         while True:

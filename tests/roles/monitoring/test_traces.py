@@ -102,8 +102,10 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     assert 0.2 < execution.seconds < 20
 
 
-def test_the_command_line_sends_its_span_before_it_exits(receiver: Receiver, cold_factory: Factory) -> None:
-    cold_factory.apply({"job": {"command": ["true"]}})
+def test_the_command_line_sends_its_span_before_it_exits(
+    receiver: Receiver, sqlite_factory: Factory, cold_factory: Factory
+) -> None:
+    sqlite_factory.apply({"job": {"command": ["true"]}})
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "nightly"}
     cold_factory.environment |= environment
     run = cold_factory.json("start", "job")

@@ -17,6 +17,7 @@ from tests.support.database import make_due
 from tests.support.engines import DRIVERS
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
+from tests.support.inprocess import InProcess
 
 pytestmark = pytest.mark.mssql
 
@@ -55,9 +56,9 @@ def held(fleet: Fleet, *statements: str) -> Iterator[None]:
     engine.dispose()
 
 
-@pytest.fixture
-def fleet(tds: Any, tmp_path: Path) -> Iterator[Fleet]:
-    with fleet_on(tds, DRIVERS[0], tmp_path / "blocked", Factory) as fleet:
+@pytest.fixture(params=[Factory])
+def fleet(request: pytest.FixtureRequest, tds: Any, tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_on(tds, DRIVERS[0], tmp_path / "blocked", request.param) as fleet:
         fleet.define(
             long=fleet.journal.job(30),
             limited=fleet.journal.job(1, concurrency={"key": "k", "limit": 2}),
@@ -105,6 +106,7 @@ def _is_settled(tds: Any, process: Any, requests: int) -> bool:
     return _requests(tds, process) > requests
 
 
+@pytest.mark.parametrize("fleet", [InProcess], indirect=True)
 @pytest.mark.parametrize("blocked", ["a promotion", "a queued run"])
 def test_an_idle_worker_does_not_poll_constantly_while_its_work_is_blocked(
     tds: Any, fleet: Fleet, blocked: str

@@ -53,8 +53,9 @@ def add_rows(db: Database, job: str, count: int, due: datetime) -> None:
     rule = {"job": job, "definition": definition, "paused": False, "updated_at": due}
     rows = [{**rule, "name": f"{job}-{number}", "next_due_at": due, "fire_at": due} for number in range(count)]
     with db.begin() as conn:
-        for row in rows:
-            conn.execute(schedule.insert(), row)
+        # On SQL Server one statement for many rows would have another text for each number of them.
+        for part in [rows] if db.dialect.name == "sqlite" else rows:
+            conn.execute(schedule.insert(), part)
 
 
 def runs_of(db: Database, *where: Any) -> int:
@@ -65,7 +66,7 @@ def runs_of(db: Database, *where: Any) -> int:
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_killed_schedulers_insert_every_due_time_once(factory: Factory) -> None:
     db = Database(factory.url)
-    count, jobs = (10_000, 20) if db.dialect.name == "sqlite" else (400, 4)
+    count, jobs = (6_000, 20) if db.dialect.name == "sqlite" else (400, 4)
     define(db, **{f"j{number}": {} for number in range(jobs)})
     roles = [factory.role("scheduler") for _ in range(3)]
     wait_for(lambda: all(b"scheduler_started" in log.read_bytes() for log in logs(factory, 3)), "three schedulers")

@@ -99,14 +99,14 @@ def test_a_rolling_restart_under_load_executes_every_run_once(fleet: Fleet) -> N
     fleet.define(job=fleet.journal.job(0.02))
     workers = [fleet.worker(f"w{number}", slots=3, environment=USUAL) for number in range(3)]
     for number, old in enumerate(workers):
-        fleet.start("job", 50)
+        fleet.start("job", 30)
 
-        def under_load(so_far: int = 50 * number) -> bool:
+        def under_load(so_far: int = 30 * number) -> bool:
             return len(fleet.journal.lines("start")) > so_far
 
         wait_for(under_load, "under load")
         assert leave(old) == 0
         fleet.worker(f"w{number}", slots=3, environment=USUAL)
     found = fleet.finish(timeout=60)
-    assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 150
+    assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 90
     assert sorted(line.run for line in fleet.journal.lines("end")) == [row["id"] for row in found]

@@ -1,10 +1,10 @@
 """Destinations of output: no output is lost or changed, and none fills the disk."""
 
 import re
-import subprocess
 import sys
 import time
 
+from tests.roles.guide.shell import shell
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
@@ -98,19 +98,14 @@ def test_following_shows_lines_within_a_second_and_ends_with_the_run(fleet: Flee
     fleet.worker()
     (run_id,) = fleet.start("job")
     fleet.wait(run_id, "running")
-    with subprocess.Popen(
-        [PYTHON, "-m", "jobfac", "logs", str(run_id), "-f"],
-        env=fleet.factory.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as follower:
+    with shell(fleet.folder) as bash, bash.begin(fleet.factory, "logs", str(run_id), "-f") as follower:
         assert follower.stdout is not None
-        assert follower.stdout.readline() == "first\n"
+        assert follower.stdout.readline() == b"first\n"
         gate.touch()
         begin = time.monotonic()
-        assert follower.stdout.readline() == "second\n"
+        assert follower.stdout.readline() == b"second\n"
         assert time.monotonic() - begin < 1.0
-        assert (follower.stdout.read(), follower.wait(10)) == ("", 0)
+        assert (follower.stdout.read(), follower.wait(10)) == (b"", 0)
 
 
 def test_each_attempt_keeps_its_own_output(sqlite_fleet: Fleet) -> None:
