@@ -101,8 +101,9 @@ def start(
     with backend() as factory:
         runs = factory.start(job, options, key, count)
         several = count > 1 or runs[0].for_worker is not None
-        if follow and len(runs) > 1:
-            fail(USAGE, f"Job '{job}' started runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
+        if follow and len(runs) > 1:  # only now it is known; to fail would invite a second start
+            note("The job runs on each worker; `jobfac logs -f RUN` shows the output of one. This waits for all.")
+            follow, wait = False, True
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             with reader_may_leave():

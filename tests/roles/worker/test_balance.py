@@ -79,7 +79,9 @@ def test_a_start_on_each_worker_runs_once_on_every_one(fleet: Fleet) -> None:
         fleet.worker(name, slots=1)
     fleet.define(nap={"command": ["sleep", "0.2"]}, each={"command": ["true"], "each_worker": True})
     fleet.start("nap", 6)
-    ids = fleet.factory.run("start", "each", "--wait").stdout.split()
+    done = fleet.factory.run("start", "each", "--follow")
+    assert "`jobfac logs -f RUN` shows the output of one" in done.stderr
+    ids = done.stdout.split()
     assert [(row["worker"], row["for_worker"]) for row in fleet.finish(*map(int, ids))] == [(n, n) for n in names]
 
 
