@@ -1,7 +1,9 @@
 """`start`: start runs, with overrides of the definition."""
 
+import errno
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from jobfac.cli.common import (
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
-from jobfac.cli.streams import discard_output, reader_may_leave
+from jobfac.cli.streams import NO_ROOM, discard_output, reader_may_leave
 from jobfac.cli.times import describe
 from jobfac.errors import JobfacError
 from jobfac.states import FINAL, RunState
@@ -104,11 +106,10 @@ def start(
         if follow and len(runs) > 1:  # only now it is known; to fail would invite a second start
             note("The job runs on each worker; `jobfac logs -f RUN` shows the output of one. This waits for all.")
             follow, wait = False, True
-        denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             with reader_may_leave():
                 typer.echo("\n".join(str(run.id) for run in runs))
-        if (follow or wait) and not denied:
+        if (follow or wait) and all(run.state != RunState.DENIED for run in runs):
             with _continuing(runs):
                 runs = [_follow(factory, runs[0], as_json)] if follow else _wait(factory, runs)
         if as_json:
@@ -193,9 +194,12 @@ def _follow(factory: Backend, run: RunView, as_json: bool) -> RunView:
     """Show the output of a run, and wait for its end even if nobody reads the output any more."""
     try:
         return follow_run(factory, run, aside=as_json)
-    except BrokenPipeError:
-        discard_output()
-        note(f"Nobody reads the output any more; run {run.id} continues, and this command waits for its end.")
+    except OSError as error:  # who repeats a start that seems to have failed does all again
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        discard_output(sys.stderr if as_json else sys.stdout)
+        why = NO_ROOM if error.errno == errno.ENOSPC else "Nobody reads the output any more."
+        note(f"{why} Run {run.id} continues, and this command waits for its end.")
     return _wait(factory, [run])[0]
 
 

@@ -93,7 +93,8 @@ def expire(
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
         rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
         poison = poison_attempts if only is None else None
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
+        why = f"its worker {dead.name} {'died' if only is None else 'lost its lease and ended it'}"
+        finished = requeue(conn, rows, why, by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:

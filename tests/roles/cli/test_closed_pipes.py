@@ -1,5 +1,6 @@
 """A command whose output nobody reads any more, as after `jobfac start load --follow | head`."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -38,19 +39,24 @@ def test_the_exit_code_is_that_of_what_was_done(sqlite_factory: Factory, words: 
     assert (done.returncode, "denied" in (done.stderr or "denied")) == (4, True)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(BrokenPipeError(errno.EPIPE, ""), "Nobody reads the output"), (OSError(errno.ENOSPC, ""), "the disk is full.")],
+)
 def test_a_start_that_follows_waits_for_the_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Run:
         id, state = 7, RunState.FAILED
 
     def broken(*_: object, **__: object) -> None:
-        raise BrokenPipeError
+        raise error
 
     factory: Any = None
     monkeypatch.setattr(start, "follow_run", broken)
-    monkeypatch.setattr(start, "discard_output", lambda: None)
+    monkeypatch.setattr(start, "discard_output", lambda _: None)
     monkeypatch.setattr(start, "_wait", lambda _, runs: runs)
     run: Any = Run()
     assert start._follow(factory, run, False) is run
-    assert "run 7 continues, and this command waits for its end" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert (said in text, "Run 7 continues, and this command waits for its end" in text) == (True, True)

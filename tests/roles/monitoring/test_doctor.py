@@ -296,10 +296,8 @@ def test_the_command_prints_a_table_or_json_and_sets_its_exit_code(sqlite_factor
     shown = factory.run("doctor")
     assert "no worker is alive" in shown.stdout
     assert shown.stdout.endswith("2 warnings\n")
-    assert (
-        f"defaults, {', '.join(sorted(one for one in factory.environment if one.startswith('JOBFAC_') and 'TEST' not in one))}"
-        in shown.stdout
-    )
+    given = sorted(one for one in factory.environment if one.startswith("JOBFAC_") and "TEST" not in one)
+    assert f"defaults, {', '.join(given)}" in shown.stdout
     db = Database(factory.url)
     define(db, far={"pool": "gpu"})
     start(db, "far")
