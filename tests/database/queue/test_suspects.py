@@ -115,3 +115,20 @@ def test_a_suspected_run_that_waits_takes_no_share_of_a_busy_worker(db: Database
     suspect(db, poison)
     run_id = start(db, "job")
     assert ids(turn(busy, live[0], waiting=[poison], free=1, fair=True)) == [run_id]
+
+
+def test_a_suspected_run_that_no_worker_may_take_says_so(db: Database) -> None:
+    """It said that it waits for a worker on which nothing else runs, although there was none."""
+    define(db, job={})
+    hand = Hand(db, "w1")
+    poison, pinned = start(db, "job"), start(db, "job")
+    suspect(db, poison, pinned)
+    with db.begin() as conn:
+        conn.execute(run.update().values(reason=SUSPECTED))
+        conn.execute(run.update().where(run.c.id == pinned).values(queue=queue_of_worker("w1"), for_worker="w1"))
+    assert both(db, poison) == both(db, pinned) == ALONE
+    db.transact(workers.set_message, hand.id, "unhealthy: no space in /spool")
+    assert both(db, poison) == both(db, pinned) == "worker w1 claims nothing: unhealthy: no space in /spool"
+    db.transact(workers.deregister, hand.id)
+    assert both(db, poison) == "no live worker serves pool 'default'"
+    assert both(db, pinned) == "worker w1, which alone may claim it"
