@@ -79,15 +79,18 @@ def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db
 
 
 def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
-    define(db, job={})
-    one, other, elsewhere = Hand(db, "one"), Hand(db, "other"), Hand(db, "elsewhere", pools=("etl",))
+    define(db, job={}, zone={"labels": {"zone": "x"}})
+    one, etl, other = Hand(db, "one"), Hand(db, "etl", pools=("etl",)), Hand(db, "other", pools=("etl", "default"))
     first = one.take() if start(db, "job") else None
     assert first is not None
     poison = start(db, "job")
     suspect(db, poison)
-    for hand, is_seen in ((elsewhere, False), (one, False), (other, True)):
+    for hand, is_seen in ((etl, False), (one, False), (other, True)):
         db.transact(workers.set_message, hand.id, ISOLATING)
-        assert turn(one, first.id).waiting == Waiting(frozenset({poison}), is_seen)
+        assert turn(one, first.id).waiting == Waiting(frozenset({poison}), is_seen), "its pools need not be the same"
+    labelled = start(db, "zone")
+    suspect(db, labelled)
+    assert turn(one, first.id).waiting == Waiting(frozenset({poison, labelled}), False), "no label: it cannot take it"
 
 
 def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
