@@ -94,14 +94,15 @@ def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders
         return _blocked(run, holders)
     if run.kind == JobKind.SEQUENCE:
         return "a worker or scheduler begins it"
-    if run.reason == SUSPECTED:
+    serving = [one for one in fleet if (one.serves(needed) if run.for_worker is None else one.name == run.for_worker)]
+    if run.reason == SUSPECTED and any(one.message is None for one in serving):
         return "a worker on which nothing else runs, because its workers died while it ran"
     if run.for_worker is not None:
-        idle = next((one.message for one in fleet if one.name == run.for_worker and one.message is not None), None)
+        idle = next((one.message for one in serving if one.message is not None), None)
         return f"worker {run.for_worker}" + (
             f" claims nothing: {why_idle(idle)}" if idle else ", which alone may claim it"
         )
-    return _for_a_slot(needed, [one for one in fleet if one.serves(needed)])
+    return _for_a_slot(needed, serving)
 
 
 def _for_a_slot(needed: Needed, serving: Sequence[Serving]) -> str:

@@ -280,7 +280,7 @@ def _claim(
     heavy = {queue for queue, slots in queues.items() if slots > 1}
     share = None
     if request.fair or (heavy and not request.alone):
-        share = share_in(conn, request.worker_id, queues)
+        share = share_in(conn, request.worker_id, queues, suspects if room.passes_over else None)
     room = Room(free, most, heavy if share is None else share.holds, hold.held, suspects)
     limit = share if request.fair else None
     limits = None if limit is None else limit.most

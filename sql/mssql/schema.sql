@@ -1120,7 +1120,13 @@ SELECT
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
-        WHEN r.reason = N'its workers died while it ran; it waits for a worker on which nothing else runs'
+        WHEN r.reason = N'its workers died while it ran; it waits for a worker on which nothing else runs' AND 0 < CASE
+            WHEN r.for_worker IS NULL THEN f.healthy
+            ELSE (
+                SELECT COUNT(*) FROM jobfac.worker AS w
+                WHERE w.name = r.for_worker AND w.state = 'active' AND w.message IS NULL
+            )
+        END
             THEN N'a worker on which nothing else runs, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE((
             SELECT N' claims nothing: ' + REPLACE(MAX(w.message), N'claims nothing: ', N'') FROM jobfac.worker AS w

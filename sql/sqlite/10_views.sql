@@ -100,7 +100,13 @@ SELECT
             'another run of the job has not ended'
         )
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
-        WHEN r.reason = 'its workers died while it ran; it waits for a worker on which nothing else runs'
+        WHEN r.reason = 'its workers died while it ran; it waits for a worker on which nothing else runs' AND 0 < CASE
+            WHEN r.for_worker IS NULL THEN f.healthy
+            ELSE (
+                SELECT COUNT(*) FROM worker AS w
+                WHERE w.name = r.for_worker AND w.state = 'active' AND w.message IS NULL
+            )
+        END
             THEN 'a worker on which nothing else runs, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || coalesce((
             SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '') FROM worker AS w

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, WEIGHT, lease_now
+from jobfac.database.dialects import DIRTY, PASS, SOUND, WEIGHT, lease_now
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
@@ -65,24 +65,27 @@ def fleet(conn: sa.Connection, queues: Collection[str]) -> list[Load]:
     return found
 
 
-def queued(conn: sa.Connection, queues: Collection[str], most: int) -> dict[str, int]:
-    """Return the number of queued runs for each of ``queues``. The count of a queue stops at ``most``."""
-    counts = conn.execute(_counts(len(queues), most), {f"queue{place}": name for place, name in enumerate(queues)})
-    by_place = {row.place: row.number for row in counts}
+def queued(conn: sa.Connection, queues: Collection[str], most: int, losses: int | None = None) -> dict[str, int]:
+    """Return the number of queued runs for each of ``queues``. The count of a queue stops at ``most``.
+
+    ``losses``: without runs that have lost so many attempts with their workers; None: all runs.
+    """
+    names = {f"queue{place}": name for place, name in enumerate(queues)}
+    given = names if losses is None else names | {"p_losses": losses}
+    by_place = {row.place: row.number for row in conn.execute(_counts(len(queues), most, losses is not None), given)}
     return {name: by_place[place] for place, name in enumerate(queues)}
 
 
 @functools.cache
-def _counts(queues: int, most: int) -> sa.CompoundSelect[Any]:
-    return sa.union_all(*(_count(place, most) for place in range(queues)))
+def _counts(queues: int, most: int, only_sound: bool) -> sa.CompoundSelect[Any]:
+    return sa.union_all(*(_count(place, most, only_sound) for place in range(queues)))
 
 
-def _count(place: int, most: int) -> sa.Select[int, int]:
-    first = (
+def _count(place: int, most: int, only_sound: bool) -> sa.Select[int, int]:
+    query = (
         sa.select(run.c.id)
         .with_hint(run, PASS, "mssql")
         .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam(f"queue{place}"))
-        .limit(most)
-        .subquery(f"first{place}")
     )
+    first = (query.where(SOUND) if only_sound else query).limit(most).subquery(f"first{place}")
     return sa.select(sa.literal_column(f"{place:d}").label("place"), sa.func.count().label("number")).select_from(first)

@@ -4,6 +4,7 @@ Such a run stays queued. An idle worker claims it at once. If all are busy, one 
 isolates itself, claims nothing until its runs have ended, and then claims the run. The others see what it says.
 """
 
+import json
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from jobfac.database.dialects import PASS, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import RunState, WorkerState
+from jobfac.store.jobs import known_queues, serves
 from jobfac.store.runs import queue_of_worker
 
 ISOLATING = "a run whose workers died while it ran has to run alone"
@@ -20,7 +22,7 @@ ISOLATING = "a run whose workers died while it ran has to run alone"
 
 
 class Waiting(NamedTuple):
-    """The suspected runs that wait. ``elsewhere``: another worker of the same pools isolates itself."""
+    """The suspected runs that wait. ``elsewhere``: for each, another worker that may take it isolates itself."""
 
     runs: frozenset[int] = frozenset()
     elsewhere: bool = False
@@ -48,21 +50,29 @@ def look(
     """Return which of these suspected runs still wait in these queues, or, with ``pinned``, for this worker."""
     found = conn.execute(_QUEUED.where(lists.by_id(run.c.id, waiting)))
     open_queues = {*queues, queue_of_worker(name)} if pinned else queues
-    left = frozenset(row.id for row in found if row.queue in open_queues)
-    isolated = {row.id: row.pools for row in conn.execute(_ISOLATED, {"p_message": ISOLATING, "p_id": worker_id})}
-    mine = isolated.pop(worker_id, None)
-    return Waiting(left, bool(left) and mine in isolated.values())
+    left = {row.id: row.queue for row in found if row.queue in open_queues}
+    return Waiting(frozenset(left), bool(left) and set(left.values()) <= _served_alone(conn, worker_id))
+
+
+def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
+    """Return the queues of the other workers that isolate themselves."""
+    isolated = conn.execute(_ISOLATED, {"p_message": ISOLATING, "p_id": worker_id}).all()
+    return {
+        one.name
+        for one in (known_queues(conn) if isolated else ())
+        if any(serves(json.loads(row.pools), json.loads(row.labels), row.slots, one) for row in isolated)
+    }
 
 
 _QUEUED = (
     sa.select(run.c.id, run.c.queue).with_hint(run, PASS, "mssql").where(sa.text(f"run.state = '{RunState.QUEUED}'"))
 )
 _ISOLATED = (
-    sa.select(worker.c.id, worker.c.pools)
+    sa.select(worker.c.pools, worker.c.labels, worker.c.slots)
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
     .with_hint(worker_lease, PASS, "mssql")
     .where(sa.text(f"worker.state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"))
     .where(worker_lease.c.lease_until > lease_now())
-    .where(sa.or_(worker.c.message == sa.bindparam("p_message"), worker.c.id == sa.bindparam("p_id")))
+    .where(worker.c.message == sa.bindparam("p_message"), worker.c.id != sa.bindparam("p_id"))
 )

@@ -14,12 +14,12 @@ from jobfac.worker.turn import Turn, TurnRequest, TurnResult
 from tests.support.database import Hand, define, get, start
 
 
-def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4) -> TurnResult:
+def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4, fair: bool = False) -> TurnResult:
     """Make a turn of a worker on which the runs ``live`` are."""
     ours = {(one, 1): ("job", get(hand.db, one)["created_at"]) for one in live}
     nothing = Deliveries([], [], [], [], {}, [], ours, [])
     suspicion, queues = Suspicion(2, frozenset(waiting)), {"default": 1, "default[zone=x]": 1}
-    request = TurnRequest(hand.id, hand.name, queues, False, free, free, nothing, suspicion=suspicion)
+    request = TurnRequest(hand.id, hand.name, queues, False, free, free, nothing, fair=fair, suspicion=suspicion)
     return hand.db.transact(Turn(request, {}).take)
 
 
@@ -27,9 +27,16 @@ def ids(result: TurnResult) -> list[int]:
     return [one.id for one in result.claimed]
 
 
-def queue_view(db: Database, run_id: int) -> str:
+ALONE = "a worker on which nothing else runs, because its workers died while it ran"
+
+
+def both(db: Database, run_id: int) -> str:
+    """Return what a run waits for, as lists and ``v_queue`` both have it."""
     schema = "" if db.dialect.name == "sqlite" else "jobfac."
-    return f"SELECT waits_for FROM {schema}v_queue WHERE id = {run_id}"
+    text = f"SELECT waits_for FROM {schema}v_queue WHERE id = {run_id}"
+    (row,) = db.query(lambda conn: conn.exec_driver_sql(text).all())
+    assert row[0] == db.query(reasons, [run_id])[run_id]
+    return str(row[0])
 
 
 def suspect(db: Database, *run_ids: int) -> None:
@@ -49,9 +56,7 @@ def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db:
     assert (ids(result), result.waiting) == ([second], Waiting(frozenset({poison, third})))
     found = get(db, poison)
     assert (found["state"], found["attempt"], found["worker"], found["reason"]) == ("queued", 0, None, SUSPECTED)
-    (row,) = db.query(lambda conn: conn.exec_driver_sql(queue_view(db, poison)).all())
-    assert row[0] == db.query(reasons, [poison])[poison]
-    assert row[0] == "a worker on which nothing else runs, because its workers died while it ran"
+    assert both(db, poison) == ALONE
     for one in (start(db, "job"), start(db, "other")):
         result = turn(busy, first.id, second, waiting=result.waiting.runs, free=1)
         assert ids(result) == [one], "those that wait are in nobody's way"
@@ -74,15 +79,18 @@ def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db
 
 
 def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
-    define(db, job={})
-    one, other, elsewhere = Hand(db, "one"), Hand(db, "other"), Hand(db, "elsewhere", pools=("etl",))
+    define(db, job={}, zone={"labels": {"zone": "x"}})
+    one, etl, other = Hand(db, "one"), Hand(db, "etl", pools=("etl",)), Hand(db, "other", pools=("etl", "default"))
     first = one.take() if start(db, "job") else None
     assert first is not None
     poison = start(db, "job")
     suspect(db, poison)
-    for hand, is_seen in ((elsewhere, False), (one, False), (other, True)):
+    for hand, is_seen in ((etl, False), (one, False), (other, True)):
         db.transact(workers.set_message, hand.id, ISOLATING)
-        assert turn(one, first.id).waiting == Waiting(frozenset({poison}), is_seen)
+        assert turn(one, first.id).waiting == Waiting(frozenset({poison}), is_seen), "its pools need not be the same"
+    labelled = start(db, "zone")
+    suspect(db, labelled)
+    assert turn(one, first.id).waiting == Waiting(frozenset({poison, labelled}), False), "no label: it cannot take it"
 
 
 def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
@@ -99,3 +107,31 @@ def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
     result = turn(hand, live, other, waiting={pinned})
     assert (ids(result), result.waiting.runs) == ([last], frozenset({pinned}))
     assert ids(turn(hand, waiting={pinned})) == [pinned]
+
+
+def test_a_suspected_run_that_waits_takes_no_share_of_a_busy_worker(db: Database) -> None:
+    """Its slot was kept for a run that it passes over, while a run of another queue waited."""
+    define(db, job={}, other={"labels": {"zone": "x"}})
+    busy, full = Hand(db, "busy", slots=2, labels={"zone": "x"}), Hand(db, "full", slots=1)
+    live, _ = (start(db, "job"), busy.take()), (start(db, "job"), full.take())
+    poison = start(db, "other")
+    suspect(db, poison)
+    run_id = start(db, "job")
+    assert ids(turn(busy, live[0], waiting=[poison], free=1, fair=True)) == [run_id]
+
+
+def test_a_suspected_run_that_no_worker_may_take_says_so(db: Database) -> None:
+    """It said that it waits for a worker on which nothing else runs, although there was none."""
+    define(db, job={})
+    hand = Hand(db, "w1")
+    poison, pinned = start(db, "job"), start(db, "job")
+    suspect(db, poison, pinned)
+    with db.begin() as conn:
+        conn.execute(run.update().values(reason=SUSPECTED))
+        conn.execute(run.update().where(run.c.id == pinned).values(queue=queue_of_worker("w1"), for_worker="w1"))
+    assert both(db, poison) == both(db, pinned) == ALONE
+    db.transact(workers.set_message, hand.id, "unhealthy: no space in /spool")
+    assert both(db, poison) == both(db, pinned) == "worker w1 claims nothing: unhealthy: no space in /spool"
+    db.transact(workers.deregister, hand.id)
+    assert both(db, poison) == "no live worker serves pool 'default'"
+    assert both(db, pinned) == "worker w1, which alone may claim it"
