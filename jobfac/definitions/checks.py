@@ -5,7 +5,7 @@ from typing import Any
 
 from jobfac.control_characters import check_name
 from jobfac.definitions.models import AnyJob, Job, Sequence, canonical
-from jobfac.definitions.notify import unsent
+from jobfac.definitions.notify import ABOUT_JOBS, unsent
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Go, Step
@@ -111,9 +111,14 @@ def unheard(definition: AnyJob) -> Iterator[Finding]:
     """Return the events in ``notify`` that never happen. A definition may name them, so they are only warnings."""
     needs = _needs(definition)
     for position, entry in enumerate(definition.notify):
-        for event in entry.on if entry.of == "sequence" else ():
+        for event in entry.on:
             path = ("notify", position, "on")
-            if isinstance(definition, Sequence) and event in OF_PROGRAMS:
+            if entry.of != "sequence":
+                if event in ABOUT_JOBS and (entry.of == "jobs" or event in needs):
+                    yield finding(
+                        path, f"has {event}, which is not sent for the jobs inside; add it to their own notify"
+                    )
+            elif isinstance(definition, Sequence) and event in OF_PROGRAMS:
                 yield finding(path, f"has {event}, which only the jobs of a sequence have; add `of: jobs`")
             elif event in needs:
                 yield finding(path, f"has {event}, which never happens without {needs[event]}")

@@ -287,6 +287,20 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
     ]
 
 
+def test_an_event_that_the_jobs_of_a_sequence_do_not_send_to_it_is_a_warning() -> None:
+    steps = [{"name": "a", "jobs": "p"}]
+    to = {"email": "ops@example.org"}
+    jobs_only = {"on": ["failed", "overdue"], "of": "jobs", "to": to}
+    both = {"on": ["failed", "overdue", "missed"], "of": "both", "to": to}
+    notify = {"expect": {"every": "1h"}, "notify": [jobs_only, both]}
+    found = from_data({"jobs": {"p": {"command": "x"}, "s": {"steps": steps, **notify}}})
+    why = "which is not sent for the jobs inside; add it to their own notify"
+    assert [str(one) for one in found.warnings] == [
+        f"job 's': notify[0].on has overdue, {why}",
+        f"job 's': notify[1].on has missed, {why}",
+    ]
+
+
 def test_a_recipient_to_whom_nothing_would_be_sent_is_refused_though_a_stored_one_can_be_read() -> None:
     body = {"notify": [{"on": "failed", "to": {"apprise": "json://elastic:9200/runs?method=PUT"}}]}
     program = {"command": ["x"], **body}
