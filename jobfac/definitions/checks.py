@@ -30,10 +30,17 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
     return result
 
 
+def fleets(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the jobs with ``each_worker``: a step that starts one of them has several runs."""
+    stored = {job for job, body in known.items() if job not in jobs and body.get("each_worker")}
+    return frozenset(stored | {job for job, one in jobs.items() if getattr(one, "each_worker", False)})
+
+
 def check(
     job: str,
     definition: AnyJob,
     tree: Children,
+    on_each: Collection[str],
     declarations: Declarations,
     commands: Commands,
     following: Links,
@@ -43,6 +50,7 @@ def check(
 
     Args:
         tree: the children of all jobs, including this one.
+        on_each: as ``fleets`` returns.
         circles: the jobs that are on circles of ``tree`` and ``following``.
     """
     yield from _names(definition)
@@ -68,7 +76,7 @@ def check(
         is_wrong = True
         yield one
     if not is_wrong:
-        yield from _endless(definition.steps, tree)
+        yield from _endless(definition.steps, tree, on_each)
 
 
 def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
@@ -93,9 +101,9 @@ def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, A
                     yield inside, finding(path, f"is also that of the sequence '{around}' around it: {end}")
 
 
-def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
+def unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
     """Return the steps that cannot be reached. They are allowed but probably not intended."""
-    ways = _ways(definition.steps, tree)
+    ways = _ways(definition.steps, tree, on_each)
     reached = _closure({definition.steps[0].name}, ways)
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
@@ -191,8 +199,8 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
                 yield finding(path, f"names the unknown step '{go.step}'{suggestion(go.step, names)}")
 
 
-def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
-    ways = _ways(steps, tree)
+def _endless(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
+    ways = _ways(steps, tree, on_each)
     reached = _closure({steps[0].name}, ways)
     before: dict[str | None, list[str | None]] = {}
     for name, following in ways.items():
@@ -205,7 +213,7 @@ def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")
 
 
-def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str | None]]:
+def _ways(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) -> dict[str | None, set[str | None]]:
     """Return the steps, or ``END``, that may follow each step."""
     following = [step.name for step in steps[1:]] + [END]
 
@@ -216,15 +224,15 @@ def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str |
         step.name: {
             target(go, next_step)
             for field, go in step.targets().items()
-            if field != "on_mixed" or _may_be_mixed(step, tree)
+            if field != "on_mixed" or _may_be_mixed(step, tree, on_each)
         }
         for step, next_step in zip(steps, following, strict=True)
     }
 
 
-def _may_be_mixed(step: Step, tree: Children) -> bool:
-    """Whether the outcome can be mixed: the step waits for several jobs or runs a sequence."""
-    several = len(step.jobs) > 1 or bool(step.for_each)
+def _may_be_mixed(step: Step, tree: Children, on_each: Collection[str]) -> bool:
+    """Whether the outcome can be mixed: the step waits for several runs or runs a sequence."""
+    several = len(step.jobs) > 1 or bool(step.for_each) or any(job in on_each for job in step.jobs)
     return (step.proceed == "when_all" and several) or any(tree.get(job) for job in step.jobs)
 
 

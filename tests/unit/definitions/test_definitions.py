@@ -257,11 +257,12 @@ def test_an_unreachable_step_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "warned"), [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False)]
+    ("jobs", "warned"),
+    [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False), ("fleet", False)],
 )
 def test_on_mixed_without_effect_is_a_warning(jobs: str, warned: bool) -> None:
     steps = f"[{{name: a, jobs: {jobs}, on_success: end, on_mixed: {{step: b}}}}, {{name: b, jobs: p}}]"
-    inner = "inner: {steps: [{name: i, jobs: p}]}"
+    inner = "inner: {steps: [{name: i, jobs: p}]}, fleet: {command: x, each_worker: true}"
     found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, {inner}, s: {{steps: {steps}}}}}")
     assert bool(found.warnings) == warned
 
