@@ -5,7 +5,7 @@ from typing import Any
 
 from jobfac.control_characters import check_name
 from jobfac.definitions.models import AnyJob, Job, Sequence, canonical
-from jobfac.definitions.notify import unsent
+from jobfac.definitions.notify import ABOUT_JOBS, unsent
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.steps import Go, Step
@@ -30,10 +30,17 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
     return result
 
 
+def fleets(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the jobs with ``each_worker``: a step that starts one of them has several runs."""
+    stored = {job for job, body in known.items() if job not in jobs and body.get("each_worker")}
+    return frozenset(stored | {job for job, one in jobs.items() if getattr(one, "each_worker", False)})
+
+
 def check(
     job: str,
     definition: AnyJob,
     tree: Children,
+    on_each: Collection[str],
     declarations: Declarations,
     commands: Commands,
     following: Links,
@@ -43,6 +50,7 @@ def check(
 
     Args:
         tree: the children of all jobs, including this one.
+        on_each: as ``fleets`` returns.
         circles: the jobs that are on circles of ``tree`` and ``following``.
     """
     yield from _names(definition)
@@ -68,7 +76,7 @@ def check(
         is_wrong = True
         yield one
     if not is_wrong:
-        yield from _endless(definition.steps, tree)
+        yield from _endless(definition.steps, tree, on_each)
 
 
 def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
@@ -93,9 +101,9 @@ def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, A
                     yield inside, finding(path, f"is also that of the sequence '{around}' around it: {end}")
 
 
-def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
+def unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
     """Return the steps that cannot be reached. They are allowed but probably not intended."""
-    ways = _ways(definition.steps, tree)
+    ways = _ways(definition.steps, tree, on_each)
     reached = _closure({definition.steps[0].name}, ways)
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
@@ -111,9 +119,14 @@ def unheard(definition: AnyJob) -> Iterator[Finding]:
     """Return the events in ``notify`` that never happen. A definition may name them, so they are only warnings."""
     needs = _needs(definition)
     for position, entry in enumerate(definition.notify):
-        for event in entry.on if entry.of == "sequence" else ():
+        for event in entry.on:
             path = ("notify", position, "on")
-            if isinstance(definition, Sequence) and event in OF_PROGRAMS:
+            if entry.of != "sequence":
+                if event in ABOUT_JOBS and (entry.of == "jobs" or event in needs):
+                    yield finding(
+                        path, f"has {event}, which is not sent for the jobs inside; add it to their own notify"
+                    )
+            elif isinstance(definition, Sequence) and event in OF_PROGRAMS:
                 yield finding(path, f"has {event}, which only the jobs of a sequence have; add `of: jobs`")
             elif event in needs:
                 yield finding(path, f"has {event}, which never happens without {needs[event]}")
@@ -186,8 +199,8 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
                 yield finding(path, f"names the unknown step '{go.step}'{suggestion(go.step, names)}")
 
 
-def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
-    ways = _ways(steps, tree)
+def _endless(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
+    ways = _ways(steps, tree, on_each)
     reached = _closure({steps[0].name}, ways)
     before: dict[str | None, list[str | None]] = {}
     for name, following in ways.items():
@@ -200,7 +213,7 @@ def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")
 
 
-def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str | None]]:
+def _ways(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) -> dict[str | None, set[str | None]]:
     """Return the steps, or ``END``, that may follow each step."""
     following = [step.name for step in steps[1:]] + [END]
 
@@ -211,15 +224,15 @@ def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str |
         step.name: {
             target(go, next_step)
             for field, go in step.targets().items()
-            if field != "on_mixed" or _may_be_mixed(step, tree)
+            if field != "on_mixed" or _may_be_mixed(step, tree, on_each)
         }
         for step, next_step in zip(steps, following, strict=True)
     }
 
 
-def _may_be_mixed(step: Step, tree: Children) -> bool:
-    """Whether the outcome can be mixed: the step waits for several jobs or runs a sequence."""
-    several = len(step.jobs) > 1 or bool(step.for_each)
+def _may_be_mixed(step: Step, tree: Children, on_each: Collection[str]) -> bool:
+    """Whether the outcome can be mixed: the step waits for several runs or runs a sequence."""
+    several = len(step.jobs) > 1 or bool(step.for_each) or any(job in on_each for job in step.jobs)
     return (step.proceed == "when_all" and several) or any(tree.get(job) for job in step.jobs)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, endless_waits, unheard, unreachable
+from jobfac.definitions.checks import check, children, endless_waits, fleets, unheard, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
@@ -217,10 +217,10 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        following = followers(jobs, known)
+        following, on_each = followers(jobs, known), fleets(jobs, known)
         others = _declarations(jobs, known), _commands(jobs, known), following, on_circles(tree, following)
         for job in jobs:
-            found_in = islice(check(job, jobs[job], tree, *others), MOST_PROBLEMS)
+            found_in = islice(check(job, jobs[job], tree, on_each, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)
         problems.extend(places[job].problem(one) for job, one in islice(endless_waits(jobs, known), MOST_PROBLEMS))
     problems.extend(_limits(jobs, places))
@@ -228,7 +228,9 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         raise DefinitionError(problems)
     sequences = {job: definition for job, definition in jobs.items() if isinstance(definition, Sequence)}
     warnings = tuple(
-        places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree)
+        places[job].problem(found)
+        for job, sequence in sequences.items()
+        for found in unreachable(sequence, tree, on_each)
     )
     warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in unheard(one))
     return Definitions(jobs, defaults, warnings)

@@ -18,7 +18,9 @@ from jobfac.settings.values import SettingsError as SettingsError
 from jobfac.settings.values import checked
 
 CENTURY = 100 * 365 * 86400
-"""The longest retention allowed, in seconds."""
+"""The longest time that a setting may have, in seconds: no clock and no wait of the system takes one without end."""
+
+_TIME = {"above": 0, "most": CENTURY}
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,19 @@ class Settings:
         default="", metadata={"help": "private folder for the output of running programs; default: one per database"}
     )
     lease: float = field(
-        default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
+        default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", **_TIME}
     )
-    heartbeat: float = field(default=3.0, metadata={"help": "seconds between heartbeats", "above": 0})
+    heartbeat: float = field(default=3.0, metadata={"help": "seconds between heartbeats", **_TIME})
     lease_margin: float = field(
         default=3.0,
-        metadata={"help": "seconds before the end of its lease at which a worker stops its programs", "above": 0},
+        metadata={"help": "seconds before the end of its lease at which a worker stops its programs", **_TIME},
     )
     drain_limit: float = field(
-        default=60.0, metadata={"help": "seconds a draining worker lets its runs finish", "least": 0}
+        default=60.0, metadata={"help": "seconds a draining worker lets its runs finish", "least": 0, "most": CENTURY}
     )
     ship_interval: float = field(
         default=0.5,
-        metadata={"help": "seconds between two transfers of output from the spool to the database", "above": 0},
+        metadata={"help": "seconds between two transfers of output from the spool to the database", **_TIME},
     )
     report_limit: int = field(
         default=16 * 1024 * 1024, metadata={"help": "bytes of a program's report file that are read", "least": 1}
@@ -56,7 +58,11 @@ class Settings:
     )
     file_scan_interval: float = field(
         default=10.0,
-        metadata={"help": "seconds between two scans for files that start jobs or that steps wait for", "least": 0.1},
+        metadata={
+            "help": "seconds between two scans for files that start jobs or that steps wait for",
+            "least": 0.1,
+            "most": CENTURY,
+        },
     )
     poison_attempts: int = field(
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
@@ -79,11 +85,9 @@ class Settings:
             "words": ("auto", "server", "polling"),
         },
     )
-    wait_seconds: float = field(
-        default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", "above": 0}
-    )
+    wait_seconds: float = field(default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", **_TIME})
     sweep_interval: float = field(
-        default=5.5, metadata={"help": "seconds between sweeps for expired leases and blocked runs", "above": 0}
+        default=5.5, metadata={"help": "seconds between sweeps for expired leases and blocked runs", **_TIME}
     )
     api_host: str = field(default="127.0.0.1", metadata={"help": "address the API listens on"})
     api_port: int = field(default=8420, metadata={"help": "port the API listens on", "least": 0, "most": 65535})
@@ -141,17 +145,16 @@ class Settings:
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
         default=90 * 86400.0,
-        metadata={"help": "seconds a finished run is kept where its job has no retention", "above": 0, "most": CENTURY},
+        metadata={"help": "seconds a finished run is kept where its job has no retention", **_TIME},
     )
     retention_count: int = field(
-        default=0, metadata={"help": "finished runs kept for a job without retention; 0: no limit", "least": 0}
+        default=0,
+        metadata={"help": "finished runs kept for a job without retention; 0: no limit", "least": 0, "most": 10**9},
     )
     statistics_retention: float = field(
-        default=1095 * 86400.0, metadata={"help": "seconds the daily statistics are kept", "above": 0, "most": CENTURY}
+        default=1095 * 86400.0, metadata={"help": "seconds the daily statistics are kept", **_TIME}
     )
-    audit_retention: float = field(
-        default=1095 * 86400.0, metadata={"help": "seconds the audit is kept", "above": 0, "most": CENTURY}
-    )
+    audit_retention: float = field(default=1095 * 86400.0, metadata={"help": "seconds the audit is kept", **_TIME})
     metrics: str = field(
         default="", metadata={"help": "HOST:PORT where a worker or scheduler serves metrics; default: nowhere"}
     )

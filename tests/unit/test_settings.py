@@ -13,6 +13,8 @@ from jobfac.settings.database_url import read_url
 from jobfac.settings.misspelt import misspelt
 from jobfac.settings.passwords import without_password
 
+A_TIME = "must be a number greater than 0 and at most 3153600000"
+
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +99,8 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
 @pytest.mark.parametrize(
     ("environment", "file", "sentence"),
     [
-        ({"JOBFAC_LEASE": "soon"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'soon'."),
-        ({"JOBFAC_LEASE": "nan"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'nan'."),
+        ({"JOBFAC_LEASE": "soon"}, "", f"JOBFAC_LEASE {A_TIME}, not 'soon'."),
+        ({"JOBFAC_LEASE": "nan"}, "", f"JOBFAC_LEASE {A_TIME}, not 'nan'."),
         (
             {"JOBFAC_PUBLIC_URL": "jobs.example.org"},
             "",
@@ -109,15 +111,16 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
         ({}, "api_port = 8420.7", "jobfac.toml: api_port must be a whole number from 0 to 65535, not 8420.7."),
         ({}, "api_port = 65536", "jobfac.toml: api_port must be a whole number from 0 to 65535, not 65536."),
         ({}, "smtp_port = true", "jobfac.toml: smtp_port must be a whole number from 1 to 65535, not true."),
-        ({}, "lease = true", "jobfac.toml: lease must be a number greater than 0, not true."),
-        ({}, "lease = [1]", "jobfac.toml: lease must be a number greater than 0, not [1]."),
-        ({}, 'lease = "20"', "jobfac.toml: lease must be a number greater than 0, not '20'."),
-        ({}, "lease = 2027-01-01", 'jobfac.toml: lease must be a number greater than 0, not "2027-01-01".'),
+        ({}, "lease = true", f"jobfac.toml: lease {A_TIME}, not true."),
+        ({}, "lease = [1]", f"jobfac.toml: lease {A_TIME}, not [1]."),
+        ({}, 'lease = "20"', f"jobfac.toml: lease {A_TIME}, not '20'."),
+        ({}, "lease = 2027-01-01", f'jobfac.toml: lease {A_TIME}, not "2027-01-01".'),
         ({}, "spool = 7", "jobfac.toml: spool must be text in quotes, not 7."),
         ({}, "api_key = 7", "jobfac.toml: api_key must be text in quotes."),
         ({}, "webhook_allow_local = 1", "jobfac.toml: webhook_allow_local must be true or false, not 1."),
-        ({}, "retention_count = -1", "jobfac.toml: retention_count must be a whole number of at least 0, not -1."),
+        ({}, "retention_count = -1", "jobfac.toml: retention_count must be a whole number from 0 to 1000000000, not"),
         ({"JOBFAC_RETENTION": "1e12"}, "", "JOBFAC_RETENTION must be a number greater than 0 and at most 3153600000,"),
+        ({"JOBFAC_DRAIN_LIMIT": "1e12"}, "", "JOBFAC_DRAIN_LIMIT must be a number from 0 to 3153600000, not '1e12'."),
         ({}, "leese = 1", "jobfac.toml: unknown setting 'leese'; `jobfac config` lists the settings."),
         ({}, "lease = ", "jobfac.toml cannot be read: "),
         ({}, b"\xff\xfe", "jobfac.toml is not UTF-8 text (byte 0); save it as UTF-8."),

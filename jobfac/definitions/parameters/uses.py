@@ -1,7 +1,7 @@
 """Where parameters and placeholders stand in a definition, and what is wrong with them."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
@@ -56,7 +56,7 @@ def check_parameters(definition: AnyJob, declarations: Declarations, commands: C
         return
     yield from check_texts(step_texts(definition), declared, IN_STARTS)
     yield from _check_sensitive(_shown_texts(definition, declarations), declared)
-    yield from _check_inputs(definition)
+    yield from _check_references(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
         yield from _check_arguments(("steps", position, "arguments"), step.arguments, commands)
@@ -165,16 +165,38 @@ def _check_sensitive(texts: Iterable[TextField], declared: Mapping[str, Paramete
 
 _STEP = re.compile(r"\$\{steps\.([^{}]*)\}")
 
+_OUTPUTS = ".outputs."
 
-def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
-    """Yield references to what an approver gives that no step asks for."""
+
+def _check_references(sequence: Sequence) -> Iterator[Finding]:
+    """Yield references to steps where there are none, and those to a step, a job or an approver's value that no step
+    has."""
     asked = {step.name: step.approve.parameters for step in sequence.steps if step.approve is not None}
+    jobs = {f"{step.name}.{job}" for step in sequence.steps for job in step.jobs}
     for path, text in step_texts(sequence):
         for reference in _STEP.findall(text):
-            step, found, name = reference.rpartition(".outputs.")
-            if found and step in asked and name not in asked[step]:
+            step, found, name = reference.rpartition(_OUTPUTS)
+            if path[2] == "wait":
+                yield finding(path, f"has ${{steps.{reference}}}, which is not known there; use ${{parameters.NAME}}")
+            elif _is_of_job(reference, jobs) or (step in asked and name in asked[step]):
+                continue
+            elif found and step in asked:
                 hint = suggestion(name, asked[step]) or f"; declare it under approve.parameters of '{step}'"
                 yield finding(path, f"names '{name}', for which the step '{step}' does not ask{hint}")
+            else:
+                why = "but no step of the sequence has that job; write ${steps.STEP.JOB.outputs.KEY}"
+                yield finding(path, f"refers to ${{steps.{reference}}}, {why}")
+    for position, one in enumerate(sequence.steps):
+        for name, parameter in (one.approve.parameters if one.approve is not None else {}).items():
+            if any(_STEP.search(text) for _, text in _texts((), parameter.default)):
+                path = ("steps", position, "approve", "parameters", name, "default")
+                yield finding(path, "has ${steps...}, which is not known there; let the approver give the value")
+
+
+def _is_of_job(reference: str, jobs: Set[str]) -> bool:
+    """Whether a reference begins with one of these steps and its job. Names and keys may have dots, too."""
+    ends = (match.start() for match in re.finditer(re.escape(_OUTPUTS), reference))
+    return any(reference[:end] in jobs and len(reference) > end + len(_OUTPUTS) for end in ends)
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:

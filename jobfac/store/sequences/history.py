@@ -252,42 +252,34 @@ def _is_known(visit: Visit) -> bool:
 
 
 def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | None) -> Mapping[str, Any] | None:
-    """Return the outputs of a job of a step, from the first of these sequence runs in which the job has ended.
+    """Return the outputs of a job of a step, from the first of these sequence runs that has visited the step.
 
-    The latest visit counts, also one that refused the job, or with ``for_each`` and no values; of a job with
+    The last visit counts, also one that has not started the job, or in which it has not ended; of a job with
     ``each_worker`` its first run.
     ``job`` None: what the approver of the step gave. None: there are none in these runs.
     """
     for run_id in run_ids:
-        if job is None:
-            given = sa.select(visit.c.parameters).where(
-                visit.c.run_id == run_id, visit.c.step == step, visit.c.parameters.is_not(None)
-            )
-            text = conn.execute(given.order_by(visit.c.id.desc()).limit(1)).scalar()
-            if text is not None:
-                return dict(read_json(text))
-            continue
-        latest = _latest(conn, run_id, step)
-        if latest is not None and latest.size == len(NO_VALUES):
-            return _EmptyLists()
-        if latest is not None and (latest.start == StepStart.FAILED or job in json.loads(latest.refused or "{}")):
-            return None
-        query = (
-            sa.select(run.c.outputs, run.c.item, run.c.visit_id)
-            .join(visit, visit.c.id == run.c.visit_id)
-            .where(visit.c.run_id == run_id, visit.c.step == step, run.c.job == job, run.c.ended_at.is_not(None))
-            .order_by(visit.c.id.desc(), run.c.id)
-            .limit(1)
-        )
-        fan_id = None if latest is None or latest.size is None else latest.id
-        row = conn.execute(query if fan_id is None else query.where(visit.c.id == fan_id)).first()
-        if row is None and fan_id is not None:
-            return None
-        if row is not None and row.item is not None:
-            return _collected(conn, row.visit_id, job)
-        if row is not None:
-            return json.loads(row.outputs) if row.outputs else {}
+        last = _latest(conn, run_id, step)
+        if last is not None:
+            return _given(last) if job is None else _reported(conn, last, job)
     return None
+
+
+def _given(last: sa.Row[Any]) -> dict[str, Any] | None:
+    return None if last.parameters is None else dict(read_json(last.parameters))
+
+
+def _reported(conn: sa.Connection, last: sa.Row[Any], job: str) -> Mapping[str, Any] | None:
+    if last.size == len(NO_VALUES):
+        return _EmptyLists()
+    theirs = run.c.visit_id == last.id, run.c.job == job, run.c.ended_at.is_not(None)
+    query = sa.select(run.c.outputs, run.c.item).where(*theirs).order_by(run.c.id).limit(1)
+    row = conn.execute(query).first()
+    if row is None or job in json.loads(last.refused or "{}"):
+        return None
+    if row.item is not None:
+        return _collected(conn, last.id, job)
+    return json.loads(row.outputs) if row.outputs else {}
 
 
 class _EmptyLists(Mapping[str, list[Any]]):
@@ -307,8 +299,8 @@ class _EmptyLists(Mapping[str, list[Any]]):
 
 
 def _latest(conn: sa.Connection, run_id: int, step: str) -> sa.Row[Any] | None:
-    """Return the latest visit of a step: without its jobs, what earlier ones reported does not stand for it."""
-    query = sa.select(visit.c.id, visit.c.start, visit.c.refused, characters(visit.c.for_each).label("size"))
+    """Return the last visit of a step: without its jobs, what earlier ones reported does not stand for it."""
+    query = sa.select(visit.c.id, visit.c.refused, visit.c.parameters, characters(visit.c.for_each).label("size"))
     query = query.where(visit.c.run_id == run_id, visit.c.step == step)
     return conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
 

@@ -97,11 +97,14 @@ def _value(reference: str, sequence: Definition, outputs: Outputs) -> Any:
     found = outputs(step, job)
     if job is None:
         if found is None or key not in found:
-            raise UnknownReference(f"${{{reference}}} is unknown: nobody has approved the step '{step}' before")
+            raise UnknownReference(
+                f"${{{reference}}} is unknown: nobody has approved the step '{step}' before (its last visit counts)"
+            )
         return found[key]
     if found is None:
         raise UnknownReference(
-            f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before, or its run was purged"
+            f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before (its last visit counts), "
+            "or its run was purged"
         )
     if key not in found:
         known = f"only {', '.join(map(repr, found))}" if found else "nothing"

@@ -186,7 +186,7 @@ def test_many_unknown_steps_are_refused_at_once() -> None:
 
 def test_many_inputs_that_no_step_asks_for_are_refused_at_once() -> None:
     asks = [{"name": f"a{n}", "approve": {"by": "operator", "timeout": "1h"}} for n in range(5000)]
-    values = {"p": ["${steps.other.outputs.x}"] * 5000}
+    values = {"p": ["${steps.last.one.outputs.x}"] * 5000}
     last = {"name": "last", "jobs": ["one"], "parameters": {"one": values}}
     one = {"command": ["true"], "parameters": {"p": {"type": "text", "many": True}}}
     wrong = {"name": "wrong", "jobs": ["one"], "parameters": {"one": {"p": ["${steps.a7.outputs.x}"]}}}

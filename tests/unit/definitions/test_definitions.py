@@ -257,11 +257,12 @@ def test_an_unreachable_step_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "warned"), [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False)]
+    ("jobs", "warned"),
+    [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False), ("fleet", False)],
 )
 def test_on_mixed_without_effect_is_a_warning(jobs: str, warned: bool) -> None:
     steps = f"[{{name: a, jobs: {jobs}, on_success: end, on_mixed: {{step: b}}}}, {{name: b, jobs: p}}]"
-    inner = "inner: {steps: [{name: i, jobs: p}]}"
+    inner = "inner: {steps: [{name: i, jobs: p}]}, fleet: {command: x, each_worker: true}"
     found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, {inner}, s: {{steps: {steps}}}}}")
     assert bool(found.warnings) == warned
 
@@ -284,6 +285,20 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
         f"{start} missed, {end} schedules",
         f"{start} approval_wanted, {end} a step with approve",
         "job 's': notify[0].on has retry, which only the jobs of a sequence have; add `of: jobs`",
+    ]
+
+
+def test_an_event_that_the_jobs_of_a_sequence_do_not_send_to_it_is_a_warning() -> None:
+    steps = [{"name": "a", "jobs": "p"}]
+    to = {"email": "ops@example.org"}
+    jobs_only = {"on": ["failed", "overdue"], "of": "jobs", "to": to}
+    both = {"on": ["failed", "overdue", "missed"], "of": "both", "to": to}
+    notify = {"expect": {"every": "1h"}, "notify": [jobs_only, both]}
+    found = from_data({"jobs": {"p": {"command": "x"}, "s": {"steps": steps, **notify}}})
+    why = "which is not sent for the jobs inside; add it to their own notify"
+    assert [str(one) for one in found.warnings] == [
+        f"job 's': notify[0].on has overdue, {why}",
+        f"job 's': notify[1].on has missed, {why}",
     ]
 
 

@@ -130,6 +130,43 @@ def test_a_step_and_a_schedule_give_no_text_of_a_program(given: str) -> None:
     from_data({"jobs": {"seq": {"parameters": {"x": {}}, "steps": [first, fits]}}}, known=known)
 
 
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (
+            {"jobs": "one", "arguments": {"one": ["${steps.laod.one.outputs.n}"]}},
+            "steps[2].arguments.one[0] refers to ${steps.laod.one.outputs.n}, but no step of the sequence has that "
+            "job; write ${steps.STEP.JOB.outputs.KEY}",
+        ),
+        (
+            {"jobs": "one", "payloads": {"one": "${steps.ask.outputs.m}"}},
+            "steps[2].payloads.one names 'm', for which the step 'ask' does not ask; declare it under "
+            "approve.parameters of 'ask'",
+        ),
+        (
+            {"wait": {"file": "/in/${steps.load.one.outputs.n}"}},
+            "steps[2].wait.file has ${steps.load.one.outputs.n}, which is not known there; use ${parameters.NAME}",
+        ),
+        (
+            {"approve": {"parameters": {"p": {"default": "${steps.load.one.outputs.n}"}}}},
+            "steps[2].approve.parameters.p.default has ${steps...}, which is not known there; let the approver give "
+            "the value",
+        ),
+        ({"jobs": "one", "payloads": {"one": "${steps.load.one.outputs.a.outputs.b} ${steps.ask.outputs.n}"}}, None),
+    ],
+)
+def test_references_to_steps_name_what_is_there(last: dict[str, Any], says: str | None) -> None:
+    ask = {"name": "ask", "approve": {"parameters": {"n": {}}}}
+    steps = [{"name": "load", "jobs": "one"}, ask, {"name": "last", **last}]
+    data = {"jobs": {"one": {"command": ["true"]}, "seq": {"steps": steps}}}
+    if says is None:
+        from_data(data)
+        return
+    with pytest.raises(DefinitionError) as caught:
+        from_data(data)
+    assert [problem.message for problem in caught.value.problems] == [says]
+
+
 def test_a_shell_gets_values_as_variables_and_as_arguments() -> None:
     says = (
         'command has ${parameters.a}, but with shell: true a value would become program text; write "$JOBFAC_PARAM_A"'
