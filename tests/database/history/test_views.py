@@ -18,6 +18,7 @@ from jobfac.store import output, runs, schedules, statistics, workers
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
 from jobfac.store.workers.claiming import Room
+from tests.support.database import Hand, define
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
 
@@ -141,6 +142,16 @@ def test_v_queue(jobs: Database) -> None:
         sequence: "a worker or scheduler begins it",
     }
     assert found[later]["place"] is None
+
+
+def test_v_queue_ignores_case_as_workers_do(jobs: Database) -> None:
+    if not _is_sqlite(jobs):
+        pytest.skip("the collation of SQL Server does it there")
+    define(jobs, zoned={"pool": "ETL", "labels": {"zone": "a"}})
+    start(jobs, "zoned")
+    Hand(jobs, "w", pools=["etl"], labels={"Zone": "A"})
+    (row,) = view(jobs, "v_queue")
+    assert (row["waits_for"], row["pool_workers"]) == ("its turn: a slot is free", 1)
 
 
 def test_v_fleet(jobs: Database) -> None:
