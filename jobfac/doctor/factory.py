@@ -178,12 +178,21 @@ _WATCHED_POOLS = (
 
 def holds(conn: sa.Connection) -> Iterator[Finding]:
     """Report the active holds and the overdue jobs."""
-    for hold in reading.active(conn)[:MAX_NAMES]:
+    active, late = reading.active(conn), expectations.overdue(conn)
+    for hold in active[:MAX_NAMES]:
         remedy = f"`jobfac release {hold.id}` ends it, if it is no longer needed."
         yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
-    for late in expectations.overdue(conn)[:MAX_NAMES]:
-        found = f"job '{late.job}' is overdue: it should have succeeded by {local(late.due_at)}"
-        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
+    yield from _more("holds", len(active), "active holds", "`jobfac holds` lists them.")
+    for one in late[:MAX_NAMES]:
+        found = f"job '{one.job}' is overdue: it should have succeeded by {local(one.due_at)}"
+        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {one.job}` shows its runs.")
+    yield from _more("overdue", len(late), "overdue jobs", "The view v_overdue lists them.")
+
+
+def _more(check: str, number: int, what: str, remedy: str) -> Iterator[Finding]:
+    """Report how many there are beside the first ``MAX_NAMES``."""
+    if number > MAX_NAMES:
+        yield Finding(check, State.WARNING, f"and {number - MAX_NAMES:,} more {what}", remedy)
 
 
 def programs(conn: sa.Connection) -> Iterator[Finding]:

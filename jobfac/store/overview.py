@@ -49,6 +49,7 @@ class Queries(NamedTuple):
     due: sa.Select[Any]
     failures: sa.Select[Any]
     overdue: sa.Select[Any]
+    all_overdue: sa.Select[int]
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
@@ -76,6 +77,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
         holding[:HOLDS],
         [from_row(OverdueView, row) for row in overdue],
         max(0, len(holding) - HOLDS),
+        conn.execute(queries.all_overdue, parameters).scalar_one() - DUE if len(overdue) == DUE else 0,
     )
 
 
@@ -100,9 +102,12 @@ _SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 @functools.cache
 def _queries(limited: bool) -> Queries:
     seen = [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
+    overdue = _overdue(limited)
+    everything = sa.select(sa.func.count()).select_from(overdue.subquery("overdue"))
     return Queries(
-        _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited), _failures(seen), _overdue(limited)
-    )
+        _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited), _failures(seen),
+        overdue.order_by(expectation.c.overdue_at).limit(DUE), everything,
+    )  # fmt: skip
 
 
 def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
@@ -207,7 +212,5 @@ def _overdue(limited: bool) -> sa.Select[Any]:
         sa.select(*expectations.OVERDUE_COLUMNS)
         .with_hint(expectation, PASS, "mssql")
         .where(expectation.c.overdue_at.is_not(None))
-        .order_by(expectation.c.overdue_at)
-        .limit(DUE)
     )
     return query.join(job, job.c.id == expectation.c.job).where(_SEEN) if limited else query
