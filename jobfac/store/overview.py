@@ -34,9 +34,13 @@ RECENT = 2000
 
 
 def served(workers: Sequence[WorkerView], now: datetime) -> set[str]:
-    """Return what these workers serve now, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences."""
-    pools = {pool for one in workers if one.takes_runs(now) for pool in one.pools}
-    return pools | {queue_of_worker(one.name) for one in workers if not one.is_silent(now)} | {jobs.SEQUENCE_QUEUE}
+    """Return what these workers serve now, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences.
+
+    In lower case, because a worker takes from a pool whose name differs only in case.
+    """
+    pools = {pool.lower() for one in workers if one.takes_runs(now) for pool in one.pools}
+    themselves = {queue_of_worker(one.name).lower() for one in workers if not one.is_silent(now)}
+    return pools | themselves | {jobs.SEQUENCE_QUEUE}
 
 
 class Queries(NamedTuple):

@@ -65,7 +65,7 @@ def draw(
     reporting = any(run.progress is not None for run in overview.running)
     workers = [rows.worker(worker, now, wide) for worker in by_name]
     fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")
-    queued = [rows.queue(waiting, waiting.pool in pools) for waiting in overview.queued]
+    queued = [rows.queue(waiting, waiting.pool.lower() in pools) for waiting in overview.queued]
     queue = _section("Queue", rows.QUEUE, queued, room[0], "no queued runs")
     running = [rows.running(run, now, wide, reporting) for run in overview.running]
     columns = rows.run_columns(wide, reporting)
