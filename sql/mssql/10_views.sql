@@ -337,8 +337,10 @@ SELECT
     COALESCE(c.jobs, 0) AS jobs,
     COALESCE(c.active, 0) AS active,
     COALESCE(c.succeeded, 0) AS succeeded,
+    COALESCE(c.mixed, 0) AS mixed,
     COALESCE(c.failed, 0) AS failed,
     COALESCE(c.stopped, 0) AS stopped,
+    COALESCE(c.denied, 0) AS denied,
     p.reason,
     p.sequence_run_id,
     p.schedule_id,
@@ -349,9 +351,11 @@ LEFT JOIN (
         r.sequence_run_id,
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
-        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
         SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
-        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied
     FROM jobfac.run AS r
     WHERE r.sequence_run_id IS NOT NULL
     GROUP BY r.sequence_run_id

@@ -328,8 +328,10 @@ SELECT
     coalesce(c.jobs, 0) AS jobs,
     coalesce(c.active, 0) AS active,
     coalesce(c.succeeded, 0) AS succeeded,
+    coalesce(c.mixed, 0) AS mixed,
     coalesce(c.failed, 0) AS failed,
     coalesce(c.stopped, 0) AS stopped,
+    coalesce(c.denied, 0) AS denied,
     p.reason,
     p.sequence_run_id,
     p.schedule_id,
@@ -340,9 +342,11 @@ LEFT JOIN (
         r.sequence_run_id,
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
-        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
         SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
-        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied
     FROM run AS r
     WHERE r.sequence_run_id IS NOT NULL
     GROUP BY r.sequence_run_id

@@ -223,6 +223,11 @@ def test_v_sequence_runs_and_v_steps(jobs: Database) -> None:
     assert [row[name] for name in ("jobs", "active", "succeeded", "failed", "stopped")] == [2, 1, 0, 1, 0]
     finish(jobs, worker_id, good, RunState.SUCCEEDED)
     assert [one(jobs, "v_sequence_runs")[name] for name in ("active", "succeeded")] == [0, 1]
+    for run_id, ended in ((good, RunState.MIXED), (bad, RunState.DENIED)):
+        with jobs.begin() as conn:
+            conn.execute(run.update().where(run.c.id == run_id).values(state=ended))
+    row = one(jobs, "v_sequence_runs")
+    assert [row[name] for name in ("succeeded", "mixed", "failed", "denied")] == [0, 1, 0, 1]
     step = one(jobs, "v_steps")
     assert [step[name] for name in ("run_id", "job", "step", "number", "result")] == [parent, "all", "first", 1, None]
 
