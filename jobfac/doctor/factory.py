@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
-from jobfac.database.tables import WATCHED, notification, outbox_event, run, run_event, schedule, visit
+from jobfac.database.tables import WATCHED, job, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import HELD, Delivery, RunState, WorkerState
@@ -206,9 +206,10 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:
-    """Report the number of active schedules, and the time of the next one."""
-    due = sa.text("fire_at IS NOT NULL AND paused = 0")
-    count, first = conn.execute(sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).where(due)).one()
+    """Report the number of active schedules of jobs that are enabled, and the time of the next one."""
+    due = sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0")
+    query = sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).join(job, job.c.id == schedule.c.job)
+    count, first = conn.execute(query.where(due, job.c.enabled)).one()
     found = f"{count:,} in force, the next at {local(first)}" if count else "none in force"
     yield Finding("schedules", State.OK, found)
 
