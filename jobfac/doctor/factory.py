@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
-from jobfac.database.tables import WATCHED, notification, outbox_event, run, run_event, schedule, visit
+from jobfac.database.tables import WATCHED, job, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import HELD, Delivery, RunState, WorkerState
@@ -178,12 +178,21 @@ _WATCHED_POOLS = (
 
 def holds(conn: sa.Connection) -> Iterator[Finding]:
     """Report the active holds and the overdue jobs."""
-    for hold in reading.active(conn)[:MAX_NAMES]:
+    active, late = reading.active(conn), expectations.overdue(conn)
+    for hold in active[:MAX_NAMES]:
         remedy = f"`jobfac release {hold.id}` ends it, if it is no longer needed."
         yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
-    for late in expectations.overdue(conn)[:MAX_NAMES]:
-        found = f"job '{late.job}' is overdue: it should have succeeded by {local(late.due_at)}"
-        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
+    yield from _more("holds", len(active), "active holds", "`jobfac holds` lists them.")
+    for one in late[:MAX_NAMES]:
+        found = f"job '{one.job}' is overdue: it should have succeeded by {local(one.due_at)}"
+        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {one.job}` shows its runs.")
+    yield from _more("overdue", len(late), "overdue jobs", "The view v_overdue lists them.")
+
+
+def _more(check: str, number: int, what: str, remedy: str) -> Iterator[Finding]:
+    """Report how many there are beside the first ``MAX_NAMES``."""
+    if number > MAX_NAMES:
+        yield Finding(check, State.WARNING, f"and {number - MAX_NAMES:,} more {what}", remedy)
 
 
 def programs(conn: sa.Connection) -> Iterator[Finding]:
@@ -197,9 +206,10 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:
-    """Report the number of active schedules, and the time of the next one."""
-    due = sa.text("fire_at IS NOT NULL AND paused = 0")
-    count, first = conn.execute(sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).where(due)).one()
+    """Report the number of active schedules of jobs that are enabled, and the time of the next one."""
+    due = sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0")
+    query = sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).join(job, job.c.id == schedule.c.job)
+    count, first = conn.execute(query.where(due, job.c.enabled)).one()
     found = f"{count:,} in force, the next at {local(first)}" if count else "none in force"
     yield Finding("schedules", State.OK, found)
 

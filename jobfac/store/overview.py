@@ -5,7 +5,7 @@ long queue nor a long history makes an overview expensive.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
-from jobfac.states import HELD, RunState
+from jobfac.states import FAILURES, HELD, RunState
 from jobfac.store import expectations, jobs, notes, workers
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
@@ -32,11 +32,18 @@ RUNNING, ENDED, DUE, FAILED, HOLDS = 200, 100, 50, 50, 50
 RECENT = 2000
 """How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
 
+LATEST = 200
+"""How many of the failures that ended last are searched for those that are not among the ``FAILED`` newest runs."""
+
 
 def served(workers: Sequence[WorkerView], now: datetime) -> set[str]:
-    """Return what these workers serve now, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences."""
-    pools = {pool for one in workers if one.takes_runs(now) for pool in one.pools}
-    return pools | {queue_of_worker(one.name) for one in workers if not one.is_silent(now)} | {jobs.SEQUENCE_QUEUE}
+    """Return what these workers serve now, as ``WaitingRuns.pool`` names it: pools, themselves, and sequences.
+
+    In lower case, because a worker takes from a pool whose name differs only in case.
+    """
+    pools = {pool.lower() for one in workers if one.takes_runs(now) for pool in one.pools}
+    themselves = {queue_of_worker(one.name).lower() for one in workers if not one.is_silent(now)}
+    return pools | themselves | {jobs.SEQUENCE_QUEUE}
 
 
 class Queries(NamedTuple):
@@ -48,7 +55,9 @@ class Queries(NamedTuple):
     ended: sa.Select[Any]
     due: sa.Select[Any]
     failures: sa.Select[Any]
+    late_failures: sa.Select[Any]
     overdue: sa.Select[Any]
+    all_overdue: sa.Select[int]
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
@@ -60,7 +69,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     holding = holds.active(conn) if counts.held_back else []
     if categories is not None:
         holding = holds.of_categories(conn, holding, categories)
-    failures = conn.execute(queries.failures, parameters).all() if counts.failed else []
+    failures = _read_failures(conn, queries, parameters) if counts.failed else []
     overdue = conn.execute(queries.overdue, parameters).mappings().all() if counts.overdue else []
     return Overview(
         counts.now,
@@ -72,11 +81,24 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
         from_rows(RunLine, conn.execute(queries.running, parameters)),
         from_rows(RunLine, conn.execute(queries.ended, parameters)),
         from_rows(DueSchedule, conn.execute(queries.due, parameters)),
-        from_rows(RunLine, failures),
+        failures,
         holding[:HOLDS],
         [from_row(OverdueView, row) for row in overdue],
         max(0, len(holding) - HOLDS),
+        conn.execute(queries.all_overdue, parameters).scalar_one() - DUE if len(overdue) == DUE else 0,
     )
+
+
+def _read_failures(conn: sa.Connection, queries: Queries, parameters: Mapping[str, Any]) -> list[RunLine]:
+    """Return the failures that nobody has acknowledged, those first that ended last."""
+    found = {one.id: one for one in from_rows(RunLine, conn.execute(queries.failures, parameters))}
+    if len(found) >= FAILED:  # a run that took long may be older than all of them
+        found |= {one.id: one for one in from_rows(RunLine, conn.execute(queries.late_failures, parameters))}
+    return sorted(found.values(), key=_end, reverse=True)[:FAILED]
+
+
+def _end(one: RunLine) -> tuple[float, int]:
+    return (one.ended_at.timestamp() if one.ended_at else 0.0, one.id)
 
 
 class _Queued(NamedTuple):
@@ -100,9 +122,13 @@ _SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 @functools.cache
 def _queries(limited: bool) -> Queries:
     seen = [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
+    overdue = _overdue(limited)
+    everything = sa.select(sa.func.count()).select_from(overdue.subquery("overdue"))
     return Queries(
-        _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited), _failures(seen), _overdue(limited)
-    )
+        _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited),
+        _failures(seen).order_by(run.c.id.desc()).limit(FAILED), _late_failures(seen),
+        overdue.order_by(expectation.c.overdue_at).limit(DUE), everything,
+    )  # fmt: skip
 
 
 def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
@@ -184,7 +210,7 @@ def _due(limited: bool) -> sa.Select[Any]:
 
 
 def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """The latest failures that nobody has acknowledged. A later success counts before it is recorded."""
+    """The failures that nobody has acknowledged. A later success counts before it is recorded."""
     later = run.alias("later")
     recovered = sa.exists(
         sa.select(later.c.id)
@@ -193,13 +219,16 @@ def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .where(later.c.ended_at >= run.c.ended_at)  # not one that ended while the failed run was still running
         .where(shows_recovery(later.c, run.c))
     )
-    return (
-        sa.select(*_RUN)
-        .with_hint(run, PASS, "mssql")
-        .where(sa.text(notes.UNACKNOWLEDGED), ~recovered, *seen)
-        .order_by(run.c.id.desc())
-        .limit(FAILED)
+    return sa.select(*_RUN).with_hint(run, PASS, "mssql").where(sa.text(notes.UNACKNOWLEDGED), ~recovered, *seen)
+
+
+def _late_failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """Those of them among the ``LATEST`` failures that ended last."""
+    failed = (
+        sa.select(run.c.id).with_hint(run, PASS, "mssql").where(sa.text(f"run.state IN ({sql_literals(FAILURES)})"))
     )
+    latest = failed.order_by(run.c.ended_at.desc()).limit(LATEST).subquery("latest")
+    return _failures(seen).join(latest, latest.c.id == run.c.id).order_by(run.c.ended_at.desc()).limit(FAILED)
 
 
 def _overdue(limited: bool) -> sa.Select[Any]:
@@ -207,7 +236,5 @@ def _overdue(limited: bool) -> sa.Select[Any]:
         sa.select(*expectations.OVERDUE_COLUMNS)
         .with_hint(expectation, PASS, "mssql")
         .where(expectation.c.overdue_at.is_not(None))
-        .order_by(expectation.c.overdue_at)
-        .limit(DUE)
     )
     return query.join(job, job.c.id == expectation.c.job).where(_SEEN) if limited else query

@@ -61,8 +61,9 @@ class Overview(NamedTuple):
         due: the schedules that are due next, soonest first.
         failures: the failures that nobody has acknowledged, latest first.
         holds: the first active holds, oldest first.
-        overdue: the jobs whose expected success is missing, the longest first.
+        overdue: the first jobs whose expected success is missing, the longest first.
         more_holds: how many active holds there are beside ``holds``.
+        more_overdue: how many overdue jobs there are beside ``overdue``.
     """
 
     now: datetime
@@ -78,6 +79,7 @@ class Overview(NamedTuple):
     holds: list[HoldView]
     overdue: list[OverdueView]
     more_holds: int = 0
+    more_overdue: int = 0
 
 
 class Counts(NamedTuple):

@@ -1082,7 +1082,8 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
--- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots,
+-- or, for a run of a job with each_worker, the worker that it is for.
 -- hold_id: the hold that the run waits for (v_holds); meanwhile it has no place.
 SELECT
     r.id,
@@ -1141,7 +1142,7 @@ SELECT
         WHEN f.free < 1 THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
         ELSE N'its turn: a slot is free'
     END AS waits_for,
-    COALESCE(f.workers, 0) AS pool_workers,
+    CASE WHEN r.for_worker IS NULL THEN COALESCE(f.workers, 0) ELSE COALESCE(p.workers, 0) END AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
     h.id AS hold_id,
     r.concurrency_key,
@@ -1166,6 +1167,13 @@ OUTER APPLY (
         AND k.state IN ('queued', 'running', 'stopping') AND k.id <> r.id
 ) AS b
 LEFT JOIN jobfac.run AS c ON c.id = b.first_holder
+LEFT JOIN (
+    SELECT w.name, COUNT(*) AS workers
+    FROM jobfac.worker AS w
+    JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
+    WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
+    GROUP BY w.name
+) AS p ON p.name = r.for_worker
 LEFT JOIN (
     SELECT
         q.name,
@@ -1361,8 +1369,10 @@ SELECT
     COALESCE(c.jobs, 0) AS jobs,
     COALESCE(c.active, 0) AS active,
     COALESCE(c.succeeded, 0) AS succeeded,
+    COALESCE(c.mixed, 0) AS mixed,
     COALESCE(c.failed, 0) AS failed,
     COALESCE(c.stopped, 0) AS stopped,
+    COALESCE(c.denied, 0) AS denied,
     p.reason,
     p.sequence_run_id,
     p.schedule_id,
@@ -1373,9 +1383,11 @@ LEFT JOIN (
         r.sequence_run_id,
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
-        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
         SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
-        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied
     FROM jobfac.run AS r
     WHERE r.sequence_run_id IS NOT NULL
     GROUP BY r.sequence_run_id

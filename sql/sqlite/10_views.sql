@@ -57,7 +57,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
--- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots,
+-- or, for a run of a job with each_worker, the worker that it is for.
 -- hold_id: the hold that the run waits for (v_holds); meanwhile it has no place.
 SELECT
     r.id,
@@ -122,7 +123,14 @@ SELECT
         WHEN f.free < 1 THEN 'all ' || f.slots || ' slots of ' || f.needed || ' are busy'
         ELSE 'its turn: a slot is free'
     END AS waits_for,
-    coalesce(f.workers, 0) AS pool_workers,
+    CASE
+        WHEN r.for_worker IS NULL THEN coalesce(f.workers, 0)
+        ELSE (
+            SELECT COUNT(*) FROM worker AS w JOIN worker_lease AS e ON e.worker_id = w.id
+            WHERE w.name = r.for_worker AND w.state = 'active'
+                AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
+        )
+    END AS pool_workers,
     coalesce(r.slots, 1) AS slots,
     h.id AS hold_id,
     r.concurrency_key,
@@ -168,11 +176,14 @@ LEFT JOIN (
         JOIN worker_lease AS e ON e.worker_id = v.id
         WHERE v.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
     ) AS w
-        ON (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+        ON (q.pool = '@sequences' OR instr(lower(w.pools), '"' || lower(q.pool) || '"') > 0)
         AND (q.slots IS NULL OR w.slots >= q.slots)
         AND NOT EXISTS (
             SELECT 1 FROM json_each(q.labels) AS n
-            WHERE NOT EXISTS (SELECT 1 FROM json_each(w.labels) AS m WHERE m.key = n.key AND m.value = n.value)
+            WHERE NOT EXISTS (
+                SELECT 1 FROM json_each(w.labels) AS m
+                WHERE lower(m.key) = lower(n.key) AND lower(m.value) = lower(n.value)
+            )
         )
     GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
@@ -323,8 +334,10 @@ SELECT
     coalesce(c.jobs, 0) AS jobs,
     coalesce(c.active, 0) AS active,
     coalesce(c.succeeded, 0) AS succeeded,
+    coalesce(c.mixed, 0) AS mixed,
     coalesce(c.failed, 0) AS failed,
     coalesce(c.stopped, 0) AS stopped,
+    coalesce(c.denied, 0) AS denied,
     p.reason,
     p.sequence_run_id,
     p.schedule_id,
@@ -335,9 +348,11 @@ LEFT JOIN (
         r.sequence_run_id,
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
-        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
         SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
-        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied
     FROM run AS r
     WHERE r.sequence_run_id IS NOT NULL
     GROUP BY r.sequence_run_id

@@ -1,6 +1,7 @@
 """The screen of `jobfac top`: an overview in the size of the terminal. Pure."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,6 +13,7 @@ from jobfac.cli.rendering import rows
 from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
 from jobfac.states import FAILED
+from jobfac.store.overview import FAILED as FAILED_READ
 from jobfac.store.overview import served
 from jobfac.views.durations import short_duration
 from jobfac.views.overview import Overview, RunLine
@@ -63,7 +65,7 @@ def draw(
     reporting = any(run.progress is not None for run in overview.running)
     workers = [rows.worker(worker, now, wide) for worker in by_name]
     fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")
-    queued = [rows.queue(waiting, waiting.pool in pools) for waiting in overview.queued]
+    queued = [rows.queue(waiting, waiting.pool.lower() in pools) for waiting in overview.queued]
     queue = _section("Queue", rows.QUEUE, queued, room[0], "no queued runs")
     running = [rows.running(run, now, wide, reporting) for run in overview.running]
     columns = rows.run_columns(wide, reporting)
@@ -76,8 +78,7 @@ def draw(
     upcoming = [rows.due(schedule, now) for schedule in overview.due[: room[2]]]
     due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
     if failed:
-        to_do = [rows.failure(run, now) for run in failed]
-        lines += [*gap, _section("Failed", rows.FAILURE, to_do, room[3], "", _TO_DO)]
+        lines += [*gap, _to_do(failed, now, room[3])]
     lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
     return Group(*lines)
 
@@ -166,7 +167,7 @@ def _notices(overview: Overview) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for texts, number, style in (
         (held, len(held) + overview.more_holds, "yellow"),
-        (late, len(late), "bold red"),
+        (late, len(late) + overview.more_overdue, "bold red"),
     ):
         shown = texts if number <= NOTICES else [*texts[: NOTICES - 1], f"… and {number - NOTICES + 1:,} more"]
         lines += [Text(f" {printable(text)}", style=style, no_wrap=True, overflow="ellipsis") for text in shown]
@@ -184,7 +185,9 @@ def _span_of(overview: Overview) -> str:
     return f"in {short_duration((overview.now - min(moments)).total_seconds())}" if moments else ""
 
 
-_TO_DO = "`jobfac ack RUN` acknowledges"
+def _to_do(failed: Sequence[RunLine], now: datetime, room: int) -> RenderableType:
+    entries, remark = [rows.failure(run, now) for run in failed], "`jobfac ack RUN` acknowledges"
+    return _section("Failed", rows.FAILURE, entries, room, "", remark, at_least=len(failed) >= FAILED_READ)
 
 
 def _section(
@@ -196,8 +199,12 @@ def _section(
     remark: str = "",
     total: int | None = None,
     marked: int | None = None,
+    at_least: bool = False,
 ) -> RenderableType:
-    """A titled list in ``room`` rows. If ``total`` entries do not fit, the last row says how many are not shown."""
+    """A titled list in ``room`` rows. If ``total`` entries do not fit, the last row says how many are not shown.
+
+    ``at_least``: there may be more entries than ``total``.
+    """
     total = len(entries) if total is None else total
     heading = Text.assemble((title, "bold"), (f" {remark or total}" if entries else "", "dim"))
     rule = Rule(heading, align="left", style="dim", characters="─")
@@ -209,7 +216,8 @@ def _section(
     shown = entries[:room] if total <= min(room, len(entries)) else entries[: room - 1]
     for place, entry in enumerate(shown):
         table.add_row(*entry, style="reverse" if place == marked else None)
-    rest = [Text(f"  … and {total - len(shown):,} more", style="dim")] if total > len(shown) else []
+    more = f"  … and {total - len(shown):,} more{' at least' if at_least else ''}"
+    rest = [Text(more, style="dim")] if total > len(shown) else []
     return Group(rule, Padding(table, (0, 0, 0, 1)), *rest)
 
 

@@ -38,6 +38,7 @@ def now(visit: Visit) -> Response:
             "holds": seen.holds,
             "more_holds": seen.more_holds,
             "overdue": seen.overdue,
+            "overdue_number": len(seen.overdue) + seen.more_overdue,
             "running": seen.running[:RUNNING],
             "slots": sum(one.slots for one in active),
             "busy": sum(one.busy for one in active),
@@ -48,7 +49,7 @@ def now(visit: Visit) -> Response:
         }
 
     numbers, found = visit.together(read)
-    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, **found)
+    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, most_due=overview.DUE, **found)
 
 
 def _due(due: Sequence[DueSchedule], moment: datetime) -> tuple[list[DueSchedule], list[DueSchedule]]:

@@ -43,6 +43,13 @@ def test_jobs(stocked: Database) -> None:
     assert '"false"' in row["definition"]
 
 
+def test_the_doctor_counts_the_schedules_that_start_something(stocked: Database) -> None:
+    (before,) = stocked.query(lambda conn: list(factory.schedules(conn)))
+    jobs.disable(stocked, ANN, "load")
+    (after,) = stocked.query(lambda conn: list(factory.schedules(conn)))
+    assert (before.found[:10], after.found) == ("1 in force", "none in force")
+
+
 def test_audit(stocked: Database) -> None:
     rows = view(stocked, "v_audit")
     assert [(row["who"], row["action"], row["subject"]) for row in rows] == [

@@ -18,6 +18,7 @@ from jobfac.store import output, runs, schedules, statistics, workers
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
 from jobfac.store.workers.claiming import Room
+from tests.support.database import Hand, define
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
 
@@ -143,6 +144,16 @@ def test_v_queue(jobs: Database) -> None:
     assert found[later]["place"] is None
 
 
+def test_v_queue_ignores_case_as_workers_do(jobs: Database) -> None:
+    if not _is_sqlite(jobs):
+        pytest.skip("the collation of SQL Server does it there")
+    define(jobs, zoned={"pool": "ETL", "labels": {"zone": "a"}})
+    start(jobs, "zoned")
+    Hand(jobs, "w", pools=["etl"], labels={"Zone": "A"})
+    (row,) = view(jobs, "v_queue")
+    assert (row["waits_for"], row["pool_workers"]) == ("its turn: a slot is free", 1)
+
+
 def test_v_fleet(jobs: Database) -> None:
     busy, idle = register(jobs, "busy"), register(jobs, "idle")
     start(jobs, "load")
@@ -212,6 +223,11 @@ def test_v_sequence_runs_and_v_steps(jobs: Database) -> None:
     assert [row[name] for name in ("jobs", "active", "succeeded", "failed", "stopped")] == [2, 1, 0, 1, 0]
     finish(jobs, worker_id, good, RunState.SUCCEEDED)
     assert [one(jobs, "v_sequence_runs")[name] for name in ("active", "succeeded")] == [0, 1]
+    for run_id, ended in ((good, RunState.MIXED), (bad, RunState.DENIED)):
+        with jobs.begin() as conn:
+            conn.execute(run.update().where(run.c.id == run_id).values(state=ended))
+    row = one(jobs, "v_sequence_runs")
+    assert [row[name] for name in ("succeeded", "mixed", "failed", "denied")] == [0, 1, 0, 1]
     step = one(jobs, "v_steps")
     assert [step[name] for name in ("run_id", "job", "step", "number", "result")] == [parent, "all", "first", 1, None]
 

@@ -1,11 +1,15 @@
 """Why a run waits, said in Python and in SQL; and how long a run took that was tried more than once."""
 
+import contextlib
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from rich.console import Console
 
+from jobfac.cli.rendering import frame
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker_lease
@@ -16,6 +20,7 @@ from jobfac.store import overview, runs, schedules, workers
 from jobfac.store.history import spans, waiting
 from jobfac.store.holds.placing import Scope
 from jobfac.views.holds import HoldView
+from jobfac.views.overview import WaitingRuns
 from tests.support.database import Hand, define, start
 
 
@@ -93,6 +98,16 @@ def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
     assert sentences()[wide] == f"hold {one.id} of pool etl: upgrade"
     hand.end(held, RunState.FAILED, retry_after=600.0)
     assert sentences()[held.id].startswith("its next attempt at 20")
+
+
+def test_what_is_served_ignores_case_as_workers_do(sqlite_url: str) -> None:
+    with contextlib.closing(Database(sqlite_url)) as db:
+        Hand(db, "w1", pools=["etl"])
+        found = db.query(overview.read)._replace(queued=[WaitingRuns("ETL", 1, 9.0, None)])
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(frame.draw(found, "x", 80, 24))
+    assert re.search(r"ETL +1 +for 9.0s", captured.get())
 
 
 def test_a_worker_whose_lease_has_expired_serves_nothing(db: Database) -> None:

@@ -273,6 +273,9 @@ def test_the_doctor_names_it(factory: Database) -> None:
     hold(factory, reason="the disk is full", job="a")
     (found,) = factory.query(lambda conn: list(checks.holds(conn)))
     assert (found.check, found.found) == ("holds", "hold 1 of job a: the disk is full (by me)")
+    for _ in range(4):
+        hold(factory)
+    assert factory.query(lambda conn: list(checks.holds(conn)))[-1].found == "and 2 more active holds"
     assert found.remedy == "`jobfac release 1` ends it, if it is no longer needed."
 
 

@@ -36,6 +36,21 @@ def open_failures(db: Database) -> list[int]:
     return [one.id for one in db.query(overview.read).failures]
 
 
+def test_the_failure_that_ended_last_is_the_first(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(db, a={}, long={})
+    hand = Hand(db)
+    long = start(db, "long")
+    (claimed,) = hand.claim()
+    short = [ended(db, hand, "a", RunState.FAILED) for _ in range(3)]
+    hand.end(claimed, RunState.FAILED)
+    assert open_failures(db) == [long, *reversed(short)]
+    overview._queries.cache_clear()
+    monkeypatch.setattr(overview, "FAILED", 2)
+    found = open_failures(db)
+    overview._queries.cache_clear()
+    assert found == [long, short[-1]], "not the newest runs alone"
+
+
 def test_a_later_success_acknowledges_by_itself_and_says_so(db: Database) -> None:
     define(db, a={}, b={})
     hand = Hand(db)

@@ -215,10 +215,13 @@ def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Ha
     with db.read() as conn:
         waits = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue ORDER BY id").scalars().all()
         kept = conn.exec_driver_sql(f"SELECT for_worker FROM {schema}v_runs ORDER BY id").scalars().all()
+        live = conn.exec_driver_sql(f"SELECT pool_workers FROM {schema}v_queue ORDER BY id").scalars().all()
+        problems = conn.exec_driver_sql(f"SELECT problem FROM {schema}v_health").scalars().all()
     assert (waits, kept) == (
         ["worker w1, which alone may claim it", "worker w2, which alone may claim it"],
         ["w1", "w2"],
     )
+    assert (live, problems) == ([1, 1], []), "the worker is there, so nothing asks for another one"
 
 
 def test_a_run_that_waits_for_the_hold_of_a_pool_of_its_worker_says_so(db: Database) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from jobfac.database.tables import audit
+from jobfac.database.tables import audit, expectation
 from jobfac.store import overview
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
@@ -53,6 +53,24 @@ def test_a_hold_is_placed_listed_and_released(served_everywhere: Served) -> None
     limited = served.client(served.key(Role.OPERATOR, ["etl"]))
     assert limited.post("/v1/holds", json={"reason": "r"}).status_code == 403
     assert limited.post("/v1/holds", json={"reason": "r", "category": "etl"}).status_code == 201
+
+
+def test_every_overdue_job_is_counted(served_everywhere: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = served_everywhere
+    monkeypatch.setattr(overview, "DUE", 2)
+    overview._queries.cache_clear()
+    for job in "abc":
+        served.define(job, category="etl", expect={"every": "1s"})
+    served.define("other", category="crm", expect={"every": "1s"})
+    with served.db.begin() as conn:
+        conn.execute(expectation.update().values(overdue_at=expectation.c.due_at, overdue_due_at=expectation.c.due_at))
+    limited = served.client(served.key(Role.VIEWER, ["etl"]))
+    shown = [client.get("/v1/overview").json() for client in (served.viewer, limited)]
+    page = served.viewer.get("/", headers={"Accept": "text/html"}).text
+    overview._queries.cache_clear()
+    assert [(len(one["overdue"]), one["more_overdue"]) for one in shown] == [(2, 2), (2, 1)]
+    assert "<b>4</b><span>late or overdue</span>" in page
+    assert "And 2 more overdue jobs." in page
 
 
 def test_holds_and_notes_are_read_page_by_page(served_everywhere: Served, monkeypatch: pytest.MonkeyPatch) -> None:

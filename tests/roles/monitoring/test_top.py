@@ -184,6 +184,11 @@ def test_a_frame_fits_its_terminal(width: int, height: int, trouble: str) -> Non
         assert any(title in line for line in lines), title
 
 
+def test_what_was_not_read_is_counted_or_said() -> None:
+    more = BUSY._replace(overdue=[OverdueView("a", NOW, NOW, NOW)] * 50, more_overdue=20, failures=BUSY.ended[:50])
+    assert re.search(r"(?s)… and 68 more\n.*… and \d+ more at least", "\n".join(picture(more, 80, 40)))
+
+
 def test_what_is_held_late_or_failed_comes_first() -> None:
     hold = HoldView(3, "etl", None, None, "the \x1bwarehouse moves", None, NOW, "ann", None, None)
     late = OverdueView("load", moment(-60), moment(-1), moment(-9000))
