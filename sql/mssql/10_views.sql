@@ -103,10 +103,9 @@ SELECT
             )
         END
             THEN N'a worker on which nothing else runs, because its workers died while it ran'
-        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE((
-            SELECT N' claims nothing: ' + REPLACE(MAX(w.message), N'claims nothing: ', N'') FROM jobfac.worker AS w
-            WHERE w.name = r.for_worker AND w.state = 'active'
-        ), N', which alone may claim it'))
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE(
+            N' claims nothing: ' + REPLACE(p.message, N'claims nothing: ', N''), N', which alone may claim it'
+        ))
         WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
         WHEN f.healthy = 0 THEN CONCAT(
             N'worker ', i.name, N' claims nothing: ', REPLACE(i.message, N'claims nothing: ', N'')
@@ -142,7 +141,7 @@ OUTER APPLY (
 ) AS b
 LEFT JOIN jobfac.run AS c ON c.id = b.first_holder
 LEFT JOIN (
-    SELECT w.name, COUNT(*) AS workers
+    SELECT w.name, COUNT(*) AS workers, MAX(w.message) AS message
     FROM jobfac.worker AS w
     JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
     WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()

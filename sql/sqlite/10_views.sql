@@ -110,8 +110,10 @@ SELECT
         END
             THEN 'a worker on which nothing else runs, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || coalesce((
-            SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '') FROM worker AS w
+            SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '')
+            FROM worker AS w JOIN worker_lease AS e ON e.worker_id = w.id
             WHERE w.name = r.for_worker AND w.state = 'active'
+                AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
         ), ', which alone may claim it')
         WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
         WHEN f.healthy = 0 THEN (

@@ -253,6 +253,11 @@ def test_a_run_whose_worker_claims_nothing_says_why(db: Database) -> None:
         waits = waiting.reasons(conn, ids)
         in_view = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue").scalars().all()
     assert [*waits.values(), *in_view] == ["worker w1 claims nothing: 1 MiB of memory is free"] * 4
+    hand.lapse()
+    with db.read() as conn:
+        waits = waiting.reasons(conn, ids)
+        in_view = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue").scalars().all()
+    assert sorted(in_view) == sorted(waits.values()), "a worker whose lease has expired says nothing"
 
 
 def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
