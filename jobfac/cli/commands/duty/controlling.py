@@ -155,7 +155,7 @@ def _act(
     limit: int,
 ) -> None:
     """Show the runs, ask a person, and act on exactly these, batch by batch."""
-    more = f" There may be more: {limit} were selected (--limit)." if len(shown) >= limit else ""
+    more = f" There may be more than these {limit:,}: raise --limit." if len(shown) >= limit else ""
     chosen = [line.id for line in shown if line.result is Result.CHOSEN]
     if dry_run:
         _print(shown, as_json)
