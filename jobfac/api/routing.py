@@ -82,7 +82,7 @@ class Service:
         Raises:
             Problem: 503 if too many others of this caller wait.
         """
-        async with self.slow_shares.turn(caller.name):
+        async with self.slow_shares.turn(caller.label):
             return await to_thread.run_sync(partial(self.read, work, *arguments), limiter=self.slow)
 
 
@@ -271,7 +271,7 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         if is_async:
             result = endpoint.handler(request, **arguments)
         else:
-            async with service.shares.turn(None if endpoint.role is None else caller.name):
+            async with service.shares.turn(None if endpoint.role is None else caller.label):
                 result = await run_in_threadpool(endpoint.handler, request, **arguments)
         response = await result if isinstance(result, Awaitable) else result
         if isinstance(response, Response):

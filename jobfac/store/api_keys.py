@@ -31,6 +31,11 @@ class Caller(NamedTuple):
     categories: tuple[str, ...] | None = None
     key_id: int | None = None
 
+    @property
+    def label(self) -> str:
+        """What tells the caller from others, which names of keys do not: `3 ('viewer')`; of a person the name."""
+        return f"'{self.name}'" if self.key_id is None else f"{self.key_id} ('{self.name}')"
+
     def sees(self, category: str | None) -> bool:
         """Whether the caller may access jobs of this category."""
         return self.categories is None or category in self.categories

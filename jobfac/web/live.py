@@ -51,7 +51,7 @@ class Changes:
         except Problem as problem:
             return response(problem)
         accepts = service.authenticator.accepts
-        return Streamed(service.live, caller.name, self._events(service), lambda: accepts(request))
+        return Streamed(service.live, caller.label, self._events(service), lambda: accepts(request))
 
     async def _events(self, service: Service) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bool] = asyncio.Queue()

@@ -57,7 +57,7 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
                 if refusal is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            async with service.shares.turn(caller.name if caller else None):
+            async with service.shares.turn(caller.label if caller else None):
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
             return await run_in_threadpool(failed, request, error.status, error.detail)

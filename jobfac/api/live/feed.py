@@ -133,7 +133,7 @@ class LiveFeed:
         if self.closed or number >= self.limit:
             detail = f"{number} event streams and waiting requests are open, and no more are accepted; try again."
         elif self.open[caller] >= share:
-            detail = f"The key '{caller}' has {share} event streams and waiting requests open, its share; close some."
+            detail = f"The key {caller} has {share} event streams and waiting requests open, its share; close some."
         else:
             return
         raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})

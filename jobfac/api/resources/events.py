@@ -32,7 +32,7 @@ async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers
     if after is None and headers.last_event_id:
         after = int(headers.last_event_id)
     following = _events(request.service, request.caller, query, after)
-    return Streamed(request.service.live, request.caller.name, following, request.is_accepted)
+    return Streamed(request.service.live, request.caller.label, following, request.is_accepted)
 
 
 async def _events(

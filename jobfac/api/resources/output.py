@@ -116,7 +116,7 @@ async def get_output(
     reader = await run_in_threadpool(service.read, _reader, caller, run, query, after)
     if MEDIA in accepted:
         following = _follow(service, caller, reader, query.seconds)
-        return Streamed(service.live, caller.name, following, request.is_accepted)
+        return Streamed(service.live, caller.label, following, request.is_accepted)
     if query.whole and "application/json" not in accepted:
         return _whole(service, caller, reader, request.is_accepted)
     respond = _page if "application/json" in accepted else _text
@@ -172,7 +172,7 @@ def _whole(service: Service, caller: Caller, reader: Reader, is_accepted: Callab
     """Respond with all stored bytes of one stream."""
     _only(reader)
     media_type = f"text/plain; charset={reader.encoding}"
-    return Streamed(service.live, caller.name, _all(service, caller, reader), is_accepted, media_type)
+    return Streamed(service.live, caller.label, _all(service, caller, reader), is_accepted, media_type)
 
 
 async def _all(service: Service, caller: Caller, reader: Reader) -> AsyncGenerator[bytes, None]:

@@ -105,7 +105,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
 
     row = await read()
     if query.wait and row.state not in FINAL:
-        with live.admitted(request.caller.name), live.watch(run, output=False) as watch:
+        with live.admitted(request.caller.label), live.watch(run, output=False) as watch:
             while row.state not in FINAL and not live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()

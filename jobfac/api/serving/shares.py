@@ -14,7 +14,7 @@ class _Share:
 
 
 class Shares:
-    """Limits the requests of each caller, by name. Everything runs in the event loop.
+    """Limits the requests of each caller, by its label. Everything runs in the event loop.
 
     A request that runs holds a thread, and one that waits holds a connection. Both are there for all callers.
     """
@@ -38,7 +38,7 @@ class Shares:
             return
         share = self._shares.setdefault(caller, _Share(self._at_once))
         if share.present >= self._most:
-            detail = f"The key '{caller}' has {share.present} requests that run or wait, its share; send fewer at once."
+            detail = f"The key {caller} has {share.present} requests that run or wait, its share; send fewer at once."
             raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
         share.present += 1
         try:
