@@ -86,7 +86,7 @@ def test_one_caller_leaves_connections_to_others() -> None:
             await running.enter_async_context(shares.turn("busy"))
             waiting = [asyncio.create_task(running.enter_async_context(shares.turn("busy"))) for _ in range(2)]
             await asyncio.sleep(0)  # they wait now
-            with pytest.raises(Problem, match="'busy' has 3 requests that run or wait"):
+            with pytest.raises(Problem, match="busy has 3 requests that run or wait"):
                 await running.enter_async_context(shares.turn("busy"))
             await running.enter_async_context(shares.turn("other"))
             for one in waiting:
