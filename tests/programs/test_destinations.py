@@ -48,6 +48,12 @@ def test_append_rotates_when_the_file_is_too_large(tmp_path: Path) -> None:
     }
 
 
+def test_a_rotation_that_keeps_nothing_begins_anew(tmp_path: Path) -> None:
+    for text in (b"a" * 30, b"b"):
+        write(tmp_path, "append", "out.log", text, keep=0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out.log": b"b"}
+
+
 def test_timestamped_creates_a_file_for_each_run(tmp_path: Path) -> None:
     path = write(tmp_path, "timestamped", str(tmp_path / "out-*.log"), b"text")
     assert path == tmp_path / "out-20270304T050607Z-42.log"

@@ -96,6 +96,9 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
         for number in range(keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
-        os.replace(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at)
+        if keep:
+            os.replace(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at)
+        else:
+            os.unlink(name, dir_fd=at)
     finally:
         os.close(file)
