@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lease_now, lists
+from jobfac.database.dialects import DIRTY, PASS, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import RunState, WorkerState
@@ -71,7 +71,7 @@ _ISOLATED = (
     sa.select(worker.c.pools, worker.c.labels, worker.c.slots)
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
-    .with_hint(worker_lease, PASS, "mssql")
+    .with_hint(worker_lease, DIRTY, "mssql")  # a heartbeat in progress must not hide it
     .where(sa.text(f"worker.state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"))
     .where(worker_lease.c.lease_until > lease_now())
     .where(worker.c.message == sa.bindparam("p_message"), worker.c.id != sa.bindparam("p_id"))

@@ -4,14 +4,15 @@ from collections.abc import Iterable
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
-from jobfac.store import workers
+from jobfac.states import RunState
+from jobfac.store import runs, workers
 from jobfac.store.history.waiting import reasons
 from jobfac.store.runs import queue_of_worker
 from jobfac.store.workers.suspects import ISOLATING, NOTHING, Suspicion, Waiting
 from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.turn import Turn, TurnRequest, TurnResult
-from tests.support.database import Hand, define, get, start
+from tests.support.database import Hand, define, get, make_due, start
 
 
 def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4, fair: bool = False) -> TurnResult:
@@ -76,6 +77,21 @@ def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db
     assert ids(turn(Hand(db, "first"))) == [poison]
     assert (get(db, other)["state"], get(db, other)["attempt"]) == ("queued", 0)
     assert ids(turn(Hand(db, "second"))) == [other]
+
+
+def test_a_run_that_is_given_back_says_what_it_said_before(db: Database) -> None:
+    """A retry that waited did not say any more why its first attempt had failed."""
+    define(db, job={})
+    hand, other = Hand(db, "one"), Hand(db, "other")
+    retried = start(db, "job")
+    hand.end(hand.take(), RunState.FAILED, exit_code=3, reason="exit code 3", retry_after=0.0)
+    make_due(db)
+    db.transact(runs.promote_due, "one")
+    suspect(db, start(db, "job"))
+    before = get(db, retried)
+    assert (before["state"], before["reason"]) == ("queued", "exit code 3")
+    assert retried not in ids(turn(other))
+    assert get(db, retried) == before
 
 
 def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
