@@ -5,7 +5,7 @@ isolates itself, claims nothing until its runs have ended, and then claims the r
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -48,10 +48,15 @@ def look(
     conn: sa.Connection, worker_id: int, name: str, waiting: Collection[int], queues: Collection[str], pinned: bool
 ) -> Waiting:
     """Return which of these suspected runs still wait in these queues, or, with ``pinned``, for this worker."""
-    found = conn.execute(_QUEUED.where(lists.by_id(run.c.id, waiting)))
+    found = queued(conn, waiting)
     open_queues = {*queues, queue_of_worker(name)} if pinned else queues
     left = {row.id: row.queue for row in found if row.queue in open_queues}
     return Waiting(frozenset(left), bool(left) and set(left.values()) <= _served_alone(conn, worker_id))
+
+
+def queued(conn: sa.Connection, run_ids: Collection[int]) -> Sequence[sa.Row[int, str]]:
+    """Return id and queue of those of these runs that are queued, the best first."""
+    return conn.execute(_QUEUED.where(lists.by_id(run.c.id, run_ids))).all()
 
 
 def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
@@ -65,7 +70,10 @@ def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
 
 
 _QUEUED = (
-    sa.select(run.c.id, run.c.queue).with_hint(run, PASS, "mssql").where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+    sa.select(run.c.id, run.c.queue)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+    .order_by(run.c.priority.desc(), run.c.id)
 )
 _ISOLATED = (
     sa.select(worker.c.pools, worker.c.labels, worker.c.slots)
