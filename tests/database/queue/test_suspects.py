@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.doctor import factory
+from jobfac.doctor.finding import Finding, State
 from jobfac.states import RunState
 from jobfac.store import runs, workers
 from jobfac.store.history.waiting import reasons
@@ -107,6 +109,20 @@ def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
     labelled = start(db, "zone")
     suspect(db, labelled)
     assert turn(one, first.id).waiting == Waiting(frozenset({poison, labelled}), False), "no label: it cannot take it"
+
+
+def test_doctor_asks_for_no_pool_that_is_served_while_its_worker_makes_room(db: Database) -> None:
+    """It told to start a worker with a pool that a live worker serves, as a problem."""
+    define(db, job={})
+    hand = Hand(db, "w1")
+    start(db, "job")
+    for message, state, remedy in (
+        (ISOLATING, State.WARNING, "It goes on within minutes; another worker takes them at once."),
+        ("unhealthy: no space in /spool", State.PROBLEM, "Look at that machine, or start another worker."),
+    ):
+        db.transact(workers.set_message, hand.id, message)
+        found = f"no live worker takes the 1 runs queued in 'default' now; worker w1 claims nothing: {message}"
+        assert db.query(lambda conn: list(factory.queues(conn))) == [Finding("queue", state, found, remedy)]
 
 
 def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
