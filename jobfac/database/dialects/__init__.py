@@ -13,7 +13,16 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import current_time, utcnow
-from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
+from jobfac.database.dialects.hints import (
+    CLAIMING,
+    DIRTY,
+    FOUND_BY_KEY,
+    LOCKED,
+    LOCKED_BY_KEY,
+    PASS,
+    PASS_BY_KEY,
+    SKIP,
+)
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import characters, octets, unless_longer
 from jobfac.database.dialects.survey import HOLD_WEIGHT, SURVEY, Survey, hold_number, read_survey
@@ -23,8 +32,8 @@ from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
-    "LOCKED", "LOCKED_BY_KEY", "ONE", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SOUND", "SURVEY", "WEIGHT",
-    "Dialect", "Survey", "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of",
+    "LOCKED", "LOCKED_BY_KEY", "ONE", "PASS", "PASS_BY_KEY", "RENEW", "RENEW_PROMISED", "SKIP", "SOUND", "SURVEY",
+    "WEIGHT", "Dialect", "Survey", "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of",
     "hold_number", "lease_now", "octets", "read_survey", "unless_longer", "utcnow", "work_expression",
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, lease_now, lists
+from jobfac.database.dialects import DIRTY, PASS, PASS_BY_KEY, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import RunState, WorkerState
@@ -71,7 +71,7 @@ def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
 
 _QUEUED = (
     sa.select(run.c.id, run.c.queue)
-    .with_hint(run, PASS, "mssql")
+    .with_hint(run, PASS_BY_KEY, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
     .order_by(run.c.priority.desc(), run.c.id)
 )
