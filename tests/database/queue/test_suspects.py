@@ -167,3 +167,5 @@ def test_a_suspected_run_that_no_worker_may_take_says_so(db: Database) -> None:
     db.transact(workers.deregister, hand.id)
     assert both(db, poison) == "no live worker serves pool 'default'"
     assert both(db, pinned) == "worker w1, which alone may claim it"
+    Hand(db, "w1").lapse()
+    assert both(db, pinned) == "worker w1, which alone may claim it"
