@@ -21,6 +21,7 @@ from jobfac.store import workers as worker_store
 from jobfac.store.holds import reading
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.store.runs import queue_of_worker
+from jobfac.store.workers.suspects import ISOLATING
 from jobfac.views.durations import spaced_duration
 from jobfac.views.workers import WorkerView, why_idle
 
@@ -127,26 +128,41 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
     query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
     served = {SEQUENCE_QUEUE}
+    idle: dict[str, WorkerView] = {}
     moment, seen = current_time(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
-        kind = (tuple(row.pools), tuple(row.labels.items()), row.slots)
-        if row.message:  # it says why it claims nothing
-            continue
+        kind = (tuple(row.pools), tuple(row.labels.items()), row.slots, row.message)
+        mine = {queue_of_worker(row.name)}
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            served.update(matching_queues(conn, row.pools, row.labels, row.slots))
-        served.add(queue_of_worker(row.name))
-    yield from judge_queues(queued, served)
+            mine.update(matching_queues(conn, row.pools, row.labels, row.slots))
+        if row.message:  # it says why it claims nothing
+            idle |= {name: row for name in mine if name not in idle or row.message == ISOLATING}
+        else:
+            served.update(mine)
+    yield from judge_queues(queued, served, idle)
 
 
-def judge_queues(queued: Mapping[str, int], served: Iterable[str]) -> Iterator[Finding]:
-    """Judge the number of queued runs in each queue, and the queues that live workers serve."""
+def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping[str, WorkerView]) -> Iterator[Finding]:
+    """Judge the number of queued runs in each queue, the queues that live workers serve, and those of idle workers.
+
+    ``idle``: by queue, a worker that says why it claims nothing. One that isolates itself goes on by itself.
+    """
     waiting = f"{sum(queued.values()):,} runs queued"
     remedy = "Start a worker with that --pool, those --label and as many --slots, or correct those keys of the jobs."
     unserved = sorted(set(queued) - set(served))
     for name in unserved:
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"
-        yield Finding("queue", State.PROBLEM, found, remedy)
+        if (row := idle.get(name)) is None:
+            yield Finding("queue", State.PROBLEM, found, remedy)
+            continue
+        found += f" now; worker {row.name} claims nothing: {why_idle(row.message or '')}"
+        if row.message == ISOLATING:
+            yield Finding(
+                "queue", State.WARNING, found, "It goes on within minutes; another worker takes them at once."
+            )
+        else:
+            yield Finding("queue", State.PROBLEM, found, "Look at that machine, or start another worker.")
     if not unserved:
         yield Finding("queue", State.OK, f"{waiting}, each has a worker that may take it" if queued else "empty")
 

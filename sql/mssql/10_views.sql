@@ -98,8 +98,11 @@ SELECT
         WHEN r.reason = N'its workers died while it ran; it waits for a worker on which nothing else runs' AND 0 < CASE
             WHEN r.for_worker IS NULL THEN f.healthy
             ELSE (
-                SELECT COUNT(*) FROM jobfac.worker AS w
+                SELECT COUNT(*)
+                FROM jobfac.worker AS w
+                JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
                 WHERE w.name = r.for_worker AND w.state = 'active' AND w.message IS NULL
+                    AND e.lease_until > SYSUTCDATETIME()
             )
         END
             THEN N'a worker on which nothing else runs, because its workers died while it ran'

@@ -171,7 +171,8 @@ BEGIN
         DECLARE @other BIGINT, @other_state VARCHAR(16), @depth INT = 0, @rows INT = 1, @first BIGINT = @run;
         DECLARE @jobs TABLE (job NVARCHAR(128) NOT NULL);
         DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
-        DECLARE @around BIGINT = @run;
+        DECLARE @within TABLE (id BIGINT NOT NULL PRIMARY KEY);
+        DECLARE @around BIGINT = @run, @outside BIGINT;
         WHILE @around IS NOT NULL
         BEGIN
             WHILE @around IS NOT NULL
@@ -180,7 +181,10 @@ BEGIN
                 SET @around = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
             END;
             IF @depth = 0
+            BEGIN
                 INSERT INTO @inside (id, depth) SELECT r.id, 0 FROM jobfac.run AS r WHERE r.id IN (@run, @first);
+                SET @outside = @first;
+            END;
             INSERT INTO @jobs (job) SELECT r.job FROM jobfac.run AS r WHERE r.id IN (@first, @run);
             SET @depth = 1;
             SET @around = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
@@ -200,6 +204,13 @@ BEGIN
             WHERE s.depth = @depth AND i.kind = 'sequence';
             SET @rows = @@ROWCOUNT;
             SET @depth = @depth + 1;
+        END;
+        -- A sequence that is a retry itself and started the first run has not repeated it.
+        SET @outside = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @outside);
+        WHILE @outside IS NOT NULL
+        BEGIN
+            INSERT INTO @within (id) VALUES (@outside);
+            SET @outside = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @outside);
         END;
         -- The lineage of each: the first run of its chain, and those of the sequences around that.
         DECLARE @lines TABLE (
@@ -236,6 +247,7 @@ BEGIN
         JOIN @lines AS l ON l.first_run = mine.first_run AND l.retry <> mine.retry
         JOIN jobfac.run AS r ON r.id = l.retry
         WHERE mine.retry = @run_id AND (mine.depth = 0 OR l.depth = 0)
+            AND l.retry NOT IN (SELECT w.id FROM @within AS w)
         ORDER BY r.id DESC;
         IF @other IS NOT NULL
         BEGIN

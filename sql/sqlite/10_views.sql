@@ -104,8 +104,9 @@ SELECT
         WHEN r.reason = 'its workers died while it ran; it waits for a worker on which nothing else runs' AND 0 < CASE
             WHEN r.for_worker IS NULL THEN f.healthy
             ELSE (
-                SELECT COUNT(*) FROM worker AS w
+                SELECT COUNT(*) FROM worker AS w JOIN worker_lease AS e ON e.worker_id = w.id
                 WHERE w.name = r.for_worker AND w.state = 'active' AND w.message IS NULL
+                    AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
             )
         END
             THEN 'a worker on which nothing else runs, because its workers died while it ran'

@@ -13,7 +13,16 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import current_time, utcnow
-from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
+from jobfac.database.dialects.hints import (
+    CLAIMING,
+    DIRTY,
+    FOUND_BY_KEY,
+    LOCKED,
+    LOCKED_BY_KEY,
+    PASS,
+    PASS_BY_KEY,
+    SKIP,
+)
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import characters, octets, unless_longer
 from jobfac.database.dialects.survey import HOLD_WEIGHT, SURVEY, Survey, hold_number, read_survey
@@ -23,8 +32,8 @@ from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
-    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SOUND", "SURVEY", "SUSPECTED", "WEIGHT",
-    "Dialect", "Survey", "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of",
+    "LOCKED", "LOCKED_BY_KEY", "ONE", "PASS", "PASS_BY_KEY", "RENEW", "RENEW_PROMISED", "SKIP", "SOUND", "SURVEY",
+    "WEIGHT", "Dialect", "Survey", "Waiter", "WorkSignal", "characters", "current_time", "dialect_for", "dialect_of",
     "hold_number", "lease_now", "octets", "read_survey", "unless_longer", "utcnow", "work_expression",
 ]  # fmt: skip
 
@@ -182,7 +191,7 @@ class Dialect(Protocol):
         Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. The last two are None for sequences, which no worker holds.
 
         Args:
-            conditions: of ``FITS``, ``SOUND`` and ``SUSPECTED``; each binds a parameter of its own.
+            conditions: of ``FITS``, ``SOUND`` and ``ONE``; each binds a parameter of its own.
         """
 
     def renew(
@@ -280,13 +289,11 @@ WEIGHT = sa.func.coalesce(run.c.slots, sa.literal_column("1"))
 FITS = sa.bindparam("p_free", type_=sa.Integer) >= WEIGHT
 """Condition on a run: it takes at most ``p_free`` slots."""
 
-_LOSSES = sa.func.coalesce(run.c.lost, sa.literal_column("0"))
+SOUND = sa.bindparam("p_losses", type_=sa.Integer) > sa.func.coalesce(run.c.lost, sa.literal_column("0"))
+"""Condition on a run: it has lost fewer than ``p_losses`` attempts with their workers."""
 
-SUSPECTED = sa.bindparam("p_losses", type_=sa.Integer) <= _LOSSES
-"""Condition on a run: it has lost at least ``p_losses`` attempts with their workers."""
-
-SOUND = sa.bindparam("p_losses", type_=sa.Integer) > _LOSSES
-"""Condition on a run: it has lost fewer."""
+ONE = run.c.id == sa.bindparam("p_run_id")
+"""Condition on a run: it is this one."""
 
 CLAIM_VALUES: dict[str, Any] = {
     "state": RunState.RUNNING.value,

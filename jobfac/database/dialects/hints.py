@@ -23,5 +23,8 @@ them. It reads rows that are only locked for a change (UPDLOCK), because that lo
 Under READ_COMMITTED_SNAPSHOT, SQL Server allows READPAST only together with READCOMMITTEDLOCK. READPAST does not skip
 page locks, so ROWLOCK is needed. Source: Microsoft, "Table hints"."""
 
+PASS_BY_KEY = "WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
+"""``PASS`` for rows whose ids are known: without FORCESEEK it might read the whole queue for a few of its runs."""
+
 CLAIMING = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
 """``SKIP`` with FORCESEEK for the claim: the optimizer's statistics may be from a time when the queue was empty."""

@@ -67,7 +67,8 @@ def chains(
 def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -> Retry | None:
     """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does.
 
-    What a retry repeats is what the first run of its chain did, so that counts: a retry by hand is in no sequence.
+    What a retry repeats is what the first run of its chain did, so that counts: a retry by hand is in no sequence. A
+    sequence that is a retry itself and started that first run has not repeated it.
     """
     mine = lineage(conn, run_id)
     if len(mine) == 1 and not is_sequence:
@@ -79,12 +80,22 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -
         jobs |= set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars())
         inside = list(conn.execute(sa.select(run.c.id).where(child, run.c.kind == JobKind.SEQUENCE)).scalars())
     rows = _repeating(conn, jobs, but)
-    theirs = _lineages(conn, {row.retry_of for row in rows}) if rows else {}
-    for row in rows:
+    if not rows:
+        return None
+    theirs, around = _lineages(conn, {row.retry_of for row in rows}), _around(conn, mine[0])
+    for row in (one for one in rows if one.id not in around):
         its = theirs[row.retry_of]
         if its[0] != mine[0] and (its[0] in mine or mine[0] in its):
             return Retry(row.id, row.state)
     return None
+
+
+def _around(conn: sa.Connection, run_id: int) -> set[int]:
+    """Return the runs of the sequences in which this run was started."""
+    found: set[int] = set()
+    while (outer := conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()) is not None:
+        found.add(run_id := outer)
+    return found
 
 
 def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> Sequence[Any]:

@@ -173,6 +173,15 @@ def claim(
 _AMONG_HELD = (
     sa.select(run.c.id).with_hint(run, FOUND_BY_KEY, "mssql").where(run.c.id == lists.ids().c.value, IS_JOB_HELD)
 )
+
+
+def _before(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+    """What the run shows of its last attempt, which the claim has cleared."""
+    return (
+        sa.select(column).where(attempt.c.run_id == run.c.id, attempt.c.number == run.c.attempt - 1).scalar_subquery()
+    )
+
+
 _PUT_BACK = (
     run.update()
     .where(run.c.id == sa.bindparam("p_id"))
@@ -182,8 +191,12 @@ _PUT_BACK = (
         worker_id=None,
         worker=None,
         started_at=sa.case((run.c.attempt == 1, None), else_=run.c.started_at),
+        exit_code=_before(attempt.c.exit_code),
+        signal=_before(attempt.c.signal),
+        reason=_before(attempt.c.reason),
     )
 )
+_PUT_BACK_SUSPECTED = _PUT_BACK.values(reason=sa.literal_column(f"'{SUSPECTED}'", sa.Unicode()))
 
 
 def put_back_held(conn: sa.Connection, ids: Collection[int]) -> set[int]:
@@ -209,8 +222,7 @@ def apart(conn: sa.Connection, taken: list[Claimed], suspects: Suspects | None) 
         kept = found[:1] if suspects.is_idle else [one for one in taken if not suspects.has(one)]
         suspects.waiting.update(one.id for one in found if one not in kept)
         for one in (one for one in taken if one not in kept):
-            why = SUSPECTED if suspects.has(one) else None
-            conn.execute(_PUT_BACK.values(reason=sa.bindparam("p_reason")), {"p_id": one.id, "p_reason": why})
+            conn.execute(_PUT_BACK_SUSPECTED if suspects.has(one) else _PUT_BACK, {"p_id": one.id})
         taken = kept
     suspects.is_idle = suspects.is_idle and not taken
     return taken

@@ -1,15 +1,16 @@
 """The first claims of a turn: a suspected run that waits for an idle worker, and runs that are pinned to the worker."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FITS, PASS, SOUND, SUSPECTED, WEIGHT, dialect_of
+from jobfac.database.dialects import FITS, ONE, PASS, SOUND, WEIGHT, dialect_of
 from jobfac.database.tables import run, worker
 from jobfac.states import RunState
 from jobfac.store.runs import queue_of_worker
 from jobfac.store.workers.claiming import Claimed, Room, apart, begin, without_held
+from jobfac.store.workers.suspects import queued
 
 
 def claim_first(
@@ -33,12 +34,17 @@ def claim_first(
 
 
 def _claim_suspected(
-    conn: sa.Connection, worker_id: int, name: str, queues: Iterable[str], room: Room
+    conn: sa.Connection, worker_id: int, name: str, queues: Collection[str], room: Room
 ) -> list[Claimed]:
-    """Claim one of the suspected runs that wait. The worker has nothing else to do."""
-    for queue in queues:
-        who = room.given(p_queue=queue, p_worker_id=worker_id, p_worker=name, p_free=room.slots)
-        taken = [Claimed(*row) for row in conn.execute(dialect_of(conn).claim(1, FITS, SUSPECTED), who)]
+    """Claim the best of the suspected runs that wait. The worker has nothing else to do.
+
+    By its id: a search would read, and lock, all runs of the queue that come before it.
+    """
+    waiting = () if room.suspects is None else queued(conn, room.suspects.waiting)
+    for one in (one for one in waiting if one.queue in queues):
+        who = {"p_queue": one.queue, "p_worker_id": worker_id, "p_worker": name}
+        found = conn.execute(dialect_of(conn).claim(1, FITS, ONE), {**who, "p_free": room.slots, "p_run_id": one.id})
+        taken = [Claimed(*row) for row in found]
         if taken := without_held(conn, taken) if room.held else taken:
             begin(conn, worker_id, name, taken)
             return taken

@@ -5,12 +5,12 @@ isolates itself, claims nothing until its runs have ended, and then claims the r
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lease_now, lists
+from jobfac.database.dialects import DIRTY, PASS, PASS_BY_KEY, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import RunState, WorkerState
@@ -48,10 +48,15 @@ def look(
     conn: sa.Connection, worker_id: int, name: str, waiting: Collection[int], queues: Collection[str], pinned: bool
 ) -> Waiting:
     """Return which of these suspected runs still wait in these queues, or, with ``pinned``, for this worker."""
-    found = conn.execute(_QUEUED.where(lists.by_id(run.c.id, waiting)))
+    found = queued(conn, waiting)
     open_queues = {*queues, queue_of_worker(name)} if pinned else queues
     left = {row.id: row.queue for row in found if row.queue in open_queues}
     return Waiting(frozenset(left), bool(left) and set(left.values()) <= _served_alone(conn, worker_id))
+
+
+def queued(conn: sa.Connection, run_ids: Collection[int]) -> Sequence[sa.Row[int, str]]:
+    """Return id and queue of those of these runs that are queued, the best first."""
+    return conn.execute(_QUEUED.where(lists.by_id(run.c.id, run_ids))).all()
 
 
 def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
@@ -65,13 +70,16 @@ def _served_alone(conn: sa.Connection, worker_id: int) -> set[str]:
 
 
 _QUEUED = (
-    sa.select(run.c.id, run.c.queue).with_hint(run, PASS, "mssql").where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+    sa.select(run.c.id, run.c.queue)
+    .with_hint(run, PASS_BY_KEY, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+    .order_by(run.c.priority.desc(), run.c.id)
 )
 _ISOLATED = (
     sa.select(worker.c.pools, worker.c.labels, worker.c.slots)
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
-    .with_hint(worker_lease, PASS, "mssql")
+    .with_hint(worker_lease, DIRTY, "mssql")  # a heartbeat in progress must not hide it
     .where(sa.text(f"worker.state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"))
     .where(worker_lease.c.lease_until > lease_now())
     .where(worker.c.message == sa.bindparam("p_message"), worker.c.id != sa.bindparam("p_id"))

@@ -243,7 +243,7 @@ class Executions:
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
         self._show_isolation()
-        return min((at for at in (due, self.isolation.look_at) if at is not None and at > now), default=due)
+        return self.isolation.wakes_at(due, now)
 
     def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
         for run_id, attempt, how in stops:

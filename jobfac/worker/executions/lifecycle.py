@@ -282,6 +282,12 @@ class Isolation:
         self._room = min(2 * self._room, LONGEST_ROOM)
         return True
 
+    def wakes_at(self, due: float | None, now: float) -> float | None:
+        """Return when something is to be done: at ``due``, or when to look again. A look that is overdue may wait."""
+        if self.look_at is None or self.look_at <= now:
+            return due
+        return self.look_at if due is None else min(due, self.look_at)
+
     def makes_room(self, now: float) -> bool:
         """Whether the worker claims nothing until its runs have ended, so that a suspected run can be alone."""
         return now < self._until

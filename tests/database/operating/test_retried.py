@@ -16,7 +16,7 @@ from jobfac.store import sequences
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import Result
 from tests.database.operating.retrying import ANN, failed, retry
-from tests.support.database import Hand, define, start
+from tests.support.database import Hand, define, start, state
 from tests.support.engines import ENGINES
 from tests.support.sequences import Player, children
 from tests.support.tsql import call
@@ -120,6 +120,38 @@ def test_a_chain_of_retries_of_a_job_is_seen_by_those_of_the_sequence_and_the_re
     player.fail("pay")
     inner = again(children(db, third)[0]["id"])
     refused(night, inner)
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_a_job_inside_a_repeated_sequence_that_goes_on_may_be_retried(db: Database, door: str) -> None:
+    """As inside the first run of the sequence. It said that the sequence, which started the failed run, retries it."""
+    steps = [{"name": "a", "jobs": "pay", "on_failure": "next"}, {"name": "b", "jobs": "other"}]
+    define(db, pay={}, other={}, night={"steps": steps}, outer={"steps": [{"name": "c", "jobs": "night"}]})
+    run_id = start(db, "outer")
+    player = Player(db)
+
+    def again(run_id: int) -> int:
+        if door == "program":
+            return starting.retry(db, ANN, run_id).id
+        with db.begin() as conn:
+            return int(call(conn, "retry_run", run=run_id, by="bob"))
+
+    player.look()
+    player.fail("pay")
+    pay = children(db, children(db, run_id)[0]["id"])[0]["id"]
+    player.look()
+    player.finish("other")
+    repeated = again(run_id)
+    player.look()
+    player.fail("pay")
+    (night,) = children(db, repeated)
+    by_hand = again(children(db, night["id"])[0]["id"])
+    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {pay} is being retried: run {repeated} is running"):
+        again(pay)
+    player.look()
+    player.fail("pay")
+    assert again(by_hand) > by_hand
+    assert state(db, repeated) == "running"
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])

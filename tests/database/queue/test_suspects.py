@@ -4,14 +4,17 @@ from collections.abc import Iterable
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
-from jobfac.store import workers
+from jobfac.doctor import factory
+from jobfac.doctor.finding import Finding, State
+from jobfac.states import RunState
+from jobfac.store import runs, workers
 from jobfac.store.history.waiting import reasons
 from jobfac.store.runs import queue_of_worker
 from jobfac.store.workers.suspects import ISOLATING, NOTHING, Suspicion, Waiting
 from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.turn import Turn, TurnRequest, TurnResult
-from tests.support.database import Hand, define, get, start
+from tests.support.database import Hand, define, get, make_due, start
 
 
 def turn(hand: Hand, *live: int, waiting: Iterable[int] = (), free: int = 4, fair: bool = False) -> TurnResult:
@@ -78,6 +81,21 @@ def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db
     assert ids(turn(Hand(db, "second"))) == [other]
 
 
+def test_a_run_that_is_given_back_says_what_it_said_before(db: Database) -> None:
+    """A retry that waited did not say any more why its first attempt had failed."""
+    define(db, job={})
+    hand, other = Hand(db, "one"), Hand(db, "other")
+    retried = start(db, "job")
+    hand.end(hand.take(), RunState.FAILED, exit_code=3, reason="exit code 3", retry_after=0.0)
+    make_due(db)
+    db.transact(runs.promote_due, "one")
+    suspect(db, start(db, "job"))
+    before = get(db, retried)
+    assert (before["state"], before["reason"]) == ("queued", "exit code 3")
+    assert retried not in ids(turn(other))
+    assert get(db, retried) == before
+
+
 def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
     define(db, job={}, zone={"labels": {"zone": "x"}})
     one, etl, other = Hand(db, "one"), Hand(db, "etl", pools=("etl",)), Hand(db, "other", pools=("etl", "default"))
@@ -91,6 +109,20 @@ def test_a_worker_sees_that_another_one_makes_room(db: Database) -> None:
     labelled = start(db, "zone")
     suspect(db, labelled)
     assert turn(one, first.id).waiting == Waiting(frozenset({poison, labelled}), False), "no label: it cannot take it"
+
+
+def test_doctor_asks_for_no_pool_that_is_served_while_its_worker_makes_room(db: Database) -> None:
+    """It told to start a worker with a pool that a live worker serves, as a problem."""
+    define(db, job={})
+    hand = Hand(db, "w1")
+    start(db, "job")
+    for message, state, remedy in (
+        (ISOLATING, State.WARNING, "It goes on within minutes; another worker takes them at once."),
+        ("unhealthy: no space in /spool", State.PROBLEM, "Look at that machine, or start another worker."),
+    ):
+        db.transact(workers.set_message, hand.id, message)
+        found = f"no live worker takes the 1 runs queued in 'default' now; worker w1 claims nothing: {message}"
+        assert db.query(lambda conn: list(factory.queues(conn))) == [Finding("queue", state, found, remedy)]
 
 
 def test_a_pinned_run_that_is_suspected_holds_up_nothing(db: Database) -> None:
@@ -134,4 +166,6 @@ def test_a_suspected_run_that_no_worker_may_take_says_so(db: Database) -> None:
     assert both(db, poison) == both(db, pinned) == "worker w1 claims nothing: unhealthy: no space in /spool"
     db.transact(workers.deregister, hand.id)
     assert both(db, poison) == "no live worker serves pool 'default'"
+    assert both(db, pinned) == "worker w1, which alone may claim it"
+    Hand(db, "w1").lapse()
     assert both(db, pinned) == "worker w1, which alone may claim it"

@@ -100,7 +100,10 @@ def test_a_busy_worker_makes_room_for_a_sixth_of_its_time_and_not_while_another_
         now, room = now + 6 * room, min(2 * room, LONGEST_ROOM)
     isolation.found(NOTHING, False, now)
     assert not isolation.makes_room(now + 1)
+    assert isolation.wakes_at(None, now) is None
     assert isolation.found(one, True, now + 2), "no other worker could take it"
+    times = [isolation.wakes_at(due, now + 2) for due in (now + 2, now + 2.5, now + 9, None)]
+    assert times == [now + 2, now + 2.5, now + 3, now + 3], "what is due now is not put off until the next look"
     assert not isolation.makes_room(now + 2 + FIRST_ROOM)
 
 
