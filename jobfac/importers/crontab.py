@@ -221,8 +221,11 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
         notes.append("its command seems to leave something running, as cron lets it; 'detach' does the same here")
     if EMPTIES.search(command):
         notes.append("opening /dev/stdout or /dev/stderr by name empties the output here; write >&1, >&2 or 'tee -a'")
-    if variables.environment:
-        job["environment"] = {name: literal(value) for name, value in variables.environment.items()}
+    environment = {name: literal(value) for name, value in variables.environment.items()}
+    if variables.shell != "/bin/sh":
+        environment["SHELL"] = variables.shell
+    if environment:
+        job["environment"] = environment
     job["schedules"] = [{"cron": expression, "timezone": timezone}]
     if variables.jitter:
         job["schedules"][0]["jitter"] = variables.jitter

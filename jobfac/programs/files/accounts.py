@@ -29,13 +29,12 @@ COMMAND = (sys.executable, "-I", "-S", __file__)
 
 
 class Account(TypedDict):
-    """A user: its id, that of its group, those of its other groups, its home and its shell."""
+    """A user: its id, that of its group, those of its other groups, and its home."""
 
     user: int
     group: int
     extra_groups: list[int]
     home: str
-    shell: str
 
 
 class Accounts:
@@ -96,9 +95,7 @@ def main(name: str) -> None:
         pass
     else:
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-        found = Account(
-            user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, home=entry.pw_dir, shell=entry.pw_shell
-        )
+        found = Account(user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, home=entry.pw_dir)
     print(json.dumps(found))
 
 

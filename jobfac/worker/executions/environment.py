@@ -7,8 +7,12 @@ from types import MappingProxyType
 
 from jobfac.programs import account
 
-ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
+ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 """Variables that programs inherit from the worker, besides LC_*."""
+
+SHELL = "/bin/sh"
+"""What a program finds in SHELL, as under cron. The login shell of an account for services refuses each command, and
+`flock -c`, `script -c` and others use the shell that SHELL names."""
 
 PAYLOAD_IN_ENVIRONMENT = 32 * 1024
 """Maximum characters of a payload that is also passed in ``JOBFAC_PAYLOAD``. Linux allows 128 KiB in a variable."""
@@ -18,7 +22,7 @@ PAYLOAD_IN_ENVIRONMENT = 32 * 1024
 def base_environment() -> Mapping[str, str]:
     """Return the worker's environment, reduced to the allow-list."""
     kept = {name: value for name, value in os.environ.items() if name in ALLOWED or name.startswith("LC_")}
-    return MappingProxyType({"PATH": os.defpath, **kept})
+    return MappingProxyType({"PATH": os.defpath, "SHELL": SHELL, **kept})
 
 
 def home_of(user: str) -> Mapping[str, str]:
@@ -28,4 +32,4 @@ def home_of(user: str) -> Mapping[str, str]:
         StartError: there is no such user, or the name services do not answer.
     """
     found = account(user)
-    return {"HOME": found["home"], "USER": user, "LOGNAME": user, "SHELL": found["shell"]}
+    return {"HOME": found["home"], "USER": user, "LOGNAME": user}

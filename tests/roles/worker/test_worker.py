@@ -147,7 +147,7 @@ def test_a_long_run_is_reported_and_continues(sqlite_fleet: Fleet) -> None:
 def test_the_environment_is_the_allow_list_and_the_jobs_variables(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["env"], "environment": {"MODE": "nightly"}, "directory": str(fleet.folder)})
-    fleet.worker(UNKNOWN_TO_JOBS="1", LC_TIME="C", TZ="UTC")
+    fleet.worker(UNKNOWN_TO_JOBS="1", LC_TIME="C", TZ="UTC", SHELL="/usr/sbin/nologin")
     found = fleet.one("job", payload="the payload")
     seen = dict(line.split("=", 1) for line in fleet.text(found["id"]).decode().splitlines())
     assert seen.keys() <= {
@@ -156,6 +156,7 @@ def test_the_environment_is_the_allow_list_and_the_jobs_variables(sqlite_fleet: 
         "JOBFAC_PAYLOAD_FILE", "JOBFAC_MARKER",
     }  # fmt: skip
     assert (seen["MODE"], seen["LC_TIME"], seen["TZ"], seen["PATH"]) == ("nightly", "C", "UTC", os.environ["PATH"])
+    assert seen["SHELL"] == "/bin/sh", "as under cron: `flock -c` uses it, and the account of a service has no login"
     assert (seen["JOBFAC_RUN_ID"], seen["JOBFAC_ATTEMPT"], seen["JOBFAC_JOB"]) == (str(found["id"]), "1", "job")
 
 

@@ -145,7 +145,7 @@ RANDOM_DELAY=20
     assert jobs["table-2"] == {
         "command": ["/bin/bash", "-c", "second # no comment for cron"],
         "directory": "/srv/data",
-        "environment": {"FOO": "bar baz", "QUOTED": 'a "b" ', "HOME": "/srv/data"},
+        "environment": {"FOO": "bar baz", "QUOTED": 'a "b" ', "HOME": "/srv/data", "SHELL": "/bin/bash"},
         "schedules": [{"cron": "0 2 * * *", "timezone": "Asia/Kathmandu", "jitter": "20m"}],
     }
     assert all(Job.model_validate(job) for job in jobs.values())

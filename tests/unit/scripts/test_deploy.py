@@ -62,6 +62,10 @@ def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> N
     assert "KillMode=mixed" in worker
 
 
+def test_what_programs_write_can_be_read_by_others_as_under_cron() -> None:
+    assert not re.search("^UMask=", (DEPLOY / "systemd/jobfac-worker@.service").read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_stop_of_the_target_waits_for_each_role_and_the_roles_end_before_the_database(unit: Path) -> None:
     """The order of a stop is that of a start, reversed; `systemctl stop` waits for the unit that it names."""
