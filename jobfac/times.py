@@ -108,7 +108,11 @@ def _local(moment: datetime, zone: tzinfo | None) -> datetime:
             f"is a local time, but this machine does not know the time zone '{name}' that TZ names; correct TZ, or "
             "write the offset, as in 2027-01-31T22:00:00+01:00"
         )
-    return moment if moment.tzinfo or zone is None else moment.replace(tzinfo=zone)
+    if moment.tzinfo is None and zone is None:
+        shown = moment.astimezone()
+        # In the gap of a clock that is set forward, Python takes the offset from behind it, so the time before it.
+        return shown if shown.replace(tzinfo=None) == moment else moment.replace(fold=1).astimezone()
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
 def _midnight(day: date, zone: tzinfo | None) -> datetime:

@@ -36,6 +36,11 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("6:00", False, "2027-03-29 06:00:00+02:00"),
         ("2027-03-27", True, "2027-03-27 00:00:00+01:00"),
         ("2027-03-27 22:00", False, "2027-03-27 22:00:00+01:00"),
+        (
+            "2027-03-28 02:30",
+            False,
+            "2027-03-28 03:30:00+02:00",
+        ),  # in the gap: as far behind it as was meant, not before
         ("2027-06-01T12:00:00Z", False, "2027-06-01 14:00:00+02:00"),
     ],
 )
