@@ -40,7 +40,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "2027-03-28 02:30",
             False,
             "2027-03-28 03:30:00+02:00",
-        ),  # in the gap: as far behind it as was meant, not before
+        ),  # behind the gap, not before
         ("2027-06-01T12:00:00Z", False, "2027-06-01 14:00:00+02:00"),
     ],
 )
