@@ -239,22 +239,29 @@ def notifications(conn: sa.Connection) -> Iterator[Finding]:
         _count(notification, waiting),
         _count(notification, sa.and_(waiting, notification.c.created_at < late)),
         _count(outbox_event, outbox_event.c.created_at < late),
+        _count(notification, sa.and_(waiting, notification.c.error.is_not(None))),
     )
     yield from judge_notifications(*conn.execute(counts).one())
 
 
-def judge_notifications(dead: int, waiting: int, late: int, unread: int) -> Iterator[Finding]:
-    """Judge the numbers of dead, waiting and late notifications, and of late outbox events (``unread``)."""
+def judge_notifications(dead: int, waiting: int, late: int, unread: int, refused: int) -> Iterator[Finding]:
+    """Judge the numbers of dead, waiting and late notifications, and of late outbox events (``unread``).
+
+    ``refused``: those that wait because a try has failed.
+    """
     if dead:
         remedy = "`jobfac notify list --state dead` says why; then `jobfac notify requeue --all-dead`."
         yield Finding("notifications", State.WARNING, f"{dead:,} were given up after many tries", remedy)
     if late:
         remedy = "`jobfac notify list --state waiting` says why; `jobfac notify test` tries a channel."
         yield Finding("notifications", State.WARNING, f"{late:,} wait for more than {LATE / 60:.0f} minutes", remedy)
+    elif refused:
+        remedy = "`jobfac notify list --state waiting` says why; they are tried again by themselves."
+        yield Finding("notifications", State.WARNING, f"{refused:,} could not be delivered yet", remedy)
     if unread:
         found = f"{unread:,} events with subscribers wait for more than {LATE / 60:.0f} minutes"
         yield Finding("notifications", State.PROBLEM, found, "No scheduler is running: start one.")
-    if not (dead or late or unread):
+    if not (dead or late or unread or refused):
         yield Finding("notifications", State.OK, f"{waiting:,} waiting" if waiting else "none wait")
 
 
