@@ -13,12 +13,14 @@ from jobfac.states import RunState
 from tests.support.factory import Factory
 
 
-def test_a_start_onto_a_full_disk_is_no_failure(sqlite_factory: Factory) -> None:
+@pytest.mark.parametrize("words", [("start", "load"), ("retry", "1")])
+def test_a_start_onto_a_full_disk_is_no_failure(sqlite_factory: Factory, words: tuple[str, str]) -> None:
     """Who repeats it would start the program twice."""
     sqlite_factory.apply({"load": {"command": ["true"]}})
+    sqlite_factory.run("stop", str(sqlite_factory.start("load")))
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
-            [sys.executable, "-m", "jobfac", "start", "load"],
+            [sys.executable, "-m", "jobfac", *words],
             env=sqlite_factory.environment, cwd=sqlite_factory.folder, stdout=full, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "There is no room for the output: the disk is full.\n")

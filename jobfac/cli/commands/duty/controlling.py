@@ -93,7 +93,8 @@ def retry(
         if not _is_many(run, wanted, dry_run):
             assert run is not None
             new = factory.retry(run, from_failed, changes)
-            print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
+            with reader_may_leave():
+                print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
             refuse_denied([new])
             return
         if from_failed or changes:
