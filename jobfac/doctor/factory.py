@@ -146,7 +146,7 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
 def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping[str, WorkerView]) -> Iterator[Finding]:
     """Judge the number of queued runs in each queue, the queues that live workers serve, and those of idle workers.
 
-    ``idle``: by queue, a worker that says why it claims nothing. One that isolates itself goes on by itself.
+    ``idle``: by queue, a worker that says why it claims nothing. One that isolates itself resumes without help.
     """
     waiting = f"{sum(queued.values()):,} runs queued"
     remedy = "Start a worker with that --pool, those --label and as many --slots, or correct those keys of the jobs."

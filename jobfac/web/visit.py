@@ -100,7 +100,7 @@ class Visit:
     def once(self) -> str:
         """A value for the forms of this page that start runs. If one is sent again with it, nothing is started again.
 
-        A browser resends a form by itself if the connection ends before the answer; a user does by reloading.
+        A browser resends a form automatically if the connection ends before the answer; a user resends it by reloading.
         """
         return secrets.token_hex(12)
 

@@ -2930,7 +2930,7 @@ BEGIN
             @run_id = @run_id OUTPUT;
         -- The new run holds the lock that all retries of the run take.
         -- Others are those that retry this run, a run that this one retries, or a retry of one of them; a sequence around
-        -- the first one of these; or a job inside it. First the jobs of which they may be.
+        -- the first one of these; or a job inside it. First, collect the jobs that they can belong to.
         DECLARE @other BIGINT, @other_state VARCHAR(16), @depth INT = 0, @rows INT = 1, @first BIGINT = @run;
         DECLARE @jobs TABLE (job NVARCHAR(128) NOT NULL);
         DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);

@@ -82,15 +82,15 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -
     rows = _repeating(conn, jobs, but)
     if not rows:
         return None
-    theirs, around = _lineages(conn, {row.retry_of for row in rows}), _around(conn, mine[0])
-    for row in (one for one in rows if one.id not in around):
+    theirs, outer = _lineages(conn, {row.retry_of for row in rows}), around(conn, mine[0])
+    for row in (one for one in rows if one.id not in outer):
         its = theirs[row.retry_of]
         if its[0] != mine[0] and (its[0] in mine or mine[0] in its):
             return Retry(row.id, row.state)
     return None
 
 
-def _around(conn: sa.Connection, run_id: int) -> set[int]:
+def around(conn: sa.Connection, run_id: int) -> set[int]:
     """Return the runs of the sequences in which this run was started."""
     found: set[int] = set()
     while (outer := conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == run_id)).scalar()) is not None:

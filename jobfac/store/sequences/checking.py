@@ -12,6 +12,7 @@ from jobfac.definitions import Step
 from jobfac.definitions.parameters.uses import unmasked
 from jobfac.states import StepResult
 from jobfac.store import jobs
+from jobfac.store.history.retries import around
 from jobfac.store.sequences.graph import Edge, edges
 from jobfac.store.sequences.history import lineage
 
@@ -109,10 +110,8 @@ def check_job(conn: sa.Connection, holder: Holder, sequence: Definition, step: S
 
 def _places(conn: sa.Connection, holder: Holder, key: str) -> int:
     """Return how many places of a concurrency key a sequence run and those around it have until they end."""
-    ids = [holder.run_id]
-    above = holder.around
-    while above is not None:
-        ids.append(above)
-        above = conn.execute(sa.select(run.c.sequence_run_id).where(run.c.id == above)).scalar()
+    ids = {holder.run_id}
+    if holder.around is not None:
+        ids |= {holder.around, *around(conn, holder.around)}
     mine = sa.select(sa.func.count()).where(lists.by_id(run.c.id, ids), run.c.concurrency_key == key)
     return int(conn.execute(mine).scalar_one())

@@ -20,15 +20,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import (
-    FOUND_BY_KEY,
-    PASS,
-    SOUND,
-    dialect_of,
-    lists,
-    rows,
-    utcnow,
-)
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SOUND, dialect_of, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState

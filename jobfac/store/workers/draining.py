@@ -24,7 +24,7 @@ def undrain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
     """Let a draining worker claim runs again. Returns the same as ``drain``.
 
     Raises:
-        Refused: a signal drains it, and it leaves whatever its row says.
+        Refused: a signal drains it, and it leaves regardless of its row.
     """
     leaving = worker.c.id == worker_id, worker.c.message == LEAVING, sa.text(f"state IN ({sql_literals(ALIVE)})")
     if (name := conn.execute(sa.select(worker.c.name).where(*leaving)).scalar()) is not None:

@@ -24,25 +24,38 @@ from tests.support.tsql import call
 DOORS = [(engine, "program") for engine in ENGINES] + [(engine, "procedure") for engine in ENGINES[1:]]
 
 
+def again(db: Database, door: str, run_id: int) -> int:
+    """Retry a run through one of the two doors; returns the new run."""
+    if door == "program":
+        return starting.retry(db, ANN, run_id).id
+    with db.begin() as conn:
+        return int(call(conn, "retry_run", run=run_id, by="bob"))
+
+
+def refused_beside(db: Database, door: str, late: int, first: int) -> None:
+    """Retry one run while the transaction that retries the other one is open: the late retry is refused."""
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            new = sequences.retry(conn, first, "bob").run_id
+            answer = pool.submit(again, db, door, late)
+            wait([answer], 0.2)
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {late} is being retried: run {new} is"):
+            answer.result(30)
+
+
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
     """Two people who see the same failure in one night."""
     define(db, a={})
     (run_id,) = failed(db, "a", 1)
 
-    def again() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
-    first = again()
+    first = again(db, door, run_id)
     said = f"Run {run_id} is being retried: run {first} is queued; wait for its end, or start the job."
     with pytest.raises((Refused, sa.exc.DBAPIError), match=said):
-        again()
+        again(db, door, run_id)
     hand = Hand(db)
     hand.end(hand.take(), RunState.FAILED)
-    second = again()
+    second = again(db, door, run_id)
     assert second > first
     if door == "program":
         with pytest.raises(Refused, match=f"Run {first} is being retried: run {second} is queued"):
@@ -67,17 +80,11 @@ def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
     night = children(db, run_id)[0]["id"]
     pay = children(db, night)[0]["id"]
 
-    def again(run_id: int) -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
     pairs = {False: (run_id, pay), True: (pay, night), None: (pay, run_id)}
     first, second = pairs[inside_first]
-    new = again(first)
+    new = again(db, door, first)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is queued"):
-        again(second)
+        again(db, door, second)
     (line,) = many.retry(db, ANN, many.find(db, ANN, [second]))
     assert (line.result, f"run {new} is queued" in (line.reason or "")) == (Result.REFUSED, True)
 
@@ -92,33 +99,27 @@ def test_a_chain_of_retries_of_a_job_is_seen_by_those_of_the_sequence_and_the_re
     player.fail("pay")
     pay = children(db, night)[0]["id"]
 
-    def again(run_id: int) -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
     def refused(run_id: int, by: int) -> None:
         with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {run_id} is being retried: run {by} is queued"):
-            again(run_id)
+            again(db, door, run_id)
 
-    failed_again = again(pay)
+    failed_again = again(db, door, pay)
     player.look()
     player.fail("pay")
-    by_hand = again(failed_again)
+    by_hand = again(db, door, failed_again)
     refused(night, by_hand)
     player.look()
     player.fail("pay")
-    second = again(night)
+    second = again(db, door, night)
     player.look()
     player.fail("pay")
-    third = again(second)
+    third = again(db, door, second)
     for one in (pay, failed_again, by_hand):
         with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {one} is being retried: run {third} is"):
-            again(one)
+            again(db, door, one)
     player.look()
     player.fail("pay")
-    inner = again(children(db, third)[0]["id"])
+    inner = again(db, door, children(db, third)[0]["id"])
     refused(night, inner)
 
 
@@ -130,27 +131,21 @@ def test_a_job_inside_a_repeated_sequence_that_goes_on_may_be_retried(db: Databa
     run_id = start(db, "outer")
     player = Player(db)
 
-    def again(run_id: int) -> int:
-        if door == "program":
-            return starting.retry(db, ANN, run_id).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=run_id, by="bob"))
-
     player.look()
     player.fail("pay")
     pay = children(db, children(db, run_id)[0]["id"])[0]["id"]
     player.look()
     player.finish("other")
-    repeated = again(run_id)
+    repeated = again(db, door, run_id)
     player.look()
     player.fail("pay")
     (night,) = children(db, repeated)
-    by_hand = again(children(db, night["id"])[0]["id"])
+    by_hand = again(db, door, children(db, night["id"])[0]["id"])
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {pay} is being retried: run {repeated} is running"):
-        again(pay)
+        again(db, door, pay)
     player.look()
     player.fail("pay")
-    assert again(by_hand) > by_hand
+    assert again(db, door, by_hand) > by_hand
     assert state(db, repeated) == "running"
 
 
@@ -190,19 +185,7 @@ def test_retries_of_one_chain_wait_for_each_other(db: Database, door: str) -> No
     hand = Hand(db)
     hand.end(hand.take(), RunState.FAILED)
 
-    def second() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, retried).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=retried, by="bob"))
-
-    with ThreadPoolExecutor(1) as pool:
-        with db.begin() as conn:
-            first = sequences.retry(conn, run_id, "bob").run_id
-            late = pool.submit(second)
-            wait([late], 0.2)
-        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {retried} is being retried: run {first} is"):
-            late.result(30)
+    refused_beside(db, door, retried, run_id)
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
@@ -220,19 +203,7 @@ def test_retries_of_a_sequence_and_of_what_retried_a_job_inside_it_wait_for_each
     player.end(player.take(), RunState.FAILED)
     first, second = (night, retried) if sequence_first else (retried, night)
 
-    def later() -> int:
-        if door == "program":
-            return starting.retry(db, ANN, second).id
-        with db.begin() as conn:
-            return int(call(conn, "retry_run", run=second, by="bob"))
-
-    with ThreadPoolExecutor(1) as pool:
-        with db.begin() as conn:
-            new = sequences.retry(conn, first, "bob").run_id
-            late = pool.submit(later)
-            wait([late], 0.2)
-        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {second} is being retried: run {new} is"):
-            late.result(30)
+    refused_beside(db, door, second, first)
 
 
 def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
