@@ -10,6 +10,7 @@ python-crontab lacks some rules, and handles others differently:
 - ``CRON_TZ`` and ``RANDOM_DELAY``.
 - A command starts in the home of its user, or in ``HOME``.
 - What a command leaves running lives on. Jobs end that, unless they have ``detach``.
+- A command that was cut off does not begin again. Those of jobs do, unless they are not ``restartable``.
 - The time fields are kept as written, because a range over all values is not ``*`` to cron.
 - Line numbers, for warnings.
 """
@@ -221,6 +222,7 @@ def _job(variables: _Variables, entry: Entry, system: bool, owner: str | None) -
         notes.append("its command seems to leave something running, as cron lets it; 'detach' does the same here")
     if EMPTIES.search(command):
         notes.append("opening /dev/stdout or /dev/stderr by name empties the output here; write >&1, >&2 or 'tee -a'")
+    job["restartable"] = False
     environment = {name: literal(value) for name, value in variables.environment.items()}
     if variables.shell != "/bin/sh":
         environment["SHELL"] = variables.shell

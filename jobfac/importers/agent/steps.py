@@ -18,6 +18,14 @@ _TIMES = re.compile(r"\$\((?:ESCAPE_\w+\()?(?:DATE|TIME|STRTDT|STRTTM)\)+", re.I
 _ANY_TOKEN = re.compile(r"\$\([^()]*(?:\([^()]*\))?\)")
 _QUOTED = re.compile(r"'[^']*+(?:'|\Z)|--[^\n]*+|/\*.*?(?:\*/|\Z)|\[[^\]]*+(?:\]|\Z)", re.DOTALL)
 _SHELL = re.compile(r"[|<>&]|%[^%\s]+%")
+_STARTS = re.compile(r"\bsp_(?:start|stop|update)_job\b", re.IGNORECASE)
+"""What steers another job of Agent."""
+
+_LOOKS = re.compile(
+    r"\b(?:sysjobs|sysjobs_view|sysjobactivity|sysjobhistory|sysjobservers|sp_help_job\w*|xp_sqlagent_enum_jobs)\b",
+    re.IGNORECASE,
+)
+"""What tells how jobs of Agent are doing."""
 
 
 class Options(NamedTuple):
@@ -49,6 +57,7 @@ def convert(job: Job, step: Step, options: Options, warn: Warn) -> dict[str, Any
     if step.output_file_name:
         body["output"] = {"stdout": _output(step, _expand(job, step, step.output_file_name).text, warn)}
     _losses(step, warn)
+    _others(text, warn)
     return body
 
 
@@ -143,3 +152,17 @@ def _losses(step: Step, warn: Warn) -> None:
         warn("its output is also logged to a table; jobfac logs RUN shows it")
     if step.flags & 64:
         warn("it creates an event for the process to end by; use the polite stop (TERM) of its run")
+
+
+def _others(text: str, warn: Warn) -> None:
+    """Warn of calls that steer or watch other jobs in Agent, where they remain, disabled."""
+    if calls := _found(_STARTS, text):
+        remedy = "let a sequence or after: start the job here, or call jobfac.start_job"
+        warn(f"it calls {calls}, which acts on the job in Agent, also if that is disabled there; {remedy}")
+    if sources := _found(_LOOKS, text):
+        warn(f"it looks at Agent's jobs by {sources}, where no run of jobfac is; look at jobfac.v_runs")
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    """Return the different words that match, in lower case and in order."""
+    return ", ".join(dict.fromkeys(word.lower() for word in pattern.findall(text)))

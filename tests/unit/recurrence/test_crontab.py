@@ -140,11 +140,13 @@ RANDOM_DELAY=20
     assert jobs["table-1"] == {
         "command": "first",
         "shell": True,
+        "restartable": False,
         "schedules": [{"cron": "0 1 * * *", "timezone": "UTC"}],
     }
     assert jobs["table-2"] == {
         "command": ["/bin/bash", "-c", "second # no comment for cron"],
         "directory": "/srv/data",
+        "restartable": False,
         "environment": {"FOO": "bar baz", "QUOTED": 'a "b" ', "HOME": "/srv/data", "SHELL": "/bin/bash"},
         "schedules": [{"cron": "0 2 * * *", "timezone": "Asia/Kathmandu", "jitter": "20m"}],
     }

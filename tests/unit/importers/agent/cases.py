@@ -111,6 +111,16 @@ OUTPUTS = Job("Outputs", [
     {**SELECT, "flags": 16, "os_run_priority": -1, "database_user_name": "o'hara", "server": "sql02"},
 ])  # fmt: skip
 
+OTHER_JOBS = Job("Starts others", [
+    {**SELECT, "command": "EXEC msdb.dbo.sp_start_job N'Load';\nWHILE EXISTS (SELECT 1 FROM msdb.dbo.sysjobactivity"
+     " AS a JOIN msdb.dbo.sysjobs AS j ON j.job_id = a.job_id WHERE j.name = N'Load') WAITFOR DELAY '00:00:10'",
+     "on_success_action": 3},
+    {"subsystem": "CmdExec", "command": "sqlcmd -S sql01 -E -Q \"exec msdb..sp_start_job 'Load'\"",
+     "on_success_action": 3},
+    {**SELECT, "command": "EXEC msdb.dbo.SP_UPDATE_JOB @job_name = N'Load', @enabled = 0", "on_success_action": 3},
+    {**SELECT, "command": "EXEC msdb.dbo.sp_purge_jobhistory; EXEC dbo.my_sp_start_job_log"},
+])  # fmt: skip
+
 TOKENS = Job("O'Neill's [job]", [
     {**SELECT, "step_name": 'The "step"', "on_success_action": 3,
      "command": "PRINT '$(ESCAPE_SQUOTE(JOBNAME)) $(ESCAPE_NONE(STEPID))'; PRINT $(ESCAPE_SQUOTE(DATE))\n"
@@ -234,6 +244,7 @@ CASES: dict[str, str | bytes] = {
     "circle": ssms(CIRCLE),
     "programs": dbatools(PROGRAMS),
     "outputs": ssms(OUTPUTS),
+    "other_jobs": ssms(OTHER_JOBS),
     "tokens": ssms(TOKENS),
     "hostile_quoting": ssms(HOSTILE),
     "forty_steps": dbatools(Job("Forty", chain(40), [{}])),
