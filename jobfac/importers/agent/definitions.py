@@ -13,8 +13,8 @@ from jobfac.importers.agent.model import Agent, Job, Remark, Schedule, Step
 from jobfac.importers.agent.steps import Options
 
 FAILURES = ["failed", "timed_out", "start_failed", "lost"]
-LEVELS = {1: ["succeeded"], 2: FAILURES, 3: ["finished"]}
-"""The events of a notification level of Agent."""
+LEVELS = {1: ["succeeded"], 2: FAILURES, 3: ["succeeded", "mixed", *FAILURES, "stopped"]}
+"""The events of a notification level of Agent. Of a start that is denied, because the job runs, Agent tells nobody."""
 
 EMPTY_DESCRIPTIONS = ("", "no description available.")
 UNCATEGORIZED = re.compile(r"\[uncategorized.*\]", re.IGNORECASE)

@@ -187,6 +187,19 @@ printf "{lines}" "it # is"
     assert sqlite_factory.run("export", "--user", "own", code=2).stderr == "--user is only for `export crontab`.\n"
 
 
+def test_variables_that_cron_gives_to_all_commands_cause_a_warning(
+    sqlite_factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "environment"
+    shared.write_text('PATH="/bin"\n# A=1\nhttp_proxy="http://proxy:3128"\n export JAVA_HOME=/jvm\nEMPTY=\n')
+    monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "ENVIRONMENT", shared)
+    said = sqlite_factory.run("import", "crontab", "-", "--system", "--timezone", "UTC", stdin="@daily root first\n")
+    assert said.stderr.splitlines()[-1] == (
+        f"warning: cron gives its commands the variables of {shared}, too: http_proxy, JAVA_HOME; add those that the "
+        "jobs need to their 'environment'"
+    )
+
+
 def test_tables_of_users_below_etc_name_no_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alpine's /etc/crontabs: busybox reads each file as that of the user whose name it has."""
     importing = import_module("jobfac.cli.commands.importing.crontab")

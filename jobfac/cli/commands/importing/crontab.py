@@ -24,6 +24,12 @@ NO_TABLE = re.compile(r"^[.#]|~$|\.(rpm(save|orig|new)|dpkg-\w+)$|^cron\.update$
 """The names of files that no cron reads."""
 
 
+ENVIRONMENT = Path("/etc/environment")
+"""Variables for all commands of cron on this machine, by PAM. Not ``PATH``: cron has its own."""
+
+VARIABLE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)=\S", re.MULTILINE)
+
+
 class _Found(NamedTuple):
     name: str
     table: "Table"
@@ -55,7 +61,9 @@ def crontab(
     zone = zone_of(timezone)
     jobs: dict[str, Any] = {}
     taken: dict[str, int] = {}
+    of_machine = False
     for found in _tables(files or [], user, system):
+        of_machine |= found.system or found.user is not None
         read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone, user=found.user)
         for name, body in read.items():
             jobs[free_name(name, taken)] = body
@@ -66,6 +74,11 @@ def crontab(
             )
         for warning in warnings:
             note(f"warning: {warning}")
+    if jobs and of_machine and (names := _variables()):
+        note(
+            f"warning: cron gives its commands the variables of {ENVIRONMENT}, too: {', '.join(names)}; add those that "
+            "the jobs need to their 'environment'"
+        )
     try:
         print_text(d.dump(d.from_data({"jobs": jobs})))
     except d.DefinitionError as error:
@@ -108,6 +121,15 @@ def _inside(file: Path) -> list[Path]:
 
 def _is_of_user(path: Path) -> bool:
     return any(path.absolute().is_relative_to(spool) for spool in SPOOLS)
+
+
+def _variables() -> list[str]:
+    """Return the names of the variables that this machine gives to all commands of cron."""
+    try:
+        text = read_text(ENVIRONMENT, errors="surrogateescape")
+    except OSError:
+        return []
+    return [name for name in dict.fromkeys(VARIABLE.findall(text)) if name != "PATH"]
 
 
 def _text(file: Path) -> str:
