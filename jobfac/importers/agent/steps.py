@@ -17,8 +17,11 @@ PROGRAMS = ("cmdexec", "powershell", "ssis")
 _TIMES = re.compile(r"\$\((?:ESCAPE_\w+\()?(?:DATE|TIME|STRTDT|STRTTM)\)+", re.IGNORECASE)
 _ANY_TOKEN = re.compile(r"\$\([^()]*(?:\([^()]*\))?\)")
 _QUOTED = re.compile(r"'[^']*+(?:'|\Z)|--[^\n]*+|/\*.*?(?:\*/|\Z)|\[[^\]]*+(?:\]|\Z)", re.DOTALL)
+_FIRST = re.compile(r"(?>\s+|<#.*?#>|#[^\n]*)*+(?:param\b|using\b|\[CmdletBinding\b)", re.IGNORECASE | re.DOTALL)
+"""What may only stand at the beginning of a script of PowerShell, after blanks and comments."""
+
 _SHELL = re.compile(r"[|<>&]|%[^%\s]+%")
-_STARTS = re.compile(r"\bsp_(?:start|stop|update)_job\b", re.IGNORECASE)
+_STARTS = re.compile(r"\b(?:sp_(?:start|stop|update)_job|(?:Start|Stop|Set)-DbaAgentJob)\b", re.IGNORECASE)
 """What steers another job of Agent."""
 
 _LOOKS = re.compile(
@@ -69,7 +72,7 @@ def _runs(step: Step, text: str, options: Options, warn: Warn) -> dict[str, Any]
         case "cmdexec" if text.strip():
             return {"command": _command(text, warn)}
         case "powershell" if text.strip():
-            return {"command": ["pwsh", "-NoProfile", "-NonInteractive", "-Command", text]}
+            return {"command": ["pwsh", "-NoProfile", "-NonInteractive", "-Command", _powershell(text, warn)]}
         case "ssis" if text.strip():
             if "/ISSERVER" not in text.upper():
                 warn("its package is not of the SSIS catalog (/ISSERVER); check that dtexec finds it on the worker")
@@ -109,6 +112,18 @@ def _command(text: str, warn: Warn) -> list[str]:
     if re.match(r"[A-Za-z]:[\\/]|\\\\", words[0]) or words[0].lower().endswith((".exe", ".bat", ".cmd", ".vbs")):
         warn(f"the program {words[0]} is one of Windows; name the worker's program")
     return words
+
+
+def _powershell(text: str, warn: Warn) -> str:
+    """Return the script as one that fails at its first error, as in Agent. pwsh alone goes on after it."""
+    warn(
+        "its script runs with pwsh, which the worker must have, and not in the drive SQLSERVER:; install the modules "
+        "that it uses there, such as SqlServer"
+    )
+    if _FIRST.match(text):
+        warn("it goes on after an error, because what it begins with must stay first; set $ErrorActionPreference in it")
+        return text
+    return f"$ErrorActionPreference = 'Stop'\n{text}"
 
 
 def _retry(step: Step, warn: Warn) -> dict[str, Any]:

@@ -117,6 +117,8 @@ OTHER_JOBS = Job("Starts others", [
      "on_success_action": 3},
     {"subsystem": "CmdExec", "command": "sqlcmd -S sql01 -E -Q \"exec msdb..sp_start_job 'Load'\"",
      "on_success_action": 3},
+    {"subsystem": "PowerShell", "command": "# for all\nparam($job = 'Load')\nStart-DbaAgentJob -Job $job",
+     "on_success_action": 3},
     {**SELECT, "command": "EXEC msdb.dbo.SP_UPDATE_JOB @job_name = N'Load', @enabled = 0", "on_success_action": 3},
     {**SELECT, "command": "EXEC msdb.dbo.sp_purge_jobhistory; EXEC dbo.my_sp_start_job_log"},
 ])  # fmt: skip

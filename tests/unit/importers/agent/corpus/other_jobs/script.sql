@@ -67,14 +67,30 @@ EXEC @ReturnCode = msdb.dbo.sp_add_jobstep @job_id=@jobId, @step_name=N'Step 3',
 		@retry_attempts=0, 
 		@retry_interval=0, 
 		@os_run_priority=0, 
+		@subsystem=N'PowerShell', 
+		@command=N'# for all
+param($job = ''Load'')
+Start-DbaAgentJob -Job $job'
+IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
+/****** Object:  Step [Step 4]    Script Date: 1/5/2026 6:00:00 AM ******/
+EXEC @ReturnCode = msdb.dbo.sp_add_jobstep @job_id=@jobId, @step_name=N'Step 4', 
+		@step_id=4, 
+		@cmdexec_success_code=0, 
+		@on_success_action=3, 
+		@on_success_step_id=0, 
+		@on_fail_action=2, 
+		@on_fail_step_id=0, 
+		@retry_attempts=0, 
+		@retry_interval=0, 
+		@os_run_priority=0, 
 		@subsystem=N'TSQL', 
 		@command=N'EXEC msdb.dbo.SP_UPDATE_JOB @job_name = N''Load'', @enabled = 0', 
 		@database_name=N'dw', 
 		@flags=0
 IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
-/****** Object:  Step [Step 4]    Script Date: 1/5/2026 6:00:00 AM ******/
-EXEC @ReturnCode = msdb.dbo.sp_add_jobstep @job_id=@jobId, @step_name=N'Step 4', 
-		@step_id=4, 
+/****** Object:  Step [Step 5]    Script Date: 1/5/2026 6:00:00 AM ******/
+EXEC @ReturnCode = msdb.dbo.sp_add_jobstep @job_id=@jobId, @step_name=N'Step 5', 
+		@step_id=5, 
 		@cmdexec_success_code=0, 
 		@on_success_action=1, 
 		@on_success_step_id=0, 
