@@ -17,7 +17,7 @@ TOKENS = {
     "OSCMD": "write the command",
     "SQLDIR": "write the folder",
     "SQLLOGDIR": "write the folder",
-    "SRVR": "in T-SQL write @@SERVERNAME",
+    "SRVR": "write the server's name, or @@SERVERNAME in T-SQL",
     "STEPCT": "a program finds the number of its attempt in JOBFAC_ATTEMPT",
     "STRTDT": "a program finds the due time in JOBFAC_DUE_AT",
     "STRTTM": "a program finds the due time in JOBFAC_DUE_AT",

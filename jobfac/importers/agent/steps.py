@@ -14,6 +14,9 @@ Warn = Callable[[str], None]
 APPEND = 2
 MOST_ATTEMPTS = 1000
 PROGRAMS = ("cmdexec", "powershell", "ssis")
+WINDOWS = ("cmd", "powershell", "robocopy", "xcopy", "forfiles", "cscript", "wscript")
+"""Programs of Windows that steps name without an ending."""
+
 _TIMES = re.compile(r"\$\((?:ESCAPE_\w+\()?(?:DATE|TIME|STRTDT|STRTTM)\)+", re.IGNORECASE)
 _ANY_TOKEN = re.compile(r"\$\([^()]*(?:\([^()]*\))?\)")
 _QUOTED = re.compile(r"'[^']*+(?:'|\Z)|--[^\n]*+|/\*.*?(?:\*/|\Z)|\[[^\]]*+(?:\]|\Z)", re.DOTALL)
@@ -109,7 +112,8 @@ def _command(text: str, warn: Warn) -> list[str]:
     words = split(" ".join(lines))
     if not words[0].lower().removesuffix(".exe").endswith("cmd") and (signs := _SHELL.findall(" ".join(words))):
         warn(f"{signs[0]} is passed to the program unchanged, not to a shell; use shell: true for redirections")
-    if re.match(r"[A-Za-z]:[\\/]|\\\\", words[0]) or words[0].lower().endswith((".exe", ".bat", ".cmd", ".vbs")):
+    windows = re.match(r"[A-Za-z]:[\\/]|\\\\", words[0]) or words[0].lower().endswith((".exe", ".bat", ".cmd", ".vbs"))
+    if windows or words[0].lower() in WINDOWS:
         warn(f"the program {words[0]} is one of Windows; name the worker's program")
     return words
 

@@ -154,8 +154,7 @@ printf "{lines}" "it # is"
     monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u nobody")
     refused = sqlite_factory.run("import", "crontab", "--user", "backup", code=3)
     assert refused.stderr.startswith("the crontab of 'backup' cannot be read: ")
-    folder = tmp_path / "cron.d"
-    folder.mkdir()
+    (folder := tmp_path / "cron.d").mkdir()
     (folder / "b").write_text("@daily root second\n")
     (folder / "a").write_text("@daily root first\n")
     (folder / "a.dpkg-old").write_text("@daily root never\n")
@@ -172,6 +171,7 @@ printf "{lines}" "it # is"
     assert said == (
         f"warning: {own} names no user: its jobs run as the worker's, even if that is root, and in its directory, not "
         "in a home; add 'user' and 'directory'\n"
+        "warning: cron goes on with these lines; comment them out there when you apply the jobs, or both run them\n"
     )
     monkeypatch.setattr(import_module("jobfac.cli.commands.importing.crontab"), "SPOOLS", (str(tmp_path),))
     spooled = sqlite_factory.run("import", "crontab", str(own), "--timezone", "UTC")

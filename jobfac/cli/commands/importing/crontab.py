@@ -74,6 +74,8 @@ def crontab(
             )
         for warning in warnings:
             note(f"warning: {warning}")
+    if jobs:
+        note("warning: cron goes on with these lines; comment them out there when you apply the jobs, or both run them")
     if jobs and of_machine and (names := _variables()):
         note(
             f"warning: cron gives its commands the variables of {ENVIRONMENT}, too: {', '.join(names)}; add those that "

@@ -89,6 +89,7 @@ PROGRAMS = Job("Programs", [
     {"subsystem": "CmdExec", "command": r'"C:\Program Files\etl\etl.exe" /day:"a b" "c \"d\"" e\\f "g\\" ""',
      "cmdexec_success_code": 3, "on_success_action": 3, "flags": 0},
     {"subsystem": "CmdExec", "command": "cmd.exe /c dir C:\\ > C:\\out.txt", "on_success_action": 3, "flags": 0},
+    {"subsystem": "CmdExec", "command": "robocopy /mir //nas/a /srv/b", "on_success_action": 3},
     {"subsystem": "CmdExec", "command": "bcp dw.dbo.x out x.txt -S . -T > nul", "cmdexec_success_code": 1000,
      "on_success_action": 3},
     {"subsystem": "PowerShell", "command": "Get-ChildItem |\n  Where-Object { $_.Name -like '*.csv' }",
