@@ -18,6 +18,9 @@ LEVELS = {1: ["succeeded"], 2: FAILURES, 3: ["succeeded", "mixed", *FAILURES, "s
 
 EMPTY_DESCRIPTIONS = ("", "no description available.")
 UNCATEGORIZED = re.compile(r"\[uncategorized.*\]", re.IGNORECASE)
+OF_PRODUCTS = re.compile(r"Report Server|REPL-.+|Data Collector|Log Shipping|Jobs from MSX", re.IGNORECASE)
+"""Categories of jobs that other products make in Agent, and change there."""
+
 TRANSLITERATED = str.maketrans({"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 """Letters that Unicode does not decompose into a letter and an accent."""
 
@@ -157,6 +160,9 @@ class Converter:
             rights = f"give that no more rights, or begin the script with EXECUTE AS LOGIN = N'{login}' WITH NO REVERT"
             who = f"its owner '{job.owner}', unless that is a sysadmin; here it runs as the login of the connection"
             self._remark(job, f"Agent runs its T-SQL as {who}: {rights}")
+        if OF_PRODUCTS.fullmatch(job.category):
+            why = "was made by what its category names, which changes and starts it in Agent"
+            self._remark(job, f"it {why}; leave it there and remove it here")
         if job.delete_level:
             self._remark(job, "Agent deletes it after it has run; delete it by hand, or give it a retention")
         if job.notify_level_eventlog:

@@ -122,7 +122,7 @@ OTHER_JOBS = Job("Starts others", [
      "on_success_action": 3},
     {**SELECT, "command": "EXEC msdb.dbo.SP_UPDATE_JOB @job_name = N'Load', @enabled = 0", "on_success_action": 3},
     {**SELECT, "command": "EXEC msdb.dbo.sp_purge_jobhistory; EXEC dbo.my_sp_start_job_log"},
-])  # fmt: skip
+], [], {"category_name": "REPL-LogReader"})  # fmt: skip
 
 TOKENS = Job("O'Neill's [job]", [
     {**SELECT, "step_name": 'The "step"', "on_success_action": 3,

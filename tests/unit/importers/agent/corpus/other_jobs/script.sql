@@ -5,10 +5,10 @@ GO
 BEGIN TRANSACTION
 DECLARE @ReturnCode INT
 SELECT @ReturnCode = 0
-/****** Object:  JobCategory [[Uncategorized (Local)]]    Script Date: 1/5/2026 6:00:00 AM ******/
-IF NOT EXISTS (SELECT name FROM msdb.dbo.syscategories WHERE name=N'[Uncategorized (Local)]' AND category_class=1)
+/****** Object:  JobCategory [REPL-LogReader]    Script Date: 1/5/2026 6:00:00 AM ******/
+IF NOT EXISTS (SELECT name FROM msdb.dbo.syscategories WHERE name=N'REPL-LogReader' AND category_class=1)
 BEGIN
-EXEC @ReturnCode = msdb.dbo.sp_add_category @class=N'JOB', @type=N'LOCAL', @name=N'[Uncategorized (Local)]'
+EXEC @ReturnCode = msdb.dbo.sp_add_category @class=N'JOB', @type=N'LOCAL', @name=N'REPL-LogReader'
 IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
 
 END
@@ -22,7 +22,7 @@ EXEC @ReturnCode =  msdb.dbo.sp_add_job @job_name=N'Starts others',
 		@notify_level_page=0, 
 		@delete_level=0, 
 		@description=N'No description available.', 
-		@category_name=N'[Uncategorized (Local)]', 
+		@category_name=N'REPL-LogReader', 
 		@owner_login_name=N'sa', @job_id = @jobId OUTPUT
 IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
 /****** Object:  Step [Step 1]    Script Date: 1/5/2026 6:00:00 AM ******/
