@@ -267,48 +267,6 @@ def test_on_mixed_without_effect_is_a_warning(jobs: str, warned: bool) -> None:
     assert bool(found.warnings) == warned
 
 
-@pytest.mark.parametrize(
-    ("command", "sign"),
-    [
-        ("make a && touch b", "has &&"),
-        ("dump | gzip", "has |"),
-        ("a || b", "has ||"),
-        ("dump > x.gz", "has >"),
-        ("dump >>/var/log/x 2>&1", "has >>/var/log/x"),
-        ("x 2>&1", "has 2>&1"),
-        ("cd /etc; ls", "has /etc;"),
-        ("sleep 9 &", "has &"),
-        ("FOO=1 BAR=2 prog", "begins with FOO="),
-    ],
-)
-def test_what_only_a_shell_understands_is_a_warning(command: str, sign: str) -> None:
-    def warnings_of(**keys: object) -> list[str]:
-        return [str(one) for one in from_data({"jobs": {"j": keys}}).warnings]
-
-    (warning,) = warnings_of(command=command)
-    assert sign in warning
-    assert "set shell: true" in warning
-    assert not warnings_of(command=command, shell=True)
-    assert not warnings_of(command=command.split())
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "grep '|' file",
-        r"find . -exec rm {} \;",
-        "find . -exec ls {} ;",
-        'prog "a;" \'b;\' --x=1 a\\ \\& "> \\" &&" a\\;',
-        "expr 1 < 2",
-        "curl http://x/?a=1&b=2;c",
-        "sqlcmd -Q 'select 1; select 2;'",
-        "prog a>3 --a=>b -> =>",
-    ],
-)
-def test_what_a_program_is_meant_to_read_is_no_warning(command: str) -> None:
-    assert not from_data({"jobs": {"j": {"command": command}}}).warnings
-
-
 def test_an_event_that_never_happens_is_a_warning() -> None:
     events = "[failed, running_long, retry, overdue, paused, missed, approval_wanted]"
     to = "to: {email: ops@example.org}"
