@@ -4,7 +4,6 @@ Durations are in seconds and sizes in bytes. ``canonical`` returns the JSON form
 """
 
 import codecs
-import shlex
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -27,6 +26,7 @@ from jobfac.definitions.notify import Notify, TextOrSecret
 from jobfac.definitions.parameters import Declared
 from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.definitions.schedule import Schedule
+from jobfac.definitions.shell_words import split
 from jobfac.definitions.steps import Step
 from jobfac.definitions.triggers.call import Call
 from jobfac.definitions.values import (
@@ -83,7 +83,7 @@ def _split(command: Any) -> list[Any] | tuple[Any, ...]:
         if len(command) > LONGEST_COMMAND:
             raise ValueError(f"is text of {len(command):,} characters; write more than {LONGEST_COMMAND:,} as a list")
         try:
-            return shlex.split(command)
+            return split(command)
         except ValueError as error:
             raise ValueError(f"cannot be split into arguments: {str(error).lower()}") from error
     raise ValueError(f"must be a list of arguments, or text to be split into them, not {shown(command)}")

@@ -17,6 +17,7 @@ from jobfac.definitions.notify import Notify, unsent
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parameters.uses import Commands, Declarations
 from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
+from jobfac.definitions.shell_words import for_a_shell
 from jobfac.definitions.triggers.checks import followers, on_circles
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 from jobfac.machine.bounded import read_text
@@ -233,6 +234,8 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for found in unreachable(sequence, tree, on_each)
     )
     warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in unheard(one))
+    raw = {job: places[job].document.value["jobs"][job] for job in jobs}
+    warnings += tuple(places[job].problem(found) for job, body in raw.items() for found in for_a_shell(body))
     return Definitions(jobs, defaults, warnings)
 
 

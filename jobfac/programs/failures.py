@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
@@ -86,6 +87,22 @@ def _directory_fault(directory: str) -> str | None:
     return None
 
 
+INSTALL = "install it or correct the command"
+
+FOR_A_SHELL = frozenset(
+    {".", "alias", "case", "cd", "eval", "exec", "export", "for", "if", "set", "shopt", "source", "trap", "ulimit",
+     "umask", "unset", "until", "while", "{", "(", "[["}
+)  # fmt: skip
+"""Words of a shell that begin a command and that are no programs on most machines."""
+
+
+def _for_a_shell(name: str) -> str | None:
+    """Return the remedy if this is no program but the beginning of a command for a shell."""
+    if name in FOR_A_SHELL or re.match(r"[A-Za-z_]\w*=|.*\s(&&|[|;>&]|\|\|)\s", name, re.DOTALL):
+        return "only a shell knows it: set shell: true, and give the command as one text"
+    return None
+
+
 def _program_fault(
     name: str, environment: Mapping[str, str], directory: str | None, user: str | None, error: OSError
 ) -> str:
@@ -94,12 +111,13 @@ def _program_fault(
         if not os.path.exists(path):  # noqa: PTH110 (raises nothing for a name that is too long)
             if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
                 return f"{name!r} is no path of a program: {error.strerror}; correct the command"
-            return f"there is no program {name!r} on this worker; install it or correct the command"
+            return f"there is no program {name!r} on this worker; {_for_a_shell(name) or INSTALL}"
     else:
         search = environment.get("PATH", os.defpath)
         found = shutil.which(name, mode=os.F_OK, path=search)
         if found is None:
-            return f"there is no program {name!r} in PATH ({search}); install it on this worker or give its full path"
+            remedy = _for_a_shell(name) or "install it on this worker or give its full path"
+            return f"there is no program {name!r} in PATH ({search}); {remedy}"
         path = Path(found)
     if path.is_dir():
         return f"{name!r} is a directory, not a program; correct the command"

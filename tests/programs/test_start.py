@@ -36,6 +36,16 @@ def test_a_missing_program_is_explained(stage: Stage) -> None:
     assert "the command is empty" in refusal(stage)
 
 
+@pytest.mark.parametrize("name", ["cd", "source", "FOO=1", "FOO=/srv/data", "make && touch done"])
+def test_a_command_for_a_shell_is_explained(stage: Stage, name: str) -> None:
+    assert "only a shell knows it: set shell: true" in refusal(stage, name)
+
+
+@pytest.mark.parametrize("name", ["my program", "a=b=c/d.sh -x", "./cd"])
+def test_other_missing_programs_are_not_for_a_shell(stage: Stage, name: str) -> None:
+    assert ("only a shell" in refusal(stage, name)) == name.startswith("a=")
+
+
 def test_a_script_without_an_interpreter_is_explained(stage: Stage) -> None:
     assert "has no '#!' line" in refusal(stage, script(stage, "echo hello\n"))
     assert "names '/no/such/python' to run it" in refusal(stage, script(stage, "#!/no/such/python -u\n"))

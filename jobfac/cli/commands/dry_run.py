@@ -173,11 +173,14 @@ def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) ->
         body: dict[str, Any] = {"command": words}
     else:
         name, arguments = words[0], words[1:] or None
-        jobs = load(file).jobs
+        found = load(file)
+        jobs = found.jobs
         if name not in jobs:
             fail(NOT_FOUND, f"{file} has no job '{name}'; it has {', '.join(sorted(jobs)) or 'none'}.")
         if not isinstance(jobs[name], Job):
             fail(USAGE, f"'{name}' is a sequence; `jobfac try` runs one program, such as a job of its steps.")
+        for warning in (one for one in found.warnings if one.job == name):
+            note(f"warning: {warning}")
         body = canonical(jobs[name])
     if "environment" in changes:
         changes["environment"] = {**body.get("environment", {}), **changes["environment"]}

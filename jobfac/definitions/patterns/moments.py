@@ -315,5 +315,6 @@ def shown_at(day: date, clock: time, zone: tzinfo | None) -> list[datetime]:
     A time that they skip is as long after the midnight as it says.
     """
     wall = datetime.combine(day, clock)
-    folds = [wall.replace(fold=fold, tzinfo=zone).astimezone(UTC) for fold in (0, 1)]
-    return sorted(set(folds)) if folds[0] <= folds[1] else folds[:1]
+    found = sorted({wall.replace(fold=fold, tzinfo=zone).astimezone(UTC) for fold in (0, 1)})
+    is_skipped = found[0].astimezone(zone).replace(tzinfo=None) != wall
+    return found[-1:] if is_skipped else found

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from jobfac.programs import account
+from jobfac.programs import account, other_user
 
 ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR")
 """Variables that programs inherit from the worker, besides LC_*."""
@@ -25,11 +25,15 @@ def base_environment() -> Mapping[str, str]:
     return MappingProxyType({"PATH": os.defpath, "SHELL": SHELL, **kept})
 
 
-def home_of(user: str) -> Mapping[str, str]:
-    """Return the variables that name a user's home and login.
+def environment_of(user: str) -> dict[str, str]:
+    """Return the variables of a program that runs as this user: its own home and login.
+
+    Another user than the worker's cannot write into a folder for temporary files that is the worker's alone.
 
     Raises:
         StartError: there is no such user, or the name services do not answer.
     """
-    found = account(user)
-    return {"HOME": found["home"], "USER": user, "LOGNAME": user}
+    base = dict(base_environment())
+    if other_user(user) is not None:
+        base.pop("TMPDIR", None)
+    return base | {"HOME": account(user)["home"], "USER": user, "LOGNAME": user}

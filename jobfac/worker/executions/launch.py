@@ -35,7 +35,7 @@ from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import read_json
 from jobfac.worker.executions.connections import secrets_of
-from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, environment_of
 from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
 from jobfac.worker.executions.fingerprints import fingerprints_path, keep
 from jobfac.worker.executions.report import Report
@@ -190,9 +190,8 @@ class Launch:
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
         """Return the complete environment of the program, and its secret values."""
         job, claimed = self.definition, self._claimed
-        environment = {**base_environment(), **self._worker_variables}
-        if job.user:
-            environment |= home_of(job.user)
+        base = environment_of(job.user) if job.user else base_environment()
+        environment = {**base, **self._worker_variables}
         secrets: list[bytes] = []
         for name, value in job.environment.items():
             text = value if isinstance(value, str) else self._resolve(value)

@@ -48,6 +48,13 @@ def test_a_time_is_local_unless_it_says_otherwise(text: str, back: bool, wanted:
     assert write_time(read_time(text, NOW, back=back)) == wanted
 
 
+@pytest.mark.parametrize("zone", [None, ZoneInfo("Europe/Berlin")])
+def test_a_time_of_day_that_is_skipped_is_behind_the_change(zone: ZoneInfo | None) -> None:
+    for now in (datetime(2027, 3, 28, 0, tzinfo=UTC), datetime(2027, 3, 28, 0, 50, tzinfo=UTC)):
+        assert write_time(read_time("02:30", now, zone=zone)) == "2027-03-28 03:30:00+02:00"
+        assert write_time(read_time("02:30", now, back=True, zone=zone)) == "2027-03-27 02:30:00+01:00"
+
+
 @pytest.mark.parametrize(
     ("now", "last", "following"),
     [

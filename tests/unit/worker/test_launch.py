@@ -16,6 +16,7 @@ from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.store.workers.suspects import NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions import environment
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.lifecycle import ALONE, FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
 from tests.support.factory import wait_for
@@ -157,3 +158,13 @@ def test_the_marker_of_an_execution_cannot_be_guessed(tmp_path: Path) -> None:
     first, second = (Execution(claimed(7), job, "token", tmp_path, SILENCE).marker for _ in range(2))
     assert first.startswith("token/7/1/")
     assert first != second
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run programs as another user")
+@pytest.mark.parametrize(("user", "folder"), [("root", "/private"), ("nobody", None)])
+def test_another_user_is_not_given_the_workers_folder_for_temporary_files(
+    user: str, folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "base_environment", lambda: {"TMPDIR": "/private", "SHELL": "/bin/sh"})
+    seen = environment.environment_of(user)
+    assert (seen.get("TMPDIR"), seen["SHELL"], seen["USER"]) == (folder, "/bin/sh", user)
