@@ -10,7 +10,7 @@ from jobfac.database.tables import run, visit
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions.steps import Approve
 from jobfac.errors import Invalid, NotFound, Refused
-from jobfac.states import FINAL, Decision, JobKind
+from jobfac.states import Decision, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import inputs, visits
@@ -69,7 +69,7 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str, number: int | None 
     if number is not None:
         query = query.where(visit.c.number == number)
     found = conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
-    if found is None or (row.state in FINAL and found.decision is None):
+    if found is None or (row.state != RunState.RUNNING and found.decision is None):
         raise Refused(f"Run {run_id} is {row.state} and does not wait at the step '{step}'.")
     decision = None if found.decision is None else Decision(found.decision)
     return WaitingStep(run_id, step, found.id, wanted[step], _starters(conn, run_id), decision, found.decided_by)

@@ -21,8 +21,10 @@ function rough(seconds) { // how long ago: without seconds after the first minut
   return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : span(seconds);
 }
 
-const offset = Date.parse(document.body.dataset.now) - Date.now(); // the server's clock counts
+let shown = "", offset = 0; // the server's clock counts
 function tick() {
+  const read = find("#counts").dataset.now;
+  if (read !== shown) { shown = read; offset = Date.parse(read) - Date.now(); }
   const now = Date.now() + offset;
   for (const time of all("time[data-ago], time[data-since]")) {
     const age = (now - Date.parse(time.dateTime)) / 1000;
@@ -36,13 +38,14 @@ setInterval(tick, 1000);
 
 const offline = find("#offline"), news = find("#changed"), unreachable = offline.textContent;
 const PATIENCE = 60000, DEAF = 45000; // milliseconds without a touch that somebody still works; without a word of the server
+const since = (moment) => Math.abs(Date.now() - moment); // the browser's clock may be set back
 let source = null, stale = false, uncounted = false, told = false, last = 0, counted = 0, lost = false, heard = 0, touched = Date.now();
 for (const kind of ["keydown", "pointerdown", "pointermove", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
 
 const renewed = find("#refresh")?.getAttribute("hx-select-oob") || "#page"; // a note that is being written is in no such part
 function busy() {
   if (find("[popover]:popover-open") || all("#page form[data-form] :is(input, textarea)").some((one) => one.closest(renewed) && one.value !== one.defaultValue)) return true;
-  if (Date.now() - touched > PATIENCE) return false;
+  if (since(touched) > PATIENCE) return false;
   const selection = getSelection();
   const field = document.activeElement?.matches?.("#page input, #page select, #page textarea") && document.activeElement.closest(renewed);
   if (find("#page [data-row] :is(button, summary):hover")) return true; // the rows would move under the pointer
@@ -59,10 +62,10 @@ function read() {
 }
 
 function refresh() {
-  if (!stale || document.hidden || Date.now() - last < 2000) return;
+  if (!stale || document.hidden || since(last) < 2000) return;
   if (!busy()) { read(); return; }
   news.hidden = !told;
-  if (uncounted && Date.now() - counted > 5000) { uncounted = false; counted = Date.now(); htmx.trigger("#recount", "changed"); }
+  if (uncounted && since(counted) > 5000) { uncounted = false; counted = Date.now(); htmx.trigger("#recount", "changed"); }
 }
 news.addEventListener("click", () => {
   getSelection().removeAllRanges();
@@ -101,7 +104,8 @@ function connect() {
   source.onerror = () => {
     lost = true;
     say(unreachable);
-    if (source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 3000); }
+    // An answer, but no stream: the page that is read says why. It leads to the login if the session is over.
+    if (source.readyState === EventSource.CLOSED) { stale = true; disconnect(); setTimeout(connect, 3000); }
   };
 }
 
@@ -117,7 +121,7 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", connect);
 setInterval(refresh, 1000);
-setInterval(() => { if (source && Date.now() - heard > DEAF) { unanswered(); disconnect(); connect(); } }, 5000);
+setInterval(() => { if (source && since(heard) > DEAF) { unanswered(); disconnect(); connect(); } }, 5000);
 function unanswered() { stale = lost = true; say(unreachable); }
 document.addEventListener("htmx:sendError", unanswered);
 document.addEventListener("htmx:timeout", unanswered);

@@ -225,6 +225,15 @@ def test_a_stop_ends_the_waiting(db: Database) -> None:
     assert db.transact(sequences.wake, "s1") == 0
 
 
+def test_a_sequence_that_is_being_replaced_takes_no_decision(db: Database) -> None:
+    define(db, b={}, seq={"steps": [{"name": "release", "approve": {}}], "already_running": "replace"})
+    run_id = start(db, "seq")
+    Player(db).look()
+    start(db, "seq")
+    with pytest.raises(Refused, match="is stopping and does not wait at the step 'release'"):
+        approvals.approve(db, ANN, run_id, "release")
+
+
 def test_of_two_who_decide_at_once_one_is_right(db: Database) -> None:
     player, run_id = waiting(db)
 

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -226,6 +227,27 @@ def test_a_page_says_that_the_database_does_not_answer(
     finally:
         answers.set()
     expect(page.locator("#offline")).to_be_hidden()
+
+
+def test_a_page_whose_session_is_over_leads_to_the_login(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    with Window(chromium, shared[0]) as window:
+        page = window.open("/runs?job=slow")
+        page.context.clear_cookies()
+        page.evaluate("disconnect(); connect()")
+        expect(page).to_have_url(re.compile("/login"))
+        window.complaints = [one for one in window.complaints if "401" not in one]
+
+
+def test_a_page_is_read_again_after_the_clock_of_its_browser_was_set_back(window: Window) -> None:
+    now = time.time()
+    window.page.clock.install(time=now + 3600)
+    page = window.open("/runs?job=slow")
+    with page.expect_response(f"{window.served.url}/runs?job=slow"):
+        page.evaluate("change()")
+    page.clock.set_system_time(now)
+    with page.expect_response(f"{window.served.url}/runs?job=slow"):
+        page.evaluate("change()")
+    expect(page.locator("time[data-ago]").first).to_contain_text(" ago")
 
 
 def test_the_server_goes_away_and_comes_back(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
