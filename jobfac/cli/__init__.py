@@ -132,4 +132,15 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Abort):
         note("Aborted.")
         return UNSUCCESSFUL
+    if (said := _said_by_database(error)) is not None:
+        note(f"The database answers with an error that jobfac does not know: {said}. Show it to a DBA.")
+        return Kind.UNAVAILABLE.exit_code
     raise error
+
+
+def _said_by_database(error: Exception) -> str | None:
+    """Return the text of a database server's error; None: it is another one."""
+    loaded = sys.modules.get("sqlalchemy.exc")  # a command without a database does not import it
+    if loaded is None or not isinstance(error, loaded.DBAPIError) or "[SQL Server]" not in str(error.orig):
+        return None
+    return str(error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig).strip().rstrip(".")

@@ -97,7 +97,8 @@ def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
 
     try:
         return db.transact(once, retry_for=by.retry_for)
-    except errors.Unreachable as error:
+    except (errors.Unreachable, sa.exc.DBAPIError) as error:
         if tried is None or db.dialect.name == "sqlite":  # it answers in this process
             raise
-        raise errors.InDoubt(f"{error} {errors.IN_DOUBT}") from error
+        said = error if isinstance(error, errors.Unreachable) else f"The database answers with an error: {error.orig}."
+        raise errors.InDoubt(f"{said} {errors.IN_DOUBT}") from error

@@ -35,9 +35,14 @@ class HoldView(NamedTuple):
         return f"hold {self.id} of {self.scope}: {self.reason}"
 
     def covers(self, job: str, category: str | None, pool: str | None) -> bool:
-        """Whether it holds the runs of a job in this category and pool. SQL Server compares names without case."""
+        """Whether it holds the runs of a job in this category and pool. SQL Server compares names without case
+        and without the blanks at their ends."""
         pairs = ((self.job, job), (self.category, category), (self.pool, pool))
-        return all(mine is None or (other is not None and mine.lower() == other.lower()) for mine, other in pairs)
+        return all(mine is None or (other is not None and _folded(mine) == _folded(other)) for mine, other in pairs)
+
+
+def _folded(name: str) -> str:
+    return name.rstrip(" ").lower()
 
 
 def first_over(

@@ -70,7 +70,8 @@ CREATE OR ALTER PROCEDURE jobfac.check_inside
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX)
 AS
--- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence.
+-- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence. The programs find
+-- the values of a job by its exact id: with another spelling, which the collation takes for the same, none would be used.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -91,7 +92,10 @@ BEGIN
     SET @stray = (
         SELECT MIN(g.[key]) FROM OPENJSON(@arguments) AS g
         WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
-            OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+            OR NOT EXISTS (
+                SELECT 1 FROM @inside AS i
+                WHERE i.job COLLATE Latin1_General_BIN2 = g.[key] AND DATALENGTH(i.job) = DATALENGTH(g.[key])
+            )
     );
     SET @sentence = N'@arguments';
     IF @stray IS NULL
@@ -100,7 +104,10 @@ BEGIN
             @stray = (
                 SELECT MIN(g.[key]) FROM OPENJSON(@payload) AS g
                 WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
-                    OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+                    OR NOT EXISTS (
+                        SELECT 1 FROM @inside AS i
+                        WHERE i.job COLLATE Latin1_General_BIN2 = g.[key] AND DATALENGTH(i.job) = DATALENGTH(g.[key])
+                    )
             );
     IF @stray IS NOT NULL
     BEGIN

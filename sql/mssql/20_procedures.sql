@@ -413,6 +413,12 @@ BEGIN
     EXEC jobfac.check_reason @reason = @reason;
     EXEC jobfac.check_by @by = @by;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    -- As they are written there: the collation may take more names for the same than the programs do. The COALESCE is for
+    -- one that has just been deleted: without its name the hold would be one of everything.
+    SELECT
+        @pool = COALESCE((SELECT MIN(q.pool) FROM jobfac.queue AS q WHERE q.pool = @pool), @pool),
+        @category = COALESCE((SELECT MIN(j.category) FROM jobfac.job AS j WHERE j.category = @category), @category),
+        @job = COALESCE((SELECT MIN(j.id) FROM jobfac.job AS j WHERE j.id = @job), @job);
     -- The programs cannot show the last day in every time zone.
     IF @until > '9999-12-30'
         SET @until = '9999-12-30';

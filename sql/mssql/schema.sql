@@ -2034,7 +2034,8 @@ CREATE OR ALTER PROCEDURE jobfac.check_inside
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX)
 AS
--- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence.
+-- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence. The programs find
+-- the values of a job by its exact id: with another spelling, which the collation takes for the same, none would be used.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -2055,7 +2056,10 @@ BEGIN
     SET @stray = (
         SELECT MIN(g.[key]) FROM OPENJSON(@arguments) AS g
         WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
-            OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+            OR NOT EXISTS (
+                SELECT 1 FROM @inside AS i
+                WHERE i.job COLLATE Latin1_General_BIN2 = g.[key] AND DATALENGTH(i.job) = DATALENGTH(g.[key])
+            )
     );
     SET @sentence = N'@arguments';
     IF @stray IS NULL
@@ -2064,7 +2068,10 @@ BEGIN
             @stray = (
                 SELECT MIN(g.[key]) FROM OPENJSON(@payload) AS g
                 WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
-                    OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+                    OR NOT EXISTS (
+                        SELECT 1 FROM @inside AS i
+                        WHERE i.job COLLATE Latin1_General_BIN2 = g.[key] AND DATALENGTH(i.job) = DATALENGTH(g.[key])
+                    )
             );
     IF @stray IS NOT NULL
     BEGIN
@@ -3176,6 +3183,12 @@ BEGIN
     EXEC jobfac.check_reason @reason = @reason;
     EXEC jobfac.check_by @by = @by;
     EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    -- As they are written there: the collation may take more names for the same than the programs do. The COALESCE is for
+    -- one that has just been deleted: without its name the hold would be one of everything.
+    SELECT
+        @pool = COALESCE((SELECT MIN(q.pool) FROM jobfac.queue AS q WHERE q.pool = @pool), @pool),
+        @category = COALESCE((SELECT MIN(j.category) FROM jobfac.job AS j WHERE j.category = @category), @category),
+        @job = COALESCE((SELECT MIN(j.id) FROM jobfac.job AS j WHERE j.id = @job), @job);
     -- The programs cannot show the last day in every time zone.
     IF @until > '9999-12-30'
         SET @until = '9999-12-30';

@@ -159,8 +159,8 @@ TRANSIENT = frozenset(
         10928, 10929, 10936, 40549, 40550, 40551, 40552, 40553,  # Azure: a limit of database, pool or session
         596, 6005, 17142, 18401,  # the session was killed, the server is paused, shuts down or is being upgraded
         17187, 17188, 17189, 17197, 17300, 17803, 17809,  # the server starts, ends, or takes no more logins now
-        615, 617, 921, 922, 924, 926, 927, 942, 945, 952, 976, 978, 983, 988, 9001, 9002,
-        # database closing, recovering, offline, being restored, no replica; log full
+        615, 617, 904, 913, 921, 922, 924, 926, 927, 941, 942, 945, 952, 954, 955, 956, 976, 978, 983, 988, 9001, 9002,
+        # database closing, recovering, not started, offline, being restored, a mirror, no replica; log full
         3906, 3908,  # the database is read-only, as a secondary is, or in emergency mode
         51222,  # thrown by jobfac: a named lock was not free in time
     }

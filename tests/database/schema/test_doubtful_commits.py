@@ -36,6 +36,13 @@ def test_who_starts_is_told_that_the_start_may_have_been_done(db: Database, faul
         assert len(search.find_all(conn)) == 1
 
 
+def test_an_error_that_nobody_knows_after_a_commit_without_an_answer_is_a_doubt(db: Database, faults: Faults) -> None:
+    define(db, job={})
+    faults("drop after commit at 1", 'error 8623 matching "^SELECT.*audit" always')
+    with pytest.raises(InDoubt, match=r"answers with an error: .*8623.* may have been done; look before you repeat it"):
+        starting.start(db, BY, REQUEST)
+
+
 def test_who_starts_many_is_told_the_key_that_starts_the_others(db: Database, faults: Faults) -> None:
     define(db, job={})
     faults("drop after commit at 1", AWAY)

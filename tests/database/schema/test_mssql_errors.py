@@ -31,6 +31,8 @@ def test_the_state_of_an_error_is_read_from_what_mssql_python_makes_of_it(state:
         ("42000", "The log is full. (9002) (SQLExecDirectW); [01000] [Microsoft]Ended. (3621)", True),
         ("42000", "Ended. (3621) (SQLExecDirectW); [42000] [Microsoft]The log is full. (9002)", True),
         ("HY000", "Not now. (701) (SQLSetConnectAttr(SQL_ATTR_AUTOCOMMIT))", True),
+        ("HY000", "Could not find database ID 5. Database may not be activated yet. (913) (SQLExecDirectW)", True),
+        ("HY000", "Database 'jobfac' cannot be opened because it is not started. (941) (SQLExecDirectW)", True),
         ("23000", "Cannot insert the key 'import (1205) of today'. (2627) (SQLExecDirectW)", False),
         ("42000", "The job 'Cannot open database' is no job. (50003) (SQLExecDirectW)", False),
     ],

@@ -125,6 +125,15 @@ def test_every_block_runs_and_returns_the_columns_of_its_sample(db: Database) ->
     assert {name: returned[name] for name in COLUMNS} == COLUMNS
 
 
+@pytest.mark.parametrize("url", DRIVERS[:1], indirect=True)
+def test_the_report_of_busy_workers_counts_each_run_once(db: Database) -> None:
+    stage(db)
+    Hand(db)  # a second life under the same name
+    (text,) = [block.text for block in BLOCKS if "AS busy_percent" in block.text]
+    with db.read() as conn:
+        assert [row.runs for row in conn.exec_driver_sql(text)] == [1]
+
+
 def test_the_blocks_that_cannot_run_have_a_valid_grammar() -> None:
     left_out = [block.text for block in BLOCKS if not block.runs]
     assert len(left_out) == len(NOT_HERE), "a reason without its block"
