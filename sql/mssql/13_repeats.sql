@@ -1,9 +1,23 @@
--- A start with a key that was used before must be the same start: a step of start_job. Nobody needs a right to it.
+-- Steps of the procedures in the next files: a refusal, and the check that a start with a key that was used before is
+-- the same start. Nobody needs a right to them.
 -- Run this file again at any time: it replaces what is there.
 
 -- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.refuse
+    @number INT,
+    @sentence NVARCHAR(2000)
+AS
+-- Throw an error with a sentence that holds names. THROW reads a % as the beginning of a placeholder: where it is not
+-- doubled, the message is blank, or misses characters.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @message NVARCHAR(2048) = REPLACE(@sentence, N'%', N'%%');
+    THROW @number, @message, 1;
+END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.check_repeated_parameters
@@ -213,7 +227,7 @@ BEGIN
             N'The key ''', @key, N''' was used for run ', @run, N', which differs in ', @differs,
             N'; give each start a key of its own.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
 END;
 GO

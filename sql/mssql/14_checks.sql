@@ -115,7 +115,7 @@ BEGIN
             @sentence, N' of a sequence must be by the ids of its jobs; job ''', @sequence, N''' has no job ''',
             LEFT(@stray, 128), N''' inside.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     -- A job in the sequence must accept these values from its own start, too.
     DECLARE @closed NVARCHAR(128) = (
@@ -140,7 +140,7 @@ BEGIN
             N'Job ''', @closed, N''' takes none of it from a start by hand: its definition says ',
             N'on_demand: false or replace_arguments: false.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
 END;
 GO
@@ -212,18 +212,18 @@ BEGIN
     IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
     BEGIN
         SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @pool IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
     BEGIN
         SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
 END;
 GO
@@ -253,7 +253,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(@subject, N' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     SET @name = (
         SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
@@ -263,7 +263,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(@subject, N' needs the parameter ''', @name, N'''; give it in @parameters.');
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     SELECT TOP (1) @name = g.[key]
     FROM OPENJSON(@parameters) AS g
@@ -287,7 +287,7 @@ BEGIN
         SET @sentence = CONCAT(
             @subject, N' has the parameter ''', @name, N''', which cannot have this value; see its definition.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
 END;
 GO
@@ -335,7 +335,7 @@ BEGIN
             N'its new parameter ''', @new, N'''; retry it with jobfac or over HTTP and give it a value of that, or ',
             N'start the job.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
     SELECT @bare = MIN(LEFT(s.[key], 128))
     FROM OPENJSON(@sensitive) AS s
@@ -349,7 +349,7 @@ BEGIN
             N'Run ', @former, N' has a sensitive value of ''', @bare, N''', which is not sensitive in job ''', @job,
             N''' now, so lists would show it; start the job.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
 END;
 GO

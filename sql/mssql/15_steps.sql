@@ -46,7 +46,7 @@ BEGIN
     IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-        THROW 50003, @sentence, 1;
+        EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
     END;
     SET @after = CASE
         WHEN @before IN ('scheduled', 'blocked', 'queued') THEN 'stopped'
@@ -140,7 +140,7 @@ BEGIN
     IF @version IS NULL
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @asked, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @enabled = 0
         SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
@@ -172,7 +172,7 @@ BEGIN
             N'${trigger.path}; declare a parameter with that default, refer to that, and give it a value.'
         );
     IF @sentence IS NOT NULL
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
     DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
@@ -394,7 +394,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
@@ -428,7 +428,7 @@ BEGIN
             N'Job ''', @job, N''' has no schedule', N' ''' + @schedule + N'''',
             N'; jobfac.v_schedule shows what there is.'
         );
-        THROW 50005, @sentence, 1;
+        EXEC jobfac.refuse @number = 50005, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;

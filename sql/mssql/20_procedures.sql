@@ -132,12 +132,12 @@ BEGIN
         IF @state IS NULL
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         IF @state IN ('scheduled', 'blocked', 'queued', 'running', 'stopping')
         BEGIN
             SET @sentence = CONCAT(N'Run ', @run, N' is still ', @state, N'; stop it first, or wait for its end.');
-            THROW 50004, @sentence, 1;
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         IF JSON_VALUE(@overrides, '$.first_step') IS NOT NULL
             AND EXISTS (
@@ -152,7 +152,7 @@ BEGIN
                 N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
                 N'which find out whether you may skip that.'
             );
-            THROW 50010, @sentence, 1;
+            EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
         END;
         EXEC jobfac.insert_run
             @job = @job,
@@ -255,7 +255,7 @@ BEGIN
                 N'Run ', @run, N' is being retried: run ', @other, N' is ', @other_state,
                 N'; wait for its end, or start the job.'
             );
-            THROW 50004, @sentence, 1;
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'retry', CONCAT(N'run ', @run), CONCAT(N'run ', @run_id));
@@ -376,7 +376,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
-        THROW 50006, @sentence, 1;
+        EXEC jobfac.refuse @number = 50006, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
@@ -483,7 +483,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
-        THROW 50008, @sentence, 1;
+        EXEC jobfac.refuse @number = 50008, @sentence = @sentence;
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -539,7 +539,7 @@ BEGIN
     IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-        THROW 50003, @sentence, 1;
+        EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
     END;
     IF (@acknowledge IS NULL OR @acknowledge = 0) AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
         THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
@@ -553,7 +553,7 @@ BEGIN
         SET @sentence = CONCAT(
             N'Run ', @run, N' has not failed, so there is nothing to acknowledge; give @acknowledge = 0.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -569,7 +569,7 @@ BEGIN
             AND NOT EXISTS (SELECT 1 FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE r.id = @run)
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         IF @acknowledge = 1
         BEGIN
@@ -647,7 +647,7 @@ BEGIN
         IF @state IS NULL
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         SELECT TOP (1) @visit = v.id, @before = v.decision, @name = v.step
         FROM jobfac.visit AS v
@@ -658,7 +658,7 @@ BEGIN
             SET @sentence = CONCAT(
                 N'Step ''', @step, N''' of run ', @run, N' does not wait for an approval; jobfac.v_steps shows its steps.'
             );
-            THROW 50009, @sentence, 1;
+            EXEC jobfac.refuse @number = 50009, @sentence = @sentence;
         END;
         -- A sequence inside another one is started by that: who started the outer one has started it, too.
         WHILE @around IS NOT NULL
@@ -686,7 +686,7 @@ BEGIN
         IF @wanted IS NULL
         BEGIN
             SET @sentence = CONCAT(N'Step ''', @step, N''' of run ', @run, N' has no approval in its definition.');
-            THROW 50009, @sentence, 1;
+            EXEC jobfac.refuse @number = 50009, @sentence = @sentence;
         END;
         SET @sentence = CASE
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IS NOT NULL
@@ -695,7 +695,7 @@ BEGIN
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
         END;
         IF @sentence IS NOT NULL
-            THROW 50010, @sentence, 1;
+            EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
         IF @reject = 1 AND @parameters IS NOT NULL
             THROW 50007, N'A rejection takes no @parameters; leave them out.', 1;
         DECLARE @subject NVARCHAR(200) = CONCAT(N'Step ''', @step, N'''');

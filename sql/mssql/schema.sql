@@ -1742,12 +1742,26 @@ SELECT
 FROM jobfac.notification AS n;
 GO
 
--- A start with a key that was used before must be the same start: a step of start_job. Nobody needs a right to it.
+-- Steps of the procedures in the next files: a refusal, and the check that a start with a key that was used before is
+-- the same start. Nobody needs a right to them.
 -- Run this file again at any time: it replaces what is there.
 
 -- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.refuse
+    @number INT,
+    @sentence NVARCHAR(2000)
+AS
+-- Throw an error with a sentence that holds names. THROW reads a % as the beginning of a placeholder: where it is not
+-- doubled, the message is blank, or misses characters.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @message NVARCHAR(2048) = REPLACE(@sentence, N'%', N'%%');
+    THROW @number, @message, 1;
+END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.check_repeated_parameters
@@ -1957,7 +1971,7 @@ BEGIN
             N'The key ''', @key, N''' was used for run ', @run, N', which differs in ', @differs,
             N'; give each start a key of its own.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
 END;
 GO
@@ -2079,7 +2093,7 @@ BEGIN
             @sentence, N' of a sequence must be by the ids of its jobs; job ''', @sequence, N''' has no job ''',
             LEFT(@stray, 128), N''' inside.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     -- A job in the sequence must accept these values from its own start, too.
     DECLARE @closed NVARCHAR(128) = (
@@ -2104,7 +2118,7 @@ BEGIN
             N'Job ''', @closed, N''' takes none of it from a start by hand: its definition says ',
             N'on_demand: false or replace_arguments: false.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
 END;
 GO
@@ -2176,18 +2190,18 @@ BEGIN
     IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
     BEGIN
         SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @pool IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
     BEGIN
         SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
 END;
 GO
@@ -2217,7 +2231,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(@subject, N' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     SET @name = (
         SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
@@ -2227,7 +2241,7 @@ BEGIN
     IF @name IS NOT NULL
     BEGIN
         SET @sentence = CONCAT(@subject, N' needs the parameter ''', @name, N'''; give it in @parameters.');
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
     SELECT TOP (1) @name = g.[key]
     FROM OPENJSON(@parameters) AS g
@@ -2251,7 +2265,7 @@ BEGIN
         SET @sentence = CONCAT(
             @subject, N' has the parameter ''', @name, N''', which cannot have this value; see its definition.'
         );
-        THROW 50007, @sentence, 1;
+        EXEC jobfac.refuse @number = 50007, @sentence = @sentence;
     END;
 END;
 GO
@@ -2299,7 +2313,7 @@ BEGIN
             N'its new parameter ''', @new, N'''; retry it with jobfac or over HTTP and give it a value of that, or ',
             N'start the job.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
     SELECT @bare = MIN(LEFT(s.[key], 128))
     FROM OPENJSON(@sensitive) AS s
@@ -2313,7 +2327,7 @@ BEGIN
             N'Run ', @former, N' has a sensitive value of ''', @bare, N''', which is not sensitive in job ''', @job,
             N''' now, so lists would show it; start the job.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
 END;
 GO
@@ -2366,7 +2380,7 @@ BEGIN
     IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-        THROW 50003, @sentence, 1;
+        EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
     END;
     SET @after = CASE
         WHEN @before IN ('scheduled', 'blocked', 'queued') THEN 'stopped'
@@ -2460,7 +2474,7 @@ BEGIN
     IF @version IS NULL
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @asked, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     IF @enabled = 0
         SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
@@ -2492,7 +2506,7 @@ BEGIN
             N'${trigger.path}; declare a parameter with that default, refer to that, and give it a value.'
         );
     IF @sentence IS NOT NULL
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
     DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
@@ -2714,7 +2728,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
     BEGIN
         SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
-        THROW 50001, @sentence, 1;
+        EXEC jobfac.refuse @number = 50001, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
@@ -2748,7 +2762,7 @@ BEGIN
             N'Job ''', @job, N''' has no schedule', N' ''' + @schedule + N'''',
             N'; jobfac.v_schedule shows what there is.'
         );
-        THROW 50005, @sentence, 1;
+        EXEC jobfac.refuse @number = 50005, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
@@ -2902,12 +2916,12 @@ BEGIN
         IF @state IS NULL
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         IF @state IN ('scheduled', 'blocked', 'queued', 'running', 'stopping')
         BEGIN
             SET @sentence = CONCAT(N'Run ', @run, N' is still ', @state, N'; stop it first, or wait for its end.');
-            THROW 50004, @sentence, 1;
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         IF JSON_VALUE(@overrides, '$.first_step') IS NOT NULL
             AND EXISTS (
@@ -2922,7 +2936,7 @@ BEGIN
                 N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
                 N'which find out whether you may skip that.'
             );
-            THROW 50010, @sentence, 1;
+            EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
         END;
         EXEC jobfac.insert_run
             @job = @job,
@@ -3025,7 +3039,7 @@ BEGIN
                 N'Run ', @run, N' is being retried: run ', @other, N' is ', @other_state,
                 N'; wait for its end, or start the job.'
             );
-            THROW 50004, @sentence, 1;
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'retry', CONCAT(N'run ', @run), CONCAT(N'run ', @run_id));
@@ -3146,7 +3160,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
     BEGIN
         SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
-        THROW 50006, @sentence, 1;
+        EXEC jobfac.refuse @number = 50006, @sentence = @sentence;
     END;
     SET XACT_ABORT ON;
     BEGIN TRANSACTION;
@@ -3253,7 +3267,7 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
     BEGIN
         SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
-        THROW 50008, @sentence, 1;
+        EXEC jobfac.refuse @number = 50008, @sentence = @sentence;
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -3309,7 +3323,7 @@ BEGIN
     IF @@ROWCOUNT = 0
     BEGIN
         SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-        THROW 50003, @sentence, 1;
+        EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
     END;
     IF (@acknowledge IS NULL OR @acknowledge = 0) AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
         THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
@@ -3323,7 +3337,7 @@ BEGIN
         SET @sentence = CONCAT(
             N'Run ', @run, N' has not failed, so there is nothing to acknowledge; give @acknowledge = 0.'
         );
-        THROW 50002, @sentence, 1;
+        EXEC jobfac.refuse @number = 50002, @sentence = @sentence;
     END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -3339,7 +3353,7 @@ BEGIN
             AND NOT EXISTS (SELECT 1 FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE r.id = @run)
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         IF @acknowledge = 1
         BEGIN
@@ -3417,7 +3431,7 @@ BEGIN
         IF @state IS NULL
         BEGIN
             SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
-            THROW 50003, @sentence, 1;
+            EXEC jobfac.refuse @number = 50003, @sentence = @sentence;
         END;
         SELECT TOP (1) @visit = v.id, @before = v.decision, @name = v.step
         FROM jobfac.visit AS v
@@ -3428,7 +3442,7 @@ BEGIN
             SET @sentence = CONCAT(
                 N'Step ''', @step, N''' of run ', @run, N' does not wait for an approval; jobfac.v_steps shows its steps.'
             );
-            THROW 50009, @sentence, 1;
+            EXEC jobfac.refuse @number = 50009, @sentence = @sentence;
         END;
         -- A sequence inside another one is started by that: who started the outer one has started it, too.
         WHILE @around IS NOT NULL
@@ -3456,7 +3470,7 @@ BEGIN
         IF @wanted IS NULL
         BEGIN
             SET @sentence = CONCAT(N'Step ''', @step, N''' of run ', @run, N' has no approval in its definition.');
-            THROW 50009, @sentence, 1;
+            EXEC jobfac.refuse @number = 50009, @sentence = @sentence;
         END;
         SET @sentence = CASE
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IS NOT NULL
@@ -3465,7 +3479,7 @@ BEGIN
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
         END;
         IF @sentence IS NOT NULL
-            THROW 50010, @sentence, 1;
+            EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
         IF @reject = 1 AND @parameters IS NOT NULL
             THROW 50007, N'A rejection takes no @parameters; leave them out.', 1;
         DECLARE @subject NVARCHAR(200) = CONCAT(N'Step ''', @step, N'''');

@@ -36,6 +36,7 @@ DROP PROCEDURE IF EXISTS jobfac.cut_text;
 DROP PROCEDURE IF EXISTS jobfac.check_text;
 DROP PROCEDURE IF EXISTS jobfac.check_repeat;
 DROP PROCEDURE IF EXISTS jobfac.check_repeated_parameters;
+DROP PROCEDURE IF EXISTS jobfac.refuse;
 DROP VIEW IF EXISTS jobfac.v_notifications;
 DROP VIEW IF EXISTS jobfac.v_audit;
 DROP VIEW IF EXISTS jobfac.v_jobs;

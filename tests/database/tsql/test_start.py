@@ -132,6 +132,12 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ),
     (
         "all",
+        {"arguments": '{"5%d 100% %%": ["x"]}'},
+        50007,
+        "@arguments of a sequence must be by the ids of its jobs; job 'all' has no job '5%d 100% %%' inside.",
+    ),
+    (
+        "all",
         {"payload": '{"aa": "x"}'},
         50007,
         "@payload of a sequence must be by the ids of its jobs; job 'all' has no job 'aa' inside.",

@@ -224,7 +224,7 @@ class Session:
     def _thrown(self, arguments: tuple[str, ...], scope: Scope) -> SqlError:
         if arguments:
             number, message, state = (self.statements.evaluate(argument, scope) for argument in arguments)
-            return SqlError(int(number), str(message), 16, int(state))
+            return SqlError(int(number), _without_placeholders(str(message)), 16, int(state))
         if not self.statements.caught:
             return SqlError(10704, "To rethrow an error, a THROW statement must be used inside a CATCH block.", 15)
         return self.statements.caught[-1]
@@ -311,6 +311,17 @@ class Session:
     def _rollback(self) -> None:
         self.statements.doomed = False
         self.storage.rollback()
+
+
+def _without_placeholders(message: str) -> str:
+    """Return what is left of a message of THROW: a single % misses before a blank, and else makes the message blank.
+
+    Source: stackoverflow.com/questions/28487296; the documentation of THROW says that % must be doubled.
+    """
+    parts = message.split("%%")
+    if any(re.search(r"%[^ ]", part) for part in parts):
+        return " "
+    return "%".join(part.replace("%", "") for part in parts)
 
 
 def _placed(error: SqlError, line: int, scope: Scope) -> SqlError:

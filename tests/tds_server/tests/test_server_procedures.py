@@ -93,6 +93,8 @@ def queues(engine: sa.Engine) -> list[str]:
             "ERROR_NUMBER(), ERROR_STATE()); END CATCH",
             "mine501234",
         ),
+        ("BEGIN TRY THROW 50123, N'50%% of%', 1; END TRY BEGIN CATCH SELECT ERROR_MESSAGE(); END CATCH", "50% of"),
+        ("BEGIN TRY THROW 50123, N'50%d', 1; END TRY BEGIN CATCH SELECT ERROR_MESSAGE(); END CATCH", " "),
         (
             "BEGIN TRY RAISERROR(N'bad %s', 16, 1, N'thing'); END TRY BEGIN CATCH SELECT ERROR_MESSAGE(); END CATCH",
             "bad thing",
