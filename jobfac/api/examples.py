@@ -169,6 +169,7 @@ PATH_EXAMPLES = {
     "key": 1,
     "report": "summary",
     "job": JOB["id"],
+    "version": VERSION["version"],
     "run": RUN["id"],
     "worker": WORKER["id"],
     "schedule": SCHEDULE["id"],
@@ -202,7 +203,8 @@ EXAMPLES: dict[str, Any] = {
     "Holds": {"items": [HOLD], "next_cursor": None},
     "Note": NOTE,
     "Notes": {"items": [NOTE], "next_cursor": None},
-    "Versions": {"items": [VERSION]},
+    "JobVersion": VERSION,
+    "Versions": {"items": [{**VERSION, "truncated": []}], "next_cursor": None},
     "Changes": {"items": [CHANGE]},
     "put_job": DEFINITION,
     "Backfill": {

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
 from jobfac.views.holds import HoldView
-from jobfac.views.jobs import ChangeView, JobView, OverdueView, VersionView
+from jobfac.views.jobs import ChangeView, JobView, ListedVersionView, OverdueView, VersionView
 from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
@@ -146,7 +146,8 @@ Hold = model_of("Hold", HoldView)
 Holds = _page("Holds", Hold, cursor=True)
 
 JobVersion = model_of("JobVersion", VersionView)
-Versions = _page("Versions", JobVersion)
+ListedVersion = model_of("ListedVersion", ListedVersionView)
+Versions = _page("Versions", ListedVersion, cursor=True)
 
 Change = model_of("Change", ChangeView)
 Changes = _page("Changes", Change)

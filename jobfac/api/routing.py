@@ -17,13 +17,14 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from jobfac.api import validation
 from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
+from jobfac.api.serving.pieces import json_response
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Shares
 from jobfac.api.validation import NoParameters
@@ -267,20 +268,21 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
             caller = await run_in_threadpool(_authorized, service.authenticator, endpoint, endpoint.role, http)
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
-        is_async = inspect.iscoroutinefunction(endpoint.handler)
-        if is_async:
-            result = endpoint.handler(request, **arguments)
-        else:
-            async with service.shares.turn(None if endpoint.role is None else caller.label):
-                result = await run_in_threadpool(endpoint.handler, request, **arguments)
-        response = await result if isinstance(result, Awaitable) else result
-        if isinstance(response, Response):
-            return response
-        if response.content is None:
-            return Response(status_code=response.status, headers=response.headers)
-        return JSONResponse(response.content, response.status, response.headers)
+        if inspect.iscoroutinefunction(endpoint.handler):
+            return await run_in_threadpool(_response, await endpoint.handler(request, **arguments))
+        async with service.shares.turn(None if endpoint.role is None else caller.label):
+            return await run_in_threadpool(lambda: _response(endpoint.handler(request, **arguments)))
 
     return dispatch
+
+
+def _response(result: Any) -> Response:
+    """Return the response to send for what a handler returned."""
+    if isinstance(result, Response):
+        return result
+    if result.content is None:
+        return Response(status_code=result.status, headers=result.headers)
+    return json_response(result.content, result.status, result.headers)
 
 
 async def _input(endpoint: Endpoint, http: Request) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from jobfac.definitions.plan import differences
 from jobfac.errors import Forbidden, NotFound, Refused, Way
 from jobfac.operations.caller import Caller, Limits, transact, visible_job
 from jobfac.store import audit, jobs, schedules
-from jobfac.views.jobs import ChangeView, VersionView
+from jobfac.store.history import job_history
+from jobfac.views.jobs import ChangeView, ListedVersionView, VersionView
 
 
 def history(conn: sa.Connection, by: Limits, job_id: str) -> list[VersionView]:
@@ -22,6 +23,34 @@ def history(conn: sa.Connection, by: Limits, job_id: str) -> list[VersionView]:
     """
     visible_job(conn, by, job_id)
     return jobs.versions(conn, job_id)
+
+
+def page(conn: sa.Connection, by: Limits, job_id: str, limit: int, below: int | None) -> list[ListedVersionView]:
+    """Return up to ``limit`` versions of a job, newest first, without large definitions. ``below``: only older ones.
+
+    Raises:
+        NotFound: there is no such job, or the caller may not see it.
+    """
+    visible_job(conn, by, job_id)
+    return job_history.listed(conn, job_id, limit, below)
+
+
+def one(conn: sa.Connection, by: Limits, job_id: str, version: int) -> VersionView:
+    """Return a version of a job.
+
+    Raises:
+        NotFound: there is no such job or version, or the caller may not see the job.
+    """
+    visible_job(conn, by, job_id)
+    return _version(conn, job_id, version)
+
+
+def _version(conn: sa.Connection, job_id: str, version: int) -> VersionView:
+    found = jobs.versions(conn, job_id, only=version)
+    wanted = next((one for one in found if one.version == version), None)
+    if wanted is None:
+        raise no_version(job_id, version)
+    return wanted
 
 
 def changes_since(conn: sa.Connection, job_id: str, version: int) -> list[ChangeView]:
@@ -54,9 +83,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
     def work(conn: sa.Connection) -> jobs.Stored:
         jobs.lock(conn, [job_id])
         before = visible_job(conn, by, job_id)
-        wanted = next((one for one in jobs.versions(conn, job_id, only=version) if one.version == version), None)
-        if wanted is None:
-            raise no_version(job_id, version)
+        wanted = _version(conn, job_id, version)
         definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")

@@ -33,6 +33,19 @@ class VersionView(NamedTuple):
     definition: dict[str, Any]
 
 
+class ListedVersionView(NamedTuple):
+    """A version in a list. ``truncated``: contains ``definition`` if that is null because it is larger than 4 KiB;
+    ``GET /v1/jobs/{job}/versions/{version}`` returns it."""
+
+    job: str
+    version: int
+    current: bool
+    created_at: datetime
+    created_by: str
+    definition: dict[str, Any] | None
+    truncated: list[str]
+
+
 class ChangeView(NamedTuple):
     """A value that differs between two versions. Null stands for a value that is not given: the default holds."""
 

@@ -170,7 +170,7 @@ def _conversions(declared: Any) -> tuple[Convert | None, Convert | None, Convert
         if get_origin(kind) is list and is_view(inner):
             read_list = functools.partial(_read_list, inner)
             return None, read_list, all_as_json
-        return _decoded, None, None
+        return _decoded, None, _read
     if is_view(kind):
         return None, functools.partial(from_json, kind), as_json
     if isinstance(kind, type) and issubclass(kind, datetime):
@@ -220,8 +220,21 @@ def read_json(text: str) -> Any:
     return _decoder.decode(text)
 
 
+class Unread(str):
+    """JSON of a column that ``from_row`` leaves as it is, and ``as_json`` reads.
+
+    The values of a long list can take twenty times the memory of their text. So they exist one after another.
+    """
+
+    __slots__ = ()
+
+
 def _decoded(value: Any) -> Any:
-    return read_json(value) if isinstance(value, str) else value
+    return read_json(value) if isinstance(value, str) and not isinstance(value, Unread) else value
+
+
+def _read(value: Any) -> Any:
+    return read_json(value) if isinstance(value, Unread) else value
 
 
 def _written(moment: datetime, timespec: str) -> str:

@@ -18,6 +18,7 @@ from jobfac.store.api_keys import Caller, Role
 from jobfac.store.history import waiting
 from jobfac.store.history.search import Filter, Found, search
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.reading import unread
 from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -86,11 +87,11 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     wanted = query.wanted()._replace(categories=request.caller.categories, below=query.after)
     found = request.read(_found, wanted, query.limit)
     next_cursor = None if found.below is None else str(found.below)
-    return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
+    return ApiResponse({"items": map(as_json, found.runs), "next_cursor": next_cursor})
 
 
 def _found(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
-    found = search(conn, wanted, limit)
+    found = search(conn, wanted, limit, unread)
     return found._replace(runs=waiting.explained(conn, found.runs, wanted.categories))
 
 

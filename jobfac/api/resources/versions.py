@@ -16,10 +16,18 @@ ENDPOINTS = Endpoints()
 
 
 @ENDPOINTS.add("GET", "/v1/jobs/{job}/versions", responses={200: models.Versions}, errors=(404,))
-def list_versions(request: ApiRequest, job: str) -> ApiResponse:
+def list_versions(request: ApiRequest, job: str, query: parameters.PageQuery) -> ApiResponse:
     """List the versions of a job, newest first."""
-    found = request.read(operations.history, request.by, job)
-    return ApiResponse({"items": all_as_json(found)})
+    found = request.read(operations.page, request.by, job, query.limit + 1, query.after)
+    page = found[: query.limit]
+    next_cursor = str(page[-1].version) if len(found) > query.limit else None
+    return ApiResponse({"items": all_as_json(page), "next_cursor": next_cursor})
+
+
+@ENDPOINTS.add("GET", "/v1/jobs/{job}/versions/{version:id}", responses={200: models.JobVersion}, errors=(404,))
+def get_version(request: ApiRequest, job: str, version: int) -> ApiResponse:
+    """Show a version of a job."""
+    return ApiResponse(as_json(request.read(operations.one, request.by, job, version)))
 
 
 @ENDPOINTS.add("POST", "/v1/jobs/{job}/rollback", role=Role.ADMIN, responses={200: models.Job}, errors=(404, 409))

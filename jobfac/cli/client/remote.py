@@ -265,7 +265,11 @@ class Remote(RemoteAdministration):
         return [self._api.view(RunView, self._api.call("POST", path, repeatable=True)) for path in paths]
 
     def versions(self, job_id: str) -> list[VersionView]:
-        return self._list(VersionView, f"/v1/jobs/{quote(job_id, safe='')}/versions")
+        path = f"/v1/jobs/{quote(job_id, safe='')}/versions"
+        return [
+            self._api.view(VersionView, self._api.get(f"{path}/{item['version']}") if item.get("truncated") else item)
+            for item in self._pages(path, None, {})
+        ]
 
     def rollback(self, job_id: str, version: int) -> JobView:
         call = f"/v1/jobs/{quote(job_id, safe='')}/rollback"

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows
-from jobfac.database.tables import UNCOUNTED, daily, job_version, run
-from jobfac.database.types import sql_literals
+from jobfac import definitions as d
+from jobfac.database.dialects import PASS, rows, unless_longer
+from jobfac.database.tables import UNCOUNTED, daily, job, job_version, run
+from jobfac.database.types import flag, sql_literals
 from jobfac.states import FAILED, FINAL, RunState
 from jobfac.store.history.totals import EndedRun, totals
+from jobfac.store.runs.reading import LIMIT
 from jobfac.store.statistics import COLUMNS
+from jobfac.views.jobs import ListedVersionView
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
@@ -34,6 +37,25 @@ def versions(conn: sa.Connection, job_id: str, limit: int) -> list[VersionRow]:
     shown = (job_version.c[name] for name in columns(VersionRow))
     query = sa.select(*shown).where(job_version.c.job == job_id).order_by(job_version.c.version.desc()).limit(limit)
     return [from_row(VersionRow, row) for row in conn.execute(query).mappings()]
+
+
+def listed(conn: sa.Connection, job_id: str, limit: int, below: int | None = None) -> list[ListedVersionView]:
+    """Return the newest versions of a job, newest first, without large definitions. ``below``: only older ones."""
+    text = unless_longer(job_version.c.definition, sa.literal_column(str(LIMIT))).label("definition")
+    current = flag(job.c.version == job_version.c.version).label("current")
+    others = (job_version.c[name] for name in ("job", "version", "created_at", "created_by"))
+    query = sa.select(*others, text, current).join(job, job.c.id == job_version.c.job)
+    query = query.where(job_version.c.job == job_id).order_by(job_version.c.version.desc()).limit(limit)
+    if below is not None:
+        query = query.where(job_version.c.version < below)
+    return [_listed(row) for row in conn.execute(query).mappings()]
+
+
+def _listed(row: sa.RowMapping) -> ListedVersionView:
+    is_large = len(row["definition"]) > LIMIT
+    definition = None if is_large else d.stored_body(row["definition"])
+    known = {"current": bool(row["current"]), "definition": definition, "truncated": ["definition"] if is_large else []}
+    return from_row(ListedVersionView, {**row, **known})
 
 
 class Ended(NamedTuple):

@@ -3,7 +3,7 @@
 A search without a suitable index reads a limited number of runs, newest first, and returns how far it got.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -89,8 +89,13 @@ def find_all(conn: sa.Connection, wanted: Filter = ANY_RUN, limit: int = 50) -> 
     return runs
 
 
-def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
-    """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them."""
+def search(
+    conn: sa.Connection, wanted: Filter, limit: int, read: Callable[[sa.RowMapping], RunView] = without_large
+) -> Found:
+    """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them.
+
+    ``read``: makes the view of a row.
+    """
     inner = _scanned(conn, wanted)
     seen = inner.subquery("seen")
     matching = (
@@ -100,7 +105,7 @@ def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
         .limit(limit + 1)
     )
     query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
-    runs = with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
+    runs = with_holds(conn, [read(row) for row in conn.execute(query).mappings()])
     if len(runs) > limit:
         return Found(runs[:limit], runs[limit - 1].id, False)
     ids = inner.with_only_columns(run.c.id).subquery("ids")

@@ -1,6 +1,7 @@
 """Read runs and their attempts. A list leaves large values out, so a page is cheap even if the values are large."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,13 +15,16 @@ from jobfac.store.holds.conditions import ANY
 from jobfac.store.runs.request import FIRST
 from jobfac.views.origins import origin_in_words
 from jobfac.views.runs import AttemptView, RunView
-from jobfac.views.serialization import columns, from_row
+from jobfac.views.serialization import Unread, columns, from_row
 
 LIMIT = 4096
 """The maximum length of a value in a list, in characters."""
 
 LARGE = ("arguments", "payload", "outputs", "parameters")
 """The columns of a run that may exceed ``LIMIT``."""
+
+JSON = ("arguments", "outputs", "parameters")
+"""Those of them that contain JSON."""
 
 
 def listed(name: str) -> sa.ColumnElement[Any]:
@@ -32,10 +36,15 @@ def listed(name: str) -> sa.ColumnElement[Any]:
     return unless_longer(column, limit).label(name)
 
 
-def without_large(row: sa.RowMapping) -> RunView:
+def without_large(row: Mapping[Any, Any]) -> RunView:
     """Return the view of a run, with None in place of each large value. ``truncated`` names these columns."""
     truncated = [name for name in LARGE if row[name] is not None and len(row[name]) > LIMIT]
     return from_row(RunView, {**row, **dict.fromkeys(truncated)})._replace(truncated=truncated)
+
+
+def unread(row: sa.RowMapping) -> RunView:
+    """Do the same as ``without_large``, but leave the JSON of the other values for ``as_json`` to read."""
+    return without_large({**row, **{name: Unread(row[name]) for name in JSON if row[name] is not None}})
 
 
 _STEP = sa.select(visit.c.step).where(visit.c.id == run.c.visit_id).scalar_subquery()

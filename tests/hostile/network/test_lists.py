@@ -88,6 +88,15 @@ def test_lists_over_http_omit_large_definitions(served: Served) -> None:
     schedules = {one["job"]: one for one in served.viewer.get("/v1/schedules").json()["items"]}
     assert (schedules["large"]["definition"], schedules["large"]["truncated"]) == (None, ["definition"])
     assert schedules["small"]["truncated"] == []
+    served.define("large", description="d")
+    newest, oldest = served.viewer.get("/v1/jobs/large/versions").json()["items"]
+    assert (newest["definition"]["description"], newest["truncated"], newest["current"]) == ("d", [], True)
+    assert (oldest["definition"], oldest["truncated"], oldest["current"]) == (None, ["definition"], False)
+    page = served.viewer.get("/v1/jobs/large/versions?limit=1").json()
+    assert [one["version"] for one in page["items"]] == [2]
+    rest = served.viewer.get(f"/v1/jobs/large/versions?cursor={page['next_cursor']}").json()
+    assert ([one["version"] for one in rest["items"]], rest["next_cursor"]) == ([1], None)
+    assert served.viewer.get("/v1/jobs/large/versions/1").json()["definition"]["description"] == LARGE
     run_id = served.start("small", payload=LARGE)
     (listed,) = served.viewer.get("/v1/runs").json()["items"]
     assert (listed["id"], listed["payload"], listed["truncated"]) == (run_id, None, ["payload"])

@@ -44,6 +44,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("POST", "/v1/holds"): OPERATOR,
     ("DELETE", "/v1/holds/{hold:id}"): OPERATOR,
     ("GET", "/v1/jobs/{job}/versions"): VIEWER,
+    ("GET", "/v1/jobs/{job}/versions/{version:id}"): VIEWER,
     ("POST", "/v1/jobs/{job}/rollback"): ADMIN,
     ("GET", "/v1/jobs/{job}/urls"): ADMIN,
     ("POST", "/v1/jobs/{job}/urls"): ADMIN,

@@ -42,6 +42,7 @@ def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     for (method, path), needed in ALLOWED.items():
         url = path.replace(":id", "").format(
             job="a",
+            version=1,
             run=1,
             worker=1,
             schedule=1,

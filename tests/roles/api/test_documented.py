@@ -23,7 +23,7 @@ from tests.support.api_stage import Served
 STREAM = {"seconds=60": "seconds=0", "wait=30": "wait=0"}
 """Nothing happens here for which a stream or a wait would be worth its time."""
 
-NOT_THERE = {"rollback", "release", "approve", "call_job", "revoke_url", "revoke_urls"}
+NOT_THERE = {"get_version", "rollback", "release", "approve", "call_job", "revoke_url", "revoke_urls"}
 """Calls whose version, hold, step or URL does not exist here: 404."""
 
 PACKAGE = Path(jobfac.__file__).parent

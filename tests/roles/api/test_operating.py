@@ -142,3 +142,8 @@ def test_versions_are_listed_and_rolled_back(served_everywhere: Served) -> None:
     assert served.viewer.get(f"/v1/runs/{run}/changes").json()["items"] == []
     assert served.admin.post("/v1/jobs/a/rollback", json={"version": 9}).status_code == 404
     assert served.viewer.get("/v1/jobs/zz/versions").status_code == 404
+    first = served.viewer.get("/v1/jobs/a/versions/1").json()
+    assert (first["version"], first["current"], "priority" in first["definition"]) == (1, False, False)
+    missing = served.viewer.get("/v1/jobs/a/versions/9")
+    assert (missing.status_code, missing.json()["detail"][:24]) == (404, "Job 'a' has no version 9")
+    assert served.viewer.get("/v1/jobs/zz/versions/1").status_code == 404
