@@ -14,7 +14,9 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.api import validation
-from jobfac.api.serving import connections
+from jobfac.api.serving import connections, server
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -110,6 +112,16 @@ def test_a_kept_alive_connection_may_be_silent_for_longer(served: Served, monkey
         assert is_healthy(kept)
         assert is_closed(silent)  # so that the timeout is over
         assert is_healthy(kept)
+
+
+def test_an_idle_connection_is_closed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE", 0.1)
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served, ExitStack() as stack:
+        idle = connect(served.server.port, stack)
+        assert is_healthy(idle)
+        assert is_closed(idle)
+    db.close()
 
 
 def test_a_missing_body_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

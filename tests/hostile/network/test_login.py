@@ -92,6 +92,13 @@ def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch)
     assert "is too old" in answer.text
 
 
+def test_the_login_link_is_for_the_next_hour(served: Served) -> None:
+    authenticator = served.server.app.state.service.authenticator
+    authenticator.new_link("anna")
+    ((end, _),) = authenticator._links.values()
+    assert 3500 < end - time.monotonic() <= 3600
+
+
 @pytest.mark.parametrize("authorization", ["Basic eDp5", "Digest x", "x"])
 def test_a_session_allows_no_change_from_another_origin(served: Served, authorization: str) -> None:
     browser = served.client(None)
