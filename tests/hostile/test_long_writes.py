@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects.lease_notice import PAUSE
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, run
 from jobfac.errors import Refused
@@ -54,6 +55,18 @@ def test_many_starts_are_many_transactions(sqlite: Database) -> None:
     assert len(set(ids)) == 2000
     assert ids == sorted(ids)
     assert found[0] < 0.5
+
+
+def test_others_may_write_between_the_transactions_of_many_starts(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "TOGETHER", 20)
+    helpers.define(sqlite, job={"command": ["true"]})
+    pauses: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", pauses.append)
+        starting.start_many(sqlite, ME, StartRequest("job", "me"), 60)
+    assert len([one for one in pauses if one >= PAUSE]) >= 2
 
 
 def test_large_changes_of_definitions_are_prepared_before_their_transaction(sqlite: Database) -> None:
