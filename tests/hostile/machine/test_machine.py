@@ -126,8 +126,8 @@ def test_an_output_file_is_opened_when_the_lease_is_returned(
 def test_runs_are_given_back_if_the_spool_or_the_guardian_has_no_room(tmp_path: Path) -> None:
     job, health = Job.model_validate({"command": ["true"]}), Health(MagicMock())
     spool = MagicMock(path=tmp_path, token="token", ensure=MagicMock(side_effect=OSError(errno.ENOSPC, "full")))
-    others = [MagicMock() for _ in range(4)]
-    held = Executions(spool, *others, lambda: True, MagicMock(), health, Settings())
+    guardian, watcher, telemetry, old_files = (MagicMock() for _ in range(4))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
     held.begin([claimed(1), claimed(2)], {("job", 1): job}, 0, {})
     held.tick((), requeue=False)
     assert [outcome.state for _, outcome in held.over] == [RunState.QUEUED] * 2

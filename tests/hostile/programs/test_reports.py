@@ -71,8 +71,8 @@ def test_nul_characters_are_replaced(tmp_path: Path) -> None:
 
 def test_the_loop_reads_a_share_of_long_reports_in_each_turn(tmp_path: Path) -> None:
     """All that ended programs have reported may be megabytes, and timeouts and stops wait for the loop meanwhile."""
-    things = [MagicMock() for _ in range(5)]
-    held = Executions(*things, lambda: True, MagicMock(), MagicMock(), Settings())
+    spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
     for number in (1, 2):
         report = Report(tmp_path / f"report{number}")
         Path(report.path).write_text('{"progress": 0.5}\n' * 20_000)

@@ -157,3 +157,11 @@ def test_the_marker_of_an_execution_cannot_be_guessed(tmp_path: Path) -> None:
     first, second = (Execution(claimed(7), job, "token", tmp_path, SILENCE).marker for _ in range(2))
     assert first.startswith("token/7/1/")
     assert first != second
+
+
+def test_the_reason_of_a_run_that_is_given_back_shows_no_sensitive_value(tmp_path: Path) -> None:
+    job = Job.model_validate({"command": ["true"], "parameters": {"token": {"sensitive": True}}})
+    execution = Execution(claimed(sensitive=json.dumps({"token": "hunter22"})), job, "token", tmp_path, SILENCE)
+    execution.places()
+    execution.requeue("no space for hunter22")
+    assert execution.outcome(0.5).reason == "not started: no space for ********"
