@@ -14,6 +14,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import audit, run
 from jobfac.errors import Refused
 from jobfac.operations import jobs, starting
+from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.store import sequences
 from jobfac.store.runs import StartRequest
@@ -66,6 +67,17 @@ def test_others_may_write_between_the_transactions_of_many_starts(
     with monkeypatch.context() as patch:
         patch.setattr(time, "sleep", pauses.append)
         starting.start_many(sqlite, ME, StartRequest("job", "me"), 60)
+    assert len([one for one in pauses if one >= PAUSE]) >= 2
+
+
+def test_others_may_write_between_the_stops_of_many_runs(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "AT_A_STRETCH", 0.0)
+    helpers.define(sqlite, job={"command": ["true"]})
+    ids = starting.start_many(sqlite, ME, StartRequest("job", "me"), 4)
+    pauses: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", pauses.append)
+        assert len(many.stop(sqlite, ME, many.find(sqlite, ME, ids))) == 4
     assert len([one for one in pauses if one >= PAUSE]) >= 2
 
 
