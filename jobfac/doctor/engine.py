@@ -1,7 +1,6 @@
 """Checks of the database's configuration: SQLite's file and modes, or SQL Server's options and permissions."""
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import SCHEMA, metadata
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State
-from jobfac.settings.ownership import database_fault
+from jobfac.settings.ownership import database_fault, open_to_others
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
 """Prefixes of file system types that other machines may share."""
@@ -42,10 +41,9 @@ def sqlite_file(path: Path) -> Iterator[Finding]:
 
 def file_modes(path: Path) -> Iterator[Finding]:
     """Check that other users of this machine cannot read payloads, outputs and keys in the file or its log."""
-    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        if name.exists() and (mode := stat.S_IMODE(name.stat().st_mode)) & 0o077:
-            remedy = f"`chmod 600 {name}`: it holds payloads and outputs."
-            yield Finding("database file", State.WARNING, f"{name} is open to other users (mode {mode:04o})", remedy)
+    for name, mode in open_to_others(path):
+        remedy = f"`chmod 600 {name}`: it holds payloads and outputs."
+        yield Finding("database file", State.WARNING, f"{name} is open to other users (mode {mode:04o})", remedy)
 
 
 def file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str:

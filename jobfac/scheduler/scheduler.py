@@ -26,8 +26,9 @@ from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import Poll, read_poll
 from jobfac.scheduler.purging import Purging
+from jobfac.scheduler.set_back import follow_clock
 from jobfac.settings import Settings
-from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, statistics, watching, workers
+from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
@@ -233,9 +234,8 @@ class Scheduler:
         return Metric(kind, f"jobfac_scheduler_duty_{name}", text, values, "duty")
 
     def _rewind(self) -> float:
-        if not self._rewind_after:
-            for store in (workers, runs, sequences, outbox, watching, schedules, schedulers):
-                self._db.transact(store.follow_clock, retry_for=2.0)
+        if not self._rewind_after and follow_clock(self._db):
+            return 0.0
         after, back = self._rewind_after or 0, self._was_set_back
         self._rewind_after, number = self._db.transact(schedules.rewind, after, back, retry_for=2.0)
         if number:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -43,6 +44,12 @@ def database_fault(path: Path) -> str | None:
             f"The database {path} belongs to {owner}, who could run any program here: use another, or run jobfac as "
             "that user."
         )
+    for name, mode in open_to_others(path):
+        if mode & 0o002:
+            return (
+                f"The database {path} is not used: anybody may write to {name} (mode {mode:04o}), and so run any "
+                f"program here. Stop every role, and `chmod 600 {path}*`."
+            )
     for place in dict.fromkeys((path.absolute(), Path(os.path.realpath(path)))):
         for above in place.parents:
             mode = above.stat().st_mode if above.is_dir() else 0
@@ -52,6 +59,13 @@ def database_fault(path: Path) -> str | None:
                     "journal beside it. Choose a folder of your own."
                 )
     return None
+
+
+def open_to_others(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the file of a SQLite database and those beside it that other users may use, each with its mode."""
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if name.exists() and (mode := stat.S_IMODE(name.stat().st_mode)) & 0o077:
+            yield name, mode
 
 
 def _user(number: int) -> str:

@@ -13,7 +13,7 @@ from jobfac.database.types import BigId, flag
 from jobfac.definitions.triggers import After
 
 BATCH = 500
-"""The maximum number of ends that one transaction removes."""
+"""The maximum number of ends that one transaction removes or moves."""
 
 
 class End(NamedTuple):
@@ -99,10 +99,11 @@ def _forget(engine: str) -> tuple[sa.Delete, ...]:
 def follow_clock(conn: sa.Connection) -> int:
     """After the database's clock was set back: let no recorded end lie in the future. Returns how many were moved.
 
-    With ``within``, all ends that are recorded from now on would be too old beside it.
+    Call it again until there are none. With ``within``, all ends that are recorded from now on would be too old beside
+    it.
     """
     ahead = sa.select(*upstream_end.primary_key.columns).with_hint(upstream_end, PASS, "mssql")
-    found = conn.execute(ahead.where(upstream_end.c.ended_at > utcnow())).all()
+    found = conn.execute(ahead.where(upstream_end.c.ended_at > utcnow()).limit(BATCH)).all()
     for row in found:
         mine = (upstream_end.c.schedule_id == row.schedule_id, upstream_end.c.run_id == row.run_id)
         conn.execute(upstream_end.update().where(*mine).values(ended_at=utcnow()))

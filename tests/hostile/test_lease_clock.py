@@ -1,7 +1,9 @@
 """Leases on SQLite use a clock that does not step, and end with a reboot of the machine."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -9,6 +11,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import lease_clock
 from jobfac.database.engine import Database
 from jobfac.database.tables import worker_lease
+from jobfac.programs.guardian import clock
 from jobfac.store import workers
 from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand
@@ -50,6 +53,32 @@ def db(sqlite_url: str, clocks: Clocks) -> Iterator[Database]:
 
 def expired(db: Database) -> list[str]:
     return db.transact(workers.expire, "another").workers
+
+
+def read_clocks() -> tuple[float, float]:
+    """The clock of leases and the clock by which a worker trusts its own, in seconds."""
+    return lease_clock.boot_ms() / 1000, clock()
+
+
+def ahead(name: str, which: Collection[tuple[int, ...]]) -> Callable[..., Any]:
+    """Return a function of ``time`` that is an hour ahead, when it is called with some arguments."""
+    read, hour = getattr(time, name), HOUR * 10**6 if name.endswith("_ns") else 3600
+    return lambda *of: read(*of) + hour * (of in which)
+
+
+@pytest.mark.parametrize(
+    ("which", "moved"),
+    [([(), (time.CLOCK_REALTIME,)], 0), ([(time.CLOCK_BOOTTIME,)], 3600)],
+    ids=["set forward", "suspended"],
+)
+def test_the_clocks_of_leases_follow_no_wall_clock_and_include_suspension(
+    monkeypatch: pytest.MonkeyPatch, which: list[tuple[int, ...]], moved: float
+) -> None:
+    before = read_clocks()
+    for name in ("time", "time_ns", "clock_gettime", "clock_gettime_ns"):
+        monkeypatch.setattr(time, name, ahead(name, which))
+    for now, then in zip(read_clocks(), before, strict=True):
+        assert abs(now - then - moved) < 60
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 60_000, 700])

@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects.lease_notice import PAUSE
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, run
 from jobfac.errors import Refused
 from jobfac.operations import jobs, starting
+from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.store import sequences
 from jobfac.store.runs import StartRequest
@@ -54,6 +56,29 @@ def test_many_starts_are_many_transactions(sqlite: Database) -> None:
     assert len(set(ids)) == 2000
     assert ids == sorted(ids)
     assert found[0] < 0.5
+
+
+def test_others_may_write_between_the_transactions_of_many_starts(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "TOGETHER", 20)
+    helpers.define(sqlite, job={"command": ["true"]})
+    pauses: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", pauses.append)
+        starting.start_many(sqlite, ME, StartRequest("job", "me"), 60)
+    assert len([one for one in pauses if one >= PAUSE]) >= 2
+
+
+def test_others_may_write_between_the_stops_of_many_runs(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "AT_A_STRETCH", 0.0)
+    helpers.define(sqlite, job={"command": ["true"]})
+    ids = starting.start_many(sqlite, ME, StartRequest("job", "me"), 4)
+    pauses: list[float] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", pauses.append)
+        assert len(many.stop(sqlite, ME, many.find(sqlite, ME, ids))) == 4
+    assert len([one for one in pauses if one >= PAUSE]) >= 2
 
 
 def test_large_changes_of_definitions_are_prepared_before_their_transaction(sqlite: Database) -> None:

@@ -6,7 +6,9 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import schedule, worker, worker_lease
+from jobfac.scheduler import Scheduler
 from jobfac.scheduler.backoff import MAX_EXPIRY_PAUSE, expiry_pause
+from jobfac.settings import Settings
 from tests.support.database import Hand
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -22,6 +24,14 @@ def test_expiries_without_effect_become_rare() -> None:
     while spent < 22:
         spent, number = spent + pauses[number], number + 1
     assert number < 15
+
+
+def test_a_scheduler_pauses_so_until_a_worker_expires(sqlite_fleet: Fleet) -> None:
+    one = Scheduler(sqlite_fleet.db, Settings(), "s")
+    assert [one._expire() for _ in range(12)] == [expiry_pause(number) for number in range(1, 13)]
+    Hand(sqlite_fleet.db, "w1").lapse()
+    assert one._expire() == 0.0
+    assert one._expire() == expiry_pause(1)
 
 
 def test_a_scheduler_whose_clock_is_ahead_logs_it_and_backs_off(sqlite_fleet: Fleet) -> None:

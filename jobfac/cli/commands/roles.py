@@ -282,11 +282,17 @@ def _limits(pressure: float | None, memory: str | None) -> dict[str, Any]:
 
 
 def _configured(**overrides: Any) -> "Settings":
-    """Load the settings of a role and configure its log."""
-    from jobfac.telemetry.logs import configure
+    """Load the settings of a role, configure its log, and say in it if other users may read the database's file."""
+    from jobfac.settings import sqlite_path
+    from jobfac.settings.ownership import open_to_others
+    from jobfac.telemetry.logs import configure, logger
 
     loaded = settings(**overrides)
     configure(loaded)
+    path = sqlite_path(loaded.database_url)
+    for name, mode in open_to_others(path) if path is not None else ():
+        said = f"the database's file is open to other users (mode {mode:04o}); `chmod 600 {name}`"
+        logger("jobfac.database").warning(said, action="database_open")
     return loaded
 
 

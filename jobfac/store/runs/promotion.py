@@ -72,11 +72,11 @@ _RETRIES = (
 def follow_clock(conn: sa.Connection) -> int:
     """After the database's clock was set back: let retries wait as long as they were to. Returns how many were moved.
 
-    A run that failed while the clock was ahead would wait until the clock comes to that time again. A delayed start
-    keeps its time, because the user may have named it.
+    Call it again until there are none. A run that failed while the clock was ahead would wait until the clock comes to
+    that time again. A delayed start keeps its time, because the user may have named it.
     """
     moved = 0
-    for row in conn.execute(_RETRIES).all():
+    for row in conn.execute(_RETRIES.limit(admission.BATCH)).all():
         times = {"ready_at": row.now + (row.ready_at - row.queued_at), "queued_at": row.now}
         mine = (run.c.id == row.id, run.c.state == RunState.SCHEDULED, run.c.queued_at == row.queued_at)
         moved += conn.execute(run.update().where(*mine).values(times)).rowcount

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import expectation, notification, run, schedule, visit, worker_lease
+from jobfac.database.tables import expectation, notification, run, schedule, upstream_end, visit, worker_lease
 from jobfac.scheduler import Scheduler
 from jobfac.scheduler.purging import STEP_PAUSE, Purging
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, watching, workers
+from jobfac.store import outbox, retention, runs, schedulers, schedules, sequences, upstream, watching, workers
+from jobfac.store.runs import admission
 from jobfac.telemetry.logs import SILENCE
 from tests.support.database import Hand, define, get, now, start, state
 from tests.support.factory import wait_for
@@ -237,6 +238,29 @@ def test_a_retry_waits_as_long_as_it_was_to(db: Database) -> None:
     assert 50 < waits[retried] <= 60
     assert waits[delayed] > 86_400, "somebody may have named its time"
     assert db.transact(runs.follow_clock) == 0
+
+
+def test_many_retries_and_ends_are_moved_in_many_transactions(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite nobody else writes meanwhile, and SQL Server would lock the whole table."""
+    bodies = {"job": {"command": ["true"]}, "next": {"command": ["true"], "schedules": [{"after": {"job": "job"}}]}}
+    for name, body in d.from_data({"jobs": bodies}).jobs.items():
+        db.transact(schedules.put, name, body, "me")
+    hand = Hand(db)
+    for _ in range(5):
+        start(db, "job")
+        hand.end(hand.take())
+    with db.begin() as conn:
+        waits = {"state": "scheduled", "attempt": 1, "queued_at": utcnow(86_400_000), "ready_at": utcnow(86_460_000)}
+        conn.execute(run.update().values(waits))
+        conn.execute(upstream_end.update().values(ended_at=utcnow(86_400_000)))
+    monkeypatch.setattr(admission, "BATCH", 2)
+    monkeypatch.setattr(upstream, "BATCH", 2)
+    assert [db.transact(store.follow_clock) for store in (runs, schedules)] == [2, 2]
+    scheduler = Scheduler(db, settings, "s1")
+    wait_for(lambda: scheduler._rewind() == 0.0 and scheduler._rewind_after is None)
+    assert [db.transact(store.follow_clock) for store in (runs, schedules)] == [0, 0]
 
 
 def test_a_seek_is_forced_only_by_the_first_column_of_an_index(db: Database) -> None:

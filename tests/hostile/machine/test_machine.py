@@ -1,5 +1,6 @@
 """A file server, or a disk that became read-only, is not taken for what it is not."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -24,10 +26,13 @@ from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions import old_files
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.held import Executions
 from jobfac.worker.executions.old_files import OldFiles
+from jobfac.worker.health import Health
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import needs_root
 from tests.support.factory import wait_for
+from tests.unit.worker.test_launch import claimed
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 YEAR = 365 * 86400.0
@@ -116,6 +121,17 @@ def test_an_output_file_is_opened_when_the_lease_is_returned(
     threading.Timer(0.1, fcntl.fcntl, (file, fcntl.F_SETLEASE, fcntl.F_UNLCK)).start()
     handle, _ = open_destination("append", str(path), None, 1, NOW)
     assert handle > 0
+
+
+def test_runs_are_given_back_if_the_spool_or_the_guardian_has_no_room(tmp_path: Path) -> None:
+    job, health = Job.model_validate({"command": ["true"]}), Health(MagicMock())
+    spool = MagicMock(path=tmp_path, token="token", ensure=MagicMock(side_effect=OSError(errno.ENOSPC, "full")))
+    guardian, watcher, telemetry, old_files = (MagicMock() for _ in range(4))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
+    held.begin([claimed(1), claimed(2)], {("job", 1): job}, 0, {})
+    held.tick((), requeue=False)
+    assert [outcome.state for _, outcome in held.over] == [RunState.QUEUED] * 2
+    assert (health.is_unhealthy, health.to_show()) == (True, f"unhealthy: no space in {tmp_path}")
 
 
 @needs_root

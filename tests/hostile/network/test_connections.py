@@ -1,6 +1,7 @@
 """Idle, slow and endless clients: the API answers other clients meanwhile, and the other roles continue."""
 
 import asyncio
+import os
 import re
 import resource
 import socket
@@ -14,7 +15,9 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.api import validation
-from jobfac.api.serving import connections
+from jobfac.api.serving import connections, server
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -110,6 +113,73 @@ def test_a_kept_alive_connection_may_be_silent_for_longer(served: Served, monkey
         assert is_healthy(kept)
         assert is_closed(silent)  # so that the timeout is over
         assert is_healthy(kept)
+
+
+def test_clients_without_http_fill_no_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        with ExitStack() as stack:
+            client = connect(served.server.port, stack)
+            client.sendall(b"\x16\x03\x01 no http\r\n\r\n")
+            assert is_closed(client)
+    assert [record.getMessage() for record in caplog.records].count("Invalid HTTP request received.") == 1
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Leave this process no free descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_descriptors_idle_connections_are_closed_and_new_ones_refused(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = ("127.0.0.1", served.server.port)
+    key = served.viewer.headers["authorization"]
+    with ExitStack() as stack:
+        busy, first, second = (stack.enter_context(socket.socket()) for _ in range(3))
+        busy.connect(address)
+        busy.sendall(f"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\r\n".encode())
+        assert busy.recv(65536).startswith(b"HTTP/1.1 200")
+        first.settimeout(3)
+        with no_descriptors():
+            first.connect(address)
+            assert is_closed(first), "it does not stay in the queue of the kernel"
+        idle = connect(served.server.port, stack)
+        assert is_healthy(idle)
+        with no_descriptors():
+            second.connect(address)
+            assert is_closed(idle), "it makes room"
+        assert is_healthy(connect(served.server.port, stack))
+        assert served.server.app.state.service.live.open.total() == 1
+    assert sum(getattr(record, "fields", {}).get("action") == "descriptors_exhausted" for record in caplog.records) == 1
+
+
+def test_a_client_that_takes_no_answer_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT", 0.2)
+    with ExitStack() as stack:
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", served.server.port))
+        client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
+        wait_for(lambda: len(served.server.connections) == 1, "it is accepted")
+        wait_for(lambda: len(served.server.connections) == 0, "it is closed")
+
+
+def test_an_idle_connection_is_closed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE", 0.1)
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served, ExitStack() as stack:
+        idle = connect(served.server.port, stack)
+        assert is_healthy(idle)
+        assert is_closed(idle)
+    db.close()
 
 
 def test_a_missing_body_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,13 +139,12 @@ def test_only_allowed_services_are_used(url: str) -> None:
     )
 
 
-def test_the_rule_applies_to_datagrams() -> None:
-    with (
-        socket.socket(type=socket.SOCK_DGRAM) as sender,
-        pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1"),
-        egress.guarded(Settings()),
-    ):
-        sender.sendto(b"x", ("169.254.0.1", 514))
+@pytest.mark.parametrize("way", ["sendto", "sendmsg"])
+def test_the_rule_applies_to_datagrams(way: str) -> None:
+    place = ("169.254.0.1", 514)
+    refused = pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1")
+    with socket.socket(type=socket.SOCK_DGRAM) as sender, refused, egress.guarded(Settings()):
+        sender.sendto(b"x", place) if way == "sendto" else sender.sendmsg([b"x"], (), 0, place)
 
 
 def test_a_channel_starts_no_program_and_no_thread() -> None:

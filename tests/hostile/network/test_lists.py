@@ -5,16 +5,18 @@ import threading
 from typing import Any
 
 import httpx
-import psutil
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs, sequences
 from jobfac.store.history import search
+from jobfac.store.runs.reading import listed
 from jobfac.store.sequences import history
 from jobfac.views.serialization import as_json, from_row
+from tests.hostile.test_output_memory import peak_memory
 from tests.support.api_stage import Served
 from tests.support.database import define, start
 from tests.support.factory import wait_for
@@ -26,15 +28,17 @@ FITS = "x" * 4096
 
 
 def test_a_list_of_runs_omits_large_values_and_names_them(db: Database) -> None:
-    define(db, job={})
-    large = start(db, "job", payload=LARGE, arguments=["a" * 5000])
-    blank = start(db, "job", payload=" " * 5000)
+    define(db, job={"parameters": {"note": {"default": ""}}})
+    large = start(db, "job", payload=LARGE, arguments=["a" * 5000], parameters={"note": LARGE})
+    blank = start(db, "job", payload=" " * 6000)
     fits = start(db, "job", payload=FITS, arguments=["a"])
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.id == fits).values(outputs='{"a": "' + "b" * 5000 + '"}'))
+        sent = conn.execute(sa.select(listed("payload")).order_by(run.c.id)).scalars().all()
+    assert [len(one) for one in sent] == [4097, 4097, 4096], "the database does not even send the rest"
     found = {run.id: as_json(run) for run in db.query(search.find_all)}
-    assert (found[large]["payload"], found[large]["arguments"]) == (None, None)
-    assert found[large]["truncated"] == ["arguments", "payload"]
+    assert [found[large][name] for name in ("payload", "arguments", "parameters")] == [None, None, None]
+    assert found[large]["truncated"] == ["arguments", "payload", "parameters"]
     assert (found[blank]["payload"], found[blank]["truncated"]) == (None, ["payload"])
     assert (found[fits]["payload"], found[fits]["arguments"], found[fits]["outputs"]) == (FITS, ["a"], None)
     assert found[fits]["truncated"] == ["outputs"]
@@ -111,18 +115,17 @@ def test_many_lists_at_once_take_little_memory(sqlite_fleet: Fleet) -> None:
     key = fleet.factory.json("keys", "create", "--role", "viewer", "--name", "v")["key"]
     api = fleet.factory.role("api", "--port", "0")
     port = wait_for(lambda: _port(fleet.log(api)), "the API listens")
-    process = psutil.Process(api.pid)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=60)
     with client:
         assert client.get("/v1/runs?limit=1").status_code == 200
-        before = process.memory_info().rss
+        before = peak_memory(api.pid)
         answers: list[httpx.Response] = []
         threads = [threading.Thread(target=lambda: answers.append(client.get("/v1/runs?limit=500"))) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        grown = process.memory_info().rss - before
+        grown = peak_memory(api.pid) - before
     assert [len(answer.json()["items"]) for answer in answers] == [20] * 4
     assert max(len(answer.content) for answer in answers) < 200_000
     assert grown < 60 * 2**20

@@ -54,9 +54,12 @@ def test_forwarded_addresses_of_the_client_itself_are_ignored(
     assert address_of(forwarded, hops) == address
 
 
-def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("behind_proxy", "address"), [(True, "198.51.100.7"), (False, "127.0.0.1")])
+def test_the_log_of_a_failed_login_names_the_clients_address(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, behind_proxy: bool, address: str
+) -> None:
     db = Database(sqlite_url)
-    with Served(db, Settings(api_port=0), behind_proxy=True) as served:
+    with Served(db, Settings(api_port=0), behind_proxy) as served:
         headers = {"X-Forwarded-For": "203.0.113.5, 198.51.100.7"}
         for _ in range(3):
             served.client("jf_000000000000_guess").get("/v1/jobs", headers=headers)
@@ -64,7 +67,7 @@ def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, ca
     everything: list[dict[str, object]] = [getattr(record, "fields", {}) for record in caplog.records]
     lines = [fields for fields in everything if fields.get("action") == "login_failed"]
     assert len(lines) == 1, caplog.text  # the only line in a minute
-    assert lines[0]["address"] == "198.51.100.7"
+    assert lines[0]["address"] == address
     assert "203.0.113.5" not in str(lines)
 
 
@@ -90,6 +93,13 @@ def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch)
     answer = served.client(None).get(served.server.link("anna"))
     assert answer.status_code == 403
     assert "is too old" in answer.text
+
+
+def test_the_login_link_is_for_the_next_hour(served: Served) -> None:
+    authenticator = served.server.app.state.service.authenticator
+    authenticator.new_link("anna")
+    ((end, _),) = authenticator._links.values()
+    assert 3500 < end - time.monotonic() <= 3600
 
 
 @pytest.mark.parametrize("authorization", ["Basic eDp5", "Digest x", "x"])

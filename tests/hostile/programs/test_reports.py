@@ -3,11 +3,14 @@
 import json
 import os
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from jobfac import job
-from jobfac.worker.executions.report import DEEPEST, Report
+from jobfac.settings import Settings
+from jobfac.worker.executions.held import REPORT_READ, Executions
+from jobfac.worker.executions.report import DEEPEST, PIECE, Report
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
@@ -64,3 +67,24 @@ def test_nul_characters_are_replaced(tmp_path: Path) -> None:
     report = read(tmp_path, line)
     assert (report.message, report.exit_message) == ("a?b", "?")
     assert json.loads(report.outputs or "") == {"k?": ["?", "\\u0000"]}
+
+
+def test_the_loop_reads_a_share_of_long_reports_in_each_turn(tmp_path: Path) -> None:
+    """All that ended programs have reported may be megabytes, and timeouts and stops wait for the loop meanwhile."""
+    spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
+    for number in (1, 2):
+        report = Report(tmp_path / f"report{number}")
+        Path(report.path).write_text('{"progress": 0.5}\n' * 20_000)
+        held.live[number, 1] = MagicMock(
+            key=(number, 1), report=report, unread=lambda: 0, is_over=lambda: True, tick=lambda now, places: None,
+            runs_long=lambda now: None, outlives_kill=lambda now: None,
+        )  # fmt: skip
+    reports = [one.report for one in held.living()]
+    turns = 0
+    while held.live:
+        before = sum(report.taken for report in reports)
+        held.tick((), requeue=False)
+        assert sum(report.taken for report in reports) - before <= REPORT_READ + PIECE
+        turns += 1
+    assert (len(held.over), turns > 4) == (2, True)

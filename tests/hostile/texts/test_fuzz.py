@@ -22,6 +22,7 @@ from jobfac.programs import Spool, StartError, recover
 from jobfac.programs.files.spool import parse_name
 from jobfac.worker.executions.report import LONGEST_OUTPUTS, Report
 from jobfac.worker.spool_folder import SpoolFolder
+from tests.support.database import Hand, define, start
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 EXAMPLES = 60 if not SECONDS else round(SECONDS * 100)
@@ -66,7 +67,11 @@ def test_random_reports_are_read(said: list[tuple[bytes, bytes]], truncates: boo
 
 @pytest.fixture
 def sqlite(sqlite_url: str) -> Iterator[Database]:
+    """A database that knows the worker of the folder, and a run that it had."""
     db = Database(sqlite_url)
+    define(db, job={})
+    start(db, "job")
+    Hand(db, "dead").take()
     yield db
     db.close()
 
@@ -126,6 +131,8 @@ def test_random_content_of_a_dead_workers_folder_is_skipped_or_recovered(
                 continue
         folder.clear_dead(sqlite)
         assert (spool / "mine/lock").exists()
+        if with_lock:
+            assert not dead.exists(), "what can be read is stored, the rest is of no use"
         folder.close()
 
 

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.definitions import Job
+from jobfac.machine import trusted
 from jobfac.programs import OutputFile, Program, StartError, destination_path, open_destination, remove_timestamped
 from jobfac.programs.files.destinations import Kind
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root, run
+from tests.support.process_stage import finish
+from tests.unit.worker.test_launch import claimed
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 KINDS: list[Kind] = ["overwrite", "append", "timestamped"]
@@ -126,6 +133,42 @@ def test_only_regular_files_are_opened(tmp_path: Path, make: Callable[[Path], No
     make(tmp_path / "out.log")
     with pytest.raises(StartError, match="not a regular file"):
         write("append", "out.log", tmp_path, None)
+
+
+@pytest.mark.parametrize("kind", ["link", "second name"])
+def test_what_takes_the_place_of_the_file_after_the_first_look_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Another user may change the folder between any two steps."""
+    (tmp_path / "secret").write_text("root's own")
+    (place := tmp_path / "theirs").mkdir()
+    place.chmod(0o777)
+
+    def swapped(name: str, *more: int) -> int:
+        (os.symlink if kind == "link" else os.link)(tmp_path / "secret", place / name)
+        return really_open(name, *more)
+
+    really_open = trusted._open
+    monkeypatch.setattr(trusted, "_open", swapped)
+    with pytest.raises(StartError, match="symbolic link" if kind == "link" else "second name"):
+        write("overwrite", "out.log", place, None)
+    assert (tmp_path / "secret").read_text() == "root's own"
+
+
+@needs_root
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_worker_lets_the_runs_user_open_the_file_of_its_job(place: Path, stream: str) -> None:
+    folder = SpoolFolder(place.parent / "spool", "token", "w1")
+    folder.ensure()
+    job = Job.model_validate({"command": ["true"], "user": "nobody", "output": {stream: {"append": "../secret"}}})
+    job = job.model_copy(update={"directory": str(place)})
+    one = Execution(claimed(), job, "token", folder.path, SILENCE)
+    assert one.begin() is None
+    assert one.process is not None
+    finish(one.process)
+    assert "user 'nobody' has no right to" in str(one.outcome(0.5).reason)
+    one.close()
+    folder.close()
 
 
 def test_the_users_own_links_to_folders_are_followed(tmp_path: Path) -> None:

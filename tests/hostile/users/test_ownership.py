@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobfac.settings import SettingsError, load
-from jobfac.settings.ownership import database_fault
+from jobfac.settings.ownership import database_fault, open_to_others
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.factory import Factory
 
@@ -81,6 +81,29 @@ def test_a_database_beside_which_anybody_may_place_a_journal_is_refused(tmp_path
     assert (fault is None) == bool(bits & 0o1000)  # in a sticky folder nobody else can rename what lies there
     (tmp_path / "link.db").symlink_to(place / "jobfac.db")
     assert database_fault(tmp_path / "link.db") is not None
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_a_database_that_anybody_may_write_to_is_refused(tmp_path: Path, suffix: str) -> None:
+    """Whoever writes a definition into it runs a program as the user of the worker."""
+    for name in ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o664)
+    assert database_fault(tmp_path / "jobfac.db") is None
+    (tmp_path / f"jobfac.db{suffix}").chmod(0o606)
+    assert f"anybody may write to {tmp_path}/jobfac.db{suffix} (mode 0606)" in str(
+        database_fault(tmp_path / "jobfac.db")
+    )
+
+
+def test_a_worker_names_a_database_that_others_may_use(sqlite_factory: Factory) -> None:
+    path = sqlite_factory.folder / "jobfac.db"
+    assert list(open_to_others(path)) == []
+    path.chmod(0o646)
+    for command in ("worker", "up"):
+        said = sqlite_factory.run(command, code=4).stderr
+        assert f"the database's file is open to other users (mode 0646); `chmod 600 {path}`" in said
+        assert f"anybody may write to {path} (mode 0646)" in said
 
 
 def test_a_worker_and_the_doctor_report_an_unsafe_database(sqlite_factory: Factory) -> None:

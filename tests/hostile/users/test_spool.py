@@ -11,8 +11,10 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.programs import Spool, StartError, UnsafeFolder, private_fault, spool_path, write_private
 from jobfac.settings import Settings, state_folder
+from jobfac.store import output
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.support.database import Hand, define, start
 from tests.support.factory import Factory
 from tests.support.fleet import Fleet
 
@@ -57,9 +59,19 @@ def test_spool_and_payload_are_private_under_any_umask(tmp_path: Path, mask: int
         folder = SpoolFolder(tmp_path / "spool", "token", "w1")
         folder.ensure()
         write_private(folder.path / "1-1.payload", b"secret", None)
+        Spool(folder.path / "1-1.stdout", 100).close(delete=False)
     assert (mode(tmp_path / "spool"), mode(folder.path)) == (0o700, 0o700)
     assert mode(folder.path / "1-1.payload") == 0o600
+    assert mode(folder.path / "1-1.stdout") == 0o600 & ~mask, "others may enter the folder, if a payload is for one"
     folder.close()
+
+
+def test_a_payload_is_written_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "1-1.payload").symlink_to("secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_private(tmp_path / "1-1.payload", b"theirs", None)
+    assert (tmp_path / "secret").read_text() == "mine"
 
 
 @needs_root
@@ -158,6 +170,43 @@ def test_planted_output_is_not_stored(tmp_path: Path, plant: str) -> None:
         os.link(other, path)
     with pytest.raises(StartError):
         Spool(path, 100)
+
+
+def test_a_link_in_the_place_of_the_workers_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "spool/token").symlink_to("../other")
+    with pytest.raises(StartError, match="cannot be"):
+        SpoolFolder(tmp_path / "spool", "token", "w1").begin()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, NOBODY.pw_uid])
+def test_output_in_a_folder_of_another_user_is_not_stored(tmp_path: Path, sqlite_url: str, owner: int) -> None:
+    db = Database(sqlite_url)
+    define(db, job={})
+    start(db, "job")
+    dead = Hand(db, "dead")
+    dead.take()
+    (folder := tmp_path / "spool/dead").mkdir(parents=True)
+    (tmp_path / "spool").chmod(0o700)
+    (folder / "lock").touch()
+    Path(spool_path(folder, 1, 1, "stdout")).write_text("forged")
+    os.chown(folder, owner, owner)
+    SpoolFolder(tmp_path / "spool", "mine", "w1").clear_dead(db)
+    assert (db.query(output.end_of, 1, 1, "stdout") > 0) == (owner == 0)
+    db.close()
+
+
+def test_a_spool_that_others_may_change_meanwhile_ends_no_worker(tmp_path: Path, sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    folder = SpoolFolder(tmp_path / "spool", "token", "w1")
+    folder.ensure()
+    (tmp_path / "spool").chmod(0o777)
+    folder.clear_dead(db)
+    folder.close()
+    db.close()
 
 
 def test_unreadable_folders_are_skipped_and_the_others_are_recovered(sqlite_fleet: Fleet) -> None:

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.definitions import Job
 from jobfac.programs import Program, StartError, kill_all, start
 from jobfac.programs.files import becoming
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions.execution import Execution
 from tests.hostile.others import NOBODY, needs_root, run
 from tests.support.process_stage import finish, until
+from tests.unit.worker.test_launch import claimed
 
 
 @pytest.fixture
@@ -113,6 +117,22 @@ def test_an_installation_that_is_being_exchanged_is_not_the_program(monkeypatch:
     monkeypatch.setattr(becoming, "__file__", "/there/is/none.py")
     with pytest.raises(StartError, match="ended with exit code 2 before the program began"):
         run(ECHO)
+
+
+@needs_root
+def test_the_reason_of_a_start_that_failed_as_another_user_shows_no_secret(
+    crossroads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOSTILE_TOKEN", "geheim-1")
+    (crossroads / "spool").mkdir(mode=0o711)
+    body = {"command": ["/no/such/geheim-1"], "user": "nobody", "environment": {"T": {"secret": "env:HOSTILE_TOKEN"}}}
+    one = Execution(claimed(), Job.model_validate(body), "token", crossroads / "spool", SILENCE)
+    assert one.begin() is None
+    assert one.process is not None
+    finish(one.process)
+    reason = str(one.outcome(0.5).reason)
+    assert ("/no/such/********" in reason, "geheim" in reason) == (True, False)
+    one.close()
 
 
 @needs_root

@@ -185,6 +185,8 @@ def test_the_number_of_streams_is_limited(served: Served) -> None:
             refused = served.viewer.get(path, headers=SSE)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             assert refused.headers["content-type"] == "application/problem+json"
+        other = served.admin.get(f"/v1/runs/{run}?wait=0.1")
+        assert (other.status_code, other.json()["detail"].startswith("2 event streams")) == (503, True), "has its share"
         assert served.viewer.get(f"/v1/runs/{run}").status_code == 200
     wait_for(
         lambda: served.viewer.get(f"/v1/runs/{run}?wait=0.01").status_code == 200, "the closed streams are forgotten"

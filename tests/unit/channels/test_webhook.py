@@ -54,6 +54,13 @@ def test_the_run_is_posted_as_json(receiver: Receiver, monkeypatch: pytest.Monke
     assert "jobfac-signature" not in post.headers
 
 
+def test_a_header_of_the_connection_in_an_older_definition_is_not_sent(receiver: Receiver) -> None:
+    to = Recipient.model_validate({"webhook": receiver.url})
+    deliver(MESSAGE, to.model_copy(update={"headers": {"Trailer": "X", "Te": "gzip", "X-Own": "1"}}), Settings())
+    (post,) = receiver.posts
+    assert [post.headers.get(name) for name in ("trailer", "te", "x-own")] == [None, None, "1"]
+
+
 def test_a_receiver_can_verify_the_signature(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_KEY", "k")
     send(receiver.url, secret="env:HOOK_KEY")

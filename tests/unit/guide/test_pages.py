@@ -1,11 +1,13 @@
 """The guide names everything that a user can use, and contains none of the old words."""
 
 import re
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer.main import get_command
 
 from jobfac.api.app import TABLE
 from jobfac.cli import COMMANDS
@@ -84,8 +86,24 @@ def test_every_view_and_every_procedure_that_a_document_names_exists_with_its_pa
 
 def test_every_command_that_a_document_names_exists() -> None:
     for name, text in DOCUMENTS.items():
-        for command in re.findall(r"(?:`|\$ )jobfac ([a-z]+)\b", text):
+        for command, second in re.findall(r"(?:`|\$ )jobfac ([a-z]+)\b(?:[ \n]([a-z][a-z-]*)\b)?", text):
             assert command in COMMANDS, f"{name}: jobfac {command}"
+            module, _, target = COMMANDS[command][0].partition(":")
+            if target == "app" and second:
+                group = get_command(import_module(f"jobfac.cli.commands.{module}").app)
+                assert second in group.commands, f"{name}: jobfac {command} {second}"  # type: ignore[attr-defined]
+
+
+def test_the_threat_model_says_who_is_trusted_and_what_is_not_protected() -> None:
+    headings = re.findall(r"^##+ (.+)$", page("security"), re.MULTILINE)
+    assert {
+        "Who is trusted with what", "Users of the operating system", "Roles and categories", "The network",
+        "The database", "What jobfac does not protect against",
+    } <= set(headings)  # fmt: skip
+
+
+def test_the_guide_says_how_to_back_a_file_up() -> None:
+    assert "`jobfac db backup FILE`" in page("operating")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

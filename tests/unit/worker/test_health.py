@@ -67,6 +67,7 @@ def test_the_pauses_grow_until_a_program_starts() -> None:
     [
         (errno.ENOSPC, "no space in /spool"),
         (errno.EMFILE, "too many open files in this worker"),
+        (errno.EDQUOT, "no space in /spool (quota)"),
         (errno.ENFILE, "too many open files on this machine"),
         (errno.EAGAIN, "no more processes can be started"),
         (errno.ENOMEM, "out of memory"),

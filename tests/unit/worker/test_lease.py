@@ -79,6 +79,24 @@ def test_a_renewal_after_the_guardian_has_acted_restores_no_trust(
         db.close()
 
 
+@pytest.mark.parametrize(("age", "stalled"), [(59.0, False), (61.0, True)])
+def test_a_loop_that_has_not_turned_for_half_a_lease_gets_no_renewal(
+    sqlite_url: str, age: float, stalled: bool
+) -> None:
+    settings = Settings(database_url=sqlite_url, lease=120.0, lease_margin=10.0, heartbeat=0.05)
+    renewed = threading.Event()
+    db, guardian = Database(sqlite_url), Guardian()
+    lease = Lease(db, WHO, settings, guardian, lambda beat, load: renewed.set(), lambda in_time: None, lambda: age)
+    lease.adopt(db.transact(workers.register, WHO, settings.lease), clock())
+    lease.start()
+    try:
+        assert renewed.wait(0.3 if stalled else 9.0) != stalled
+    finally:
+        lease.close()
+        guardian.close()
+        db.close()
+
+
 def test_a_lost_lease_ends_programs_once(sqlite_url: str) -> None:
     """The loop and the heartbeat learn it at the same time. The second one must not take programs that the first has
     killed for programs that ended by themselves."""

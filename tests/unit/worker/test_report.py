@@ -215,6 +215,14 @@ def test_a_line_that_is_too_long_is_skipped_and_the_reason_says_so(report: Repor
     assert report.incomplete == "a line of its report is longer than 512KiB and was skipped"
 
 
+def test_of_a_line_that_never_ends_no_more_than_the_longest_line_is_kept(report: Report) -> None:
+    Path(report.path).write_text('{"message": "' + "x" * 2 * LONGEST_LINE)
+    while not report.read():
+        pass
+    assert report.taken > 2 * LONGEST_LINE
+    assert len(report._line) <= LONGEST_LINE
+
+
 def test_outputs_beyond_the_limit_are_refused_and_the_earlier_ones_stay(report: Report) -> None:
     large = "ä" * (LONGEST_OUTPUTS // 4)
     read_lines(report, '{"outputs": {"rows": 1}}', *(json.dumps({"outputs": {name: large}}) for name in "abc"))

@@ -1,0 +1,50 @@
+"""What a worker holds: no reason shows a secret, and a run that may kill its worker is neither forgotten nor joined."""
+
+import contextlib
+import json
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.definitions import Job
+from jobfac.scheduler import Scheduler
+from jobfac.settings import Settings
+from jobfac.store.workers.suspects import Waiting
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.held import Executions
+from jobfac.worker.worker import Worker
+from tests.unit.worker.test_launch import claimed
+
+
+def test_the_reason_of_a_run_that_is_given_back_shows_no_sensitive_value(tmp_path: Path) -> None:
+    job = Job.model_validate({"command": ["true"], "parameters": {"token": {"sensitive": True}}})
+    execution = Execution(claimed(sensitive=json.dumps({"token": "hunter22"})), job, "token", tmp_path, SILENCE)
+    execution.places()
+    execution.requeue("no space for hunter22")
+    assert execution.outcome(0.5).reason == "not started: no space for ********"
+
+
+def test_a_busy_worker_that_makes_room_for_a_suspected_run_claims_nothing() -> None:
+    spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
+    held.live[1, 1] = MagicMock()
+    assert not held.claims_nothing()
+    held.found_waiting(Waiting(frozenset({2})), is_single=True)
+    assert held.claims_nothing()
+    held.live.clear()
+    assert not held.claims_nothing(), "it claims the run"
+
+
+def test_poison_attempts_of_the_settings_reach_the_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(spool=str(tmp_path), poison_attempts=7)
+    expire = MagicMock()
+    monkeypatch.setattr("jobfac.worker.worker.expire_dead", expire)
+    Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), settings, name="w1", slots=1)._expire_dead()
+    assert expire.call_args.args[-1] == 7
+    db = MagicMock()
+    with contextlib.suppress(TypeError):  # the answer is none
+        Scheduler(db, settings, "s1")._expire()
+    assert db.transact.call_args.kwargs["poison_attempts"] == 7
