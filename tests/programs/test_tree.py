@@ -95,6 +95,21 @@ def test_a_daemon_whose_environment_cannot_be_read_is_found(stage: Stage) -> Non
     assert kill_marked(other.marker) == 1
 
 
+@pytest.mark.usefixtures("either_way")
+def test_a_daemon_that_writes_a_title_over_its_environment_is_found(stage: Stage) -> None:
+    process, out, _ = stage.zoo("titled_daemon.py")
+    other, _, _ = stage.zoo("titled_daemon.py", detach=True)
+    finish(process)
+    (daemon,) = stage.numbers(out)
+    assert b"JOBFAC_MARKER" not in Path(f"/proc/{daemon}/environ").read_bytes()
+    assert process.leftovers() == [daemon]
+    process.kill()
+    until(lambda: not process.alive())
+    assert not lives(daemon)
+    finish(other)
+    assert kill_marked(other.marker) == 1
+
+
 def test_a_grandchild_with_the_output_open_delays_nothing(stage: Stage) -> None:
     process, out, _ = stage.zoo("grandchild_holds_stdout.sh", str(stage.folder / "1-1.stdout"))
     finish(process)
