@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.programs import Process, kill_all, kill_marked, procfs
+from jobfac.programs import Process, kill_all, kill_marked, posix, procfs, watcher, why_alive
 from jobfac.programs import children as children_module
 from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.reading import read_each
@@ -44,6 +44,21 @@ def test_a_program_that_became_another_user_is_known_to_refuse_signals(
 
 def _refuse(group: int, number: int) -> None:
     raise PermissionError
+
+
+def test_a_child_that_became_another_user_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, out, _ = stage.zoo("changes_group.py")
+    (child,) = stage.numbers(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(posix, "refuses_signals", lambda pid: pid == child)
+        patch.setattr(watcher, "refuses_signals", lambda pid: pid == child)
+        patch.setattr(Process, "leftovers", lambda self: [child])
+        assert why_alive(process) == (
+            f"this worker may not end process {child}, which became another user, as sudo does: end it as that user; "
+            "the run ends when the process does"
+        )
+        process.kill()
+        assert process.refuses
 
 
 @pytest.mark.usefixtures("either_way")
