@@ -125,6 +125,14 @@ def test_a_daemon_that_writes_a_title_over_its_environment_is_found(stage: Stage
     assert kill_marked(other.marker) == 1
 
 
+def test_a_dead_workers_program_with_a_cleared_environment_is_found(stage: Stage) -> None:
+    process, out, _ = stage.start("env", "-i", "sh", "-c", "unset PWD; echo $$; exec sleep 600")
+    (cleared,) = stage.numbers(out)
+    until(lambda: not Path(f"/proc/{cleared}/environ").read_bytes())
+    assert kill_marked(process.marker) == 1
+    until(lambda: not process.alive())
+
+
 def test_a_grandchild_with_the_output_open_delays_nothing(stage: Stage) -> None:
     process, out, _ = stage.zoo("grandchild_holds_stdout.sh", str(stage.folder / "1-1.stdout"))
     finish(process)
