@@ -217,7 +217,7 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
     query = sa.select(run.c.id, run_event.c.by, run_event.c.detail).join(run_event, is_last)
     query = query.where(sa.text(f"state IN ({sql_literals(HELD)})"), run_event.c.event == "kill_unanswered")
     for run_id, worker, detail in conn.execute(query.order_by(run.c.id).limit(MAX_NAMES)):
-        remedy = f"Look at what it waits for on {worker}; its run holds a slot until it ends."
+        remedy = f"Look at the process on {worker}; its run holds a slot until it ends."
         yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
 
 

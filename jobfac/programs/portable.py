@@ -31,8 +31,11 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in map(entry, psutil.pids()) if one is not None}
 
 
-def markers(pids: Iterable[int]) -> dict[int, str]:
-    """The markers in the initial environments of these processes, by PID, without those that have none."""
+def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
+    """The markers in the initial environments of these processes, by PID, without those that have none.
+
+    ``cleared``: has no effect here, as processes have no mark.
+    """
     return {pid: found for pid in pids if (found := _marker(pid)) is not None}
 
 

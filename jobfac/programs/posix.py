@@ -259,10 +259,22 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
                 pass
             except PermissionError:
                 process.refuses = True
-    for tree in found:
+    for process, tree in zip(processes, found, strict=True):
         for one in tree.values():
             if one.group not in groups:
                 send(one.pid, one.start, number)
+        # A group takes a signal if one member does, and sudo passes TERM on.
+        if number == signal.SIGKILL:
+            process.refuses = process.refuses or any(map(refuses_signals, tree))
+
+
+def refuses_signals(pid: int) -> bool:
+    """Whether this user may not signal a process, because it has become another user."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _reap(pid: int, meter: Meter) -> Exit | None:

@@ -87,13 +87,17 @@ def mark_of(marker: str) -> str:
     return f"#{number_of(marker)}"
 
 
-def markers(pids: Iterable[int]) -> dict[int, str]:
+def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
     """The markers in the initial environments of these processes, by PID, without those that have none.
 
+    ``cleared``: of those whose environment has none, as after ``env -i``, their mark. A helper of the worker may have
+    the mark of a program that another thread started at the same time, so this is for programs of dead workers.
+
     A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
-    a container, may not read that of other users. Then it is the mark of the execution (``mark_of``).
+    a container, may not read that of other users. Others write a title over it. Then it is the mark of the execution
+    (``mark_of``).
     """
-    return {pid: found for pid, found in read_each(_marker, pids).items() if found is not None}
+    return {pid: found for pid, found in read_each(_marker_or_mark if cleared else _marker, pids).items() if found}
 
 
 def _marker(pid: int) -> str | None:
@@ -105,7 +109,22 @@ def _marker(pid: int) -> str | None:
         _check(error)
         return None
     _, found, rest = environment.partition(MARKER)
-    return os.fsdecode(rest.partition(b"\0")[0]) if found else None
+    if found:
+        return os.fsdecode(rest.partition(b"\0")[0])
+    return _mark(pid) if _is_overwritten(environment[1:]) else None
+
+
+def _marker_or_mark(pid: int) -> str | None:
+    return _marker(pid) or _mark(pid)
+
+
+def _is_overwritten(environment: bytes) -> bool:
+    """Whether a process has written its title over its environment, as perl's ``$0 = ...`` and ssh do.
+
+    That of a helper never is. A helper may have the mark of a program that another thread started at the same time.
+    """
+    entries = environment.split(b"\0")[:-1]  # the last one is empty, or was cut
+    return any(b"=" not in entry for entry in entries) or (bool(environment) and not entries)
 
 
 def _mark(pid: int) -> str | None:

@@ -58,10 +58,14 @@ class Table:
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
-    def pids_by_marker(self, since: int = 0) -> dict[str, list[int]]:
-        """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later."""
+    def pids_by_marker(self, since: int = 0, cleared: bool = False) -> dict[str, list[int]]:
+        """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later.
+
+        ``cleared``: also those that cleared their environment (see ``procfs.markers``).
+        """
         found: dict[str, list[int]] = {}
-        for pid, its_marker in markers(one.pid for one in self.entries.values() if one.start >= since).items():
+        pids = (one.pid for one in self.entries.values() if one.start >= since)
+        for pid, its_marker in markers(pids, cleared).items():
             found.setdefault(its_marker, []).append(pid)
         return found
 
@@ -129,7 +133,7 @@ def kill_marked(prefix: str) -> int:
 
     def find() -> Iterable[Entry]:
         table = Table.read()
-        found = table.pids_by_marker()
+        found = table.pids_by_marker(cleared=True)
         whole = [pid for name, pids in found.items() if f"{name}/".startswith(start) for pid in pids]
         return table.family([*whole, *marked(found, prefix)]).values()
 

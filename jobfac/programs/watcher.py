@@ -5,9 +5,10 @@ import os
 import selectors
 import sys
 import threading
+from collections.abc import Sequence
 
 from jobfac.programs.children import children
-from jobfac.programs.posix import Process
+from jobfac.programs.posix import Process, refuses_signals
 from jobfac.programs.tree import entry, tracer_of
 
 POLL = 0.02  # seconds between two polls of programs without an exit descriptor
@@ -114,11 +115,19 @@ def why_alive(process: Process) -> str:
             f"back; the run ends when process {tracer} does"
         )
     pids = process.leftovers() or [process.pid]
-    which = ", ".join(map(str, pids[:5]))
+    if others := [pid for pid in pids if refuses_signals(pid)]:
+        return (
+            f"this worker may not end {_named(others)}, which became another user, as sudo does: end it as that user; "
+            "the run ends when the process does"
+        )
     return (
-        f"KILL does not end process {which}: it is stuck in the kernel, as on a drive that does not answer; "
+        f"KILL does not end {_named(pids)}: it is stuck in the kernel, as on a drive that does not answer; "
         "the run ends when the process does"
     )
+
+
+def _named(pids: Sequence[int]) -> str:
+    return f"process {', '.join(map(str, pids[:5]))}"
 
 
 def _exit_descriptor(process: Process) -> int | None:

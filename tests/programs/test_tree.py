@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.programs import Process, kill_all, kill_marked, procfs
+from jobfac.programs import Process, kill_all, kill_marked, posix, procfs, watcher, why_alive
 from jobfac.programs import children as children_module
 from jobfac.programs.children import children, outputs_of, regular_file
 from jobfac.programs.reading import read_each
@@ -44,6 +44,21 @@ def test_a_program_that_became_another_user_is_known_to_refuse_signals(
 
 def _refuse(group: int, number: int) -> None:
     raise PermissionError
+
+
+def test_a_child_that_became_another_user_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, out, _ = stage.zoo("changes_group.py")
+    (child,) = stage.numbers(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(posix, "refuses_signals", lambda pid: pid == child)
+        patch.setattr(watcher, "refuses_signals", lambda pid: pid == child)
+        patch.setattr(Process, "leftovers", lambda self: [child])
+        assert why_alive(process) == (
+            f"this worker may not end process {child}, which became another user, as sudo does: end it as that user; "
+            "the run ends when the process does"
+        )
+        process.kill()
+        assert process.refuses
 
 
 @pytest.mark.usefixtures("either_way")
@@ -93,6 +108,29 @@ def test_a_daemon_whose_environment_cannot_be_read_is_found(stage: Stage) -> Non
     assert not lives(daemon)
     finish(other)
     assert kill_marked(other.marker) == 1
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_daemon_that_writes_a_title_over_its_environment_is_found(stage: Stage) -> None:
+    process, out, _ = stage.zoo("titled_daemon.py")
+    other, _, _ = stage.zoo("titled_daemon.py", detach=True)
+    finish(process)
+    (daemon,) = stage.numbers(out)
+    assert b"JOBFAC_MARKER" not in Path(f"/proc/{daemon}/environ").read_bytes()
+    assert process.leftovers() == [daemon]
+    process.kill()
+    until(lambda: not process.alive())
+    assert not lives(daemon)
+    finish(other)
+    assert kill_marked(other.marker) == 1
+
+
+def test_a_dead_workers_program_with_a_cleared_environment_is_found(stage: Stage) -> None:
+    process, out, _ = stage.start("env", "-i", "sh", "-c", "unset PWD; echo $$; exec sleep 600")
+    (cleared,) = stage.numbers(out)
+    until(lambda: not Path(f"/proc/{cleared}/environ").read_bytes())
+    assert kill_marked(process.marker) == 1
+    until(lambda: not process.alive())
 
 
 def test_a_grandchild_with_the_output_open_delays_nothing(stage: Stage) -> None:
