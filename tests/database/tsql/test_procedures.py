@@ -151,6 +151,16 @@ def test_drain_worker(db: Database) -> None:
 # Purging
 
 
+def age(conn: sa.Connection, old: int, others: list[int]) -> None:
+    """Let runs end a hundred days ago; the first one has output and steps."""
+    a_hundred_days = utcnow(-100 * 86400 * 1000)
+    conn.execute(run.update().where(lists.by_id(run.c.id, [old, *others])).values(ended_at=a_hundred_days))
+    chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
+    conn.execute(run_output.insert().values(at=utcnow()), chunks)
+    steps = [{"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)]
+    conn.execute(visit.insert().values(entered_at=utcnow()), steps)
+
+
 def test_purge(db: Database) -> None:
     define(
         db,
@@ -171,21 +181,7 @@ def test_purge(db: Database) -> None:
         db.transact(runs.finish, worker_id, [Outcome(run_id, 1, RunState.SUCCEEDED)], "w1")
     db.transact(jobs.remove, "gone", "me")
 
-    def age(conn: sa.Connection) -> None:
-        a_hundred_days = utcnow(-100 * 86400 * 1000)
-        conn.execute(
-            run.update()
-            .where(lists.by_id(run.c.id, [old, kept, counted, last, gone, child]))
-            .values(ended_at=a_hundred_days)
-        )
-        chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
-        conn.execute(run_output.insert().values(at=utcnow()), chunks)
-        steps = [
-            {"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)
-        ]
-        conn.execute(visit.insert().values(entered_at=utcnow()), steps)
-
-    db.transact(age)
+    db.transact(age, old, [kept, counted, last, gone, child])
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         assert call(conn, "purge", batch=2) == 0  # no scheduler has counted the run yet
         db.transact(statistics.count)
