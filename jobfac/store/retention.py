@@ -188,22 +188,29 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
     ended = run.c.ended_at <= utcnow()
     oldest = sa.select(run.c.ended_at).where(run.c.job == some.c.job, ended).order_by(run.c.id).limit(1)
     # The database decides which job it is: its collation may treat ids as equal that differ in case.
-    now = (utcnow().label("now"), job.c.id.label("current"), job.c.version)
+    now = (utcnow().label("now"), job.c.id.label("current"))
     last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == some.c.job).scalar_subquery()
     query = sa.select(some.c.job, oldest.scalar_subquery().label("oldest"), last.label("last"), *now)
     rows = conn.execute(query.outerjoin(job, job.c.id == some.c.job).order_by(some.c.job)).all()
+    stored = jobs.load_many(conn, [row.current for row in rows if row.oldest is not None and row.current is not None])
     overdue = {}
     for row in rows:
         if row.oldest is None:
             continue
         # The last definition of a job that is gone still says how long its runs are kept.
-        definition = jobs.find_version(conn, row.current or row.job, row.last if row.current is None else row.version)
-        if isinstance(definition, DefinitionError):  # of a newer version, which knows how long
-            continue
-        keep = definition.retention or Retention(age=default.age, count=default.count)
+        found = jobs.find_version(conn, row.job, row.last) if row.current is None else stored.get(row.current)
+        if found is None or (isinstance(found, DefinitionError) and _has_retention(conn, row.job, row.last)):
+            continue  # it has just been deleted, or a newer version knows how long
+        definition = found.definition if isinstance(found, jobs.Stored) else found
+        own = None if isinstance(definition, DefinitionError) else definition
+        keep = (own and own.retention) or Retention(age=default.age, count=default.count)
         if keep.count is not None or _is_too_old(row.oldest, keep, row.now):
-            overdue[row.job] = Overdue(keep, None if row.current is None else definition.pause_after or 0)
+            overdue[row.job] = Overdue(keep, None if row.current is None else (own and own.pause_after) or 0)
     return overdue, rows[-1].job if len(rows) == PAGE else None
+
+
+def _has_retention(conn: sa.Connection, job_id: str, version: int) -> bool:
+    return jobs.version_body(conn, job_id, version).get("retention") is not None
 
 
 def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None = None) -> Purged:
