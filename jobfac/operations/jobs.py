@@ -11,11 +11,11 @@ from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
-from jobfac.operations import renames
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.operations.versions import checked
 from jobfac.store import jobs, schedules
 from jobfac.store.jobs import category_defaults
+from jobfac.store.schedules import renames
 from jobfac.views.results.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]

@@ -6,8 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.store import jobs, schedules
+from jobfac.store import jobs
 from jobfac.store.holds import reading
+from jobfac.store.schedules.steering import paused as paused_schedules
 
 
 def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> tuple[str, ...]:
@@ -18,7 +19,7 @@ def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping
     pairs = list(_pairs(removed, added))
     if not pairs:
         return ()
-    paused = {job_id for job_id, _ in schedules.paused(conn)}
+    paused = {job_id for job_id, _ in paused_schedules(conn)}
     held = {one.job.lower(): one.id for one in reading.active(conn) if one.job is not None}
     found = []
     for old, new in pairs:
