@@ -15,6 +15,7 @@ from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.operations.versions import checked
 from jobfac.store import jobs, schedules
 from jobfac.store.jobs import category_defaults
+from jobfac.store.schedules import renames
 from jobfac.views.results.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
@@ -27,12 +28,13 @@ class Kept(NamedTuple):
     """Operating state that stays although the definitions do not ask for it.
 
     ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule). ``dropped``:
-    those that are paused and that the definitions no longer have.
+    those that are paused and that the definitions no longer have. ``lost``: sentences about what renamed jobs lose.
     """
 
     disabled: tuple[str, ...]
     paused: _Pairs
     dropped: _Pairs = ()
+    lost: tuple[str, ...] = ()
 
 
 class Applied(NamedTuple):
@@ -50,6 +52,7 @@ class Applied(NamedTuple):
             f"schedule '{name}' of {job} is paused and the definition no longer has it; the schedules that it has fire"
             for job, name in self.kept.dropped
         ]
+        warnings += self.kept.lost
         losses = d.losses(self.jobs) + [f"{one} (defaults)" for one in d.losses(self.defaults)]
         paused = [list(pair) for pair in self.kept.paused]
         return AppliedView(
@@ -127,7 +130,9 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     defaults = category_defaults.load(conn)
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
     changes = d.plan(before, after, prune)
-    kept = Kept(disabled, *_paused(conn, wanted, changes.change))
+    removed = {job_id: stored[job_id] for job_id in changes.remove}
+    lost = renames.lost(conn, removed, {job_id: wanted.jobs[job_id] for job_id in changes.add})
+    kept = Kept(disabled, *_paused(conn, wanted, changes.change), lost)
     return Applied(changes, d.plan(defaults, wanted_defaults, prune), wanted, kept)
 
 

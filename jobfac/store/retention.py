@@ -1,8 +1,8 @@
 """Remove finished runs after their retention, in small transactions that do not slow down claims.
 
-A job defines how long its runs are kept (``retention``). The settings apply to jobs without this definition and to
-deleted jobs. A purge reads the runs of each job from the oldest on, so it does not read the runs that are kept. A run
-is removed only after it was counted in the daily statistics. The statistics stay.
+A job defines how long its runs are kept (``retention``), also after it was deleted or renamed. The settings apply to
+jobs without this definition. A purge reads the runs of each job from the oldest on, so it does not read the runs that
+are kept. A run is removed only after it was counted in the daily statistics. The statistics stay.
 """
 
 import functools
@@ -32,7 +32,7 @@ from jobfac.database.tables import (
     worker_lease,
 )
 from jobfac.database.types import BigId, sql_literals
-from jobfac.definitions import Retention
+from jobfac.definitions import DefinitionError, Retention
 from jobfac.settings import Settings
 from jobfac.states import FAILED, HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, retaining, statistics, upstream
@@ -189,18 +189,28 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
     oldest = sa.select(run.c.ended_at).where(run.c.job == some.c.job, ended).order_by(run.c.id).limit(1)
     # The database decides which job it is: its collation may treat ids as equal that differ in case.
     now = (utcnow().label("now"), job.c.id.label("current"))
-    query = sa.select(some.c.job, oldest.scalar_subquery().label("oldest"), *now)
+    last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == some.c.job).scalar_subquery()
+    query = sa.select(some.c.job, oldest.scalar_subquery().label("oldest"), last.label("last"), *now)
     rows = conn.execute(query.outerjoin(job, job.c.id == some.c.job).order_by(some.c.job)).all()
     stored = jobs.load_many(conn, [row.current for row in rows if row.oldest is not None and row.current is not None])
     overdue = {}
     for row in rows:
-        found = stored.get(row.current)
-        definition = found.definition if isinstance(found, jobs.Stored) else None
-        keep = (definition and definition.retention) or Retention(age=default.age, count=default.count)
-        if row.oldest is not None and (keep.count is not None or _is_too_old(row.oldest, keep, row.now)):
-            latest = None if row.current is None else (definition and definition.pause_after) or 0
-            overdue[row.job] = Overdue(keep, latest)
+        if row.oldest is None:
+            continue
+        # The last definition of a job that is gone still says how long its runs are kept.
+        found = jobs.find_version(conn, row.job, row.last) if row.current is None else stored.get(row.current)
+        if found is None or (isinstance(found, DefinitionError) and _has_retention(conn, row.job, row.last)):
+            continue  # it has just been deleted, or a newer version knows how long
+        definition = found.definition if isinstance(found, jobs.Stored) else found
+        own = None if isinstance(definition, DefinitionError) else definition
+        keep = (own and own.retention) or Retention(age=default.age, count=default.count)
+        if keep.count is not None or _is_too_old(row.oldest, keep, row.now):
+            overdue[row.job] = Overdue(keep, None if row.current is None else (own and own.pause_after) or 0)
     return overdue, rows[-1].job if len(rows) == PAGE else None
+
+
+def _has_retention(conn: sa.Connection, job_id: str, version: int) -> bool:
+    return jobs.version_body(conn, job_id, version).get("retention") is not None
 
 
 def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None = None) -> Purged:

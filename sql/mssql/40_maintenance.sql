@@ -42,10 +42,12 @@ BEGIN
     DECLARE @first BIGINT;
     SET @deleted = 0;
     INSERT INTO @kept (job)
-    SELECT j.id
-    FROM jobfac.job AS j
-    JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
-    WHERE JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL;
+    SELECT v.job -- also of jobs that are gone
+    FROM jobfac.job_version AS v
+    WHERE v.version = (SELECT MAX(l.version) FROM jobfac.job_version AS l WHERE l.job = v.job)
+        AND (
+            JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL
+        );
     WHILE @found > 0 AND SYSUTCDATETIME() < @until
     BEGIN
         -- Scan the index on ended_at once: each batch continues where the last one ended, so kept runs are read only

@@ -39,6 +39,11 @@ def of(conn: sa.Connection, name: str) -> d.Defaults:
     return parsed(_text(conn, name))
 
 
+def exist(conn: sa.Connection, name: str) -> bool:
+    """Whether a category has defaults."""
+    return _text(conn, name) is not None
+
+
 def body(conn: sa.Connection, name: str) -> dict[str, Any]:
     """Return the defaults of one category as they are stored, whether this version of jobfac can read them or not."""
     return d.stored_body(_text(conn, name) or "")

@@ -198,7 +198,8 @@ def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Ite
     applicable = ("sequence", "both")
     while source is not None:
         mine = _of_version(conn, source, problems)
-        entries = [(entry, "") for entry in (*mine.notify, *_of_category(conn, mine.category, problems))]
+        defaults = _of_category(conn, _category(conn, source.job, mine.category), problems)
+        entries = [(entry, "") for entry in (*mine.notify, *defaults)]
         entries += [(entry, BY_START) for entry in _of_start(source, problems)]
         yield from (one for one in entries if one[0].of in applicable)
         applicable = ("jobs", "both")
@@ -257,6 +258,17 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
         mine = _Subscribers(stored.definition.notify)
     defaults = _of_category(conn, stored.category, problems)
     yield from (entry for entry in (*mine.notify, *defaults) if entry.of != "jobs")
+
+
+def _category(conn: sa.Connection, job_id: str, of_version: str | None) -> str | None:
+    """Return the category whose defaults apply to a run: that of its version.
+
+    Without defaults it may have been renamed since the run was created: then it is the category of the job now.
+    """
+    if of_version is None or category_defaults.exist(conn, of_version):
+        return of_version
+    stored = jobs.load(conn, job_id)
+    return of_version if stored is None else stored.category
 
 
 def _of_category(conn: sa.Connection, category: str | None, problems: list[str]) -> Sequence[Notify]:

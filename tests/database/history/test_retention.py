@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, notification, run, run_event, run_output, worker
+from jobfac.database.tables import attempt, job_version, notification, run, run_event, run_output, worker
 from jobfac.database.tables import audit as entries
 from jobfac.states import RunState
 from jobfac.store import audit, jobs, output, retention, runs
@@ -136,13 +136,25 @@ def test_a_key_is_remembered_for_a_day_after_the_end(db: Database) -> None:
     assert left(db) == [later]
 
 
-def test_the_settings_apply_to_runs_of_a_deleted_job(db: Database) -> None:
+def test_a_deleted_job_keeps_the_retention_of_its_last_definition(db: Database) -> None:
     define(db, a={"retention": "5d"})
-    ids = finish(db, "a", [40, 20])
+    define(db, a={"retention": "3650d"}, b={"retention": "5d"}, c={})
+    kept, b, c = finish(db, "a", [400, 20]), finish(db, "b", [20, 2]), finish(db, "c", [40, 20])
     with db.begin() as conn:
-        jobs.remove(conn, "a", "tester")
-    assert retention.purge_all(db, Keep(30 * DAY)).removed == 1
-    assert left(db) == ids[1:]
+        for name in "abc":
+            jobs.remove(conn, name, "tester")
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 2
+    assert left(db) == [*kept, b[1], c[1]]
+
+
+def test_runs_of_a_job_whose_definition_cannot_be_read_stay(db: Database) -> None:
+    define(db, a={"retention": "3650d"})
+    ids = finish(db, "a", [400, 20])
+    with db.begin() as conn:
+        newer = '{"command": ["true"], "retention": {"age": 315360000.0}, "key_of_a_newer_version": 1}'
+        conn.execute(job_version.update().values(definition=newer))
+    assert retention.purge_all(db, Keep(30 * DAY)).removed == 0
+    assert left(db) == ids
 
 
 def test_runs_of_an_unfinished_sequence_are_kept(db: Database) -> None:

@@ -9,10 +9,11 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, schedule
 from jobfac.definitions import Difference, losses
-from jobfac.operations import jobs, schedules
+from jobfac.operations import holds, jobs, schedules
 from jobfac.operations.caller import Caller
 from jobfac.operations.jobs import Applied
 from jobfac.store import jobs as job_store
+from jobfac.store.holds.placing import Scope
 
 ME = Caller("me")
 TEXT = "jobs:\n  a: {command: [x], schedules: [{name: s, cron: '* * * * *'}]}\n  b: {command: [y]}\n"
@@ -87,6 +88,24 @@ def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) 
             "schedule 'one' of a is paused and the definition no longer has it; the schedules that it has fire"
         ]
     assert apply(db, tmp_path, text % two).view().warnings == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> None:
+    text = "jobs:\n  %s: {command: [x], schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n  other: {command: [y]}\n"
+    apply(db, tmp_path, text % "old")
+    jobs.disable(db, ME, "old")
+    schedules.pause(db, ME, ("old", "1"))
+    holds.hold(db, ME, Scope(job="old"), "the share moves")
+    for dry_run in (True, False):
+        said = apply(db, tmp_path, text % "new", dry_run, prune=True).view().warnings
+        assert [one.removeprefix("new does what 'old' did, which is removed") for one in said] == [
+            " and disabled: new is enabled",
+            " and has paused schedules: those of new fire",
+            ": hold 1 of job old does not hold new",
+            ": each file that lies there (/in/*.csv) starts new, also if old has had it",
+        ]
+    assert apply(db, tmp_path, "jobs: {third: {command: [z]}}", dry_run=True, prune=True).view().warnings == []
 
 
 def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None:

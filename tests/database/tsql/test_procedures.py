@@ -7,7 +7,7 @@ from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, audit, run, run_event, run_output, schedule, visit, worker
 from jobfac.states import RunState
-from jobfac.store import runs, statistics
+from jobfac.store import jobs, runs, statistics
 from jobfac.store.runs import Outcome, StartRequest
 from tests.support.tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
@@ -151,35 +151,37 @@ def test_drain_worker(db: Database) -> None:
 # Purging
 
 
+def age(conn: sa.Connection, old: int, others: list[int]) -> None:
+    """Let runs end a hundred days ago; the first one has output and steps."""
+    a_hundred_days = utcnow(-100 * 86400 * 1000)
+    conn.execute(run.update().where(lists.by_id(run.c.id, [old, *others])).values(ended_at=a_hundred_days))
+    chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
+    conn.execute(run_output.insert().values(at=utcnow()), chunks)
+    steps = [{"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)]
+    conn.execute(visit.insert().values(entered_at=utcnow()), steps)
+
+
 def test_purge(db: Database) -> None:
     define(
         db,
         a={},
         kept={"retention": "400d"},
+        gone={"retention": "400d"},
         counted={"retention": {"count": 5}},
         all={"steps": [{"name": "one", "jobs": ["a"]}]},
     )
     old, young = (db.transact(runs.start, StartRequest("a", "me")) for _ in range(2))
-    kept, counted, last = (db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted", "kept"))
+    kept, counted, last, gone = (
+        db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted", "kept", "gone")
+    )
     parent = db.transact(runs.start, StartRequest("all", "me"))
     child = db.transact(runs.start, StartRequest("a", "me", sequence_run_id=parent, manual=False))
     worker_id = take(db)
-    for run_id in (old, young, kept, counted, last, child):
+    for run_id in (old, young, kept, counted, last, gone, child):
         db.transact(runs.finish, worker_id, [Outcome(run_id, 1, RunState.SUCCEEDED)], "w1")
+    db.transact(jobs.remove, "gone", "me")
 
-    def age(conn: sa.Connection) -> None:
-        a_hundred_days = utcnow(-100 * 86400 * 1000)
-        conn.execute(
-            run.update().where(lists.by_id(run.c.id, [old, kept, counted, last, child])).values(ended_at=a_hundred_days)
-        )
-        chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
-        conn.execute(run_output.insert().values(at=utcnow()), chunks)
-        steps = [
-            {"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)
-        ]
-        conn.execute(visit.insert().values(entered_at=utcnow()), steps)
-
-    db.transact(age)
+    db.transact(age, old, [kept, counted, last, gone, child])
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         assert call(conn, "purge", batch=2) == 0  # no scheduler has counted the run yet
         db.transact(statistics.count)
@@ -190,6 +192,7 @@ def test_purge(db: Database) -> None:
             kept,
             counted,
             last,
+            gone,
             parent,
             child,
         ]

@@ -1,0 +1,58 @@
+"""What a renamed job loses: for jobfac it is removed, and another one is added that does the same."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.store import jobs
+from jobfac.store.holds import reading
+from jobfac.store.schedules.steering import paused as paused_schedules
+
+
+def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> tuple[str, ...]:
+    """Return a sentence for each thing that keeps a removed job from starting, but not the added one.
+
+    These are a stop by hand, and that it has started for a file.
+    """
+    pairs = list(_pairs(removed, added))
+    if not pairs:
+        return ()
+    paused = {job_id for job_id, _ in paused_schedules(conn)}
+    held = {one.job.lower(): one.id for one in reading.active(conn) if one.job is not None}
+    found = []
+    for old, new in pairs:
+        begin = f"{new} does what '{old}' did, which is removed"
+        if not removed[old].enabled and added[new].enabled:
+            found.append(f"{begin} and disabled: {new} is enabled")
+        if old in paused:
+            found.append(f"{begin} and has paused schedules: those of {new} fire")
+        if old.lower() in held:
+            found.append(f"{begin}: hold {held[old.lower()]} of job {old} does not hold {new}")
+        if paths := sorted(_paths(removed[old].definition) & _paths(added[new])):
+            found.append(
+                f"{begin}: each file that lies there ({', '.join(paths)}) starts {new}, also if {old} has had it"
+            )
+    return tuple(found)
+
+
+def _pairs(removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> Iterator[tuple[str, str]]:
+    """Yield the ids of removed and of added jobs that do the same."""
+    readable = {job_id: one for job_id, one in removed.items() if one.unreadable is None} if added else {}
+    works = [(job_id, _work(one)) for job_id, one in added.items()] if readable else []
+    for old, stored in readable.items():
+        work = _work(stored.definition)
+        yield from ((old, new) for new, same in works if same == work)
+
+
+def _work(job: d.AnyJob) -> list[Any]:
+    """Return what makes two jobs the same. Jobs that it names may be renamed, too."""
+    body = d.canonical(job)
+    when = [rule for rule in body.get("schedules", ()) if "after" not in rule]
+    steps = [step["name"] for step in body.get("steps", ())]
+    return [*(body.get(key) for key in ("command", "arguments", "sql")), when, steps]
+
+
+def _paths(job: d.AnyJob) -> set[str]:
+    return {rule.file for rule in job.schedules if rule.file is not None and rule.enabled}
