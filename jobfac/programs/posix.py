@@ -310,7 +310,12 @@ def account(name: str) -> Account:
 def other_user(name: str | None) -> Account | None:
     """Return the account of the user to switch to; None: no switch is needed. Raises as ``account`` does."""
     found = None if name is None else account(name)
-    return None if found is None or found["user"] == os.geteuid() else found
+    return None if found is None or _is_this_process(found) else found
+
+
+def _is_this_process(found: Account) -> bool:
+    """Whether a program has the account's user and group already. Only root can take another group."""
+    return found["user"] == os.geteuid() and (os.geteuid() != 0 or found["group"] == os.getegid())
 
 
 @contextlib.contextmanager

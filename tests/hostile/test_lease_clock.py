@@ -13,7 +13,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import worker_lease
 from jobfac.programs.guardian import clock
 from jobfac.store import workers
-from jobfac.store.workers import LeaseLost
+from jobfac.store.workers import LeaseLost, Registration
 from tests.support.database import Hand
 
 HOUR = 3_600_000
@@ -119,6 +119,23 @@ def test_leases_end_with_a_reboot(db: Database, clocks: Clocks, sqlite_url: str)
     clocks.go(59)
     assert expired(booted) == []
     booted.close()
+
+
+def test_leases_end_with_a_reboot_of_a_machine_whose_clock_always_begins_at_the_same_time(
+    db: Database, clocks: Clocks, sqlite_url: str
+) -> None:
+    """It has no battery and no network. Its workers would be alive for as long as it ran before."""
+    began = clocks.wall - clocks.boot
+    who = Registration("w1", "host", 1, "w1", "0", 1, pools=["default"], labels={})
+    one = db.transact(workers.register, who, 60.0, notice=30.0)
+    clocks.id, other = "of a container", Database(sqlite_url)
+    assert expired(other) == []
+    db.transact(workers.renew, one, 60.0)
+    clocks.id, clocks.boot, clocks.wall = "second", 5_000, began + 5_000
+    booted = Database(sqlite_url)
+    assert expired(booted) == ["w1"]
+    for made in (other, booted):
+        made.close()
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,19 @@ def test_the_same_user_needs_no_permission(stage: Stage) -> None:
     assert text(out) == f"{me}\n".encode()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_program_of_root_does_not_keep_the_group_of_its_worker(stage: Stage) -> None:
+    """As under a unit with `User=root` and another `Group=`."""
+    own = os.getegid()
+    os.setegid(pwd.getpwnam("nobody").pw_gid)
+    try:
+        process, out, _ = stage.start("id", "-g", user="root")
+        finish(process)
+    finally:
+        os.setegid(own)
+    assert text(out) == b"0\n"
+
+
 def test_unusable_arguments_are_explained(stage: Stage) -> None:
     assert "embedded null byte" in refusal(stage, "echo", "a\0b")
     assert "too long" in refusal(stage, "echo", "x" * 4_000_000)

@@ -10,7 +10,8 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 - The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
   transaction. No lease becomes longer or shorter.
 - The machine was rebooted: the boot id in the row differs, and so does the time of the boot. No worker from before is
-  alive, and their leases end.
+  alive, and their leases end. A machine whose clock begins at the same time with each boot, because it has no battery,
+  has the same time of the boot; then a lease that reaches further than any of this boot shows it.
 - A process that reads another boot id, or none, ends no lease because of that: the time of the boot is the same.
   systemd-nspawn and LXC give each container a boot id of its own, and a unit with `ProcSubset=pid` shows none.
 
@@ -108,7 +109,7 @@ def ensure(conn: sa.Connection) -> bool:
         if name not in known:
             conn.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
     booted = conn.exec_driver_sql("SELECT boot, ahead FROM lease_clock").first()
-    if booted is not None and _is_this_boot(booted.boot, booted.ahead):
+    if booted is not None and _is_this_boot(conn, booted.boot, booted.ahead):
         if booted.boot == UNKNOWN:
             conn.exec_driver_sql("UPDATE lease_clock SET boot = ?", (boot_id(),))
         return known >= TABLES.keys()
@@ -123,9 +124,18 @@ def ensure(conn: sa.Connection) -> bool:
     return False
 
 
-def _is_this_boot(boot: str, ahead: int) -> bool:
+_FURTHER = (
+    "SELECT EXISTS (SELECT 1 FROM worker_lease AS l JOIN lease_notice AS n ON n.worker_id = l.worker_id "
+    f"WHERE l.{ALIVE} AND l.lease_until > strftime({FORMAT}, (? + boot_ms() + 4 * n.period) / 1000.0, 'unixepoch'))"
+)
+"""Whether a lease ends in more than twice its length from now. The period of its notice is half of its length."""
+
+
+def _is_this_boot(conn: sa.Connection, boot: str, ahead: int) -> bool:
     """Whether the clock's row was written since the machine was booted."""
-    return abs(wall_ms() - boot_ms() - ahead) < REBOOT or UNKNOWN != boot == boot_id()
+    if UNKNOWN != boot == boot_id():
+        return True
+    return abs(wall_ms() - boot_ms() - ahead) < REBOOT and not conn.exec_driver_sql(_FURTHER, (ahead,)).scalar_one()
 
 
 def follow(conn: sa.Connection) -> None:
