@@ -113,6 +113,21 @@ def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterat
         db.close()
 
 
+@contextmanager
+def role_database(loaded: "Settings", program: str, lock_wait: float | None = None) -> "Iterator[Database]":
+    """Do what ``database`` does, and say in the log if other users may read the database's file."""
+    from jobfac.settings import sqlite_path
+    from jobfac.settings.ownership import open_to_others
+    from jobfac.telemetry.logs import logger
+
+    with database(program, lock_wait) as db:
+        path = sqlite_path(loaded.database_url)
+        for name, mode in open_to_others(path) if path is not None else ():
+            said = f"the database's file is open to other users (mode {mode:04o}); `chmod 600 {name}`"
+            logger("jobfac.database").warning(said, action="database_open")
+        yield db
+
+
 def _check_file(loaded: "Settings") -> None:
     """Fail at once if the file of a SQLite database cannot exist or be read, instead of retrying."""
     from jobfac.settings import Settings, sqlite_path

@@ -18,7 +18,7 @@ from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
 from jobfac.programs.procfs import MARK, number_of
-from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, send
+from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, refuses_signals, send
 from jobfac.programs.usage import Meter, Usage
 
 ACCOUNT = 10.0
@@ -266,15 +266,6 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
         # A group takes a signal if one member does, and sudo passes TERM on.
         if number == signal.SIGKILL:
             process.refuses = process.refuses or any(map(refuses_signals, tree))
-
-
-def refuses_signals(pid: int) -> bool:
-    """Whether this user may not signal a process, because it has become another user."""
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return False
 
 
 def _reap(pid: int, meter: Meter) -> Exit | None:

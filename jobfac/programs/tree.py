@@ -27,6 +27,7 @@ __all__ = [
     "marked",
     "markers",
     "now",
+    "refuses_signals",
     "send",
     "tracer_of",
 ]
@@ -138,3 +139,12 @@ def kill_marked(prefix: str) -> int:
         return table.family([*whole, *marked(found, prefix)]).values()
 
     return kill_found(find)
+
+
+def refuses_signals(pid: int) -> bool:
+    """Whether this user may not signal a process, because it has become another user."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 
 from jobfac.programs.children import children
-from jobfac.programs.posix import Process, refuses_signals
-from jobfac.programs.tree import entry, tracer_of
+from jobfac.programs.posix import Process
+from jobfac.programs.tree import entry, refuses_signals, tracer_of
 
 POLL = 0.02  # seconds between two polls of programs without an exit descriptor
 CROWD = 100  # dead orphans of one sweep after which the next one comes as soon: they occupy the process table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, settings
+from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, role_database, settings
 from jobfac.cli.signals import on_signal, run_in_thread
 from jobfac.control_characters import check_name
 from jobfac.errors import DatabaseDamaged, Kind
@@ -73,7 +73,7 @@ def worker(
     import_sqlalchemy(loaded.database_url)  # before the imports that follow
     from jobfac.worker import lock_wait
 
-    with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
+    with role_database(loaded, f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
             on_signal(_drain_on_signal(role, loaded))
@@ -86,7 +86,7 @@ def scheduler(metrics: Metrics = None) -> None:
     from jobfac.settings import worker_name
 
     loaded = _configured(metrics=metrics)
-    with database(f"jobfac scheduler {worker_name()}") as db:
+    with role_database(loaded, f"jobfac scheduler {worker_name()}") as db:
         role = Scheduler(db, loaded, worker_name())
         with _exporter(db, loaded, role):
             on_signal(lambda first: role.stop())
@@ -103,7 +103,7 @@ def api(
     from jobfac.web import site
 
     loaded = _configured(api_host=host, api_port=port)
-    with database("jobfac api") as db:
+    with role_database(loaded, "jobfac api") as db:
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         server.when_stuck(_end_at_once)
@@ -141,7 +141,7 @@ def up(
     with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
-    with database(f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
+    with role_database(loaded, f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
         db.check_schema()
         worker_role = _worker(db, loaded, slots, pool, label, name)
         roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded, behind_proxy, site())]
@@ -282,17 +282,11 @@ def _limits(pressure: float | None, memory: str | None) -> dict[str, Any]:
 
 
 def _configured(**overrides: Any) -> "Settings":
-    """Load the settings of a role, configure its log, and say in it if other users may read the database's file."""
-    from jobfac.settings import sqlite_path
-    from jobfac.settings.ownership import open_to_others
-    from jobfac.telemetry.logs import configure, logger
+    """Load the settings of a role and configure its log."""
+    from jobfac.telemetry.logs import configure
 
     loaded = settings(**overrides)
     configure(loaded)
-    path = sqlite_path(loaded.database_url)
-    for name, mode in open_to_others(path) if path is not None else ():
-        said = f"the database's file is open to other users (mode {mode:04o}); `chmod 600 {name}`"
-        logger("jobfac.database").warning(said, action="database_open")
     return loaded
 
 

@@ -290,6 +290,7 @@ def test_a_worker_refuses_a_database_without_a_schema(sqlite_fleet: Fleet) -> No
     fleet = sqlite_fleet
     empty = fleet.folder / "empty.db"
     sqlite3.connect(empty).close()
+    empty.chmod(0o600)
     fleet.factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{empty}"
     said = fleet.factory.run("worker", code=5).stderr
     assert said.startswith("The database has no jobfac schema yet; run `jobfac db upgrade`")
