@@ -101,9 +101,11 @@ def test_a_worker_names_a_database_that_others_may_use(sqlite_factory: Factory) 
     assert list(open_to_others(path)) == []
     path.chmod(0o646)
     for command in ("worker", "up"):
-        said = sqlite_factory.run(command, code=4).stderr
-        assert f"the database's file is open to other users (mode 0646); `chmod 600 {path}`" in said
-        assert f"anybody may write to {path} (mode 0646)" in said
+        assert f"anybody may write to {path} (mode 0646)" in sqlite_factory.run(command, code=4).stderr
+    path.chmod(0o644)
+    sqlite_factory.worker()
+    said = (sqlite_factory.folder / "worker-0.log").read_text()
+    assert f"the database's file is open to other users (mode 0644); `chmod 600 {path}`" in said
 
 
 def test_a_worker_and_the_doctor_report_an_unsafe_database(sqlite_factory: Factory) -> None:
