@@ -62,6 +62,7 @@ class Runner:
         self._server: Server | None = None
         self._first_row: tuple[list[str], Any] | None = None
         self._failures: list[str] = []
+        self._cut_off = False  # a transaction was rolled back whose end is in a later batch
         self._batches = 0
         self._next_report = 0.0
 
@@ -138,6 +139,9 @@ class Runner:
     def _run_all(self, batches: list[Batch]) -> None:
         assert self._server is not None
         for batch in batches:
+            if self._cut_off:  # alone, the rest of a transaction would be committed
+                self._cut_off = not batch.ends_transaction
+                continue
             for _ in range(batch.repeats):
                 if self.stopping:
                     return
@@ -172,7 +176,7 @@ class Runner:
         finally:
             self.deadline = None
         if self.late:
-            self._explain_late(at)
+            self._explain_late(at, batch)
         elif self.stopping and at.open_transaction():  # a driver may report a cancelled statement as an ended one
             self._roll_back_stopped(at)
         return not self.late and not self.stopping
@@ -199,7 +203,7 @@ class Runner:
                     self._rows(at, cursor)
                 elif cursor.rowcount >= 0 and self.request.result != "none" and not talked:  # then it is an old count
                     say(f"({cursor.rowcount:,} {'row' if cursor.rowcount == 1 else 'rows'} affected)")
-                if not hasattr(cursor, "nextset") or not self._call(at, cursor.nextset):
+                if not self._has_next(at, cursor):
                     break
             at.messages(cursor)
         except at.dialect.loaded_dbapi.Error:
@@ -216,6 +220,13 @@ class Runner:
             return function(*arguments)
         finally:
             at.wait_for_cancel()
+
+    def _has_next(self, at: Server, cursor: Any) -> bool:
+        """Go to the next result of a batch. Returns whether there is one."""
+        try:
+            return hasattr(cursor, "nextset") and bool(self._call(at, cursor.nextset))
+        except at.dialect.loaded_dbapi.NotSupportedError:  # as psycopg2 says, whose statements have one
+            return False
 
     def _rows(self, at: Server, cursor: Any) -> None:
         names = column_names([column[0] for column in cursor.description])
@@ -260,7 +271,7 @@ class Runner:
             raise error
         if self.stopping or self.late:
             if self.late and not self.stopping:
-                self._explain_late(at)
+                self._explain_late(at, batch)
             elif at.open_transaction():
                 self._roll_back_stopped(at)
             else:
@@ -270,21 +281,29 @@ class Runner:
         sentence = self.request.hide(str(failure))
         try:
             if at.open_transaction():
-                at.rollback()
-                sentence += "; its transaction was rolled back"
+                sentence += f"; its transaction was {self._roll_back(at, batch)}"
         finally:
             self._fail(sentence)
+
+    def _roll_back(self, at: Server, batch: Batch) -> str:
+        """Roll back the transaction of a batch that failed. Returns what was done, in words.
+
+        One of SQL Server ends with its batch. Others may go on in the following batches.
+        """
+        at.rollback()
+        self._cut_off = at.dialect.name != "mssql" and not batch.ends_transaction
+        is_skipped = self._cut_off and self.request.on_error == "continue"
+        return "rolled back and its rest skipped" if is_skipped else "rolled back"
 
     def _roll_back_stopped(self, at: Server) -> None:
         at.rollback()
         self.undone = "it was cancelled in the server and rolled back"
 
-    def _explain_late(self, at: Server) -> None:
+    def _explain_late(self, at: Server, batch: Batch) -> None:
         limit = write_duration(self.request.timeout or 0)
         undone = ""
         if at.open_transaction():
-            at.rollback()
-            undone = " and rolled back"
+            undone = f" and {self._roll_back(at, batch)}"
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{undone}")
 
     def _lost(self, error: Exception) -> None:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jobfac.errors import JobfacError
@@ -41,6 +42,12 @@ class Batch:
     placeholders: tuple[Placeholder, ...] = ()
     words: tuple[str, ...] = ()
 
+    @property
+    def ends_transaction(self) -> bool:
+        """Whether it is a statement that ends the whole transaction."""
+        is_rollback = self.words[:1] in (("ROLLBACK",), ("ABORT",)) and "TO" not in self.words  # a savepoint
+        return is_rollback or self.words[:1] in (("COMMIT",), ("END",))
+
 
 _QUOTED = {
     "mssql": r"""'[^']*+(?:''[^']*+)*+(?:'|\Z)|"[^"]*+(?:""[^"]*+)*+(?:"|\Z)|\[[^\]]*+(?:\]\][^\]]*+)*+(?:\]|\Z)""",
@@ -49,13 +56,20 @@ _QUOTED = {
     "sqlite": r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)""",
     "mysql": r"""'(?:[^'\\]|\\.|'')*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|`[^`]*+(?:`|\Z)""",
 }
+_QUOTED["mariadb"] = _QUOTED["mysql"]
 _OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
 _PARAMETER = re.compile(r"\$\{\s*parameters\.((?:[^{}]*[^{}\s])?)\s*\}")
 _GO = re.compile(r"go(?:[ \t]++(\d++))?[ \t]*+;?[ \t]*+(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
 _EDGE = re.compile(r"/\*|\*/")
-_ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 NESTING = ("mssql", "postgresql")
 """Dialects with nested comments."""
+
+_COMMENT = r"--[^\n]*+"
+_COMMENTS = dict.fromkeys(("mysql", "mariadb"), r"(?:--(?=\s|\Z)|\#)[^\n]*+")  # 5--1 is 6 there
+"""Comments up to the end of the line."""
+
+_EXECUTED = re.compile(r"/\*M?!")
+"""The beginning of a comment that MySQL or MariaDB executes, as most lines at the beginning of a dump."""
 
 
 class _Piece(NamedTuple):
@@ -112,21 +126,26 @@ def _go_cuts(text: str, pieces: list[_Piece]) -> Iterator[_Cut]:
 
 def _semicolon_cuts(text: str, pieces: list[_Piece], dialect: str) -> Iterator[_Cut]:
     start = 0
+    words: list[str] = []
     for piece in pieces:
+        if piece.kind == "word":
+            words.append(text[piece.start : piece.end].upper())
         if piece.kind != "semicolon":
             continue
-        statement = text[start : piece.end]
-        if dialect == "sqlite" and not sqlite3.complete_statement(statement):
+        if dialect == "sqlite" and not sqlite3.complete_statement(text[start : piece.end]):
             continue  # the body of a trigger
-        if dialect == "postgresql" and _ATOMIC.search(statement) and not _ends_body(statement):
+        if dialect == "postgresql" and _is_in_body(words):
             continue
         yield _Cut(piece.start, piece.end, 1)
-        start = piece.end
+        start, words = piece.end, []
     yield _Cut(len(text), len(text), 1)
 
 
-def _ends_body(statement: str) -> bool:
-    return statement.rstrip("; \t\n").upper().endswith("END")
+def _is_in_body(words: list[str]) -> bool:
+    """Whether a statement with these words so far is in the body of a standard function: BEGIN ATOMIC ... END."""
+    if ("BEGIN", "ATOMIC") not in pairwise(words):
+        return False
+    return words.count("BEGIN") + words.count("CASE") > words.count("END")
 
 
 def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) -> Batch | None:
@@ -161,7 +180,8 @@ def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) ->
 def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
     """Yield the tokens that matter, in order: texts, comments, words and signs."""
     token = re.compile(
-        rf"(?P<space>\s++)|(?P<comment>--[^\n]*+)|(?P<block>/\*)|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
+        rf"(?P<space>\s++)|(?P<comment>{_COMMENTS.get(dialect, _COMMENT)})|(?P<block>/\*)"
+        rf"|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
         r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",
         re.DOTALL,
     )
@@ -172,7 +192,8 @@ def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
         assert found is not None  # the last alternative takes any character
         kind, end = str(found.lastgroup), found.end()
         if kind == "block":
-            kind, end = "comment", _comment_end(text, at, dialect)
+            is_code = dialect in _COMMENTS and _EXECUTED.match(text, at)
+            kind, end = "code" if is_code else "comment", _comment_end(text, at, dialect)
         elif kind == "word" and fresh and dialect == "mssql" and (separator := _GO.match(text, at)):
             kind, end = "go", separator.end()
         elif kind == "tag":

@@ -83,6 +83,14 @@ def test_a_transaction_that_failed_or_is_left_open_is_rolled_back(pg: Stage) -> 
     assert rows_of(pg.url) == 0
 
 
+def test_after_an_error_the_rest_of_a_transaction_is_skipped(pg: Stage) -> None:
+    pg.run("CREATE TABLE t (a int)")
+    script = "BEGIN; INSERT INTO t VALUES (1); SELECT 1 / 0; INSERT INTO t VALUES (2); END; SELECT 'on' AS x"
+    done = pg.run(script, on_error="continue")
+    assert done.message.endswith("division by zero; its transaction was rolled back and its rest skipped")
+    assert (done.outputs, rows_of(pg.url)) == ({"x": "on"}, 0)
+
+
 def test_isolation(pg: Stage) -> None:
     script = "SELECT current_setting('transaction_isolation') AS level"
     assert pg.run(script, isolation="serializable").outputs == {"level": "serializable"}

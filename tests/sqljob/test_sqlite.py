@@ -64,6 +64,30 @@ def test_on_error_continue_goes_on_and_ends_failed(sqlite: Stage) -> None:
     assert done.outputs == {"b": "a"}
 
 
+HALF = """
+BEGIN; INSERT INTO t VALUES (1, 'a'); INSERT INTO nowhere VALUES (1); SAVEPOINT s; ROLLBACK TO s;
+INSERT INTO t VALUES (2, 'b'); COMMIT;
+INSERT INTO t VALUES (3, 'c'); BEGIN; INSERT INTO t VALUES (4, 'd'); COMMIT; SELECT max(a) AS n, count(*) AS m FROM t
+"""
+
+
+def test_after_an_error_the_rest_of_a_transaction_is_skipped(sqlite: Stage) -> None:
+    """Alone, it would be committed: half of a booking."""
+    done = sqlite.run(TABLE + HALF, on_error="continue")
+    assert done.message.endswith("no such table: nowhere; its transaction was rolled back and its rest skipped")
+    assert (done.succeeded, done.outputs) == (False, {"n": 4, "m": 2})
+
+
+def test_nothing_is_skipped_after_a_commit_that_failed(sqlite: Stage) -> None:
+    tables = "CREATE TABLE p (a PRIMARY KEY); CREATE TABLE c (a REFERENCES p DEFERRABLE INITIALLY DEFERRED);"
+    script = f"PRAGMA foreign_keys = ON; {tables} BEGIN; INSERT INTO c VALUES (1); COMMIT; INSERT INTO p VALUES (2);"
+    done = sqlite.run(
+        f"{script} SELECT (SELECT count(*) FROM c) AS c, (SELECT count(*) FROM p) AS p", on_error="continue"
+    )
+    assert done.message.endswith("FOREIGN KEY constraint failed; its transaction was rolled back")
+    assert done.outputs == {"c": 0, "p": 1}
+
+
 def test_a_transaction_that_is_left_open_is_rolled_back(sqlite: Stage) -> None:
     done = sqlite.run(f"{TABLE} BEGIN; INSERT INTO t VALUES (1, 'a');")
     assert done.message == ("the script left a transaction open, which was rolled back; end it with COMMIT or ROLLBACK")

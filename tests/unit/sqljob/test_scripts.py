@@ -52,14 +52,31 @@ def test_semicolons_in_postgresql() -> None:
     script = (
         "SELECT ';' , E'\\';', \";\" ; -- ;\nDO $body$ BEGIN; $x$ ; END $body$;\n\n"
         "SELECT $$;$$, a$1 /* ; /* ; */ */;;\n"
-        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;\nSELECT a[1]"
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN a THEN 1 ELSE 0 END; END;\nSELECT a[1]"
     )
     assert [(text, line) for text, line, _ in texts(script, "postgresql")] == [
         ("SELECT ';' , E'\\';', \";\"", 1),
         ("-- ;\nDO $body$ BEGIN; $x$ ; END $body$", 1),
         ("SELECT $$;$$, a$1 /* ; /* ; */ */", 4),
-        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", 5),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN a THEN 1 ELSE 0 END; END", 5),
         ("SELECT a[1]", 6),
+    ]
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
+def test_what_mysql_executes_in_comments_is_code(dialect: str) -> None:
+    """A dump says in such comments in which time zone its times are, and defines its views."""
+    script = (
+        "-- a dump; of\n# yesterday; evening\n/*!40103 SET TIME_ZONE='+00:00' */;\n/*M!100616 SET x=1 */;\n"
+        "INSERT INTO t VALUES ('it\\'s; x', 5--1);\n/* a; remark */;\n"
+        "/*!50003 CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW BEGIN SET @a = 1; END */;\nSELECT 1 -- ;\n"
+    )
+    assert [text for text, _, _ in texts(script, dialect)] == [
+        "-- a dump; of\n# yesterday; evening\n/*!40103 SET TIME_ZONE='+00:00' */",
+        "/*M!100616 SET x=1 */",
+        "INSERT INTO t VALUES ('it\\'s; x', 5--1)",
+        "/*!50003 CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW BEGIN SET @a = 1; END */",
+        "SELECT 1 -- ;",
     ]
 
 
