@@ -38,6 +38,7 @@ def test_runs_of_scripts(fleet: Fleet, pg_url: str) -> None:
         absent={"sql": {"connection": {"secret": "env:ABSENT"}, "text": "SELECT 1"}},
         slow=sql("BEGIN; INSERT INTO t VALUES (5); SELECT pg_sleep(60)", timeout=0.7),
         arguments=sql("SELECT 1"),
+        late=sql("SELECT pg_sleep(60); SELECT 'on' AS x", sql={"timeout": "400ms", "on_error": "continue"}),
     )
     fleet.worker()
     good = fleet.one("good")
@@ -56,6 +57,9 @@ def test_runs_of_scripts(fleet: Fleet, pg_url: str) -> None:
     )  # fmt: skip
     slow = fleet.one("slow")
     assert (slow["state"], slow["reason"]) == ("timed_out", "ran longer than its timeout of 700ms")
+    late = fleet.one("late")
+    assert (late["state"], json.loads(late["outputs"])) == ("failed", {"x": "on"})
+    assert late["reason"] == "batch 1 ran longer than its timeout of 400ms and was cancelled"
     refused = fleet.one("arguments", arguments=["--full"])
     assert refused["reason"] == "a sql job takes no arguments; start it without them, or use parameters"
     assert rows_of(pg_url) == 1, "what was inserted before the error, and nothing of the slow one"

@@ -238,7 +238,9 @@ class Launch:
         """Write the file of a ``sql`` job; returns the variables for its program. Its URL and password are secrets."""
         url = self._resolve(sql.connection)
         secrets += secrets_of(url)
-        body = sql.model_dump(exclude_none=True, exclude={"connection"})
+        body = sql.model_dump(exclude_none=True, exclude={"connection", "timeout"})
+        if sql.timeout is not None:
+            body["timeout"] = sql.timeout  # in seconds; a dump writes 30s
         write_private(self.script, json.dumps(body).encode(), self.definition.user)
         return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
