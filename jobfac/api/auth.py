@@ -1,10 +1,12 @@
 """Authentication: API keys, sessions of browsers, the login link of `jobfac up`, the rate limit of failed logins."""
 
 import hashlib
+import re
 import secrets
 import threading
 import time
 from collections import OrderedDict, deque
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -225,8 +227,13 @@ def prefix_of(key: str) -> str:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the session's cookie. It contains the port, because all ports of a host share cookies."""
-    return f"jobfac-{(request.scope.get('server') or ('', 0))[1]}"
+    """Return the name of the session's cookie, which is the same at every API process behind one address.
+
+    It contains the address that browsers use, or its port, because all ports of a host share cookies.
+    """
+    public = urlsplit(request.app.state.service.public_url).netloc
+    port = re.search(r":([0-9]+)$", request.headers.get("host", ""))
+    return f"jobfac-{re.sub('[^A-Za-z0-9.-]', '-', public) or (port[1] if port else 443)}"
 
 
 def _digest(token: str) -> str:

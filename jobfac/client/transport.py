@@ -59,9 +59,17 @@ class ProblemError(JobfacError):
         return (Kind.of_status(self.status) or self.kind).exit_code
 
 
-def _authorities(url: str) -> ssl.SSLContext | bool:
-    """Return those that vouch for the server: none without TLS, because loading them takes longer than a request."""
-    return url.lower().startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _authorities(url: str) -> ssl.SSLContext:
+    """Return those that vouch for the server: none without TLS, because loading them takes longer than a request.
+
+    They are those that the environment names, or else the library's and the machine's: an own authority is among these.
+    """
+    if not url.lower().startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = httpx.create_ssl_context()
+    if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        context.load_default_certs()
+    return context
 
 
 class ApiTransport:

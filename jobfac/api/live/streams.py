@@ -68,5 +68,10 @@ class Streamed(StreamingResponse):
             return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            # After the header, proxies send the next request into this connection: a stream would let it wait.
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body"})
+            return
         with self._live.admitted(self._caller):  # raises before the response begins
             await super().__call__(scope, receive, send)

@@ -27,9 +27,9 @@ SHUTDOWN_TIMEOUT = 10
 BACKLOG = 2048
 """The maximum number of connections that wait in the kernel to be accepted."""
 
-KEEP_ALIVE = 60
+KEEP_ALIVE = 75
 """Seconds until an idle connection is closed: longer than clients keep theirs, so that no client sends a request into a
-connection that is being closed."""
+connection that is being closed. Proxies and load balancers usually keep theirs for 60 s."""
 
 
 class Server:

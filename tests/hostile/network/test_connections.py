@@ -172,6 +172,11 @@ def test_a_client_that_takes_no_answer_is_closed(served: Served, monkeypatch: py
         wait_for(lambda: len(served.server.connections) == 0, "it is closed")
 
 
+def test_an_idle_connection_stays_longer_than_proxies_use_it() -> None:
+    """nginx and the load balancers of clouds send requests into connections that have been idle for 60 s."""
+    assert server.KEEP_ALIVE > 60
+
+
 def test_an_idle_connection_is_closed(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "KEEP_ALIVE", 0.1)
     db = Database(sqlite_url)

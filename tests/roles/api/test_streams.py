@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jobfac.database.tables import run_event
+from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served, events
 from tests.support.factory import wait_for
 
@@ -191,6 +192,18 @@ def test_the_number_of_streams_is_limited(served: Served) -> None:
     wait_for(
         lambda: served.viewer.get(f"/v1/runs/{run}?wait=0.01").status_code == 200, "the closed streams are forgotten"
     )
+
+
+def test_the_header_of_a_stream_alone_leaves_its_connection_free(served: Served) -> None:
+    """A proxy keeps the connection, and sends the next request of anybody into it."""
+    served.define("a")
+    run = served.start("a")
+    client = served.client(served.keys[Role.VIEWER], timeout=3)
+    for path in ("/v1/events", f"/v1/runs/{run}/output", "/live"):
+        header = client.head(path, headers=SSE)
+        assert (header.status_code, header.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert client.get("/v1/jobs").status_code == 200, path
+    assert not served.server.app.state.service.live.open
 
 
 def test_stopping_the_server_ends_open_streams(served: Served) -> None:

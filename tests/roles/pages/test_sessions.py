@@ -73,6 +73,19 @@ def test_a_session_survives_a_restart_and_ends_with_its_key(place: Served, stage
     assert "Your session has ended" in browser.client.get("/login").text
 
 
+@pytest.mark.parametrize(("public", "host"), [("", "jobs.test"), ("", "jobs.test:8443"), ("https://jobs.test", "a:1")])
+def test_a_session_is_valid_at_each_process_behind_one_address(
+    place: Served, stage: Stage, public: str, host: str
+) -> None:
+    settings = replace(place.settings, public_url=public)
+    with Served(place.db, settings, behind_proxy=True) as one, Served(place.db, settings, behind_proxy=True) as other:
+        browser = one.client(None, headers={**HTML, "Host": host})
+        form = {"key": place.keys[Role.VIEWER]}
+        assert browser.post("/login", data=form, headers={"Origin": public or f"https://{host}"}).status_code == 303
+        cookies = dict(browser.cookies)
+        assert other.client(None, cookies=cookies, headers={**HTML, "Host": host}).get("/runs").status_code == 200
+
+
 def test_an_expired_or_forged_session_is_none(place: Served, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = Browser(place, place.keys[Role.VIEWER])
     name, value = next(iter(browser.client.cookies.items()))

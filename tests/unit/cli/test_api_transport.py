@@ -1,7 +1,9 @@
 """The transport of the clients over HTTP, with no server."""
 
+import ssl
 from unittest.mock import Mock
 
+import certifi
 import httpx
 import pytest
 
@@ -105,6 +107,19 @@ def test_nothing_shows_the_password_of_the_url(
     shown = capsysbinary.readouterr().out
     assert b"http://user:***@api" in shown
     assert b"geheim" not in shown
+
+
+def test_the_authorities_of_the_machine_vouch_for_an_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An own authority is installed there. Those that the environment names are the only ones."""
+    loaded: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda context, *_: loaded.append(context))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
+    ApiTransport("https://api", "key").close()
+    assert not loaded
+    monkeypatch.delenv("SSL_CERT_FILE")
+    ApiTransport("https://api", "key").close()
+    assert loaded
 
 
 @pytest.mark.parametrize("path", ["/nope", __file__])
