@@ -182,7 +182,7 @@ class Runner:
         return not self.late and not self.stopping
 
     def _send(self, at: Server, batch: Batch) -> None:
-        text, values = bind(batch, self.parameters, at.style)
+        text, values = bind(batch, self.parameters, at.style, at.dialect.name == "postgresql")
         wrapped = at.wrap(text, batch)
         try:
             self._execute(at, wrapped, values)

@@ -4,6 +4,7 @@ T-SQL is split at GO, which may have a count; a script for another database at s
 quoted names and comments contain no separators and no parameters.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -224,8 +225,10 @@ class Bound(NamedTuple):
     values: list[Any] | dict[str, Any]
 
 
-def bind(batch: Batch, values: Mapping[str, Any], style: str) -> Bound:
+def bind(batch: Batch, values: Mapping[str, Any], style: str, arrays: bool = False) -> Bound:
     """Put the driver's placeholders (``style``: the paramstyle of the DB-API) in place of the parameters.
+
+    A list is bound as its JSON. ``arrays``: as it is, because the driver knows arrays.
 
     Raises:
         ScriptError: the run has no such parameter.
@@ -247,7 +250,8 @@ def bind(batch: Batch, values: Mapping[str, Any], style: str) -> Bound:
         }
         code = batch.text[at:start]
         parts += [code.replace("%", "%%") if percent else code, signs.get(style, f":p{number}")]
-        found.append(values[name])
+        value = values[name]
+        found.append(json.dumps(value, ensure_ascii=False) if isinstance(value, list) and not arrays else value)
         at = end
     code = batch.text[at:]
     parts.append(code.replace("%", "%%") if percent else code)

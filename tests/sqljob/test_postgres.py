@@ -74,6 +74,7 @@ def test_an_error_of_syntax_names_the_line_of_the_script(pg: Stage) -> None:
 def test_parameters_are_bound(pg: Stage) -> None:
     script = "SELECT ${parameters.n}::int + 1 AS n, '100%' AS p, 7 % 4 AS m, ${parameters.text}::text AS t"
     assert pg.run(script, {"n": 1, "text": "'; DROP"}).outputs == {"n": 2, "p": "100%", "m": 3, "t": "'; DROP"}
+    assert pg.run("SELECT 2 = ANY(${parameters.days}) AS a", {"days": [1, 2]}).outputs == {"a": True}
 
 
 def test_a_transaction_that_failed_or_is_left_open_is_rolled_back(pg: Stage) -> None:

@@ -101,6 +101,8 @@ def test_parameters_are_values_and_never_text(sqlite: Stage) -> None:
     hostile = "x'); DROP TABLE t; --"
     script = f"{TABLE} INSERT INTO t VALUES (${{parameters.n}}, ${{parameters.text}}); SELECT * FROM t"
     assert sqlite.run(script, {"n": 5, "text": hostile}).outputs == {"a": 5, "b": hostile}
+    many = sqlite.run("SELECT group_concat(value) AS days FROM json_each(${parameters.days})", {"days": ["ö", "'"]})
+    assert many.outputs == {"days": "ö,'"}
     missing = sqlite.run("DROP TABLE t; SELECT ${parameters.day}", {"n": 5})
     assert missing.message == "the parameter 'day' is not one of the run's, which are: n; define it"
     assert sqlite.run("SELECT count(*) AS n FROM t").outputs == {"n": 1}, "nothing has run"

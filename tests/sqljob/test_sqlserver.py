@@ -79,9 +79,10 @@ def test_a_batch_that_leaves_a_transaction_open_fails(mssql: Stage) -> None:
 
 
 def test_parameters_are_bound(mssql: Stage) -> None:
-    calls = "EXEC dbo.load @n = ${parameters.n}\nGO\nSELECT a, ${parameters.t} AS t FROM dbo.t"
+    calls = "EXEC dbo.load @n = ${parameters.n}\nGO\nSELECT a, ${parameters.t} AS t, ${parameters.l} AS l FROM dbo.t"
     script = f"{TABLE}\nGO\n{PROCEDURE}\nGO\n{calls}"
-    assert mssql.run(script, {"n": 7, "t": "x'y"}).outputs == {"a": 7, "t": "x'y"}
+    values = {"n": 7, "t": "x'y", "l": ["ä", '"']}
+    assert mssql.run(script, values).outputs == {"a": 7, "t": "x'y", "l": '["ä", "\\""]'}
 
 
 def test_the_blocks_of_the_guide_do_what_it_says(mssql: Stage) -> None:
