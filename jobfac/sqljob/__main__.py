@@ -41,7 +41,7 @@ def main() -> None:
 
 def _stop(runner: Runner) -> None:
     if not runner.can_cancel:
-        sentence = "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back"
+        sentence = f"stopped: {runner.cannot_cancel}"
         say(sentence, error=True)
         _leave(1, sentence)
     runner.stop()

@@ -73,6 +73,12 @@ class Runner:
         """Whether a statement can be cancelled. Without a connection no statement runs."""
         return self._server is None or self._server.cancels
 
+    @property
+    def cannot_cancel(self) -> str:
+        """What happens instead of a cancel, in words."""
+        closing = "" if self._server is None else f", and {self._server.closing}"
+        return f"this driver cannot cancel, so the connection was closed{closing}"
+
     def stop(self) -> None:
         """Cancel the statement in the server and run no more. Repeat until ``done``: it may have only just begun."""
         self.stopping = True
@@ -90,10 +96,8 @@ class Runner:
     def give_up_late(self) -> str:
         """How the script ends if its driver cannot cancel the batch that is late. End the process at once: that closes
         the connection, so no further batch can run, whatever ``on_error`` says."""
-        self._fail(
-            f"batch {self._batches} ran longer than its timeout of {write_duration(self.request.timeout or 0)}; "
-            "this driver cannot cancel, so the connection was closed, and the server rolls back"
-        )
+        limit = write_duration(self.request.timeout or 0)
+        self._fail(f"batch {self._batches} ran longer than its timeout of {limit}; {self.cannot_cancel}")
         return self._summary().message
 
     def _cancel(self) -> None:
@@ -131,7 +135,7 @@ class Runner:
             except dialect.loaded_dbapi.Error as error:
                 if not self._server.is_lost(error):
                     raise ScriptError(f"the connection cannot be used: {error}") from None
-                self._lost(error)
+                self._lost(self._server, error)
         if self._first_row is not None and not self.stopping:
             self._report_outputs(*self._first_row)
         return self._summary()
@@ -175,6 +179,7 @@ class Runner:
             return False
         finally:
             self.deadline = None
+        at.note(batch)
         if self.late:
             self._explain_late(at, batch)
         elif self.stopping and at.open_transaction():  # a driver may report a cancelled statement as an ended one
@@ -306,12 +311,9 @@ class Runner:
             undone = f" and {self._roll_back(at, batch)}"
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{undone}")
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, at: Server, error: Exception) -> None:
         why = self.request.hide(" ".join(str(error).split()))
-        self._fail(
-            f"the connection to the database was lost in batch {self._batches}; the server rolls back what was open "
-            f"({why})"
-        )
+        self._fail(f"the connection to the database was lost in batch {self._batches}; {at.closing} ({why})")
 
     def _fail(self, sentence: str) -> None:
         self._failures.append(sentence)

@@ -44,6 +44,11 @@ class Batch:
     words: tuple[str, ...] = ()
 
     @property
+    def begins_transaction(self) -> bool:
+        """Whether it is a statement that begins a transaction."""
+        return self.words[:1] == ("BEGIN",) or self.words[:2] == ("START", "TRANSACTION")
+
+    @property
     def ends_transaction(self) -> bool:
         """Whether it is a statement that ends the whole transaction."""
         is_rollback = self.words[:1] in (("ROLLBACK",), ("ABORT",)) and "TO" not in self.words  # a savepoint

@@ -49,6 +49,7 @@ class Server:
         self.style: str = dialect.paramstyle
         self.say = say
         self.cursor: Any = None
+        self._has_begun = False
         # Held while a statement is cancelled. A driver frees memory that its cancel still uses if the statement is
         # closed meanwhile.
         self._cancelling = threading.Lock()
@@ -101,13 +102,26 @@ class Server:
     def _cancel(self) -> None:
         """Cancel the statement of ``cursor``."""
 
+    def note(self, batch: Batch) -> None:
+        """Notice that a batch has succeeded."""
+        if batch.begins_transaction or batch.ends_transaction:
+            self._has_begun = batch.begins_transaction
+
     def open_transaction(self) -> bool:
-        """Return whether a transaction of the script is open."""
-        return False
+        """Return whether a transaction of the script is open: of a driver that does not say so, by its statements."""
+        return self._has_begun
 
     def rollback(self) -> None:
         """Roll back the open transaction."""
         self.connection.rollback()
+        self._has_begun = False
+
+    @property
+    def closing(self) -> str:
+        """What the server does when the connection is closed while a statement runs, in words."""
+        if self.dialect.name in ("mssql", "postgresql", "sqlite"):
+            return "the server rolls back what was open"
+        return "the server may still finish the statement, and commit it"
 
     def explain(self, error: Exception, batch: Batch) -> Failure:
         """Return the error as a sentence, with its line and procedure."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobfac.sqljob import runner
+from jobfac.sqljob.servers import Server
 from tests.sqljob.conftest import Stage
 
 TABLE = "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);"
@@ -76,6 +78,17 @@ def test_after_an_error_the_rest_of_a_transaction_is_skipped(sqlite: Stage) -> N
     done = sqlite.run(TABLE + HALF, on_error="continue")
     assert done.message.endswith("no such table: nowhere; its transaction was rolled back and its rest skipped")
     assert (done.succeeded, done.outputs) == (False, {"n": 4, "m": 2})
+
+
+def test_a_driver_that_does_not_tell_of_transactions(sqlite: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of MySQL: the server rolls back what the script left open, so the run may not succeed."""
+    monkeypatch.setattr(runner, "server", Server)
+    left = "the script left a transaction open, which was rolled back; end it with COMMIT or ROLLBACK"
+    assert sqlite.run(f"{TABLE} BEGIN; INSERT INTO t VALUES (1, 'a')").message == left
+    assert sqlite.run("begin transaction; ROLLBACK; BEGIN; INSERT INTO t VALUES (1, 'a'); COMMIT").succeeded
+    skipped = sqlite.run(f"DELETE FROM t; {HALF}", on_error="continue")
+    assert skipped.message.endswith("no such table: nowhere; its transaction was rolled back and its rest skipped")
+    assert skipped.outputs == {"n": 4, "m": 2}
 
 
 def test_nothing_is_skipped_after_a_commit_that_failed(sqlite: Stage) -> None:

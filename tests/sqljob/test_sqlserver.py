@@ -112,7 +112,7 @@ def test_a_timeout_ends_the_statement_in_the_server(mssql: Stage, on_error: str)
     how = (
         " and was cancelled and rolled back"
         if cancels
-        else "; this driver cannot cancel, so the connection was closed, and the server rolls back"
+        else "; this driver cannot cancel, so the connection was closed, and the server rolls back what was open"
     )
     assert (process.returncode, err) == (1, f"{late}{how}\n")
     assert mssql.reports() == [{"result": "failed", "exit_message": f"{late}{how}"}]
@@ -135,7 +135,7 @@ def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
     assert time.monotonic() - began < 10
     assert err in (
         "stopped in batch 1: it was cancelled in the server and rolled back\n",
-        "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back\n",
+        "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back what was open\n",
     )
     assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
 
