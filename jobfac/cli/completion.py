@@ -1,8 +1,10 @@
 """What the shell completes: jobs, runs, workers, pools, categories and states. A failure completes nothing."""
 
 import re
+import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from jobfac.control_characters import as_name
 from jobfac.states import RunState
@@ -10,8 +12,13 @@ from jobfac.states import RunState
 if TYPE_CHECKING:
     from jobfac.cli.client import Backend
 
+T = TypeVar("T")
+
 Offers = list[tuple[str, str]]
 """Words with their explanations."""
+
+PATIENCE = 2.0
+"""Seconds after which nothing is offered: the shell and its user wait meanwhile."""
 
 RUNS = 50
 """How many of the latest runs are offered."""
@@ -30,14 +37,24 @@ def harmless(offers: Iterable[tuple[str, str]]) -> Offers:
 
 def _offered(incomplete: str, read: "Callable[[Backend], Iterable[tuple[str, str]]]") -> Offers:
     """Return what the factory offers and begins with ``incomplete``."""
+    offers = _read(lambda factory: dict(read(factory))) or {}
+    return harmless((word, about) for word, about in sorted(offers.items()) if word.startswith(incomplete))
+
+
+def _read(read: "Callable[[Backend], T]") -> "T | None":
+    """Return what is read from the factory; None: it failed, or the database or the API does not answer in time."""
     from jobfac.cli.client import backend
 
-    try:
-        with backend() as factory:
-            offers = dict(read(factory))
-    except Exception:  # a shell that waits for completions must see no error
-        return []
-    return harmless((word, about) for word, about in sorted(offers.items()) if word.startswith(incomplete))
+    found: list[T] = []
+
+    def begin() -> None:
+        with suppress(Exception), backend() as factory:  # a shell that waits for completions must see no error
+            found.append(read(factory))
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return found[0] if found else None
 
 
 def jobs(incomplete: str) -> Offers:
@@ -47,14 +64,9 @@ def jobs(incomplete: str) -> Offers:
 
 def runs(incomplete: str) -> Offers:
     """Complete the id of a run: the latest ones, newest first."""
-    from jobfac.cli.client import backend
     from jobfac.store.history.search import Filter
 
-    try:
-        with backend() as factory:
-            found = factory.runs(Filter(), RUNS)
-    except Exception:  # as above
-        return []
+    found = _read(lambda factory: factory.runs(Filter(), RUNS)) or []
     return harmless((str(run.id), f"{run.job} {run.state}") for run in found if str(run.id).startswith(incomplete))
 
 

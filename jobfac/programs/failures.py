@@ -111,6 +111,9 @@ def _program_fault(
         if not os.path.exists(path):  # noqa: PTH110 (raises nothing for a name that is too long)
             if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
                 return f"{name!r} is no path of a program: {error.strerror}; correct the command"
+            if error.errno == errno.EACCES:
+                who = "this worker" if user is None else f"user '{user}'"
+                return f"{name!r} is in a folder that {who} may not enter; grant it the right"
             return f"there is no program {name!r} on this worker; {_for_a_shell(name) or INSTALL}"
     else:
         search = environment.get("PATH", os.defpath)

@@ -59,6 +59,15 @@ def test_a_directory_that_cannot_be_entered_is_named(place: Path, name: str, wor
 
 
 @needs_root
+def test_a_program_that_its_user_cannot_reach_is_not_called_missing(place: Path) -> None:
+    tool = place.parent / "closed" / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    with pytest.raises(StartError, match=f"'{tool}' is in a folder that user 'nobody' may not enter; grant it the"):
+        run(Program((str(tool),), "m/1/1", {}, None, "nobody"))
+
+
+@needs_root
 def test_an_error_is_explained_without_a_look_into_what_the_user_placed(place: Path) -> None:
     """In the worker, the user's link would lead to the worker's own descriptors: reading a pipe may never end."""
     reading, writing = os.pipe()

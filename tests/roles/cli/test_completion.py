@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_names_are_completed(remote: InProcess, sqlite_factory: Factory) -> None
 def test_without_a_database_nothing_is_completed(sqlite_factory: Factory, url: str) -> None:
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = url
     assert completed(sqlite_factory, "start ti") == []
+
+
+def test_nobody_waits_long_for_completions(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "PATIENCE", 0.1)
+    monkeypatch.setenv("JOBFAC_DATABASE_URL", sqlite_factory.environment["JOBFAC_DATABASE_URL"])
+    answered = threading.Event()
+    assert completion._read(lambda factory: answered.wait(60)) is None
+    answered.set()
 
 
 def test_no_name_of_a_job_is_run_by_zsh(sqlite_factory: Factory, tmp_path: Path) -> None:
