@@ -269,7 +269,10 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
         if inspect.iscoroutinefunction(endpoint.handler):
-            return await run_in_threadpool(_response, await endpoint.handler(request, **arguments))
+            result = await endpoint.handler(request, **arguments)
+            if endpoint.role is None:  # a short answer, which needs no free thread
+                return _response(result)
+            return await run_in_threadpool(_response, result)
         async with service.shares.turn(None if endpoint.role is None else caller.label):
             return await run_in_threadpool(lambda: _response(endpoint.handler(request, **arguments)))
 

@@ -1,5 +1,6 @@
 """Define, delete, enable and disable jobs."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -297,8 +298,8 @@ def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str, if_absen
         raise Outdated(f"Job '{job_id}' already exists with version {stored.version}.")
     if wanted is None:
         return
-    # Proxies that compress an answer mark its tag: nginx as W/"1", Apache as "1-gzip".
-    tags = [tag.strip().removeprefix("W/").replace('-gzip"', '"') for tag in wanted.split(",")]
+    # Proxies that compress an answer mark its tag: nginx as W/"1", Apache as "1-gzip" or "1-br".
+    tags = [re.sub(r'-(gzip|br|zstd)"$', '"', tag.strip().removeprefix("W/")) for tag in wanted.split(",")]
     if stored is None or not ("*" in tags or etag(stored) in tags):
         present = "it does not exist" if stored is None else f"its ETag is {etag(stored)}"
         raise Outdated(f"Job '{job_id}' is not at {wanted}: {present}.")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from jobfac.machine.marks import MARK
 from jobfac.programs.cgroup import Group, Limits
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
@@ -17,7 +18,7 @@ from jobfac.programs.files.accounts import Account, accounts
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
-from jobfac.programs.procfs import MARK, number_of
+from jobfac.programs.procfs import number_of
 from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, refuses_signals, send
 from jobfac.programs.usage import Meter, Usage
 

@@ -10,8 +10,6 @@ from jobfac.programs.reading import read_each
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = b"\0JOBFAC_MARKER="
-MARK = 10
-"""RLIMIT_LOCKS, a limit that no kernel since 2.4 enforces. Processes inherit it, and every user may read it."""
 
 MOST = 2 * 1024 * 1024
 """Bytes of a file of /proc at most: what arguments and variables of a program may have. A process may say that its

@@ -64,7 +64,11 @@ def database_fault(path: Path) -> str | None:
 def open_to_others(path: Path) -> Iterator[tuple[Path, int]]:
     """Yield the file of a SQLite database and those beside it that other users may use, each with its mode."""
     for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        if name.exists() and (mode := stat.S_IMODE(name.stat().st_mode)) & 0o077:
+        try:
+            mode = stat.S_IMODE(name.stat().st_mode)
+        except OSError:  # SQLite removes those beside it when the last program closes it
+            continue
+        if mode & 0o077:
             yield name, mode
 
 

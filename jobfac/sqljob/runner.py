@@ -230,8 +230,10 @@ class Runner:
         """Go to the next result of a batch. Returns whether there is one."""
         try:
             return hasattr(cursor, "nextset") and bool(self._call(at, cursor.nextset))
-        except at.dialect.loaded_dbapi.NotSupportedError:  # as psycopg2 says, whose statements have one
-            return False
+        except at.dialect.loaded_dbapi.NotSupportedError:
+            if at.dialect.name == "mssql":  # an error of the next result
+                raise
+            return False  # as psycopg2 says, whose statements have one
 
     def _rows(self, at: Server, cursor: Any) -> None:
         names = column_names([column[0] for column in cursor.description])

@@ -50,7 +50,9 @@ class Batch:
 
     @property
     def ends_transaction(self) -> bool:
-        """Whether it is a statement that ends the whole transaction."""
+        """Whether it is a statement that ends the whole transaction, and begins no other one."""
+        if "CHAIN" in self.words and "NO" not in self.words:
+            return False
         is_rollback = self.words[:1] in (("ROLLBACK",), ("ABORT",)) and "TO" not in self.words  # a savepoint
         return is_rollback or self.words[:1] in (("COMMIT",), ("END",))
 
@@ -149,9 +151,8 @@ def _semicolon_cuts(text: str, pieces: list[_Piece], dialect: str) -> Iterator[_
 
 def _is_in_body(words: list[str]) -> bool:
     """Whether a statement with these words so far is in the body of a standard function: BEGIN ATOMIC ... END."""
-    if ("BEGIN", "ATOMIC") not in pairwise(words):
-        return False
-    return words.count("BEGIN") + words.count("CASE") > words.count("END")
+    begun = list(pairwise(words)).count(("BEGIN", "ATOMIC"))  # BEGIN alone may be the name of a column
+    return bool(begun) and begun + words.count("CASE") > words.count("END")
 
 
 def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) -> Batch | None:
@@ -188,7 +189,8 @@ def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
     token = re.compile(
         rf"(?P<space>\s++)|(?P<comment>{_COMMENTS.get(dialect, _COMMENT)})|(?P<block>/\*)"
         rf"|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
-        r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",
+        r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)"
+        rf"|(?P<word>[^\W\d][\w$@{'' if dialect in _COMMENTS else '#'}]*+)|(?P<code>.)",
         re.DOTALL,
     )
     at = 0

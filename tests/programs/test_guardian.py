@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.cli.commands import roles
+from jobfac.machine.marks import MARK
 from jobfac.programs import Guardian, StartError, kill_marked
 from jobfac.programs.tree import Table, entry
 from tests.support.process_stage import ZOO, Stage, lives, until
@@ -256,3 +258,16 @@ def test_without_a_guardian_no_program_may_start(monkeypatch: pytest.MonkeyPatch
     guardian.close()
     guardian.renewed(10)
     assert guardian.pid is None
+
+
+def test_a_role_that_a_job_starts_has_no_mark_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that restarts the worker ends with it, and its leftovers are killed: the new worker is none of them."""
+    monkeypatch.setattr("jobfac.telemetry.logs.configure", lambda _: None)
+    monkeypatch.setattr(roles, "settings", lambda **_: None)
+    soft, hard = resource.getrlimit(MARK)
+    resource.setrlimit(MARK, (4711, hard))
+    try:
+        roles._configured()
+        assert resource.getrlimit(MARK) == (hard, hard)
+    finally:
+        resource.setrlimit(MARK, (soft, hard))

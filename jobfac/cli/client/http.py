@@ -32,13 +32,17 @@ class HttpApi:
     def _list(self, view: type[View], path: str, **query: Any) -> list[View]:
         return [self._api.view(view, item) for item in self._api.items(self._api.get(path, **query))]
 
-    def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
-        """Return all items, or the first ``limit``, page by page."""
+    def _pages(self, path: str, limit: int | None, query: Mapping[str, Any], size: int | None = PAGE) -> list[Object]:
+        """Return all items, or the first ``limit``, page by page.
+
+        ``size``: the items of a page; None: the API decides. Before lists had pages, it refused to be asked for it.
+        """
         items: list[Object] = []
         at: str | None = None
         while limit is None or len(items) < limit:
-            size = PAGE if limit is None else min(PAGE, limit - len(items))
-            page = self._api.get(path, **query, **({} if at is None else {"cursor": at}), limit=size)
+            wanted = size if limit is None else min(PAGE, limit - len(items))
+            place = {"cursor": at, "limit": wanted}
+            page = self._api.get(path, **query, **{name: value for name, value in place.items() if value is not None})
             items += self._api.items(page)
             if page.get("next_cursor") in (None, at):
                 break

@@ -268,7 +268,7 @@ class Remote(RemoteAdministration):
         path = f"/v1/jobs/{quote(job_id, safe='')}/versions"
         return [
             self._api.view(VersionView, self._api.get(f"{path}/{item['version']}") if item.get("truncated") else item)
-            for item in self._pages(path, None, {})
+            for item in self._pages(path, None, {}, size=None)
         ]
 
     def rollback(self, job_id: str, version: int) -> JobView:

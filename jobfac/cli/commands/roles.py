@@ -283,8 +283,10 @@ def _limits(pressure: float | None, memory: str | None) -> dict[str, Any]:
 
 def _configured(**overrides: Any) -> "Settings":
     """Load the settings of a role and configure its log."""
+    from jobfac.machine.marks import unmark
     from jobfac.telemetry.logs import configure
 
+    unmark()
     loaded = settings(**overrides)
     configure(loaded)
     return loaded

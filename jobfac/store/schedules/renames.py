@@ -1,7 +1,7 @@
 """What a renamed job loses: for jobfac it is removed, and another one is added that does the same."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import json
+from collections.abc import Collection, Iterator, Mapping
 
 import sqlalchemy as sa
 
@@ -9,6 +9,9 @@ from jobfac import definitions as d
 from jobfac.store import jobs
 from jobfac.store.holds import reading
 from jobfac.store.schedules.steering import paused as paused_schedules
+
+SAME = ("command", "shell", "sql", "arguments", "parameters", "environment", "directory")
+"""The keys of a job that say what it does."""
 
 
 def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> tuple[str, ...]:
@@ -38,20 +41,25 @@ def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping
 
 
 def _pairs(removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> Iterator[tuple[str, str]]:
-    """Yield the ids of removed and of added jobs that do the same."""
-    readable = {job_id: one for job_id, one in removed.items() if one.unreadable is None} if added else {}
-    works = [(job_id, _work(one)) for job_id, one in added.items()] if readable else []
-    for old, stored in readable.items():
-        work = _work(stored.definition)
-        yield from ((old, new) for new, same in works if same == work)
+    """Yield the ids of removed and of added jobs that do the same: of several, the first goes with the first."""
+    renamed = removed.keys() | added.keys()
+    same: dict[str, list[str]] = {}
+    for job_id, one in added.items() if removed else ():
+        same.setdefault(_work(one, renamed), []).append(job_id)
+    for old, stored in removed.items() if same else ():
+        if stored.unreadable is None and (found := same.get(_work(stored.definition, renamed))):
+            yield old, found.pop(0)
 
 
-def _work(job: d.AnyJob) -> list[Any]:
-    """Return what makes two jobs the same. Jobs that it names may be renamed, too."""
+def _work(job: d.AnyJob, renamed: Collection[str]) -> str:
+    """Return what makes two jobs the same. Jobs that a sequence or a schedule names may be renamed, too."""
     body = d.canonical(job)
     when = [rule for rule in body.get("schedules", ()) if "after" not in rule]
-    steps = [step["name"] for step in body.get("steps", ())]
-    return [*(body.get(key) for key in ("command", "arguments", "sql")), when, steps]
+    steps = [
+        {**step, "jobs": [name for name in step.get("jobs", ()) if name not in renamed]}
+        for step in body.get("steps", ())
+    ]
+    return json.dumps([*(body.get(key) for key in SAME), when, steps], sort_keys=True)
 
 
 def _paths(job: d.AnyJob) -> set[str]:

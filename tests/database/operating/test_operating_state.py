@@ -108,6 +108,27 @@ def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> N
     assert apply(db, tmp_path, "jobs: {third: {command: [z]}}", dry_run=True, prune=True).view().warnings == []
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_job_that_differs_is_no_renamed_one(db: Database, tmp_path: Path) -> None:
+    program, sequence = "{command: [x], directory: /srv/%s}", "{steps: [{name: load, jobs: [%s]}]}"
+    text = "jobs:\n  a: {command: [a]}\n  b: {command: [b]}\n"
+    apply(db, tmp_path, f"{text}  old: {program % 'sales'}\n  before: {sequence % 'a'}\n")
+    for job in ("old", "before"):
+        jobs.disable(db, ME, job)
+    text += f"  new: {program % 'stock'}\n  later: {sequence % 'b'}\n"
+    assert apply(db, tmp_path, text, dry_run=True, prune=True).view().warnings == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_each_renamed_job_is_named_once(db: Database, tmp_path: Path) -> None:
+    text = "jobs:\n" + "".join("  %s" + f"{number}: {{command: [x]}}\n" for number in (1, 2, 3))
+    apply(db, tmp_path, text % ("old", "old", "old"))
+    for number in (1, 2, 3):
+        jobs.disable(db, ME, f"old{number}")
+    said = apply(db, tmp_path, text % ("new", "new", "new"), dry_run=True, prune=True).view().warnings
+    assert [one.partition(" did,")[0] for one in said] == [f"new{n} does what 'old{n}'" for n in (1, 2, 3)]
+
+
 def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None:
     apply(db, tmp_path, TEXT)
     jobs.disable(db, ME, "b")

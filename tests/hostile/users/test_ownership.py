@@ -116,3 +116,22 @@ def test_a_worker_and_the_doctor_report_an_unsafe_database(sqlite_factory: Facto
         assert "Traceback" not in said
     found = sqlite_factory.json("doctor", code=None)
     assert [one for one in found if "journal" in one["found"]]
+
+
+def test_a_file_that_goes_meanwhile_is_open_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite removes its log when the last program closes the database."""
+    path = tmp_path / "jobfac.db"
+    log = path.with_name("jobfac.db-wal")
+    for file in (path, log):
+        file.touch(0o600)
+    look = Path.stat
+
+    def look_late(self: Path, **more: Any) -> os.stat_result:
+        found = look(self, **more)
+        if self == log:
+            log.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", look_late)
+    log.chmod(0o644)
+    assert [name for name, _ in open_to_others(path)] == [log]

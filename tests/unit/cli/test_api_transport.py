@@ -31,6 +31,21 @@ def transport(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response) -> tu
     return ApiTransport("http://api", "key", retry_for=0.15), asked
 
 
+def test_versions_come_from_an_api_of_before_lists_had_pages_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = {"job": "a", "version": 1, "current": True, "created_at": "2027-01-31T22:00:00.000+00:00"}
+    items = [{**version, "created_by": "ann", "definition": {"command": ["x"]}}]
+    asked = []
+
+    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        asked.append(request.url.query)
+        return httpx.Response(200, json={"items": items})
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    with Remote("http://api", "key") as remote:
+        assert [one.definition for one in remote.versions("a")] == [{"command": ["x"]}]
+    assert asked == [b""]  # that one refuses parameters
+
+
 @pytest.mark.parametrize("responses", [(), (httpx.Response(503, json={"detail": "later"}),), (httpx.Response(502),)])
 def test_only_what_may_be_repeated_is_repeated(
     monkeypatch: pytest.MonkeyPatch, responses: tuple[httpx.Response, ...]

@@ -63,6 +63,34 @@ def test_semicolons_in_postgresql() -> None:
     ]
 
 
+def test_a_column_named_begin_in_the_body_of_a_function() -> None:
+    function = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT begin FROM t; END"
+    assert [text for text, _, _ in texts(f"{function}; SELECT 2", "postgresql")] == [function, "SELECT 2"]
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
+def test_a_comment_that_follows_a_word(dialect: str) -> None:
+    assert [text for text, _, _ in texts("SELECT a# it's;\n; SELECT 2", dialect)] == ["SELECT a# it's;", "SELECT 2"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "ends"),
+    [
+        ("COMMIT", True),
+        ("END TRANSACTION", True),
+        ("ROLLBACK WORK", True),
+        ("COMMIT AND NO CHAIN", True),
+        ("COMMIT AND CHAIN", False),  # it begins the next one
+        ("ROLLBACK AND CHAIN", False),
+        ("ROLLBACK TO SAVEPOINT s", False),
+        ("SELECT 1", False),
+    ],
+)
+def test_what_ends_a_transaction(statement: str, ends: bool) -> None:
+    (batch,) = split(statement, "postgresql")
+    assert batch.ends_transaction == ends
+
+
 @pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
 def test_what_mysql_executes_in_comments_is_code(dialect: str) -> None:
     """A dump says in such comments in which time zone its times are, and defines its views."""
