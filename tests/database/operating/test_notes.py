@@ -43,6 +43,8 @@ def test_the_failure_that_ended_last_is_the_first(db: Database, monkeypatch: pyt
     (claimed,) = hand.claim()
     short = [ended(db, hand, "a", RunState.FAILED) for _ in range(3)]
     hand.end(claimed, RunState.FAILED)
+    with db.begin() as conn:  # not in the same millisecond
+        conn.execute(run.update().where(run.c.id == long).values(ended_at=utcnow(1000)))
     assert open_failures(db) == [long, *reversed(short)]
     overview._queries.cache_clear()
     monkeypatch.setattr(overview, "FAILED", 2)
