@@ -171,6 +171,7 @@ class Runner:
         """Run a batch once. Returns whether it succeeded. Raises the error if the connection is lost."""
         self.late = False
         self.deadline = None if self.request.timeout is None else time.monotonic() + self.request.timeout
+        at.begin()
         try:
             self._send(at, batch)
         except at.dialect.loaded_dbapi.Error as error:
@@ -287,7 +288,7 @@ class Runner:
         failure: Failure = at.explain(error, batch)
         sentence = self.request.hide(str(failure))
         try:
-            if at.open_transaction():
+            if at.open_transaction() or at.was_undone():
                 sentence += f"; its transaction was {self._roll_back(at, batch)}"
         finally:
             self._fail(sentence)
@@ -309,7 +310,7 @@ class Runner:
     def _explain_late(self, at: Server, batch: Batch) -> None:
         limit = write_duration(self.request.timeout or 0)
         undone = ""
-        if at.open_transaction():
+        if at.open_transaction() or at.was_undone():
             undone = f" and {self._roll_back(at, batch)}"
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{undone}")
 

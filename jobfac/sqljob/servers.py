@@ -32,6 +32,10 @@ class Failure(NamedTuple):
         return f"{named}: {self.message}" if named else self.message
 
 
+IN_TRANSACTION = 1
+"""SERVER_STATUS_IN_TRANS of the protocol of MySQL and MariaDB."""
+
+
 class Server:
     """A connection to a database of any kind. Only ``cancel`` may be called from another thread.
 
@@ -102,14 +106,22 @@ class Server:
     def _cancel(self) -> None:
         """Cancel the statement of ``cursor``."""
 
+    def begin(self) -> None:
+        """Notice that a batch begins."""
+
     def note(self, batch: Batch) -> None:
         """Notice that a batch has succeeded."""
         if batch.begins_transaction or batch.ends_transaction:
             self._has_begun = batch.begins_transaction
 
     def open_transaction(self) -> bool:
-        """Return whether a transaction of the script is open: of a driver that does not say so, by its statements."""
-        return self._has_begun
+        """Return whether a transaction of the script is open: by its statements, if the driver does not say so."""
+        status = getattr(self.connection, "server_status", None)  # of PyMySQL
+        return self._has_begun if status is None else bool(status & IN_TRANSACTION)
+
+    def was_undone(self) -> bool:
+        """Return whether the server itself has rolled back the transaction of the batch that failed."""
+        return False
 
     def rollback(self) -> None:
         """Roll back the open transaction."""
@@ -140,6 +152,7 @@ class Sqlite(Server):
 
     def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
         super().__init__(connection, dialect, say)
+        self._was_open = False
         connection.text_factory = lambda data: data.decode(errors="replace")  # a text may hold any bytes
 
     def prepare(self, isolation: str | None) -> None:
@@ -149,8 +162,14 @@ class Sqlite(Server):
     def _cancel(self) -> None:
         self.connection.interrupt()
 
+    def begin(self) -> None:
+        self._was_open = self.open_transaction()
+
     def open_transaction(self) -> bool:
         return bool(self.connection.in_transaction)
+
+    def was_undone(self) -> bool:
+        return self._was_open and not self.open_transaction()  # by an interrupt, a full disk or OR ROLLBACK
 
     def explain(self, error: Exception, batch: Batch) -> Failure:
         return Failure(str(error), getattr(error, "sqlite_errorname", None), batch.line)

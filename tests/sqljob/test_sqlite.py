@@ -91,6 +91,34 @@ def test_a_driver_that_does_not_tell_of_transactions(sqlite: Stage, monkeypatch:
     assert skipped.outputs == {"n": 4, "m": 2}
 
 
+def test_what_sqlite_rolls_back_itself_is_cut_off_too(sqlite: Stage) -> None:
+    begun = "DELETE FROM t; INSERT INTO t VALUES (1, 'a'); BEGIN; INSERT INTO t VALUES (2, 'b');"
+    rest = "INSERT INTO t VALUES (3, 'c'); COMMIT; SELECT max(a) AS n, count(*) AS m FROM t"
+    sqlite.run(TABLE)
+    twice = sqlite.run(f"{begun} INSERT OR ROLLBACK INTO t VALUES (1, 'd'); {rest}", on_error="continue")
+    assert twice.message.endswith("UNIQUE constraint failed: t.a; its transaction was rolled back and its rest skipped")
+    assert twice.outputs == {"n": 1, "m": 1}
+
+
+@pytest.mark.parametrize(("status", "succeeds"), [(2, True), (3, False)])
+def test_pymysql_says_whether_a_transaction_is_open(
+    sqlite: Stage, monkeypatch: pytest.MonkeyPatch, status: int, succeeds: bool
+) -> None:
+    """`SET autocommit=0` begins one without a BEGIN, and a CREATE TABLE ends one without a COMMIT."""
+    monkeypatch.setattr(runner, "server", lambda real, dialect, say: Server(Telling(real, status), dialect, say))
+    done = sqlite.run("SELECT 1" if status & 1 else "BEGIN; SELECT 1")
+    assert done.succeeded == succeeds
+    assert done.message.startswith("2 batches" if succeeds else "the script left a transaction open, which was rolled")
+
+
+class Telling:
+    """A connection whose driver has the status of the server, as PyMySQL does."""
+
+    def __init__(self, real: Any, server_status: int) -> None:
+        self.server_status = server_status
+        self.cursor, self.rollback = real.cursor, real.rollback
+
+
 def test_nothing_is_skipped_after_a_commit_that_failed(sqlite: Stage) -> None:
     tables = "CREATE TABLE p (a PRIMARY KEY); CREATE TABLE c (a REFERENCES p DEFERRABLE INITIALLY DEFERRED);"
     script = f"PRAGMA foreign_keys = ON; {tables} BEGIN; INSERT INTO c VALUES (1); COMMIT; INSERT INTO p VALUES (2);"
