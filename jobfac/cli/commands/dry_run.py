@@ -80,7 +80,7 @@ def try_program(
         options[option] = None if value is None else seconds(value, f"--{option}")
     changes = {name: value for name, value in options.items() if value is not None}
     job, definition, arguments = _definition(program, file, changes)
-    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file), _trigger(trigger_path, trigger_run)
+    texts = _payload(payload, payload_file), _parameters(file, set_, set_file), _trigger(trigger_path, trigger_run)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may run as another user
@@ -162,6 +162,13 @@ def _payload(text: str | None, file: Path | None) -> str | None:
         fail(USAGE, f"--payload-file {file} cannot be read: {error.strerror}.")
     except UnicodeDecodeError:
         fail(USAGE, f"--payload-file {file} {NOT_UTF8}")
+
+
+def _parameters(file: Path | None, given: list[str] | None, values: str | None) -> dict[str, Any]:
+    """Return the parameters that the options give."""
+    if file is None and (given or values):
+        fail(USAGE, "--set and --set-file need --file, because only the definition of a job has parameters.")
+    return read_settings(given or [], values)
 
 
 def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) -> "tuple[str, Job, list[str] | None]":

@@ -100,6 +100,7 @@ def test_each_kind_of_end_is_printed(try_: Try, words: list[str], code: int, fac
         ([], 2, "Missing argument 'PROGRAM'"),
         (["true", "--timeout", "soon"], 2, "--timeout must be a duration"),
         (["true", "--environment", "MODE"], 2, "--environment must be K=V"),
+        (["--set", "day=1", "true"], 2, "--set and --set-file need --file"),
         (["true", "--environment", "JOBFAC_JOB=x"], 2, "must not be JOBFAC_JOB"),
         (
             ["true", "--payload-file", "/no/such"],
