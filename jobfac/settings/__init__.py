@@ -98,8 +98,8 @@ class Settings:
     api_connections: int = field(
         default=0,
         metadata={
-            "help": "connections the API holds at once, at least 8; 0: 1000, but at most half of the files the process may "
-            "open",
+            "help": "connections the API holds at once, at least 8; 0: 1000, but at most half of the files the process "
+            "may open",
             "least": 0,
         },
     )
