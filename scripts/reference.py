@@ -40,6 +40,7 @@ PLACES = {
     "StartIf": "`start_if`",
     "Call": "`call`",
     "Signature": "`signature`",
+    "Limits": "`limits`",
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",
     "Retention": "`retention`",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from jobfac.definitions.execution.limits import Limits
 from jobfac.definitions.execution.output import Output, Rotate
 from jobfac.definitions.execution.policies import Concurrency, Retention, Retry
 from jobfac.definitions.execution.sql import Sql
@@ -19,11 +20,13 @@ from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import Approve, StartIf, Step, Wait
 from jobfac.definitions.triggers import After, Upstream
+from jobfac.definitions.triggers.call import Call, Signature
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
     Job, Sql, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, After, Upstream, Step, Approve, Wait,
-    StartIf, Retry, Concurrency, Retention, Expect, Usual, Output, Rotate, Notify, Recipient, Secret, Defaults,
+    StartIf, Call, Signature, Limits, Retry, Concurrency, Retention, Expect, Usual, Output, Rotate, Notify, Recipient,
+    Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
 

@@ -104,3 +104,8 @@ def test_code_in_the_guide_fits_into_a_terminal_of_80_columns() -> None:
         if len(line) > 78
     ]
     assert wide == []
+
+
+def test_each_mapping_of_a_definition_has_its_chapter() -> None:
+    found = document_schema()["$defs"]
+    assert {name for name, one in found.items() if "properties" in one} <= {model.__name__ for model in MODELS}
