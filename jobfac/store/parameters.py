@@ -27,6 +27,9 @@ from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
 from jobfac.views.serialization import read_json
 
+LATEST = 200
+"""How many of a job's latest successes are looked at for the one that was due last."""
+
 
 class Start(NamedTuple):
     """The parts of a start that concern parameters; see ``StartRequest``.
@@ -80,7 +83,7 @@ def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mappi
         due = moment.astimezone(UTC if start.is_of_schedule else zone_of(definition))
     wanted = needs_previous(definition.parameters, start.parameters)
     wanted = wanted or (start.is_template and "${previous." in json.dumps([texts, start.parameters], default=str))
-    previous = previous_success(conn, start.job, definition) if wanted else None
+    previous = previous_success(conn, start.job, definition, due) if wanted else None
     return Context(due=due, previous=previous, trigger=start.origin)
 
 
@@ -110,17 +113,21 @@ def _written(values: Mapping[str, Any] | None) -> str | None:
     return json.dumps(values, ensure_ascii=False) if values else None
 
 
-def previous_success(conn: sa.Connection, job: str, definition: AnyJob | None) -> datetime | None:
-    """Return when the job's last successful run was due or, without a schedule, was started; None: there is none."""
+def previous_success(conn: sa.Connection, job: str, definition: AnyJob | None, before: datetime) -> datetime | None:
+    """Return when the last success of a job before a time was due or, without a schedule, started; None: there is none.
+
+    That is not always the one that started last: a backfill or a retry may have been of an older day.
+    """
     query = (
         sa.select(run.c.origin, run.c.due_at, run.c.created_at)
         .with_hint(run, PASS, "mssql")
         .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
+        .where(sa.func.coalesce(run.c.due_at, run.c.created_at) < before)
         .order_by(run.c.id.desc())
-        .limit(1)
+        .limit(LATEST)
     )
-    row = conn.execute(query).first()
-    return None if row is None else due_of(row.origin, row.due_at, row.created_at, definition)
+    times = (due_of(row.origin, row.due_at, row.created_at, definition) for row in conn.execute(query))
+    return max((moment for moment in times if moment < before), default=None)
 
 
 def is_undated(origin: str | None) -> bool:
@@ -207,13 +214,17 @@ def _read(text: str | None) -> Values:
 COLUMNS = tuple(run.c[name] for name in Row._fields)
 
 
+def time_of(row: Row, definition: AnyJob | None) -> datetime:
+    """Return the time for whose date a run stands, as ``due_of`` does."""
+    return due_of(row.origin, row.due_at, row.created_at, definition)
+
+
 def context_of(
     row: Row, definition: AnyJob | None, values: Values | None = None, previous: datetime | None = None
 ) -> Context:
     """Return what the placeholders in the texts of a run's definition stand for."""
     origin = json.loads(row.origin) if row.origin else {}
-    due = due_of(row.origin, row.due_at, row.created_at, definition)
-    return Context(due=due, values=values or {}, run_id=row.id, previous=previous, trigger=origin)
+    return Context(due=time_of(row, definition), values=values or {}, run_id=row.id, previous=previous, trigger=origin)
 
 
 def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) -> Values:
@@ -237,7 +248,8 @@ def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
     try:
         if not declared or declared.keys() <= row.given.keys():
             return row
-        previous = previous_success(conn, row.job, definition) if needs_previous(declared, row.given) else None
+        needs = needs_previous(declared, row.given)
+        previous = previous_success(conn, row.job, definition, time_of(row, definition)) if needs else None
         shown, secret = split(declared, values_of(row, definition, previous))
     except DefinitionError:
         return row

@@ -22,7 +22,8 @@ def read(conn: sa.Connection, run_id: int, wanted: Approve, given: Mapping[str, 
     row = parameters.row_of(found)
     definition = jobs.load_version(conn, row.job, found.job_version) if wanted.parameters else None
     needs = needs_previous(wanted.parameters, given)
-    previous = parameters.previous_success(conn, row.job, definition) if needs else None
+    before = parameters.time_of(row, definition)
+    previous = parameters.previous_success(conn, row.job, definition, before) if needs else None
     context = parameters.context_of(row, definition, previous=previous)
     return read_parameters(row.job, wanted.parameters, given, context)
 
