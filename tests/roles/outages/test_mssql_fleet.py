@@ -25,6 +25,9 @@ USUAL = {
 }
 """The default intervals of a fleet."""
 
+PATIENT = {**USUAL, "JOBFAC_LEASE": "60"}
+"""A lease that outlasts an outage, however busy the machine is."""
+
 RUNS, WORKERS = 1000, 8
 WINDOW = 10.0
 """Seconds of one measurement of an idle fleet.
@@ -63,9 +66,8 @@ def test_eight_workers_execute_every_run_once_despite_faults(
         says = 'echo "start $JOBFAC_RUN_ID $JOBFAC_ATTEMPT $$" >>"$JOURNAL/log"'
         fleet.define(brief={"command": ["sh", "-c", says], "environment": {"JOURNAL": str(fleet.journal.folder)}})
         # A lease that does not expire on a busy machine, because this test is about faults of transactions.
-        patient = {**USUAL, "JOBFAC_LEASE": "40"}
         workers = [
-            fleet.factory.role("worker", "--name", f"w{number}", "--slots", "16", **patient)
+            fleet.factory.role("worker", "--name", f"w{number}", "--slots", "16", **PATIENT)
             for number in range(WORKERS)
         ]
         registered = sa.select(sa.func.count()).select_from(worker)
@@ -98,8 +100,8 @@ def test_no_error_of_the_server_ends_a_role_or_its_programs(
     with fleet_on(tds, DRIVERS[-1], tmp_path / "errors") as fleet:
         fleet.define(brief={}, long={"command": ["sleep", "600"]})
         roles = [
-            fleet.worker(environment=USUAL),
-            fleet.factory.role("scheduler", **{**USUAL, "JOBFAC_SWEEP_INTERVAL": "0.3"}),
+            fleet.worker(environment=PATIENT),
+            fleet.factory.role("scheduler", **{**PATIENT, "JOBFAC_SWEEP_INTERVAL": "0.3"}),
         ]
         (long,) = fleet.start("long")
         fleet.wait(long, "running")
