@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.errors import InDoubt, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job
+from jobfac.states import Role
 from jobfac.store import audit
 from jobfac.store.schedules import backfilling
 from jobfac.store.schedules.backfilling import DueTime, Period
@@ -48,14 +49,18 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
 
     Raises:
         NotFound: there is no such job or schedule, or the caller may not see it.
-        Refused: the period is empty, or the job does not allow the starts.
+        Refused: the period is empty, or the job does not allow the starts (``on_demand: false``: only to admins).
     """
     if request.since >= request.until:
         raise Refused("The period is empty: its end must be later than its beginning.")
     period = Period(request.job, request.name, request.since, request.until)
 
     def read(conn: sa.Connection) -> list[DueTime]:
-        visible_job(conn, by, request.job)
+        if not visible_job(conn, by, request.job).definition.on_demand and not by.role.allows(Role.ADMIN):
+            raise Refused(
+                f"Job '{request.job}' may not be started by hand: its definition says on_demand: false. "
+                "An admin may start what was missed."
+            )
         return backfilling.find(conn, period, MOST + 1)
 
     times = db.query(read, retry_for=by.retry_for)

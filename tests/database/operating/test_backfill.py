@@ -1,6 +1,7 @@
 """Runs for due times that have passed: one each, a few at a time, below the normal priority."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobfac.operations import jobs as job_operations
 from jobfac.operations.bulk import backfill as operations
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
+from jobfac.states import Role
 from jobfac.store import schedules
 from jobfac.store.schedules import backfilling
 from jobfac.views.results.backfill import Backfill, BackfillResult
@@ -135,6 +137,15 @@ def test_one_of_several_schedules_and_a_long_period_in_parts(db: Database, monke
         wanted = wanted._replace(since=page.next_from)
     assert len(found) == 21
     assert sum(line.result is BackfillResult.EXISTS for line in found) == 3
+
+
+def test_what_may_not_be_started_by_hand_is_caught_up_by_admins_alone(db: Database) -> None:
+    put(db, on_demand=False)
+    operator = replace(ANN, role=Role.OPERATOR)
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match=r"its definition says on_demand: false. An admin may start what was missed"):
+            operations.backfill(db, operator, WEEK, dry_run=dry_run)
+    assert len(fill(db).items) == 7
 
 
 def test_what_cannot_be_is_refused(db: Database) -> None:
