@@ -288,16 +288,18 @@ class Runner:
         failure: Failure = at.explain(error, batch)
         sentence = self.request.hide(str(failure))
         try:
-            if at.open_transaction() or at.was_undone():
-                sentence += f"; its transaction was {self._roll_back(at, batch)}"
+            if undone := self._roll_back(at, batch):
+                sentence += f"; its transaction was {undone}"
         finally:
             self._fail(sentence)
 
     def _roll_back(self, at: Server, batch: Batch) -> str:
-        """Roll back the transaction of a batch that failed. Returns what was done, in words.
+        """Roll back the transaction of a batch that failed. Returns what was done, in words; empty: there was none.
 
-        One of SQL Server ends with its batch. Others may go on in the following batches.
+        A transaction of SQL Server ends with its batch. Others may continue in the following batches.
         """
+        if not at.open_transaction() and not at.was_undone():
+            return ""
         at.rollback()
         self._cut_off = at.dialect.name != "mssql" and not batch.ends_transaction
         is_skipped = self._cut_off and self.request.on_error == "continue"
@@ -309,10 +311,9 @@ class Runner:
 
     def _explain_late(self, at: Server, batch: Batch) -> None:
         limit = write_duration(self.request.timeout or 0)
-        undone = ""
-        if at.open_transaction() or at.was_undone():
-            undone = f" and {self._roll_back(at, batch)}"
-        self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{undone}")
+        undone = self._roll_back(at, batch)
+        end = f" and {undone}" if undone else ""
+        self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{end}")
 
     def _lost(self, at: Server, error: Exception) -> None:
         why = self.request.hide(" ".join(str(error).split()))

@@ -47,7 +47,7 @@ def _gathered(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _texts(content: object) -> Iterator[str]:
-    """Yield the text of a JSON document, each item of its lists by itself."""
+    """Yield the text of a JSON document, one item of its lists at a time."""
     if not isinstance(content, Mapping) or not any(isinstance(value, MANY) for value in content.values()):
         yield _text(content)
         return

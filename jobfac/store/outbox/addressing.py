@@ -198,7 +198,7 @@ def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Ite
     applicable = ("sequence", "both")
     while source is not None:
         mine = _of_version(conn, source, problems)
-        defaults = _of_category(conn, _category(conn, source.job, mine.category), problems)
+        defaults = _of_run_category(conn, source.job, mine.category, problems)
         entries = [(entry, "") for entry in (*mine.notify, *defaults)]
         entries += [(entry, BY_START) for entry in _of_start(source, problems)]
         yield from (one for one in entries if one[0].of in applicable)
@@ -260,15 +260,17 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
     yield from (entry for entry in (*mine.notify, *defaults) if entry.of != "jobs")
 
 
-def _category(conn: sa.Connection, job_id: str, of_version: str | None) -> str | None:
-    """Return the category whose defaults apply to a run: that of its version.
+def _of_run_category(conn: sa.Connection, job_id: str, category: str | None, problems: list[str]) -> Sequence[Notify]:
+    """Return the entries of the category that a run's version has.
 
-    Without defaults it may have been renamed since the run was created: then it is the category of the job now.
+    If that category has no defaults, it may have been renamed since the run was created: then the category of the job
+    counts.
     """
-    if of_version is None or category_defaults.exist(conn, of_version):
-        return of_version
+    found = _of_category(conn, category, problems)
+    if found or category is None or category_defaults.exist(conn, category):
+        return found
     stored = jobs.load(conn, job_id)
-    return of_version if stored is None else stored.category
+    return found if stored is None else _of_category(conn, stored.category, problems)
 
 
 def _of_category(conn: sa.Connection, category: str | None, problems: list[str]) -> Sequence[Notify]:

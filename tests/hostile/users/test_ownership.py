@@ -85,7 +85,7 @@ def test_a_database_beside_which_anybody_may_place_a_journal_is_refused(tmp_path
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_database_that_anybody_may_write_to_is_refused(tmp_path: Path, suffix: str) -> None:
-    """Whoever writes a definition into it runs a program as the user of the worker."""
+    """A user who writes a definition into it runs a program as the user of the worker."""
     for name in ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm"):
         (tmp_path / name).touch()
         (tmp_path / name).chmod(0o664)
