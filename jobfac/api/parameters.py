@@ -170,7 +170,8 @@ class ApproveBody(Body):
 
 
 class RetryBody(Body):
-    """``from_failed``: a sequence continues from the step that failed. ``parameters``: replace the former values."""
+    """``from_failed``: a sequence continues from the step that failed, without what succeeded there. ``parameters``:
+    replace the former values."""
 
     from_failed: bool = False
     parameters: dict[str, ParameterValue] | None = None

@@ -25,7 +25,7 @@ visit = sa.Table(
     sa.Column("entered_at", Instant, nullable=False),
     sa.Column("start", Word, nullable=False),
     sa.Column("proceed", Word, nullable=False),
-    sa.Column("refused", Long),  # JSON: by job, why it could not be started
+    sa.Column("refused", Long),  # JSON: by job, why it could not be started, or the id of the run that counts instead
     sa.Column("result", Word),  # NULL: not decided yet
     sa.Column("decided_at", Instant),
     sa.Column("goes_to", Word),  # step, end or end_failed

@@ -152,8 +152,8 @@ def retry(
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run, unless a retry of the run is active. ``from_failed``: a sequence continues from the step
-    that failed. ``changes``: values in place of those that the parameters of the finished run have. ``once_after``:
-    only if no run above this id retries the run already.
+    that failed, without what succeeded there. ``changes``: values in place of those that the parameters of the finished
+    run have. ``once_after``: only if no run above this id retries the run already.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.

@@ -9,6 +9,7 @@ from jobfac.states import Decision, JobKind, RunState, StepResult, StepStart, Wa
 class StepRunView(NamedTuple):
     """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits
     of a nested sequence, None for a program. ``item``: with ``for_each``, the place of its values, from 0.
+    ``taken_from``: the sequence run in which it succeeded, if this one has taken it over from there.
     ``truncated``: contains ``outputs`` if these are left out because they are larger than 4 KiB; the run has them."""
 
     id: int | None
@@ -25,6 +26,7 @@ class StepRunView(NamedTuple):
     item: int | None
     path: list["StepVisitView"] | None = None
     truncated: list[str] | None = None
+    taken_from: int | None = None
 
 
 class StepVisitView(NamedTuple):
@@ -36,7 +38,7 @@ class StepVisitView(NamedTuple):
     ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds; ``pool``: whose
     workers look for the file; ``decision`` and ``decided_by`` say how that ended, and ``parameters`` what the person
     gave. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and ``runs`` the
-    first hundred, failures first.
+    first hundred, failures first. ``taken``: how many of all runs it has taken over from runs that it continues.
     """
 
     step: str
@@ -57,6 +59,7 @@ class StepVisitView(NamedTuple):
     children: int | None
     runs: list[StepRunView]
     counts: dict[str, int] | None = None
+    taken: int | None = None
 
     @property
     def wanted(self) -> str:

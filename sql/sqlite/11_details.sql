@@ -33,7 +33,7 @@ LEFT JOIN run AS r ON r.id = o.run_id;
 DROP VIEW IF EXISTS v_steps;
 CREATE VIEW v_steps AS
 -- The step history of each sequence run, in the order of id: one row for each visit of a step. refused: the jobs that
--- could not be started, with the reasons.
+-- it did not start, each with the reason or, in a retry from the failed step, the id of the run whose success counts.
 SELECT
     v.id,
     v.run_id,

@@ -52,9 +52,13 @@ def _add_visits(tree: Tree, path: Sequence[StepVisitView]) -> None:
         if visit.waits_for is not None:
             branch.add(_waiting(visit))
         if visit.counts is not None:
-            branch.add(", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items()))
+            branch.add(", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items()) + _taken(visit))
         for run in visit.runs if visit.counts is None else [run for run in visit.runs if run.state in FAILURES][:FEW]:
             _add_visits(branch.add(_run(run)), run.path or ())
+
+
+def _taken(visit: StepVisitView) -> str:
+    return f", {visit.taken} of them taken over from earlier runs" if visit.taken else ""
 
 
 def _waiting(visit: StepVisitView) -> str:
@@ -82,7 +86,9 @@ def _run(run: RunView | StepRunView) -> str:
     taken = duration(run)
     times = "" if run.started_at is None else f"  {write_short(run.started_at, datetime.now(UTC))}"
     times += f" for {taken}" if taken else ""
-    return f"{cell(run.job)} {styled(run.state)}{number}{times}{_reason(run.reason, '  ')}"
+    source = run.taken_from if isinstance(run, StepRunView) else None
+    taken_over = "" if source is None else f"  taken over from run {source}"
+    return f"{cell(run.job)} {styled(run.state)}{number}{times}{taken_over}{_reason(run.reason, '  ')}"
 
 
 def _reason(reason: str | None, before: str) -> str:

@@ -10,6 +10,10 @@ from typing import Any
 FIRST = "first_step"
 """The key among the overrides of a sequence's run that names the step to begin with."""
 
+CONTINUED = "continued_visit"
+"""The key among the overrides of a sequence's run that names the visit of which the first visit takes over what
+succeeded there. Only a retry from the failed step has it."""
+
 WRITTEN = 8 * 1024 * 1024
 """Characters of texts, such as payloads, that one transaction writes for equal starts. On SQLite it delays the
 heartbeats of the whole fleet: 100 payloads of 4 MB took ten seconds."""

@@ -2,31 +2,26 @@
 it continues: the steps that it does not repeat, as they ended there, and the outputs of their jobs.
 """
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import characters, lists
-from jobfac.database.tables import job, run, visit
+from jobfac.database.dialects import lists
+from jobfac.database.tables import job, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, Decision, JobKind, RunState, StepResult, StepStart, Waiting
 from jobfac.store import api_keys
 from jobfac.store.runs.reading import LIMIT, listed
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences.decide import Visit, cause, how_elsewhere, step_results
-from jobfac.store.sequences.references import LONGEST, UnknownReference
-from jobfac.store.sequences.visits import ANCESTORS, VisitRow, read, rows_of
+from jobfac.store.sequences.visits import ANCESTORS, VisitRow, place_of, read, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row, read_json
 
 SHOWN = 100
 """How many runs of a step with ``for_each`` its history has."""
-
-NO_VALUES = "[]"
-"""``for_each`` of a visit that starts no run."""
 
 BATCH = 500
 """The maximum number of runs in one statement."""
@@ -59,21 +54,23 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     for child in conn.execute(query.where(*lists.of_categories(run.c.job, categories))):
         children.setdefault(child.visit_id, []).append(_Child(*child))
     visits = rows_of(conn, run_id)
+    for row in visits:
+        children.setdefault(row.id, []).extend(_taken(row, seen))
     refused = {row.id: list(_refused(row, seen)) for row in visits}
-    chosen = {row.id: _chosen(row, len(refused[row.id]), children.get(row.id, ())) for row in visits}
+    chosen = {row.id: _chosen(row, len(refused[row.id]), children[row.id]) for row in visits}
     runs = _read(conn, [one for ids in chosen.values() for one in ids], categories)
     found = []
     for row in visits:
-        shown = [*refused[row.id], *(runs[one] for one in chosen[row.id] if one in runs)]  # one may be purged meanwhile
-        states = [one.state for one in refused[row.id]] + [one.state for one in children.get(row.id, ())]
-        found.append(_visit(row, shown, states))
+        shown = [runs[one] for one in chosen[row.id] if one in runs]  # one may be purged meanwhile
+        states = [one.state for one in refused[row.id]] + [one.state for one in children[row.id]]
+        found.append(_visit(row, [*refused[row.id], *_placed(row, shown)], states))
     return found
 
 
 def _chosen(row: VisitRow, refused: int, children: Sequence[_Child]) -> Sequence[int]:
     """Return the ids of the runs of a visit that are shown: with ``for_each`` the first ones, failures first."""
     if row.children is None:
-        return [one.id for one in children]
+        return sorted(one.id for one in children)
     failures_first = sorted(children, key=lambda one: one.state not in FAILURES)
     return sorted(one.id for one in failures_first[: max(0, SHOWN - refused)])
 
@@ -82,10 +79,13 @@ def _read(conn: sa.Connection, ids: Sequence[int], categories: Sequence[str] | N
     """Return runs by id."""
     found = {}
     for start in range(0, len(ids), BATCH):
-        query = sa.select(run.c.id, *_RUN_COLUMNS).where(lists.by_id(run.c.id, ids[start : start + BATCH]))
+        query = sa.select(run.c.id, run.c.sequence_run_id, *_RUN_COLUMNS).where(
+            lists.by_id(run.c.id, ids[start : start + BATCH])
+        )
         for row in conn.execute(query).mappings().all():
             is_long = row["outputs"] is not None and len(row["outputs"]) > LIMIT
             child = from_row(StepRunView, {**row, "outputs": None} if is_long else row)
+            child = child._replace(taken_from=row["sequence_run_id"])
             if is_long:
                 child = child._replace(truncated=["outputs"])
             if child.kind is JobKind.SEQUENCE:
@@ -102,6 +102,7 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
 def _visit(row: VisitRow, runs: list[StepRunView], states: Sequence[str]) -> StepVisitView:
     """Return the view of a visit. ``states``: of all of its runs and refused starts, also those that are not shown."""
     shown = from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
+    shown = shown._replace(taken=len(row.unstarted.taken) or None)
     if shown.children is None:
         return shown
     counts = Counter(map(str, states))
@@ -116,6 +117,23 @@ def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunVie
     for name, why in row.refusals.items():
         if seen is None or name.partition("[")[0] in seen:
             yield from_row(StepRunView, {**empty, "job": name, "state": RunState.DENIED, "reason": why})
+
+
+def _taken(row: VisitRow, seen: Collection[str] | None) -> Iterator[_Child]:
+    """Yield the runs that a visit has taken over."""
+    for name, run_id in row.unstarted.taken.items():
+        if seen is None or (name if row.children is None else place_of(name)[0]) in seen:
+            yield _Child(run_id, row.id, RunState.SUCCEEDED)
+
+
+def _placed(row: VisitRow, runs: Sequence[StepRunView]) -> Iterator[StepRunView]:
+    """Yield these runs, those that the visit has taken over with their places there."""
+    names = {run_id: name for name, run_id in row.unstarted.taken.items()}
+    for one in runs:
+        if one.id not in names:
+            yield one._replace(taken_from=None)
+        else:
+            yield one._replace(item=None if row.children is None else place_of(names[one.id])[1])
 
 
 def first_cause(conn: sa.Connection, rows: Sequence[VisitRow], visits: Sequence[Visit]) -> str | None:
@@ -249,91 +267,3 @@ def _before(former: Visited, first: str) -> Visited:
 def _is_known(visit: Visit) -> bool:
     """Whether it is known how a visit ended. A step with ``at_once`` is judged by its runs, which may be purged."""
     return visit.result != StepResult.AT_ONCE or bool(visit.ended)
-
-
-def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str | None) -> Mapping[str, Any] | None:
-    """Return the outputs of a job of a step, from the first of these sequence runs that has visited the step.
-
-    The last visit counts, also one that has not started the job, or in which it has not ended; of a job with
-    ``each_worker`` its first run.
-    ``job`` None: what the approver of the step gave. None: there are none in these runs.
-    """
-    for run_id in run_ids:
-        last = _latest(conn, run_id, step)
-        if last is not None:
-            return _given(last) if job is None else _reported(conn, last, job)
-    return None
-
-
-def _given(last: sa.Row[Any]) -> dict[str, Any] | None:
-    return None if last.parameters is None else dict(read_json(last.parameters))
-
-
-def _reported(conn: sa.Connection, last: sa.Row[Any], job: str) -> Mapping[str, Any] | None:
-    if last.size == len(NO_VALUES):
-        return _EmptyLists()
-    theirs = run.c.visit_id == last.id, run.c.job == job, run.c.ended_at.is_not(None)
-    query = sa.select(run.c.outputs, run.c.item).where(*theirs).order_by(run.c.id).limit(1)
-    row = conn.execute(query).first()
-    if row is None or job in json.loads(last.refused or "{}"):
-        return None
-    if row.item is not None:
-        return _collected(conn, last.id, job)
-    return json.loads(row.outputs) if row.outputs else {}
-
-
-class _EmptyLists(Mapping[str, list[Any]]):
-    """The outputs of a step with ``for_each`` that had no values: every output is an empty list."""
-
-    def __getitem__(self, key: str) -> list[Any]:
-        return []
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-def _latest(conn: sa.Connection, run_id: int, step: str) -> sa.Row[Any] | None:
-    """Return the last visit of a step: without its jobs, what earlier ones reported does not stand for it."""
-    query = sa.select(visit.c.id, visit.c.refused, visit.c.parameters, characters(visit.c.for_each).label("size"))
-    query = query.where(visit.c.run_id == run_id, visit.c.step == step)
-    return conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
-
-
-def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[Any]]:
-    """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values.
-
-    Raises:
-        UnknownReference: together they are too long, or some of them were purged.
-    """
-    theirs = run.c.visit_id == visit_id, run.c.job == job
-    # Asked before they are read: to stop in the middle would cancel the statement, and with XACT_ABORT that makes SQL
-    # Server roll back what the transaction has written.
-    length = conn.execute(sa.select(sa.func.sum(characters(run.c.outputs))).where(*theirs)).scalar_one() or 0
-    if length > LONGEST:
-        raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
-    rows = conn.execute(sa.select(run.c.item, run.c.outputs).where(*theirs).order_by(run.c.item)).all()
-    if gone := _purged(conn, visit_id, job, {row.item for row in rows}):
-        raise UnknownReference(f"{gone} of the runs of '{job}' were purged, and their outputs with them")
-    each = [json.loads(row.outputs) if row.outputs else {} for row in rows]
-    keys = dict.fromkeys(key for found in each for key in found)
-    return {key: [found.get(key) for found in each] for key in keys}
-
-
-def _purged(conn: sa.Connection, visit_id: int, job: str, there: Collection[int]) -> int:
-    """Return how many of a job's runs are missing in a visit of a step with ``for_each``.
-
-    Args:
-        there: the places of those that are there, at least one.
-    """
-    columns = (visit.c.for_each, visit.c.refused, visit.c.result)
-    row = conn.execute(sa.select(*columns).where(visit.c.id == visit_id)).one()
-    # Without a success, the last ones may never have been started.
-    number = len(json.loads(row.for_each)) if row.result == StepResult.SUCCESS else max(there) + 1
-    refused = json.loads(row.refused) if row.refused else {}
-    return sum(place not in there and f"{job}[{place}]" not in refused for place in range(number))

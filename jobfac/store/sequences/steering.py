@@ -14,11 +14,13 @@ from jobfac.errors import FROM_FAILED, Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
-from jobfac.store.runs.request import FIRST
+from jobfac.store.runs.request import CONTINUED, FIRST
 from jobfac.store.runs.starting import Started
+from jobfac.store.sequences import continuing
 from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
+from jobfac.store.sequences.checking import StepError
 from jobfac.store.sequences.decide import failed_step
-from jobfac.store.sequences.history import all_that_count
+from jobfac.store.sequences.history import Visited, all_that_count
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
@@ -104,12 +106,14 @@ def retry(
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
     With ``from_failed`` a sequence begins with the step that failed or was mixed most recently, also in the runs that
-    the finished run continues. All jobs of this step run again. References to the outputs of earlier steps remain
-    valid. A retry of such a run begins with that step too.
+    the finished run continues. Jobs of this step, and values of its ``for_each``, that succeeded there count as they
+    ended, and the others start. References to the outputs of earlier steps remain valid. A retry of such a run does
+    the same.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
+        Refused: the run has not ended, its job is disabled, there is no failed step to continue from, or it is not
+            known any more which of its jobs succeeded.
     """
     if not from_failed:
         return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories)
@@ -122,7 +126,8 @@ def retry(
         raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
-    step = None if row.state == RunState.SUCCEEDED else failed_step(former, all_that_count(conn, run_id).visits)
+    that = all_that_count(conn, run_id)
+    step = None if row.state == RunState.SUCCEEDED else failed_step(former, that.visits)
     if step is None:
         raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
     stored = jobs.load(conn, row.job)
@@ -133,4 +138,21 @@ def retry(
             "{way}.",
             FROM_FAILED,
         )
-    return runs.retry(conn, run_id, by, {FIRST: step}, key, changes, categories)
+    return runs.retry(
+        conn, run_id, by, {FIRST: step, CONTINUED: _taken_over(conn, run_id, step, that)}, key, changes, categories
+    )
+
+
+def _taken_over(conn: sa.Connection, run_id: int, step: str, that: Visited) -> int | None:
+    """Return the visit whose successes a retry from this step takes over; None: it starts all of the step.
+
+    Raises:
+        Refused: some of its runs were purged.
+    """
+    visit_id = continuing.visit_to_continue(conn, run_id, step, that)
+    if visit_id is not None:
+        try:
+            continuing.succeeded(conn, visit_id)
+        except StepError as error:
+            raise Refused(f"Run {run_id} cannot be continued: {error}.") from None
+    return visit_id

@@ -22,8 +22,8 @@ from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.request import FIRST
-from jobfac.store.sequences import history, inputs, visits
+from jobfac.store.runs.request import CONTINUED, FIRST
+from jobfac.store.sequences import continuing, history, inputs, outputs, visits
 from jobfac.store.sequences.checking import Holder, StepError, check_job
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
@@ -84,6 +84,7 @@ class SequenceRun:
         self.priority = row.priority
         self.inherited_events = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
+        self.continued: int | None = overrides.get(CONTINUED)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
 
@@ -107,19 +108,30 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         if step.for_each:
             _fan_out(conn, parent, step, number)
             return
-        _check_limit(conn, parent, len(step.jobs))
-        requests = [_start_request(conn, parent, step, job) for job in step.jobs]
+        taken = continuing.taken(step, None, _succeeded(conn, parent, step, number))
+        wanted = [job for job in step.jobs if job not in taken]
+        _check_limit(conn, parent, len(wanted))
+        requests = [_start_request(conn, parent, step, job) for job in wanted]
     except (UnknownReference, UnresolvedError, StepError) as error:
         left = leave(sequence, step, StepResult.FAILURE)
         visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, _said(conn, parent, error))
         return
-    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED)
+    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, taken=taken)
     answers = runs.start_each(conn, [replace(request, visit_id=visit_id) for request in requests])
-    reasons = {
-        job: str(answer) for job, answer in zip(step.jobs, answers, strict=True) if isinstance(answer, Exception)
-    }
+    reasons = {job: str(answer) for job, answer in zip(wanted, answers, strict=True) if isinstance(answer, Exception)}
     if reasons:
         visits.refuse(conn, visit_id, reasons)
+
+
+def _succeeded(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> continuing.Succeeded:
+    """Return what a visit of a step takes over: nothing, unless it is the first one of a retry from the failed step.
+
+    Raises:
+        StepError: it is not known any more what succeeded.
+    """
+    if parent.continued is None or step.name != parent.first or number > 1:
+        return {}
+    return continuing.succeeded(conn, parent.continued)
 
 
 def _said(conn: sa.Connection, parent: SequenceRun, error: Exception) -> str:
@@ -175,17 +187,20 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
         StepError: the step would have too many runs, or too long values.
     """
     lists = {name: _values(conn, parent, name, values) for name, values in step.for_each.items()}
+    found = _succeeded(conn, parent, step, number)
     total = prod(map(len, lists.values())) * len(step.jobs)
-    _check_limit(conn, parent, total)
+    _check_limit(conn, parent, total - sum(map(len, found.values())))  # before all combinations are made
     if (length := length_of_items(lists)) > LONGEST_ITEMS:
         raise StepError(
             f"the values of for_each have {length:,} characters for all of its runs; {LONGEST_ITEMS:,} is the most, so "
             "pass names of files"
         )
     items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+    taken = continuing.taken(step, items, found)
+    _check_limit(conn, parent, total - len(taken))
     common = _common(conn, parent, step)  # before the visit is entered, which happens once
-    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
-    most = min(total, FAN_OUT, step.at_most or FAN_OUT)
+    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items, taken=taken)
+    most = min(total - len(taken), FAN_OUT, step.at_most or FAN_OUT)
     _start_some(conn, step, visit_id, visits.items(conn, visit_id), most, common)
 
 
@@ -240,15 +255,18 @@ def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, S
     return {job: _start_request(conn, parent, step, job) for job in step.jobs}
 
 
-def _places(conn: sa.Connection, step: Step, visit_id: int, items: Items, number: int) -> range:
+def _places(conn: sa.Connection, step: Step, visit_id: int, items: Items, number: int) -> Sequence[int]:
     """Return the places of the next runs. A place is one job with one value."""
-    first = visits.started(conn, visit_id)
-    return range(first, min(first + number, len(items) * len(step.jobs)))
+    begun = visits.begun(conn, visit_id)
+    places: Sequence[int] = range(len(items) * len(step.jobs))
+    if begun.taken:
+        places = [place for place in places if _named(step, place) not in begun.taken]
+    return places[begun.number : begun.number + number]
 
 
 def _named(step: Step, place: int) -> str:
     at, job = divmod(place, len(step.jobs))
-    return f"{step.jobs[job]}[{at}]"
+    return visits.named(step.jobs[job], at)
 
 
 def _start_some(
@@ -276,10 +294,10 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         StepError: the job does not fit its sequence.
     """
     check_job(conn, parent.holder, parent.sequence, step, job)
-    outputs, room = _outputs_of(conn, parent), Room()
+    known, room = _outputs_of(conn, parent), Room()
 
     def text(text: Any, is_callers: bool) -> str:
-        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context, room)
+        return fill(str(text), parent.sequence, known, None if is_callers else parent.context, room)
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
@@ -290,7 +308,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         with_values=places_of_values(arguments or ()),
         payload=None if payload is None else text(payload, job in parent.payloads),
         parameters={
-            name: fill_typed(value, parent.sequence, outputs, parent.context)
+            name: fill_typed(value, parent.sequence, known, parent.context)
             for name, value in step.parameters.get(job, {}).items()
         },
         priority=parent.priority,
@@ -306,10 +324,10 @@ def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
     """Return a function that reads outputs, those of each job once, however often a text refers to them."""
 
     @functools.cache
-    def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
-        return history.outputs(conn, history.lineage(conn, parent.run_id), of_step, of_job)
+    def read(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
+        return outputs.of_job(conn, history.lineage(conn, parent.run_id), of_step, of_job)
 
-    return outputs
+    return read
 
 
 def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[str, Any] | None:

@@ -18,8 +18,37 @@ ANCESTORS = 20
 """The maximum length of a chain of retried runs that counts."""
 
 
+class Unstarted(NamedTuple):
+    """Jobs of a visit that it did not start, with ``for_each`` as ``JOB[PLACE]``.
+
+    ``refused``: why a job could not be started. ``taken``: the run whose success counts instead; it belongs to a run
+    that this one continues.
+    """
+
+    refused: Mapping[str, str]
+    taken: Mapping[str, int]
+
+    @classmethod
+    def read(cls, text: str | None) -> "Unstarted":
+        """Read the column ``refused``: JSON, by job a reason or the id of a run."""
+        found = json.loads(text) if text else {}
+        taken = {name: one for name, one in found.items() if isinstance(one, int)}
+        return cls({name: one for name, one in found.items() if name not in taken}, taken)
+
+
+def named(job: str, place: int) -> str:
+    """Return the name of a job with the value at this place of ``for_each``."""
+    return f"{job}[{place}]"
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """Return the job and the place of the value that such a name stands for."""
+    job, _, place = name.rpartition("[")
+    return job, int(place[:-1])
+
+
 class VisitRow(NamedTuple):
-    """A row of a visit. ``refused``: JSON, by job, why it could not be started; with ``for_each`` by ``JOB[PLACE]``."""
+    """A row of a visit. ``refused``: JSON, as ``Unstarted.read`` takes it."""
 
     id: int
     run_id: int
@@ -44,9 +73,14 @@ class VisitRow(NamedTuple):
     parameters: str | None
 
     @property
-    def refusals(self) -> dict[str, str]:
+    def unstarted(self) -> Unstarted:
+        """The jobs that it did not start."""
+        return Unstarted.read(self.refused)
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
         """The jobs that could not be started, with the reasons."""
-        return json.loads(self.refused) if self.refused else {}
+        return self.unstarted.refused
 
 
 _COLUMNS = tuple(visit.c[name] for name in VisitRow._fields)
@@ -99,7 +133,7 @@ def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     """Return the visits of these rows with the states of their runs, in the same order."""
     if not rows:
         return []
-    states: dict[int, list[RunState]] = {row.id: [RunState.DENIED] * len(row.refusals) for row in rows}
+    states = {row.id: _without_run(row.unstarted) for row in rows}
     where = run.c.visit_id == rows[0].id if len(rows) == 1 else run.c.sequence_run_id == rows[0].run_id
     fans = [row for row in rows if row.children is not None]
     if len(fans) < len(rows):
@@ -111,6 +145,11 @@ def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
         for found in conn.execute(counts.where(run.c.item.is_not(None)).group_by(run.c.visit_id, run.c.state)):
             states[found.visit_id] += [RunState(found.state)] * found.number
     return [_visit(row, states[row.id]) for row in rows]
+
+
+def _without_run(unstarted: Unstarted) -> list[RunState]:
+    """Return how the jobs of a visit ended that it did not start."""
+    return [RunState.SUCCEEDED] * len(unstarted.taken) + [RunState.DENIED] * len(unstarted.refused)
 
 
 def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
@@ -156,6 +195,7 @@ def enter(
     reason: str | None = None,
     items: Sequence[Mapping[str, Any]] | None = None,
     awaited: Awaited | None = None,
+    taken: Mapping[str, int] | None = None,
 ) -> int:
     """Record that the sequence entered a step for the ``number``-th time. Returns the id of the visit.
 
@@ -163,8 +203,10 @@ def enter(
         left: the result, if the visit is already decided.
         items: with ``for_each``, the parameters of each of its runs; each job of the step has one run for each.
         awaited: what it waits for, if not for runs.
+        taken: as in ``Unstarted``.
     """
     values = {
+        "refused": json.dumps(dict(taken), ensure_ascii=False) if taken else None,
         "children": None if items is None else len(items) * len(step.jobs),
         "at_most": None if items is None else step.at_most or FAN_OUT,
         "for_each": None if items is None else json.dumps(items, ensure_ascii=False),
@@ -196,11 +238,22 @@ def items(conn: sa.Connection, visit_id: int) -> list[dict[str, Any]]:
     return found
 
 
-def started(conn: sa.Connection, visit_id: int) -> int:
-    """Return how many runs of a visit of a step with ``for_each`` were started or refused: the next one's place."""
-    refused = conn.execute(sa.select(visit.c.refused).where(visit.c.id == visit_id)).scalar()
+class Begun(NamedTuple):
+    """How far a visit of a step with ``for_each`` is.
+
+    ``number``: how many runs were started or refused, in the order of their places. ``taken``: as in ``Unstarted``;
+    these have no run of their own.
+    """
+
+    number: int
+    taken: Mapping[str, int]
+
+
+def begun(conn: sa.Connection, visit_id: int) -> Begun:
+    """Return how far a visit of a step with ``for_each`` is."""
+    unstarted = Unstarted.read(conn.execute(sa.select(visit.c.refused).where(visit.c.id == visit_id)).scalar())
     number = conn.execute(sa.select(sa.func.count()).select_from(run).where(run.c.visit_id == visit_id)).scalar_one()
-    return len(json.loads(refused) if refused else {}) + int(number)
+    return Begun(len(unstarted.refused) + int(number), unstarted.taken)
 
 
 def decide(

@@ -224,17 +224,6 @@ def test_a_thousand_children(db: Database) -> None:
     assert (visit.children, visit.counts, len(visit.runs)) == (1000, {"succeeded": 1000}, 100)
 
 
-def test_a_retry_from_the_failed_step_runs_all_of_it(db: Database) -> None:
-    run_id = fan(db, for_each={"region": ["a", "b"]})
-    player = Player(db)
-    player.look()
-    player.finish("load")
-    player.fail("load")
-    again = db.transact(sequences.retry, run_id, "me", from_failed=True).run_id
-    player.look()
-    assert len(children(db, again)) == 2
-
-
 def test_limits_end_a_sequence_with_a_sentence(db: Database) -> None:
     limited = Database(str(db.url.render_as_string(hide_password=False)), sequence_limit=4)
     over = fan(db, for_each={"region": list("abcde")})

@@ -70,7 +70,10 @@ def stop(
 def retry(
     run: OneRun = None,
     from_failed: Annotated[
-        bool, typer.Option("--from-failed", help="Continue a sequence from the step that failed.")
+        bool,
+        typer.Option(
+            "--from-failed", help="Continue a sequence from the step that failed, without what succeeded there."
+        ),
     ] = False,
     set_: SetOption = None,
     set_file: SetFileOption = None,
