@@ -132,6 +132,17 @@ def unheard(definition: AnyJob) -> Iterator[Finding]:
                 yield finding(path, f"has {event}, which never happens without {needs[event]}")
 
 
+def shifting(definition: AnyJob) -> Iterator[Finding]:
+    """Return the schedules that one run out of turn shifts for good: an end waits for the others for ever."""
+    for position, schedule in enumerate(definition.schedules):
+        if schedule.after is not None and len(schedule.after.all or ()) > 1 and schedule.within is None:
+            yield finding(
+                ("schedules", position, "after"),
+                "has all without within: an extra run of one of the jobs, by hand or of a backfill, counts for the next "
+                "start and so shifts all later ones; add within, such as 6h, less than the time between two starts",
+            )
+
+
 def _needs(definition: AnyJob) -> dict[str, str]:
     """Return by event what the definition lacks for it to happen."""
     steps = definition.steps if isinstance(definition, Sequence) else ()

@@ -114,7 +114,7 @@ def visit_to_continue(conn: sa.Connection, run_id: int, step: str, that: Visited
     Args:
         that: the visits that count of the run and of those that it continues (``all_that_count``).
     """
-    places = [place for place, row in enumerate(that.rows) if row.step == step]
+    places = [place for place, row in enumerate(that.rows) if row.step == step and row.result != StepResult.SKIPPED]
     if not any(row.run_id == run_id for row in that.rows):
         return _continued(conn, run_id, step)
     if not places:
@@ -122,7 +122,7 @@ def visit_to_continue(conn: sa.Connection, run_id: int, step: str, that: Visited
     row, last = that.rows[places[-1]], that.visits[places[-1]]
     if row.start == StepStart.FAILED and row.number == 1:
         return _continued(conn, row.run_id, step)
-    if step_results([last])[step] in (StepResult.SUCCESS, StepResult.SKIPPED):
+    if step_results([last])[step] == StepResult.SUCCESS:
         return None  # this step is to be visited once more, as in a loop
     return row.id
 

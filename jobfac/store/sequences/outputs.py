@@ -95,21 +95,26 @@ def _collected(conn: sa.Connection, visit_id: int, job: str, unstarted: Unstarte
     rows = [row for one in sources for row in conn.execute(query.where(*one))]
     if all(row.ended_at is None for row in rows):
         return None
-    found = {taken.get(row.id, row.item): row.outputs for row in rows}
-    if gone := _purged(conn, visit_id, job, found, unstarted):
+    found = {taken.get(row.id, row.item): json.loads(row.outputs or "{}") for row in rows}
+    number, gone = _counted(conn, visit_id, job, found, unstarted)
+    if gone:
         raise UnknownReference(f"{gone} of the runs of '{job}' were purged, and their outputs with them")
-    each = [json.loads(found[place]) if found[place] else {} for place in sorted(found)]
+    each = [found.get(place, {}) for place in range(number)]
     keys = dict.fromkeys(key for one in each for key in one)
     return {key: [one.get(key) for one in each] for key in keys}
 
 
-def _purged(conn: sa.Connection, visit_id: int, job: str, there: Collection[int], unstarted: Unstarted) -> int:
-    """Return how many of a job's runs are missing in a visit of a step with ``for_each``.
+def _counted(
+    conn: sa.Connection, visit_id: int, job: str, there: Collection[int], unstarted: Unstarted
+) -> tuple[int, int]:
+    """Return how many values a step with ``for_each`` had in a visit, and how many of a job's runs are missing.
 
     Args:
         there: the places of those that are there, at least one.
     """
     row = conn.execute(sa.select(visit.c.for_each, visit.c.result).where(visit.c.id == visit_id)).one()
+    number = len(json.loads(row.for_each))
     # Without a success, the last ones may never have been started.
-    number = len(json.loads(row.for_each)) if row.result == StepResult.SUCCESS else max(there) + 1
-    return sum(place not in there and named(job, place) not in unstarted.refused for place in range(number))
+    started = number if row.result == StepResult.SUCCESS else max(there) + 1
+    missing = (place for place in range(started) if place not in there)
+    return number, sum(named(job, place) not in unstarted.refused for place in missing)

@@ -288,6 +288,21 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("after", "warned"),
+    [
+        ("after: {all: [{job: p}, {job: q}]}", True),
+        ("after: {all: [{job: p}, {job: q}]}, within: 6h", False),
+        ("after: {all: [{job: p}]}", False),
+        ("after: {any: [{job: p}, {job: q}]}", False),
+    ],
+)
+def test_a_start_after_all_that_an_extra_run_would_shift_is_a_warning(after: str, warned: bool) -> None:
+    found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, r: {{command: x, schedules: [{{{after}}}]}}}}")
+    assert [str(one).partition(":")[0] for one in found.warnings] == ["job 'r'"] * warned
+    assert all("schedules[0].after has all without within" in str(one) for one in found.warnings)
+
+
 def test_an_event_that_the_jobs_of_a_sequence_do_not_send_to_it_is_a_warning() -> None:
     steps = [{"name": "a", "jobs": "p"}]
     to = {"email": "ops@example.org"}
