@@ -132,6 +132,20 @@ def unheard(definition: AnyJob) -> Iterator[Finding]:
                 yield finding(path, f"has {event}, which never happens without {needs[event]}")
 
 
+def turned_away(definition: AnyJob) -> Iterator[Finding]:
+    """Return the schedules on files some of which no run would handle. They are allowed but probably not intended."""
+    ends = {"deny": "is denied and does not handle its file", "replace": "stops the run that handles the one before"}
+    if definition.already_running not in ends:
+        return
+    for position, schedule in enumerate(definition.schedules):
+        if schedule.file is not None:
+            yield finding(
+                ("schedules", position, "file"),
+                f"starts a run for each file, but with already_running: {definition.already_running} a file that comes "
+                f"while another run is active {ends[definition.already_running]}; use already_running: queue",
+            )
+
+
 def _needs(definition: AnyJob) -> dict[str, str]:
     """Return by event what the definition lacks for it to happen."""
     steps = definition.steps if isinstance(definition, Sequence) else ()

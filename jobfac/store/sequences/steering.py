@@ -100,6 +100,7 @@ def retry(
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
     categories: Sequence[str] | None = None,
+    queues: bool = False,
 ) -> Started:
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
@@ -112,7 +113,7 @@ def retry(
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
     """
     if not from_failed:
-        return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories)
+        return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories, queues=queues)
     row = conn.execute(
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()

@@ -288,6 +288,18 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
     ]
 
 
+def test_files_that_no_run_would_handle_are_a_warning() -> None:
+    jobs = {
+        policy: {"command": "x", "already_running": policy, "schedules": [{"every": "1h"}, {"file": "/in/*"}]}
+        for policy in ("start", "deny", "queue", "replace")
+    }
+    found = [str(one) for one in from_data({"jobs": jobs}).warnings]
+    assert [one.split(" starts")[0] for one in found] == [
+        f"job '{policy}': schedules[1].file" for policy in ("deny", "replace")
+    ]
+    assert found[0].endswith("is denied and does not handle its file; use already_running: queue")
+
+
 def test_an_event_that_the_jobs_of_a_sequence_do_not_send_to_it_is_a_warning() -> None:
     steps = [{"name": "a", "jobs": "p"}]
     to = {"email": "ops@example.org"}
