@@ -115,6 +115,12 @@ OF_PROGRAMS = ("running_long", "retry")
 """Events of runs of programs: a run of a sequence has none of them."""
 
 
+def doubts(definition: AnyJob) -> Iterator[Finding]:
+    """Return what is allowed but probably not intended."""
+    for look in (unheard, turned_away, shifting):
+        yield from look(definition)
+
+
 def unheard(definition: AnyJob) -> Iterator[Finding]:
     """Return the events in ``notify`` that never happen. A definition may name them, so they are only warnings."""
     needs = _needs(definition)
@@ -138,8 +144,22 @@ def shifting(definition: AnyJob) -> Iterator[Finding]:
         if schedule.after is not None and len(schedule.after.all or ()) > 1 and schedule.within is None:
             yield finding(
                 ("schedules", position, "after"),
-                "has all without within: an extra run of one of the jobs, by hand or of a backfill, counts for the next "
-                "start and so shifts all later ones; add within, such as 6h, less than the time between two starts",
+                "has all without within: an extra run of one of the jobs, by hand or of a backfill, counts for the "
+                "next start and so shifts all later ones; add within, such as 6h, shorter than from start to start",
+            )
+
+
+def turned_away(definition: AnyJob) -> Iterator[Finding]:
+    """Return the schedules on files some of which no run would handle. They are allowed but probably not intended."""
+    ends = {"deny": "is denied and does not handle its file", "replace": "stops the run that handles the one before"}
+    if definition.already_running not in ends:
+        return
+    for position, schedule in enumerate(definition.schedules):
+        if schedule.file is not None:
+            yield finding(
+                ("schedules", position, "file"),
+                f"starts a run for each file, but with already_running: {definition.already_running} a file that comes "
+                f"while another run is active {ends[definition.already_running]}; use already_running: queue",
             )
 
 

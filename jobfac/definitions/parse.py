@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, endless_waits, fleets, shifting, unheard, unreachable
+from jobfac.definitions.checks import check, children, doubts, endless_waits, fleets, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
@@ -233,8 +233,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for job, sequence in sequences.items()
         for found in unreachable(sequence, tree, on_each)
     )
-    for doubts in (unheard, shifting):
-        warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in doubts(one))
+    warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in doubts(one))
     raw = {job: places[job].document.value["jobs"][job] for job in jobs}
     warnings += tuple(places[job].problem(found) for job, body in raw.items() for found in for_a_shell(body))
     return Definitions(jobs, defaults, warnings)

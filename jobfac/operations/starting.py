@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as List
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
 from jobfac.errors import Forbidden, InDoubt, Interrupted, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import JobKind, Role, RunState
+from jobfac.states import JobKind, Role
 from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
@@ -153,22 +154,23 @@ def retry(
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run, unless a retry of the run is active. ``from_failed``: a sequence continues from the step
     that failed, without what succeeded there. ``changes``: values in place of those that the parameters of the finished
-    run have. ``once_after``: only if no run above this id retries the run already.
+    run have. ``once_after``: one of many, which queue behind each other; only if no run above this id retries the run
+    already.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, there is no failed step to continue from, a retry of the
             run has not ended, or what a sequence was given reaches jobs that the caller may not see.
-        AlreadyRetried: another call has retried it, and that was not denied.
+        AlreadyRetried: another call has retried it, and that was not denied or stopped before it began.
     """
     start_key = None if key is None else _retry_key(run_id, key)
 
     def work(conn: sa.Connection) -> RunView:
         former = visible_run(conn, by, run_id)
-        started = sequences.retry(
-            conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes, categories=by.categories
-        )
+        is_many = once_after is not None
+        repeat = partial(sequences.retry, changes=changes, categories=by.categories, queues=is_many)
+        started = repeat(conn, run_id, by.name, from_failed=from_failed, key=start_key)
         if started.is_new:
             # Who approved the finished run approved its parameters.
             approved = None if changes else run_id
@@ -176,10 +178,7 @@ def retry(
             # The start holds the lock that all retries of the run take.
             _check_alone(conn, former, started.run_id, chain=once_after is None)
             if once_after is not None:
-                above = max(run_id, once_after - UNCOMMITTED)
-                other = retries.since(conn, former.job, run_id, above, but=started.run_id)
-                if other is not None and other.state != RunState.DENIED:
-                    raise AlreadyRetried(run_id, other.id)
+                _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -187,6 +186,13 @@ def retry(
     row = transact(db, by, work)
     by.traces.started(row, since, by.traceparent)
     return row
+
+
+def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
+    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run."""
+    other = retries.since(conn, former.job, former.id, above, but=new)
+    if other is not None and other.counts:
+        raise AlreadyRetried(former.id, other.id)
 
 
 def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool) -> None:

@@ -27,6 +27,12 @@ class WaitingRun(NamedTuple):
     for_worker: str | None
     reason: str | None
 
+    def is_kept_by(self, holder: "Holder") -> bool:
+        """Whether the run, if it is blocked, waits for this other run of its job."""
+        if self.already_running == "start":
+            return False
+        return not holder.is_between_attempts or (self.already_running == "queue" and self.attempt == 0)
+
 
 def fits(pools: Iterable[str], labels: Mapping[str, str], pool: str, wanted: Mapping[str, str]) -> bool:
     """Whether a worker with these pools and labels takes runs of a pool that want certain labels.
@@ -58,11 +64,12 @@ class Serving(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A run that counts against a limit. ``category``: that of its job."""
+    """A run that counts against a limit. ``category``: that of its job. ``is_between_attempts``: it will be retried."""
 
     id: int
     job: str
     category: str | None = None
+    is_between_attempts: bool = False
 
 
 class Needed(NamedTuple):

@@ -134,7 +134,11 @@ OUTER APPLY (
     SELECT
         (
             SELECT MIN(o.id) FROM jobfac.run AS o
-            WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+            WHERE o.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND o.job = r.job
+                AND o.id <> r.id AND (
+                    o.state IN ('queued', 'running', 'stopping')
+                    OR (o.state = 'scheduled' AND o.attempt > 0 AND r.already_running = 'queue' AND r.attempt = 0)
+                )
         ) AS same,
         MIN(k.id) AS first_holder,
         COUNT(*) AS holders

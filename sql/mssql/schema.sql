@@ -1160,7 +1160,11 @@ OUTER APPLY (
     SELECT
         (
             SELECT MIN(o.id) FROM jobfac.run AS o
-            WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+            WHERE o.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND o.job = r.job
+                AND o.id <> r.id AND (
+                    o.state IN ('queued', 'running', 'stopping')
+                    OR (o.state = 'scheduled' AND o.attempt > 0 AND r.already_running = 'queue' AND r.attempt = 0)
+                )
         ) AS same,
         MIN(k.id) AS first_holder,
         COUNT(*) AS holders
@@ -2562,6 +2566,20 @@ BEGIN
     DECLARE @limit INT;
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
+    IF @former IS NOT NULL
+    BEGIN
+        -- A retry of a run that queued, as those of a backfill, queues, too, and counts against the same limit.
+        DECLARE @caught_up NVARCHAR(128) = LEFT(CONCAT(N'backfill ', @job), 128), @most INT;
+        SELECT
+            @rule = CASE WHEN @rule <> 'start' AND r.already_running = 'queue' THEN 'queue' ELSE @rule END,
+            @most = CASE WHEN r.concurrency_key = @caught_up THEN r.concurrency_limit END
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
+        IF @most IS NOT NULL
+            SELECT
+                @limit = CASE WHEN @limit < @most THEN @limit ELSE @most END,
+                @shared = COALESCE(@shared, @caught_up);
+    END;
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
     DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
@@ -2628,6 +2646,7 @@ BEGIN
                 SELECT MIN(r.id) FROM jobfac.run AS r
                 WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
                     AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0) AND r.id > @other
+                    AND r.already_running <> 'queue'
             );
             IF @other IS NOT NULL
             BEGIN
@@ -2645,22 +2664,26 @@ BEGIN
             IF @others >= @limit
                 SET @state = 'blocked';
         END;
-        IF @rule IN ('queue', 'replace')
+        IF @rule <> 'start'
         BEGIN
+            -- A run that queues also waits for one between two attempts.
             SELECT @others = COUNT(*)
             FROM jobfac.run AS r
             WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-                AND r.job = @job AND r.state IN ('queued', 'running', 'stopping');
+                AND r.job = @job AND (
+                    r.state IN ('queued', 'running', 'stopping')
+                    OR (@rule = 'queue' AND r.state = 'scheduled' AND r.attempt > 0)
+                );
             IF @others > 0
                 SET @state = 'blocked';
         END;
         IF @rule = 'deny'
         BEGIN
-            -- A run between two attempts counts as under way.
+            -- A run between two attempts counts as under way. Runs that queue, as those that catch up, do not count.
             SELECT @others = COUNT(*)
             FROM jobfac.run AS r
             WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-                AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0);
+                AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0) AND r.already_running <> 'queue';
             IF @others > 0
                 SET @state = 'denied';
         END;

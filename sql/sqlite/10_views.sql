@@ -86,7 +86,11 @@ SELECT
         WHEN r.state = 'blocked' THEN coalesce(
             CASE WHEN r.already_running <> 'start' THEN 'run ' || (
                 SELECT MIN(o.id) FROM run AS o
-                WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+                WHERE o.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND o.job = r.job
+                    AND o.id <> r.id AND (
+                        o.state IN ('queued', 'running', 'stopping')
+                        OR (o.state = 'scheduled' AND o.attempt > 0 AND r.already_running = 'queue' AND r.attempt = 0)
+                    )
             ) || ' of the job has not ended' END,
             'concurrency limit ' || r.concurrency_limit || ' of ''' || r.concurrency_key || '''' || coalesce((
                 SELECT ': run ' || h.id || ' of ' || h.job

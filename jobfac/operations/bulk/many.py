@@ -92,7 +92,7 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
 def _why_not(run: RunView, former: Mapping[int, retries.Retry], inside: Collection[int | None]) -> str | None:
     if run.state not in FINAL:
         return f"it is {run.state}"
-    if run.id in former and former[run.id].state != RunState.DENIED:
+    if run.id in former and former[run.id].counts:
         return f"it was retried as run {former[run.id].id}"
     if run.sequence_run_id is not None and inside != {run.sequence_run_id}:
         return f"it belongs to the sequence run {run.sequence_run_id}; retry that"
@@ -100,7 +100,7 @@ def _why_not(run: RunView, former: Mapping[int, retries.Retry], inside: Collecti
 
 
 def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry], newest: int) -> ManyView:
-    # The key makes a second call find the run of the first one. After a retry that was denied it is another key.
+    # The key makes a second call find the run of the first one. After a retry that never began it is another key.
     key = f"many {former[run.id].id}" if run.id in former else "many"
     try:
         new = starting.retry(db, by, run.id, key=key, once_after=newest)

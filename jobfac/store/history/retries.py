@@ -15,24 +15,37 @@ _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 
 
 class Retry(NamedTuple):
-    """A run that retries another one."""
+    """A run that retries another one. ``has_begun``: it was executed, if only once."""
 
     id: int
     state: RunState
+    has_begun: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether the retried run needs no other retry: false if this one was denied, or stopped before it began."""
+        return self.has_begun or self.state not in (RunState.DENIED, RunState.STOPPED)
+
+
+_RETRY = (run.c.id, run.c.state, run.c.started_at)
+
+
+def _retry(row: Any) -> Retry:
+    return Retry(row.id, RunState(row.state), has_begun=row.started_at is not None)
 
 
 def of_runs(conn: sa.Connection, first: int) -> dict[int, Retry]:
     """Return the latest retry of each retried run with the id ``first`` or a later one, by the id of that run."""
-    query = sa.select(run.c.retry_of, run.c.id, run.c.state).where(run.c.id > first, run.c.retry_of >= first)
-    return {row.retry_of: Retry(row.id, RunState(row.state)) for row in conn.execute(query.order_by(run.c.id))}
+    query = sa.select(run.c.retry_of, *_RETRY).where(run.c.id > first, run.c.retry_of >= first)
+    return {row.retry_of: _retry(row) for row in conn.execute(query.order_by(run.c.id))}
 
 
 def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0) -> Retry | None:
     """Return the latest retry of a run among the job's runs above ``newest``, except ``but``; None: there is none."""
-    query = sa.select(run.c.id, run.c.state).where(run.c.job == job, run.c.id > newest, run.c.retry_of == run_id)
+    query = sa.select(*_RETRY).where(run.c.job == job, run.c.id > newest, run.c.retry_of == run_id)
     query = query.where(run.c.id != but)
     row = conn.execute(query.order_by(run.c.id.desc()).limit(1)).first()
-    return None if row is None else Retry(row.id, RunState(row.state))
+    return None if row is None else _retry(row)
 
 
 def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -> Retry | None:
@@ -48,7 +61,7 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     if not rows:
         return None
     firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
-    return next((Retry(row.id, row.state) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+    return next((_retry(row) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
 
 
 def chains(
@@ -61,7 +74,7 @@ def chains(
     """
     rows = _repeating(conn, jobs, None)
     firsts = _firsts(conn, {*run_ids, *(row.retry_of for row in rows)})
-    return firsts, {firsts[row.retry_of]: Retry(row.id, row.state) for row in rows}
+    return firsts, {firsts[row.retry_of]: _retry(row) for row in rows}
 
 
 def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -> Retry | None:
@@ -86,7 +99,7 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -
     for row in (one for one in rows if one.id not in outer):
         its = theirs[row.retry_of]
         if its[0] != mine[0] and (its[0] in mine or mine[0] in its):
-            return Retry(row.id, row.state)
+            return _retry(row)
     return None
 
 
@@ -102,7 +115,7 @@ def _repeating(conn: sa.Connection, jobs: Collection[str], but: int | None) -> S
     """Return the retries of these jobs that have not ended, except ``but``, the latest first."""
     if not jobs:
         return []
-    query = sa.select(run.c.id, run.c.state, run.c.retry_of).where(_ACTIVE, lists.among(run.c.job, jobs))
+    query = sa.select(*_RETRY, run.c.retry_of).where(_ACTIVE, lists.among(run.c.job, jobs))
     query = query.where(run.c.id != but) if but is not None else query.with_hint(run, PASS, "mssql")
     return conn.execute(query.where(run.c.retry_of.is_not(None)).order_by(run.c.id.desc())).all()
 
@@ -153,9 +166,9 @@ def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
 
 def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:
     """Return the retries of these runs that are executed now, by the id of the retried run."""
-    query = sa.select(run.c.retry_of, run.c.id, run.c.state).with_hint(run, PASS, "mssql")
+    query = sa.select(run.c.retry_of, *_RETRY).with_hint(run, PASS, "mssql")
     found = conn.execute(query.where(_HELD, lists.by_id(run.c.retry_of, run_ids))) if run_ids else ()
-    return {row.retry_of: Retry(row.id, RunState(row.state)) for row in found}
+    return {row.retry_of: _retry(row) for row in found}
 
 
 def newest(conn: sa.Connection) -> int:

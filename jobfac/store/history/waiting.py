@@ -42,7 +42,7 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[st
     for one in waiting:
         if one.id in found:
             continue
-        same = of_job[one.job] if one.already_running != "start" else []
+        same = [holder for holder in of_job[one.job] if one.is_kept_by(holder)]
         holders = [*same, *of_key[(one.concurrency_key or "").lower()]]
         others = [holder for holder in holders if holder.id != one.id]
         if categories is not None:
@@ -92,12 +92,12 @@ def _of_keys(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[
 
 
 def _of_jobs(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[str, list[Holder]]:
-    """Return the runs of the same jobs that are queued or held, by job."""
+    """Return the runs of the same jobs that are queued, held or between two attempts, by job."""
     found: defaultdict[str, list[Holder]] = defaultdict(list)
     names = {one.job for one in blocked if one.already_running != "start"}
     if names:
         for row in conn.execute(_holders(conn.dialect.name, "job"), _names(names)):
-            found[row.job].append(Holder(row.id, row.job, row.category))
+            found[row.job].append(Holder(row.id, row.job, row.category, row.state == RunState.SCHEDULED))
     return found
 
 
@@ -107,12 +107,17 @@ def _names(names: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _holders(engine: str, by: str) -> sa.Select[Any]:
-    """The runs that are queued or held and have one of the given values of this column, as ``name``."""
+    """The runs that are queued or held and have one of the given values of this column, as ``name``.
+
+    By job also those between two attempts.
+    """
     given = rows.rows_table(engine, name=run.c[by].type)
     column = run.c.job if by == "job" else sa.func.lower(run.c.concurrency_key)
     # The first condition is that of a filtered index, word for word.
-    states = sa.text(f"run.state IN ({sql_literals(ACTIVE)}) AND run.state IN ({sql_literals(OCCUPYING)})")
-    query = sa.select(run.c.id, run.c.job, job.c.category, given.c.name).with_hint(run, PASS, "mssql")
+    keeps = f"run.state IN ({sql_literals(OCCUPYING)})"
+    keeps = f"({keeps} OR run.state = '{RunState.SCHEDULED}' AND run.attempt > 0)" if by == "job" else keeps
+    states = sa.text(f"run.state IN ({sql_literals(ACTIVE)}) AND {keeps}")
+    query = sa.select(run.c.id, run.c.job, run.c.state, job.c.category, given.c.name).with_hint(run, PASS, "mssql")
     held = run.join(given, given.c.name == column).outerjoin(job, job.c.id == run.c.job)
     return query.select_from(held).where(states).order_by(run.c.id).limit(HOLDERS)
 

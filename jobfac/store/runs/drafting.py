@@ -213,7 +213,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "notify_jobs": subscribed.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
         "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
-        **limits(stored.id, job, request.at_most),
+        **limits(stored.id, job, request.at_most, queues=request.queues),
         "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
         "start_key": request.key,
         "schedule_id": request.schedule_id,
@@ -271,17 +271,23 @@ def _said(request: StartRequest, job: str) -> parameters.Start:
     )
 
 
-def limits(job_id: str, job: AnyJob, at_most: int | None = None) -> dict[str, Any]:
+def backfill_key(job_id: str) -> str:
+    """Return the concurrency key that only the runs of a job's backfill have."""
+    return truncate_utf16(f"backfill {job_id}", 128)
+
+
+def limits(job_id: str, job: AnyJob, at_most: int | None = None, *, queues: bool = False) -> dict[str, Any]:
     """Return the columns of a new run that limit its admission.
 
-    A run of a backfill (``at_most``) waits for others instead of being denied or replacing them. It counts against the
-    job's concurrency key, or against a key that only the backfill's runs have.
+    A run that catches up (``queues``; ``at_most``: of a backfill) waits for others instead of being denied or replacing
+    them. A backfill's run counts against the job's concurrency key, or against a key that only such runs have.
     """
     key, limit = (job.concurrency.key, job.concurrency.limit) if job.concurrency else (None, None)
     policy = job.already_running
+    if (queues or at_most is not None) and policy != "start":
+        policy = "queue"
     if at_most is not None:
-        policy = "start" if policy == "start" else "queue"
-        key, limit = key or truncate_utf16(f"backfill {job_id}", 128), at_most if limit is None else min(limit, at_most)
+        key, limit = key or backfill_key(job_id), at_most if limit is None else min(limit, at_most)
     return {"already_running": policy, "concurrency_key": key, "concurrency_limit": limit}
 
 

@@ -16,7 +16,7 @@ from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs, parameters
 from jobfac.store.history import retries
 from jobfac.store.runs import admission
-from jobfac.store.runs.drafting import checked_row, new_row
+from jobfac.store.runs.drafting import backfill_key, checked_row, new_row
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.store.runs.pinning import expand, others
@@ -211,17 +211,19 @@ def retry(
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
     categories: Sequence[str] | None = None,
+    *,
+    queues: bool = False,
 ) -> Started:
     """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 
     It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
     key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``; ``categories``: as there.
+    ``queues``: it is one of many; a retry of a run that queued, as those of a backfill, always does.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended yet, the job is disabled, it is not started by hand, so takes no changes, a
-            parameter that had a value in the run may have been renamed, or what a sequence was given reaches jobs of
-            other categories.
+        Refused: the run has not ended, the job is disabled or takes no changes by hand, a parameter that had a value in
+            the run may have been renamed, or what a sequence was given reaches jobs of other categories.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
@@ -246,6 +248,8 @@ def retry(
         categories=categories,
         retry_of=run_id,
         lineage=retries.lineage(conn, run_id),
+        queues=queues or row.already_running == "queue",
+        at_most=row.concurrency_limit if row.concurrency_key == backfill_key(row.job) else None,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)

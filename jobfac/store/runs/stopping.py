@@ -71,7 +71,8 @@ def request_stops(conn: sa.Connection, run_ids: Collection[int], *, now: bool, b
         record(
             conn, [*stopped, *(Event(row.id, row.attempt, RunState.STOPPING, by, detail, row.notify) for row in held)]
         )
-        freed |= {admission.Rule(*row[-4:-1]) for row in waiting if row.state == RunState.QUEUED}
+        kept = (row for row in waiting if row.state == RunState.QUEUED or row.attempt > 0)  # others may wait for it
+        freed |= {admission.Rule(*row[-4:-1]) for row in kept}
     admission.lock_late(conn, freed)
     admission.release_blocked(conn, freed, by)
     return states
@@ -117,23 +118,24 @@ def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> lis
     return admission.rules_of(conn, sa.and_(waiting, condition))
 
 
-def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
-    """Condition on a run: it belongs to one of these jobs and is under way. A delayed start is not under way."""
-    return sa.and_(sa.text(f"state IN ({sql_literals(ACTIVE)})"), lists.among(run.c.job, jobs), admission.UNDER_WAY)
+def _is_replaced(jobs: Collection[str]) -> sa.ColumnElement[bool]:
+    """Condition on a run: a start of its job, one of these with ``already_running: replace``, stops it."""
+    states = sa.text(f"state IN ({sql_literals(ACTIVE)})")
+    return sa.and_(states, lists.among(run.c.job, jobs), admission.UNDER_WAY, admission.GIVES_WAY)
 
 
 def lock_room(conn: sa.Connection, jobs: Collection[str]) -> set[str]:
     """Lock the runs that ``make_room`` will stop, without waiting. Returns the jobs with one that is locked already."""
     if not jobs:
         return set()
-    found = {row.id: row.job for row in conn.execute(sa.select(run.c.id, run.c.job).where(is_active_of(jobs)))}
+    found = {row.id: row.job for row in conn.execute(sa.select(run.c.id, run.c.job).where(_is_replaced(jobs)))}
     mine = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, found))
     free = set(conn.execute(mine.order_by(run.c.id)).scalars()) if found else set()
     return {job for run_id, job in found.items() if run_id not in free}
 
 
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
-    """Stop the job's runs that are under way (``already_running: replace``). The caller must hold their named locks."""
+    """Stop what a start with ``already_running: replace`` stops of its job. The caller must hold the named locks."""
     # Do not skip locked rows: a run that is just being claimed must stop too.
-    others = sa.select(run.c.id).where(is_active_of([job]))
+    others = sa.select(run.c.id).where(_is_replaced([job]))
     request_stops(conn, conn.execute(others).scalars().all(), now=False, by=f"{by} (replaced)")

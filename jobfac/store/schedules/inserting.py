@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
+from jobfac.definitions import Schedule
 from jobfac.recurrence import due_times
 from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
@@ -115,7 +117,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             rule = read(row.definition)
             hold = None if rule.missed.policy == "all" else held.get(row.job)  # with `all` each time queues up
             decision = decide(rule, row) if hold is None else postpone(row, hold.until)
-            requests += [request(rule, row, moment) for moment in decision.times]
+            requests += _requests(rule, row, decision.times)
         except (ValueError, LookupError, ArithmeticError) as error:
             if row.now - row.next_due_at < LEFT_TO_OTHERS:
                 continue
@@ -142,6 +144,12 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     record_refused(conn, refusals, by)
     new = [answer for answer in started if isinstance(answer, int)]
     return Inserted(len(moves), new, refusals, misses, due.locked)
+
+
+def _requests(rule: Schedule, row: ScheduleRow, times: Sequence[datetime]) -> list[StartRequest]:
+    """Return the starts of these due times. Several that were missed run one after another at most."""
+    catches_up = rule.missed.policy == "all" and len(times) > 1
+    return [replace(request(rule, row, due), queues=catches_up) for due in times]
 
 
 def _ready(conn: sa.Connection, due: locks.Free[str], limit: int) -> list[ScheduleRow]:

@@ -24,7 +24,7 @@ from jobfac.states import ACTIVE, HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
 from jobfac.store.runs import Finished, Outcome, Rule
 from jobfac.store.runs.finish import POISON_ATTEMPTS
-from jobfac.store.sequences import history, inputs, visits
+from jobfac.store.sequences import history, visits
 from jobfac.store.sequences.decide import (
     Enter,
     Finish,
@@ -38,6 +38,7 @@ from jobfac.store.sequences.decide import (
     too_many_visits,
 )
 from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
+from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 

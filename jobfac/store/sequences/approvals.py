@@ -13,8 +13,9 @@ from jobfac.errors import Invalid, NotFound, Refused
 from jobfac.states import Decision, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
-from jobfac.store.sequences import inputs, visits
+from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import conclude, lock, lock_rules
+from jobfac.store.sequences.values import inputs
 
 
 class WaitingStep(NamedTuple):

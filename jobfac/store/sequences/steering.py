@@ -102,6 +102,7 @@ def retry(
     key: str | None = None,
     changes: Mapping[str, Any] | None = None,
     categories: Sequence[str] | None = None,
+    queues: bool = False,
 ) -> Started:
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
@@ -116,7 +117,7 @@ def retry(
             known any more which of its jobs succeeded.
     """
     if not from_failed:
-        return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories)
+        return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories, queues=queues)
     row = conn.execute(
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()

@@ -23,10 +23,11 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import CONTINUED, FIRST
-from jobfac.store.sequences import continuing, history, inputs, outputs, visits
+from jobfac.store.sequences import continuing, history, visits
 from jobfac.store.sequences.checking import Holder, StepError, check_job
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
-from jobfac.store.sequences.references import Outputs, Room, UnknownReference, fill, fill_typed
+from jobfac.store.sequences.values import inputs, outputs
+from jobfac.store.sequences.values.references import Outputs, Room, UnknownReference, fill, fill_typed
 from jobfac.store.sequences.visits import Awaited
 from jobfac.views.serialization import read_json
 

@@ -100,6 +100,16 @@ def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
     assert sentences()[held.id].startswith("its next attempt at 20")
 
 
+def test_a_run_that_queues_says_that_it_waits_for_a_retry(db: Database) -> None:
+    define(db, serial={"already_running": "queue"})
+    first, second = start(db, "serial"), start(db, "serial")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED, retry_after=600.0)
+    told = {row["id"]: row["waits_for"] for row in queue(db)}
+    assert db.query(waiting.reasons, [first, second]) == told
+    assert told[second] == f"run {first} of the job has not ended"
+
+
 def test_what_is_served_ignores_case_as_workers_do(sqlite_url: str) -> None:
     with contextlib.closing(Database(sqlite_url)) as db:
         Hand(db, "w1", pools=["etl"])

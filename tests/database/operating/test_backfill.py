@@ -13,14 +13,16 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule
 from jobfac.errors import NotFound, Refused, Unreachable
 from jobfac.operations import jobs as job_operations
+from jobfac.operations import starting
 from jobfac.operations.bulk import backfill as operations
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
-from jobfac.states import Role
-from jobfac.store import schedules
+from jobfac.states import Role, RunState
+from jobfac.store import runs, schedules
 from jobfac.store.schedules import backfilling
 from jobfac.views.results.backfill import Backfill, BackfillResult
 from tests.support.database import Hand, get, origin, states, together
+from tests.support.tsql import execute
 
 ANN = Caller("ann")
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -97,6 +99,24 @@ def test_a_job_that_runs_alone_is_caught_up_one_after_another(db: Database, poli
     ids = [line.run or 0 for line in fill(db, WEEK._replace(at_most=2)).items]
     assert states(db, ids) == ["queued", *["blocked"] * 6]
     assert (get(db, ids[0])["concurrency_key"], get(db, ids[0])["concurrency_limit"]) == ("erp", 2)
+
+
+@pytest.mark.parametrize("policy", ["deny", "replace"])
+def test_a_retry_of_a_day_waits_like_the_others(db: Database, policy: str) -> None:
+    put(db, already_running=policy)
+    ids = [line.run or 0 for line in fill(db).items]
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    retries = [starting.retry(db, ANN, ids[0]).id]
+    assert states(db, [*ids[:3], *retries]) == ["failed", "queued", "blocked", "blocked"]
+    if db.dialect.name != "sqlite":
+        db.transact(runs.request_stop, retries[0], now=False, by="me")
+        retries.append(execute(db, "retry_run", run=ids[0]))
+    row = get(db, retries[-1])
+    assert (row["already_running"], row["concurrency_key"], row["concurrency_limit"]) == ("queue", "backfill load", 1)
+    while claimed := hand.claim(1):
+        hand.end(claimed[0])
+    assert states(db, [*ids[1:], retries[-1]]) == ["succeeded"] * 7
 
 
 def test_two_at_once_and_a_scheduler_start_no_time_twice(db: Database) -> None:

@@ -45,14 +45,31 @@ def test_what_was_retried_by_hand_is_not_retried_again(db: Database) -> None:
     assert retry(db, Filter(job="a"))[0].result is Result.SKIPPED
 
 
-def test_a_denied_retry_may_be_tried_again(db: Database) -> None:
+@pytest.mark.parametrize("policy", ["deny", "replace"])
+def test_many_retries_of_a_job_run_one_after_another(db: Database, policy: str) -> None:
+    define(db, a={})
+    failed(db, "a", 3)
+    define(db, a={"already_running": policy})
+    lines = retry(db, Filter(job="a"))
+    new = [line.new_run or 0 for line in lines]
+    assert [line.result for line in lines] == [Result.DONE] * 3
+    assert states(db, new) == ["queued", "blocked", "blocked"]
+    hand = Hand(db, "w2")
+    while claimed := hand.claim(1):
+        hand.end(claimed[0])
+    assert states(db, new) == ["succeeded"] * 3
+    assert {line.result for line in retry(db, Filter(states=[RunState.FAILED], job="a"))} == {Result.SKIPPED}
+
+
+def test_a_retry_that_never_began_may_be_tried_again(db: Database) -> None:
     define(db, a={"already_running": "deny"})
     (run_id,) = failed(db, "a", 1)
     busy = start(db, "a")
-    (denied,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
-    assert (denied.result, denied.reason) == (Result.REFUSED, "another run of the job is still active")
+    assert starting.retry(db, ANN, run_id).state == "denied"
+    (waiting,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
+    assert (waiting.result, state(db, waiting.new_run or 0)) == (Result.DONE, "blocked")
     stop(db, Filter(job="a"))
-    assert state(db, busy) == "stopped"
+    assert states(db, [busy, waiting.new_run or 0]) == ["stopped", "stopped"]
     (done,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
     assert (done.id, done.result) == (run_id, Result.DONE)
 

@@ -140,8 +140,10 @@ def test_a_key_and_a_policy_apply_together(db: Database) -> None:
     assert done == ids
 
 
-def retried(db: Database, hand: Hand) -> None:
-    hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
+def stopped_between_two_attempts(db: Database, hand: Hand) -> None:
+    claimed = hand.take()
+    hand.end(claimed, RunState.FAILED, retry_after=3600.0)
+    db.transact(runs.request_stop, claimed.id, now=False, by="me")
 
 
 def stopped_in_the_queue(db: Database, hand: Hand) -> None:
@@ -161,7 +163,7 @@ def requeued_and_not_restartable(db: Database, hand: Hand) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [retried, stopped_in_the_queue, lost_with_its_worker, requeued_and_not_restartable],
+    [stopped_between_two_attempts, stopped_in_the_queue, lost_with_its_worker, requeued_and_not_restartable],
     ids=lambda f: f.__name__,
 )
 def test_every_end_of_a_run_admits_a_waiting_run(db: Database, way: Any) -> None:
@@ -182,8 +184,8 @@ def test_a_requeued_run_keeps_its_place(db: Database) -> None:
     assert Hand(db, "w2").take().id == ids[0]
 
 
-def test_a_retry_waits_for_runs_admitted_meanwhile(db: Database) -> None:
-    define(db, job=ALONE)
+def test_a_retry_waits_for_runs_of_its_key_admitted_meanwhile(db: Database) -> None:
+    define(db, job={"concurrency": {"key": "k"}})
     ids = [start(db, "job"), start(db, "job")]
     hand = Hand(db)
     hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)

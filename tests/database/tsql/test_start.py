@@ -208,6 +208,26 @@ def test_replace_stops_the_other_runs(db: Database) -> None:
     assert events(db, waiting) == [("blocked", "first"), ("stopped", "last (replaced)")]
 
 
+@pytest.mark.parametrize("policy", ["deny", "replace"])
+def test_runs_that_catch_up_let_the_next_start_wait(db: Database, policy: str) -> None:
+    define(db, a={"already_running": policy})
+    several = [db.transact(runs.start, StartRequest("a", "me", queues=True)) for _ in range(2)]
+    today = execute(db, "start_job", job="a")
+    assert states(db, [*several, today]) == ["queued", "blocked", "blocked"]
+    again = execute(db, "start_job", job="a")
+    assert states(db, [today, again]) == (["blocked", "denied"] if policy == "deny" else ["stopped", "blocked"])
+    assert states(db, several) == ["queued", "blocked"]
+
+
+def test_a_run_that_queues_waits_for_one_between_two_attempts(db: Database) -> None:
+    define(db, a={"already_running": "queue"})
+    first = execute(db, "start_job", job="a")
+    take(db)
+    between = {"state": "scheduled", "attempt": 1, "worker_id": None}
+    db.transact(lambda conn: conn.execute(run.update().where(run.c.id == first).values(between)))
+    assert states(db, [execute(db, "start_job", job="a")]) == ["blocked"]
+
+
 def test_replace_does_not_stop_a_delayed_start(db: Database) -> None:
     define(db, a={"already_running": "replace"})
     later = execute(db, "start_job", job="a", delay_seconds=60)

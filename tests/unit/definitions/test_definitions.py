@@ -299,8 +299,20 @@ def test_an_event_that_never_happens_is_a_warning() -> None:
 )
 def test_a_start_after_all_that_an_extra_run_would_shift_is_a_warning(after: str, warned: bool) -> None:
     found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, r: {{command: x, schedules: [{{{after}}}]}}}}")
-    assert [str(one).partition(":")[0] for one in found.warnings] == ["job 'r'"] * warned
-    assert all("schedules[0].after has all without within" in str(one) for one in found.warnings)
+    found_in = [str(one).partition("job 'r': ")[2].partition(":")[0] for one in found.warnings]
+    assert found_in == ["schedules[0].after has all without within"] * warned
+
+
+def test_files_that_no_run_would_handle_are_a_warning() -> None:
+    jobs = {
+        policy: {"command": "x", "already_running": policy, "schedules": [{"every": "1h"}, {"file": "/in/*"}]}
+        for policy in ("start", "deny", "queue", "replace")
+    }
+    found = [str(one) for one in from_data({"jobs": jobs}).warnings]
+    assert [one.split(" starts")[0] for one in found] == [
+        f"job '{policy}': schedules[1].file" for policy in ("deny", "replace")
+    ]
+    assert found[0].endswith("is denied and does not handle its file; use already_running: queue")
 
 
 def test_an_event_that_the_jobs_of_a_sequence_do_not_send_to_it_is_a_warning() -> None:

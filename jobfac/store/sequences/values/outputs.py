@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import characters, lists
 from jobfac.database.tables import run, visit
 from jobfac.states import StepResult
-from jobfac.store.sequences.references import LONGEST, UnknownReference
+from jobfac.store.sequences.values.references import LONGEST, UnknownReference
 from jobfac.store.sequences.visits import Unstarted, named, place_of
 from jobfac.views.serialization import read_json
 
