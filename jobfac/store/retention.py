@@ -38,6 +38,7 @@ from jobfac.states import FAILED, HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, retaining, statistics, upstream
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
+from jobfac.store.runs.drafting import is_of_backfill
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules import arriving
 
@@ -282,6 +283,7 @@ def _first_of_latest(conn: sa.Connection, job_id: str, number: int) -> int:
     if not number:
         return sys.maxsize
     judged = sa.select(run.c.id).where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
+    judged = judged.where(~is_of_backfill(job_id))  # as ``pause_after`` counts
     return conn.execute(judged.order_by(run.c.id.desc()).offset(number - 1).limit(1)).scalar() or 0
 
 

@@ -11,6 +11,7 @@ from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import jobs, outbox
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import Finished
+from jobfac.store.runs.drafting import is_of_backfill
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.steering import pause
 
@@ -55,13 +56,16 @@ def failure_lock(job_id: str) -> str:
 
 
 def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
-    """Whether the job's latest ``limit`` runs since its schedules were resumed have all failed."""
+    """Whether the job's latest ``limit`` runs since its schedules were resumed have all failed.
+
+    Runs of a backfill stand for days that have passed, so they do not count.
+    """
     resumed = sa.select(sa.func.max(schedule.c.resumed_at)).where(schedule.c.job == job_id)
     since = conn.execute(resumed).scalar()
     query = (
         # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
         sa.select(run.c.state)
-        .where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
+        .where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"), ~is_of_backfill(job_id))
         .order_by(run.c.id.desc())
         .limit(limit)
     )

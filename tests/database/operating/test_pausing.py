@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, outbox_event, run, schedule, visit
 from jobfac.operations import approvals, stopping
+from jobfac.operations.bulk.backfill import BackfillRequest, backfill
 from jobfac.operations.caller import Caller
+from jobfac.operations.starting import retry
 from jobfac.states import Role, RunState
 from jobfac.store import jobs, runs, schedules, sequences, statistics
 from jobfac.store.runs import Outcome
@@ -66,6 +69,22 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, F, F, job="b") == [[]] * 4
     db.transact(schedules.resume, "a", None, "me")
     assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
+
+
+def test_runs_of_a_backfill_neither_pause_its_schedules_nor_hide_its_failures(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    assert ends(db, hand, F) == [[]]
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    found = backfill(db, ME, BackfillRequest("a", day, day + timedelta(days=3), "late", 3))
+    for how in (F, F, S):
+        finished = hand.end(hand.take(), how)
+        assert db.transact(schedules.pause_failing, finished) == [], "of days that have passed"
+    retry(db, ME, next(line.run for line in found.items if line.run))
+    assert db.transact(schedules.pause_failing, hand.end(hand.take(), F)) == [], "nor does a retry of one"
+    assert ends(db, hand, F) == [["a"]]
+    db.close()
 
 
 def test_failures_that_are_stored_at_the_same_time_are_counted_together(db: Database) -> None:
