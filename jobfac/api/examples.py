@@ -218,6 +218,7 @@ EXAMPLES: dict[str, Any] = {
             }
         ],
         "next_from": None,
+        "defined_at": "2026-01-05T08:00:00Z",
     },
     "ManyRuns": {
         "dry_run": False,

@@ -1,6 +1,7 @@
 """`schedule list / preview / backfill / load / pause / resume`."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -146,11 +147,13 @@ def backfill(
 
     since, until = instant(begin, "--from", back=True), period_end(end, "--to")
     lines: list[BackfillView] = []
+    defined_at: datetime | None = None
     with backend() as factory:
         wanted: BackfillRequest | None = BackfillRequest(job, since, until, schedule, at_most, priority)
         while wanted is not None:
             page = factory.backfill(wanted, dry_run)
             lines += page.items
+            defined_at = page.defined_at
             wanted = None if page.next_from is None else wanted._replace(since=page.next_from)
     columns: Columns[BackfillView] = {"DUE": _due_local, "SCHEDULE": "schedule", "RESULT": "result", "RUN": "run"}
     print_list(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}", as_json)
@@ -159,6 +162,9 @@ def backfill(
     existing = sum(line.result is BackfillResult.EXISTS for line in lines)
     word = "to start" if dry_run else "started"
     note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
+    new = (line.due_at for line in lines if line.result is not BackfillResult.EXISTS)
+    if defined_at is not None and (early := sum(due < defined_at for due in new)):
+        note(f"warning: {early} of them lie before {write_time(defined_at)}, when job '{job}' was defined first.")
 
 
 @app.command("load")

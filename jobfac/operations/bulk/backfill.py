@@ -11,7 +11,7 @@ from jobfac.database.engine import Database
 from jobfac.errors import InDoubt, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.states import Role
-from jobfac.store import audit
+from jobfac.store import audit, jobs
 from jobfac.store.schedules import backfilling
 from jobfac.store.schedules.backfilling import DueTime, Period
 from jobfac.views.results.backfill import Backfill, BackfillResult, BackfillView
@@ -55,20 +55,20 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
         raise Refused("The period is empty: its end must be later than its beginning.")
     period = Period(request.job, request.name, request.since, request.until)
 
-    def read(conn: sa.Connection) -> list[DueTime]:
+    def read(conn: sa.Connection) -> tuple[list[DueTime], datetime | None]:
         if not visible_job(conn, by, request.job).definition.on_demand and not by.role.allows(Role.ADMIN):
             raise Refused(
                 f"Job '{request.job}' may not be started by hand: its definition says on_demand: false. "
                 "An admin may start what was missed."
             )
-        return backfilling.find(conn, period, MOST + 1)
+        return backfilling.find(conn, period, MOST + 1), jobs.defined_at(conn, request.job)
 
-    times = db.query(read, retry_for=by.retry_for)
+    times, defined_at = db.query(read, retry_for=by.retry_for)
     rest = times[MOST].due_at if len(times) > MOST else None
     # A due time that several schedules have stays in one call, so that the next one begins after it.
     times = [one for one in times if rest is None or one.due_at < rest]
     if dry_run:
-        return Backfill([_view(one, BackfillResult.CHOSEN) for one in times], rest)
+        return Backfill([_view(one, BackfillResult.CHOSEN) for one in times], rest, defined_at)
     lines = [_view(one, BackfillResult.EXISTS) for one in times if one.run is not None]
     missing = [one for one in times if one.run is None]
     for first in range(0, len(missing), TOGETHER):
@@ -82,7 +82,7 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
             then = "the same request starts the others."
             raise error.with_more(so_far(first, len(missing), error) + then) from error
         lines += [_view(one, BackfillResult.STARTED) for one in started]
-    return Backfill(sorted(lines), rest)
+    return Backfill(sorted(lines), rest, defined_at)
 
 
 def _insert(by: Caller, request: BackfillRequest, times: Sequence[DueTime]) -> Callable[[sa.Connection], list[DueTime]]:

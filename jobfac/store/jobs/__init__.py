@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -153,6 +154,11 @@ def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[
         {**row, "current": bool(row["current"]), "definition": d.stored_body(row["definition"])} for row in found
     )
     return [from_row(VersionView, row) for row in decoded]
+
+
+def defined_at(conn: sa.Connection, job_id: str) -> datetime | None:
+    """Return when the first version of a job was stored."""
+    return conn.execute(sa.select(sa.func.min(job_version.c.created_at)).where(job_version.c.job == job_id)).scalar()
 
 
 def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:

@@ -26,7 +26,9 @@ class BackfillView(NamedTuple):
 
 
 class Backfill(NamedTuple):
-    """Due times in order. ``next_from``: continue from this time; null: these were all."""
+    """Due times in order. ``next_from``: continue from this time; null: these were all. ``defined_at``: when the first
+    version of the job was stored; no schedule of it was due before."""
 
     items: list[BackfillView]
     next_from: datetime | None
+    defined_at: datetime | None = None

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, schedule
+from jobfac.database.tables import job_version, run, schedule
 from jobfac.errors import NotFound, Refused, Unreachable
 from jobfac.operations import jobs as job_operations
 from jobfac.operations import starting
@@ -52,6 +52,17 @@ def test_each_due_time_gets_one_run_however_often_it_is_asked_for(db: Database) 
     assert {(row["priority"], row["created_by"]) for row in rows} == {(-95, "ann")}
     assert origin(db, rows[0]["id"]) == "backfill of a schedule by ann"
     assert {line.result for line in fill(db).items} == {BackfillResult.EXISTS}
+
+
+def test_the_answer_says_when_the_job_was_defined_first(sqlite_url: str) -> None:
+    """A mistake in the period would repeat what was done before there was the job."""
+    db = Database(sqlite_url)
+    put(db)
+    with db.begin() as conn:
+        conn.execute(job_version.update().values(created_at=DAY + timedelta(days=3)))
+    put(db, priority=5)
+    assert fill(db, dry_run=True).defined_at == fill(db).defined_at == DAY + timedelta(days=3)
+    db.close()
 
 
 def test_the_runs_of_a_deleted_job_are_not_those_of_another_job(db: Database) -> None:
