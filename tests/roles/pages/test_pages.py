@@ -16,7 +16,7 @@ from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
 from tests.support.database import define, start
-from tests.support.sequences import Player, children
+from tests.support.sequences import children
 
 SAMPLES = Path(__file__).parents[3] / "scripts" / "samples"
 PATHS = (
@@ -207,26 +207,6 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     text = operator.act(call, shown, **form)
     assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
     assert all(words in text for words in ("Step release of", "percent: 20", "approved by operator"))
-
-
-def test_a_step_with_many_runs_is_counted(place: Served, operator: Browser) -> None:
-    place.define("load", parameters={"day": {}})
-    fan = {"name": "fan", "jobs": ["load"], "for_each": {"day": list(range(30))}}
-    assert place.admin.put("/v1/jobs/fanned", json={"steps": [fan]}).status_code == 201
-    run_id = start(place.db, "fanned")
-    player = Player(place.db)
-    player.look()
-    player.fail("load")
-    (row,) = re.findall(r'<tr data-row="step-1">.*?</tr>', operator.get(f"/runs/{run_id}"), re.DOTALL)
-    words = " ".join(re.sub(r"<[^>]+>", " ", row).split())
-    assert re.search(r"1 \S+ failed 29 \S+ running", words)
-    assert "of 30: all runs of the sequence" in words
-    assert f'href="/runs?sequence={run_id}"' in row
-    runs = re.findall(r'href="/runs/(\d+)"', row)
-    assert (len(runs), operator.client.get(f"/v1/runs/{runs[0]}", headers={"Accept": "*/*"}).json()["state"]) == (
-        10,
-        "failed",
-    )
 
 
 def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:
