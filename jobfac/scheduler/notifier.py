@@ -32,8 +32,9 @@ MAX_DELIVERIES = 12
 """The maximum number of deliveries at the same time."""
 
 SHARE = MAX_DELIVERIES // 4
-"""The maximum number of those to one recipient, of emails, and of those to recipients whom starts have named. A
-receiver that hangs, for a minute and ten times for each notification, delays only its own."""
+"""The maximum number of those to one recipient (one less to one address of emails), of emails, and of those to
+recipients whom starts have named. A receiver that hangs, for a minute and ten times for each notification, delays only
+its own, and a storm of mails to one address does not delay those to others."""
 
 BATCH = 50
 """The maximum number of outbox events that one transaction addresses."""
@@ -180,7 +181,7 @@ class Notifier:
     def _end(self, taken: Taken) -> None:
         """Release the capacity of a delivery, and wake the notifier if others may wait for room in its groups."""
         with self._count_lock:
-            was_full = any(self._busy[group] >= SHARE for group in taken.groups)
+            was_full = any(self._busy[group] >= outbox.places(group, SHARE) for group in taken.groups)
         self._forget(taken)
         self._free.release()
         if was_full:

@@ -113,6 +113,19 @@ def test_a_refused_address_is_named(box: Mailbox) -> None:
     assert failure(through(box)) == f"127.0.0.1:{box.port} refused ops@example.org: 550 no such mailbox"
 
 
+def test_what_no_mail_can_have_is_said(box: Mailbox) -> None:
+    for word in ("x:;@y", "=?utf-8?q?a=0d=0aBcc:b?=@example.org"):
+        to = Recipient.model_validate({"email": word})
+        assert failure(through(box), to) == f"no mail can be sent to {word}: it is not an address"
+    settings = through(box, smtp_user="jobfac", smtp_password="geheim-§")
+    assert "may have ASCII characters only" in failure(settings)
+
+
+def test_a_template_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "subject.txt").write_text("$job: $state", encoding="utf-8-sig")
+    assert render.subject(MESSAGE, str(tmp_path)) == "orders-export: failed"
+
+
 def test_an_unreachable_or_unknown_server_is_named(box: Mailbox) -> None:
     assert failure(Settings()) == "no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs"
     settings = through(box)
