@@ -59,6 +59,7 @@ class Notifier:
         self._log = log.bind(scheduler=scheduler)
         self._count_lock = threading.Lock()
         self._deliveries = dict.fromkeys(("delivered", "failed", "dead"), 0)
+        self._failure: Exception | None = None
         self._db = db
         self._settings = settings
         self._woken = threading.Event()
@@ -73,8 +74,14 @@ class Notifier:
         self._thread.start()
 
     def wake(self) -> None:
-        """Deliver what is due now."""
+        """Deliver what is due now.
+
+        Raises what the last round failed with, so that the scheduler's duty has failed. The round is repeated.
+        """
+        failure, self._failure = self._failure, None
         self._woken.set()
+        if failure is not None:
+            raise failure
 
     def metrics(self) -> list[Metric]:
         """Return the number of deliveries by result. May be called from any thread."""
@@ -96,10 +103,8 @@ class Notifier:
             self._woken.clear()
             try:
                 self._work()
-            except Unreachable as error:  # the next poll of the scheduler wakes this thread again
-                self._log.outage("cannot deliver, retrying", action="delivery_failed", reason=str(error))
-            except Exception:
-                self._log.exception("cannot deliver, retrying", action="delivery_failed")
+            except Exception as error:  # the next poll of the scheduler wakes this thread again
+                self._failure = error
 
     def _work(self) -> None:
         """Address all outbox events and start the delivery of all notifications that are due."""
