@@ -18,6 +18,7 @@ from jobfac.channels import DeliveryError, Message
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.machine import threads
+from jobfac.scheduler.poll import Poll
 from jobfac.settings import Settings
 from jobfac.states import Delivery
 from jobfac.store import outbox, output, runs
@@ -72,6 +73,10 @@ class Notifier:
     def start(self) -> None:
         """Start the thread. It waits for ``wake``."""
         self._thread.start()
+
+    def has_work(self, poll: Poll) -> bool:
+        """Whether something is to be delivered, or the last round has failed."""
+        return poll.outbox or poll.is_past(poll.deliver_at) or self._failure is not None
 
     def wake(self) -> None:
         """Deliver what is due now.
