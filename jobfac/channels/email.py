@@ -18,7 +18,10 @@ from jobfac.settings import Settings
 TAKES_OUTPUT = True
 
 TIMEOUT = 20.0
-"""Timeout in seconds for each answer of the server."""
+"""Timeout in seconds for each answer of the server, until it is asked to take the mail.
+
+Then it has the time of the whole delivery: servers look for spam before they answer, and would get the mail again.
+"""
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
@@ -36,6 +39,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         with egress.guarded(settings, trusted_host=True), _leaving(_connected(settings, place)) as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, password)
+            if server.sock is not None:
+                server.sock.settimeout(egress.SECONDS)
             server.send_message(mail)
     except smtplib.SMTPAuthenticationError as error:
         raise DeliveryError(f"{place} does not let smtp_user '{settings.smtp_user}' in ({error.smtp_code})") from None

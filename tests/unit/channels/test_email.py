@@ -78,6 +78,14 @@ def test_a_mail_that_the_server_has_taken_is_delivered_however_it_takes_leave(bo
     assert len(box.mails) == 1
 
 
+def test_a_server_may_take_its_time_before_it_takes_the_mail(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for spam. A mail that is taken for a failure comes ten times."""
+    monkeypatch.setattr("jobfac.channels.email.TIMEOUT", 0.25)
+    box.data_pause = 0.4
+    deliver(MESSAGE, TO, through(box))
+    assert len(box.mails) == 1
+
+
 def test_a_header_contains_no_line_end(box: Mailbox) -> None:
     reason = "two\r\nBcc: all@example.org\nlines"
     deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))
