@@ -1,5 +1,6 @@
 """Email and apprise, and the text that both send."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from aiosmtpd.smtp import AuthResult
 from jobfac.channels import DeliveryError, Message, deliver, render
 from jobfac.definitions import Recipient
 from jobfac.settings import Settings, SettingsError, load
-from tests.support.receivers import Mailbox, mailbox, part, receiving
+from tests.support.receivers import OK, Mailbox, Post, mailbox, part, receiving
 
 BODY = {
     "id": 7, "job": "orders-export", "state": "failed", "attempt": 2, "exit_code": 3, "worker": "w1", "detail": None,
@@ -209,6 +210,20 @@ def test_a_missed_time_has_a_sentence() -> None:
     body = {"job": "nightly", "schedule": "1", "since": "a", "until": "b", "event": "missed", "detail": "why"}
     text = render.text(Message("event1.missed.x", "missed", body), "")
     assert text.startswith("nightly missed its time: why\n\njob nightly\n")
+
+
+@APPRISE
+def test_a_service_of_apprise_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apprise.URLBase.socket_read_timeout", 0.1)
+
+    def answer(post: Post) -> int:
+        time.sleep(0.3)
+        return OK
+
+    with receiving() as receiver:
+        receiver.answer = answer
+        to = Recipient.model_validate({"apprise": f"json://127.0.0.1:{receiver.port}/hook"})
+        deliver(MESSAGE, to, Settings())
 
 
 @APPRISE
