@@ -36,8 +36,12 @@ def deliver(message: Message, recipient: Recipient, settings: Settings) -> None:
     """
     try:
         _module(recipient).send(message, recipient, settings)
+    except DeliveryError:
+        raise
     except SecretError as error:
         raise DeliveryError(str(error)) from None
+    except Exception as error:  # its text may contain a secret
+        raise DeliveryError(f"it could not be sent ({type(error).__name__})") from None
 
 
 def shown(recipient: Recipient) -> str:

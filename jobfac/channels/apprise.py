@@ -17,6 +17,10 @@ LONGEST = 8000
 """Characters of a URL at most. The library takes a time for some that grows with the square of their length, and no
 other thread of the process runs meanwhile."""
 
+READ_TIMEOUT = 10.0
+"""Seconds for an answer, as for a webhook. The library's four are less than some services need, which would then show
+a message ten times."""
+
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
 _library.propagate = False  # its messages may contain the URL, which may hold a secret
@@ -54,6 +58,8 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         )
     if isinstance(recipient.apprise, str) and not only_posts(service):
         raise DeliveryError(f"this {scheme}:// URL {CHOOSES}: write it in the job's notify as {{secret: ...}}")
+    if service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL has no rto=
+        service.socket_read_timeout = READ_TIMEOUT
     with egress.guarded(settings):
         sent = service.notify(title=title, body=text)
     if not sent:

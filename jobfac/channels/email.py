@@ -18,7 +18,10 @@ from jobfac.settings import Settings
 TAKES_OUTPUT = True
 
 TIMEOUT = 20.0
-"""Timeout in seconds for each answer of the server."""
+"""Timeout in seconds for each answer of the server, until it is asked to take the mail.
+
+Then it has the time of the whole delivery: servers look for spam before they answer, and would get the mail again.
+"""
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
@@ -32,10 +35,12 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     mail = compose(message, recipient, settings)
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
-        password = resolve_setting(settings.smtp_password) if settings.smtp_user else ""
+        password = _password(settings) if settings.smtp_user else ""
         with egress.guarded(settings, trusted_host=True), _leaving(_connected(settings, place)) as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, password)
+            if server.sock is not None:
+                server.sock.settimeout(egress.SECONDS)
             server.send_message(mail)
     except smtplib.SMTPAuthenticationError as error:
         raise DeliveryError(f"{place} does not let smtp_user '{settings.smtp_user}' in ({error.smtp_code})") from None
@@ -58,7 +63,10 @@ def compose(message: Message, recipient: Recipient, settings: Settings) -> Email
     sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
     mail = EmailMessage()
     mail["From"] = sender
-    mail["To"] = ", ".join(recipient.email)
+    try:
+        mail["To"] = ", ".join(recipient.email)
+    except (ValueError, AttributeError, IndexError):  # a group such as x:;@y, or an encoded word with a line end
+        raise DeliveryError(f"no mail can be sent to {shown(recipient)}: it is not an address") from None
     mail["Subject"] = _header(render.subject(message, settings.templates))
     mail["Date"] = formatdate()
     mail["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2].rstrip('>')}>"
@@ -100,6 +108,18 @@ def _connected(settings: Settings, place: str) -> smtplib.SMTP:
             server.close()
             raise
     return server
+
+
+def _password(settings: Settings) -> str:
+    """Return the password for the mail server.
+
+    Raises:
+        DeliveryError: Python's smtplib cannot send it, or the user.
+    """
+    password = resolve_setting(settings.smtp_password)
+    if not (password + settings.smtp_user).isascii():
+        raise DeliveryError("smtp_user and smtp_password may have ASCII characters only: letters, digits and !#$%&...")
+    return password
 
 
 def _header(text: str) -> str:

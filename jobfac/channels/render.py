@@ -116,7 +116,7 @@ def _render(folder: str, name: str, values: Mapping[str, str]) -> str:
     own = Path(folder) / name if folder else None
     try:
         if own is not None and own.exists():
-            template = own.read_text(encoding="utf-8")
+            template = own.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
         else:
             template = (files("jobfac.channels") / "templates" / name).read_text(encoding="utf-8")
         return Template(template).substitute(values)

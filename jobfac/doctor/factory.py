@@ -260,7 +260,8 @@ def judge_notifications(dead: int, waiting: int, late: int, unread: int, refused
         yield Finding("notifications", State.WARNING, f"{refused:,} could not be delivered yet", remedy)
     if unread:
         found = f"{unread:,} events with subscribers wait for more than {LATE / 60:.0f} minutes"
-        yield Finding("notifications", State.PROBLEM, found, "No scheduler is running: start one.")
+        remedy = "No scheduler is running, or its log says why it cannot (duty_failed)."
+        yield Finding("notifications", State.PROBLEM, found, remedy)
     if not (dead or late or unread or refused):
         yield Finding("notifications", State.OK, f"{waiting:,} waiting" if waiting else "none wait")
 

@@ -18,6 +18,7 @@ from jobfac.channels import DeliveryError, Message
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.machine import threads
+from jobfac.scheduler.poll import Poll
 from jobfac.settings import Settings
 from jobfac.states import Delivery
 from jobfac.store import outbox, output, runs
@@ -32,8 +33,9 @@ MAX_DELIVERIES = 12
 """The maximum number of deliveries at the same time."""
 
 SHARE = MAX_DELIVERIES // 4
-"""The maximum number of those to one recipient, of emails, and of those to recipients whom starts have named. A
-receiver that hangs, for a minute and ten times for each notification, delays only its own."""
+"""The maximum number of those to one recipient (one less to one address of emails), of emails, and of those to
+recipients whom starts have named. A receiver that hangs, for a minute and ten times for each notification, delays only
+its own, and a storm of mails to one address does not delay those to others."""
 
 BATCH = 50
 """The maximum number of outbox events that one transaction addresses."""
@@ -58,6 +60,7 @@ class Notifier:
         self._log = log.bind(scheduler=scheduler)
         self._count_lock = threading.Lock()
         self._deliveries = dict.fromkeys(("delivered", "failed", "dead"), 0)
+        self._failure: Exception | None = None
         self._db = db
         self._settings = settings
         self._woken = threading.Event()
@@ -71,9 +74,19 @@ class Notifier:
         """Start the thread. It waits for ``wake``."""
         self._thread.start()
 
+    def has_work(self, poll: Poll) -> bool:
+        """Whether something is to be delivered, or the last round has failed."""
+        return poll.outbox or poll.is_past(poll.deliver_at) or self._failure is not None
+
     def wake(self) -> None:
-        """Deliver what is due now."""
+        """Deliver what is due now.
+
+        Raises what the last round failed with, so that the scheduler's duty has failed. The round is repeated.
+        """
+        failure, self._failure = self._failure, None
         self._woken.set()
+        if failure is not None:
+            raise failure
 
     def metrics(self) -> list[Metric]:
         """Return the number of deliveries by result. May be called from any thread."""
@@ -95,10 +108,8 @@ class Notifier:
             self._woken.clear()
             try:
                 self._work()
-            except Unreachable as error:  # the next poll of the scheduler wakes this thread again
-                self._log.outage("cannot deliver, retrying", action="delivery_failed", reason=str(error))
-            except Exception:
-                self._log.exception("cannot deliver, retrying", action="delivery_failed")
+            except Exception as error:  # the next poll of the scheduler wakes this thread again
+                self._failure = error
 
     def _work(self) -> None:
         """Address all outbox events and start the delivery of all notifications that are due."""
@@ -180,7 +191,7 @@ class Notifier:
     def _end(self, taken: Taken) -> None:
         """Release the capacity of a delivery, and wake the notifier if others may wait for room in its groups."""
         with self._count_lock:
-            was_full = any(self._busy[group] >= SHARE for group in taken.groups)
+            was_full = any(self._busy[group] >= outbox.places(group, SHARE) for group in taken.groups)
         self._forget(taken)
         self._free.release()
         if was_full:

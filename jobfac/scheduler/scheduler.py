@@ -124,7 +124,7 @@ class Scheduler:
             Duty("wake", lambda poll: poll.is_past(poll.wake_at), self._wake),
             Duty("ask", lambda poll: poll.is_past(poll.look_at), self._ask),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
-            Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
+            Duty("deliver", self._notifier.has_work, self._deliver),
             Duty("report", lambda poll: True, self._report, prompt=False),
             Duty("count", lambda poll: True, self._count, first_turn(COUNT_INTERVAL), prompt=False),
             Duty("purge", lambda poll: True, self._purging.step, first_turn(purging.INTERVAL), prompt=False),

@@ -238,6 +238,27 @@ def test_notifications_whose_take_lost_its_answer_are_sent_at_once_and_once(
     assert (sent.empty(), lost) == (True, [])
 
 
+def test_a_notifier_that_fails_makes_the_duty_of_its_scheduler_fail(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier = Notifier(db, settings, "s")
+    worked: queue.Queue[int] = queue.Queue()
+
+    def work() -> None:
+        worked.put(1)
+        if worked.qsize() == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(notifier, "_work", work)
+    notifier.start()
+    notifier.wake()
+    with pytest.raises(ZeroDivisionError):
+        wait_for(notifier.wake, "the first round has failed")
+    wait_for(lambda: worked.qsize() > 1, "the round is repeated")
+    notifier.wake()
+    notifier.close()
+
+
 def test_what_cannot_be_notified_delays_no_other_notification(db: Database) -> None:
     define(db, job={"notify": [on("stopped")]})
     ids = [start(db, "job", overrides={"notify": [on("stopped", to={"email": "a@b"})]}) for _ in range(2)]

@@ -85,13 +85,14 @@ class Receiver:
 class Mailbox:
     """An SMTP server on loopback. ``answer`` may refuse a recipient; ``settings`` let jobfac send to it.
 
-    ``quit_answer`` is its answer to QUIT.
+    ``quit_answer`` is its answer to QUIT. It thinks for ``data_pause`` seconds before it says that it has taken a mail.
     """
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.answer: Callable[[str], str] = lambda address: "250 OK"
         self.quit_answer = "221 Bye"
+        self.data_pause = 0.0
         self._loop = asyncio.new_event_loop()
         self._controller = UnthreadedController(self, hostname="127.0.0.1", port=0, loop=self._loop, **options)
         self._controller.begin()
@@ -114,6 +115,7 @@ class Mailbox:
         mail = BytesParser(policy=default).parsebytes(envelope.content)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        await asyncio.sleep(self.data_pause)
         return "250 OK"
 
     async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802

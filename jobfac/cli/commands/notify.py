@@ -1,5 +1,6 @@
 """`notify test / list / requeue`: send a sample, list notifications, requeue dead ones."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,9 @@ def send_sample(
         channel, _, address = to.partition(":")
         options[channel] = address
     recipient = _recipient({name: value for name, value in options.items() if value is not None})
+    folder = settings().templates
+    if folder and not Path(folder).is_dir():  # an alarm must not wait for it
+        note(f"There is no folder {folder}, which the setting templates names: the built-in templates are used.")
     try:
         deliver(_sample(), recipient, settings())
     except DeliveryError as error:

@@ -15,6 +15,7 @@ from jobfac.store.outbox.delivery import (
     find,
     follow_clock,
     forget,
+    places,
     requeue,
     take,
 )
@@ -23,5 +24,5 @@ from jobfac.store.outbox.subscriptions import RECOVERED, subscription, wants
 
 __all__ = [
     "RECOVERED", "Leased", "OutboxEvent", "Room", "Taken", "address", "delivered", "failed", "find", "follow_clock",
-    "forget", "record", "requeue", "subscription", "take", "unaddressed", "wants",
+    "forget", "places", "record", "requeue", "subscription", "take", "unaddressed", "wants",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter
 from jobfac.database.tables import notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
-from jobfac.states import Delivery
+from jobfac.states import FAILED, Delivery
 from jobfac.store import audit
 from jobfac.store.outbox.addressing import BY_START
 from jobfac.views.notifications import Body, NotificationView
@@ -39,6 +39,15 @@ BATCH = 500
 
 MAILS = "email"
 """The group of all emails: one server takes them."""
+
+OF_MAILS = "@"
+"""The end of the group of a recipient of emails."""
+
+WITH_JOB = "|"
+"""What stands between recipient and job in the group of the ordered messages about that job to that recipient."""
+
+ORDERED = frozenset({*FAILED, "mixed", "overdue", "on_time_again", "recovered"})
+"""Events that say whether a job works: of these the last message about a job has to be the last one that arrives."""
 
 
 class Taken(NamedTuple):
@@ -68,9 +77,14 @@ class Taken(NamedTuple):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups that share deliveries: those to the same recipient, all emails, and all whom starts have named."""
-        found = [self.dedupe.rpartition(".")[2]]
-        found += [MAILS] if self.recipient.channel == MAILS else []
+        """The groups that share deliveries.
+
+        Those to the same recipient, all emails, all whom starts have named, and ``ORDERED`` events of the same job to
+        the same recipient.
+        """
+        to = self.dedupe.rpartition(".")[2]
+        found = [f"{to}{OF_MAILS}", MAILS] if self.recipient.channel == MAILS else [to]
+        found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
         # Not the events ``started`` and ``start_failed``.
         return (*found, BY_START) if f"{BY_START}." in self.dedupe else tuple(found)
 
@@ -89,7 +103,7 @@ _TAKE = (
     sa.select(*(notification.c[name] for name in Taken._fields), _UNTIL)
     .with_hint(notification, SKIP, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
-    .order_by(notification.c.due_at)
+    .order_by(notification.c.due_at, notification.c.id)
 )
 
 
@@ -125,6 +139,16 @@ def release(conn: sa.Connection, leased: Sequence[Leased]) -> None:
         conn.execute(notification.update().where(*mine).values(tries=one.tries - 1, due_at=utcnow()))
 
 
+def places(group: str, share: int) -> int:
+    """Return how many deliveries of a group may be under way at once: ``share``, except where others would wait.
+
+    One recipient of emails never has all places of emails, and what has an order goes one after another.
+    """
+    if WITH_JOB in group:
+        return 1
+    return max(1, share - 1) if group.endswith(OF_MAILS) else share
+
+
 class Room(NamedTuple):
     """How many more deliveries of a group may begin. ``share``: of each group; ``busy``: those under way, by group."""
 
@@ -134,34 +158,42 @@ class Room(NamedTuple):
     @property
     def full(self) -> list[str]:
         """The groups that have no room for another delivery."""
-        return [group for group, number in self.busy.items() if number >= self.share]
+        return [group for group, number in self.busy.items() if number >= places(group, self.share)]
 
 
 def fitting(found: Sequence[Taken], room: Room) -> list[Taken]:
     """Return those for which there is room, the first ones of each group. A pure function."""
     busy, fit = Counter(room.busy), []
     for one in found:
-        if all(busy[group] < room.share for group in one.groups):
-            busy.update(one.groups)
+        if all(busy[group] < places(group, room.share) for group in one.groups):
             fit.append(one)
+        busy.update(one.groups)  # also of one that waits: no later one of its groups goes before it
     return fit
 
 
 # Without locks: it may pass thousands of rows, and so many locks would become one on the table.
 _GIVEN = lists.names()
+_KEY_AND_JOB = notification.c.dedupe + sa.literal_column(f"'{WITH_JOB}'", sa.String) + notification.c.job
 _OTHERS = (
     sa.select(notification.c.id)
     .with_hint(notification, PASS, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
-    .where(~sa.exists(sa.select(_GIVEN.c.value).where(notification.c.dedupe.like(_GIVEN.c.value))))
+    .where(~sa.exists(sa.select(_GIVEN.c.value).where(_KEY_AND_JOB.like(_GIVEN.c.value))))
     .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~notification.c.recipient.like('{"email"%')))
-    .order_by(notification.c.due_at)
+    .order_by(notification.c.due_at, notification.c.id)
 )
+
+
+def _pattern(group: str) -> str:
+    """Return the pattern of key and job of the notifications of a group. Wildcards in a job's id do no harm."""
+    if group == BY_START:
+        return f"%{BY_START}.%{WITH_JOB}%"
+    return f"%.{group}" if WITH_JOB in group else f"%.{group.removesuffix(OF_MAILS)}{WITH_JOB}%"
 
 
 def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
     """Return the ids of due notifications of groups that have room."""
-    patterns = [f"%{BY_START}.%" if group == BY_START else f"%.{group}" for group in room.full if group != MAILS]
+    patterns = [_pattern(group) for group in room.full if group != MAILS]
     values = {"names": lists.as_list(patterns), "p_mails": int(MAILS not in room.full)}
     return conn.execute(_OTHERS.limit(limit), values).scalars().all()
 

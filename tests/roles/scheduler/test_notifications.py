@@ -234,4 +234,7 @@ def test_a_test_notification_shows_whether_it_arrives(
     (factory.folder / "jobfac.toml").write_text("".join(f"{key} = {value}\n" for key, value in toml.items()))
     factory.run("notify", "test", "--email", "a@b.org")
     assert re.match(r"\[jobfac\] sample failed: only a test", box.mails[0]["Subject"])
+    with (factory.folder / "jobfac.toml").open("a") as file:
+        file.write('templates = "/nowhere"\n')
+    assert "There is no folder /nowhere" in factory.run("notify", "test", "--email", "a@b.org").stderr
     assert factory.run("notify", "test", code=2).stderr == "Give one of --email, --webhook and --apprise.\n"

@@ -1,5 +1,6 @@
 """Email and apprise, and the text that both send."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from aiosmtpd.smtp import AuthResult
 from jobfac.channels import DeliveryError, Message, deliver, render
 from jobfac.definitions import Recipient
 from jobfac.settings import Settings, SettingsError, load
-from tests.support.receivers import Mailbox, mailbox, part, receiving
+from tests.support.receivers import OK, Mailbox, Post, mailbox, part, receiving
 
 BODY = {
     "id": 7, "job": "orders-export", "state": "failed", "attempt": 2, "exit_code": 3, "worker": "w1", "detail": None,
@@ -78,6 +79,14 @@ def test_a_mail_that_the_server_has_taken_is_delivered_however_it_takes_leave(bo
     assert len(box.mails) == 1
 
 
+def test_a_server_may_take_its_time_before_it_takes_the_mail(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for spam. A mail that is taken for a failure comes ten times."""
+    monkeypatch.setattr("jobfac.channels.email.TIMEOUT", 0.25)
+    box.data_pause = 0.4
+    deliver(MESSAGE, TO, through(box))
+    assert len(box.mails) == 1
+
+
 def test_a_header_contains_no_line_end(box: Mailbox) -> None:
     reason = "two\r\nBcc: all@example.org\nlines"
     deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))
@@ -111,6 +120,19 @@ def test_control_characters_of_a_program_are_not_in_the_subject(box: Mailbox) ->
 def test_a_refused_address_is_named(box: Mailbox) -> None:
     box.answer = lambda address: "550 no such mailbox"
     assert failure(through(box)) == f"127.0.0.1:{box.port} refused ops@example.org: 550 no such mailbox"
+
+
+def test_what_no_mail_can_have_is_said(box: Mailbox) -> None:
+    for word in ("x:;@y", "=?utf-8?q?a=0d=0aBcc:b?=@example.org"):
+        to = Recipient.model_validate({"email": word})
+        assert failure(through(box), to) == f"no mail can be sent to {word}: it is not an address"
+    settings = through(box, smtp_user="jobfac", smtp_password="geheim-§")
+    assert "may have ASCII characters only" in failure(settings)
+
+
+def test_a_template_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "subject.txt").write_text("$job: $state", encoding="utf-8-sig")
+    assert render.subject(MESSAGE, str(tmp_path)) == "orders-export: failed"
 
 
 def test_an_unreachable_or_unknown_server_is_named(box: Mailbox) -> None:
@@ -188,6 +210,20 @@ def test_a_missed_time_has_a_sentence() -> None:
     body = {"job": "nightly", "schedule": "1", "since": "a", "until": "b", "event": "missed", "detail": "why"}
     text = render.text(Message("event1.missed.x", "missed", body), "")
     assert text.startswith("nightly missed its time: why\n\njob nightly\n")
+
+
+@APPRISE
+def test_a_service_of_apprise_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apprise.URLBase.socket_read_timeout", 0.1)
+
+    def answer(post: Post) -> int:
+        time.sleep(0.3)
+        return OK
+
+    with receiving() as receiver:
+        receiver.answer = answer
+        to = Recipient.model_validate({"apprise": f"json://127.0.0.1:{receiver.port}/hook"})
+        deliver(MESSAGE, to, Settings())
 
 
 @APPRISE
