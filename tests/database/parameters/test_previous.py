@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
@@ -12,7 +13,7 @@ from jobfac.states import RunState
 from jobfac.store import parameters, schedules, sequences
 from jobfac.store.schedules import backfilling
 from tests.database.parameters.test_parameters import take, values
-from tests.support.database import Hand, define, get, start
+from tests.support.database import Hand, being_written, define, get, now, start
 from tests.support.sequences import Player
 
 
@@ -82,3 +83,21 @@ def test_the_runs_of_a_backfill_and_of_its_sequences_follow_each_other(
     assert since("load", 10, 3) == ["09", "10", "11"]
     assert since("seq", 14, 2) == ["12", "14"]
     assert since("load", 13, 1) == ["12"]
+
+
+def test_the_last_success_counts_while_somebody_writes_it(db: Database) -> None:
+    """As one that counts it does: with the success before it, a load would do its days again.
+
+    The test server skips locked rows only for those who lock, so the statements are looked at, too.
+    """
+    define(db, load={"parameters": {"since": {"default": "${previous.success.at}"}}})
+    hand, said = Hand(db), list[str]()
+    for _ in range(2):
+        last = start(db, "load", parameters={"since": "x"})
+        hand.end(hand.take())
+    with being_written(db, last), db.read() as conn:
+        sa.event.listen(conn, "before_cursor_execute", lambda *called: said.append(called[2]))
+        found = parameters.previous_success(conn, "load", None, now(db))
+    assert found == datetime.fromisoformat(json.loads(get(db, last)["origin"])["due"])
+    assert said
+    assert "READPAST" not in "".join(said)
