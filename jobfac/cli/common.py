@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -180,18 +180,18 @@ def seconds(text: str, option: str) -> float:
         fail(USAGE, f"{option} {error}.")
 
 
-def instant(text: str, option: str, back: bool = False) -> datetime:
+def instant(text: str, option: str, back: bool = False, zone: tzinfo | None = None) -> datetime:
     """Parse a time as ``times.read_time`` does. ``back``: also a duration before now (2h), or a word for a day."""
     from jobfac.times import read_time
 
-    return _time(option, lambda now: read_time(text, now, back=back))
+    return _time(option, lambda now: read_time(text, now, back=back, zone=zone))
 
 
-def period_end(text: str, option: str) -> datetime:
+def period_end(text: str, option: str, zone: tzinfo | None = None) -> datetime:
     """Parse the end of a period. The end of a day is meant by a day."""
     from jobfac.times import read_end
 
-    return _time(option, lambda now: read_end(text, now))
+    return _time(option, lambda now: read_end(text, now, zone))
 
 
 def utc_day(text: str, option: str) -> date:

@@ -223,7 +223,7 @@ class Schedule(Model):
     calendar: Calendar | None = Field(default=None, description="Holidays on which the schedule does not fire.")
     blackout: Many[Window] = Field(
         default=(),
-        description="Periods in which the schedule starts no runs.",
+        description="Periods in which the schedule starts no runs. Its due times become one, at its end.",
         examples=[["12/31 18:00 - 01/01 06:00", "22:00 - 04:00"]],
     )
     jitter: Duration = Field(

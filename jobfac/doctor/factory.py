@@ -12,9 +12,10 @@ from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
 from jobfac.database.tables import WATCHED, job, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
+from jobfac.definitions import DefinitionError
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import HELD, Delivery, RunState, WorkerState
-from jobfac.store import expectations, sequences
+from jobfac.store import expectations, jobs, sequences
 from jobfac.store import schedulers as scheduler_store
 from jobfac.store import schedules as schedule_store
 from jobfac.store import workers as worker_store
@@ -33,6 +34,9 @@ MAX_NAMES = 3
 
 LATE = 600.0
 """Seconds after which a waiting notification is late."""
+
+LATE_FOR = 60.0
+"""Seconds after which a due time that nothing has come of was put off."""
 
 CHECKS = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
 """The check under which a problem of ``v_health`` is reported; all others belong to ``queue``."""
@@ -222,12 +226,21 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:
-    """Report the number of active schedules of jobs that are enabled, and the time of the next one."""
+    """Report the number of active schedules of jobs that are enabled, the time of the next one, and unreadable ones."""
     due = sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0")
     query = sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).join(job, job.c.id == schedule.c.job)
     count, first = conn.execute(query.where(due, job.c.enabled)).one()
     found = f"{count:,} in force, the next at {local(first)}" if count else "none in force"
     yield Finding("schedules", State.OK, found)
+    # A scheduler that cannot use a schedule puts it off and leaves its next due time.
+    put_off = sa.select(schedule.c.job).join(job, job.c.id == schedule.c.job)
+    put_off = put_off.where(due, job.c.enabled, schedule.c.next_due_at < utcnow(-LATE_FOR * 1000)).distinct()
+    stored = jobs.load_many(conn, conn.execute(put_off).scalars().all())
+    unread = [one for _, one in sorted(stored.items()) if isinstance(one, DefinitionError)]
+    remedy = "Update jobfac, tzdata and holidays where it cannot be read, or correct the definition and apply it."
+    for error in unread[:MAX_NAMES]:
+        yield Finding("schedules", State.WARNING, f"start nothing: {error}", remedy)
+    yield from _more("schedules", len(unread), "jobs whose schedules start nothing", remedy)
 
 
 def notifications(conn: sa.Connection) -> Iterator[Finding]:

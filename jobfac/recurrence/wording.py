@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from jobfac.definitions.schedule import CRON_NAMES
@@ -26,7 +27,8 @@ def in_words(rule: Mapping[str, Any]) -> str:
     elif "every" in rule:
         parts = [f"every {rule['every']}"]
     elif "at" in rule:
-        parts = [f"once at {rule['at']}".replace("T", " ")]
+        text = str(rule["at"])
+        parts = [f"once at {text}".replace("T", " "), "" if datetime.fromisoformat(text).tzinfo else zone]
     elif "times" in rule:
         parts = [_dates(rule.get("dates") or {}), _times(rule["times"]), zone]
     else:

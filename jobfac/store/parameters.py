@@ -9,11 +9,12 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, current_time
-from jobfac.database.tables import run
+from jobfac.database.dialects import current_time
+from jobfac.database.tables import run, schedule
 from jobfac.definitions import AnyJob, DefinitionError, Job, Problem
 from jobfac.definitions.parameters import (
     Context,
+    Declared,
     UnresolvedError,
     Values,
     constants,
@@ -67,12 +68,23 @@ def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, 
             if start.is_template:
                 given = {name: fill_value(value, context) for name, value in given.items()}
             values = read_parameters(start.job, declared, given, context)
-            if start.is_template:
+            if start.is_template and _has_dollar(texts):
                 texts = _filled(texts, replace(context, values=values))
+            else:
+                values = _without_late(declared, given, values)
         except UnresolvedError as error:
             raise DefinitionError([Problem(f"a value of its start {error}", "parameters", start.job)]) from error
         shown, secret = split(declared, values)
     return {**texts, "parameters": _written(shown), "sensitive": _written(secret), "origin": _written(origin)}
+
+
+def _without_late(declared: Declared, given: Mapping[str, Any], values: Values) -> Values:
+    """Leave out what the last success decides, until the run begins: the runs of a backfill wait for each other.
+
+    Values that a text of the start refers to stay: the program gets the same in both places.
+    """
+    late = {name for name in values if given.get(name) is None and needs_previous({name: declared[name]}, {})}
+    return {name: value for name, value in values.items() if name not in late}
 
 
 def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mapping[str, Any]) -> Context:
@@ -116,18 +128,30 @@ def _written(values: Mapping[str, Any] | None) -> str | None:
 def previous_success(conn: sa.Connection, job: str, definition: AnyJob | None, before: datetime) -> datetime | None:
     """Return when the last success of a job before a time was due or, without a schedule, started; None: there is none.
 
-    That is not always the one that started last: a backfill or a retry may have been of an older day.
+    That is not always the one that started last: a backfill or a retry may have been of an older day. Nor has it always
+    started before that time: a backfill, and a sequence that was due before, start later.
     """
-    query = (
-        sa.select(run.c.origin, run.c.due_at, run.c.created_at)
-        .with_hint(run, PASS, "mssql")
-        .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
-        .where(sa.func.coalesce(run.c.due_at, run.c.created_at) < before)
-        .order_by(run.c.id.desc())
-        .limit(LATEST)
-    )
-    times = (due_of(row.origin, row.due_at, row.created_at, definition) for row in conn.execute(query))
+    found = [*conn.execute(_successes(job, before).order_by(run.c.id.desc()).limit(LATEST))]
+    if len(found) == LATEST:  # all of them may be of one backfill
+        ids = conn.execute(_SCHEDULES.where(schedule.c.job == job)).scalars().all()
+        of_schedules = _successes(job, before).where(sa.text("schedule_id IS NOT NULL")).limit(1)
+        for one in ids:
+            found += conn.execute(of_schedules.where(run.c.schedule_id == one).order_by(run.c.due_at.desc()))
+    times = (due_of(row.origin, row.due_at, row.created_at, definition) for row in found)
     return max((moment for moment in times if moment < before), default=None)
+
+
+_SCHEDULES = sa.select(schedule.c.id).order_by(schedule.c.id)
+
+
+def _successes(job: str, before: datetime) -> sa.Select[Any]:
+    """Return a query for the successes of a job that may stand for a time before this one."""
+    return (
+        # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
+        sa.select(run.c.origin, run.c.due_at, run.c.created_at)
+        .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
+        .where(sa.or_(run.c.due_at.is_(None), run.c.due_at < before))
+    )
 
 
 def is_undated(origin: str | None) -> bool:

@@ -1,8 +1,9 @@
 """`schedule list / preview / backfill / load / pause / resume`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -141,14 +142,16 @@ def backfill(
 ) -> None:
     """Start a run for each due time that passed without one.
 
-    The command may be repeated: no due time gets a second run.
+    The command may be repeated: no due time gets a second run. Days and times
+    without an offset are in the schedule's time zone.
     """
     from jobfac.operations.bulk.backfill import BackfillRequest
 
-    since, until = instant(begin, "--from", back=True), period_end(end, "--to")
     lines: list[BackfillView] = []
     defined_at: datetime | None = None
     with backend() as factory:
+        zone = _zone([one for one in factory.schedules(job) if schedule in (None, one.name)])
+        since, until = instant(begin, "--from", back=True, zone=zone), period_end(end, "--to", zone)
         wanted: BackfillRequest | None = BackfillRequest(job, since, until, schedule, at_most, priority)
         while wanted is not None:
             page = factory.backfill(wanted, dry_run)
@@ -212,6 +215,17 @@ def _remarks(found: LoadView) -> Iterator[str]:
         yield f"No live worker has their pool, labels and slots: {', '.join(found.unserved[:10])}."
     if found.limited:
         yield f"Their concurrency limit makes runs wait more than a minute: {', '.join(found.limited[:10])}."
+
+
+def _zone(schedules: Sequence[ScheduleView]) -> ZoneInfo | None:
+    """Return the time zone of these schedules; None: they have several, or this machine does not know it."""
+    names = {str(one.definition.get("timezone", "UTC")) for one in schedules if not _TRIGGERS & one.definition.keys()}
+    if len(names) > 1:
+        note(f"The schedules have several time zones ({', '.join(sorted(names))}), so times are local.")
+    try:
+        return ZoneInfo(names.pop()) if len(names) == 1 else None
+    except (ValueError, LookupError):
+        return None
 
 
 def _due_local(row: BackfillView) -> str:

@@ -7,7 +7,7 @@ text ``${due.date}``. Other uses of ``${`` are none of these and stay unchanged.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from jobfac.definitions.parameters.values import Value, as_text
@@ -171,7 +171,8 @@ def _time(placeholder: Placeholder, context: Context) -> str:
     try:
         if placeholder.name.endswith(".date"):
             return (date(moment.year, moment.month, moment.day) + placeholder.offset).isoformat()
-        return (moment + placeholder.offset).isoformat()
+        # In real time, also over a clock change, with which Python moves the clock's hands alone.
+        return (moment.astimezone(timezone(moment.utcoffset() or timedelta())) + placeholder.offset).isoformat()
     except OverflowError:
         raise UnresolvedError(f"refers to {placeholder} with an offset that leads beyond the calendar") from None
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification
+from jobfac.database.tables import job_version, notification, schedule
 from jobfac.doctor import factory
 from jobfac.operations import jobs, schedules
 from jobfac.operations.caller import Caller
@@ -48,6 +48,16 @@ def test_the_doctor_counts_the_schedules_that_start_something(stocked: Database)
     jobs.disable(stocked, ANN, "load")
     (after,) = stocked.query(lambda conn: list(factory.schedules(conn)))
     assert (before.found[:10], after.found) == ("1 in force", "none in force")
+
+
+def test_the_doctor_names_schedules_that_cannot_be_used(stocked: Database) -> None:
+    """By a newer version of jobfac, or other data on time zones and holidays: the schedulers put them off for ever."""
+    new = sa.func.replace(job_version.c.definition, '"schedules"', '"when"')
+    with stocked.begin() as conn:
+        conn.execute(job_version.update().values(definition=new))
+        conn.execute(schedule.update().values(next_due_at=utcnow(-90_000)))
+    found = stocked.query(lambda conn: list(factory.schedules(conn)))
+    assert [one.found.partition("; ")[0] for one in found[1:]] == ["start nothing: job 'load': unknown key 'when'"]
 
 
 def test_audit(stocked: Database) -> None:

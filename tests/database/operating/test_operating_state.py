@@ -14,6 +14,7 @@ from jobfac.operations.caller import Caller
 from jobfac.operations.jobs import Applied
 from jobfac.store import jobs as job_store
 from jobfac.store.holds.placing import Scope
+from tests.support.database import Hand, start
 
 ME = Caller("me")
 TEXT = "jobs:\n  a: {command: [x], schedules: [{name: s, cron: '* * * * *'}]}\n  b: {command: [y]}\n"
@@ -171,3 +172,26 @@ def test_a_rollback_keeps_it_too(db: Database, tmp_path: Path) -> None:
     assert versions.rollback(db, ME, "a", 1).version == 3
     assert not is_enabled(db, "a")
     assert is_paused(db)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_plan_says_which_schedules_wait_for_a_first_success(db: Database, tmp_path: Path) -> None:
+    inside = "{command: [x], parameters: {since: {default: %s}}, schedules: [{cron: '@daily'%s}]}"
+    bodies = {
+        "load": inside % ("'${previous.success.at}'", ""),
+        "given": inside % ("x", ", parameters: {since: '${previous.success.date}'}"),
+        "literal": inside % ("x", ", payload: '$${previous.success.date}'"),
+    }
+    text = "jobs:\n" + "".join(f"  {job}: {body}\n" for job, body in bodies.items())
+    for dry_run in (True, False):
+        said = apply(db, tmp_path, text, dry_run).view().warnings
+        assert [one.partition(" refers to")[0] for one in said] == [
+            f"{job} has not succeeded before, so its schedules start nothing: {why}"
+            for job, why in (("load", "the default of a parameter"), ("given", "the schedule '1'"))
+        ]
+    for job in ("load", "given"):
+        start(db, job, parameters={"since": "x"})
+    hand = Hand(db)
+    for claimed in hand.claim():
+        hand.end(claimed)
+    assert apply(db, tmp_path, text.replace("@daily", "@hourly"), dry_run=True).view().warnings == []

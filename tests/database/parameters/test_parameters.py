@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, run, schedule
+from jobfac.database.tables import job_version, schedule
 from jobfac.definitions import DefinitionError, from_data
 from jobfac.errors import Refused
 from jobfac.operations import starting
@@ -168,40 +168,6 @@ def test_a_key_stands_for_its_values(db: Database) -> None:
     for other in ({"region": "us", "limit": 5}, {"region": "eu"}, {"region": "eu", "limit": 5, "token": "x"}):
         with pytest.raises(DefinitionError, match="differs in parameters"):
             start(db, "load", key="k", parameters=other)
-
-
-def test_the_last_success_counts(db: Database) -> None:
-    define(db, load={"parameters": {"since": {"type": "datetime", "default": "${previous.success.at}"}}})
-    with pytest.raises(DefinitionError, match="has not succeeded before; give a value"):
-        start(db, "load")
-    hand = Hand(db)
-    first = start(db, "load", parameters={"since": "2027-01-01T00:00:00Z"})
-    hand.end(hand.take())
-    start(db, "load", parameters={"since": "2027-01-01T00:00:00Z"})
-    hand.end(hand.take(), RunState.FAILED)
-    run_id = start(db, "load")
-    assert datetime.fromisoformat(values(db, run_id)["since"]) == datetime.fromisoformat(
-        json.loads(get(db, first)["origin"])["due"]
-    )
-
-
-def test_a_backfill_or_a_retry_of_an_older_day_is_not_the_last_success(db: Database) -> None:
-    """The next load would repeat all days since, or its span would begin behind its end."""
-    rule = {"cron": "0 6 * * *", "parameters": {"since": "${previous.success.date}"}}
-    define(db, load={"parameters": {"since": {}}, "schedules": [rule]})
-    hand = Hand(db)
-    days = [start(db, "load", parameters={"since": "x"}) for _ in range(4)]
-    for run_id, day in zip(days, (10, 28, 11, 12), strict=True):  # the 11th is a backfill, the 12th a retry
-        hand.end(hand.take())
-        due = datetime(2027, 1, day, 6, tzinfo=UTC)
-        change = {"origin": json.dumps({"due": due.isoformat()}), "due_at": None if day == 12 else due}
-        with db.begin() as conn:
-            conn.execute(run.update().where(run.c.id == run_id).values(**change))
-    found = []
-    for day in (29, 28, 11, 10):
-        due = datetime(2027, 1, day, 6, tzinfo=UTC)
-        found.append(db.query(parameters.previous_success, "load", None, due))
-    assert [one and one.day for one in found] == [28, 12, 10, None]
 
 
 def test_a_schedule_gives_values_and_dates_in_its_zone(db: Database) -> None:

@@ -122,6 +122,18 @@ def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite
     assert wrong.startswith("The period is empty")
 
 
+def test_a_day_to_catch_up_is_one_of_the_schedule(sqlite_factory: Factory) -> None:
+    """Whatever the zone of the machine: the run loads the day that was asked for."""
+    tokyo, utc = {"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}, {"name": "utc", "cron": "0 23 * * *"}
+    sqlite_factory.apply({"load": {"command": "true", "schedules": [tokyo]}})
+    period = ("schedule", "backfill", "load", "--from", "2026-03-02", "--to", "2026-03-02", "--dry-run")
+    assert [line["local"] for line in sqlite_factory.json(*period)] == ["2026-03-02T06:00:00+09:00"]
+    sqlite_factory.apply({"load": {"command": "true", "schedules": [tokyo, utc]}})
+    assert "several time zones (Asia/Tokyo, UTC), so times are local" in sqlite_factory.run(*period).stderr
+    (one,) = sqlite_factory.json(*period, "--schedule", "utc")
+    assert one["due_at"] == "2026-03-02T23:00:00+00:00"
+
+
 def test_a_sequence_begins_with_a_step(remote: InProcess, sqlite_factory: Factory) -> None:
     sqlite_factory.apply(
         {"two": {"steps": [{"name": "first", "jobs": ["bad"]}, {"name": "second", "jobs": ["hello"]}]}}

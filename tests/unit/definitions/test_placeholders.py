@@ -1,7 +1,8 @@
 """Placeholders in the texts of a definition: where they may stand, and what a value can and cannot do."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,16 @@ def test_whatever_the_value_it_stays_inside_its_own_argument(a: str, b: str) -> 
     assert [fill(one, context) for one in command] == [
         "load", "--a", a, f"x={b};{a}", "${HOME}", "${parameters.a}",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("month", "day", "shown"), [(3, 28, "01:30+02:00"), (10, 31, "00:30+01:00")])
+def test_an_offset_of_a_time_is_real_time(month: int, day: int, shown: str) -> None:
+    """A start by hand has a zone, a start by a schedule an offset: both say the same after a clock change."""
+    due = datetime(2027, month, day, 1, 30, tzinfo=UTC).astimezone(ZoneInfo("Europe/Berlin"))
+    for moment in (due, datetime.fromisoformat(due.isoformat())):
+        found = datetime.fromisoformat(fill("${due.at - 2h}", Context(due=moment)))
+        assert due - found.astimezone(UTC) == timedelta(hours=2)
+        assert found.isoformat()[11:].replace(":00+", "+", 1) == shown
 
 
 @given(hostile)

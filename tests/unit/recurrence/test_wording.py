@@ -24,6 +24,7 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"cron": "1-59/7 3 * * *"}, "cron 1-59/7 3 * * * UTC"),
     ({"every": "90m"}, "every 1h30m"),
     ({"at": "2027-01-01T06:30:00+01:00"}, "once at 2027-01-01 06:30:00+01:00"),
+    ({"at": "2027-01-01T06:30:00", "timezone": "Europe/Berlin"}, "once at 2027-01-01 06:30:00 Europe/Berlin"),
     (
         {
             "dates": {"days_of_month": [1, "last"]},
