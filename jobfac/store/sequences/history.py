@@ -54,8 +54,9 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     for child in conn.execute(query.where(*lists.of_categories(run.c.job, categories))):
         children.setdefault(child.visit_id, []).append(_Child(*child))
     visits = rows_of(conn, run_id)
+    taken = {row.id: list(_taken(row, seen)) for row in visits}
     for row in visits:
-        children.setdefault(row.id, []).extend(_taken(row, seen))
+        children.setdefault(row.id, []).extend(taken[row.id])
     refused = {row.id: list(_refused(row, seen)) for row in visits}
     chosen = {row.id: _chosen(row, len(refused[row.id]), children[row.id]) for row in visits}
     runs = _read(conn, [one for ids in chosen.values() for one in ids], categories)
@@ -63,7 +64,8 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     for row in visits:
         shown = [runs[one] for one in chosen[row.id] if one in runs]  # one may be purged meanwhile
         states = [one.state for one in refused[row.id]] + [one.state for one in children[row.id]]
-        found.append(_visit(row, [*refused[row.id], *_placed(row, shown)], states))
+        visit = _visit(row, [*refused[row.id], *_placed(row, shown)], states)
+        found.append(visit._replace(taken=len(taken[row.id]) or None))
     return found
 
 
@@ -102,7 +104,6 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
 def _visit(row: VisitRow, runs: list[StepRunView], states: Sequence[str]) -> StepVisitView:
     """Return the view of a visit. ``states``: of all of its runs and refused starts, also those that are not shown."""
     shown = from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
-    shown = shown._replace(taken=len(row.unstarted.taken) or None)
     if shown.children is None:
         return shown
     counts = Counter(map(str, states))

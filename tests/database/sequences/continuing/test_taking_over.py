@@ -14,6 +14,7 @@ from jobfac.store import sequences
 from jobfac.views.sequences import StepVisitView
 from tests.support.database import define, get, start
 from tests.support.sequences import Player, children, path
+from tests.support.tsql import execute
 
 ONE = {"name": "one", "jobs": ["a", "b", "c"]}
 USE = {"name": "use", "jobs": ["d"], "arguments": {"d": ["${steps.one.a.outputs.file}"]}}
@@ -75,9 +76,6 @@ def test_only_what_did_not_succeed_starts(db: Database) -> None:
     player.fail("c")
     third = retry(db, second)
     assert player.look() == ["c"]
-    again = retry(db, second, from_failed=False)
-    assert player.look() == ["c", "b", "c"], "a plain retry repeats what the run did"
-    assert [begun(db, one) for one in (second, third, again)] == [["b", "c"], ["c"], ["b", "c"]]
     player.finish("c")
     assert [(one.job, one.taken_from, one.state) for one in history(db, third)[0].runs] == [
         ("a", first, RunState.SUCCEEDED),
@@ -89,6 +87,10 @@ def test_only_what_did_not_succeed_starts(db: Database) -> None:
     assert children(db, third)[1]["arguments"] == '["x"]', "the outputs of the job that succeeded are there"
     player.finish("d")
     assert get(db, third)["state"] == RunState.SUCCEEDED
+    is_lite = db.dialect.name == "sqlite"
+    again = retry(db, second, from_failed=False) if is_lite else execute(db, "retry_run", run=second)
+    assert player.look() == ["b", "c"], "a plain retry repeats what the run did"
+    assert [begun(db, one) for one in (second, third, again)] == [["b", "c"], ["c", "d"], ["b", "c"]]
 
 
 def test_values_count_by_what_they_are(db: Database) -> None:
