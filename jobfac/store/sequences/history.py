@@ -321,23 +321,26 @@ def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[A
     length = conn.execute(sa.select(sa.func.sum(characters(run.c.outputs))).where(*theirs)).scalar_one() or 0
     if length > LONGEST:
         raise UnknownReference(f"the outputs of the runs of '{job}' have more than {LONGEST:,} characters")
-    rows = conn.execute(sa.select(run.c.item, run.c.outputs).where(*theirs).order_by(run.c.item)).all()
-    if gone := _purged(conn, visit_id, job, {row.item for row in rows}):
+    rows = conn.execute(sa.select(run.c.item, run.c.outputs).where(*theirs)).all()
+    number, gone = _counted(conn, visit_id, job, {row.item for row in rows})
+    if gone:
         raise UnknownReference(f"{gone} of the runs of '{job}' were purged, and their outputs with them")
-    each = [json.loads(row.outputs) if row.outputs else {} for row in rows]
+    reported = {row.item: json.loads(row.outputs) for row in rows if row.outputs}
+    each = [reported.get(place, {}) for place in range(number)]
     keys = dict.fromkeys(key for found in each for key in found)
     return {key: [found.get(key) for found in each] for key in keys}
 
 
-def _purged(conn: sa.Connection, visit_id: int, job: str, there: Collection[int]) -> int:
-    """Return how many of a job's runs are missing in a visit of a step with ``for_each``.
+def _counted(conn: sa.Connection, visit_id: int, job: str, there: Collection[int]) -> tuple[int, int]:
+    """Return how many values a step with ``for_each`` had in a visit, and how many of a job's runs are missing.
 
     Args:
         there: the places of those that are there, at least one.
     """
     columns = (visit.c.for_each, visit.c.refused, visit.c.result)
     row = conn.execute(sa.select(*columns).where(visit.c.id == visit_id)).one()
+    number = len(json.loads(row.for_each))
     # Without a success, the last ones may never have been started.
-    number = len(json.loads(row.for_each)) if row.result == StepResult.SUCCESS else max(there) + 1
+    started = number if row.result == StepResult.SUCCESS else max(there) + 1
     refused = json.loads(row.refused) if row.refused else {}
-    return sum(place not in there and f"{job}[{place}]" not in refused for place in range(number))
+    return number, sum(place not in there and f"{job}[{place}]" not in refused for place in range(started))

@@ -65,6 +65,19 @@ def test_outputs_are_collected_in_order(db: Database) -> None:
     assert json.loads(children(db, run_id)[3]["arguments"]) == ["[1, null, 3]"]
 
 
+def test_values_that_were_never_started_have_their_place_among_the_outputs(db: Database) -> None:
+    """A later step that has the values, too, would take those of another one."""
+    second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    more = {"at_most": 1, "stop_on_failure": True, "on_mixed": "next"}
+    run_id = fan(db, second, for_each={"region": ["a", "b", "c"]}, **more)
+    player = Player(db)
+    player.look()
+    player.finish("load", outputs='{"rows": 1}')
+    player.look()
+    player.fail("load")
+    assert json.loads(children(db, run_id)[2]["arguments"]) == ["[1, null, null]"]
+
+
 @pytest.mark.each_driver
 def test_outputs_that_are_too_long_fail_the_step_and_the_last_run_stays_ended(db: Database) -> None:
     """A result that is closed before its end is cancelled. With XACT_ABORT, SQL Server rolls back then."""
