@@ -101,6 +101,36 @@ def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, A
                     yield inside, finding(path, f"is also that of the sequence '{around}' around it: {end}")
 
 
+def given_to_sequences(
+    jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Finding]]:
+    """Yield where arguments or a payload are for a sequence inside another one: none of its jobs would get them."""
+    sequences = {job for job, one in jobs.items() if isinstance(one, Sequence)}
+    stored = {job: body for job, body in known.items() if job not in jobs and "steps" in body}
+    what = "is for a sequence, which passes it to none of its jobs; use its parameters"
+    for job in sequences:
+        for path, given in _passed(jobs[job]):
+            for inside in sorted(_named(given) & (sequences | stored.keys())):
+                yield job, finding((*path, inside), what)
+    for around, body in stored.items():
+        given = (step.get(field) for step in body["steps"] for field in ("arguments", "payloads"))
+        for inside in set().union(*map(_named, given)) & sequences:
+            yield inside, finding(("steps",), f"would not get what a step of '{around}' gives it; change that, too")
+
+
+def _passed(definition: AnyJob) -> Iterator[tuple[Path, Any]]:
+    """Yield what steps and schedules of a sequence pass to the jobs inside."""
+    for places in ("steps", "schedules"):
+        for position, part in enumerate(getattr(definition, places)):
+            for field in ("arguments", "payloads"):
+                yield (places, position, field), getattr(part, field)
+
+
+def _named(given: Any) -> set[str]:
+    """Return the jobs that get arguments or payloads."""
+    return set(given) if isinstance(given, Mapping) else set()
+
+
 def unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
     """Return the steps that cannot be reached. They are allowed but probably not intended."""
     ways = _ways(definition.steps, tree, on_each)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, endless_waits, fleets, unheard, unreachable
+from jobfac.definitions.checks import check, children, endless_waits, fleets, given_to_sequences, unheard, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
@@ -223,7 +223,8 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for job in jobs:
             found_in = islice(check(job, jobs[job], tree, on_each, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)
-        problems.extend(places[job].problem(one) for job, one in islice(endless_waits(jobs, known), MOST_PROBLEMS))
+        for across in (endless_waits(jobs, known), given_to_sequences(jobs, known)):
+            problems.extend(places[job].problem(one) for job, one in islice(across, MOST_PROBLEMS))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)

@@ -53,7 +53,8 @@ def _add_visits(tree: Tree, path: Sequence[StepVisitView]) -> None:
             branch.add(_waiting(visit))
         if visit.counts is not None:
             of_all = "" if sum(visit.counts.values()) == visit.children else f", of {visit.children}"
-            branch.add(", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items()) + of_all)
+            states = ", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items())
+            branch.add(f"{states or 'no runs'}{of_all}")
         for run in visit.runs if visit.counts is None else [run for run in visit.runs if run.state in FAILURES][:FEW]:
             _add_visits(branch.add(_run(run)), run.path or ())
 

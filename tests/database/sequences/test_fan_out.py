@@ -68,7 +68,7 @@ def test_outputs_are_collected_in_order(db: Database) -> None:
 def test_values_that_were_never_started_have_their_place_among_the_outputs(db: Database) -> None:
     """A later step that has the values, too, would take those of another one."""
     second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
-    more = {"at_most": 1, "stop_on_failure": True, "on_mixed": "next"}
+    more: dict[str, Any] = {"at_most": 1, "stop_on_failure": True, "on_mixed": "next"}
     run_id = fan(db, second, for_each={"region": ["a", "b", "c"]}, **more)
     player = Player(db)
     player.look()
