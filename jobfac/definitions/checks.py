@@ -79,7 +79,13 @@ def check(
         yield from _endless(definition.steps, tree, on_each)
 
 
-def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
+def across(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
+    """Return the problems of a job with another one, each with the job that has changed."""
+    yield from _endless_waits(jobs, known)
+    yield from _given_to_sequences(jobs, known)
+
+
+def _endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Finding]]:
     """Yield those of ``jobs`` that have the only place of a concurrency key while they wait for a job with that key."""
     waits: dict[str, set[str]] = {}
     holders: dict[str, set[str]] = {}
@@ -101,7 +107,7 @@ def endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, A
                     yield inside, finding(path, f"is also that of the sequence '{around}' around it: {end}")
 
 
-def given_to_sequences(
+def _given_to_sequences(
     jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, Finding]]:
     """Yield where arguments or a payload are for a sequence inside another one: none of its jobs would get them."""
@@ -131,14 +137,29 @@ def _named(given: Any) -> set[str]:
     return set(given) if isinstance(given, Mapping) else set()
 
 
-def unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
-    """Return the steps that cannot be reached. They are allowed but probably not intended."""
+def doubtful(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
+    """Return what is allowed in a sequence but probably not intended."""
+    yield from _unreachable(definition, tree, on_each)
+    yield from _momentary(definition)
+
+
+def _unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
+    """Return the steps that cannot be reached."""
     ways = _ways(definition.steps, tree, on_each)
     reached = _closure({definition.steps[0].name}, ways)
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
             path = ("steps", position)
             yield finding(path, f"'{step.name}' cannot be reached from the first step")
+
+
+def _momentary(definition: Sequence) -> Iterator[Finding]:
+    """Return the conditions that hold for one minute only. Who writes them may expect that the step waits."""
+    for position, step in enumerate(definition.steps):
+        times = None if step.start_if is None else step.start_if.times
+        if times is not None and (times.at or times.minutes):
+            what = "holds for one minute at each of these times and does not wait for them"
+            yield finding(("steps", position, "start_if"), f"{what}; use between or hours, or a step with wait")
 
 
 OF_PROGRAMS = ("running_long", "retry")

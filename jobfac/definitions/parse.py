@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, endless_waits, fleets, given_to_sequences, unheard, unreachable
+from jobfac.definitions.checks import across, check, children, doubtful, fleets, unheard
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
@@ -223,16 +223,13 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for job in jobs:
             found_in = islice(check(job, jobs[job], tree, on_each, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)
-        for across in (endless_waits(jobs, known), given_to_sequences(jobs, known)):
-            problems.extend(places[job].problem(one) for job, one in islice(across, MOST_PROBLEMS))
+        problems.extend(places[job].problem(one) for job, one in islice(across(jobs, known), MOST_PROBLEMS))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
     sequences = {job: definition for job, definition in jobs.items() if isinstance(definition, Sequence)}
     warnings = tuple(
-        places[job].problem(found)
-        for job, sequence in sequences.items()
-        for found in unreachable(sequence, tree, on_each)
+        places[job].problem(found) for job, sequence in sequences.items() for found in doubtful(sequence, tree, on_each)
     )
     warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in unheard(one))
     raw = {job: places[job].document.value["jobs"][job] for job in jobs}

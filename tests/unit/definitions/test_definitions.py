@@ -256,6 +256,16 @@ def test_an_unreachable_step_is_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize(("times", "warned"), [("at: '06:00'", 1), ("minutes: 0", 1), ("hours: 6", 0)])
+def test_a_condition_that_holds_for_a_minute_is_a_warning(times: str, warned: int) -> None:
+    step = f"{{name: a, jobs: p, start_if: {{times: {{{times}}}}}}}"
+    warnings = loads(f"jobs:\n  p: {{command: x}}\n  s:\n    steps:\n      - {step}\n").warnings
+    assert [str(warning) for warning in warnings] == [
+        "line 5: job 's': steps[0].start_if holds for one minute at each of these times and does not wait for them; "
+        "use between or hours, or a step with wait"
+    ] * warned
+
+
 @pytest.mark.parametrize(
     ("jobs", "warned"),
     [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False), ("fleet", False)],
