@@ -19,6 +19,7 @@ from jobfac.store.runs.starting import Started
 from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
 from jobfac.store.sequences.decide import failed_step
 from jobfac.store.sequences.history import all_that_count
+from jobfac.views.serialization import read_json
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
@@ -114,7 +115,7 @@ def retry(
     if not from_failed:
         return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories)
     row = conn.execute(
-        sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
+        sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state, run.c.overrides).where(run.c.id == run_id)
     ).first()
     if row is None:
         raise errors.no_run(run_id)
@@ -124,7 +125,9 @@ def retry(
     assert isinstance(former, Definition)
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, all_that_count(conn, run_id).visits)
     if step is None:
-        raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
+        first = read_json(row.overrides).get(FIRST) if row.overrides else None
+        what = "run all of it" if first is None else f"begin with the step '{first}' again"
+        raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to {what}.", FROM_FAILED)
     stored = jobs.load(conn, row.job)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
