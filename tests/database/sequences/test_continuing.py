@@ -52,7 +52,7 @@ def test_a_failure_that_was_handled_is_not_forgotten(db: Database) -> None:
     third = from_failed(db, second)
     play(player, a=RunState.SUCCEEDED, b=RunState.SUCCEEDED, c=RunState.SUCCEEDED)
     assert (get(db, third)["state"], get(db, third)["reason"]) == (RunState.SUCCEEDED, None)
-    with pytest.raises(Refused, match="No step .* without .* to begin with the step 'one' again"):
+    with pytest.raises(Refused, match=r"No step .* without .* to begin with the step 'one' again"):
         from_failed(db, third)
 
 
