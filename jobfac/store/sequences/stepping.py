@@ -256,16 +256,34 @@ def _start_some(
 ) -> None:
     number = min(one.together(number) for one in common.values())
     places = _places(conn, step, visit_id, items, number)
+    reasons = _nulls(conn, step, items, places)
+    started = [place for place in places if place not in reasons]
     requests = []
-    for place in places:
+    for place in started:
         at, job = divmod(place, len(step.jobs))
         request = common[step.jobs[job]]
         values = {**(request.parameters or {}), **items[at]}
         requests.append(replace(request, parameters=values, visit_id=visit_id, item=at))
     answers = runs.start_each(conn, requests)
-    pairs = zip(places, answers, strict=True)
-    if reasons := {_named(step, place): str(answer) for place, answer in pairs if isinstance(answer, Exception)}:
-        visits.refuse(conn, visit_id, reasons)
+    pairs = zip(started, answers, strict=True)
+    reasons |= {place: str(answer) for place, answer in pairs if isinstance(answer, Exception)}
+    if reasons:
+        visits.refuse(conn, visit_id, {_named(step, place): reason for place, reason in reasons.items()})
+
+
+def _nulls(conn: sa.Connection, step: Step, items: Items, places: range) -> dict[int, str]:
+    """Return, by place, why a run for null is not started: the parameter's default would stand for the value."""
+    if not any(None in items[place // len(step.jobs)].values() for place in places):
+        return {}
+    stored = jobs.load_many(conn, step.jobs)
+    found = {}
+    for place in places:
+        at, job = divmod(place, len(step.jobs))
+        declared = getattr(getattr(stored.get(step.jobs[job]), "definition", None), "parameters", {})
+        for name, value in items[at].items():
+            if value is None and name in declared and declared[name].default is not None:
+                found[place] = f"its value for '{name}' is null, and the default of the parameter would stand for it"
+    return found
 
 
 def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> StartRequest:

@@ -114,6 +114,27 @@ def test_a_later_step_fans_out_over_an_output(db: Database) -> None:
     )
 
 
+def test_a_default_does_not_stand_for_null(db: Database) -> None:
+    """A run without an output leaves null in the list: the default would be loaded in its place."""
+    listing = {"name": "list", "jobs": ["after"]}
+    loading = {
+        "name": "fan",
+        "jobs": ["load"],
+        "parameters": {"load": {"region": "eu"}},
+        "for_each": {"day": "${steps.list.after.outputs.days}"},
+    }
+    define(db, load=LOAD, after={}, seq={"steps": [listing, loading]})
+    run_id, player = start(db, "seq"), Player(db)
+    player.look()
+    player.finish("after", outputs='{"days": ["2027-01-05", null]}')
+    assert [json.loads(child["parameters"])["day"] for child in children(db, run_id)[1:]] == ["2027-01-05"]
+    player.look()
+    player.finish("load")
+    assert path(db, run_id) == ["list:success>fan", "fan:mixed>end_failed"]
+    (refused, *_) = history(db, run_id)[1].runs
+    assert refused.reason == "its value for 'day' is null, and the default of the parameter would stand for it"
+
+
 def test_at_most_so_many_run_at_a_time(db: Database) -> None:
     run_id = fan(db, for_each={"region": list("abcde")}, at_most=2)
     player = Player(db)
