@@ -8,7 +8,7 @@ from jobfac.definitions.models import AnyJob, Job, Sequence, canonical
 from jobfac.definitions.notify import ABOUT_JOBS, unsent
 from jobfac.definitions.parameters.uses import Commands, Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path, finding
-from jobfac.definitions.steps import Go, Step
+from jobfac.definitions.steps import Step
 from jobfac.definitions.triggers.checks import Links, check_after, shortest_way
 from jobfac.definitions.values import suggestion
 
@@ -141,6 +141,7 @@ def doubtful(definition: Sequence, tree: Children, on_each: Collection[str]) -> 
     """Return what is allowed in a sequence but probably not intended."""
     yield from _unreachable(definition, tree, on_each)
     yield from _momentary(definition)
+    yield from _untold(definition, tree, on_each)
 
 
 def _unreachable(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
@@ -160,6 +161,23 @@ def _momentary(definition: Sequence) -> Iterator[Finding]:
         if times is not None and (times.at or times.minutes):
             what = "holds for one minute at each of these times and does not wait for them"
             yield finding(("steps", position, "start_if"), f"{what}; use between or hours, or a step with wait")
+
+
+def _untold(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
+    """Return that nobody is told of a failure that another step handles: such a run ends mixed, and not failed."""
+    told = {event for entry in definition.notify if entry.of != "jobs" for event in entry.on}
+    if "failed" not in told or told & {"mixed", "finished"}:
+        return
+    ways = _ways(definition.steps, tree, on_each, _FAILED)
+    for step, field, target in _targets(definition.steps, _FAILED):
+        if field == "on_failure" and (target is END and step is definition.steps[0]):
+            continue  # nothing has succeeded then
+        if field == "on_failure" or (field == "on_mixed" and _may_be_mixed(step, tree, on_each)):
+            others = {name: following - {step.name} for name, following in ways.items()}
+            if END in _closure({target} - {step.name}, others):
+                what = f"has failed alone, but {field} of '{step.name}' leads on, and such a run ends mixed"
+                yield finding(("notify",), f"{what}; add mixed, or let the steps behind it go to end_failed")
+                return
 
 
 OF_PROGRAMS = ("running_long", "retry")
@@ -264,21 +282,27 @@ def _endless(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) 
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")
 
 
-def _ways(steps: tuple[Step, ...], tree: Children, on_each: Collection[str]) -> dict[str | None, set[str | None]]:
-    """Return the steps, or ``END``, that may follow each step."""
+_FAILED = "end_failed!"
+"""No step has this name."""
+
+
+def _ways(
+    steps: tuple[Step, ...], tree: Children, on_each: Collection[str], failed: str | None = END
+) -> dict[str | None, set[str | None]]:
+    """Return the steps, or ``END``, that may follow each step. ``failed``: stands for an end as failed."""
+    ways: dict[str | None, set[str | None]] = {step.name: set() for step in steps}
+    for step, field, target in _targets(steps, failed):
+        if field != "on_mixed" or _may_be_mixed(step, tree, on_each):
+            ways[step.name].add(target)
+    return ways
+
+
+def _targets(steps: tuple[Step, ...], failed: str | None) -> Iterator[tuple[Step, str, str | None]]:
+    """Yield each step with each of its fields that lead on, and where it leads: a step, ``END`` or ``failed``."""
     following = [step.name for step in steps[1:]] + [END]
-
-    def target(go: Go, next_step: str | None) -> str | None:
-        return {"next": next_step, "step": go.step}.get(go.kind, END)
-
-    return {
-        step.name: {
-            target(go, next_step)
-            for field, go in step.targets().items()
-            if field != "on_mixed" or _may_be_mixed(step, tree, on_each)
-        }
-        for step, next_step in zip(steps, following, strict=True)
-    }
+    for step, next_step in zip(steps, following, strict=True):
+        for field, go in step.targets().items():
+            yield step, field, {"next": next_step, "step": go.step, "end_failed": failed}.get(go.kind, END)
 
 
 def _may_be_mixed(step: Step, tree: Children, on_each: Collection[str]) -> bool:

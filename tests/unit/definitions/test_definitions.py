@@ -256,6 +256,38 @@ def test_an_unreachable_step_is_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("on", "load", "clean", "warned"),
+    [
+        ("failed", "on_failure: {step: clean}", "", True),
+        ("failed", "on_failure: next", "", True),
+        ("failed", "on_failure: end", "", False),
+        ("failed", "on_failure: {step: clean}", "on_success: end_failed", False),
+        ("failed", "on_failure: {step: clean}", "on_success: {step: load}", False),
+        ("failed", "on_mixed: {step: clean}", "", False),
+        ("[failed, mixed]", "on_failure: {step: clean}", "", False),
+        ("finished", "on_failure: {step: clean}", "", False),
+    ],
+)
+def test_a_handled_failure_of_which_nobody_is_told_is_a_warning(on: str, load: str, clean: str, warned: bool) -> None:
+    """Such a run ends mixed: there is no message for `failed`, and no failure of the sequence on the pages."""
+    steps = [
+        f"{{name: load, jobs: p, {load}, on_success: end}}",
+        f"{{name: clean, jobs: p{', ' if clean else ''}{clean}}}",
+    ]
+    tells = f"notify: [{{on: {on}, to: {{email: a@example.org}}}}]"
+    warnings = loads(f"jobs:\n  p: {{command: x}}\n  s: {{steps: [{', '.join(steps)}], {tells}}}\n").warnings
+    found = [str(one) for one in warnings if "ends mixed" in str(one)]
+    assert (
+        found
+        == [
+            "line 3: job 's': notify has failed alone, but on_failure of 'load' leads on, and such a run ends mixed; "
+            "add mixed, or let the steps behind it go to end_failed"
+        ]
+        * warned
+    )
+
+
 @pytest.mark.parametrize(("times", "warned"), [("at: '06:00'", 1), ("minutes: 0", 1), ("hours: 6", 0)])
 def test_a_condition_that_holds_for_a_minute_is_a_warning(times: str, warned: int) -> None:
     step = f"{{name: a, jobs: p, start_if: {{times: {{{times}}}}}}}"
