@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobfac.control_characters import check_name
-from jobfac.definitions.checks import check, children, doubts, endless_waits, fleets, unreachable
+from jobfac.definitions.checks import across, check, children, doubts, fleets
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
@@ -223,17 +223,11 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         for job in jobs:
             found_in = islice(check(job, jobs[job], tree, on_each, *others), MOST_PROBLEMS)
             problems.extend(places[job].problem(one) for one in found_in)
-        problems.extend(places[job].problem(one) for job, one in islice(endless_waits(jobs, known), MOST_PROBLEMS))
+        problems.extend(places[job].problem(one) for job, one in islice(across(jobs, known), MOST_PROBLEMS))
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
-    sequences = {job: definition for job, definition in jobs.items() if isinstance(definition, Sequence)}
-    warnings = tuple(
-        places[job].problem(found)
-        for job, sequence in sequences.items()
-        for found in unreachable(sequence, tree, on_each)
-    )
-    warnings += tuple(places[job].problem(found) for job, one in jobs.items() for found in doubts(one))
+    warnings = tuple(places[job].problem(found) for job, one in jobs.items() for found in doubts(one, tree, on_each))
     raw = {job: places[job].document.value["jobs"][job] for job in jobs}
     warnings += tuple(places[job].problem(found) for job, body in raw.items() for found in for_a_shell(body))
     return Definitions(jobs, defaults, warnings)

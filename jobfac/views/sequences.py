@@ -31,8 +31,8 @@ class StepRunView(NamedTuple):
 
 class StepVisitView(NamedTuple):
     """One visit of a step. ``number``: 1 for the first visit of this step; ``result``: None while it is undecided;
-    ``reason``: why its start was skipped or failed, or what a person said; ``next``: the step chosen, "end" or
-    "end_failed".
+    ``reason``: why its start was skipped or failed, what a person said, or what it waited for when the run ended;
+    ``next``: the step chosen, "end" or "end_failed".
 
     ``waits_for``: a person (``approval``), a ``time``, a ``file`` or an address (``http``), until ``wake_at``;
     ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds; ``pool``: whose

@@ -52,7 +52,9 @@ def _add_visits(tree: Tree, path: Sequence[StepVisitView]) -> None:
         if visit.waits_for is not None:
             branch.add(_waiting(visit))
         if visit.counts is not None:
-            branch.add(", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items()) + _taken(visit))
+            of_all = "" if sum(visit.counts.values()) == visit.children else f", of {visit.children}"
+            states = ", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items())
+            branch.add(f"{states or 'no runs'}{of_all}{_taken(visit)}")
         for run in visit.runs if visit.counts is None else [run for run in visit.runs if run.state in FAILURES][:FEW]:
             _add_visits(branch.add(_run(run)), run.path or ())
 

@@ -65,7 +65,7 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
 
     May be repeated: a run that was retried before, by this operation or by hand, is skipped. So is one that repeats the
     same as a retry that has not ended. The runs of a sequence's jobs are skipped, unless they are all from one
-    sequence, because a retry of the sequence starts them.
+    sequence, because a retry of the sequence starts them. Of these, what the sequence itself has repeated is skipped.
     """
     if not chosen:
         return []
@@ -75,12 +75,16 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
     ids, jobs = {run.id for run in chosen}, {run.job for run in chosen}
     firsts, active = db.query(retries.chains, ids, jobs, retry_for=by.retry_for)
     taken = {first: f"run {one.id} repeats the same and is {one.state}" for first, one in active.items()}
+    looped = {} if inside == {None} else db.query(retries.in_loops, ids, retry_for=by.retry_for)
     lines = []
     for run in _with_pauses(db, sorted(chosen, key=lambda run: run.id)):
         # Many retries take minutes, and somebody may retry one of the runs meanwhile.
         if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
             former = {**former, run.id: late}
-        if reason := _why_not(run, former, inside) or taken.get(firsts[run.id]):
+        reason = _why_not(run, former, inside) or taken.get(firsts[run.id])
+        if reason is None and run.id in looped:
+            reason = f"its sequence repeated it as run {looped[run.id]}"
+        if reason is not None:
             lines.append(_line(run, Result.SKIPPED, reason))
             continue
         lines.append(_line(run, Result.CHOSEN) if dry_run else _retried(db, by, run, former, newest))

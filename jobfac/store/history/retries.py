@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, lists
-from jobfac.database.tables import run
+from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, HELD, JobKind, RunState
 
@@ -162,6 +162,32 @@ def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
             first = above[first]
         firsts[run_id] = first
     return firsts
+
+
+_again, _before, _after = run.alias("again"), visit.alias("before"), visit.alias("after")
+
+_NOTHING = (RunState.STOPPED, RunState.DENIED)
+"""States of runs that have perhaps done nothing."""
+
+_NONE: sa.ColumnElement[str] = sa.literal_column("''")
+_SAME = [
+    sa.func.coalesce(_again.c[name], _NONE) == sa.func.coalesce(run.c[name], _NONE)
+    for name in ("arguments", "payload", "parameters", "sensitive", "for_worker")
+]
+
+_IN_LOOPS = (
+    sa.select(run.c.id, sa.func.max(_again.c.id).label("again"))
+    .join(_before, _before.c.id == run.c.visit_id)
+    .join(_after, (_after.c.run_id == _before.c.run_id) & (_after.c.step == _before.c.step))
+    .join(_again, (_again.c.visit_id == _after.c.id) & (_again.c.job == run.c.job))
+    .where(_after.c.id > _before.c.id, sa.text(f"again.state NOT IN ({sql_literals(_NOTHING)})"), *_SAME)
+    .group_by(run.c.id)
+)
+
+
+def in_loops(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
+    """Return, by run, the last one that repeats it in a later visit of its step: the same job with the same values."""
+    return {row.id: row.again for row in conn.execute(_IN_LOOPS.where(lists.by_id(run.c.id, run_ids)))}
 
 
 def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:

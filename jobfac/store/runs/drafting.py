@@ -141,6 +141,8 @@ def _check_inside(
             if not _is_text(value, several=name == "arguments"):
                 expected = "a list of texts as arguments" if name == "arguments" else "a text as payload"
                 raise _misfit(request, name, f"takes {expected} of '{child}'")
+            if isinstance(seen[child], Sequence):
+                raise _misfit(request, name, f"has the sequence '{child}' inside, which takes none; name its jobs")
             forbidden_by = None
             if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
                 forbidden_by = "replace_arguments: false"

@@ -71,9 +71,13 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str, number: int | None 
         query = query.where(visit.c.number == number)
     found = conn.execute(query.order_by(visit.c.id.desc()).limit(1)).first()
     if found is None or (row.state != RunState.RUNNING and found.decision is None):
-        raise Refused(f"Run {run_id} is {row.state} and does not wait at the step '{step}'.")
+        raise _waits_not(run_id, row.state, step)
     decision = None if found.decision is None else Decision(found.decision)
     return WaitingStep(run_id, step, found.id, wanted[step], _starters(conn, run_id), decision, found.decided_by)
+
+
+def _waits_not(run_id: int, state: str, step: str) -> Refused:
+    return Refused(f"Run {run_id} is {state} and does not wait at the step '{step}'.")
 
 
 def _starters(conn: sa.Connection, run_id: int) -> frozenset[str]:
@@ -112,9 +116,12 @@ def approve(
     text = inputs.written(values)
     lock_rules(conn, (), [waiting.run_id])
     lock(conn, [waiting.run_id])
-    if not visits.decide(conn, waiting.visit_id, decision, by, reason, text):
+    now = conn.execute(sa.select(run.c.state, run.c.attempt).where(run.c.id == waiting.run_id)).one()
+    if now.state != RunState.RUNNING or not visits.decide(conn, waiting.visit_id, decision, by, reason, text):
         query = sa.select(visit.c.decision, visit.c.decided_by, visit.c.parameters)
         row = conn.execute(query.where(visit.c.id == waiting.visit_id)).one()
+        if row.decision is None:  # somebody has stopped the run since it was read
+            raise _waits_not(waiting.run_id, now.state, waiting.step)
         who = f" by {row.decided_by}" if row.decided_by else ""
         if (row.decision, row.decided_by) == (decision, by):
             if row.parameters == text:
@@ -122,7 +129,6 @@ def approve(
             who += " with other parameters"
         raise Refused(f"Step '{waiting.step}' of run {waiting.run_id} is {row.decision}{who} already.")
     detail = ": ".join(filter(None, (f"step '{waiting.step}'", reason, text)))
-    attempt = conn.execute(sa.select(run.c.attempt).where(run.c.id == waiting.run_id)).scalar_one()
-    runs.record(conn, [Event(waiting.run_id, attempt, str(decision), by, detail)])
+    runs.record(conn, [Event(waiting.run_id, now.attempt, str(decision), by, detail)])
     conclude(conn, [waiting.run_id], by)
     return Approval(decision, True, text)

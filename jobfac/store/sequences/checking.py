@@ -1,7 +1,7 @@
 """Checks before starts: approvals that a start from a later step would skip, and whether a job fits its sequence."""
 
-from collections.abc import Iterable, Iterator, Set
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -115,3 +115,20 @@ def _places(conn: sa.Connection, holder: Holder, key: str) -> int:
         ids |= {holder.around, *around(conn, holder.around)}
     mine = sa.select(sa.func.count()).where(lists.by_id(run.c.id, ids), run.c.concurrency_key == key)
     return int(conn.execute(mine).scalar_one())
+
+
+def refused_nulls(
+    conn: sa.Connection, step: Step, items: Sequence[Mapping[str, Any]], places: Iterable[int]
+) -> dict[int, str]:
+    """Return, by place, why a run for null is not started: the parameter's default would stand for the value."""
+    if not any(None in items[place // len(step.jobs)].values() for place in places):
+        return {}
+    stored = jobs.load_many(conn, step.jobs)
+    found = {}
+    for place in places:
+        at, job = divmod(place, len(step.jobs))
+        declared = getattr(getattr(stored.get(step.jobs[job]), "definition", None), "parameters", {})
+        for name, value in items[at].items():
+            if value is None and name in declared and declared[name].default is not None:
+                found[place] = f"its value for '{name}' is null, and the default of the parameter would stand for it"
+    return found

@@ -19,10 +19,11 @@ in its arguments or payloads cannot start and ends in failure.
 
 - ``stopped``: a stop was requested, at any point of the sequence.
 - ``failed``: the sequence reached ``end_failed``, or would have entered a step more than ``maximum_visits`` times.
-- Otherwise the last visit of every visited step counts. So a step that failed first and then succeeded is a success.
-  An ``at_once`` step is judged by its jobs, as with ``when_all``. Skipped steps do not count. If all steps that count
-  are successes, or no step counts, the sequence ends ``succeeded``. If all are failures, it ends ``failed``. Otherwise
-  it ends ``mixed``.
+- Otherwise the last visit of every visited step counts that was not skipped. So a step that failed first and then
+  succeeded is a success, and one that failed first and was then skipped is a failure. An ``at_once`` step is judged by
+  its jobs, as with ``when_all``. Steps that were only skipped do not count. If all steps that count are successes, or
+  if no step counts, the sequence ends ``succeeded``. If all are failures, it ends ``failed``. Otherwise it ends
+  ``mixed``.
 
 So a branch that handles a failure does not hide it: the sequence is ``mixed``, unless the step ran again and succeeded.
 To make the sequence fail, a step continues with ``end_failed``.
@@ -234,10 +235,15 @@ def too_many_runs(number: int, limit: int) -> str:
 
 
 def step_results(visits: Iterable[Visit]) -> dict[str, StepResult]:
-    """Return every visited step with the result of its last visit. Undecided visits count as failures."""
+    """Return every visited step with the result of its last visit, if possible of one that was not skipped.
+
+    Undecided visits count as failures.
+    """
     found: dict[str, StepResult] = {}
     for visit in visits:
         result = visit.result or StepResult.FAILURE
+        if result == StepResult.SKIPPED and visit.step in found:
+            continue
         found.pop(visit.step, None)  # order the steps by their last visits
         found[visit.step] = judge(visit.ended) if result == StepResult.AT_ONCE else result
     return found

@@ -155,7 +155,7 @@ def blamed(visits: Sequence[Visit]) -> int | None:
     This is the first step whose last visit did not succeed. A step that succeeded when it was repeated is blamed only
     without such a step: then the step that handled its failure has ended the sequence as failed. A pure function.
     """
-    last = {visit.step: place for place, visit in enumerate(visits)}
+    last = {visit.step: place for place, visit in enumerate(visits) if visit.result != StepResult.SKIPPED}
     bad = {step for step, result in step_results(visits).items() if result in _BAD}
     counts = [last[step] for step in bad]
     others = [place for place, visit in enumerate(visits) if _has_failed(visit)]
@@ -216,8 +216,8 @@ class Visited(NamedTuple):
 def all_that_count(conn: sa.Connection, run_id: int) -> Visited:
     """Return the visits of a sequence run, after those that count of the runs that it continues from a later step.
 
-    A run that begins with a step continues the run that it retries as that stood before this step. If that began with
-    the same step, it repeats all of it.
+    A run that begins with a step continues the run that it retries as that stood before this step, or after it if the
+    step was only skipped since. If that began with the same step, it repeats all of it.
     """
     found = visited(conn, run_id)
     earlier, first = _begin(conn, run_id)
@@ -225,8 +225,9 @@ def all_that_count(conn: sa.Connection, run_id: int) -> Visited:
         if earlier is None or first is None:
             break
         before, its_first = _begin(conn, earlier)
-        if its_first != first:
-            kept = _before(visited(conn, earlier), first)
+        is_skipped = {visit.result for visit in found.visits if visit.step == first} == {StepResult.SKIPPED}
+        if its_first != first or is_skipped:
+            kept = _before(visited(conn, earlier), first, is_skipped)
             found = Visited([*kept.rows, *found.rows], [*kept.visits, *found.visits])
         earlier, first = before, its_first
     return found
@@ -257,10 +258,13 @@ def _begin(conn: sa.Connection, run_id: int) -> tuple[int | None, str | None]:
     return row.retry_of, read_json(row.overrides).get(FIRST) if row.overrides else None
 
 
-def _before(former: Visited, first: str) -> Visited:
-    """Return the visits before the last one of the step ``first``: what came after it belongs to what is repeated."""
+def _before(former: Visited, first: str, including: bool) -> Visited:
+    """Return the visits before the last one of the step ``first``: what came after it belongs to what is repeated.
+
+    ``including``: that one, too.
+    """
     places = [place for place, visit in enumerate(former.visits) if visit.step == first]
-    end = places[-1] if places else len(former.visits)
+    end = places[-1] + including if places else len(former.visits)
     kept = [place for place in range(end) if _is_known(former.visits[place])]
     return Visited([former.rows[place] for place in kept], [former.visits[place] for place in kept])
 

@@ -21,6 +21,7 @@ from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rul
 from jobfac.store.sequences.checking import StepError
 from jobfac.store.sequences.decide import failed_step
 from jobfac.store.sequences.history import Visited, all_that_count
+from jobfac.views.serialization import read_json
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
@@ -119,7 +120,7 @@ def retry(
     if not from_failed:
         return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories, queues=queues)
     row = conn.execute(
-        sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
+        sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state, run.c.overrides).where(run.c.id == run_id)
     ).first()
     if row is None:
         raise errors.no_run(run_id)
@@ -130,7 +131,7 @@ def retry(
     that = all_that_count(conn, run_id)
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, that.visits)
     if step is None:
-        raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
+        raise _nothing_failed(run_id, row.overrides)
     stored = jobs.load(conn, row.job)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
@@ -142,6 +143,12 @@ def retry(
     return runs.retry(
         conn, run_id, by, {FIRST: step, CONTINUED: _taken_over(conn, run_id, step, that)}, key, changes, categories
     )
+
+
+def _nothing_failed(run_id: int, overrides: str | None) -> Refused:
+    first = read_json(overrides).get(FIRST) if overrides else None
+    what = "run all of it" if first is None else f"begin with the step '{first}' again"
+    return Refused(f"No step of run {run_id} failed; retry it without {{way}} to {what}.", FROM_FAILED)
 
 
 def _taken_over(conn: sa.Connection, run_id: int, step: str, that: Visited) -> int | None:

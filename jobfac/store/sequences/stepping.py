@@ -24,7 +24,7 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import CONTINUED, FIRST
 from jobfac.store.sequences import continuing, history, visits
-from jobfac.store.sequences.checking import Holder, StepError, check_job
+from jobfac.store.sequences.checking import Holder, StepError, check_job, refused_nulls
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
 from jobfac.store.sequences.values import inputs, outputs
 from jobfac.store.sequences.values.references import Outputs, Room, UnknownReference, fill, fill_typed
@@ -275,16 +275,19 @@ def _start_some(
 ) -> None:
     number = min(one.together(number) for one in common.values())
     places = _places(conn, step, visit_id, items, number)
+    reasons = refused_nulls(conn, step, items, places)
+    started = [place for place in places if place not in reasons]
     requests = []
-    for place in places:
+    for place in started:
         at, job = divmod(place, len(step.jobs))
         request = common[step.jobs[job]]
         values = {**(request.parameters or {}), **items[at]}
         requests.append(replace(request, parameters=values, visit_id=visit_id, item=at))
     answers = runs.start_each(conn, requests)
-    pairs = zip(places, answers, strict=True)
-    if reasons := {_named(step, place): str(answer) for place, answer in pairs if isinstance(answer, Exception)}:
-        visits.refuse(conn, visit_id, reasons)
+    pairs = zip(started, answers, strict=True)
+    reasons |= {place: str(answer) for place, answer in pairs if isinstance(answer, Exception)}
+    if reasons:
+        visits.refuse(conn, visit_id, {_named(step, place): reason for place, reason in reasons.items()})
 
 
 def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> StartRequest:

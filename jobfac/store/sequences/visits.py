@@ -286,11 +286,23 @@ def reopen(conn: sa.Connection, visit_id: int) -> None:
     conn.execute(visit.update().where(visit.c.id == visit_id).values(values))
 
 
+_WAITED = {
+    Waiting.APPROVAL: "it waited for an approval when the run ended",
+    Waiting.TIME: "it waited for a time when the run ended",
+    Waiting.FILE: "it waited for a file when the run ended",
+    Waiting.HTTP: "it waited for an answer when the run ended",
+}
+
+
 def abandon(conn: sa.Connection, run_id: int) -> None:
-    """Let the steps of a sequence run that ends wait no more."""
-    waits = sa.or_(*(visit.c[name].is_not(None) for name in ("wake_at", "pool", "look_at")))
-    change = visit.update().where(visit.c.run_id == run_id, visit.c.result.is_(None), waits)
-    conn.execute(change.values(wake_at=None, pool=None, look_at=None))
+    """Let the steps of a sequence run that ends wait no more. Their reasons say what was missing."""
+    open_ones = visit.c.run_id == run_id, visit.c.result.is_(None), visit.c.waits_for.is_not(None)
+    said = sa.case(*((visit.c.waits_for == what, words) for what, words in _WAITED.items()))
+    change = visit.update().where(*open_ones)
+    values: dict[str, Any] = {"wake_at": None, "pool": None, "look_at": None}
+    in_vain = {**values, "waits_for": None, "reason": sa.func.coalesce(visit.c.reason, said)}
+    conn.execute(change.where(visit.c.decision.is_(None)).values(in_vain))
+    conn.execute(change.values(values))
 
 
 def refuse(conn: sa.Connection, visit_id: int, reasons: Mapping[str, str]) -> None:

@@ -225,3 +225,24 @@ def test_of_one_chain_of_retries_one_run_is_retried(sqlite_url: str) -> None:
     again = retry(db, Filter(job="a"))
     assert again[2].reason == f"run {done[1].new_run} repeats the same and is queued"
     db.close()
+
+
+def test_what_the_sequence_itself_has_repeated_is_not_retried(db: Database) -> None:
+    """A loop until it works: the first failure is over, and only the last visit of ``c`` is left to retry."""
+    loop = {"name": "load", "jobs": ["a", "c"], "on_mixed": {"step": "load"}, "on_failure": {"step": "load"}}
+    define(db, a={}, c={}, seq={"steps": [loop], "maximum_visits": 2})
+    run_id, player = start(db, "seq"), Player(db)
+    player.look()
+    player.fail("a")
+    player.fail("c")
+    player.look()
+    player.finish("a")
+    player.fail("c")
+    first_a, first_c, _, second_c = [row["id"] for row in children(db, run_id)]
+    lines = {line.id: line for line in retry(db, Filter(sequence_run_id=run_id))}
+    assert {id: line.result for id, line in lines.items()} == {
+        first_a: Result.SKIPPED,
+        first_c: Result.SKIPPED,
+        second_c: Result.DONE,
+    }
+    assert lines[first_c].reason == f"its sequence repeated it as run {second_c}"

@@ -65,6 +65,19 @@ def test_outputs_are_collected_in_order(db: Database) -> None:
     assert json.loads(children(db, run_id)[3]["arguments"]) == ["[1, null, 3]"]
 
 
+def test_values_that_were_never_started_have_their_place_among_the_outputs(db: Database) -> None:
+    """A later step that has the values, too, would take those of another one."""
+    second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    more: dict[str, Any] = {"at_most": 1, "stop_on_failure": True, "on_mixed": "next"}
+    run_id = fan(db, second, for_each={"region": ["a", "b", "c"]}, **more)
+    player = Player(db)
+    player.look()
+    player.finish("load", outputs='{"rows": 1}')
+    player.look()
+    player.fail("load")
+    assert json.loads(children(db, run_id)[2]["arguments"]) == ["[1, null, null]"]
+
+
 @pytest.mark.each_driver
 def test_outputs_that_are_too_long_fail_the_step_and_the_last_run_stays_ended(db: Database) -> None:
     """A result that is closed before its end is cancelled. With XACT_ABORT, SQL Server rolls back then."""
@@ -99,6 +112,27 @@ def test_a_later_step_fans_out_over_an_output(db: Database) -> None:
     assert history(db, wrong)[1].reason == (
         "for_each.region needs a list, but ${steps.list.after.outputs.regions} is none"
     )
+
+
+def test_a_default_does_not_stand_for_null(db: Database) -> None:
+    """A run without an output leaves null in the list: the default would be loaded in its place."""
+    listing = {"name": "list", "jobs": ["after"]}
+    loading = {
+        "name": "fan",
+        "jobs": ["load"],
+        "parameters": {"load": {"region": "eu"}},
+        "for_each": {"day": "${steps.list.after.outputs.days}"},
+    }
+    define(db, load=LOAD, after={}, seq={"steps": [listing, loading]})
+    run_id, player = start(db, "seq"), Player(db)
+    player.look()
+    player.finish("after", outputs='{"days": ["2027-01-05", null]}')
+    assert [json.loads(child["parameters"])["day"] for child in children(db, run_id)[1:]] == ["2027-01-05"]
+    player.look()
+    player.finish("load")
+    assert path(db, run_id) == ["list:success>fan", "fan:mixed>end_failed"]
+    (refused, *_) = history(db, run_id)[1].runs
+    assert refused.reason == "its value for 'day' is null, and the default of the parameter would stand for it"
 
 
 def test_at_most_so_many_run_at_a_time(db: Database) -> None:

@@ -119,6 +119,7 @@ def test_values_of_the_start_override_those_of_the_step(db: Database) -> None:
     [
         ("seq", {"overrides": {"arguments": {"bb": ["x"]}}}, "has no job 'bb' inside; did you mean 'b'?"),
         ("seq", {"overrides": {"payloads": {"other": "x"}}}, "has no job 'other' inside"),
+        ("seq", {"overrides": {"payloads": {"inner": "x"}}}, "has the sequence 'inner' inside, which takes none"),
         ("seq", {"payload": "x"}, "is a sequence, which takes arguments and payloads by job id"),
         ("seq", {"arguments": ["x"]}, "is a sequence, which takes arguments and payloads by job id"),
         ("a", {"overrides": {"payloads": {"a": "x"}}}, "is a program, which takes a list of arguments and one payload"),

@@ -217,8 +217,15 @@ def test_without_a_decision_the_defaults_hold(db: Database) -> None:
 
 def test_a_stop_ends_the_waiting(db: Database) -> None:
     _, run_id = waiting(db)
+    with db.read() as conn:
+        read_before = sequences.waiting_for(conn, run_id, "release")
     db.transact(sequences.stop, run_id, now=False, by="me")
     assert get(db, run_id)["state"] == "stopped"
+    with pytest.raises(Refused, match="is stopped and does not wait at the step 'release'"):
+        db.transact(sequences.approve, read_before, "ann", approved=True, reason=None)
+    with db.read() as conn:
+        last = sequences.step_history(conn, run_id)[-1]
+    assert (last.waits_for, last.reason) == (None, "it waited for an approval when the run ended")
     with pytest.raises(Refused, match="is stopped and does not wait at the step 'release'"):
         approvals.approve(db, ANN, run_id, "release")
     ripen(db)

@@ -193,6 +193,26 @@ def test_a_job_may_wait_for_a_place_that_becomes_free(changed: dict[str, Any]) -
     from_data({"jobs": {"holder": HOLDER, **INSIDE, **changed}})
 
 
+PASSING: dict[str, Any] = {"steps": [{"name": "one", "jobs": ["load"], "arguments": {"load": ["--full"]}}]}
+DAILY = {"times": {"at": "06:00"}, "payloads": {"load": "x"}}
+
+
+def test_what_is_given_to_a_sequence_inside_would_be_lost() -> None:
+    """A program inside was split into a sequence: its arguments were dropped without a word."""
+    program, inside = {"command": "true"}, {"steps": [{"name": "one", "jobs": ["free"]}]}
+    split = {"load": inside, "free": program}
+    wrong = r"job 'outer': steps.0..arguments.load is for a sequence, which passes it to none of its jobs"
+    with pytest.raises(DefinitionError, match=wrong):
+        from_data({"jobs": {"outer": PASSING, **split}})
+    scheduled = {"steps": [{"name": "one", "jobs": ["load"]}], "schedules": [DAILY]}
+    with pytest.raises(DefinitionError, match=r"job 'outer': schedules.0..payloads.load is for a sequence"):
+        from_data({"jobs": {"outer": scheduled, **split}})
+    before = from_data({"jobs": {"outer": PASSING, "load": program}}).jobs
+    known = {job: canonical(one) for job, one in before.items()}
+    with pytest.raises(DefinitionError, match="job 'load': steps would not get what a step of 'outer' gives it"):
+        from_data({"jobs": split}, known)
+
+
 def test_an_id_that_differs_only_in_case_from_a_stored_one_is_refused() -> None:
     with pytest.raises(DefinitionError, match="its id differs from 'Orders' only in case"):
         from_data({"jobs": {"orders": {"command": "x"}}}, known={"Orders": {"command": ["x"]}})

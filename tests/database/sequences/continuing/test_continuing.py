@@ -13,7 +13,7 @@ from jobfac.states import Role, RunState
 from jobfac.store import sequences
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import stepping
-from tests.support.database import define, get, start
+from tests.support.database import define, get, now, start
 from tests.support.sequences import Player, children, path
 
 ANN = Caller("ann", role=Role.OPERATOR)
@@ -52,7 +52,7 @@ def test_a_failure_that_was_handled_is_not_forgotten(db: Database) -> None:
     third = from_failed(db, second)
     play(player, a=RunState.SUCCEEDED, b=RunState.SUCCEEDED, c=RunState.SUCCEEDED)
     assert (get(db, third)["state"], get(db, third)["reason"]) == (RunState.SUCCEEDED, None)
-    with pytest.raises(Refused, match="No step"):
+    with pytest.raises(Refused, match=r"No step .* without .* to begin with the step 'one' again"):
         from_failed(db, third)
 
 
@@ -84,6 +84,26 @@ def test_what_came_after_the_failed_step_does_not_count(db: Database) -> None:
     third = from_failed(db, second)
     play(player, b=RunState.SUCCEEDED)
     assert get(db, third)["state"] == RunState.SUCCEEDED
+
+
+def test_a_failed_step_that_start_if_skips_has_still_failed(db: Database) -> None:
+    one = {"name": "one", "jobs": "a", "on_failure": {"step": "two"}}
+    two = {"name": "two", "jobs": "b", "on_success": {"step": "one"}}
+    define(db, a={}, b={}, seq={"steps": [one, two]})
+    player = Player(db)
+    first = start(db, "seq")
+    play(player, a=RunState.FAILED, b=RunState.FAILED)
+    closed = {"times": {"hours": [(now(db).hour + 12) % 24]}, "otherwise": "end"}
+    define(db, a={}, b={}, seq={"steps": [one | {"start_if": closed}, two]})
+    second = from_failed(db, first)
+    play(player, b=RunState.SUCCEEDED)
+    assert path(db, second) == ["two:success>one", "one:skipped>end"]
+    third = from_failed(db, second)
+    player.look()
+    assert path(db, third) == ["one:skipped>end"], "it is the step that failed last"
+    for run_id in (second, third):
+        assert get(db, run_id)["state"] != RunState.SUCCEEDED
+        assert get(db, run_id)["reason"] == f"step 'one' failed: a, failed (in run {first}, which this one continues)"
 
 
 def test_a_run_that_is_repeated_as_a_whole_does_not_count(db: Database) -> None:
