@@ -181,11 +181,20 @@ def _act(
     if not as_json or interrupted:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
         counts = f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused."
-        note(counts + more)
+        note(counts + _said_of_ending(verb, lines) + more)
     if interrupted:
         raise interrupted
     if number[Result.REFUSED]:
         raise typer.Exit(UNSUCCESSFUL)
+
+
+def _said_of_ending(verb: str, lines: Sequence[ManyView]) -> str:
+    """Say how many runs have been asked to stop and have not ended: nobody waits for them."""
+    ending = sum(line.result is Result.DONE and line.reason is not None for line in lines) if verb == "stop" else 0
+    if not ending:
+        return ""
+    are = "is" if ending == 1 else "are"
+    return f" {ending} of them {are} being stopped; `jobfac runs list --state stopping` shows which."
 
 
 def _print(lines: Sequence[ManyView], as_json: bool) -> None:
