@@ -127,9 +127,7 @@ def test_a_limited_caller_reaches_only_its_categories(db: Database) -> None:
     limited = Caller("red", categories=("red",))
     assert [line.id for line in stop(db, Filter(since=now(db) - timedelta(hours=1)), limited)] == [ids[0]]
     assert many.stop(db, limited, many.find(db, limited, ids)) == [
-        ManyView(
-            ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped", JobKind.PROGRAM
-        )
+        ManyView(ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped", JobKind.PROGRAM)
     ]
     assert states(db, ids) == ["stopped", "queued"]
 

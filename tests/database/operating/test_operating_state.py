@@ -14,6 +14,7 @@ from jobfac.operations.caller import Caller
 from jobfac.operations.jobs import Applied
 from jobfac.store import jobs as job_store
 from jobfac.store.holds.placing import Scope
+from tests.support.database import start
 
 ME = Caller("me")
 TEXT = "jobs:\n  a: {command: [x], schedules: [{name: s, cron: '* * * * *'}]}\n  b: {command: [y]}\n"
@@ -55,6 +56,20 @@ def test_apply_keeps_what_an_operator_switched_off_and_says_so(db: Database, tmp
         assert is_paused(db)
     assert "enable" not in actions(db)[len(before) :]
     assert apply(db, tmp_path, TEXT).kept.disabled == ("a",)
+
+
+def test_runs_that_wait_and_do_not_follow_a_change_are_said(db: Database, tmp_path: Path) -> None:
+    apply(db, tmp_path, TEXT)
+    start(db, "a")
+    start(db, "a", delay=60)
+    start(db, "b")
+    for text in (TEXT.replace("* * * * *", "5 * * * *"), TEXT.replace("[x]", "[x], category: c, retention: 1d")):
+        assert apply(db, tmp_path, text, dry_run=True).view().warnings == []
+    (changed,) = apply(db, tmp_path, TEXT.replace("[x]", "[z], pool: p")).view().warnings
+    assert changed == "runs of a that wait keep their version (2); stop and retry them if they need the new one"
+    alone = TEXT[: TEXT.index("  b:")].replace("[x]", "[z], pool: p")
+    (removed,) = apply(db, tmp_path, alone, prune=True).view().warnings
+    assert removed == "runs of b that wait will start although the job is removed (1); stop them if they must not"
 
 
 def test_a_paused_schedule_is_named_as_it_can_be_resumed(db: Database, tmp_path: Path) -> None:
