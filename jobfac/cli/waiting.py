@@ -1,4 +1,4 @@
-"""Say that runs of a job that gets no more starts wait, and will begin."""
+"""Say that runs of a job wait, and do not follow what has been changed."""
 
 from jobfac.cli.client import Backend
 from jobfac.cli.rendering.printing import note
@@ -22,3 +22,9 @@ def say(job: str, number: int) -> None:
     elif number:
         many = f"{number:,} or more" if number == MOST else f"{number:,}"
         note(f"{many} runs of it wait and will start; `jobfac stop --job {job} --all` stops all of its runs.")
+
+
+def say_version(number: int) -> None:
+    """Say how many runs of a job wait that has another version now."""
+    if number:
+        note(f"Its runs that wait keep their version ({number:,}); stop and retry them if they need the new one.")

@@ -265,7 +265,9 @@ def rollback(
 ) -> None:
     """Return to an earlier version of a job. It becomes a new version."""
     with backend() as factory:
+        number = waiting.number(factory, job)
         found = factory.rollback(job, version)
+    waiting.say_version(number)
     if as_json:
         print_json(serialization.as_json(found))
     else:

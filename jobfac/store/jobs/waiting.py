@@ -21,7 +21,7 @@ OF_THE_JOB = frozenset({
 def keeping(conn: sa.Connection, plan: d.Plan) -> tuple[str, ...]:
     """Return a sentence for each job with runs that wait and do not follow the plan."""
     changed = [job for job, changes in plan.change.items() if any(_is_of_runs(one.path) for one in changes)]
-    number = _number(conn, [*changed, *plan.remove])
+    number = numbers(conn, [*changed, *plan.remove])
     found = [
         f"runs of {job} that wait keep their version ({number[job]:,}); stop and retry them if they need the new one"
         for job in changed
@@ -39,7 +39,7 @@ def _is_of_runs(path: str) -> bool:
     return re.split(r"[.\[]", path, maxsplit=1)[0] not in OF_THE_JOB
 
 
-def _number(conn: sa.Connection, job_ids: Sequence[str]) -> Mapping[str, int]:
+def numbers(conn: sa.Connection, job_ids: Sequence[str]) -> Mapping[str, int]:
     """Return the numbers of waiting runs of those of these jobs that have any."""
     if not job_ids:
         return {}
