@@ -14,7 +14,7 @@ from jobfac.operations.caller import Caller
 from jobfac.operations.jobs import Applied
 from jobfac.store import jobs as job_store
 from jobfac.store.holds.placing import Scope
-from tests.support.database import start
+from tests.support.database import Hand, start
 
 ME = Caller("me")
 TEXT = "jobs:\n  a: {command: [x], schedules: [{name: s, cron: '* * * * *'}]}\n  b: {command: [y]}\n"
@@ -107,8 +107,11 @@ def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> None:
-    text = "jobs:\n  %s: {command: [x], schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n  other: {command: [y]}\n"
+    text = "jobs:\n  %s: {command: [x], already_running: deny, schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n"
+    text += "  other: {command: [y]}\n"
     apply(db, tmp_path, text % "old")
+    start(db, "old")
+    Hand(db).claim()
     jobs.disable(db, ME, "old")
     schedules.pause(db, ME, ("old", "1"))
     holds.hold(db, ME, Scope(job="old"), "the share moves")
@@ -118,6 +121,7 @@ def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> N
             " and disabled: new is enabled",
             " and has paused schedules: those of new fire",
             ": hold 1 of job old does not hold new",
+            ": runs of old that have not ended keep no run of new from starting",
             ": each file that lies there (/in/*.csv) starts new, also if old has had it",
         ]
     assert apply(db, tmp_path, "jobs: {third: {command: [z]}}", dry_run=True, prune=True).view().warnings == []

@@ -167,11 +167,11 @@ def _act(
         _print(shown, as_json=False)
         confirm(f"{verb.capitalize()} these {len(chosen)} runs?", yes)
     lines = [line for line in shown if line.result is not Result.CHOSEN]
-    interrupted: JobfacError | None = None
+    interrupted: JobfacError | KeyboardInterrupt | None = None
     for first in range(0, len(chosen), BATCH):
         try:
             lines += act(chosen[first : first + BATCH])
-        except JobfacError as error:
+        except (JobfacError, KeyboardInterrupt) as error:
             interrupted = error
             more = f" The other {len(shown) - len(lines)} are in doubt; repeat the command.{more}"
             break
