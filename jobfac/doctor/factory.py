@@ -153,7 +153,10 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping
     ``idle``: by queue, a worker that says why it claims nothing. One that isolates itself resumes without help.
     """
     waiting = f"{sum(queued.values()):,} runs queued"
-    remedy = "Start a worker with that --pool, those --label and as many --slots, or correct those keys of the jobs."
+    remedy = (
+        "Start a worker with that --pool, those --label and as many --slots; or correct those keys of the jobs, then "
+        "stop and retry these runs, which keep their version."
+    )
     unserved = sorted(set(queued) - set(served))
     for name in unserved:
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"

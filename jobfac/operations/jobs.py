@@ -15,7 +15,7 @@ from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.operations.versions import checked
 from jobfac.store import jobs, schedules
-from jobfac.store.jobs import category_defaults
+from jobfac.store.jobs import category_defaults, waiting
 from jobfac.store.schedules import beginnings, renames
 from jobfac.views.results.plans import AppliedView, PlanView
 
@@ -29,8 +29,8 @@ class Kept(NamedTuple):
     """Operating state that stays although the definitions do not ask for it.
 
     ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule). ``dropped``:
-    those that are paused and that the definitions no longer have. ``lost``: sentences about what renamed jobs lose, and
-    about jobs that lack a first success.
+    those that are paused and that the definitions no longer have. ``lost``: sentences about what renamed jobs lose,
+    about jobs that lack a first success, and about runs that wait.
     """
 
     disabled: tuple[str, ...]
@@ -135,7 +135,8 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     removed = {job_id: stored[job_id] for job_id in changes.remove}
     lost = renames.lost(conn, removed, {job_id: wanted.jobs[job_id] for job_id in changes.add})
     unbegun = beginnings.unbegun(conn, {job_id: wanted.jobs[job_id] for job_id in (*changes.add, *changes.change)})
-    kept = Kept(disabled, *_paused(conn, wanted, changes.change), (*lost, *unbegun))
+    said = (*lost, *unbegun, *waiting.keeping(conn, changes))
+    kept = Kept(disabled, *_paused(conn, wanted, changes.change), said)
     return Applied(changes, d.plan(defaults, wanted_defaults, prune), wanted, kept)
 
 

@@ -329,7 +329,7 @@ CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
     @by NVARCHAR(129) = NULL
 AS
--- Forbid starts of a job. Its active runs continue.
+-- Forbid starts of a job. Its runs that wait or run continue.
 BEGIN
     SET NOCOUNT ON;
     SET ROWCOUNT 0;

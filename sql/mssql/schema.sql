@@ -1569,7 +1569,7 @@ SELECT
     N'no worker',
     CONCAT(N'queue ', q.queue),
     MIN(q.queued_at),
-    N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
+    N'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
 FROM jobfac.v_queue AS q
 WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue
@@ -3136,7 +3136,7 @@ CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
     @by NVARCHAR(129) = NULL
 AS
--- Forbid starts of a job. Its active runs continue.
+-- Forbid starts of a job. Its runs that wait or run continue.
 BEGIN
     SET NOCOUNT ON;
     SET ROWCOUNT 0;

@@ -75,7 +75,7 @@ SELECT
     'no worker',
     'queue ' || q.queue,
     MIN(q.queued_at),
-    'No active worker takes from this pool: start one, or correct the pool of its jobs.'
+    'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
 FROM v_queue AS q
 WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue

@@ -111,10 +111,11 @@ class Remote(RemoteAdministration):
         return self._paged(RunView, "/v1/runs", limit, _filter(wanted))
 
     def choose_to_retry(self, wanted: Filter, limit: int) -> list[ManyView]:
-        return self._choose("/v1/runs:retry", wanted, limit)
+        # Each page is in order, and the pages begin with the newest.
+        return sorted(self._choose("/v1/runs:retry", wanted, limit), key=lambda line: line.id)
 
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
-        return self._choose("/v1/runs:stop", wanted, limit)
+        return sorted(self._choose("/v1/runs:stop", wanted, limit), key=lambda line: line.stop_order)
 
     def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:acknowledge", wanted, limit)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobfac.cli import completion
+from jobfac.cli import completion, waiting
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
@@ -187,10 +187,12 @@ def enable(job: JobId) -> None:
 
 @app.command()
 def disable(job: JobId) -> None:
-    """Disable a job: refuse all starts, by schedule or on demand. Running runs continue."""
+    """Disable a job: refuse all starts, by schedule or on demand. Its waiting and running runs continue."""
     with backend() as factory:
+        number = waiting.number(factory, job)
         factory.enable(job, False)
     typer.echo(f"job '{job}' is disabled")
+    waiting.say(job, number)
 
 
 @app.command()
@@ -199,8 +201,10 @@ def delete(job: JobId, yes: Yes = False) -> None:
     with backend() as factory:
         factory.job(job)  # which raises if there is none
         confirm(f"Delete the job '{job}' and its schedules?", yes)
+        number = waiting.number(factory, job)
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")
+    waiting.say(job, number)
 
 
 @app.command()
@@ -261,7 +265,9 @@ def rollback(
 ) -> None:
     """Return to an earlier version of a job. It becomes a new version."""
     with backend() as factory:
+        number = waiting.number(factory, job)
         found = factory.rollback(job, version)
+    waiting.say_version(number)
     if as_json:
         print_json(serialization.as_json(found))
     else:

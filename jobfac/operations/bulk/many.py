@@ -7,7 +7,7 @@ from jobfac.database.engine import Database
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, TO_ACKNOWLEDGE, RunState
+from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, RunState, Stop
 from jobfac.store.history import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
 from jobfac.views.results.many import ManyView, Result
@@ -16,6 +16,9 @@ from jobfac.views.runs import RunView
 RETRIED = frozenset({*FAILURES, RunState.MIXED}) - {RunState.DENIED}
 """The states that a filter without states means, for a retry."""
 
+
+ENDING = "it is being stopped"
+"""The reason of a run that has been asked to stop and has not ended."""
 
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
@@ -122,11 +125,11 @@ def stop(
 ) -> list[ManyView]:
     """Stop runs, each at most once. Returns one line for each run.
 
-    Waiting runs are stopped first, so that the end of a running one does not start them. May be repeated: a run that
-    has ended, or that is being stopped, is skipped.
+    They are stopped in ``stop_order``. May be repeated: a run that has ended, or that is being stopped as it is to be,
+    is skipped.
     """
     lines = []
-    for run in _with_pauses(db, sorted(chosen, key=lambda run: (run.state in HELD, run.id))):
+    for run in _with_pauses(db, sorted(chosen, key=lambda run: _line(run, Result.CHOSEN).stop_order)):
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
         elif dry_run:
@@ -141,10 +144,11 @@ def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:
         stopped = stopping.stop(db, by, run.id, now=now)
     except NotFound as error:
         return _line(run, Result.REFUSED, error.fact)
-    if stopped.before == stopped.after:
-        word = "it had ended" if stopped.before in FINAL else "it is being stopped"
-        return _line(run, Result.SKIPPED, f"{word}: {stopped.before}")
-    return _line(run, Result.DONE)
+    if stopped.before in FINAL:
+        return _line(run, Result.SKIPPED, f"it had ended: {stopped.before}")
+    if stopped.before == RunState.STOPPING and run.stop in (Stop.NOW, Stop.NOW if now else Stop.POLITE):
+        return _line(run, Result.SKIPPED, ENDING)
+    return _line(run, Result.DONE, None if stopped.after in FINAL else ENDING)
 
 
 def acknowledge(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
@@ -184,4 +188,4 @@ def _with_pauses(db: Database, chosen: Iterable[RunView]) -> Iterator[RunView]:
 
 
 def _line(run: RunView, result: Result, reason: str | None = None, new_run: int | None = None) -> ManyView:
-    return ManyView(run.id, run.job, run.state, result, new_run, reason)
+    return ManyView(run.id, run.job, run.state, result, new_run, reason, run.kind, run.sequence_run_id)

@@ -6,6 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects import PASS, lists
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
+from jobfac.states import ACTIVE
 from jobfac.store import jobs
 from jobfac.store.holds import reading
 from jobfac.store.schedules.steering import paused as paused_schedules
@@ -17,13 +21,14 @@ SAME = ("command", "shell", "sql", "arguments", "parameters", "environment", "di
 def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> tuple[str, ...]:
     """Return a sentence for each thing that keeps a removed job from starting, but not the added one.
 
-    These are a stop by hand, and that it has started for a file.
+    These are a stop by hand, a run that has not ended, and that it has started for a file.
     """
     pairs = list(_pairs(removed, added))
     if not pairs:
         return ()
     paused = {job_id for job_id, _ in paused_schedules(conn)}
     held = {one.job.lower(): one.id for one in reading.active(conn) if one.job is not None}
+    active = _active(conn, [old for old, _ in pairs])
     found = []
     for old, new in pairs:
         begin = f"{new} does what '{old}' did, which is removed"
@@ -33,11 +38,20 @@ def lost(conn: sa.Connection, removed: Mapping[str, jobs.Stored], added: Mapping
             found.append(f"{begin} and has paused schedules: those of {new} fire")
         if old.lower() in held:
             found.append(f"{begin}: hold {held[old.lower()]} of job {old} does not hold {new}")
+        if added[new].already_running != "start" and old in active:
+            found.append(f"{begin}: runs of {old} that have not ended keep no run of {new} from starting")
         if paths := sorted(_paths(removed[old].definition) & _paths(added[new])):
             found.append(
                 f"{begin}: each file that lies there ({', '.join(paths)}) starts {new}, also if {old} has had it"
             )
     return tuple(found)
+
+
+def _active(conn: sa.Connection, job_ids: Collection[str]) -> set[str]:
+    """Return those of these jobs that have runs which have not ended."""
+    is_active = sa.text(f"run.state IN ({sql_literals(ACTIVE)})")
+    query = sa.select(run.c.job).distinct().with_hint(run, PASS, "mssql").where(is_active)
+    return set(conn.execute(query.where(lists.among(run.c.job, job_ids))).scalars())
 
 
 def _pairs(removed: Mapping[str, jobs.Stored], added: Mapping[str, d.AnyJob]) -> Iterator[tuple[str, str]]:

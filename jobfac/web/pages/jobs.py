@@ -76,7 +76,7 @@ def enable(visit: Visit) -> Response:
 def disable(visit: Visit) -> Response:
     """Forbid starts of a job."""
     job = operations.disable(visit.service.db, visit.by, visit.path("job")).id
-    text = f"Job {job} starts nothing more; its active runs continue."
+    text = f"Job {job} takes no more starts; its runs that wait or run continue."
     return visit.back(Notice(text, f"jobfac jobs disable {job}"), f"/jobs/{job}")
 
 

@@ -14,6 +14,7 @@ from jobfac.operations.caller import visible_run
 from jobfac.store import sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.holds.placing import Scope
+from jobfac.store.jobs.waiting import numbers
 from jobfac.web import commands, fields, open_forms
 from jobfac.web.page import Page, act
 from jobfac.web.visit import Notice, Visit, read_number
@@ -90,8 +91,11 @@ def rollback(visit: Visit) -> Response:
     if number is None:
         raise Invalid(f"'{version[:50]}' is not a version; choose one of the list.")
     open_forms.check(visit, job_id)
+    waiting = sum(visit.read(numbers, [job_id]).values())
     stored = versions.rollback(visit.service.db, visit.by, job_id, number)
     text = f"Version {version} of {job_id} is current again, as version {stored.version}."
+    if waiting:
+        text += f" Its runs that wait keep their version ({waiting:,})."
     return visit.go(f"/jobs/{stored.id}", Notice(text, commands.line("jobs", "rollback", job_id, version)))
 
 

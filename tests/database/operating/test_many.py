@@ -10,7 +10,8 @@ from jobfac.errors import Refused
 from jobfac.operations import notes, starting
 from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind, RunState
+from jobfac.store import sequences
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.database.operating.retrying import ANN, failed, retry
@@ -99,6 +100,34 @@ def test_all_runs_of_a_job_are_stopped_waiting_ones_first(db: Database) -> None:
     assert [line.result for line in stop(db, Filter(job="a"))] == [Result.SKIPPED]
 
 
+def test_a_stop_that_takes_a_while_is_said_and_may_be_made_faster(db: Database) -> None:
+    define(db, a={})
+    start(db, "a")
+    Hand(db).claim(1)
+    chosen = many.choose_all(db, ANN, Filter(job="a"), 100, ACTIVE)
+    (asked,) = many.stop(db, ANN, chosen)
+    assert (asked.result, asked.reason) == (Result.DONE, "it is being stopped")
+    (again,) = stop(db, Filter(job="a"))
+    assert (again.result, again.reason) == (Result.SKIPPED, "it is being stopped")
+    chosen = many.choose_all(db, ANN, Filter(job="a"), 100, ACTIVE)
+    (faster,) = many.stop(db, ANN, chosen, now=True)
+    assert (faster.result, faster.reason) == (Result.DONE, "it is being stopped")
+    (last,) = many.stop(db, ANN, many.choose_all(db, ANN, Filter(job="a"), 100, ACTIVE), now=True)
+    assert last.result is Result.SKIPPED
+
+
+def test_a_sequence_is_stopped_before_what_waits_in_it_and_does_not_go_on(db: Database) -> None:
+    steps = [{"name": "load", "jobs": "a", "on_failure": {"step": "mend"}}, {"name": "mend", "jobs": "b"}]
+    define(db, a={}, b={}, night={"steps": steps}, week={"steps": [{"name": "night", "jobs": "night"}]})
+    top = [start(db, "night"), start(db, "week")]
+    for _ in range(3):
+        db.transact(sequences.begin, "w")
+    assert len(many.choose_all(db, ANN, Filter(job="a", states=[RunState.QUEUED]), 100, ACTIVE)) == 2
+    stop(db, Filter(since=now(db) - timedelta(hours=1)))
+    assert states(db, top) == ["stopped", "stopped"]
+    assert many.choose_all(db, ANN, Filter(job="b", states=[RunState.STOPPED]), 100, FINAL) == []
+
+
 def test_a_filter_must_say_which_and_only_what_can_be_done(db: Database) -> None:
     with pytest.raises(Refused, match="Select runs"):
         stop(db, Filter(states=[RunState.QUEUED]))
@@ -115,7 +144,7 @@ def test_a_limited_caller_reaches_only_its_categories(db: Database) -> None:
     limited = Caller("red", categories=("red",))
     assert [line.id for line in stop(db, Filter(since=now(db) - timedelta(hours=1)), limited)] == [ids[0]]
     assert many.stop(db, limited, many.find(db, limited, ids)) == [
-        ManyView(ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped")
+        ManyView(ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped", JobKind.PROGRAM)
     ]
     assert states(db, ids) == ["stopped", "queued"]
 

@@ -58,6 +58,20 @@ def test_apply_keeps_what_an_operator_switched_off_and_says_so(db: Database, tmp
     assert apply(db, tmp_path, TEXT).kept.disabled == ("a",)
 
 
+def test_runs_that_wait_and_do_not_follow_a_change_are_said(db: Database, tmp_path: Path) -> None:
+    apply(db, tmp_path, TEXT)
+    start(db, "a")
+    start(db, "a", delay=60)
+    start(db, "b")
+    for text in (TEXT.replace("* * * * *", "5 * * * *"), TEXT.replace("[x]", "[x], category: c, retention: 1d")):
+        assert apply(db, tmp_path, text, dry_run=True).view().warnings == []
+    (changed,) = apply(db, tmp_path, TEXT.replace("[x]", "[z], pool: p")).view().warnings
+    assert changed == "runs of a that wait keep their version (2); stop and retry them if they need the new one"
+    alone = TEXT[: TEXT.index("  b:")].replace("[x]", "[z], pool: p")
+    (removed,) = apply(db, tmp_path, alone, prune=True).view().warnings
+    assert removed == "runs of b that wait will start although the job is removed (1); stop them if they must not"
+
+
 def test_a_paused_schedule_is_named_as_it_can_be_resumed(db: Database, tmp_path: Path) -> None:
     """Without a name it has a number, and another one if a schedule is inserted before it."""
     text = "jobs:\n  a:\n    command: [x]\n    schedules: [{cron: '* * * * *'}]\n"
@@ -93,8 +107,11 @@ def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> None:
-    text = "jobs:\n  %s: {command: [x], schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n  other: {command: [y]}\n"
+    text = "jobs:\n  %s: {command: [x], already_running: deny, schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n"
+    text += "  other: {command: [y]}\n"
     apply(db, tmp_path, text % "old")
+    start(db, "old")
+    Hand(db).claim()
     jobs.disable(db, ME, "old")
     schedules.pause(db, ME, ("old", "1"))
     holds.hold(db, ME, Scope(job="old"), "the share moves")
@@ -104,6 +121,7 @@ def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> N
             " and disabled: new is enabled",
             " and has paused schedules: those of new fire",
             ": hold 1 of job old does not hold new",
+            ": runs of old that have not ended keep no run of new from starting",
             ": each file that lies there (/in/*.csv) starts new, also if old has had it",
         ]
     assert apply(db, tmp_path, "jobs: {third: {command: [z]}}", dry_run=True, prune=True).view().warnings == []

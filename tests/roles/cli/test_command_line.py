@@ -85,7 +85,8 @@ def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
         ]
     }
     assert (second["add"], second["remove"], second["same"]) == ([], ["one"], [])
-    factory.run("jobs", "disable", "two")
+    factory.run("start", "two", "--in", "1h")
+    assert "One run of it waits and will start; `jobfac stop --job two" in factory.run("jobs", "disable", "two").stderr
     exported = factory.run("export").stdout
     assert "enabled: false" in exported
     (factory.folder / "c.yaml").write_text(exported)

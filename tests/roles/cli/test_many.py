@@ -42,9 +42,11 @@ def test_an_outage_in_the_middle_leaves_no_doubt_about_what_was_done(
             factory.start("hello")
         stopped = local.Local.stop_many
 
+        faults: list[BaseException] = [Unreachable("The database went away."), KeyboardInterrupt()]
+
         def stop_many(self: local.Local, ids: Sequence[int], now: bool) -> list[ManyView]:
-            if ids != [1]:
-                raise Unreachable("The database went away.")
+            if ids == [2 if len(faults) == 2 else 3]:
+                raise faults.pop(0)
             return stopped(self, ids, now)
 
         monkeypatch.setattr(local.Local, "stop_many", stop_many)
@@ -53,6 +55,8 @@ def test_an_outage_in_the_middle_leaves_no_doubt_about_what_was_done(
         assert done.stdout.splitlines()[1].split()[:4] == ["1", "hello", "queued", "done"]
         told = "1 stopped, 0 skipped, 0 refused. The other 2 are in doubt; repeat the command. There may be more"
         assert (told in done.stderr, done.stderr.splitlines()[-1]) == (True, "The database went away.")
+        told = "1 stopped, 0 skipped, 0 refused. The other 1 are in doubt; repeat the command."
+        assert told in factory.run("stop", "--job", "hello", "--all", code=130).stderr
 
 
 @pytest.mark.parametrize(

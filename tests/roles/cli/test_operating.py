@@ -100,7 +100,10 @@ def test_versions_are_listed_compared_and_rolled_back(sqlite_factory: Factory) -
     assert factory.json("jobs", "diff", "a") == factory.json("jobs", "diff", "a", "1", "2") == wanted
     assert factory.show(run)["changes"] == wanted
     assert "priority: (default) -> 5" in factory.run("runs", "show", str(run)).stdout
-    back = factory.json("jobs", "rollback", "a", "1")
+    factory.run("start", "a", "--in", "1h")
+    rolled = factory.run("jobs", "rollback", "a", "1", "--json")
+    assert rolled.stderr.startswith("Its runs that wait keep their version (1); stop and retry them")
+    back = json.loads(rolled.stdout)
     assert (back["version"], "priority" in back["definition"]) == (3, False)
     assert "changes" not in factory.show(run)
     assert factory.run("jobs", "diff", "a", "1", "3").stdout == ""

@@ -125,7 +125,7 @@ def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser,
     assert "is paused" in operator.act("/jobs/export/pause", "/jobs/export", schedule="nightly")
     assert "Resume" in operator.get("/jobs/export")
     assert "is resumed" in operator.act("/jobs/export/resume", "/jobs/export", schedule="nightly")
-    assert "starts nothing more" in operator.act("/jobs/export/disable", "/jobs/export")
+    assert "takes no more starts" in operator.act("/jobs/export/disable", "/jobs/export")
     assert "Enable" in operator.get("/jobs/export")
     assert "may start again" in operator.act("/jobs/export/enable", "/jobs/export")
     assert "claims no more runs" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")

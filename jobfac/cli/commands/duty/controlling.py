@@ -14,7 +14,7 @@ from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.selection import selecting
 from jobfac.cli.streams import escaped, reader_may_leave
 from jobfac.errors import JobfacError
-from jobfac.states import FINAL
+from jobfac.states import FINAL, JobKind
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
 
@@ -170,11 +170,11 @@ def _act(
         _print(shown, as_json=False)
         confirm(f"{verb.capitalize()} these {len(chosen)} runs?", yes)
     lines = [line for line in shown if line.result is not Result.CHOSEN]
-    interrupted: JobfacError | None = None
+    interrupted: JobfacError | KeyboardInterrupt | None = None
     for first in range(0, len(chosen), BATCH):
         try:
             lines += act(chosen[first : first + BATCH])
-        except JobfacError as error:
+        except (JobfacError, KeyboardInterrupt) as error:
             interrupted = error
             more = f" The other {len(shown) - len(lines)} are in doubt; repeat the command.{more}"
             break
@@ -183,12 +183,19 @@ def _act(
     number = {result: sum(line.result is result for line in lines) for result in Result}
     if not as_json or interrupted:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
+        if ending := _ending(lines):
+            word, more = "asked to stop", f" {ending} have not ended: `jobfac runs list --state stopping`.{more}"
         counts = f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused."
         note(counts + more)
     if interrupted:
         raise interrupted
     if number[Result.REFUSED]:
         raise typer.Exit(UNSUCCESSFUL)
+
+
+def _ending(lines: Sequence[ManyView]) -> int:
+    """Return how many of the runs have been asked to stop and have not ended: nobody waits for them."""
+    return sum(line.result is Result.DONE and line.reason is not None for line in lines)
 
 
 def _print(lines: Sequence[ManyView], as_json: bool) -> None:
@@ -205,7 +212,10 @@ def _print(lines: Sequence[ManyView], as_json: bool) -> None:
 
 def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: bool) -> None:
     stopped = factory.stop(run, now)
-    current = factory.wait(run, wait_for)
+    try:
+        current = factory.wait(run, wait_for)
+    except JobfacError as error:
+        raise error.with_more(f"Run {run} was asked to stop; `jobfac runs show {run}` shows how it ends.") from error
     if as_json:
         print_json(serialization.as_json(current))
     elif stopped.before in FINAL:
@@ -215,8 +225,10 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         with reader_may_leave():
             typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
+        when = "its worker stops it, or when its lease expires"
+        if current.kind is JobKind.SEQUENCE:
+            when = "the runs that it has started have ended"
         fail(
             UNSUCCESSFUL,
-            f"Run {run} was asked to stop and is still {current.state} after {wait_for:g} s; it ends when its "
-            "worker stops it, or when its lease expires.",
+            f"Run {run} was asked to stop and is still {current.state} after {wait_for:g} s; it ends when {when}.",
         )

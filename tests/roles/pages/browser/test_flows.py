@@ -153,7 +153,7 @@ def test_pause_a_schedule_and_drain_a_worker(window: Window, shared: tuple[Serve
     page.get_by_role("button", name="Disable quiet").click()
     expect(page.locator("#switch")).to_contain_text("jobfac jobs disable quiet")
     page.locator("#switch").get_by_role("button", name="Disable").click()
-    expect(page.get_by_role("status").first).to_contain_text("Job quiet starts nothing more")
+    expect(page.get_by_role("status").first).to_contain_text("Job quiet takes no more starts")
     page.get_by_role("button", name="Enable quiet").click()
     page = window.open("/fleet")
     page.get_by_role("button", name="Drain…").click()
