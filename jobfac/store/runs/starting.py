@@ -232,6 +232,7 @@ def retry(
     stored = jobs.load(conn, row.job) if changes or former.given or parameters.is_undated(row.origin) else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
+    lineage = retries.lineage(conn, run_id)
     request = StartRequest(
         job=row.job,
         by=by,
@@ -241,11 +242,11 @@ def retry(
         key=key,
         overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
         parameters={**former_parameters(conn, row, stored, changes or ()), **(changes or {})},
-        origin=former_origin(row, stored),
+        origin=former_origin(row, stored, lineage[0], has_changes=bool(changes)),
         manual=False,
         categories=categories,
         retry_of=run_id,
-        lineage=retries.lineage(conn, run_id),
+        lineage=lineage,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)

@@ -252,6 +252,7 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
         values = parameters.values_of(own, sequence)
     except DefinitionError as error:
         return _end(conn, run_id, RunState.FAILED, str(error), by)
+    row = row._replace(origin=own.origin)
     return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, sequence, values)))
 
 

@@ -15,11 +15,12 @@ from jobfac.database.dialects import current_time
 from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
-from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
+from jobfac.definitions.parameters import AROUND, Context, UnresolvedError, fill_address, fill_pattern
 from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
+from jobfac.store.recovery import BACKFILL, DUE, GIVEN
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
@@ -68,7 +69,7 @@ class SequenceRun:
     """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
 
     ``context``: the values of the sequence's placeholders. ``dated``: what its runs inherit, so that all of them stand
-    for the same day.
+    for the same day. ``given``: the fingerprint of the values that its start gave.
     """
 
     def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
@@ -80,7 +81,9 @@ class SequenceRun:
         self.sequence = sequence
         self.by = by
         self.context = context
-        self.dated = {"due": context.due.isoformat(), **_scheduled(row)}
+        origin = read_json(row.origin or "{}")
+        self.dated = {"due": context.due.isoformat(), **_scheduled(row.due_at, origin)}
+        self.given: str | None = origin.get(GIVEN)
         self.priority = row.priority
         self.inherited_events = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
@@ -88,9 +91,11 @@ class SequenceRun:
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
 
 
-def _scheduled(row: SequenceRow) -> dict[str, Any]:
-    """Return whether a schedule started the sequence, the run that it retries, or the sequence around it."""
-    return {"scheduled": True} if row.due_at is not None or "scheduled" in read_json(row.origin or "{}") else {}
+def _scheduled(due_at: datetime | None, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether a schedule or a backfill started the sequence, the run that it retries, or the one around it, and
+    for which due time."""
+    found = {"scheduled": True} if due_at is not None or "scheduled" in origin else {}
+    return {**found, **{key: origin[key] for key in (DUE, BACKFILL) if key in origin}}
 
 
 def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> None:
@@ -261,7 +266,8 @@ def _start_some(
         at, job = divmod(place, len(step.jobs))
         request = common[step.jobs[job]]
         values = {**(request.parameters or {}), **items[at]}
-        requests.append(replace(request, parameters=values, visit_id=visit_id, item=at))
+        written = None if request.written is None else {**request.written, **items[at]}
+        requests.append(replace(request, parameters=values, written=written, visit_id=visit_id, item=at))
     answers = runs.start_each(conn, requests)
     pairs = zip(places, answers, strict=True)
     if reasons := {_named(step, place): str(answer) for place, answer in pairs if isinstance(answer, Exception)}:
@@ -293,6 +299,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
             name: fill_typed(value, parent.sequence, outputs, parent.context)
             for name, value in step.parameters.get(job, {}).items()
         },
+        written=_written(parent, step.parameters.get(job, {})),
         priority=parent.priority,
         overrides=_inherited(conn, parent, job),
         manual=False,
@@ -300,6 +307,14 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
         inherited_events=parent.inherited_events,
         origin=parent.dated,
     )
+
+
+def _written(parent: SequenceRun, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what tells whether two runs of a step were given the same: the texts of the step, which the due time and
+    outputs do not change, and what its sequence was given if they pass that on. None: only the values can tell."""
+    if not any("${parameters." in text.replace(" ", "") for text in map(json.dumps, values.values())):
+        return values
+    return None if parent.given is None else {**values, AROUND: parent.given}
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
