@@ -1,9 +1,9 @@
 """Notes about runs, and the acknowledgement of failures.
 
 A failure is acknowledged by a person, or by a later success of its job: by one of a later run that ended after the
-failure and shows that it is over (``store.recovery``). The views under ``sql/`` and the overview see such a success at
-once; ``acknowledge_recovered`` records it within a minute, when the success is counted for the statistics, so that the
-transaction in which a run ends does not have to.
+failure and shows that it is over (``history.recovery``). The views under ``sql/`` and the overview see such a success
+at once; ``acknowledge_recovered`` records it within a minute, when the success is counted for the statistics, so that
+the transaction in which a run ends does not have to.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.errors import no_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
-from jobfac.store.recovery import Ended, candidates, ended_runs, shows_recovery, unindexed
+from jobfac.store.history.recovery import Ended, candidates, ended_runs, shows_recovery, unindexed
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 from jobfac.views.runs import NoteView

@@ -16,9 +16,9 @@ from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
 from jobfac.states import FAILURES, HELD, RunState
 from jobfac.store import expectations, jobs, notes, workers
+from jobfac.store.history.recovery import shows_recovery, unindexed
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
-from jobfac.store.recovery import shows_recovery, unindexed
 from jobfac.store.runs import queue_of_worker
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.jobs import OverdueView

@@ -27,7 +27,7 @@ from jobfac.definitions.parameters import (
 )
 from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
-from jobfac.store.recovery import GIVEN
+from jobfac.store.history.recovery import GIVEN
 from jobfac.views.serialization import read_json
 
 LATEST = 200

@@ -15,8 +15,8 @@ from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation, Success
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
+from jobfac.store.history.recovery import DUE
 from jobfac.store.outbox import OutboxEvent
-from jobfac.store.recovery import DUE
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.inserting import Refusal
 from jobfac.views.jobs import OverdueView

@@ -21,7 +21,7 @@ from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, Way, no_job, unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
-from jobfac.store.recovery import BACKFILL, DUE, utc_text
+from jobfac.store.history.recovery import BACKFILL, DUE, utc_text
 from jobfac.store.runs.pinning import EACH
 from jobfac.store.runs.request import FIRST, StartRequest
 
@@ -259,7 +259,7 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
 
 
 def _origin(request: StartRequest) -> dict[str, Any]:
-    """Return what started a run, and what ``store.recovery`` compares."""
+    """Return what started a run, and what ``history.recovery`` compares."""
     origin = dict(request.origin or {})
     if request.due_at is not None:
         origin[DUE] = utc_text(request.due_at)

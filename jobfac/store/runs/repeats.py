@@ -12,7 +12,7 @@ from jobfac.definitions import DefinitionError, Problem
 from jobfac.definitions.parameters import constants
 from jobfac.errors import Refused
 from jobfac.store import jobs, parameters
-from jobfac.store.recovery import DUE, GIVEN, REPEATS, utc_text
+from jobfac.store.history.recovery import DUE, GIVEN, REPEATS, utc_text
 from jobfac.store.runs.request import StartRequest
 from jobfac.views.serialization import read_json
 

@@ -10,8 +10,8 @@ from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, TO_ACKNOWLEDGE, RunState
 from jobfac.store import outbox
+from jobfac.store.history.recovery import shows_recovery, unindexed
 from jobfac.store.outbox import RECOVERED, OutboxEvent
-from jobfac.store.recovery import shows_recovery, unindexed
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.reading import RUN_COLUMNS, one_run
 from jobfac.views.runs import RunView

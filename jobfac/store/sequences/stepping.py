@@ -20,7 +20,7 @@ from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
-from jobfac.store.recovery import BACKFILL, DUE, GIVEN
+from jobfac.store.history.recovery import BACKFILL, DUE, GIVEN
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST

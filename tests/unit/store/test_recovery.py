@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.store.recovery import Ended, candidates, condition
+from jobfac.store.history.recovery import Ended, candidates, condition
 
 VIEWS = Path(__file__).parents[3] / "sql"
 NIGHT = datetime(2027, 1, 31, 1, tzinfo=UTC)
