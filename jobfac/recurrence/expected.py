@@ -14,6 +14,17 @@ LONGEST = timedelta(days=8)
 """The longest time between two deadlines of ``success_by``: a week, and a change of the clock."""
 
 
+TICK = timedelta(milliseconds=1)
+"""The time resolution of the database."""
+
+
+class Success(NamedTuple):
+    """A success of a job: its end, and the due time for which it stands; None: it was started by hand."""
+
+    ended: datetime
+    due: datetime | None = None
+
+
 class Expectation(NamedTuple):
     """The current expectation of a job.
 
@@ -72,29 +83,29 @@ def change(expect: Expect, before: Expectation, now: datetime) -> Expectation:
 
 
 def advance(
-    expect: Expect, before: Expectation, now: datetime, successes: Sequence[datetime], is_enabled: bool = True
+    expect: Expect, before: Expectation, now: datetime, successes: Sequence[Success], is_enabled: bool = True
 ) -> tuple[Expectation, list[Event]]:
     """Return the expectation at ``now``, and the events that this causes: a delay, its end, or both.
 
     Of several delays since the last check it names the first one that nobody was told of, or the one that lasts.
 
     Args:
-        successes: when the latest successes ended, in order.
+        successes: the latest successes, in the order of their ends.
         is_enabled: nothing is expected of a disabled job.
     """
     state = before
     if not is_enabled:
         due = state.overdue_at is not None or state.due_at <= now
         return (begin(expect, now) if due else state), []
-    ended = [one for one in successes if one <= now]  # others ended while the clock was ahead
+    ended = [one for one in successes if one.ended <= now]  # others ended while the clock was ahead
     events: list[Event] = []
     while True:
         if state.missed_at is not None:
-            success = next((one for one in ended if one > state.since), None)
+            success = next((one for one in ended if one.ended > state.since and counts(expect, state, one)), None)
             if success is None:
                 break
-            events.append(Event("on_time_again", success, state.since))
-            state = _recovered(expect, success)
+            events.append(Event("on_time_again", success.ended, state.since))
+            state = _recovered(expect, success.ended)
         elif state.due_at > now:
             break
         else:
@@ -103,6 +114,20 @@ def advance(
     if state.missed_at is not None and state.due_at <= now:
         state = state._replace(due_at=_deadline(expect, now))
     return state, _to_tell(before, state, events)
+
+
+def counts(expect: Expect, state: Expectation, success: Success) -> bool:
+    """Whether a success is one that is expected: not that of a backfill or a retry of an older run.
+
+    Its due time may not be earlier than the last time of ``success_by`` before the one that it should meet, or with
+    ``every`` than so long before the last success: runs that waited for each other may all be late.
+    """
+    if success.due is None:
+        return True
+    if expect.every is not None:
+        return success.due >= state.since - timedelta(seconds=expect.every)
+    last = _last_deadline(expect, (state.missed_at or state.due_at) - TICK)
+    return success.due >= (state.since if last is None else min(state.since, last))
 
 
 def _to_tell(before: Expectation, state: Expectation, events: list[Event]) -> list[Event]:
@@ -129,9 +154,9 @@ def _last_deadline(expect: Expect, until: datetime) -> datetime | None:
     return None if expect.every is not None else last_due(expect.schedule(), until - LONGEST, until)
 
 
-def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[datetime]) -> Expectation:
+def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[Success]) -> Expectation:
     """Return what is expected after the time ``state.due_at`` has passed."""
-    met = [one for one in successes if state.since < one <= state.due_at]
+    met = [one.ended for one in successes if state.since < one.ended <= state.due_at and counts(expect, state, one)]
     if not met:
         return Expectation(state.since, state.due_at, now, state.due_at)
     return begin(expect, met[-1] if expect.every is not None else state.due_at)

@@ -1,35 +1,36 @@
 """Notes about runs, and the acknowledgement of failures.
 
 A failure is acknowledged by a person, or by a later success of its job: by one of a later run that ended after the
-failure. The views under ``sql/`` and the overview see such a success at once; ``acknowledge_recovered`` records it
-within a minute, when the success is counted for the statistics, so that the transaction in which a run ends does not
-have to.
+failure and shows that it is over (``history.recovery``). The views under ``sql/`` and the overview see such a success
+at once; ``acknowledge_recovered`` records it within a minute, when the success is counted for the statistics, so that
+the transaction in which a run ends does not have to.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, SKIP, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import note, run
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.errors import no_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
+from jobfac.store.history.recovery import Ended, candidates, ended_runs, shows_recovery, unindexed
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
-from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.runs import NoteView
 from jobfac.views.serialization import columns, from_row
 
 LIMIT = 4000
 """The maximum length of a note, in characters."""
 
-BATCH = 500
-"""The maximum number of failures that one transaction acknowledges for successes."""
+BATCH, MOST = 500, 5000
+"""How many failures one statement, and about how many one transaction, acknowledges for successes at most: a job may
+fail each minute for days."""
 
 _BARE = f"state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND acknowledged_at IS NULL"
 UNACKNOWLEDGED = f"run.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND run.acknowledged_at IS NULL"
@@ -81,23 +82,43 @@ def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
 
 
 class Success(NamedTuple):
-    """A successful run of a job. ``for_worker`` and ``visit_id``: those of the run, see ``shows_recovery``."""
+    """A successful run of a job."""
 
     job: str
     run_id: int
     ended_at: datetime
-    for_worker: str | None = None
-    visit_id: int | None = None
 
 
 def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> int:
-    """Acknowledge up to ``BATCH`` failures that were followed by one of these successes. Returns how many."""
-    if not (last := last_ones(successes)):
+    """Acknowledge up to ``MOST`` failures that were followed by one of these successes. Returns how many."""
+    given = list(successes)
+    engine, ids = conn.dialect.name, rows.rows_parameter({"id": one.run_id} for one in given)
+    failures = _read(conn, _failures(engine), {"names": lists.as_list({one.job for one in given})}) if given else []
+    if not failures:
         return 0
+    pairs = [
+        {"failure": failure.id, "success": success.id}
+        for failure, followers in candidates(failures, _read(conn, _successes(engine), ids))
+        for success in followers
+    ]
+    number = 0
+    for at in range(0, len(pairs), BATCH):
+        if number < MOST:
+            number += _acknowledge_some(conn, pairs[at : at + BATCH])
+    return number
+
+
+def _read(conn: sa.Connection, query: sa.Select[Any], given: Mapping[str, Any]) -> list[Ended]:
+    return [Ended(*row) for row in conn.execute(query, given)]
+
+
+def _acknowledge_some(conn: sa.Connection, pairs: Sequence[Mapping[str, Any]]) -> int:
+    """Acknowledge the failures among these pairs that their successes show to be over."""
     engine = conn.dialect.name
-    names = {"run_id": "success", "ended_at": "ended"}
-    given = rows.rows_parameter({names.get(name, name): value for name, value in one._asdict().items()} for one in last)
-    found = {row.id: row for row in conn.execute(_recovered(engine), given)}
+    found: dict[int, sa.Row[tuple[int, int, int]]] = {}
+    for row in conn.execute(_recovered(engine), rows.rows_parameter(pairs)):
+        if row.id not in found or row.success < found[row.id].success:
+            found[row.id] = row
     if found:
         changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found.values()]
         conn.execute(_acknowledge_all(engine), rows.rows_parameter(changes))
@@ -106,33 +127,33 @@ def acknowledge_recovered(conn: sa.Connection, successes: Iterable[Success]) -> 
     return len(found)
 
 
-def last_ones(successes: Iterable[Success]) -> list[Success]:
-    """Return the successes to which no other success of their job is later both by its id and by its end.
+@functools.cache
+def _failures(engine: str) -> sa.Select[Any]:
+    """Return the query of the failures of the given jobs that nobody has acknowledged."""
+    given = lists.names()
+    query = ended_runs(engine).with_hint(run, PASS, "mssql")
+    return query.where(sa.text(UNACKNOWLEDGED), unindexed(engine, "run.job").in_(sa.select(given.c.value))).order_by(
+        run.c.id
+    )
 
-    These follow every failure that any of the others follows. A pure function. This is so for each worker and step, as
-    ``shows_recovery`` distinguishes them.
-    """
-    found: dict[tuple[str, str | None, int | None], list[Success]] = {}
-    for one in sorted(successes, key=lambda one: -one.run_id):
-        of_job = found.setdefault((one.job, one.for_worker, one.visit_id), [])
-        if not of_job or one.ended_at > of_job[-1].ended_at:
-            of_job.append(one)
-    return [one for of_job in found.values() for one in of_job]
+
+@functools.cache
+def _successes(engine: str) -> sa.Select[Any]:
+    given = rows.rows_table(engine, id=BigId)
+    return ended_runs(engine).join(given, given.c.id == run.c.id)
 
 
 @functools.cache
 def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
-    kinds = {"job": run.c.job.type, "success": BigId, "ended": run.c.ended_at.type}
-    given = rows.rows_table(engine, **kinds, for_worker=run.c.for_worker.type, visit_id=BigId)
-    is_later = (given.c.job == run.c.job) & (given.c.success > run.c.id) & (given.c.ended >= run.c.ended_at)
-    is_later &= shows_recovery(given.c, run.c)
+    """Return the query of those of the given pairs whose failure the success shows to be over."""
+    good = run.alias("good")
+    given = rows.rows_table(engine, failure=BigId, success=BigId)
     return (
         sa.select(run.c.id, run.c.attempt, given.c.success)
-        .join(given, is_later)
+        .join(given, given.c.failure == run.c.id)
+        .join(good, good.c.id == given.c.success)
         .with_hint(run, SKIP, "mssql")
-        .where(sa.text(UNACKNOWLEDGED))
-        .order_by(run.c.id)
-        .limit(BATCH)
+        .where(sa.text(UNACKNOWLEDGED), shows_recovery(engine, "good", "run"))
     )
 
 

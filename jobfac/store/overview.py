@@ -16,10 +16,10 @@ from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
 from jobfac.states import FAILURES, HELD, RunState
 from jobfac.store import expectations, jobs, notes, workers
+from jobfac.store.history.recovery import shows_recovery, unindexed
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
 from jobfac.store.runs import queue_of_worker
-from jobfac.store.runs.subscribers import shows_recovery
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
@@ -63,7 +63,7 @@ class Queries(NamedTuple):
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
     """Return the current overview. ``categories`` limits the runs, schedules and holds to jobs of these categories, but
     not the workers."""
-    queries = _queries(categories is not None)
+    queries = _queries(conn.dialect.name, categories is not None)
     parameters = {} if categories is None else {"p_categories": lists.as_list(categories)}
     counts = conn.execute(queries.counts, parameters).one()
     holding = holds.active(conn) if counts.held_back else []
@@ -120,13 +120,13 @@ _SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 
 
 @functools.cache
-def _queries(limited: bool) -> Queries:
+def _queries(engine: str, limited: bool) -> Queries:
     seen = [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
     overdue = _overdue(limited)
     everything = sa.select(sa.func.count()).select_from(overdue.subquery("overdue"))
     return Queries(
         _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited),
-        _failures(seen).order_by(run.c.id.desc()).limit(FAILED), _late_failures(seen),
+        _failures(engine, seen).order_by(run.c.id.desc()).limit(FAILED), _late_failures(engine, seen),
         overdue.order_by(expectation.c.overdue_at).limit(DUE), everything,
     )  # fmt: skip
 
@@ -209,26 +209,31 @@ def _due(limited: bool) -> sa.Select[Any]:
     )
 
 
-def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """The failures that nobody has acknowledged. A later success counts before it is recorded."""
+def _failures(engine: str, seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """The failures that nobody has acknowledged. A later success counts before it is recorded.
+
+    It is recorded when it is counted, so only those that are not counted yet are read, however many came since.
+    """
     later = run.alias("later")
     recovered = sa.exists(
         sa.select(later.c.id)
         .with_hint(later, PASS, "mssql")
-        .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
+        .where(sa.text("later.ended_at IS NOT NULL AND later.counted = 0"))
+        .where(unindexed(engine, "later.job") == run.c.job, unindexed(engine, "later.id") > run.c.id)
+        .where(later.c.state == RunState.SUCCEEDED)
         .where(later.c.ended_at >= run.c.ended_at)  # not one that ended while the failed run was still running
-        .where(shows_recovery(later.c, run.c))
+        .where(shows_recovery(engine, "later", "run"))
     )
     return sa.select(*_RUN).with_hint(run, PASS, "mssql").where(sa.text(notes.UNACKNOWLEDGED), ~recovered, *seen)
 
 
-def _late_failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+def _late_failures(engine: str, seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
     """Those of them among the ``LATEST`` failures that ended last."""
     failed = (
         sa.select(run.c.id).with_hint(run, PASS, "mssql").where(sa.text(f"run.state IN ({sql_literals(FAILURES)})"))
     )
     latest = failed.order_by(run.c.ended_at.desc()).limit(LATEST).subquery("latest")
-    return _failures(seen).join(latest, latest.c.id == run.c.id).order_by(run.c.ended_at.desc()).limit(FAILED)
+    return _failures(engine, seen).join(latest, latest.c.id == run.c.id).order_by(run.c.ended_at.desc()).limit(FAILED)
 
 
 def _overdue(limited: bool) -> sa.Select[Any]:

@@ -15,17 +15,20 @@ from jobfac.definitions import AnyJob, DefinitionError, Job, Problem
 from jobfac.definitions.parameters import (
     Context,
     Declared,
+    Parameter,
     UnresolvedError,
     Values,
     constants,
     fill,
     fill_value,
+    fingerprint,
     needs_previous,
     read_parameters,
     split,
 )
 from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
+from jobfac.store.history.recovery import GIVEN
 from jobfac.views.serialization import read_json
 
 LATEST = 200
@@ -36,6 +39,7 @@ class Start(NamedTuple):
     """The parts of a start that concern parameters; see ``StartRequest``.
 
     ``is_of_schedule``: ``due`` is a due time of a schedule, in UTC unless the origin names another zone.
+    ``written``: the parameters as the definition of a sequence says them; None: as they are.
     """
 
     job: str
@@ -47,6 +51,7 @@ class Start(NamedTuple):
     overrides: Mapping[str, Any] | None
     due: datetime | None
     is_of_schedule: bool = False
+    written: Mapping[str, Any] | None = None
 
 
 def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, Any]:
@@ -75,6 +80,8 @@ def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, 
         except UnresolvedError as error:
             raise DefinitionError([Problem(f"a value of its start {error}", "parameters", start.job)]) from error
         shown, secret = split(declared, values)
+        if declared:
+            origin.setdefault(GIVEN, _fingerprint(declared, start))
     return {**texts, "parameters": _written(shown), "sensitive": _written(secret), "origin": _written(origin)}
 
 
@@ -85,6 +92,12 @@ def _without_late(declared: Declared, given: Mapping[str, Any], values: Values) 
     """
     late = {name for name in values if given.get(name) is None and needs_previous({name: declared[name]}, {})}
     return {name: value for name, value in values.items() if name not in late}
+
+
+def _fingerprint(declared: Mapping[str, Parameter], start: Start) -> str:
+    if start.written is not None:
+        return fingerprint(declared, start.written, is_template=True)
+    return fingerprint(declared, start.parameters, start.is_template)
 
 
 def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mapping[str, Any]) -> Context:
@@ -266,19 +279,25 @@ def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) ->
 def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
     """Store the values that are still missing: those that need the run's id, and all that T-SQL did not fill in.
 
+    With them goes the fingerprint of those that T-SQL gave.
+
     The caller has locked the run. Values that do not fit are left as they are: the start of the run refuses them.
     """
     declared = definition.parameters
     try:
-        if not declared or declared.keys() <= row.given.keys():
+        if not declared:
+            return row
+        origin: dict[str, Any] = json.loads(row.origin) if row.origin else {}
+        if GIVEN in origin and declared.keys() <= row.given.keys():
             return row
         needs = needs_previous(declared, row.given)
         previous = previous_success(conn, row.job, definition, time_of(row, definition)) if needs else None
         shown, secret = split(declared, values_of(row, definition, previous))
     except DefinitionError:
         return row
-    row = row._replace(parameters=_written(shown), sensitive=_written(secret))
-    change = {"parameters": row.parameters, "sensitive": row.sensitive}
+    origin.setdefault(GIVEN, fingerprint(declared, row.given, is_template=False))
+    row = row._replace(parameters=_written(shown), sensitive=_written(secret), origin=_written(origin))
+    change = {"parameters": row.parameters, "sensitive": row.sensitive, "origin": row.origin}
     conn.execute(run.update().where(run.c.id == row.id).values(change))
     return row
 

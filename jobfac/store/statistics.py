@@ -26,9 +26,6 @@ from jobfac.store.runs.subscribers import JUDGED
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
 
-ACKNOWLEDGED = 10
-"""How many times ``notes.BATCH`` failures one transaction acknowledges at most: a job may fail each minute for days."""
-
 COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
 """The columns of ``EndedRun``."""
 
@@ -60,10 +57,8 @@ def count(conn: sa.Connection) -> int:
         _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
         good = [row for row in rows if row.state == RunState.SUCCEEDED]
-        successes = [notes.Success(row.job, row.id, row.ended_at, row.for_worker, row.visit_id) for row in good]
-        for _ in range(ACKNOWLEDGED):
-            if notes.acknowledge_recovered(conn, successes) < notes.BATCH:
-                break
+        successes = [notes.Success(row.job, row.id, row.ended_at) for row in good]
+        notes.acknowledge_recovered(conn, successes)
     return len(rows)
 
 

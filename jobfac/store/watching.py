@@ -1,8 +1,9 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
+import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -11,9 +12,10 @@ from jobfac.database.tables import expectation, job, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
-from jobfac.recurrence.expected import Expectation
+from jobfac.recurrence.expected import Expectation, Success
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
+from jobfac.store.history.recovery import DUE
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.inserting import Refusal
@@ -41,9 +43,11 @@ _TO_WATCH = (
     .order_by(expectation.c.job)
 )
 
+# Other origins may hold the outputs of the run that triggered this one.
+_ORIGIN = sa.case((run.c.due_at.is_(None), run.c.origin)).label("origin")
 _ENDED = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
-    sa.select(run.c.id, run.c.state, run.c.ended_at)
+    sa.select(run.c.id, run.c.state, run.c.ended_at, run.c.due_at, _ORIGIN)
     .where(run.c.job == sa.bindparam("p_job"), run.c.id < sa.bindparam("p_below", type_=BigId))
     .where(sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())
@@ -77,7 +81,7 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
         if isinstance(expect, ValueError):
             unread.append(Refusal(row["job"], "expect", None, f"it cannot be watched here: {expect}"))
             continue
-        successes = _successes(conn, row["job"], before)
+        successes = _successes(conn, row["job"], expect, before)
         state, news = expected.advance(expect, before, row["now"], successes, is_enabled)
         if state == before:
             continue
@@ -96,21 +100,28 @@ def _read(text: str) -> Expect | ValueError:
         return error
 
 
-def _successes(conn: sa.Connection, job_id: str, before: Expectation) -> list[datetime]:
-    """Return when the job's latest successes ended, in order: back to one in time, or to the expectation's begin.
+def _successes(conn: sa.Connection, job_id: str, expect: Expect, before: Expectation) -> list[Success]:
+    """Return the job's latest successes in the order of their ends: back to one in time, or to the expectation's begin.
 
     After a success there may be thousands of runs that failed, were denied or have not ended.
     """
-    found: list[datetime] = []
+    found: list[Success] = []
     below = LAST_ID
     for _ in range(PAGES if before.missed_at is None else 1):
         page = conn.execute(_ENDED.limit(PAGE), {"p_job": job_id, "p_below": below}).all()
-        found += [row.ended_at for row in page if row.state == RunState.SUCCEEDED]
-        is_met = any(before.since < ended <= before.due_at for ended in found)
+        found += [Success(row.ended_at, _due(row)) for row in page if row.state == RunState.SUCCEEDED]
+        in_time = (one for one in found if before.since < one.ended <= before.due_at)
+        is_met = any(expected.counts(expect, before, one) for one in in_time)
         if is_met or len(page) < PAGE or all(row.ended_at <= before.since for row in page):
             break
         below = page[-1].id
-    return sorted(found)
+    return sorted(found, key=lambda one: one.ended)
+
+
+def _due(row: Any) -> datetime | None:
+    """Return the due time for which a run stands: its own, or that of the run that it retries or of its sequence."""
+    due = None if row.origin is None else json.loads(row.origin).get(DUE)
+    return row.due_at if due is None else datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
 def follow_clock(conn: sa.Connection) -> int:

@@ -1403,9 +1403,10 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
 -- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded
--- after the failure. acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: neither has
--- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note. Of a
--- job with each_worker only a success for the same worker counts, and none of another value of the same for_each.
+-- after the failure and showed that it is over (jobfac help duty says which does). Of a failure that a person
+-- acknowledged, the next 100 successes of the job are looked at. acknowledged_at and acknowledged_by: by a person, or by
+-- that success. unacknowledged 1: neither has acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows
+-- those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -1435,14 +1436,92 @@ SELECT
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
-LEFT JOIN jobfac.run AS u ON u.id = (
-    SELECT TOP (1) s.id
-    FROM jobfac.run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
-        AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
-        AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
-    ORDER BY s.id
-)
+LEFT JOIN jobfac.run AS u ON u.id = CASE
+    WHEN r.acknowledged_by LIKE 'run % succeeded'
+        THEN TRY_CAST(SUBSTRING(r.acknowledged_by, 5, LEN(r.acknowledged_by) - 14) AS BIGINT)
+    WHEN r.acknowledged_at IS NULL THEN (
+        SELECT TOP (1) s.id
+        FROM jobfac.run AS s
+        WHERE s.ended_at IS NOT NULL AND s.counted = 0 AND s.job = r.job AND s.id > r.id
+            AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
+            AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
+            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
+            AND (
+                s.retry_of = r.id
+                OR JSON_VALUE(s.origin, '$.first') =
+                    COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
+                OR (
+                    (
+                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                        OR (s.parameters IS NULL AND r.parameters IS NULL)
+                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                    )
+                    AND (
+                        JSON_VALUE(s.origin, '$.due_utc') IS NULL
+                        OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
+                        OR JSON_VALUE(s.origin, '$.due_utc') >= JSON_VALUE(r.origin, '$.due_utc')
+                    )
+                    AND (
+                        JSON_VALUE(r.origin, '$.backfill') IS NULL
+                        OR JSON_VALUE(s.origin, '$.due_utc') = JSON_VALUE(r.origin, '$.due_utc')
+                    )
+                )
+            )
+            AND (r.kind <> 'sequence' OR NOT EXISTS (
+                SELECT 1
+                FROM jobfac.visit AS f
+                JOIN jobfac.visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
+                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobfac.visit AS d
+                        WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
+                    )
+            ))
+        ORDER BY s.id
+    )
+    ELSE (
+        SELECT TOP (1) s.id
+        FROM (
+            SELECT TOP (100) n.* FROM jobfac.run AS n
+            WHERE n.job = r.job AND n.id > r.id AND n.state = 'succeeded' AND n.ended_at >= r.ended_at
+            ORDER BY n.id
+        ) AS s
+        WHERE (r.for_worker IS NULL OR s.for_worker = r.for_worker)
+            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
+            AND (
+                s.retry_of = r.id
+                OR JSON_VALUE(s.origin, '$.first') =
+                    COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
+                OR (
+                    (
+                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                        OR (s.parameters IS NULL AND r.parameters IS NULL)
+                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                    )
+                    AND (
+                        JSON_VALUE(s.origin, '$.due_utc') IS NULL
+                        OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
+                        OR JSON_VALUE(s.origin, '$.due_utc') >= JSON_VALUE(r.origin, '$.due_utc')
+                    )
+                    AND (
+                        JSON_VALUE(r.origin, '$.backfill') IS NULL
+                        OR JSON_VALUE(s.origin, '$.due_utc') = JSON_VALUE(r.origin, '$.due_utc')
+                    )
+                )
+            )
+            AND (r.kind <> 'sequence' OR NOT EXISTS (
+                SELECT 1
+                FROM jobfac.visit AS f
+                JOIN jobfac.visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
+                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobfac.visit AS d
+                        WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
+                    )
+            ))
+        ORDER BY s.id
+    )
+END
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 

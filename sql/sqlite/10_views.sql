@@ -369,9 +369,10 @@ WHERE p.kind = 'sequence';
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
 -- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded
--- after the failure. acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: neither has
--- acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note. Of a
--- job with each_worker only a success for the same worker counts, and none of another value of the same for_each.
+-- after the failure and showed that it is over (jobfac help duty says which does). Of a failure that a person
+-- acknowledged, the next 100 successes of the job are looked at. acknowledged_at and acknowledged_by: by a person, or by
+-- that success. unacknowledged 1: neither has acknowledged it yet, so ORDER BY unacknowledged DESC, ended_at DESC shows
+-- those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -401,15 +402,90 @@ SELECT
     r.sequence_run_id
 FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
-LEFT JOIN run AS u ON u.id = (
-    SELECT s.id
-    FROM run AS s
-    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
-        AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
-        AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
-    ORDER BY s.id
-    LIMIT 1
-)
+LEFT JOIN run AS u ON u.id = CASE
+    WHEN r.acknowledged_by LIKE 'run % succeeded' THEN CAST(substr(r.acknowledged_by, 5) AS INTEGER)
+    WHEN r.acknowledged_at IS NULL THEN (
+        SELECT s.id
+        FROM run AS s
+        WHERE s.ended_at IS NOT NULL AND s.counted = 0 AND +s.job = r.job AND +s.id > r.id
+            AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
+            AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
+            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
+            AND (
+                s.retry_of = r.id
+                OR json_extract(s.origin, '$.first') = COALESCE(json_extract(r.origin, '$.first'), r.id)
+                OR (
+                    (
+                        s.parameters = r.parameters
+                        OR (s.parameters IS NULL AND r.parameters IS NULL)
+                        OR json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                    )
+                    AND (
+                        json_extract(s.origin, '$.due_utc') IS NULL
+                        OR json_extract(r.origin, '$.due_utc') IS NULL
+                        OR json_extract(s.origin, '$.due_utc') >= json_extract(r.origin, '$.due_utc')
+                    )
+                    AND (
+                        json_extract(r.origin, '$.backfill') IS NULL
+                        OR json_extract(s.origin, '$.due_utc') = json_extract(r.origin, '$.due_utc')
+                    )
+                )
+            )
+            AND (r.kind <> 'sequence' OR NOT EXISTS (
+                SELECT 1
+                FROM visit AS f
+                JOIN visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
+                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
+                    AND NOT EXISTS (
+                        SELECT 1 FROM visit AS d WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
+                    )
+            ))
+        ORDER BY +s.id
+        LIMIT 1
+    )
+    ELSE (
+        SELECT s.id
+        FROM (
+            SELECT n.* FROM run AS n
+            WHERE n.job = r.job AND n.id > r.id AND n.state = 'succeeded' AND n.ended_at >= r.ended_at
+            ORDER BY n.id
+            LIMIT 100
+        ) AS s
+        WHERE (r.for_worker IS NULL OR s.for_worker = r.for_worker)
+            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
+            AND (
+                s.retry_of = r.id
+                OR json_extract(s.origin, '$.first') = COALESCE(json_extract(r.origin, '$.first'), r.id)
+                OR (
+                    (
+                        s.parameters = r.parameters
+                        OR (s.parameters IS NULL AND r.parameters IS NULL)
+                        OR json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                    )
+                    AND (
+                        json_extract(s.origin, '$.due_utc') IS NULL
+                        OR json_extract(r.origin, '$.due_utc') IS NULL
+                        OR json_extract(s.origin, '$.due_utc') >= json_extract(r.origin, '$.due_utc')
+                    )
+                    AND (
+                        json_extract(r.origin, '$.backfill') IS NULL
+                        OR json_extract(s.origin, '$.due_utc') = json_extract(r.origin, '$.due_utc')
+                    )
+                )
+            )
+            AND (r.kind <> 'sequence' OR NOT EXISTS (
+                SELECT 1
+                FROM visit AS f
+                JOIN visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
+                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
+                    AND NOT EXISTS (
+                        SELECT 1 FROM visit AS d WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
+                    )
+            ))
+        ORDER BY s.id
+        LIMIT 1
+    )
+END
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 
 DROP VIEW IF EXISTS v_daily_statistics;

@@ -31,8 +31,6 @@ class EndedRun(NamedTuple):
     ended_at: datetime
     cpu_seconds: float | None
     peak_memory: int | None
-    for_worker: str | None = None
-    visit_id: int | None = None
 
 
 class Execution(NamedTuple):

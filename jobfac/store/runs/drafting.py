@@ -21,6 +21,7 @@ from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, Way, no_job, unreadable_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
+from jobfac.store.history.recovery import BACKFILL, DUE, utc_text
 from jobfac.store.runs.pinning import EACH
 from jobfac.store.runs.request import FIRST, StartRequest
 
@@ -259,17 +260,26 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     return stored
 
 
+def _origin(request: StartRequest) -> dict[str, Any]:
+    """Return what started a run, and what ``history.recovery`` compares."""
+    origin = dict(request.origin or {})
+    if request.due_at is not None:
+        origin[DUE] = utc_text(request.due_at)
+    return origin if request.at_most is None else {**origin, BACKFILL: True}
+
+
 def _said(request: StartRequest, job: str) -> parameters.Start:
     return parameters.Start(
         job=job,
         parameters=request.parameters or {},
-        origin=request.origin or {},
+        origin=_origin(request),
         is_template=request.is_template,
         arguments=request.arguments,
         payload=request.payload,
         overrides=request.overrides,
         due=request.due_at or request.at,
         is_of_schedule=request.due_at is not None,
+        written=request.written,
     )
 
 

@@ -12,6 +12,7 @@ from jobfac.definitions import DefinitionError, Problem
 from jobfac.definitions.parameters import constants
 from jobfac.errors import Refused
 from jobfac.store import jobs, parameters
+from jobfac.store.history.recovery import DUE, GIVEN, REPEATS, utc_text
 from jobfac.store.runs.request import StartRequest
 from jobfac.views.serialization import read_json
 
@@ -91,11 +92,18 @@ def _decoded(text: str | None) -> Any:
     return None if text is None else read_json(text)
 
 
-def former_origin(row: sa.Row[Any], stored: jobs.Stored | None) -> dict[str, Any]:
-    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's."""
+def former_origin(row: sa.Row[Any], stored: jobs.Stored | None, first: int, has_changes: bool) -> dict[str, Any]:
+    """Return the origin of a retry: that of the finished run, with its due time, and whether that was a schedule's.
+
+    Args:
+        first: the first run of the retries that lead to this one.
+        has_changes: the retry has other parameters than the finished run.
+    """
     due = parameters.due_of(row.origin, row.due_at, row.created_at, stored and stored.definition)
-    found = {**json.loads(row.origin or "{}"), "due": due.isoformat()}
-    return found if row.due_at is None else {**found, "scheduled": True}
+    found = {**json.loads(row.origin or "{}"), "due": due.isoformat(), REPEATS: first}
+    if has_changes:
+        found.pop(GIVEN, None)
+    return found if row.due_at is None else {**found, "scheduled": True, DUE: utc_text(row.due_at)}
 
 
 def former_parameters(

@@ -37,6 +37,7 @@ class StartRequest:
         overrides: per-run overrides: ``arguments`` and ``payloads`` by job for a sequence, and ``notify`` as in a
             definition.
         parameters: values for the job's parameters; the others have their defaults.
+        written: ``parameters`` as a step of a sequence says them, with its placeholders; None: they are as given.
         origin: what started the run, for placeholders: ``due`` (a time with the offset of the zone that counts), a
             file's ``path``, ``name`` and ``size``, or a ``run`` with its outputs.
         is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.
@@ -63,6 +64,7 @@ class StartRequest:
     is_known: bool = False
     overrides: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] | None = None
+    written: Mapping[str, Any] | None = None
     origin: Mapping[str, Any] | None = None
     is_template: bool = False
     with_values: Sequence[int] = ()

@@ -214,26 +214,26 @@ def retry(
     *,
     queues: bool = False,
 ) -> Started:
-    """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
+    """Start a new run with the arguments, payload, parameters and due time of a finished run and the job as it is now.
 
-    It stands for the same due time as the finished run. ``overrides`` replace the overrides of the finished run, key by
-    key, and ``changes`` its parameters. ``key``: the new run's start key, as in ``start``; ``categories``: as there.
-    ``queues``: it is one of many; a retry of a run that queued, as those of a backfill, always does.
+    ``overrides`` replace its overrides, key by key, and ``changes`` its parameters. ``key``: the new run's start key,
+    as in ``start``; ``categories``: as there. ``queues``: it is one of many; a retry of a run that queued always does.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended, the job is disabled or takes no changes by hand, a parameter that had a value in
-            the run may have been renamed, or what a sequence was given reaches jobs of other categories.
+        Refused: the run has not ended, the job is disabled or takes no changes by hand, a parameter may have been
+            renamed, or what a sequence was given reaches jobs of other categories.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
         raise no_run(run_id)
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
-    former = parameters.row_of(row)
-    stored = jobs.load(conn, row.job) if changes or former.given or parameters.is_undated(row.origin) else None
+    is_read = changes or parameters.row_of(row).given or parameters.is_undated(row.origin)
+    stored = jobs.load(conn, row.job) if is_read else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
+    lineage = retries.lineage(conn, run_id)
     request = StartRequest(
         job=row.job,
         by=by,
@@ -243,11 +243,11 @@ def retry(
         key=key,
         overrides={**(read_json(row.overrides) if row.overrides else {}), **(overrides or {})} or None,
         parameters={**former_parameters(conn, row, stored, changes or ()), **(changes or {})},
-        origin=former_origin(row, stored),
+        origin=former_origin(row, stored, lineage[0], has_changes=bool(changes)),
         manual=False,
         categories=categories,
         retry_of=run_id,
-        lineage=retries.lineage(conn, run_id),
+        lineage=lineage,
         queues=queues or row.already_running == "queue",
         at_most=row.concurrency_limit if row.concurrency_key == backfill_key(row.job) else None,
         for_worker=row.for_worker,

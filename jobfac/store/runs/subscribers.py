@@ -2,15 +2,15 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
-from jobfac.states import FAILURES, FINAL, RunState
+from jobfac.states import FAILURES, FINAL, TO_ACKNOWLEDGE, RunState
 from jobfac.store import outbox
+from jobfac.store.history.recovery import shows_recovery, unindexed
 from jobfac.store.outbox import RECOVERED, OutboxEvent
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.reading import RUN_COLUMNS, one_run
@@ -27,51 +27,57 @@ EARLIER, OF_FLEET = 20, 1000
 """How many of a job's earlier runs are searched for a failure that no success has followed yet. They may have run side
 by side, so the order of their ends counts, too. The second number is for a job that runs on each worker."""
 
+OPEN = 1000
+"""How many of the failures that nobody has acknowledged, of all jobs, are searched for one."""
+
 AT_ONCE = 50
 """How many runs are read at once. Each may have megabytes of payload."""
 
-_earlier, _good = run.alias("earlier"), run.alias("good")
-
-
-def shows_recovery(success: Any, failure: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that a success can show that an earlier failure of its job is over. Both: columns of a run.
-
-    What failed on one worker, as a run of a job with ``each_worker``, works again when it succeeds on that worker. The
-    runs of one step with ``for_each`` have different values, so none of them shows anything about another one.
-    """
-    is_same_worker = sa.or_(failure.for_worker.is_(None), success.for_worker == failure.for_worker)
-    of_other_step = (failure.visit_id.is_(None), success.visit_id.is_(None), success.visit_id != failure.visit_id)
-    return sa.and_(is_same_worker, sa.or_(*of_other_step))
+_failed, _good = run.alias("failed"), run.alias("good")
 
 
 @functools.cache
-def _recoveries(number: int) -> sa.Select[int]:
-    """Return the query of the given runs that follow a failure among ``number`` earlier runs of their job."""
-    columns = (_earlier.c[name] for name in ("id", "state", "ended_at", "for_worker", "visit_id"))
-    judged = sa.text(f"earlier.state IN ({sql_literals(JUDGED)})")
-    before = (
+def _recoveries(engine: str, number: int) -> sa.Select[int]:
+    """Return the query of the given runs that follow a failure of their job.
+
+    It is among ``number`` earlier runs, or one that nobody has acknowledged, however many runs came since: runs with
+    other parameters lie between two that do the same work.
+    """
+    earlier = run.alias("earlier")
+    latest = (
         # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
-        sa.select(*columns)
-        .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, judged)
-        .order_by(_earlier.c.id.desc())
+        sa.select(earlier.c.id)
+        .where(earlier.c.job == run.c.job, earlier.c.id < run.c.id)
+        .where(sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
+        .order_by(earlier.c.id.desc())
         .limit(number)
         .correlate(run)
-        .subquery("latest")
     )
-    has_recovered = (
-        sa.exists()
-        .where(_good.c.job == run.c.job, _good.c.id > before.c.id, _good.c.id < run.c.id)
-        .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= before.c.ended_at)
-        .where(shows_recovery(_good.c, before.c))
-        .correlate(run, before)
-    )
-    follows_failure = (
-        sa.exists()
-        .where(before.c.state != RunState.SUCCEEDED, before.c.ended_at <= run.c.ended_at, ~has_recovered)
-        .where(shows_recovery(run.c, before.c))
+    unacknowledged = (
+        sa.select(earlier.c.id)
+        .where(earlier.c.id < run.c.id)
+        .where(sa.text(f"earlier.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND earlier.acknowledged_at IS NULL"))
+        .order_by(earlier.c.id.desc())
+        .limit(OPEN)
         .correlate(run)
     )
-    return sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, follows_failure)
+    among_latest = _follows(engine, _failed.c.id.in_(latest), sa.text(f"failed.state <> '{RunState.SUCCEEDED}'"))
+    among_open = _follows(engine, _failed.c.id.in_(unacknowledged))
+    return sa.select(run.c.id).where(run.c.id == _GIVEN.c.value, sa.or_(among_latest, among_open))
+
+
+def _follows(engine: str, *failures: sa.ColumnElement[bool] | sa.TextClause) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is the first success that follows one of these failures of its job."""
+    is_over_already = (
+        sa.exists()
+        .where(_good.c.job == run.c.job, _good.c.id > _failed.c.id, _good.c.id < run.c.id)
+        .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= _failed.c.ended_at)
+        .where(shows_recovery(engine, "good", "failed"))
+        .correlate(run, _failed)
+    )
+    found = sa.select(_failed.c.id).where(*failures, unindexed(engine, "failed.job") == run.c.job)
+    found = found.where(_failed.c.ended_at <= run.c.ended_at, shows_recovery(engine, "run", "failed"), ~is_over_already)
+    return sa.exists(found.correlate(run))
 
 
 def outbox_event_name(event: str, attempt: int) -> str | None:
@@ -128,5 +134,5 @@ def _recovered(conn: sa.Connection, successes: Collection[RunView]) -> set[int]:
     for number in (EARLIER, OF_FLEET):
         ids = {one.id for one in successes if (one.for_worker is not None) == (number == OF_FLEET)}
         if ids:
-            found.update(conn.execute(_recoveries(number), {"ids": lists.as_list(ids)}).scalars())
+            found.update(conn.execute(_recoveries(conn.dialect.name, number), {"ids": lists.as_list(ids)}).scalars())
     return found

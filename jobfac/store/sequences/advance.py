@@ -37,7 +37,8 @@ from jobfac.store.sequences.decide import (
     to_start,
     too_many_visits,
 )
-from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
+from jobfac.store.sequences.requests import SequenceRun, read_sequence
+from jobfac.store.sequences.stepping import ask, enter, limit, start_more
 from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
@@ -230,13 +231,9 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     return ended
 
 
-_RUN = sa.select(*(run.c[name] for name in SequenceRow._fields))
-
-
 def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     """Advance one locked sequence run as far as possible. Does nothing if no decision is due."""
-    found = conn.execute(_RUN.where(run.c.id == run_id)).first()
-    row = None if found is None else SequenceRow(*found)
+    row = read_sequence(conn, run_id)
     if row is None or row.state not in HELD:
         return None
     if row.state == RunState.STOPPING:
@@ -253,7 +250,8 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
         values = parameters.values_of(own, sequence)
     except DefinitionError as error:
         return _end(conn, run_id, RunState.FAILED, str(error), by)
-    return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, sequence, values)))
+    context = parameters.context_of(own, sequence, values)
+    return _move(conn, SequenceRun(row._replace(origin=own.origin), sequence, by, context))
 
 
 def _end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:

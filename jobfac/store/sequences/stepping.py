@@ -1,35 +1,31 @@
-"""Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
+"""Enter a step: check its condition, and start its jobs or wait."""
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import SEQUENCE_LIMIT
-from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
-from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.definitions.waiting import Wait
-from jobfac.states import JobKind, StepResult, StepStart, Waiting
+from jobfac.states import StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.request import CONTINUED, FIRST
 from jobfac.store.sequences import continuing, history, visits
-from jobfac.store.sequences.checking import Holder, StepError, check_job, refused_nulls
+from jobfac.store.sequences.checking import StepError, refused_nulls
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
-from jobfac.store.sequences.values import inputs, outputs
-from jobfac.store.sequences.values.references import Outputs, Room, UnknownReference, fill, fill_typed
+from jobfac.store.sequences.requests import SequenceRun, outputs_of, start_request
+from jobfac.store.sequences.values import inputs
+from jobfac.store.sequences.values.references import UnknownReference, fill_typed
 from jobfac.store.sequences.visits import Awaited
-from jobfac.views.serialization import read_json
 
 Items = Sequence[Mapping[str, Any]]
 """The parameters of the runs of a step with ``for_each``."""
@@ -41,58 +37,6 @@ LONGEST_ITEMS = 4 * 1024 * 1024
 def limit(conn: sa.Connection) -> int:
     """Return how many visits of steps, and how many runs of jobs, one sequence run may have: a setting."""
     return int(conn.get_execution_options().get("sequence_limit", SEQUENCE_LIMIT))
-
-
-class SequenceRow(NamedTuple):
-    """The columns of a sequence run from which it is advanced."""
-
-    id: int
-    job: str
-    parameters: str | None
-    sensitive: str | None
-    origin: str | None
-    due_at: datetime | None
-    created_at: datetime
-    job_version: int
-    state: str
-    stop_by: str | None
-    priority: int
-    overrides: str | None
-    notify: str | None
-    notify_jobs: str | None
-    attempt: int
-    concurrency_key: str | None
-    sequence_run_id: int | None
-
-
-class SequenceRun:
-    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
-
-    ``context``: the values of the sequence's placeholders. ``dated``: what its runs inherit, so that all of them stand
-    for the same day.
-    """
-
-    def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
-        overrides = read_json(row.overrides) if row.overrides else {}
-        self.run_id = row.id
-        self.holder = Holder(row.id, row.concurrency_key, row.sequence_run_id)
-        self.attempt = row.attempt
-        self.notify = row.notify
-        self.sequence = sequence
-        self.by = by
-        self.context = context
-        self.dated = {"due": context.due.isoformat(), **_scheduled(row)}
-        self.priority = row.priority
-        self.inherited_events = row.notify_jobs
-        self.first: str | None = overrides.get(FIRST)
-        self.continued: int | None = overrides.get(CONTINUED)
-        self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
-        self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
-
-
-def _scheduled(row: SequenceRow) -> dict[str, Any]:
-    """Return whether a schedule started the sequence, the run that it retries, or the sequence around it."""
-    return {"scheduled": True} if row.due_at is not None or "scheduled" in read_json(row.origin or "{}") else {}
 
 
 def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> None:
@@ -112,7 +56,7 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         taken = continuing.taken(step, None, _succeeded(conn, parent, step, number))
         wanted = [job for job in step.jobs if job not in taken]
         _check_limit(conn, parent, len(wanted))
-        requests = [_start_request(conn, parent, step, job) for job in wanted]
+        requests = [start_request(conn, parent, step, job) for job in wanted]
     except (UnknownReference, UnresolvedError, StepError) as error:
         left = leave(sequence, step, StepResult.FAILURE)
         visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, _said(conn, parent, error))
@@ -216,7 +160,7 @@ def length_of_items(lists: Mapping[str, Sequence[Any]]) -> int:
 
 
 def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
-    found = fill_typed(values, parent.sequence, _outputs_of(conn, parent), parent.context)
+    found = fill_typed(values, parent.sequence, outputs_of(conn, parent), parent.context)
     if not isinstance(found, list):
         raise StepError(f"for_each.{name} needs a list, but {values} is none")
     return found
@@ -253,7 +197,7 @@ def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, S
     for job, stored in jobs.load_many(conn, step.jobs).items():
         if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
             raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
-    return {job: _start_request(conn, parent, step, job) for job in step.jobs}
+    return {job: start_request(conn, parent, step, job) for job in step.jobs}
 
 
 def _places(conn: sa.Connection, step: Step, visit_id: int, items: Items, number: int) -> Sequence[int]:
@@ -282,63 +226,10 @@ def _start_some(
         at, job = divmod(place, len(step.jobs))
         request = common[step.jobs[job]]
         values = {**(request.parameters or {}), **items[at]}
-        requests.append(replace(request, parameters=values, visit_id=visit_id, item=at))
+        written = None if request.written is None else {**request.written, **items[at]}
+        requests.append(replace(request, parameters=values, written=written, visit_id=visit_id, item=at))
     answers = runs.start_each(conn, requests)
     pairs = zip(started, answers, strict=True)
     reasons |= {place: str(answer) for place, answer in pairs if isinstance(answer, Exception)}
     if reasons:
         visits.refuse(conn, visit_id, {_named(step, place): reason for place, reason in reasons.items()})
-
-
-def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> StartRequest:
-    """Return the start request of a job of a step. Values from the sequence's start override those of the step.
-
-    Raises:
-        UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
-        StepError: the job does not fit its sequence.
-    """
-    check_job(conn, parent.holder, parent.sequence, step, job)
-    known, room = _outputs_of(conn, parent), Room()
-
-    def text(text: Any, is_callers: bool) -> str:
-        return fill(str(text), parent.sequence, known, None if is_callers else parent.context, room)
-
-    arguments = parent.arguments.get(job, step.arguments.get(job))
-    payload = parent.payloads.get(job, step.payloads.get(job))
-    return StartRequest(
-        job=job,
-        by=f"run {parent.run_id}",
-        arguments=None if arguments is None else [text(one, job in parent.arguments) for one in arguments],
-        with_values=places_of_values(arguments or ()),
-        payload=None if payload is None else text(payload, job in parent.payloads),
-        parameters={
-            name: fill_typed(value, parent.sequence, known, parent.context)
-            for name, value in step.parameters.get(job, {}).items()
-        },
-        priority=parent.priority,
-        overrides=_inherited(conn, parent, job),
-        manual=False,
-        sequence_run_id=parent.run_id,
-        inherited_events=parent.inherited_events,
-        origin=parent.dated,
-    )
-
-
-def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
-    """Return a function that reads outputs, those of each job once, however often a text refers to them."""
-
-    @functools.cache
-    def read(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
-        return outputs.of_job(conn, history.lineage(conn, parent.run_id), of_step, of_job)
-
-    return read
-
-
-def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[str, Any] | None:
-    """Return the overrides for a nested sequence: all arguments and payloads, because they may be for its jobs."""
-    if not parent.arguments and not parent.payloads:
-        return None
-    stored = jobs.load(conn, job)
-    if stored is None or stored.kind != JobKind.SEQUENCE:
-        return None
-    return {"arguments": parent.arguments, "payloads": parent.payloads}

@@ -46,6 +46,22 @@ def succeed(db: Database) -> None:
     hand.end(claimed, RunState.SUCCEEDED)
 
 
+@pytest.mark.parametrize(("days", "is_late"), [(0, False), (-20, True)])
+def test_a_success_for_an_old_due_time_is_not_the_expected_one(sqlite_url: str, days: int, is_late: bool) -> None:
+    db = Database(sqlite_url)
+    define(db, a={"expect": {"every": "1h"}})
+    hand, due = Hand(db), now(db) + timedelta(days=days)
+    start(db, "a", manual=False, schedule_id=1, due_at=due)
+    hand.end(hand.take(), RunState.FAILED)
+    db.transact(runs.retry, 1, "me")
+    hand.end(hand.take())
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(since=utcnow(-3_590_000), due_at=utcnow()))
+    db.transact(watching.watch)
+    assert bool(db.query(expectations.overdue)) == is_late
+    db.close()
+
+
 def test_one_that_only_a_newer_scheduler_can_read_hides_no_other(db: Database) -> None:
     late(db)
     define(db, _of_a_newer_one={"expect": {"every": "1h"}})

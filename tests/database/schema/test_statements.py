@@ -173,7 +173,7 @@ def test_what_decides_by_a_run_that_is_missing_passes_over_no_run(db: Database) 
         db.transact(watching.watch)
         with db.read() as conn:
             for number in (subscribers.EARLIER, subscribers.OF_FLEET):
-                conn.execute(subscribers._recoveries(number), {"ids": lists.as_list([1])})
+                conn.execute(subscribers._recoveries(db.dialect.name, number), {"ids": lists.as_list([1])})
         db.query(start_urls.overtaken, "job", 1, start_urls.Delivery(None, "a" * 64, 60), "key")
     found = [text for text, _ in statements if re.search(r"FROM (jobfac\.)?run\b", text)]
     assert len(found) == 5

@@ -8,7 +8,9 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
-from jobfac.store import runs
+from jobfac.states import RunState
+from jobfac.store import overview, runs, statistics
+from jobfac.store.runs import StartRequest
 from tests.database.parameters.test_parameters import LOAD, take
 from tests.support.database import Hand
 from tests.support.tsql import THROUGH_TSQL, define, execute, refusal, row
@@ -34,6 +36,21 @@ def test_the_worker_completes_what_t_sql_started(db: Database) -> None:
         "day": "x", "region": "eu", "limit": 5, "batch": f"b-{run_id}", "token": "***",
     }  # fmt: skip
     assert json.loads(row(db, run_id)["sensitive"]) == {"token": "geheim"}
+
+
+def test_a_success_that_the_program_started_shows_that_one_of_t_sql_is_over(db: Database) -> None:
+    define(db, load=LOAD)
+    hand = Hand(db)
+    us, eu = started(db, region="us"), started(db, region="eu", limit="5", day="2027-01-31")
+    for claimed in take(hand):
+        hand.end(claimed, RunState.FAILED)
+    given = {"region": "eu", "limit": 5, "day": "2027-01-31"}
+    db.transact(runs.start, StartRequest("load", "me", parameters=given))
+    hand.end(take(hand)[0])
+    assert [one.id for one in db.query(overview.read).failures] == [us]
+    db.transact(statistics.count)
+    assert row(db, us)["acknowledged_at"] is None
+    assert row(db, eu)["acknowledged_by"] == f"run {eu + 1} succeeded"
 
 
 def test_what_t_sql_cannot_check_the_worker_refuses(db: Database) -> None:

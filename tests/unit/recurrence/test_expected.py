@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfac.definitions.execution.watching import Expect
-from jobfac.recurrence.expected import Expectation, advance, begin, begin_again, change
+from jobfac.recurrence.expected import Expectation, Success, advance, begin, begin_again, change
 from tests.unit.examples import examples
 from tests.unit.recurrence.reference import due_in
 
@@ -60,7 +60,7 @@ def watched(
     while now < end:
         now = min(end, now + MINUTE * pauses[place % len(pauses)])
         place += 1
-        state, events = advance(expect, state, now, [one for one in successes if one <= now])
+        state, events = advance(expect, state, now, [Success(one) for one in successes if one <= now])
         told += [(event.kind, event.at) for event in events]
     return told
 
@@ -106,7 +106,7 @@ def test_the_success_that_ended_the_delay_is_named_and_not_a_later_one() -> None
     expect = Expect(every="3h")  # type: ignore[arg-type]
     late, _ = advance(expect, begin(expect, start), start + timedelta(hours=4), [])
     successes = [start + timedelta(hours=5), start + timedelta(hours=6)]
-    _, (event,) = advance(expect, late, start + timedelta(hours=8, minutes=30), successes)
+    _, (event,) = advance(expect, late, start + timedelta(hours=8, minutes=30), list(map(Success, successes)))
     assert event[:2] == ("on_time_again", successes[0])
 
 
@@ -114,7 +114,7 @@ def test_a_delay_that_is_over_before_anybody_looks_is_said_with_its_end() -> Non
     start = datetime(2027, 6, 1, tzinfo=UTC)
     expect = Expect(every="3h")  # type: ignore[arg-type]
     met, late = start + timedelta(hours=2), start + timedelta(hours=6)
-    state, events = advance(expect, begin(expect, start), start + timedelta(hours=8), [met, late])
+    state, events = advance(expect, begin(expect, start), start + timedelta(hours=8), [Success(met), Success(late)])
     assert events == [("overdue", met + timedelta(hours=3), met), ("on_time_again", late, met)]
     assert state == begin(expect, late)
 
@@ -131,6 +131,20 @@ def test_after_one_bad_night_a_job_that_succeeds_each_night_is_overdue_once(hour
     second = [one for one in successes if one != nights[1]]
     told = watched(expect, day, day + timedelta(days=2, hours=12), second, [30])
     assert len(told) == (3 if is_late else 1), "a late success does not count for the next time"
+
+
+@pytest.mark.parametrize("expect", [{"success_by": "06:00"}, {"every": "24h"}])
+def test_a_success_of_a_backfill_neither_meets_an_expectation_nor_ends_a_delay(expect: dict[str, str]) -> None:
+    day, wanted = datetime(2027, 6, 1, 6, tzinfo=UTC), Expect.model_validate(expect)
+    hour, begun = timedelta(hours=1), begin(wanted, day)
+    old = Success(day + 20 * hour, day - timedelta(days=20))
+    late, (event,) = advance(wanted, begun, day + 25 * hour, [old])
+    assert event.kind == "overdue"
+    old = Success(day + 26 * hour, day - timedelta(days=19))
+    assert advance(wanted, late, day + 27 * hour, [old]) == (late, [])
+    good = Success(day + 28 * hour, day + 19 * hour)
+    assert [one.kind for one in advance(wanted, late, day + 29 * hour, [old, good])[1]] == ["on_time_again"]
+    assert advance(wanted, begun, day + 25 * hour, [good._replace(ended=day + 20 * hour)])[1] == []
 
 
 BERLIN = Expect(success_by="06:00", timezone="Europe/Berlin", days="weekdays")  # type: ignore[arg-type]
@@ -155,11 +169,11 @@ def test_a_success_while_the_clock_was_ahead_ends_no_delay(expect: dict[str, str
     day, ahead = datetime(2027, 6, 1, tzinfo=UTC), datetime(2027, 9, 1, tzinfo=UTC)
     wanted = Expect.model_validate(expect)
     state = begin(wanted, day)
-    late, events = advance(wanted, state, day + timedelta(hours=13), [ahead])
+    late, events = advance(wanted, state, day + timedelta(hours=13), [Success(ahead)])
     assert events == [("overdue", state.due_at, state.since)]
-    assert advance(wanted, late, day + timedelta(hours=14), [ahead])[1] == []
+    assert advance(wanted, late, day + timedelta(hours=14), [Success(ahead)])[1] == []
     success = day + timedelta(hours=15)
-    _, events = advance(wanted, late, day + timedelta(hours=16), [success, ahead])
+    _, events = advance(wanted, late, day + timedelta(hours=16), [Success(success), Success(ahead)])
     assert events == [("on_time_again", success, late.since)]
 
 
@@ -167,7 +181,7 @@ def test_after_the_clock_was_set_back_a_success_since_the_last_time_still_counts
     day = datetime(2027, 6, 1, tzinfo=UTC)
     daily, often = (Expect.model_validate(one) for one in ({"success_by": "06:00"}, {"every": "12h"}))
     now, success = day + timedelta(hours=5), day + timedelta(hours=4)
-    assert advance(daily, begin_again(daily, now), now + timedelta(hours=2), [success])[1] == []
+    assert advance(daily, begin_again(daily, now), now + timedelta(hours=2), [Success(success)])[1] == []
     assert begin_again(often, now) == begin(often, now)
 
 
@@ -185,7 +199,7 @@ def test_after_a_change_a_success_of_the_day_before_does_not_count() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "06:00"})
     changed = change(expect, Expectation(day - timedelta(hours=15), day + timedelta(hours=9)), day + timedelta(hours=8))
     assert changed == Expectation(day + timedelta(hours=6), day + timedelta(hours=30))
-    _, events = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=3)])
+    _, events = advance(expect, changed, day + timedelta(hours=31), [Success(day + timedelta(hours=3))])
     assert [event.kind for event in events] == ["overdue"]
 
 
@@ -197,7 +211,7 @@ def test_a_time_that_is_moved_a_little_later_demands_no_second_success(counted: 
     since = day + timedelta(hours=6) if counted == "success_by" else success
     changed = change(expect, Expectation(since, since + timedelta(hours=24)), day + timedelta(hours=6, minutes=30))
     assert changed == Expectation(day - timedelta(hours=17), day + timedelta(hours=7))
-    assert advance(expect, changed, day + timedelta(hours=8), [success])[1] == []
+    assert advance(expect, changed, day + timedelta(hours=8), [Success(success)])[1] == []
 
 
 @pytest.mark.parametrize("since", [7.0, 6.8], ids=["by the old time", "late, by the same time"])
@@ -207,7 +221,7 @@ def test_what_has_counted_for_this_morning_does_not_count_for_the_next_one(since
     counted = day + timedelta(hours=since)
     changed = change(expect, Expectation(counted, counted + timedelta(hours=24)), day + timedelta(hours=7.5))
     assert changed == Expectation(counted, day + timedelta(hours=30))
-    _, events = advance(expect, changed, day + timedelta(hours=31), [day + timedelta(hours=6.8)])
+    _, events = advance(expect, changed, day + timedelta(hours=31), [Success(day + timedelta(hours=6.8))])
     assert [event.kind for event in events] == ["overdue"]
 
 
@@ -215,7 +229,7 @@ def test_after_a_change_a_success_since_the_last_time_counts() -> None:
     day, expect = datetime(2027, 3, 10, tzinfo=UTC), Expect.model_validate({"success_by": "09:00"})
     changed = change(expect, Expectation(day - timedelta(days=20), day + timedelta(days=9)), day + timedelta(hours=8))
     assert changed == Expectation(day - timedelta(hours=15), day + timedelta(hours=9))
-    assert advance(expect, changed, day + timedelta(hours=10), [day + timedelta(hours=3)])[1] == []
+    assert advance(expect, changed, day + timedelta(hours=10), [Success(day + timedelta(hours=3))])[1] == []
 
 
 def test_a_change_keeps_that_a_job_is_overdue() -> None:

@@ -1,0 +1,50 @@
+"""What a start gave for its parameters, as a short text: equal texts mean that two runs did the same work."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jobfac.definitions.parameters.model import Parameter
+from jobfac.definitions.parameters.placeholders import has_placeholder
+from jobfac.definitions.parameters.reading import constants
+
+LENGTH = 32
+"""Characters of a fingerprint."""
+
+AROUND = ""
+"""The name, which no parameter has, of the fingerprint of the sequence whose parameters a step passes on."""
+
+
+def fingerprint(declared: Mapping[str, Parameter], given: Mapping[str, Any], is_template: bool) -> str:
+    """Return a text that is equal for two starts that gave the same values.
+
+    Defaults do not count, whether they are given or not, nor do sensitive values. A text of a definition counts as it
+    stands, so ``${due.date}`` is the same on each day.
+
+    Args:
+        given: values by name, and the fingerprint ``AROUND`` them.
+        is_template: the values are texts of a definition, whose placeholders are not filled in.
+    """
+    usual = constants(declared)
+    said: dict[str, Any] = {}
+    for name, value in given.items():
+        parameter = declared.get(name)
+        if value is None or (parameter is not None and parameter.sensitive):
+            continue
+        read = value if parameter is None else _read(parameter, value, is_template)
+        if name not in usual or read != usual[name]:
+            said[name] = read
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _read(parameter: Parameter, value: Any, is_template: bool) -> Any:
+    """Return the canonical form of a value, so that 5 and "5" are the same for a number."""
+    texts = value if isinstance(value, list | tuple) else (value,)
+    if is_template and any(isinstance(text, str) and has_placeholder(text) for text in texts):
+        return value
+    try:
+        return parameter.read(value)
+    except ValueError:  # the start is refused
+        return value

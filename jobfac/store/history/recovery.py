@@ -1,0 +1,177 @@
+"""Which success shows that a failure is over: the one rule for ``recovered``, acknowledgement, pages and views.
+
+A success of the same job that began later and ended after the failure shows it if it repeats the failed run, or if it
+did the same work: with the same parameters, and for a due time that is not earlier. The failure of a backfill's run is
+over only by a success for the same due time. The views ``v_failures`` have the same text as ``shows_recovery``.
+"""
+
+import functools
+from collections.abc import Hashable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.tables import run
+from jobfac.states import JobKind
+
+REPEATS, DUE, BACKFILL, GIVEN = "first", "due_utc", "backfill", "given"
+"""Keys of a run's origin: the first run of the retries that led to it; the due time for which it stands, as a text of
+UTC; whether it belongs to a backfill; and the fingerprint of the parameters that its start gave."""
+
+COMPARED = 200
+"""Characters of parameters that are read to find two runs that may have the same. Each may have a million."""
+
+_RULE = """
+({failure}.for_worker IS NULL OR {success}.for_worker = {failure}.for_worker)
+AND ({failure}.visit_id IS NULL OR {success}.visit_id IS NULL OR {success}.visit_id <> {failure}.visit_id)
+AND (
+    {success}.retry_of = {failure}.id
+    OR {success[first]} = COALESCE({failure[first]}, {id})
+    OR (
+        (
+            {success}.parameters = {failure}.parameters{exactly}
+            OR ({success}.parameters IS NULL AND {failure}.parameters IS NULL)
+            OR {success[given]} = {failure[given]}
+        )
+        AND ({success[due_utc]} IS NULL OR {failure[due_utc]} IS NULL OR {success[due_utc]} >= {failure[due_utc]})
+        AND ({failure[backfill]} IS NULL OR {success[due_utc]} = {failure[due_utc]})
+    )
+)
+AND ({failure}.kind <> 'sequence' OR NOT EXISTS (
+    SELECT 1
+    FROM {schema}visit AS f
+    JOIN {schema}visit AS k ON k.run_id = {success}.id AND k.step = f.step AND k.start = 'skipped'
+    WHERE f.run_id = {failure}.id AND f.result IN ('failure', 'mixed')
+        AND NOT EXISTS (
+            SELECT 1 FROM {schema}visit AS d WHERE d.run_id = {success}.id AND d.step = f.step AND d.start = 'started'
+        )
+))
+"""
+
+
+class _Run(str):
+    """The name of a table ``run``. Its items are texts in SQL: the values of keys of the run's origin."""
+
+    value = "json_extract"
+
+    def __getitem__(self, key: Any) -> str:
+        return f"{self.value}({self}.origin, '$.{key}')"
+
+
+class _ServersRun(_Run):
+    value = "JSON_VALUE"
+
+
+def _named(engine: str, name: str) -> _Run:
+    return _ServersRun(name) if engine == "mssql" else _Run(name)
+
+
+def shows_recovery(engine: str, success: str, failure: str) -> sa.TextClause:
+    """Return the condition that a success shows that a failure of its job is over, by the names of two tables ``run``.
+
+    Which of them began and ended first is up to the caller. What failed on one worker, as a run of a job with
+    ``each_worker``, works again when it succeeds on that worker. Of the runs of one step with ``for_each`` none shows
+    anything about another one. A sequence that skipped the step that had failed shows nothing about that.
+    """
+    return sa.text(condition(engine, success, failure))
+
+
+@functools.cache
+def condition(engine: str, success: str, failure: str) -> str:
+    """Return the condition of ``shows_recovery`` as a text of this engine's SQL."""
+    names = {"success": _named(engine, success), "failure": _named(engine, failure)}
+    texts = {"schema": "", "exactly": "", "id": f"{failure}.id"}
+    if engine == "mssql":
+        texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
+        texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
+    return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
+
+
+def unindexed(engine: str, column: str) -> sa.ColumnElement[Any]:
+    """Return a column for a condition that no index of it serves, because few runs fulfil the other conditions.
+
+    SQLite, which does not know their numbers, would rather search all runs of a job.
+    """
+    return sa.literal_column(f"+{column}" if engine == "sqlite" else column)
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a due time as a text that sorts as the time does."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+class Ended(NamedTuple):
+    """What an ended run has in common with another one that did the same work.
+
+    ``parameters``: their beginning. ``due_utc``, ``given`` and ``backfill``: of its origin.
+    """
+
+    id: int
+    attempt: int
+    job: str
+    kind: str
+    ended_at: datetime
+    for_worker: str | None
+    visit_id: int | None
+    retry_of: int | None
+    length: int | None
+    parameters: str | None
+    first: Any
+    due_utc: str | None
+    given: str | None
+    backfill: Any
+
+    @property
+    def works(self) -> Iterator[Hashable]:
+        """Two runs may be of the same work if they have one of these in common."""
+        yield self.job, "parameters", self.length, self.parameters
+        if self.given is not None:
+            yield self.job, "given", self.given
+
+
+@functools.cache
+def ended_runs(engine: str) -> sa.Select[Any]:
+    """Return the query of runs as ``Ended``. The caller says which."""
+    mine = _named(engine, "run")
+    length = f"{'LEN' if engine == 'mssql' else 'length'}(run.parameters)"
+    of_origin: list[sa.Label[Any]] = [
+        sa.literal_column(mine[key]).label(key) for key in (REPEATS, DUE, GIVEN, BACKFILL)
+    ]
+    return sa.select(
+        run.c.id, run.c.attempt, run.c.job, run.c.kind, run.c.ended_at, run.c.for_worker, run.c.visit_id,
+        run.c.retry_of, sa.literal_column(length).label("length"),
+        sa.literal_column(f"SUBSTRING(run.parameters, 1, {COMPARED})").label("parameters"), *of_origin,
+    )  # fmt: skip
+
+
+def candidates(failures: Iterable[Ended], successes: Iterable[Ended]) -> Iterator[tuple[Ended, list[Ended]]]:
+    """Yield the failures that one of these successes may show to be over, and these. A pure function.
+
+    ``shows_recovery`` tells whether they do. The number of pairs does not grow with the product of both numbers.
+    """
+    by_work: dict[Hashable, list[Ended]] = {}
+    for one in sorted(successes, key=lambda one: -one.id):
+        for work in one.works:
+            if not any(_shows_as_much(other, one) for other in by_work.setdefault(work, [])):
+                by_work[work].append(one)
+        for repeated in {one.retry_of, None if one.first is None else int(one.first)} - {None}:
+            by_work.setdefault(repeated, []).append(one)
+    for failure in failures:
+        works = [*failure.works, failure.id, int(failure.first or failure.id)]
+        found = {one.id: one for work in works for one in by_work.get(work, ())}
+        later = [one for one in found.values() if one.id > failure.id and one.ended_at >= failure.ended_at]
+        if later:
+            yield failure, later
+
+
+def _shows_as_much(other: Ended, one: Ended) -> bool:
+    """Whether a later success of the same work shows each failure to be over that the earlier one does.
+
+    A sequence may have skipped a step, and a run of a backfill shows something for its due time alone.
+    """
+    if one.kind == JobKind.SEQUENCE or one.backfill is not None or other.ended_at < one.ended_at:
+        return False
+    if (other.for_worker, other.visit_id) != (one.for_worker, one.visit_id):
+        return False
+    return other.due_utc is None or (one.due_utc is not None and other.due_utc >= one.due_utc)
