@@ -175,6 +175,23 @@ def test_a_value_that_fails_each_night_is_not_recovered_by_another_one(db: Datab
     assert (is_open(db), recovered(db)) == ([], 1)
 
 
+def test_a_retry_from_the_failed_step_shows_it_for_what_it_runs_again(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    player = fan_out(db, {"for_each": {"region": ["eu", "us"]}}, notify=[on("recovered")])
+    night(player, now(db), False, True)
+    (eu,) = is_open(db)
+    us = start(db, "load", parameters={"region": "us"})
+    player.look()
+    player.fail("load")
+    again = db.transact(sequences.retry, 1, "me", from_failed=True).run_id
+    player.look()
+    player.finish("load")
+    assert (get(db, again)["state"], get(db, eu)["acknowledged_by"]) == ("succeeded", None)
+    assert is_open(db) == [us], "the value that was taken over did not run again"
+    assert (get(db, eu)["acknowledged_by"], recovered(db)) == (f"run {again + 1} succeeded", 2)
+    db.close()
+
+
 def test_a_step_that_passes_on_a_value_of_its_sequence_tells_it_apart(sqlite_url: str) -> None:
     db = Database(sqlite_url)
     given = {"parameters": {"load": {"region": "${parameters.place}", "day": "${due.date - 1d}"}}}
