@@ -28,7 +28,7 @@ from jobfac.definitions.parameters import (
 )
 from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
-from jobfac.store.history.recovery import GIVEN
+from jobfac.store.history.recovery import GIVEN, has_worked
 from jobfac.views.serialization import read_json
 
 LATEST = 200
@@ -161,7 +161,7 @@ def _successes(job: str, before: datetime) -> sa.Select[Any]:
         # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
         sa.select(run.c.origin, run.c.due_at, run.c.created_at)
         .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
-        .where(sa.or_(run.c.due_at.is_(None), run.c.due_at < before))
+        .where(sa.or_(run.c.due_at.is_(None), run.c.due_at < before), has_worked())
     )
 
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, utcnow
-from jobfac.database.tables import expectation, job, run, visit
+from jobfac.database.tables import expectation, job, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation, Success
-from jobfac.states import JobKind, RunState, StepStart
+from jobfac.states import RunState
 from jobfac.store import expectations, outbox
-from jobfac.store.history.recovery import DUE
+from jobfac.store.history.recovery import DUE, has_worked
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.inserting import Refusal
@@ -45,9 +45,7 @@ _TO_WATCH = (
 
 # Other origins may hold the outputs of the run that triggered this one.
 _ORIGIN = sa.case((run.c.due_at.is_(None), run.c.origin)).label("origin")
-# A sequence that has skipped all of its steps has done nothing.
-_DONE = sa.exists().where(visit.c.run_id == run.c.id, visit.c.start != StepStart.SKIPPED).correlate(run)
-_HAS_WORKED = sa.case((sa.or_(run.c.kind != JobKind.SEQUENCE, _DONE), 1), else_=0).label("has_worked")
+_HAS_WORKED = sa.case((has_worked(), 1), else_=0).label("has_worked")
 _ENDED = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
     sa.select(run.c.id, run.c.state, run.c.ended_at, run.c.due_at, _ORIGIN, _HAS_WORKED)

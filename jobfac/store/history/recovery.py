@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run
-from jobfac.states import JobKind
+from jobfac.database.tables import run, visit
+from jobfac.states import JobKind, StepStart
 
 REPEATS, DUE, BACKFILL, GIVEN = "first", "due_utc", "backfill", "given"
 """Keys of a run's origin: the first run of the retries that led to it; the due time for which it stands, as a text of
@@ -113,6 +113,12 @@ def condition(engine: str, success: str, failure: str) -> str:
         texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
         texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
     return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
+
+
+def has_worked() -> sa.ColumnElement[bool]:
+    """Return the condition that a run has done something: a sequence may have skipped all of its steps."""
+    done = sa.exists().where(visit.c.run_id == run.c.id, visit.c.start != StepStart.SKIPPED).correlate(run)
+    return sa.or_(run.c.kind != JobKind.SEQUENCE, done)
 
 
 def unindexed(engine: str, column: str) -> sa.ColumnElement[Any]:
