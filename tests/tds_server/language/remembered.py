@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -48,7 +49,9 @@ def remembered(function: Function) -> Function:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that no other process sees before it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        shutil.rmtree(path.parents[1], ignore_errors=True)  # of other versions
+        path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_bytes(content)
     part.replace(path)
