@@ -115,10 +115,10 @@ def condition(engine: str, success: str, failure: str) -> str:
     return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
 
 
-def has_worked() -> sa.ColumnElement[bool]:
+def has_worked(table: sa.FromClause = run) -> sa.ColumnElement[bool]:
     """Return the condition that a run has done something: a sequence may have skipped all of its steps."""
-    done = sa.exists().where(visit.c.run_id == run.c.id, visit.c.start != StepStart.SKIPPED).correlate(run)
-    return sa.or_(run.c.kind != JobKind.SEQUENCE, done)
+    done = sa.exists().where(visit.c.run_id == table.c.id, visit.c.start != StepStart.SKIPPED).correlate(table)
+    return sa.or_(table.c.kind != JobKind.SEQUENCE, done)
 
 
 def unindexed(engine: str, column: str) -> sa.ColumnElement[Any]:
