@@ -1467,6 +1467,7 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                             AND s.payload IS NULL AND r.payload IS NULL
                         )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
@@ -1523,6 +1524,7 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                             AND s.payload IS NULL AND r.payload IS NULL
                         )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL

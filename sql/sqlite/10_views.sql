@@ -431,6 +431,7 @@ LEFT JOIN run AS u ON u.id = CASE
                             AND s.payload IS NULL AND r.payload IS NULL
                         )
                     )
+                    AND COALESCE(json_extract(s.origin, '$.path'), '') = COALESCE(json_extract(r.origin, '$.path'), '')
                     AND (
                         json_extract(s.origin, '$.due_utc') IS NULL
                         OR json_extract(r.origin, '$.due_utc') IS NULL
@@ -487,6 +488,7 @@ LEFT JOIN run AS u ON u.id = CASE
                             AND s.payload IS NULL AND r.payload IS NULL
                         )
                     )
+                    AND COALESCE(json_extract(s.origin, '$.path'), '') = COALESCE(json_extract(r.origin, '$.path'), '')
                     AND (
                         json_extract(s.origin, '$.due_utc') IS NULL
                         OR json_extract(r.origin, '$.due_utc') IS NULL

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from jobfac.database.tables import run, visit
 from jobfac.states import JobKind, StepStart
 
-REPEATS, DUE, BACKFILL, GIVEN = "first", "due_utc", "backfill", "given"
+REPEATS, DUE, BACKFILL, GIVEN, PATH = "first", "due_utc", "backfill", "given", "path"
 """Keys of a run's origin: the first run of the retries that led to it; the due time for which it stands, as a text of
-UTC; whether it belongs to a backfill; and the fingerprint of what its start gave: parameters, arguments, payload.
+UTC; whether it belongs to a backfill; the fingerprint of what its start gave: parameters, arguments, payload; and the
+file that started it.
 
 The start of a job without parameters that gave nothing has no fingerprint, nor has a run from before it was written."""
 
@@ -51,6 +52,7 @@ AND (
                 AND {success}.payload IS NULL AND {failure}.payload IS NULL
             )
         )
+        AND COALESCE({success[path]}, '') = COALESCE({failure[path]}, '')
         AND ({success[due_utc]} IS NULL OR {failure[due_utc]} IS NULL OR {success[due_utc]} >= {failure[due_utc]})
         AND ({failure[backfill]} IS NULL OR {success[due_utc]} = {failure[due_utc]})
     )
@@ -138,7 +140,7 @@ class Ended(NamedTuple):
     """What an ended run has in common with another one that did the same work.
 
     ``parameters`` and ``arguments``: their beginning. ``has_more``: it was given a payload, or texts for the jobs in a
-    sequence. ``due_utc``, ``given`` and ``backfill``: of its origin.
+    sequence. ``due_utc``, ``given``, ``backfill`` and ``path``: of its origin.
     """
 
     id: int
@@ -158,14 +160,15 @@ class Ended(NamedTuple):
     due_utc: str | None
     given: str | None
     backfill: Any
+    path: str | None
 
     @property
     def works(self) -> Iterator[Hashable]:
         """Two runs may be of the same work if they have one of these in common."""
         if not self.has_more:
-            yield self.job, self.length, self.parameters, self.arguments_length, self.arguments
+            yield self.job, self.path, self.length, self.parameters, self.arguments_length, self.arguments
         if self.given is not None:
-            yield self.job, "given", self.given
+            yield self.job, self.path, "given", self.given
 
 
 @functools.cache
@@ -179,7 +182,7 @@ def ended_runs(engine: str) -> sa.Select[Any]:
         texts.append(sa.literal_column(f"SUBSTRING(run.{name}, 1, {COMPARED})"))
     more = f"CASE WHEN run.payload IS NOT NULL OR {mine.inside} IS NOT NULL THEN 1 END"
     of_origin: list[sa.Label[Any]] = [
-        sa.literal_column(mine[key]).label(key) for key in (REPEATS, DUE, GIVEN, BACKFILL)
+        sa.literal_column(mine[key]).label(key) for key in (REPEATS, DUE, GIVEN, BACKFILL, PATH)
     ]
     return sa.select(
         run.c.id, run.c.attempt, run.c.job, run.c.kind, run.c.ended_at, run.c.for_worker, run.c.visit_id,

@@ -258,6 +258,20 @@ def test_arguments_and_payloads_count_as_parameters_do(sqlite_url: str, kind: st
     db.close()
 
 
+def test_the_next_file_shows_nothing_about_one_that_failed(db: Database) -> None:
+    load = Load(db)
+
+    def file(path: str, minutes: int) -> dict[str, Any]:
+        return load.due(minutes / 1440, origin={"due": load.today.isoformat(), "path": path, "name": "x", "size": 1})
+
+    failed = load.ends(False, **file("/in/a.csv", 1))
+    load.ends(True, **file("/in/b.csv", 2))
+    load.ends(True)
+    assert (load.open, recovered(db)) == ([failed], 0)
+    load.ends(True, **file("/in/a.csv", 3))
+    assert (load.open, recovered(db)) == ([], 1)
+
+
 def test_a_start_by_hand_may_give_the_arguments_of_a_schedule(sqlite_url: str) -> None:
     db = Database(sqlite_url)
     load = Load(db)
