@@ -2793,6 +2793,15 @@ BEGIN
             IF @others > 0
                 SET @state = 'blocked';
         END;
+        -- Behind blocked runs of the job that nothing keeps any more, as when their hold has just ended. The scheduler
+        -- admits the first of them.
+        IF @rule = 'queue' AND @state = 'queued' AND EXISTS (
+            SELECT 1
+            FROM jobfac.run AS r
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                AND r.job = @job AND r.state = 'blocked'
+        )
+            SET @state = 'blocked';
         IF @rule = 'deny'
         BEGIN
             -- A run between two attempts counts as under way. Runs that queue, as those that catch up, do not count.

@@ -273,20 +273,20 @@ def _insert_apart(conn: sa.Connection, request: StartRequest, rows: Sequence[Map
 def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Insert rows that differ only in their start keys and workers."""
     values = rows[0]
-    later = _is_later(request)
-    if later:
-        state = RunState.SCHEDULED
-    else:
-        rule = admission.Rule.of(values)
-        admission.lock(conn, [rule])
-        if rule.already_running == "replace":
-            make_room(conn, values["job"], request.by)
-        limit = values["concurrency_limit"]
-        state = admission.admit(conn, admission.Candidate(0, None, values["job"], 0, *rule[1:], limit))
-    ready_at = None
-    if later:
+    if _is_later(request):
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at
-    return _write(conn, rows, state, ready_at)
+        return _write(conn, rows, RunState.SCHEDULED, ready_at)
+    rule = admission.Rule.of(values)
+    admission.lock(conn, [rule])
+    if rule.already_running == "replace":
+        make_room(conn, values["job"], request.by)
+    candidate = admission.Candidate(0, None, values["job"], 0, *rule[1:], values["concurrency_limit"])
+    state = admission.admit(conn, candidate)
+    if state != RunState.QUEUED or not admission.goes_behind(conn, candidate):
+        return _write(conn, rows, state)
+    ids = _write(conn, rows, RunState.BLOCKED)
+    admission.release_blocked(conn, [rule], request.by)
+    return ids
 
 
 def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:

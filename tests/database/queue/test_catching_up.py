@@ -3,6 +3,7 @@
 import pytest
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs
 from tests.support.database import Hand, define, make_due, start, states
@@ -43,3 +44,16 @@ def test_runs_that_catch_up_let_the_next_start_wait(db: Database, policy: str) -
         hand.end(claimed_now[0])
     ended = {"deny": ["succeeded", "denied"], "replace": ["stopped", "succeeded"]}
     assert states(db, [*several, today, again]) == ["succeeded"] * 3 + ended[policy]
+
+
+def test_runs_whose_hold_has_just_ended_go_first(db: Database) -> None:
+    """They are blocked until somebody frees them, and what is due at that time would begin before them."""
+    define(db, job={"already_running": "queue"})
+    first, delayed = start(db, "job"), start(db, "job", delay=3600.0)
+    kept = {"state": "blocked", "queued_at": None}
+    db.transact(lambda conn: conn.execute(run.update().where(run.c.id == first).values(kept)))
+    make_due(db)
+    db.transact(runs.promote_due, "s")
+    assert states(db, [first, delayed]) == ["blocked", "blocked"]
+    later = start(db, "job")
+    assert states(db, [first, delayed, later]) == ["queued", "blocked", "blocked"]

@@ -228,6 +228,9 @@ def test_a_run_that_queues_waits_for_one_between_two_attempts(db: Database) -> N
     between = {"state": "scheduled", "attempt": 1, "worker_id": None}
     db.transact(lambda conn: conn.execute(run.update().where(run.c.id == first).values(between)))
     assert states(db, [execute(db, "start_job", job="a")]) == ["blocked"]
+    kept = {"state": "blocked", "attempt": 0}  # as if a hold had just ended
+    db.transact(lambda conn: conn.execute(run.update().where(run.c.id == first).values(kept)))
+    assert states(db, [execute(db, "start_job", job="a")]) == ["blocked"]
 
 
 def test_replace_does_not_stop_a_delayed_start(db: Database) -> None:

@@ -8,7 +8,7 @@ that it may need with ``lock``, and only then locks rows (see ``database.locks``
 """
 
 from jobfac.store.runs.admission.locking import lock, lock_free, lock_late, rules_of
-from jobfac.store.runs.admission.moving import admit, change_state, move, on_entry
+from jobfac.store.runs.admission.moving import admit, change_state, goes_behind, move, on_entry
 from jobfac.store.runs.admission.releasing import release_blocked, release_jobs
 from jobfac.store.runs.admission.rules import BATCH, CANDIDATE, GIVES_WAY, RULE, UNDER_WAY, Candidate, Rule
 
@@ -22,6 +22,7 @@ __all__ = [
     "Rule",
     "admit",
     "change_state",
+    "goes_behind",
     "lock",
     "lock_free",
     "lock_late",

@@ -15,6 +15,7 @@ from jobfac.store.runs.admission.rules import (
     BATCH,
     GIVES_WAY,
     IS_ACTIVE,
+    IS_BLOCKED,
     IS_BETWEEN_ATTEMPTS,
     UNDER_WAY,
     Candidate,
@@ -40,6 +41,18 @@ def admit(conn: sa.Connection, candidate: Candidate) -> RunState:
         limit=candidate.concurrency_limit,
         retrying=candidate.attempt > 0,
     )
+
+
+def goes_behind(conn: sa.Connection, candidate: Candidate) -> bool:
+    """Whether a run that queues, and that nothing else keeps, goes behind blocked runs of its job.
+
+    They wait for somebody who admits them, as when their hold has just ended. The next call of ``release_blocked`` then
+    keeps the order.
+    """
+    if candidate.already_running != "queue" or candidate.attempt > 0:
+        return False
+    others = sa.exists().where(IS_ACTIVE, IS_BLOCKED, run.c.job == candidate.job, run.c.id != candidate.id)
+    return bool(conn.execute(sa.select(sa.case((others, 1), else_=0))).scalar_one())
 
 
 def on_entry(state: RunState) -> dict[str, Any]:
@@ -96,6 +109,8 @@ def move(conn: sa.Connection, candidates: Iterable[Candidate], before: RunState,
         if alike in closed:
             continue
         after = admit(conn, candidate)
+        if before == RunState.SCHEDULED and after == RunState.QUEUED and goes_behind(conn, candidate):
+            after = RunState.BLOCKED  # until the scheduler's next look at blocked runs
         if after == before:
             closed.add(alike)  # other runs for which the same decision would be made must wait too
             continue
