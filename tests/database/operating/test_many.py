@@ -75,6 +75,18 @@ def test_a_retry_that_never_began_may_be_tried_again(db: Database) -> None:
     assert (done.id, done.result) == (run_id, Result.DONE)
 
 
+def test_a_retry_that_never_began_hides_none_that_did(db: Database) -> None:
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+    first = starting.retry(db, ANN, run_id).id
+    hand = Hand(db)
+    hand.end(hand.take())
+    starting.retry(db, ANN, run_id)
+    stop(db, Filter(job="a"))
+    (line,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
+    assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {first}")
+
+
 def test_the_runs_of_a_sequence_are_left_to_its_own_retry(db: Database) -> None:
     define(db, a={})
     lone = start(db, "a")
