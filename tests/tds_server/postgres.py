@@ -24,7 +24,10 @@ SETTINGS = {
     "max_connections": "300",
     "shared_buffers": "64MB",
     "deadlock_timeout": "100ms",
-    "autovacuum_naptime": "30s",
+    "autovacuum": "off",
+    "track_counts": "off",
+    "io_method": "sync",
+    "jit": "off",
     "listen_addresses": "",
     "timezone": "UTC",
     "search_path": "dbo,public,pg_catalog",
@@ -106,10 +109,15 @@ _connections: dict[str, psycopg.Connection[Any]] = {}
 """One connection to each server, for the commands below: a new one costs as much as half a database."""
 
 
-def _execute(dsn: str, command: str) -> None:
+def _execute(dsn: str, command: str) -> psycopg.Cursor[Any]:
     if dsn not in _connections:
         _connections[dsn] = psycopg.connect(f"{dsn} dbname=postgres", autocommit=True)
-    _connections[dsn].execute(command.encode())
+    return _connections[dsn].execute(command.encode())
+
+
+def databases(dsn: str) -> set[str]:
+    """Return the names of all databases."""
+    return {str(row[0]) for row in _execute(dsn, "SELECT datname FROM pg_database")}
 
 
 def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:

@@ -12,6 +12,9 @@ The control port takes lines of JSON and answers each with one:
     {"stall": 2.5}          answers no client for that many seconds
     {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
     {"declared": "regex"}   texts that match, with the declarations of their parameters
+    {"keep": "database"}    keeps its connections to PostgreSQL for the next sessions
+    {"quiet": "database"}   cuts its connections; answers whether all of them have ended
+    {"forget": "database"}  ends what "keep" began, before the database is dropped
     {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
 
 ``JOBFAC_TDS_CAPTURE`` names such a directory from the start.
@@ -40,6 +43,7 @@ from pysqlbridge.certificate import self_signed, server_context
 from tests.tds_server.errors import CancelledError, SqlError, standard
 from tests.tds_server.faults import LOGIN, Event, Rule, Script
 from tests.tds_server.protocol import Conversation
+from tests.tds_server.session.backends import Backends
 from tests.tds_server.session.executor import Session
 from tests.tds_server.session.storage import Storage
 from tests.tds_server.wire import login, tokens, transport
@@ -55,7 +59,8 @@ class Server:
     """The state that all connections share."""
 
     def __init__(self, dsn: str, rules: list[str], capture: str | None) -> None:
-        self.dsn = dsn
+        self.backends = Backends(dsn)
+        self.present: Counter[str] = Counter()  # sessions by database, from the first to the last moment
         self.tls = server_context(self_signed("localhost"))
         self.script = Script(rules)
         self.capture = capture
@@ -95,6 +100,17 @@ class Server:
         for client in found:
             client.cut()
         return len(found)
+
+    def quiet(self, database: str) -> bool:
+        """Cut the connections to a database; returns whether they have ended within some seconds."""
+        until = time.monotonic() + 5
+        while self.present[database] and time.monotonic() < until:
+            with self.lock:
+                found = [one for one in self.connections.values() if one.database == database]
+            for client in found:
+                client.cut()
+            time.sleep(0.001)
+        return not self.present[database]
 
     def failover(self, seconds: float, at: "Client | None" = None) -> int:
         """Cut all connections and refuse logins for ``seconds``.
@@ -137,6 +153,12 @@ class Server:
                 self.refused_until = float("inf") if refuse else 0.0
             case {"stall": int() | float() as seconds}:
                 self.stalled_until = time.monotonic() + seconds
+            case {"keep": str(database)}:
+                self.backends.keep(database)
+            case {"quiet": str(database)}:
+                return {"quiet": self.quiet(database)}
+            case {"forget": str(database)}:
+                self.backends.forget(database)
             case {"declarations": _}:
                 return {"texts": [[text, sorted(made)] for (_, text), made in self.declared.items() if len(made) > 1]}
             case {"declared": str(pattern)}:
@@ -159,6 +181,7 @@ class Client:
         self.wire = Transport(connection)
         self.program = ""
         self.process = 0
+        self.database = ""
         self._dropped_after: list[Rule] = []
         self._requested_at = 0
         self._storage: Storage | None = None
@@ -171,6 +194,16 @@ class Client:
         """Log in and answer requests until the client disconnects."""
         request = login.receive(self.wire, self.server.tls, next(self.server.arrivals) % ENCRYPTED_LOGINS == 0)
         self.program, self.process = request.program, request.process
+        self.database = request.database or DEFAULT_DATABASE
+        with self.server.lock:
+            self.server.present[self.database] += 1
+        try:
+            self._converse(request)
+        finally:
+            with self.server.lock:
+                self.server.present[self.database] -= 1
+
+    def _converse(self, request: login.Login) -> None:
         try:
             self._inject(Event(LOGIN, request.database, request.program))
             self._storage = self._open(request)
@@ -181,21 +214,20 @@ class Client:
             with self.server.lock:
                 self.server.connections[id(self)] = self
                 self.server.logins[self.program] += 1
-            login.accept(self.wire, request.database or DEFAULT_DATABASE, request.packet_size)
+            login.accept(self.wire, self.database, request.packet_size)
             Conversation(self.wire, Session(self._storage), self).run()
         finally:
             with self.server.lock:
                 self.server.connections.pop(id(self), None)
-            self._storage.close()
+            self.server.backends.give(self.database, self._storage.connection)
 
     def _open(self, request: login.Login) -> Storage:
         if (request.user, request.password) != (login.USER, login.PASSWORD):
             raise SqlError(18456, f"Login failed for user '{request.user}'.", 14)
-        database = request.database or DEFAULT_DATABASE
         try:
-            return Storage(f"{self.server.dsn} dbname={database}", self.wire.interrupted)
+            return Storage(self.server.backends.take(self.database), self.wire.interrupted)
         except psycopg.OperationalError:
-            text = f'Cannot open database "{database}" requested by the login. The login failed.'
+            text = f'Cannot open database "{self.database}" requested by the login. The login failed.'
             raise SqlError(4060, text, 11) from None
 
     # The methods of ``protocol.Watcher``

@@ -23,7 +23,9 @@ from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
 TIMEOUT = 2.0
-PATIENT = {"JOBFAC_LEASE": "15", "JOBFAC_HEARTBEAT": "1", "JOBFAC_LEASE_MARGIN": "1"}
+IN_TIME = 10.0
+"""Much less than a lease: it is not the loss of the lease that ends the program."""
+PATIENT = {"JOBFAC_LEASE": "30", "JOBFAC_HEARTBEAT": "1", "JOBFAC_LEASE_MARGIN": "1"}
 SLOW = {"timeout": f"{TIMEOUT:.0f}s", "grace": "0s"}
 
 
@@ -57,13 +59,10 @@ def _a_timeout_is_enforced(fleet: Fleet, lock: Any) -> None:
     (slow,) = fleet.start("slow")
     (brief,) = fleet.start("brief")
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both run")
-    began = time.monotonic()
     with lock:
         wait_for(lambda: fleet.journal.lines("end"), "the brief one has ended, and its turn waits")
-        wait_for(lambda: len(fleet.programs(worker)) == 0, "the slow one is ended", 4.0)
-        took = time.monotonic() - began
+        wait_for(lambda: len(fleet.programs(worker)) == 0, "the slow one is ended", IN_TIME)
         assert fleet.get(slow)["state"] == "running", "nobody could be told"
-    assert took < TIMEOUT + 1.0, took
     assert fleet.wait(slow)["state"] == "timed_out"
     assert fleet.wait(brief)["state"] == "succeeded"
 
@@ -87,10 +86,8 @@ def test_a_stop_is_obeyed_while_a_dba_holds_a_named_lock(mssql: Fleet) -> None:
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both run")
     with held(fleet, "EXEC sp_getapplock N'jobfac:key:k', N'Exclusive', N'Transaction'"):
         wait_for(lambda: fleet.journal.lines("end"), "the brief one has ended, and its turn waits")
-        began = time.monotonic()
         fleet.db.transact(runs.request_stop, endless, now=True, by="me")
-        wait_for(lambda: len(fleet.programs(worker)) == 0, "the endless one is ended", 6.0)
-        assert time.monotonic() - began < 2.0
+        wait_for(lambda: len(fleet.programs(worker)) == 0, "the endless one is ended", IN_TIME)
     assert fleet.wait(endless)["state"] == "stopped"
 
 

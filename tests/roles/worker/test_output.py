@@ -4,6 +4,8 @@ import re
 import sys
 import time
 
+import pytest
+
 from tests.roles.guide.shell import shell
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -90,6 +92,7 @@ def test_one_line_of_50_mb_is_stored(sqlite_fleet: Fleet) -> None:
     assert worker.poll() is None
 
 
+@pytest.mark.alone
 def test_following_shows_lines_within_a_second_and_ends_with_the_run(fleet: Fleet) -> None:
     gate = fleet.folder / "gate"
     fleet.define(

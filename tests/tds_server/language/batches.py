@@ -1,7 +1,6 @@
 """Parse a batch of T-SQL into statements: control flow becomes nodes, all other statements remain texts."""
 
 import re
-from functools import lru_cache
 
 from tests.tds_server.errors import SqlError
 from tests.tds_server.language.cursor import FLOW, STARTERS, Cursor
@@ -29,9 +28,10 @@ from tests.tds_server.language.nodes import (
     WaitFor,
     While,
 )
+from tests.tds_server.language.remembered import remembered
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def parse(text: str) -> tuple[Node, ...]:
     """Return the batch's statements. Raises SqlError 102 for a syntax error."""
     return _Parser(text).batch()

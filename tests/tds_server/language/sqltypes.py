@@ -3,6 +3,7 @@
 import decimal
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from psycopg.types.numeric import Int8
@@ -100,6 +101,7 @@ class SqlType(NamedTuple):
         return values.nvarchar(int(self.sizes[0]) if self.sizes and self.sizes[0] != "max" else None)
 
 
+@lru_cache(maxsize=4096)
 def parse_type(text: str) -> SqlType:
     """Parse a type such as ``NVARCHAR(128)``, ``[int]`` or ``sys.sysname``."""
     match = re.match(r"(?:\[?sys\]?\.)?\[?(\w+)\]?\s*(?:\(([^)]*)\))?", text.strip())
@@ -111,6 +113,11 @@ def parse_type(text: str) -> SqlType:
 
 def parse_declarations(text: str) -> dict[str, SqlType]:
     """Parse the declarations ``@P1 nvarchar(4000),@P2 decimal(10,2)``; returns the types by name in lower case."""
+    return dict(_declarations(text))
+
+
+@lru_cache(maxsize=4096)
+def _declarations(text: str) -> dict[str, SqlType]:
     parts = re.split(r",(?![^(]*\))", text or "")
     declared = (part.strip().split(None, 1) for part in parts if part.strip())
     return {name.lower(): parse_type(kind.removesuffix(" OUTPUT").removesuffix(" output")) for name, kind in declared}

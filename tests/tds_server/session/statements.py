@@ -72,7 +72,8 @@ class Statements:
             return
         translated = dml.translate(text, tuple(scope.types.items()), self.most)
         cursor = self._query(translated, scope)
-        if cursor.description is None:
+        description = cursor.description  # made anew by each look at it
+        if description is None:
             self.row_count = max(cursor.rowcount, 0)
             if translated.writes and not self.options["NOCOUNT"]:
                 output.count(self.row_count)
@@ -83,8 +84,8 @@ class Statements:
             if found:
                 scope.values.update(zip(translated.assigned, found[-1], strict=True))
             return
-        names = translated.names or [described.name for described in cursor.description]
-        shape = [column(names[i], described, found, i) for i, described in enumerate(cursor.description)]
+        names = translated.names or [described.name for described in description]
+        shape = [column(names[i], described, found, i) for i, described in enumerate(description)]
         output.rows(shape, found, counted=not self.options["NOCOUNT"])
 
     def evaluate(self, expression: str, scope: Scope, kind: str | None = None) -> Any:

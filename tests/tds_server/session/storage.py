@@ -48,8 +48,8 @@ class Storage:
     SQL Server a failed statement does not end a transaction, unless ``is_ended_by_error`` says that it does.
     """
 
-    def __init__(self, dsn: str, interrupted: Callable[[], bool]) -> None:
-        self.connection = WatchedConnection.connect(dsn, autocommit=True, cursor_factory=psycopg.RawCursor)
+    def __init__(self, connection: WatchedConnection, interrupted: Callable[[], bool]) -> None:
+        self.connection = connection
         self.connection.interrupted = interrupted
         self.is_ended_by_error: Callable[[], bool] = lambda: False
         self.spid = self.connection.info.backend_pid

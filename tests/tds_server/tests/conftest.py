@@ -1,6 +1,7 @@
 """One server and one database for the session, emptied after each test, and an engine for each driver."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -43,14 +44,20 @@ def url(server: TestServer, database: str, driver: str) -> sa.URL:
     return harness.url(server.port, driver, database)
 
 
+@pytest.fixture(scope="session")
+def behind(server: TestServer, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the database in PostgreSQL, past the server."""
+    with psycopg.connect(f"{server.dsn} dbname={database}", autocommit=True) as conn:
+        yield conn
+
+
 @pytest.fixture
-def engine(url: sa.URL, server: TestServer) -> Iterator[sa.Engine]:
+def engine(url: sa.URL, server: TestServer, behind: psycopg.Connection[Any]) -> Iterator[sa.Engine]:
     """An engine on the database. After the test, faults and the schema ``jobfac`` are removed."""
     made = sa.create_engine(url)
     yield made
     made.dispose()
     server.faults()
     server.command(cut="")
-    with psycopg.connect(f"{server.dsn} dbname={url.database}", autocommit=True) as conn:
-        conn.execute("DROP SCHEMA IF EXISTS jobfac CASCADE")
-        conn.execute("DELETE FROM sys.procedure_text")
+    behind.execute("DROP SCHEMA IF EXISTS jobfac CASCADE")
+    behind.execute("DELETE FROM sys.procedure_text")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.tds_server.errors import SqlError
 from tests.tds_server.harness import TestServer
+from tests.tds_server.session.backends import Backends
 from tests.tds_server.session.storage import Storage
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
@@ -17,7 +18,7 @@ LOCK = "SELECT pg_advisory_xact_lock($1)"
 @pytest.fixture
 def two(server: TestServer, database: str) -> Iterator[tuple[Storage, Storage]]:
     """The storage of two sessions, each in a transaction."""
-    made = [Storage(f"{server.dsn} dbname={database}", lambda: False) for _ in range(2)]
+    made = [Storage(Backends(server.dsn).take(database), lambda: False) for _ in range(2)]
     for one in made:
         one.begin()
     yield made[0], made[1]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.tds_server.harness import TestServer
 from tests.tds_server.protocol import Conversation
+from tests.tds_server.session.backends import Backends
 from tests.tds_server.session.executor import Session
 from tests.tds_server.session.storage import Storage
 from tests.tds_server.wire import requests, tokens, transport
@@ -32,7 +33,7 @@ def client(server: TestServer, database: str) -> Iterator[Transport]:
     """The client's side of a session."""
     ours, theirs = socket.socketpair()
     wire = Transport(theirs)
-    storage = Storage(f"{server.dsn} dbname={database}", wire.interrupted)
+    storage = Storage(Backends(server.dsn).take(database), wire.interrupted)
 
     def serve() -> None:
         with contextlib.suppress(ConnectionError):

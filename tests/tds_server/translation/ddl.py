@@ -5,10 +5,10 @@ Permissions, roles, lock escalation, index options and statistics are accepted a
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from tests.tds_server.errors import SqlError
 from tests.tds_server.language.lexer import Token, closing, literal, tokenize
+from tests.tds_server.language.remembered import remembered
 from tests.tds_server.language.sqltypes import parse_type
 from tests.tds_server.translation import dml
 
@@ -28,7 +28,7 @@ KEYWORDS = frozenset({
 })  # fmt: skip
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def translate(text: str) -> tuple[str, ...]:
     """Return the PostgreSQL statements, none if the definition is ignored. Raises SqlError 102 for an unknown
     definition.

@@ -6,7 +6,6 @@ address. Parameters become numbered parameters with their declared types.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import sqlglot
@@ -16,6 +15,7 @@ from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError
 from sqlglot.parsers.tsql import TSQLParser
 
 from tests.tds_server.errors import SqlError
+from tests.tds_server.language.remembered import remembered
 from tests.tds_server.language.sqltypes import SqlType
 from tests.tds_server.translation import functions
 from tests.tds_server.translation.functions import SESSION
@@ -59,7 +59,7 @@ class Translated(NamedTuple):
     writes: bool
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def translate(text: str, types: tuple[tuple[str, SqlType], ...], most: int = 0) -> Translated:
     """Translate one statement. ``types``: the types of its variables. ``most``: SET ROWCOUNT; 0: without a limit.
 

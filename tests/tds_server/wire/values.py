@@ -59,6 +59,9 @@ class Reader:
         return taken
 
     def number(self, width: int) -> int:
+        if width == 1 and self.at < len(self.data):  # by far the most frequent case
+            self.at += 1
+            return self.data[self.at - 1]
         return int.from_bytes(self.take(width), "little")
 
     def text(self, characters: int) -> str:
