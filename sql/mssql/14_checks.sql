@@ -70,7 +70,7 @@ CREATE OR ALTER PROCEDURE jobfac.check_inside
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX)
 AS
--- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence. The programs find
+-- Refuse arguments and payloads for what is no program in the sequence or in a nested sequence. The programs find
 -- the values of a job by its exact id: with another spelling, which the collation takes for the same, none would be used.
 BEGIN
     SET NOCOUNT ON;
@@ -89,6 +89,8 @@ BEGIN
         WHERE NOT EXISTS (SELECT 1 FROM @inside AS k WHERE k.job = c.[value] COLLATE DATABASE_DEFAULT);
         SET @found = @@ROWCOUNT;
     END;
+    -- A sequence inside passes nothing to its jobs. (A job that does not exist is refused by the start.)
+    DELETE FROM @inside WHERE job IN (SELECT j.id FROM jobfac.job AS j WHERE j.kind = 'sequence');
     SET @stray = (
         SELECT MIN(g.[key]) FROM OPENJSON(@arguments) AS g
         WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence

@@ -34,6 +34,9 @@ RECIPIENTS = 20
 PRIORITIES = range(-1000, 1001)
 """The priorities that a start by hand may give."""
 
+LEAST, BELOW = PRIORITIES[0], 100
+"""The lowest priority of a run, and by how much the priority of runs that catch up is below that of the job."""
+
 
 def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     """Return the row of a new run. Checks that the priority, arguments and payloads of a manual start fit the job.
@@ -205,7 +208,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "job_version": stored.version,
         "kind": stored.kind,
         "queue": stored.queue,
-        "priority": job.priority if request.priority is None else request.priority,
+        "priority": _priority(request, job),
         "arguments": None if said["arguments"] is None else json.dumps(list(said["arguments"]), ensure_ascii=False),
         "payload": said["payload"],
         "overrides": None if said["overrides"] is None else json.dumps(said["overrides"], ensure_ascii=False),
@@ -227,6 +230,19 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "retry_of": request.retry_of,
         "for_worker": (request.for_worker or EACH) if getattr(job, "each_worker", False) else None,
     }
+
+
+def low_priority(job: AnyJob) -> int:
+    """Return the priority of runs that catch up: below that of the job, so that today's work goes first."""
+    return max(LEAST, job.priority - BELOW)
+
+
+def _priority(request: StartRequest, job: AnyJob) -> int:
+    given = job.priority if request.priority is None else request.priority
+    if request.queues and request.at_most is None and job.already_running in ("deny", "replace"):
+        # Otherwise today's start would wait for all of them, and meanwhile deny or replace the later ones.
+        return min(given, low_priority(job))
+    return given
 
 
 def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> jobs.Stored:

@@ -44,8 +44,8 @@ class StartRequest:
         with_values: the places of arguments that hold values of parameters or outputs. None may be text of a program.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
-        queues: where ``already_running`` is ``deny`` or ``replace``, the run queues as with ``queue``: it is one of
-            several that catch up.
+        queues: where ``already_running`` is ``deny`` or ``replace``, the run queues as with ``queue``, with a lower
+            priority: it is one of several that catch up.
         at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
         item: with ``for_each``, the place of its values among those of the visit.
         lineage: for a retry, the first run of the retries that led to it, and those of the sequences around that.

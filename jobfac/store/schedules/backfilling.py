@@ -15,15 +15,9 @@ from jobfac.database.tables import run, schedule
 from jobfac.definitions import AnyJob, Schedule
 from jobfac.recurrence import due_times
 from jobfac.store import runs
-from jobfac.store.runs.drafting import limits
+from jobfac.store.runs.drafting import limits, low_priority
 from jobfac.store.schedules.decision import TICK, read, request
 from jobfac.store.schedules.steering import no_schedule
-
-LEAST = -1000
-"""The lowest priority of a run."""
-
-BELOW = 100
-"""By how much the priority of a backfill is below that of the job."""
 
 
 class Stored(NamedTuple):
@@ -85,7 +79,7 @@ def insert(
     ids = {one.id for one in _schedules(conn, Period(job_id, None, times[0].due_at, times[-1].due_at), lock=True)}
     known = _runs(conn, times)
     missing = [one for one in times if (one.schedule.id, one.due_at) not in known and one.schedule.id in ids]
-    level = max(LEAST, job.priority - BELOW) if priority is None else priority
+    level = low_priority(job) if priority is None else priority
     requests = [
         replace(request(one.schedule.rule, one.schedule, one.due_at), by=by, priority=level, at_most=at_most)
         for one in missing

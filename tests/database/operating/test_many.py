@@ -55,6 +55,7 @@ def test_many_retries_of_a_job_run_one_after_another(db: Database, policy: str) 
     new = [line.new_run or 0 for line in lines]
     assert [line.result for line in lines] == [Result.DONE] * 3
     assert states(db, new) == ["queued", "blocked", "blocked"]
+    assert {get(db, one)["priority"] for one in new} == {-100}  # today's start goes before those that wait
     hand = Hand(db, "w2")
     while claimed := hand.claim(1):
         hand.end(claimed[0])

@@ -29,13 +29,13 @@ def test_runs_that_catch_up_let_the_next_start_wait(db: Database, policy: str) -
     several = [start(db, "job", queues=True) for _ in range(3)]
     hand = Hand(db)
     claimed = hand.take()
-    today = start(db, "job", priority=1)
+    today = start(db, "job")
     assert states(db, [*several, today]) == ["running", "blocked", "blocked", "blocked"]
     hand.end(claimed)
     assert states(db, [*several, today]) == ["succeeded", "blocked", "blocked", "queued"]
     hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
     assert states(db, [*several, today]) == ["succeeded", "blocked", "blocked", "scheduled"]
-    again = start(db, "job", priority=1)
+    again = start(db, "job")
     assert states(db, [today, again]) == (["scheduled", "denied"] if policy == "deny" else ["stopped", "blocked"])
     make_due(db)
     db.transact(runs.promote_due, "w1")
