@@ -56,6 +56,8 @@ def test_many_retries_of_a_job_run_one_after_another(db: Database, policy: str) 
     assert [line.result for line in lines] == [Result.DONE] * 3
     assert states(db, new) == ["queued", "blocked", "blocked"]
     assert {get(db, one)["priority"] for one in new} == {-100}  # today's start goes before those that wait
+    again = starting.retry(db, ANN, lines[0].id, key="many", once_after=lines[0].id)
+    assert again.id == new[0], "a repetition, as after an answer that was lost, finds the run"
     hand = Hand(db, "w2")
     while claimed := hand.claim(1):
         hand.end(claimed[0])
