@@ -15,7 +15,6 @@ from jobfac.definitions import AnyJob, DefinitionError, Job, Problem
 from jobfac.definitions.parameters import (
     Context,
     Declared,
-    Parameter,
     UnresolvedError,
     Values,
     constants,
@@ -25,10 +24,11 @@ from jobfac.definitions.parameters import (
     needs_previous,
     read_parameters,
     split,
+    texts_given,
 )
 from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
-from jobfac.store.history.recovery import GIVEN
+from jobfac.store.history.recovery import GIVEN, has_worked
 from jobfac.views.serialization import read_json
 
 LATEST = 200
@@ -39,7 +39,7 @@ class Start(NamedTuple):
     """The parts of a start that concern parameters; see ``StartRequest``.
 
     ``is_of_schedule``: ``due`` is a due time of a schedule, in UTC unless the origin names another zone.
-    ``written``: the parameters as the definition of a sequence says them; None: as they are.
+    ``written``: parameters, arguments and payload as the definition of a sequence says them; None: as they are.
     """
 
     job: str
@@ -80,8 +80,12 @@ def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, 
         except UnresolvedError as error:
             raise DefinitionError([Problem(f"a value of its start {error}", "parameters", start.job)]) from error
         shown, secret = split(declared, values)
-        if declared:
-            origin.setdefault(GIVEN, _fingerprint(declared, start))
+    said = start.written
+    if said is None:
+        said = {**start.parameters, **texts_given(start.arguments, start.payload, start.overrides)}
+    if declared or said:
+        is_template = start.is_template or start.written is not None
+        origin.setdefault(GIVEN, fingerprint(declared, said, is_template))
     return {**texts, "parameters": _written(shown), "sensitive": _written(secret), "origin": _written(origin)}
 
 
@@ -92,12 +96,6 @@ def _without_late(declared: Declared, given: Mapping[str, Any], values: Values) 
     """
     late = {name for name in values if given.get(name) is None and needs_previous({name: declared[name]}, {})}
     return {name: value for name, value in values.items() if name not in late}
-
-
-def _fingerprint(declared: Mapping[str, Parameter], start: Start) -> str:
-    if start.written is not None:
-        return fingerprint(declared, start.written, is_template=True)
-    return fingerprint(declared, start.parameters, start.is_template)
 
 
 def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mapping[str, Any]) -> Context:
@@ -163,7 +161,7 @@ def _successes(job: str, before: datetime) -> sa.Select[Any]:
         # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
         sa.select(run.c.origin, run.c.due_at, run.c.created_at)
         .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
-        .where(sa.or_(run.c.due_at.is_(None), run.c.due_at < before))
+        .where(sa.or_(run.c.due_at.is_(None), run.c.due_at < before), has_worked())
     )
 
 
@@ -276,30 +274,48 @@ def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) ->
     return read_parameters(row.job, declared, row.given, context_of(row, definition, previous=previous))
 
 
-def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
+def complete(
+    conn: sa.Connection,
+    row: Row,
+    definition: AnyJob,
+    arguments: str | None = None,
+    payload: str | None = None,
+    overrides: str | None = None,
+) -> Row:
     """Store the values that are still missing: those that need the run's id, and all that T-SQL did not fill in.
 
-    With them goes the fingerprint of those that T-SQL gave.
+    With them goes the fingerprint of what T-SQL gave: values, and the run's arguments, payload and overrides.
 
     The caller has locked the run. Values that do not fit are left as they are: the start of the run refuses them.
     """
     declared = definition.parameters
+    if not declared and arguments is None and payload is None and overrides is None:
+        return row
     try:
-        if not declared:
-            return row
         origin: dict[str, Any] = json.loads(row.origin) if row.origin else {}
         if GIVEN in origin and declared.keys() <= row.given.keys():
+            return row
+        texts = {} if GIVEN in origin else texts_given(_list(arguments), payload, _read(overrides))
+        if not declared and not texts:
             return row
         needs = needs_previous(declared, row.given)
         previous = previous_success(conn, row.job, definition, time_of(row, definition)) if needs else None
         shown, secret = split(declared, values_of(row, definition, previous))
     except DefinitionError:
         return row
-    origin.setdefault(GIVEN, fingerprint(declared, row.given, is_template=False))
-    row = row._replace(parameters=_written(shown), sensitive=_written(secret), origin=_written(origin))
-    change = {"parameters": row.parameters, "sensitive": row.sensitive, "origin": row.origin}
+    origin.setdefault(GIVEN, fingerprint(declared, {**row.given, **texts}, is_template=False))
+    change: dict[str, Any] = {"origin": _written(origin)}
+    if declared:
+        change |= {"parameters": _written(shown), "sensitive": _written(secret)}
     conn.execute(run.update().where(run.c.id == row.id).values(change))
-    return row
+    return row._replace(**change)
+
+
+def _list(text: str | None) -> Sequence[Any] | None:
+    try:
+        return None if text is None else list(read_json(text))
+    except (TypeError, ValueError):  # a login may have stored it
+        return [text]
 
 
 def is_value(engine: str, name: str, value: str) -> sa.ColumnElement[bool]:

@@ -36,6 +36,7 @@ from jobfac.definitions import DefinitionError, Retention
 from jobfac.settings import Settings
 from jobfac.states import FAILED, HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, retaining, statistics, upstream
+from jobfac.store.history.recovery import has_worked
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
 from jobfac.store.runs.drafting import is_of_backfill
@@ -257,9 +258,10 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
 def _is_last() -> sa.ColumnElement[bool]:
     """The condition that a run is the last success of its job, or its last failure if no success has followed.
 
-    ``expect`` and ``${previous.success}`` look at the first one; after the second one comes the recovery. Of runs that
-    were for one worker, it is the last one for that worker, if that is there or may come back. New workers with new
-    names come all the time where machines are added and removed automatically, and each would leave runs for good.
+    ``expect`` and ``${previous.success}`` look at the first one; after the second one comes the recovery. They pass
+    over a later sequence that has skipped all of its steps. Of runs that were for one worker, it is the last one for
+    that worker, if that is there or may come back. New workers with new names come all the time where machines are
+    added and removed automatically, and each would leave runs for good.
     """
     later = run.alias("later")
     failed = sql_literals(FAILED)
@@ -274,7 +276,8 @@ def _is_last() -> sa.ColumnElement[bool]:
     others = (
         sa.select(later.c.id).with_hint(later, PASS, "mssql").where(later.c.job == run.c.job, later.c.id > run.c.id)
     )
-    has_later = others.where(sa.text(f"({is_alike})"), is_for_same).correlate(run).exists()
+    shows_as_much = sa.or_(later.c.state != RunState.SUCCEEDED, has_worked(later), ~has_worked())
+    has_later = others.where(sa.text(f"({is_alike})"), is_for_same, shows_as_much).correlate(run).exists()
     return sa.and_(sa.text(f"run.state IN ({sql_literals({RunState.SUCCEEDED, *FAILED})})"), ~has_later)
 
 

@@ -15,7 +15,7 @@ from jobfac.recurrence import expected
 from jobfac.recurrence.expected import Expectation, Success
 from jobfac.states import RunState
 from jobfac.store import expectations, outbox
-from jobfac.store.history.recovery import DUE
+from jobfac.store.history.recovery import DUE, has_worked
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.inserting import Refusal
@@ -45,9 +45,10 @@ _TO_WATCH = (
 
 # Other origins may hold the outputs of the run that triggered this one.
 _ORIGIN = sa.case((run.c.due_at.is_(None), run.c.origin)).label("origin")
+_HAS_WORKED = sa.case((has_worked(), 1), else_=0).label("has_worked")
 _ENDED = (
     # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
-    sa.select(run.c.id, run.c.state, run.c.ended_at, run.c.due_at, _ORIGIN)
+    sa.select(run.c.id, run.c.state, run.c.ended_at, run.c.due_at, _ORIGIN, _HAS_WORKED)
     .where(run.c.job == sa.bindparam("p_job"), run.c.id < sa.bindparam("p_below", type_=BigId))
     .where(sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())
@@ -109,13 +110,17 @@ def _successes(conn: sa.Connection, job_id: str, expect: Expect, before: Expecta
     below = LAST_ID
     for _ in range(PAGES if before.missed_at is None else 1):
         page = conn.execute(_ENDED.limit(PAGE), {"p_job": job_id, "p_below": below}).all()
-        found += [Success(row.ended_at, _due(row)) for row in page if row.state == RunState.SUCCEEDED]
+        found += [Success(row.ended_at, _due(row)) for row in page if _counts(row)]
         in_time = (one for one in found if before.since < one.ended <= before.due_at)
         is_met = any(expected.counts(expect, before, one) for one in in_time)
         if is_met or len(page) < PAGE or all(row.ended_at <= before.since for row in page):
             break
         below = page[-1].id
     return sorted(found, key=lambda one: one.ended)
+
+
+def _counts(row: Any) -> bool:
+    return row.state == RunState.SUCCEEDED and bool(row.has_worked)
 
 
 def _due(row: Any) -> datetime | None:

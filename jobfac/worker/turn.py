@@ -198,7 +198,7 @@ class Turn:
             if isinstance(definition := self.definitions[key], DefinitionError):
                 continue  # its start fails
             try:
-                row = parameters.complete(conn, parameters.row_of(one), definition)
+                row = parameters.complete(conn, parameters.row_of(one), definition, one.arguments, one.payload)
             except Pending as error:
                 pending += error.matches
                 continue

@@ -430,10 +430,22 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                     COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
                 OR (
                     (
-                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments COLLATE Latin1_General_BIN2
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(JSON_QUERY(s.overrides, '$.arguments'), JSON_QUERY(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(JSON_QUERY(r.overrides, '$.arguments'), JSON_QUERY(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
@@ -455,6 +467,9 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                         WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
             ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
+            ))
         ORDER BY s.id
     )
     ELSE (
@@ -472,10 +487,22 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                     COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
                 OR (
                     (
-                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments COLLATE Latin1_General_BIN2
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(JSON_QUERY(s.overrides, '$.arguments'), JSON_QUERY(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(JSON_QUERY(r.overrides, '$.arguments'), JSON_QUERY(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
@@ -496,6 +523,9 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                         SELECT 1 FROM jobfac.visit AS d
                         WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
+            ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
             ))
         ORDER BY s.id
     )

@@ -245,7 +245,7 @@ BEGIN
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
     DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
-    DECLARE @first BIGINT, @before BIGINT = @retry_of;
+    DECLARE @first BIGINT, @chain BIGINT, @before BIGINT = @retry_of;
     DECLARE @lineage TABLE (resource VARCHAR(40) COLLATE Latin1_General_BIN2 NOT NULL PRIMARY KEY);
     IF @delay_seconds > 0
         SET @state = 'scheduled';
@@ -274,9 +274,14 @@ BEGIN
                 SET @first = @before;
                 SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
             END;
+            -- A success of any later run of these retries shows that the failures of all of them are over.
+            IF @chain IS NULL
+                SET @chain = @first;
             INSERT INTO @lineage (resource) VALUES (CONCAT('jobfac:retry:', @first));
             SET @before = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
         END;
+        IF JSON_VALUE(@origin, '$.first') IS NULL
+            SET @origin = CONCAT(N'{"first": ', @chain, N', ', SUBSTRING(@origin, 2, LEN(@origin)));
         SET @resource = (SELECT MIN(l.resource) FROM @lineage AS l);
         WHILE @resource IS NOT NULL
         BEGIN

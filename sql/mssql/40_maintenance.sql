@@ -102,6 +102,17 @@ BEGIN
                                 l.state = 'succeeded'
                                 OR (r.state <> 'succeeded' AND l.state IN ('failed', 'timed_out', 'start_failed', 'lost'))
                             )
+                            -- They pass over a later sequence that has skipped all of its steps.
+                            AND (
+                                l.state <> 'succeeded'
+                                OR l.kind <> 'sequence'
+                                OR EXISTS (SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = l.id AND v.start <> 'skipped')
+                                OR (
+                                    r.kind = 'sequence' AND NOT EXISTS (
+                                        SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = r.id AND v.start <> 'skipped'
+                                    )
+                                )
+                            )
                             AND (
                                 r.for_worker IS NULL OR l.for_worker = r.for_worker
                                 OR NOT EXISTS (

@@ -1456,10 +1456,22 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                     COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
                 OR (
                     (
-                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments COLLATE Latin1_General_BIN2
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(JSON_QUERY(s.overrides, '$.arguments'), JSON_QUERY(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(JSON_QUERY(r.overrides, '$.arguments'), JSON_QUERY(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
@@ -1481,6 +1493,9 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                         WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
             ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
+            ))
         ORDER BY s.id
     )
     ELSE (
@@ -1498,10 +1513,22 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                     COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
                 OR (
                     (
-                        s.parameters = r.parameters COLLATE Latin1_General_BIN2
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters COLLATE Latin1_General_BIN2
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments COLLATE Latin1_General_BIN2
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(JSON_QUERY(s.overrides, '$.arguments'), JSON_QUERY(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(JSON_QUERY(r.overrides, '$.arguments'), JSON_QUERY(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
                     AND (
                         JSON_VALUE(s.origin, '$.due_utc') IS NULL
                         OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
@@ -1522,6 +1549,9 @@ LEFT JOIN jobfac.run AS u ON u.id = CASE
                         SELECT 1 FROM jobfac.visit AS d
                         WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
+            ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
             ))
         ORDER BY s.id
     )
@@ -2668,7 +2698,7 @@ BEGIN
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
     DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
-    DECLARE @first BIGINT, @before BIGINT = @retry_of;
+    DECLARE @first BIGINT, @chain BIGINT, @before BIGINT = @retry_of;
     DECLARE @lineage TABLE (resource VARCHAR(40) COLLATE Latin1_General_BIN2 NOT NULL PRIMARY KEY);
     IF @delay_seconds > 0
         SET @state = 'scheduled';
@@ -2697,9 +2727,14 @@ BEGIN
                 SET @first = @before;
                 SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
             END;
+            -- A success of any later run of these retries shows that the failures of all of them are over.
+            IF @chain IS NULL
+                SET @chain = @first;
             INSERT INTO @lineage (resource) VALUES (CONCAT('jobfac:retry:', @first));
             SET @before = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
         END;
+        IF JSON_VALUE(@origin, '$.first') IS NULL
+            SET @origin = CONCAT(N'{"first": ', @chain, N', ', SUBSTRING(@origin, 2, LEN(@origin)));
         SET @resource = (SELECT MIN(l.resource) FROM @lineage AS l);
         WHILE @resource IS NOT NULL
         BEGIN
@@ -3807,6 +3842,17 @@ BEGIN
                             AND (
                                 l.state = 'succeeded'
                                 OR (r.state <> 'succeeded' AND l.state IN ('failed', 'timed_out', 'start_failed', 'lost'))
+                            )
+                            -- They pass over a later sequence that has skipped all of its steps.
+                            AND (
+                                l.state <> 'succeeded'
+                                OR l.kind <> 'sequence'
+                                OR EXISTS (SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = l.id AND v.start <> 'skipped')
+                                OR (
+                                    r.kind = 'sequence' AND NOT EXISTS (
+                                        SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = r.id AND v.start <> 'skipped'
+                                    )
+                                )
                             )
                             AND (
                                 r.for_worker IS NULL OR l.for_worker = r.for_worker

@@ -421,10 +421,22 @@ LEFT JOIN run AS u ON u.id = CASE
                 OR json_extract(s.origin, '$.first') = COALESCE(json_extract(r.origin, '$.first'), r.id)
                 OR (
                     (
-                        s.parameters = r.parameters
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                        json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(json_extract(s.overrides, '$.arguments'), json_extract(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(json_extract(r.overrides, '$.arguments'), json_extract(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(json_extract(s.origin, '$.path'), '') = COALESCE(json_extract(r.origin, '$.path'), '')
                     AND (
                         json_extract(s.origin, '$.due_utc') IS NULL
                         OR json_extract(r.origin, '$.due_utc') IS NULL
@@ -445,6 +457,9 @@ LEFT JOIN run AS u ON u.id = CASE
                         SELECT 1 FROM visit AS d WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
             ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
+            ))
         ORDER BY +s.id
         LIMIT 1
     )
@@ -463,10 +478,22 @@ LEFT JOIN run AS u ON u.id = CASE
                 OR json_extract(s.origin, '$.first') = COALESCE(json_extract(r.origin, '$.first'), r.id)
                 OR (
                     (
-                        s.parameters = r.parameters
-                        OR (s.parameters IS NULL AND r.parameters IS NULL)
-                        OR json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                        json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
+                        OR (
+                            (
+                                s.parameters = r.parameters
+                                OR (s.parameters IS NULL AND r.parameters IS NULL)
+                            )
+                            AND (
+                                s.arguments = r.arguments
+                                OR (s.arguments IS NULL AND r.arguments IS NULL)
+                            )
+                            AND COALESCE(json_extract(s.overrides, '$.arguments'), json_extract(s.overrides, '$.payloads')) IS NULL
+                            AND COALESCE(json_extract(r.overrides, '$.arguments'), json_extract(r.overrides, '$.payloads')) IS NULL
+                            AND s.payload IS NULL AND r.payload IS NULL
+                        )
                     )
+                    AND COALESCE(json_extract(s.origin, '$.path'), '') = COALESCE(json_extract(r.origin, '$.path'), '')
                     AND (
                         json_extract(s.origin, '$.due_utc') IS NULL
                         OR json_extract(r.origin, '$.due_utc') IS NULL
@@ -486,6 +513,9 @@ LEFT JOIN run AS u ON u.id = CASE
                     AND NOT EXISTS (
                         SELECT 1 FROM visit AS d WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
                     )
+            ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
             ))
         ORDER BY s.id
         LIMIT 1

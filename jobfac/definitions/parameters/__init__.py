@@ -5,7 +5,7 @@ inside its own argument and is never text of a program. ``bind`` gives a SQL tex
 """
 
 from jobfac.definitions.parameters.checks import variable
-from jobfac.definitions.parameters.fingerprint import AROUND, fingerprint
+from jobfac.definitions.parameters.fingerprint import AROUND, fingerprint, texts_given
 from jobfac.definitions.parameters.model import Declared, Parameter, fill_value
 from jobfac.definitions.parameters.paths import fill_address, fill_path, fill_pattern
 from jobfac.definitions.parameters.placeholders import (
@@ -31,5 +31,5 @@ from jobfac.definitions.parameters.values import as_text
 __all__ = [
     "AROUND", "Context", "Declared", "Parameter", "UnresolvedError", "Values", "as_text", "bind", "constants", "fill",
     "fill_address", "fill_path", "fill_pattern", "fill_value", "fingerprint", "has_placeholder", "needs_previous",
-    "placeholders", "read_parameters", "resolve", "secrets", "split", "variable", "whole",
+    "placeholders", "read_parameters", "resolve", "secrets", "split", "texts_given", "variable", "whole",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""What a start gave for its parameters, as a short text: equal texts mean that two runs did the same work."""
+"""What a start gave, as a short text: equal texts mean that two runs did the same work."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobfac.definitions.parameters.model import Parameter
@@ -13,7 +13,26 @@ LENGTH = 32
 """Characters of a fingerprint."""
 
 AROUND = ""
-"""The name, which no parameter has, of the fingerprint of the sequence whose parameters a step passes on."""
+"""The name, which no parameter has, of the fingerprint of the sequence that passes on what it was given."""
+
+ARGUMENTS, PAYLOAD, INSIDE = "(arguments)", "(payload)", "(inside)"
+"""The names, which no parameter has, of the arguments, of the payload, and of those for the jobs in a sequence."""
+
+
+def texts_given(
+    arguments: Sequence[Any] | None, payload: Any, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what a start gave beside parameters, as values for ``fingerprint``; empty: nothing.
+
+    ``overrides``: those of a sequence's run.
+    """
+    inside = {name: value for name in ("arguments", "payloads") if (value := (overrides or {}).get(name))}
+    found: dict[str, Any] = {INSIDE: inside} if inside else {}
+    if arguments is not None:
+        found[ARGUMENTS] = list(arguments)
+    if payload is not None:  # it may have megabytes
+        found[PAYLOAD] = hashlib.sha256(str(payload).encode("utf-8", "surrogatepass")).hexdigest()
+    return found
 
 
 def fingerprint(declared: Mapping[str, Parameter], given: Mapping[str, Any], is_template: bool) -> str:
@@ -23,7 +42,7 @@ def fingerprint(declared: Mapping[str, Parameter], given: Mapping[str, Any], is_
     stands, so ``${due.date}`` is the same on each day.
 
     Args:
-        given: values by name, and the fingerprint ``AROUND`` them.
+        given: values by name, the fingerprint ``AROUND`` them, and ``texts_given``.
         is_template: the values are texts of a definition, whose placeholders are not filled in.
     """
     usual = constants(declared)

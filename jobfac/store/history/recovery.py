@@ -1,8 +1,9 @@
 """Which success shows that a failure is over: the one rule for ``recovered``, acknowledgement, pages and views.
 
 A success of the same job that began later and ended after the failure shows it if it repeats the failed run, or if it
-did the same work: with the same parameters, and for a due time that is not earlier. The failure of a backfill's run is
-over only by a success for the same due time. The views ``v_failures`` have the same text as ``shows_recovery``.
+did the same work: with the same parameters, arguments and payload, and for a due time that is not earlier. The failure
+of a backfill's run is over only by a success for the same due time. The views ``v_failures`` have the same text as
+``shows_recovery``.
 """
 
 import functools
@@ -12,15 +13,22 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run
-from jobfac.states import JobKind
+from jobfac.database.tables import run, visit
+from jobfac.states import JobKind, StepStart
 
-REPEATS, DUE, BACKFILL, GIVEN = "first", "due_utc", "backfill", "given"
+REPEATS, DUE, BACKFILL, GIVEN, PATH = "first", "due_utc", "backfill", "given", "path"
 """Keys of a run's origin: the first run of the retries that led to it; the due time for which it stands, as a text of
-UTC; whether it belongs to a backfill; and the fingerprint of the parameters that its start gave."""
+UTC; whether it belongs to a backfill; the fingerprint of what its start gave: parameters, arguments, payload; and the
+file that started it.
+
+The start of a job without parameters that gave nothing has no fingerprint, nor has a run from before it was written."""
 
 COMPARED = 200
-"""Characters of parameters that are read to find two runs that may have the same. Each may have a million."""
+"""Characters of parameters and of arguments that are read to find two runs that may have the same. Each may have a
+million."""
+
+TEXTS = ("length", "parameters", "arguments_length", "arguments")
+"""The fields of ``Ended`` for them."""
 
 _RULE = """
 ({failure}.for_worker IS NULL OR {success}.for_worker = {failure}.for_worker)
@@ -30,10 +38,21 @@ AND (
     OR {success[first]} = COALESCE({failure[first]}, {id})
     OR (
         (
-            {success}.parameters = {failure}.parameters{exactly}
-            OR ({success}.parameters IS NULL AND {failure}.parameters IS NULL)
-            OR {success[given]} = {failure[given]}
+            {success[given]} = {failure[given]}
+            OR (
+                (
+                    {success}.parameters = {failure}.parameters{exactly}
+                    OR ({success}.parameters IS NULL AND {failure}.parameters IS NULL)
+                )
+                AND (
+                    {success}.arguments = {failure}.arguments{exactly}
+                    OR ({success}.arguments IS NULL AND {failure}.arguments IS NULL)
+                )
+                AND {success.inside} IS NULL AND {failure.inside} IS NULL
+                AND {success}.payload IS NULL AND {failure}.payload IS NULL
+            )
         )
+        AND COALESCE({success[path]}, '') = COALESCE({failure[path]}, '')
         AND ({success[due_utc]} IS NULL OR {failure[due_utc]} IS NULL OR {success[due_utc]} >= {failure[due_utc]})
         AND ({failure[backfill]} IS NULL OR {success[due_utc]} = {failure[due_utc]})
     )
@@ -47,20 +66,29 @@ AND ({failure}.kind <> 'sequence' OR NOT EXISTS (
             SELECT 1 FROM {schema}visit AS d WHERE d.run_id = {success}.id AND d.step = f.step AND d.start = 'started'
         )
 ))
+AND ({success}.kind <> 'sequence' OR EXISTS (
+    SELECT 1 FROM {schema}visit AS v WHERE v.run_id = {success}.id AND v.start <> 'skipped'
+))
 """
 
 
 class _Run(str):
     """The name of a table ``run``. Its items are texts in SQL: the values of keys of the run's origin."""
 
-    value = "json_extract"
+    value = objects = "json_extract"
 
     def __getitem__(self, key: Any) -> str:
         return f"{self.value}({self}.origin, '$.{key}')"
 
+    @property
+    def inside(self) -> str:
+        """The arguments or payloads that the start of a sequence gave to the jobs in it."""
+        of = self.objects
+        return f"COALESCE({of}({self}.overrides, '$.arguments'), {of}({self}.overrides, '$.payloads'))"
+
 
 class _ServersRun(_Run):
-    value = "JSON_VALUE"
+    value, objects = "JSON_VALUE", "JSON_QUERY"
 
 
 def _named(engine: str, name: str) -> _Run:
@@ -72,7 +100,8 @@ def shows_recovery(engine: str, success: str, failure: str) -> sa.TextClause:
 
     Which of them began and ended first is up to the caller. What failed on one worker, as a run of a job with
     ``each_worker``, works again when it succeeds on that worker. Of the runs of one step with ``for_each`` none shows
-    anything about another one. A sequence that skipped the step that had failed shows nothing about that.
+    anything about another one. A sequence that skipped the step that had failed shows nothing about that, and one that
+    skipped all of its steps shows nothing at all.
     """
     return sa.text(condition(engine, success, failure))
 
@@ -86,6 +115,12 @@ def condition(engine: str, success: str, failure: str) -> str:
         texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
         texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
     return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
+
+
+def has_worked(table: sa.FromClause = run) -> sa.ColumnElement[bool]:
+    """Return the condition that a run has done something: a sequence may have skipped all of its steps."""
+    done = sa.exists().where(visit.c.run_id == table.c.id, visit.c.start != StepStart.SKIPPED).correlate(table)
+    return sa.or_(table.c.kind != JobKind.SEQUENCE, done)
 
 
 def unindexed(engine: str, column: str) -> sa.ColumnElement[Any]:
@@ -104,7 +139,8 @@ def utc_text(moment: datetime) -> str:
 class Ended(NamedTuple):
     """What an ended run has in common with another one that did the same work.
 
-    ``parameters``: their beginning. ``due_utc``, ``given`` and ``backfill``: of its origin.
+    ``parameters`` and ``arguments``: their beginning. ``has_more``: it was given a payload, or texts for the jobs in a
+    sequence. ``due_utc``, ``given``, ``backfill`` and ``path``: of its origin.
     """
 
     id: int
@@ -117,31 +153,41 @@ class Ended(NamedTuple):
     retry_of: int | None
     length: int | None
     parameters: str | None
+    arguments_length: int | None
+    arguments: str | None
+    has_more: int | None
     first: Any
     due_utc: str | None
     given: str | None
     backfill: Any
+    path: str | None
 
     @property
     def works(self) -> Iterator[Hashable]:
         """Two runs may be of the same work if they have one of these in common."""
-        yield self.job, "parameters", self.length, self.parameters
+        if not self.has_more:
+            yield self.job, self.path, self.length, self.parameters, self.arguments_length, self.arguments
         if self.given is not None:
-            yield self.job, "given", self.given
+            yield self.job, self.path, "given", self.given
 
 
 @functools.cache
 def ended_runs(engine: str) -> sa.Select[Any]:
     """Return the query of runs as ``Ended``. The caller says which."""
     mine = _named(engine, "run")
-    length = f"{'LEN' if engine == 'mssql' else 'length'}(run.parameters)"
+    length = "LEN" if engine == "mssql" else "length"
+    texts: list[sa.ColumnClause[Any]] = []
+    for name in ("parameters", "arguments"):
+        texts.append(sa.literal_column(f"{length}(run.{name})"))
+        texts.append(sa.literal_column(f"SUBSTRING(run.{name}, 1, {COMPARED})"))
+    more = f"CASE WHEN run.payload IS NOT NULL OR {mine.inside} IS NOT NULL THEN 1 END"
     of_origin: list[sa.Label[Any]] = [
-        sa.literal_column(mine[key]).label(key) for key in (REPEATS, DUE, GIVEN, BACKFILL)
+        sa.literal_column(mine[key]).label(key) for key in (REPEATS, DUE, GIVEN, BACKFILL, PATH)
     ]
     return sa.select(
         run.c.id, run.c.attempt, run.c.job, run.c.kind, run.c.ended_at, run.c.for_worker, run.c.visit_id,
-        run.c.retry_of, sa.literal_column(length).label("length"),
-        sa.literal_column(f"SUBSTRING(run.parameters, 1, {COMPARED})").label("parameters"), *of_origin,
+        run.c.retry_of, *(text.label(name) for text, name in zip(texts, TEXTS, strict=True)),
+        sa.literal_column(more).label("has_more"), *of_origin,
     )  # fmt: skip
 
 

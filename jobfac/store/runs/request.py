@@ -37,7 +37,8 @@ class StartRequest:
         overrides: per-run overrides: ``arguments`` and ``payloads`` by job for a sequence, and ``notify`` as in a
             definition.
         parameters: values for the job's parameters; the others have their defaults.
-        written: ``parameters`` as a step of a sequence says them, with its placeholders; None: they are as given.
+        written: parameters, arguments and payload as a step of a sequence says them, with its placeholders, for
+            ``fingerprint``; None: they are as given.
         origin: what started the run, for placeholders: ``due`` (a time with the offset of the zone that counts), a
             file's ``path``, ``name`` and ``size``, or a ``run`` with its outputs.
         is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.

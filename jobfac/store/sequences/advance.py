@@ -245,7 +245,7 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     except DefinitionError as error:
         return _end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
-    own = parameters.complete(conn, parameters.row_of(row), sequence)
+    own = parameters.complete(conn, parameters.row_of(row), sequence, overrides=row.overrides)
     try:
         values = parameters.values_of(own, sequence)
     except DefinitionError as error:

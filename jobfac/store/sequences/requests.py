@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
-from jobfac.definitions.parameters import AROUND, Context
+from jobfac.definitions.parameters import AROUND, Context, texts_given
 from jobfac.definitions.parameters.uses import places_of_values
 from jobfac.states import JobKind
 from jobfac.store import jobs
@@ -105,6 +105,7 @@ def start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
+    inherited = _inherited(conn, parent, job)
     return StartRequest(
         job=job,
         by=f"run {parent.run_id}",
@@ -115,9 +116,9 @@ def start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str
             name: fill_typed(value, parent.sequence, known, parent.context)
             for name, value in step.parameters.get(job, {}).items()
         },
-        written=_written(parent, step.parameters.get(job, {})),
+        written=_written(parent, step, job, is_passed_on=inherited is not None),
         priority=parent.priority,
-        overrides=_inherited(conn, parent, job),
+        overrides=inherited,
         manual=False,
         sequence_run_id=parent.run_id,
         inherited_events=parent.inherited_events,
@@ -125,12 +126,17 @@ def start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str
     )
 
 
-def _written(parent: SequenceRun, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _written(parent: SequenceRun, step: Step, job: str, is_passed_on: bool) -> Mapping[str, Any] | None:
     """Return what tells whether two runs of a step were given the same: the texts of the step, which the due time and
-    outputs do not change, and what its sequence was given if they pass that on. None: only the values can tell."""
-    if not any("${parameters." in text.replace(" ", "") for text in map(json.dumps, values.values())):
-        return values
-    return None if parent.given is None else {**values, AROUND: parent.given}
+    outputs do not change, and what its sequence was given if that is passed on. None: only the values can tell."""
+    arguments = None if job in parent.arguments else step.arguments.get(job)
+    payload = None if job in parent.payloads else step.payloads.get(job)
+    values = step.parameters.get(job, {})
+    written = {**values, **texts_given(arguments, payload)}
+    refers = "${parameters." in json.dumps([*values.values(), arguments, payload], default=str).replace(" ", "")
+    if not (refers or is_passed_on or job in parent.arguments or job in parent.payloads):
+        return written
+    return None if parent.given is None else {**written, AROUND: parent.given}
 
 
 def outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:

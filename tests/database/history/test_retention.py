@@ -16,7 +16,10 @@ from jobfac.store import audit, jobs, output, retention, runs
 from jobfac.store.outbox import delivery
 from jobfac.store.retention import Keep
 from jobfac.store.runs import StartRequest
+from jobfac.store.sequences import stepping
 from tests.support.database import Hand, define, now, start
+from tests.support.sequences import Player
+from tests.support.tsql import call
 
 DAY = 86400.0
 
@@ -103,6 +106,31 @@ def test_what_a_job_needs_to_go_on_stays(db: Database) -> None:
     db.transact(lambda conn: conn.execute(run.update().values(state=RunState.SUCCEEDED)))
     retention.purge_all(db, Keep(30 * DAY))
     assert left(db) == [plain[3], failing[3], *pausing[1:], there, here]
+
+
+def test_a_sequence_that_has_skipped_all_of_its_steps_is_not_what_stays(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T-SQL purge keeps the same."""
+    always = {"times": {"between": ["00:00-24:00"]}, "otherwise": "end"}
+    define(db, load={}, seq={"steps": [{"name": "s", "jobs": ["load"], "start_if": always}]})
+    player, ids = Player(db), []
+    for is_open in (True, True, False, False):
+        monkeypatch.setattr(stepping, "is_open", lambda step, instant, is_open=is_open: is_open)
+        ids.append(start(db, "seq"))
+        player.look()
+        if is_open:
+            player.finish("load")
+    db.transact(lambda conn: conn.execute(run.update().values(ended_at=now(db) - timedelta(days=200), counted=True)))
+    if db.dialect.name == "mssql":
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            call(conn, "purge", older_than_days=30)
+    else:
+        retention.purge_all(db, Keep(30 * DAY))
+    kept = [ids[1], ids[3]]
+    assert [one for one in left(db) if one in ids] == kept
+    retention.purge_all(db, Keep(30 * DAY))
+    assert [one for one in left(db) if one in ids] == kept
 
 
 def test_workers_that_are_gone_keep_no_runs(db: Database) -> None:

@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import run
+from jobfac.database.tables import expectation, run
 from jobfac.states import RunState
-from jobfac.store import overview, runs, sequences, statistics
+from jobfac.store import overview, runs, sequences, statistics, watching
 from jobfac.store.sequences import stepping
 from tests.support.database import Hand, define, get, now, start
 from tests.support.outbox import notified_events, on
@@ -175,6 +175,23 @@ def test_a_value_that_fails_each_night_is_not_recovered_by_another_one(db: Datab
     assert (is_open(db), recovered(db)) == ([], 1)
 
 
+def test_a_retry_from_the_failed_step_shows_it_for_what_it_runs_again(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    player = fan_out(db, {"for_each": {"region": ["eu", "us"]}}, notify=[on("recovered")])
+    night(player, now(db), False, True)
+    (eu,) = is_open(db)
+    us = start(db, "load", parameters={"region": "us"})
+    player.look()
+    player.fail("load")
+    again = db.transact(sequences.retry, 1, "me", from_failed=True).run_id
+    player.look()
+    player.finish("load")
+    assert (get(db, again)["state"], get(db, eu)["acknowledged_by"]) == ("succeeded", None)
+    assert is_open(db) == [us], "the value that was taken over did not run again"
+    assert (get(db, eu)["acknowledged_by"], recovered(db)) == (f"run {again + 1} succeeded", 2)
+    db.close()
+
+
 def test_a_step_that_passes_on_a_value_of_its_sequence_tells_it_apart(sqlite_url: str) -> None:
     db = Database(sqlite_url)
     given = {"parameters": {"load": {"region": "${parameters.place}", "day": "${due.date - 1d}"}}}
@@ -200,13 +217,134 @@ def test_a_sequence_that_skipped_the_step_that_had_failed_shows_nothing(
         player.look()
         end(job)
     monkeypatch.setattr(stepping, "is_open", lambda step, instant: step.name != "copy")
-    next_night = start(db, "seq")
+    again = start(db, "seq")
     player.look()
     player.finish("a")
-    assert get(db, next_night)["state"] == "succeeded"
+    assert get(db, again)["state"] == "succeeded"
     assert failed in is_open(db)
     monkeypatch.undo()
     db.transact(sequences.retry, failed, "me", from_failed=True)
     player.look()
     player.finish("b")
     assert is_open(db) == []
+
+
+GIVEN: dict[str, list[dict[str, Any]]] = {
+    "arguments": [{"arguments": ["eu"]}, {"arguments": ["us"]}],
+    "payload": [{"payload": "eu"}, {"payload": "us"}],
+    "nothing": [{}, {"arguments": ["us"]}, {"payload": ""}, {"arguments": []}],
+    "texts of a schedule": [{"arguments": ["${due.date}", "eu"]}, {"arguments": ["${due.date}", "us"]}],
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_arguments_and_payloads_count_as_parameters_do(sqlite_url: str, kind: str) -> None:
+    db = Database(sqlite_url)
+    define(db, load={"notify": [on("recovered")]})
+    hand, day = Hand(db), now(db)
+
+    def ends(is_good: bool, place: int, given: dict[str, Any]) -> int:
+        due_at = day if not is_good else day + DAY
+        run_id = start(db, "load", is_template=True, manual=False, schedule_id=place, due_at=due_at, **given)
+        hand.end(hand.take(), RunState.SUCCEEDED if is_good else RunState.FAILED)
+        return run_id
+
+    failed = [ends(False, place, given) for place, given in enumerate(GIVEN[kind], 1)]
+    for given in GIVEN[kind][::-1]:
+        assert is_open(db) == failed
+        ends(True, len(failed), given)
+        failed.pop()
+    assert (is_open(db), recovered(db)) == ([], len(GIVEN[kind]))
+    db.close()
+
+
+def test_the_next_file_shows_nothing_about_one_that_failed(db: Database) -> None:
+    load = Load(db)
+
+    def file(path: str, minutes: int) -> dict[str, Any]:
+        return load.due(minutes / 1440, origin={"due": load.today.isoformat(), "path": path, "name": "x", "size": 1})
+
+    failed = load.ends(False, **file("/in/a.csv", 1))
+    load.ends(True, **file("/in/b.csv", 2))
+    load.ends(True)
+    assert (load.open, recovered(db)) == ([failed], 0)
+    load.ends(True, **file("/in/a.csv", 3))
+    assert (load.open, recovered(db)) == ([], 1)
+
+
+def test_a_start_by_hand_may_give_the_arguments_of_a_schedule(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    load = Load(db)
+    failed = load.ends(False, **load.due(0, arguments=["${due.date}"]))
+    load.ends(True, arguments=["1999-12-31"])
+    assert load.open == [failed]
+    load.ends(True, parameters={"day": f"{load.today:%Y-%m-%d}"}, arguments=[f"{load.today:%Y-%m-%d}"])
+    assert load.open == []
+    db.close()
+
+
+def test_a_failure_from_before_the_fingerprint_is_over_when_all_texts_are_equal(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    define(db, load={})
+    hand = Hand(db)
+    for given in {}, {"arguments": ["eu"]}, {"payload": "eu"}:
+        start(db, "load", **given)
+        hand.end(hand.take(), RunState.FAILED)
+    db.transact(lambda conn: conn.execute(run.update().values(origin=None)))
+    left = []
+    for given in {"arguments": ["eu"]}, {"payload": "eu"}, {}:
+        start(db, "load", **given)
+        hand.end(hand.take(), RunState.SUCCEEDED)
+        left.append(is_open(db))
+    assert left == [[1, 3], [1, 3], [3]]
+    db.close()
+
+
+INNER = {"steps": [{"name": "s", "jobs": ["load"]}]}
+
+
+@pytest.mark.parametrize("kind", ["step", "sequence", "sequence around"])
+def test_a_sequence_and_its_steps_tell_apart_what_they_were_given(sqlite_url: str, kind: str) -> None:
+    db = Database(sqlite_url)
+    step = {"name": "s", "jobs": ["inner" if kind == "sequence around" else "load"]}
+    player, day = Player(db), now(db)
+    counts = []
+    for number, (is_good, place) in enumerate([(False, "eu"), (True, "us"), (True, "eu")]):
+        own = {"arguments": {"load": [place, "${due.date}"]}} if kind == "step" else {}
+        define(db, load={}, inner=INNER, seq={"steps": [{**step, **own}]})
+        overrides = {"payloads": {"load": place + " ${due.date}"}} if kind != "step" else None
+        night(player, day + number * DAY, is_good, overrides=overrides)
+        counts.append([get(db, one)["job"] for one in is_open(db)])
+    # A sequence whose definition has changed is the same work.
+    of_sequences = {"step": ["seq"], "sequence": ["seq"], "sequence around": ["seq", "inner"]}[kind]
+    left = ["load"] if kind == "step" else [*of_sequences, "load"]
+    assert counts == [[*of_sequences, "load"], left, []]
+    db.close()
+
+
+def test_a_sequence_that_has_skipped_all_of_its_steps_shows_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weekdays = {"times": {"between": ["00:00-24:00"]}, "otherwise": "end"}
+    step = {"jobs": ["a"], "start_if": weekdays}
+    more: dict[str, Any] = {"notify": [on("recovered"), on("overdue")]}
+    more |= {"expect": {"every": "1h"}}
+    define(db, a={}, seq={"steps": [{"name": "s", **step}], **more})
+    player = Player(db)
+    start(db, "seq")
+    player.look()
+    player.fail("a")
+    monkeypatch.setattr(stepping, "is_open", lambda step, instant: False)
+    define(db, a={}, seq={"steps": [{"name": "renamed", **step}], **more})
+    again = start(db, "seq")
+    player.look()
+    late = expectation.update().values(since=now(db) - DAY, due_at=now(db))
+    db.transact(lambda conn: conn.execute(late))
+    db.transact(watching.watch)
+    assert get(db, again)["state"] == "succeeded"
+    assert (is_open(db), [event for _, event in notified_events(db)]) == ([1, 2], ["overdue"])
+    monkeypatch.undo()
+    start(db, "seq")
+    player.look()
+    player.finish("a")
+    assert (is_open(db), recovered(db)) == ([], 1)

@@ -12,6 +12,7 @@ from jobfac.definitions import DefinitionError, from_data
 from jobfac.states import RunState
 from jobfac.store import parameters, schedules, sequences
 from jobfac.store.schedules import backfilling
+from jobfac.store.sequences import stepping
 from tests.database.parameters.test_parameters import take, values
 from tests.support.database import Hand, being_written, define, get, now, start
 from tests.support.sequences import Player
@@ -31,6 +32,28 @@ def test_the_last_success_counts(db: Database) -> None:
     assert datetime.fromisoformat(values(db, run_id)["since"]) == datetime.fromisoformat(
         json.loads(get(db, first)["origin"])["due"]
     )
+
+
+def test_a_sequence_that_has_skipped_all_of_its_steps_is_not_the_last_success(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would load what came between the one before and it."""
+    db = Database(sqlite_url)
+    always = {"times": {"between": ["00:00-24:00"]}, "otherwise": "end"}
+    since = {"parameters": {"since": {"type": "datetime", "default": "${previous.success.at}"}}}
+    define(db, load={}, seq={**since, "steps": [{"name": "s", "jobs": ["load"], "start_if": always}]})
+    player = Player(db)
+    first = start(db, "seq", parameters={"since": "2027-01-01T00:00:00Z"})
+    player.look()
+    player.finish("load")
+    monkeypatch.setattr(stepping, "is_open", lambda step, instant: False)
+    for _ in range(2):
+        run_id = start(db, "seq")
+        player.look()
+        assert get(db, run_id)["state"] == "succeeded"
+        due = json.loads(get(db, first)["origin"])["due"]
+        assert datetime.fromisoformat(values(db, run_id)["since"]) == datetime.fromisoformat(due)
+    db.close()
 
 
 def test_a_backfill_or_a_retry_of_an_older_day_is_not_the_last_success(db: Database) -> None:

@@ -53,6 +53,35 @@ def test_a_success_that_the_program_started_shows_that_one_of_t_sql_is_over(db: 
     assert row(db, eu)["acknowledged_by"] == f"run {eu + 1} succeeded"
 
 
+@pytest.mark.parametrize("given", [{"arguments": '["eu","x"]'}, {"payload": "eu"}, {"parameters": '{"region": "eu"}'}])
+def test_what_t_sql_gives_counts_as_what_the_program_gives(db: Database, given: dict[str, str]) -> None:
+    define(db, load={"command": ["x"], **({"parameters": {"region": {}}} if "parameters" in given else {})})
+    hand = Hand(db)
+    others = {name: text.replace("eu", "us") for name, text in given.items()}
+    eu, us = (int(execute(db, "start_job", job="load", **one)) for one in (given, others))
+    for claimed in take(hand):
+        hand.end(claimed, RunState.FAILED)
+    read: dict[str, Any] = {name: text if name == "payload" else json.loads(text) for name, text in given.items()}
+    db.transact(runs.start, StartRequest("load", "me", **read))
+    hand.end(take(hand)[0])
+    assert [one.id for one in db.query(overview.read).failures] == [us]
+    execute(db, "start_job", job="load", **others)
+    hand.end(take(hand)[0])
+    assert not db.query(overview.read).failures
+    db.transact(statistics.count)
+    assert [row(db, one)["acknowledged_by"] for one in (eu, us)] == [f"run {us + place} succeeded" for place in (1, 2)]
+
+
+def test_a_retry_knows_the_first_run_of_its_chain(db: Database) -> None:
+    define(db, load={"command": ["x"]})
+    hand = Hand(db)
+    chain = [int(execute(db, "start_job", job="load"))]
+    for _ in range(2):
+        hand.end(take(hand)[0], RunState.FAILED)
+        chain.append(int(execute(db, "retry_run", run=chain[-1])))
+        assert json.loads(row(db, chain[-1])["origin"])["first"] == chain[0]
+
+
 def test_what_t_sql_cannot_check_the_worker_refuses(db: Database) -> None:
     define(db, load={"parameters": {"code": {"pattern": "[A-Z]+"}}, "command": ["x"]})
     run_id = started(db, code="abc")
