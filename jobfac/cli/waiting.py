@@ -17,14 +17,16 @@ def number(factory: Backend, job: str) -> int:
 
 def say(job: str, number: int) -> None:
     """Say how many runs of the job wait."""
-    if number == 1:
-        note(f"One run of it waits and will start; `jobfac stop --job {job} --all` stops all of its runs.")
-    elif number:
-        many = f"{number:,} or more" if number == MOST else f"{number:,}"
-        note(f"{many} runs of it wait and will start; `jobfac stop --job {job} --all` stops all of its runs.")
+    if number:
+        what = "One run of it waits" if number == 1 else f"{_many(number)} runs of it wait"
+        note(f"{what} and will start; `jobfac stop --job {job} --all` stops all of its runs.")
 
 
 def say_version(number: int) -> None:
     """Say how many runs of a job wait that has another version now."""
     if number:
-        note(f"Its runs that wait keep their version ({number:,}); stop and retry them if they need the new one.")
+        note(f"Its runs that wait keep their version ({_many(number)}); stop and retry them if they need the new one.")
+
+
+def _many(number: int) -> str:
+    return f"{number:,} or more" if number == MOST else f"{number:,}"

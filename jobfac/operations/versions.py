@@ -98,9 +98,8 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
 
 def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool) -> d.AnyJob:
     """Return the definition of a version, checked against the other jobs as they are now."""
-    others = [one for one in jobs.load_all(conn) if one.id != wanted.job]
     try:
-        return checked(by, others, wanted.job, {**wanted.definition, "enabled": enabled})
+        return checked(by, jobs.load_all(conn), wanted.job, {**wanted.definition, "enabled": enabled})
     except d.DefinitionError as error:
         raise Refused(f"Version {wanted.version} of job '{wanted.job}' no longer fits: {error}") from None
 
@@ -108,7 +107,8 @@ def _checked(conn: sa.Connection, by: Caller, wanted: VersionView, enabled: bool
 def checked(by: Caller, others: Sequence[jobs.Stored], job_id: str, body: Mapping[str, Any]) -> d.AnyJob:
     """Return the definition of a job, checked against the other jobs.
 
-    Jobs that a limited key cannot see do not exist for its sequences, but these must close no circle through them.
+    Jobs that a limited key cannot see do not exist for its sequences, but these must close no circle through them, nor
+    take the place of a program to which they give arguments.
 
     Raises:
         DefinitionError: it cannot be used.
@@ -120,8 +120,9 @@ def checked(by: Caller, others: Sequence[jobs.Stored], job_id: str, body: Mappin
         try:
             d.from_data({"jobs": {job_id: body}}, known=known)
         except d.DefinitionError:
-            why = "does not fit jobs that this key may not see: it would start itself again, or wait for itself"
-            raise d.DefinitionError([d.Problem(f"job '{job_id}' {why}")]) from None
+            why = "it would start itself again, wait for itself, or not get what they give it"
+            message = f"job '{job_id}' does not fit jobs that this key may not see: {why}"
+            raise d.DefinitionError([d.Problem(message)]) from None
     return definition
 
 

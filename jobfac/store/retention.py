@@ -286,7 +286,7 @@ def _first_of_latest(conn: sa.Connection, job_id: str, number: int) -> int:
     if not number:
         return sys.maxsize
     judged = sa.select(run.c.id).where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
-    judged = judged.where(~is_of_backfill(job_id))  # as ``pause_after`` counts
+    judged = judged.where(~is_of_backfill(conn.dialect.name))  # as ``pause_after`` counts
     return conn.execute(judged.order_by(run.c.id.desc()).offset(number - 1).limit(1)).scalar() or 0
 
 

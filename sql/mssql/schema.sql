@@ -1159,12 +1159,16 @@ FROM jobfac.run AS r
 OUTER APPLY (
     SELECT
         (
-            SELECT MIN(o.id) FROM jobfac.run AS o
-            WHERE o.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND o.job = r.job
-                AND o.id <> r.id AND (
-                    o.state IN ('queued', 'running', 'stopping')
-                    OR (o.state = 'scheduled' AND o.attempt > 0 AND r.already_running = 'queue' AND r.attempt = 0)
-                )
+            SELECT MIN(o.id) FROM (
+                SELECT MIN(n.id) AS id FROM jobfac.run AS n
+                WHERE r.state = 'blocked' AND n.state IN ('queued', 'running', 'stopping') AND n.job = r.job
+                    AND n.id <> r.id AND n.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                UNION ALL
+                SELECT MIN(n.id) FROM jobfac.run AS n
+                WHERE r.state = 'blocked' AND r.already_running = 'queue' AND r.attempt = 0
+                    AND n.state = 'scheduled' AND n.attempt > 0 AND n.job = r.job
+                    AND n.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+            ) AS o
         ) AS same,
         MIN(k.id) AS first_holder,
         COUNT(*) AS holders

@@ -85,12 +85,17 @@ SELECT
         ) || ': ' || h.reason
         WHEN r.state = 'blocked' THEN coalesce(
             CASE WHEN r.already_running <> 'start' THEN 'run ' || (
-                SELECT MIN(o.id) FROM run AS o
-                WHERE o.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND o.job = r.job
-                    AND o.id <> r.id AND (
-                        o.state IN ('queued', 'running', 'stopping')
-                        OR (o.state = 'scheduled' AND o.attempt > 0 AND r.already_running = 'queue' AND r.attempt = 0)
-                    )
+                -- The narrower condition comes first: SQLite searches with the first one that fits the index.
+                SELECT MIN(o.id) FROM (
+                    SELECT MIN(n.id) AS id FROM run AS n
+                    WHERE n.state IN ('queued', 'running', 'stopping') AND n.job = r.job AND n.id <> r.id
+                        AND n.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                    UNION ALL
+                    SELECT MIN(n.id) FROM run AS n
+                    WHERE n.state = 'scheduled' AND n.job = r.job AND n.attempt > 0
+                        AND n.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                        AND r.already_running = 'queue' AND r.attempt = 0
+                ) AS o
             ) || ' of the job has not ended' END,
             'concurrency limit ' || r.concurrency_limit || ' of ''' || r.concurrency_key || '''' || coalesce((
                 SELECT ': run ' || h.id || ' of ' || h.job

@@ -57,8 +57,12 @@ def _endless_waits(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, 
 def _given_to_sequences(
     jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, Finding]]:
-    """Yield where arguments or a payload are for a sequence inside another one: none of its jobs would get them."""
+    """Yield where arguments or a payload are for a sequence inside another one: none of its jobs would get them.
+
+    A stored sequence around it is no reason to refuse what was a sequence before, as jobs of earlier versions.
+    """
     sequences = {job for job, one in jobs.items() if isinstance(one, Sequence)}
+    new = {job for job in sequences if "steps" not in known.get(job, {})}
     stored = {job: body for job, body in known.items() if job not in jobs and "steps" in body}
     what = "is for a sequence, which passes it to none of its jobs; use its parameters"
     for job in sequences:
@@ -67,7 +71,7 @@ def _given_to_sequences(
                 yield job, finding((*path, inside), what)
     for around, body in stored.items():
         given = (step.get(field) for step in body["steps"] for field in ("arguments", "payloads"))
-        for inside in set().union(*map(_named, given)) & sequences:
+        for inside in sorted(set().union(*map(_named, given)) & new):
             yield inside, finding(("steps",), f"would not get what a step of '{around}' gives it; change that, too")
 
 

@@ -35,17 +35,24 @@ def _retry(row: Any) -> Retry:
 
 
 def of_runs(conn: sa.Connection, first: int) -> dict[int, Retry]:
-    """Return the latest retry of each retried run with the id ``first`` or a later one, by the id of that run."""
+    """Return the retry of each retried run with the id ``first`` or a later one, by the id of that run.
+
+    Of several it is the latest one that counts; the latest one, if none does.
+    """
     query = sa.select(run.c.retry_of, *_RETRY).where(run.c.id > first, run.c.retry_of >= first)
-    return {row.retry_of: _retry(row) for row in conn.execute(query.order_by(run.c.id))}
+    found: dict[int, Retry] = {}
+    for row in conn.execute(query.order_by(run.c.id)):
+        one = _retry(row)
+        if one.counts or row.retry_of not in found or not found[row.retry_of].counts:
+            found[row.retry_of] = one
+    return found
 
 
 def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0) -> Retry | None:
-    """Return the latest retry of a run among the job's runs above ``newest``, except ``but``; None: there is none."""
+    """Return the retry of a run, as ``of_runs`` does, among the job's runs above ``newest``, except ``but``."""
     query = sa.select(*_RETRY).where(run.c.job == job, run.c.id > newest, run.c.retry_of == run_id)
-    query = query.where(run.c.id != but)
-    row = conn.execute(query.order_by(run.c.id.desc()).limit(1)).first()
-    return None if row is None else _retry(row)
+    found = [_retry(row) for row in conn.execute(query.where(run.c.id != but).order_by(run.c.id.desc()))]
+    return next((one for one in found if one.counts), found[0] if found else None)
 
 
 def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -> Retry | None:

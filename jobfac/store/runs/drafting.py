@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import KEY_LENGTH, run
+from jobfac.database.tables import KEY_LENGTH
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import AnyJob, DefinitionError, Job, Notify, Problem, Sequence, read_notify
 from jobfac.definitions.notify import ABOUT_JOBS
@@ -304,14 +304,10 @@ def backfill_key(job_id: str) -> str:
     return truncate_utf16(f"backfill {job_id}", 128)
 
 
-def is_of_backfill(job_id: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a run of this job is of a backfill, or a retry of such a run.
-
-    Only a scheduler starts a run for a due time as "schedule NAME". A retry has the key of the backfill's runs, unless
-    the job has a key of its own.
-    """
-    by_hand = sa.and_(run.c.schedule_id.is_not(None), ~run.c.created_by.like("schedule %"))
-    return sa.or_(by_hand, sa.func.coalesce(run.c.concurrency_key, "") == backfill_key(job_id))
+def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is of a backfill, also inside a sequence, or a retry of such a run."""
+    value = "JSON_VALUE" if engine == "mssql" else "json_extract"
+    return sa.literal_column(f"{value}(run.origin, '$.{BACKFILL}')").is_not(None)
 
 
 def limits(job_id: str, job: AnyJob, at_most: int | None = None, *, queues: bool = False) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def _differences(conn: sa.Connection, request: StartRequest, row: sa.Row[Any]) -
         "arguments": (None if request.arguments is None else list(request.arguments), _decoded(row.arguments)),
         "payload": (request.payload, row.payload),
         "overrides": (request.overrides, _decoded(row.overrides)),
-        "priority": (row.priority if request.priority is None else request.priority, row.priority),
+        # A run that queues may have a lower priority than it was given.
+        "priority": (row.priority if request.priority is None or request.queues else request.priority, row.priority),
     }
     differs = [name for name, (wanted, stored) in pairs.items() if wanted != stored]
     if _differs_in_parameters(conn, request, row):

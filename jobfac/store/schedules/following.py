@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -42,12 +43,14 @@ class Decision(NamedTuple):
     """A decision about recorded ends.
 
     ``starts``: for each run to start, the ends that cause it, the last one last. ``used``: the ends that are done.
-    ``missed``: ends that start nothing, because they are too old or the schedule was paused.
+    ``missed``: ends that start nothing, because they are too old or the schedule was paused. ``catches_up``: several
+    runs start, some of them for missed ends.
     """
 
     starts: list[list[End]]
     used: list[End]
     missed: list[End]
+    catches_up: bool = False
 
 
 def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datetime | None) -> Decision:
@@ -67,8 +70,9 @@ def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datet
     missed = sorted([*paused, *late], key=lambda end: end.ended_at)
     count = 1 if rule.missed.policy == "once" else rule.missed.maximum
     again = [end for end in missed if _catches_up(rule, end, now)][-count:]
-    caught_up = [[end] for end in again]
-    return Decision([*caught_up, *starts], list(ends), [end for end in missed if end not in again])
+    starts = [*([end] for end in again), *starts]
+    catches_up = rule.missed.policy == "all" and bool(again) and len(starts) > 1
+    return Decision(starts, list(ends), [end for end in missed if end not in again], catches_up)
 
 
 def _catches_up(rule: Schedule, end: End, now: datetime) -> bool:
@@ -180,7 +184,7 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
     decision = decide(rule, ends, row.now, row.resumed_at)
     if not decision.used:
         return Inserted(0, [], [], [])
-    requests, last = _requests(conn, rule, row, decision.starts)
+    requests, last = _requests(conn, rule, row, decision)
     answers = runs.start_each(conn, requests)
     ends_of.done(conn, row.id, [end.run_id for end in decision.used])
     if last is not None:
@@ -200,13 +204,13 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
 
 
 def _requests(
-    conn: sa.Connection, rule: Schedule, row: ScheduleRow, starts: Sequence[Sequence[End]]
+    conn: sa.Connection, rule: Schedule, row: ScheduleRow, decision: Decision
 ) -> tuple[list[StartRequest], datetime | None]:
     """Return the start requests, and the time of the last one. Each has a time of its own, as an index demands."""
-    found = _outputs(conn, [causes[-1].run_id for causes in starts])
+    found = _outputs(conn, [causes[-1].run_id for causes in decision.starts])
     requests: list[StartRequest] = []
     due = last_due(conn, row)
-    for causes in starts:
+    for causes in decision.starts:
         last = causes[-1]
         due = last.ended_at if due is None else max(last.ended_at, due + TICK)
         origin: dict[str, Any] = {
@@ -215,7 +219,7 @@ def _requests(
         }
         if len(causes) > 1:
             origin["runs"] = [{"id": end.run_id, "job": end.job, "state": end.state} for end in causes]
-        requests.append(request(rule, row, due, origin))
+        requests.append(replace(request(rule, row, due, origin), queues=decision.catches_up))
     return requests, due
 
 

@@ -65,7 +65,9 @@ def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
     query = (
         # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
         sa.select(run.c.state)
-        .where(run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"), ~is_of_backfill(job_id))
+        .where(
+            run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"), ~is_of_backfill(conn.dialect.name)
+        )
         .order_by(run.c.id.desc())
         .limit(limit)
     )

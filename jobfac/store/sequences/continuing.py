@@ -120,6 +120,8 @@ def visit_to_continue(conn: sa.Connection, run_id: int, step: str, that: Visited
     if not places:
         return None
     row, last = that.rows[places[-1]], that.visits[places[-1]]
+    if row.decision is not None:
+        return None  # it waited for a person, a time, a file or an address, which had no success
     if row.start == StepStart.FAILED and row.number == 1:
         return _continued(conn, row.run_id, step)
     if step_results([last])[step] == StepResult.SUCCESS:

@@ -56,6 +56,8 @@ def test_many_retries_of_a_job_run_one_after_another(db: Database, policy: str) 
     assert [line.result for line in lines] == [Result.DONE] * 3
     assert states(db, new) == ["queued", "blocked", "blocked"]
     assert {get(db, one)["priority"] for one in new} == {-100}  # today's start goes before those that wait
+    again = starting.retry(db, ANN, lines[0].id, key="many", once_after=lines[0].id)
+    assert again.id == new[0], "a repetition, as after an answer that was lost, finds the run"
     hand = Hand(db, "w2")
     while claimed := hand.claim(1):
         hand.end(claimed[0])
@@ -74,6 +76,18 @@ def test_a_retry_that_never_began_may_be_tried_again(db: Database) -> None:
     assert states(db, [busy, waiting.new_run or 0]) == ["stopped", "stopped"]
     (done,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
     assert (done.id, done.result) == (run_id, Result.DONE)
+
+
+def test_a_retry_that_never_began_hides_none_that_did(db: Database) -> None:
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+    first = starting.retry(db, ANN, run_id).id
+    hand = Hand(db)
+    hand.end(hand.take())
+    starting.retry(db, ANN, run_id)
+    stop(db, Filter(job="a"))
+    (line,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
+    assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {first}")
 
 
 def test_the_runs_of_a_sequence_are_left_to_its_own_retry(db: Database) -> None:

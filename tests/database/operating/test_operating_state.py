@@ -107,7 +107,7 @@ def test_a_paused_schedule_that_goes_is_a_warning(db: Database, tmp_path: Path) 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_plan_says_what_a_renamed_job_loses(db: Database, tmp_path: Path) -> None:
-    text = "jobs:\n  %s: {command: [x], already_running: deny, schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n"
+    text = "jobs:\n  %s: {command: [x], already_running: queue, schedules: [{cron: '@daily'}, {file: '/in/*.csv'}]}\n"
     text += "  other: {command: [y]}\n"
     apply(db, tmp_path, text % "old")
     start(db, "old")

@@ -71,9 +71,12 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
 
 
-def test_runs_of_a_backfill_neither_pause_its_schedules_nor_hide_its_failures(sqlite_url: str) -> None:
-    db = Database(sqlite_url)
-    define(db, a={"pause_after": 2, **EVERY})
+@pytest.mark.parametrize("url", ["sqlite", "pyodbc"], indirect=True)
+@pytest.mark.parametrize("limit", [{}, {"concurrency": {"key": "own", "limit": 3}}])
+def test_runs_of_a_backfill_neither_pause_its_schedules_nor_hide_its_failures(
+    db: Database, limit: dict[str, Any]
+) -> None:
+    define(db, a={"pause_after": 2, **EVERY, **limit})
     hand = Hand(db)
     assert ends(db, hand, F) == [[]]
     day = datetime(2026, 3, 2, tzinfo=UTC)
@@ -84,7 +87,6 @@ def test_runs_of_a_backfill_neither_pause_its_schedules_nor_hide_its_failures(sq
     retry(db, ME, next(line.run for line in found.items if line.run))
     assert db.transact(schedules.pause_failing, hand.end(hand.take(), F)) == [], "nor does a retry of one"
     assert ends(db, hand, F) == [["a"]]
-    db.close()
 
 
 def test_failures_that_are_stored_at_the_same_time_are_counted_together(db: Database) -> None:

@@ -185,13 +185,15 @@ def test_all_counts_ends_that_are_near_each_other(db: Database) -> None:
 
 @pytest.mark.parametrize(("policy", "expected"), [("skip", 0), ("once", 1), ("all", 2)])
 def test_ends_in_a_pause_are_missed(db: Database, policy: str, expected: int) -> None:
-    apply(db, a={}, load={"schedules": [{"after": {"job": "a"}, "missed": policy}]})
+    rule = {"after": {"job": "a"}, "missed": policy}
+    apply(db, a={}, load={"schedules": [rule], "already_running": "deny"})
     db.transact(schedules.pause, "load", None, "me")
     end(db, "a", "a")
     assert follow(db).runs == []
     _age(db, 60)
     db.transact(schedules.resume, "load", None, "me")
-    assert len(follow(db).runs) == expected
+    started = follow(db).runs
+    assert [get(db, one)["state"] for one in started] == ["queued", "blocked"][:expected]
     assert rows_of(db, upstream_end) == 0
 
 

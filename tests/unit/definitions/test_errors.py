@@ -211,6 +211,7 @@ def test_what_is_given_to_a_sequence_inside_would_be_lost() -> None:
     known = {job: canonical(one) for job, one in before.items()}
     with pytest.raises(DefinitionError, match="job 'load': steps would not get what a step of 'outer' gives it"):
         from_data({"jobs": split}, known)
+    from_data({"jobs": split}, {**known, "load": inside})  # an earlier version has stored both
 
 
 def test_an_id_that_differs_only_in_case_from_a_stored_one_is_refused() -> None:

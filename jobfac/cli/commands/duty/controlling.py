@@ -184,7 +184,7 @@ def _act(
     if not as_json or interrupted:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
         if ending := _ending(lines):
-            word, more = "asked to stop", f" {ending} have not ended: `jobfac runs list --state stopping`.{more}"
+            word, more = "asked to stop", f" Not ended yet: {ending}, see `jobfac runs list --state stopping`.{more}"
         counts = f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused."
         note(counts + more)
     if interrupted:

@@ -9,7 +9,9 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.errors import Refused
-from jobfac.states import RunState
+from jobfac.operations import approvals
+from jobfac.operations.caller import Caller
+from jobfac.states import Role, RunState
 from jobfac.store import sequences
 from jobfac.views.sequences import StepVisitView
 from tests.support.database import define, get, start
@@ -213,3 +215,16 @@ def test_runs_that_were_purged(lite: Database, gone: str) -> None:
         retry(lite, first)
     assert player.look() == []
     assert "were purged, so it is not known which jobs succeeded" in get(lite, again)["reason"]
+
+
+def test_a_step_that_waited_in_vain_waits_again(lite: Database) -> None:
+    """It has started nothing, so no run of it can be missing."""
+    player, first = prepared(lite, {"name": "release", "approve": {}}, ONE)
+    player.look()
+    approvals.approve(lite, Caller("ann", role=Role.OPERATOR), first, "release", approved=False)
+    assert get(lite, first)["state"] == RunState.FAILED
+    second = retry(lite, first)
+    player.look()
+    assert path(lite, second) == ["release:None>None"]
+    approvals.approve(lite, Caller("ann", role=Role.OPERATOR), second, "release")
+    assert player.look() == ["a", "b", "c"]
