@@ -9,6 +9,7 @@ of a backfill's run is over only by a success for the same due time. The views `
 import functools
 from collections.abc import Hashable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -26,6 +27,9 @@ The start of a job without parameters that gave nothing has no fingerprint, nor 
 COMPARED = 200
 """Characters of parameters and of arguments that are read to find two runs that may have the same. Each may have a
 million."""
+
+SOME = 10
+"""How many of the successes of one sequence, which did the same work, are compared with its failures at a time."""
 
 TEXTS = ("length", "parameters", "arguments_length", "arguments")
 """The fields of ``Ended`` for them."""
@@ -198,26 +202,35 @@ def candidates(failures: Iterable[Ended], successes: Iterable[Ended]) -> Iterato
     """
     by_work: dict[Hashable, list[Ended]] = {}
     for one in sorted(successes, key=lambda one: -one.id):
-        for work in one.works:
-            if not any(_shows_as_much(other, one) for other in by_work.setdefault(work, [])):
-                by_work[work].append(one)
+        for work, due, worker in product(one.works, {None, one.due_utc}, {None, one.for_worker}):
+            _keep(by_work.setdefault((work, due, worker), []), one)
         for repeated in {one.retry_of, None if one.first is None else int(one.first)} - {None}:
             by_work.setdefault(repeated, []).append(one)
     for failure in failures:
-        works = [*failure.works, failure.id, int(failure.first or failure.id)]
+        due = None if failure.backfill is None else failure.due_utc  # only a success for the same one counts
+        works = [*((work, due, failure.for_worker) for work in failure.works), failure.id]
+        works.append(int(failure.first or failure.id))
         found = {one.id: one for work in works for one in by_work.get(work, ())}
         later = [one for one in found.values() if one.id > failure.id and one.ended_at >= failure.ended_at]
         if later:
             yield failure, later
 
 
-def _shows_as_much(other: Ended, one: Ended) -> bool:
-    """Whether a later success of the same work shows each failure to be over that the earlier one does.
+def _keep(kept: list[Ended], one: Ended) -> None:
+    """Keep a success, unless later ones of the same work show each failure to be over that it does.
 
-    A sequence may have skipped a step, and a run of a backfill shows something for its due time alone.
+    A sequence may have skipped a step, so the last ``SOME`` are kept. A success shows nothing about its own visit.
     """
-    if one.kind == JobKind.SEQUENCE or one.backfill is not None or other.ended_at < one.ended_at:
-        return False
-    if (other.for_worker, other.visit_id) != (one.for_worker, one.visit_id):
+    if one.kind == JobKind.SEQUENCE:
+        if len(kept) < SOME:
+            kept.append(one)
+        return
+    visits = {other.visit_id for other in kept if _is_as_late(other, one)}
+    if not (None in visits or one.visit_id in visits or len(visits) > 1):
+        kept.append(one)
+
+
+def _is_as_late(other: Ended, one: Ended) -> bool:
+    if other.ended_at < one.ended_at:
         return False
     return other.due_utc is None or (one.due_utc is not None and other.due_utc >= one.due_utc)
