@@ -8,6 +8,7 @@ lock of the job, so a crash leaves either both or neither, and of two workers th
 import functools
 import hashlib
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jobfac.database.tables import WATCHED, arrived_file, job, schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule
 from jobfac.store import runs
+from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due, locked_jobs
@@ -127,7 +129,8 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     if not fresh:
         return Arrived([], known, [])
     row = ScheduleRow(*found)
-    requests = _requests(row, last_due(conn, row), fresh)
+    is_held = bool(reading.over_jobs(conn, {watch.job}))  # then all files that come wait for its end
+    requests = [replace(one, queues=is_held) for one in _requests(row, last_due(conn, row), fresh)]
     answers = runs.start_each(conn, requests)
     started = {file.key: answer for file, answer in zip(fresh, answers, strict=True) if isinstance(answer, int)}
     if started:

@@ -15,6 +15,7 @@ from jobfac.database.tables import run, schedule, upstream, upstream_end
 from jobfac.definitions import Schedule
 from jobfac.store import audit, outbox, runs
 from jobfac.store import upstream as ends_of
+from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
@@ -208,6 +209,7 @@ def _requests(
 ) -> tuple[list[StartRequest], datetime | None]:
     """Return the start requests, and the time of the last one. Each has a time of its own, as an index demands."""
     found = _outputs(conn, [causes[-1].run_id for causes in decision.starts])
+    queues = decision.catches_up or bool(reading.over_jobs(conn, {row.job}))
     requests: list[StartRequest] = []
     due = last_due(conn, row)
     for causes in decision.starts:
@@ -219,7 +221,7 @@ def _requests(
         }
         if len(causes) > 1:
             origin["runs"] = [{"id": end.run_id, "job": end.job, "state": end.state} for end in causes]
-        requests.append(replace(request(rule, row, due, origin), queues=decision.catches_up))
+        requests.append(replace(request(rule, row, due, origin), queues=queues))
     return requests, due
 
 

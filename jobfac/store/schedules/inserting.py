@@ -117,7 +117,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             rule = read(row.definition)
             hold = None if rule.missed.policy == "all" else held.get(row.job)  # with `all` each time queues up
             decision = decide(rule, row) if hold is None else postpone(row, hold.until)
-            requests += _requests(rule, row, decision.times)
+            requests += _requests(rule, row, decision.times, is_held=row.job in held)
         except (ValueError, LookupError, ArithmeticError) as error:
             if row.now - row.next_due_at < LEFT_TO_OTHERS:
                 continue
@@ -146,9 +146,9 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     return Inserted(len(moves), new, refusals, misses, due.locked)
 
 
-def _requests(rule: Schedule, row: ScheduleRow, times: Sequence[datetime]) -> list[StartRequest]:
-    """Return the starts of these due times. Several that were missed run one after another at most."""
-    catches_up = rule.missed.policy == "all" and len(times) > 1
+def _requests(rule: Schedule, row: ScheduleRow, times: Sequence[datetime], *, is_held: bool) -> list[StartRequest]:
+    """Return the starts of these due times. Several that were missed, or that a hold keeps, queue with ``all``."""
+    catches_up = rule.missed.policy == "all" and (is_held or len(times) > 1)
     return [replace(request(rule, row, due), queues=catches_up) for due in times]
 
 

@@ -14,7 +14,7 @@ from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 
-ANCESTORS = 20
+ANCESTORS = 100
 """The maximum length of a chain of retried runs that counts."""
 
 
