@@ -206,6 +206,8 @@ def _time(option: str, read: Callable[[datetime], T]) -> T:
         return read(datetime.now(UTC))
     except ValueError as error:
         fail(USAGE, f"{option} {error}.")
+    except OverflowError:
+        fail(USAGE, f"{option} is too far away; give a time in the years 1 to 9998.")
 
 
 def is_terminal() -> bool:

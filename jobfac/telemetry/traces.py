@@ -73,11 +73,17 @@ def begin(role: str) -> Traces:
     try:
         return _Spans(f"jobfac-{role}")
     except ImportError as error:
-        from jobfac.telemetry.logs import logger
+        return _without("install jobfac[otel]", error)
+    except ValueError as error:  # the library refuses the value of a variable
+        return _without("correct the variables OTEL_...", error)
 
-        log = logger("jobfac.traces")
-        log.warning("no traces are sent; install jobfac[otel]", action="traces_missing", reason=str(error))
-        return NO_TRACES
+
+def _without(remedy: str, error: Exception) -> Traces:
+    from jobfac.telemetry.logs import logger
+
+    log = logger("jobfac.traces")
+    log.warning(f"no traces are sent; {remedy}", action="traces_missing", reason=str(error))
+    return NO_TRACES
 
 
 def _is_wanted() -> bool:

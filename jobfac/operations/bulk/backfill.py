@@ -23,6 +23,10 @@ MOST = 1000
 """The maximum number of due times in one call."""
 
 
+EARLIEST = 1970
+"""The year in which a period may begin at the earliest."""
+
+
 class BackfillRequest(NamedTuple):
     """What to start.
 
@@ -49,10 +53,15 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
 
     Raises:
         NotFound: there is no such job or schedule, or the caller may not see it.
-        Refused: the period is empty, or the job does not allow the starts (``on_demand: false``: only to admins).
+        Refused: the period is empty or begins before ``EARLIEST``, or the job does not allow the starts (``on_demand:
+            false``: only to admins).
     """
     if request.since >= request.until:
         raise Refused("The period is empty: its end must be later than its beginning.")
+    if request.since.year < EARLIEST:
+        raise Refused(
+            f"The period begins in the year {request.since.year}; give a time in the year {EARLIEST} or later."
+        )
     period = Period(request.job, request.name, request.since, request.until)
 
     def read(conn: sa.Connection) -> tuple[list[DueTime], datetime | None]:

@@ -187,6 +187,8 @@ def test_what_cannot_be_is_refused(db: Database) -> None:
         fill(db, WEEK._replace(job="none"))
     with pytest.raises(Refused, match="The period is empty"):
         fill(db, WEEK._replace(until=DAY))
+    with pytest.raises(Refused, match="begins in the year 1; give a time in the year 1970 or later"):
+        fill(db, WEEK._replace(since=datetime(1, 1, 1, tzinfo=UTC)))
     job_operations.disable(db, ANN, "load")
     with pytest.raises(Refused, match="is disabled"):
         fill(db)

@@ -182,3 +182,5 @@ def test_opentelemetry_is_imported_only_if_enabled_and_a_missing_package_is_logg
     assert python(idle) == "False\n"
     bare = f"import sys; sys.modules['opentelemetry'] = None; {BEGIN}"
     assert "install jobfac[otel]" in python(bare, OTEL_TRACES_EXPORTER="otlp")
+    wrong = {"OTEL_BSP_SCHEDULE_DELAY": "0", "OTEL_TRACES_EXPORTER": "otlp"}
+    assert "correct the variables OTEL_..." in python(BEGIN, **wrong)
