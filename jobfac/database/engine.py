@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
+from jobfac.database.dialects.lease_clock import forward_steps
 from jobfac.database.dialects.sqlite_file import DamageWatch
 from jobfac.database.sequence_memory import Faulty, SequenceMemory
 from jobfac.database.tables import SCHEMA
@@ -152,6 +153,7 @@ class Database:
             try:
                 return once()
             except sa.exc.SQLAlchemyError as error:
+                forward_steps(self.engine.url).failed()
                 if not retry_for or not self.is_transient(error):
                     raise
             return self._retry(once, retry_for)

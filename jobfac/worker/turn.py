@@ -318,6 +318,13 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
+def end_registration(conn: sa.Connection, request: TurnRequest, token: str, fenced: Collection[Key]) -> None:
+    """End a registration whose lease is lost, with what is to be stored. ``fenced``: the executions it has cut off."""
+    lock_rules(conn, request)
+    workers.forgive(conn, request.worker_id, request.name, fenced)
+    sequences.expire(conn, request.name, request.worker_id, save(conn, request), token=token)
+
+
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
     """After a turn: promote due scheduled runs, begin queued sequences and continue others, in their own transactions.
 

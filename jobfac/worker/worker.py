@@ -43,7 +43,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
+from jobfac.worker.turn import Turn, TurnRequest, end_registration, move_on
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -306,12 +306,9 @@ class Worker:
         request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
-        def requeue(conn: sa.Connection) -> None:
-            lock_rules(conn, request)
-            sequences.expire(conn, self.name, request.worker_id, save(conn, request), token=self._who.token)
-
+        end = partial(end_registration, request=request, token=self._who.token, fenced=list(self._held.live))
         try:
-            self._register(requeue)
+            self._register(end)
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             self._agenda.not_before = time.monotonic() + RETRY_INTERVAL

@@ -194,6 +194,27 @@ def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lea
     assert (answered(5, 3600), answered(14, 3600), answered(2, 3600)) == (False, False, True)
 
 
+def test_after_an_outage_of_the_server_nobody_ends_a_lease_for_the_time_of_a_lease(clocks: Clocks) -> None:
+    """Whoever is back first would take the others for dead: they live, and store how their programs ended."""
+    steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
+    at, begun = datetime.fromtimestamp(lease_clock.wall_ms() / 1000, UTC), lease_clock.boot_ms()
+
+    def answered(after: float, has_failed: bool = False, slow: float = 0.0) -> bool:
+        clocks.go(after)
+        if has_failed:
+            steps.failed()
+        sent = lease_clock.boot_ms()
+        clocks.go(slow)
+        steps.note(at + timedelta(milliseconds=lease_clock.boot_ms() - begun), sent)
+        return steps.is_over(lease)
+
+    assert all((answered(0), answered(10), answered(60), answered(5, has_failed=True))), "nobody was silent for long"
+    assert not answered(22, has_failed=True)
+    assert (answered(14), answered(2)) == (False, True)
+    assert not answered(1, slow=9), "the request was answered late"
+    assert (answered(3, has_failed=True), answered(16)) == (False, True)
+
+
 @pytest.mark.parametrize(("ahead", "waits"), [(-3600.0, False), (0.4, False), (0.6, True), (3600.0, True)])
 def test_a_process_that_starts_beside_a_server_whose_clock_is_ahead_ends_no_lease_at_once(
     clocks: Clocks, ahead: float, waits: bool

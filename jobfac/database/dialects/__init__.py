@@ -210,7 +210,7 @@ class Dialect(Protocol):
 
     def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
         """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice, or
-        the server's clock was set forward, and they may not know yet."""
+        the server's clock was set forward or the server was silent, and they may not know yet."""
 
     def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
         """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""

@@ -18,12 +18,15 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
 learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
 ends leases therefore watches the server's clock (``ForwardSteps``). One that has just started compares it with its own
-machine's: if the server's is ahead, it ends no lease for the time of one.
+machine's: if the server's is ahead, it ends no lease for the time of one. Nor does one that could not reach the server
+for longer than half of a lease: the others could not either, and they live. They need a moment to register again and to
+store how their programs ended, and whoever is back first must not take them for dead.
 """
 
 import sqlite3
 import sys
 import time
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -45,6 +48,9 @@ STEP = 500
 """The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
 
 MILLISECOND = timedelta(milliseconds=1)
+
+SILENCES = 20
+"""How many of the last silences of a server are remembered."""
 
 FORMAT = "'%Y-%m-%d %H:%M:%f000'"
 
@@ -152,7 +158,10 @@ def follow(conn: sa.Connection) -> None:
 
 
 class ForwardSteps:
-    """Whether a clock was set forward, as far as this process can see. Any thread may use it."""
+    """Whether a server's clock was set forward, or the server was silent, as far as this process can see.
+
+    Any thread may use it.
+    """
 
     def __init__(self, least: float = STEP) -> None:
         """``least``: milliseconds above which a difference is a step."""
@@ -160,6 +169,12 @@ class ForwardSteps:
         # Before the first answer the machine's own clock. If the other one is ahead of it, it may just have been set.
         self._seen = (datetime.fromtimestamp(wall_ms() / 1000, UTC).replace(tzinfo=None), boot_ms())
         self._stepped: int | None = None
+        self._has_failed = False
+        self._silences: deque[tuple[int, int]] = deque(maxlen=SILENCES)  # how long, and until when, in milliseconds
+
+    def failed(self) -> None:
+        """Note that a request failed. The server may be silent since the last answer."""
+        self._has_failed = True
 
     def note(self, now: datetime, sent: int) -> None:
         """Compare an answer with the last one. ``now``: its time in UTC; ``sent``: ``boot_ms`` before asking.
@@ -170,10 +185,18 @@ class ForwardSteps:
         before, self._seen = self._seen, (now, sent)
         if (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
             self._stepped = answered
+        silence = answered - (before[1] if self._has_failed else sent)
+        self._has_failed = False
+        if silence > self._least:
+            self._silences.append((silence, answered))
 
     def is_over(self, lease: timedelta) -> bool:
-        """Whether a lease of this length that was valid before the last step has ended by now."""
-        return self._stepped is None or boot_ms() - self._stepped > lease / MILLISECOND
+        """Whether a lease of this length that was valid before the last step, or silence, has ended by now."""
+        now, length = boot_ms(), lease / MILLISECOND
+        ends = [until for silence, until in list(self._silences) if silence > length / 2]
+        if self._stepped is not None:
+            ends.append(self._stepped)
+        return all(now - end > length for end in ends)
 
 
 @cache

@@ -3,13 +3,13 @@
 ``store.workers`` explains why an expiry and a worker's own claims exclude each other.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
-from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store.runs import Finished, Rule, requeue
@@ -93,7 +93,7 @@ def expire(
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
         rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
         poison = poison_attempts if only is None else None
-        why = f"its worker {dead.name} {'died' if only is None else 'lost its lease and ended it'}"
+        why = _died(dead.name) if only is None else f"its worker {dead.name} lost its lease and ended it"
         finished = requeue(conn, rows, why, by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
@@ -111,6 +111,24 @@ def expire(
         if not left:
             expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
+
+
+def forgive(conn: sa.Connection, worker_id: int, name: str, keys: Iterable[tuple[int, int]]) -> None:
+    """Take back that these attempts were counted against their runs: others took the worker for dead, but it lives.
+
+    Safe to repeat: the attempt's reason says whether it is counted.
+    """
+    for run_id, number in keys:
+        mine = (attempt.c.run_id == run_id, attempt.c.number == number, attempt.c.worker_id == worker_id)
+        counted = attempt.c.reason == _died(name)
+        if conn.execute(sa.select(attempt.c.number).where(*mine, counted)).first() is not None:
+            change = run.update().where(run.c.id == run_id, run.c.lost > 0)
+            conn.execute(change.values(lost=sa.func.nullif(run.c.lost - 1, 0)))
+            conn.execute(attempt.update().where(*mine, counted).values(reason=f"its worker {name} lost its lease"))
+
+
+def _died(name: str) -> str:
+    return f"its worker {name} died"
 
 
 def _free(rows: Sequence[HeldRun], without: Collection[HeldRule]) -> list[HeldRun]:

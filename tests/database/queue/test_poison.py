@@ -41,6 +41,22 @@ def test_poison_attempts_is_a_setting(db: Database, most: int, reason: str) -> N
     assert (get(db, run_id)["state"], get(db, run_id)["reason"]) == (RunState.LOST, reason)
 
 
+def test_a_worker_that_comes_back_was_not_dead(db: Database) -> None:
+    """Its network was cut: others have taken it for dead. Three times in the life of a long run end it otherwise."""
+    define(db, job={})
+    run_id = start(db, "job")
+    for number in range(4):
+        hand = Hand(db, "w")
+        (claimed,) = hand.claim()
+        assert (claimed.id, claimed.attempt, claimed.lost) == (run_id, number + 1, None)
+        hand.lapse()
+        db.transact(workers.expire, "another")
+        assert get(db, run_id)["lost"] == 1
+        for _ in range(2):  # also if the answer of the first one was lost
+            db.transact(workers.forgive, hand.id, "w", [(run_id, number + 1)])
+    assert {one.reason for one in attempts(db, run_id)} == {"its worker w lost its lease"}
+
+
 def test_a_lost_lease_of_a_live_worker_does_not_count(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
