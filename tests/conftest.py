@@ -184,7 +184,7 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def recycled(tds: Any) -> Iterator[Any]:
-    """Migrated databases on the test server, each of which several tests use in turn."""
+    """Migrated databases on the test server. Several tests use each one in turn."""
     from tests.tds_server.recycled import Recycled
 
     pool = Recycled(tds, "migrated")

@@ -36,10 +36,9 @@ from jobfac.definitions import DefinitionError, Retention
 from jobfac.settings import Settings
 from jobfac.states import FAILED, HELD, RunState, WorkerState
 from jobfac.store import audit, jobs, outbox, retaining, statistics, upstream
-from jobfac.store.history.recovery import has_worked
+from jobfac.store.history.recovery import has_worked, is_of_backfill
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
-from jobfac.store.runs.drafting import is_of_backfill
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules import arriving
 

@@ -195,7 +195,7 @@ def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lea
 
 
 def test_after_an_outage_of_the_server_nobody_ends_a_lease_for_the_time_of_a_lease(clocks: Clocks) -> None:
-    """Whoever is back first would take the others for dead: they live, and store how their programs ended."""
+    """The first one that is back would take the others for dead. They live, and store how their programs ended."""
     steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
     at, begun = datetime.fromtimestamp(lease_clock.wall_ms() / 1000, UTC), lease_clock.boot_ms()
 

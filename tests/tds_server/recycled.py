@@ -1,4 +1,4 @@
-"""Copies of a template database that several tests use in turn, each of which finds it as the template is.
+"""Copies of a template database. Several tests use one in turn, and each test finds it as the template is.
 
 To create and drop a database, and to fill PostgreSQL's caches anew, costs more than most tests do.
 """

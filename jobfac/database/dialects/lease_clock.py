@@ -20,7 +20,7 @@ learns that with its next request and ends its programs, so until then nobody ma
 ends leases therefore watches the server's clock (``ForwardSteps``). One that has just started compares it with its own
 machine's: if the server's is ahead, it ends no lease for the time of one. Nor does one that could not reach the server
 for longer than half of a lease: the others could not either, and they live. They need a moment to register again and to
-store how their programs ended, and whoever is back first must not take them for dead.
+store how their programs ended, and the first process that is back must not take them for dead.
 """
 
 import sqlite3

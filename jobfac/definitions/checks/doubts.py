@@ -41,7 +41,7 @@ def _momentary(definition: Sequence) -> Iterator[Finding]:
 
 
 def _untold(definition: Sequence, tree: Children, on_each: Collection[str]) -> Iterator[Finding]:
-    """Return that nobody is told of a failure that another step handles: such a run ends mixed, and not failed."""
+    """Return that the events leave out a failure that another step handles: such a run ends mixed, and not failed."""
     told = {event for entry in definition.notify if entry.of != "jobs" for event in entry.on}
     if "failed" not in told or told & {"mixed", "finished"}:
         return
@@ -86,7 +86,7 @@ def _shifting(definition: AnyJob) -> Iterator[Finding]:
 
 
 def _turned_away(definition: AnyJob) -> Iterator[Finding]:
-    """Return the schedules on files some of which no run would handle."""
+    """Return the schedules on files that would leave some files without a run."""
     ends = {"deny": "is denied and does not handle its file", "replace": "stops the run that handles the one before"}
     if definition.already_running not in ends:
         return

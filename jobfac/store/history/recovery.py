@@ -121,6 +121,11 @@ def condition(engine: str, success: str, failure: str) -> str:
     return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
 
 
+def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is of a backfill, also inside a sequence, or a retry of such a run."""
+    return sa.literal_column(_named(engine, "run")[BACKFILL]).is_not(None)
+
+
 def has_worked(table: sa.FromClause = run) -> sa.ColumnElement[bool]:
     """Return the condition that a run has done something: a sequence may have skipped all of its steps."""
     done = sa.exists().where(visit.c.run_id == table.c.id, visit.c.start != StepStart.SKIPPED).correlate(table)

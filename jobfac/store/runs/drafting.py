@@ -304,12 +304,6 @@ def backfill_key(job_id: str) -> str:
     return truncate_utf16(f"backfill {job_id}", 128)
 
 
-def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a run is of a backfill, also inside a sequence, or a retry of such a run."""
-    value = "JSON_VALUE" if engine == "mssql" else "json_extract"
-    return sa.literal_column(f"{value}(run.origin, '$.{BACKFILL}')").is_not(None)
-
-
 def limits(job_id: str, job: AnyJob, at_most: int | None = None, *, queues: bool = False) -> dict[str, Any]:
     """Return the columns of a new run that limit its admission.
 

@@ -11,8 +11,8 @@ FIRST = "first_step"
 """The key among the overrides of a sequence's run that names the step to begin with."""
 
 CONTINUED = "continued_visit"
-"""The key among the overrides of a sequence's run that names the visit of which the first visit takes over what
-succeeded there. Only a retry from the failed step has it."""
+"""The key among the overrides of a sequence's run that names an earlier visit. The first visit of the step takes over
+the jobs that succeeded in it. Only a retry from the failed step has this key."""
 
 WRITTEN = 8 * 1024 * 1024
 """Characters of texts, such as payloads, that one transaction writes for equal starts. On SQLite it delays the

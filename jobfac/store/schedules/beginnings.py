@@ -25,7 +25,7 @@ def unbegun(conn: sa.Connection, changed: Mapping[str, d.AnyJob]) -> tuple[str, 
 
 
 def _references(job: d.AnyJob) -> Iterator[str]:
-    """Yield what of the schedules in force needs the last success."""
+    """Yield the parts of the active schedules that need the last success."""
     for name, rule in zip(job.schedule_names(), job.schedules, strict=True):
         if not (job.enabled and rule.enabled):
             continue

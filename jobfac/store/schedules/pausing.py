@@ -9,9 +9,9 @@ from jobfac.database.tables import run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import jobs, outbox
+from jobfac.store.history.recovery import is_of_backfill
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import Finished
-from jobfac.store.runs.drafting import is_of_backfill
 from jobfac.store.runs.subscribers import JUDGED
 from jobfac.store.schedules.steering import pause
 

@@ -127,7 +127,7 @@ def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite
 
 
 def test_a_day_to_catch_up_is_one_of_the_schedule(sqlite_factory: Factory) -> None:
-    """Whatever the zone of the machine: the run loads the day that was asked for."""
+    """The run loads the day that was asked for, in any time zone of the machine."""
     tokyo, utc = {"cron": "0 6 * * *", "timezone": "Asia/Tokyo"}, {"name": "utc", "cron": "0 23 * * *"}
     sqlite_factory.apply({"load": {"command": "true", "schedules": [tokyo]}})
     period = ("schedule", "backfill", "load", "--from", "2026-03-02", "--to", "2026-03-02", "--dry-run")
