@@ -417,68 +417,24 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job
 LEFT JOIN jobfac.run AS u ON u.id = CASE
     WHEN r.acknowledged_by LIKE 'run % succeeded'
         THEN TRY_CAST(SUBSTRING(r.acknowledged_by, 5, LEN(r.acknowledged_by) - 14) AS BIGINT)
-    WHEN r.acknowledged_at IS NULL THEN (
-        SELECT TOP (1) s.id
-        FROM jobfac.run AS s
-        WHERE s.ended_at IS NOT NULL AND s.counted = 0 AND s.job = r.job AND s.id > r.id
-            AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
-            AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
-            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
-            AND (
-                s.retry_of = r.id
-                OR JSON_VALUE(s.origin, '$.first') =
-                    COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
-                OR (
-                    (
-                        JSON_VALUE(s.origin, '$.given') = JSON_VALUE(r.origin, '$.given')
-                        OR (
-                            (
-                                s.parameters = r.parameters COLLATE Latin1_General_BIN2
-                                OR (s.parameters IS NULL AND r.parameters IS NULL)
-                            )
-                            AND (
-                                s.arguments = r.arguments COLLATE Latin1_General_BIN2
-                                OR (s.arguments IS NULL AND r.arguments IS NULL)
-                            )
-                            AND COALESCE(JSON_QUERY(s.overrides, '$.arguments'), JSON_QUERY(s.overrides, '$.payloads')) IS NULL
-                            AND COALESCE(JSON_QUERY(r.overrides, '$.arguments'), JSON_QUERY(r.overrides, '$.payloads')) IS NULL
-                            AND s.payload IS NULL AND r.payload IS NULL
-                        )
-                    )
-                    AND COALESCE(JSON_VALUE(s.origin, '$.path'), '') = COALESCE(JSON_VALUE(r.origin, '$.path'), '')
-                    AND (
-                        JSON_VALUE(s.origin, '$.due_utc') IS NULL
-                        OR JSON_VALUE(r.origin, '$.due_utc') IS NULL
-                        OR JSON_VALUE(s.origin, '$.due_utc') >= JSON_VALUE(r.origin, '$.due_utc')
-                    )
-                    AND (
-                        JSON_VALUE(r.origin, '$.backfill') IS NULL
-                        OR JSON_VALUE(s.origin, '$.due_utc') = JSON_VALUE(r.origin, '$.due_utc')
-                    )
-                )
-            )
-            AND (r.kind <> 'sequence' OR NOT EXISTS (
-                SELECT 1
-                FROM jobfac.visit AS f
-                JOIN jobfac.visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
-                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
-                    AND NOT EXISTS (
-                        SELECT 1 FROM jobfac.visit AS d
-                        WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
-                    )
-            ))
-            AND (s.kind <> 'sequence' OR EXISTS (
-                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
-            ))
-        ORDER BY s.id
-    )
     ELSE (
         SELECT TOP (1) s.id
         FROM (
-            SELECT TOP (100) n.* FROM jobfac.run AS n
-            WHERE n.job = r.job AND n.id > r.id AND n.state = 'succeeded' AND n.ended_at >= r.ended_at
-            ORDER BY n.id
-        ) AS s
+            SELECT c.id
+            FROM jobfac.run AS c
+            WHERE r.acknowledged_at IS NULL AND c.ended_at IS NOT NULL AND c.counted = 0
+                AND c.job = r.job AND c.id > r.id AND c.state = 'succeeded' AND c.ended_at >= r.ended_at
+            UNION ALL
+            SELECT n.id
+            FROM (
+                SELECT TOP (100) a.id
+                FROM jobfac.run AS a
+                WHERE r.acknowledged_at IS NOT NULL
+                    AND a.job = r.job AND a.id > r.id AND a.state = 'succeeded' AND a.ended_at >= r.ended_at
+                ORDER BY a.id
+            ) AS n
+        ) AS one
+        JOIN jobfac.run AS s ON s.id = one.id
         WHERE (r.for_worker IS NULL OR s.for_worker = r.for_worker)
             AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
             AND (

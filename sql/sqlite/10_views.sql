@@ -409,68 +409,25 @@ FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
 LEFT JOIN run AS u ON u.id = CASE
     WHEN r.acknowledged_by LIKE 'run % succeeded' THEN CAST(substr(r.acknowledged_by, 5) AS INTEGER)
-    WHEN r.acknowledged_at IS NULL THEN (
-        SELECT s.id
-        FROM run AS s
-        WHERE s.ended_at IS NOT NULL AND s.counted = 0 AND +s.job = r.job AND +s.id > r.id
-            AND s.state = 'succeeded' AND s.ended_at >= r.ended_at
-            AND (r.for_worker IS NULL OR s.for_worker = r.for_worker)
-            AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
-            AND (
-                s.retry_of = r.id
-                OR json_extract(s.origin, '$.first') = COALESCE(json_extract(r.origin, '$.first'), r.id)
-                OR (
-                    (
-                        json_extract(s.origin, '$.given') = json_extract(r.origin, '$.given')
-                        OR (
-                            (
-                                s.parameters = r.parameters
-                                OR (s.parameters IS NULL AND r.parameters IS NULL)
-                            )
-                            AND (
-                                s.arguments = r.arguments
-                                OR (s.arguments IS NULL AND r.arguments IS NULL)
-                            )
-                            AND COALESCE(json_extract(s.overrides, '$.arguments'), json_extract(s.overrides, '$.payloads')) IS NULL
-                            AND COALESCE(json_extract(r.overrides, '$.arguments'), json_extract(r.overrides, '$.payloads')) IS NULL
-                            AND s.payload IS NULL AND r.payload IS NULL
-                        )
-                    )
-                    AND COALESCE(json_extract(s.origin, '$.path'), '') = COALESCE(json_extract(r.origin, '$.path'), '')
-                    AND (
-                        json_extract(s.origin, '$.due_utc') IS NULL
-                        OR json_extract(r.origin, '$.due_utc') IS NULL
-                        OR json_extract(s.origin, '$.due_utc') >= json_extract(r.origin, '$.due_utc')
-                    )
-                    AND (
-                        json_extract(r.origin, '$.backfill') IS NULL
-                        OR json_extract(s.origin, '$.due_utc') = json_extract(r.origin, '$.due_utc')
-                    )
-                )
-            )
-            AND (r.kind <> 'sequence' OR NOT EXISTS (
-                SELECT 1
-                FROM visit AS f
-                JOIN visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
-                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
-                    AND NOT EXISTS (
-                        SELECT 1 FROM visit AS d WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
-                    )
-            ))
-            AND (s.kind <> 'sequence' OR EXISTS (
-                SELECT 1 FROM visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
-            ))
-        ORDER BY +s.id
-        LIMIT 1
-    )
     ELSE (
         SELECT s.id
         FROM (
-            SELECT n.* FROM run AS n
-            WHERE n.job = r.job AND n.id > r.id AND n.state = 'succeeded' AND n.ended_at >= r.ended_at
-            ORDER BY n.id
-            LIMIT 100
-        ) AS s
+            SELECT c.id
+            FROM run AS c
+            WHERE r.acknowledged_at IS NULL AND c.ended_at IS NOT NULL AND c.counted = 0
+                AND +c.job = r.job AND +c.id > r.id AND c.state = 'succeeded' AND c.ended_at >= r.ended_at
+            UNION ALL
+            SELECT n.id
+            FROM (
+                SELECT a.id
+                FROM run AS a
+                WHERE r.acknowledged_at IS NOT NULL
+                    AND a.job = r.job AND a.id > r.id AND a.state = 'succeeded' AND a.ended_at >= r.ended_at
+                ORDER BY a.id
+                LIMIT 100
+            ) AS n
+        ) AS one
+        CROSS JOIN run AS s ON s.id = one.id
         WHERE (r.for_worker IS NULL OR s.for_worker = r.for_worker)
             AND (r.visit_id IS NULL OR s.visit_id IS NULL OR s.visit_id <> r.visit_id)
             AND (
