@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
-from jobfac.errors import Forbidden, InDoubt, Interrupted, Refused, Unreachable, so_far
+from jobfac.errors import Forbidden, InDoubt, Interrupted, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.states import JobKind, Role
 from jobfac.store import audit, jobs, runs, sequences
@@ -176,7 +176,7 @@ def retry(
             approved = None if changes else run_id
             _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
             # The start holds the lock that all retries of the run take.
-            _check_alone(conn, former, started.run_id, chain=once_after is None)
+            _check_alone(conn, by, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
@@ -195,7 +195,7 @@ def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> N
         raise AlreadyRetried(former.id, other.id)
 
 
-def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool) -> None:
+def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, chain: bool) -> None:
     """Check that nothing else repeats a run, a sequence around it, or a job inside it. ``new``: its new retry.
 
     ``chain``: also retries of the run itself; who retries many runs has looked for these.
@@ -207,8 +207,17 @@ def _check_alone(conn: sa.Connection, former: RunView, new: int, *, chain: bool)
     if other is None:
         other = retries.of_sequence(conn, former.id, but=new, is_sequence=former.kind == JobKind.SEQUENCE)
     if other is not None:
-        said = f"Run {former.id} is being retried: run {other.id} is {other.state}"
-        raise Refused(f"{said}; wait for its end, or start the job.")
+        how = _how_retried(conn, by, other)
+        raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
+
+
+def _how_retried(conn: sa.Connection, by: Caller, other: retries.Retry) -> str:
+    """Return what a caller may know of a run that repeats the same: a sequence around it may be of others."""
+    try:
+        visible_run(conn, by, other.id)
+    except NotFound:
+        return " by a run of another category"
+    return f": run {other.id} is {other.state}"
 
 
 def _check_approvals(conn: sa.Connection, by: Caller, job: str, first: str | None, former: int | None = None) -> None:

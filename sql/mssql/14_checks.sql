@@ -147,6 +147,47 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_skipped
+    @run BIGINT, -- began with a later step of its sequence
+    @job NVARCHAR(128) -- the sequence
+AS
+-- Refuse a retry that would perhaps skip an approval, of the sequence or of one inside it, as its run did: only the
+-- programs find out who may.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
+    DECLARE @found INT = 1, @sentence NVARCHAR(2000);
+    INSERT INTO @inside (job) VALUES (@job);
+    WHILE @found > 0
+    BEGIN
+        INSERT INTO @inside (job)
+        SELECT DISTINCT LEFT(c.[value] COLLATE DATABASE_DEFAULT, 128)
+        FROM @inside AS i
+        JOIN jobfac.job AS j ON j.id = i.job
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+        CROSS APPLY OPENJSON(s.[value], '$.jobs') AS c
+        WHERE NOT EXISTS (SELECT 1 FROM @inside AS k WHERE k.job = c.[value] COLLATE DATABASE_DEFAULT);
+        SET @found = @@ROWCOUNT;
+    END;
+    IF EXISTS (
+        SELECT 1
+        FROM @inside AS i
+        JOIN jobfac.job AS j ON j.id = i.job
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+        WHERE JSON_QUERY(s.[value], '$.approve') IS NOT NULL
+    )
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
+            N'which find out whether you may skip that.'
+        );
+        EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
+    END;
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.check_request
     @job NVARCHAR(128),
     @kind VARCHAR(16),

@@ -140,20 +140,7 @@ BEGIN
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         IF JSON_VALUE(@overrides, '$.first_step') IS NOT NULL
-            AND EXISTS (
-                SELECT 1
-                FROM jobfac.job AS j
-                JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
-                CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
-                WHERE j.id = @job AND JSON_QUERY(s.[value], '$.approve') IS NOT NULL
-            )
-        BEGIN
-            SET @sentence = CONCAT(
-                N'Run ', @run, N' began behind a step that waits for an approval; retry it with jobfac or over HTTP, ',
-                N'which find out whether you may skip that.'
-            );
-            EXEC jobfac.refuse @number = 50010, @sentence = @sentence;
-        END;
+            EXEC jobfac.check_skipped @run = @run, @job = @job;
         EXEC jobfac.insert_run
             @job = @job,
             @manual = 0,

@@ -29,6 +29,7 @@ DROP PROCEDURE IF EXISTS jobfac.check_former;
 DROP PROCEDURE IF EXISTS jobfac.check_parameters;
 DROP PROCEDURE IF EXISTS jobfac.check_hold;
 DROP PROCEDURE IF EXISTS jobfac.check_request;
+DROP PROCEDURE IF EXISTS jobfac.check_skipped;
 DROP PROCEDURE IF EXISTS jobfac.check_inside;
 DROP PROCEDURE IF EXISTS jobfac.check_reason;
 DROP PROCEDURE IF EXISTS jobfac.check_by;

@@ -8,7 +8,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job_version
 from jobfac.store import sequences
 from tests.database.sequences.test_waiting import asking, given, nested, sweep, waiting
-from tests.support.database import events, now, start
+from tests.support.database import define, events, now, start
 from tests.support.sequences import path
 from tests.support.tsql import THROUGH_TSQL, audited, execute, refusal
 
@@ -97,6 +97,18 @@ def test_a_retry_skips_no_approval(db: Database) -> None:
     behind = start(db, "seq", overrides={"first_step": "publish"})
     db.transact(sequences.stop, behind, now=True, by="boss")
     assert "began behind a step that waits for an approval" in refusal(db, "retry_run", run=behind)[1]
+
+
+def test_a_retry_skips_no_approval_of_a_sequence_inside(db: Database) -> None:
+    gated = {"steps": [{"name": "release", "approve": {"by": "admin"}}]}
+    middle = {"steps": [{"name": "all", "jobs": ["gated"]}]}
+    steps = [{"name": "one", "jobs": ["middle"]}, {"name": "two", "jobs": ["a"]}]
+    define(db, a={}, gated=gated, middle=middle, outer={"steps": steps}, free={"steps": steps[1:]})
+    behind, alone = (start(db, name, overrides={"first_step": "two"}) for name in ("outer", "free"))
+    for run_id in (behind, alone):
+        db.transact(sequences.stop, run_id, now=True, by="boss")
+    assert "began behind a step that waits for an approval" in refusal(db, "retry_run", run=behind)[1]
+    assert execute(db, "retry_run", run=alone) > alone
 
 
 def test_nobody_approves_a_step_that_the_definition_does_not_have(db: Database) -> None:

@@ -136,6 +136,24 @@ def test_the_run_of_a_sequence_says_nothing_of_what_jobs_of_other_categories_say
     }
 
 
+def test_a_refused_retry_tells_nothing_of_the_runs_of_other_categories(served: Served) -> None:
+    served.define("mine", category="a")
+    served.admin.put("/v1/jobs/theirs", json={"category": "b", "steps": [{"name": "one", "jobs": ["mine"]}]})
+    run, player = served.start("theirs"), Player(served.db)
+    player.look()
+    player.fail("mine")
+    again = served.operator.post(f"/v1/runs/{run}/retry").json()["id"]
+    limited = served.client(served.key(Role.OPERATOR, ["a"]))
+    end = "; wait for its end, or start the job."
+
+    def told(client: Any) -> set[str]:
+        many = client.post("/v1/runs:retry", json={"runs": [run + 1]}).json()["items"]
+        return {client.post(f"/v1/runs/{run + 1}/retry").json()["detail"], many[0]["reason"]}
+
+    assert told(served.operator) == {f"Run {run + 1} is being retried: run {again} is queued{end}"}
+    assert told(limited) == {f"Run {run + 1} is being retried by a run of another category{end}"}
+
+
 def test_where_no_key_is_limited_the_run_of_a_sequence_says_all(served: Served) -> None:
     served.define("theirs", category="b")
     steps = [{"name": "one", "jobs": ["theirs"]}]
