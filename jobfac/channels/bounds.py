@@ -61,22 +61,9 @@ class _Lines:
 
 
 @functools.cache
-def install() -> None:
-    """Make the libraries obey the limits in threads to which the rule applies. Others are not changed."""
-    from apprise import URLBase
-    from requests.adapters import HTTPAdapter
-
-    send, reply = HTTPAdapter.send, smtplib.SMTP.getreply
-    throttle: Callable[..., None] = URLBase.throttle
-
-    def send_bounded(adapter: Any, request: Any, *arguments: Any, **named: Any) -> Any:
-        rule = egress.active()
-        if rule is None:
-            return send(adapter, request, *arguments, **named)
-        request.headers["Accept-Encoding"] = "identity"
-        answer = send(adapter, request, *arguments, **named)
-        answer.raw = _Body(answer.raw, rule)
-        return answer
+def install_for_mail() -> None:
+    """Make smtplib obey the limits in threads to which the rule applies. Others are not changed."""
+    reply = smtplib.SMTP.getreply
 
     def reply_bounded(server: Any) -> tuple[int, bytes]:
         rule = egress.active()
@@ -88,6 +75,28 @@ def install() -> None:
             server.close()  # nobody else closes it if it has not greeted yet
             raise
 
+    setattr(smtplib.SMTP, "getreply", reply_bounded)  # noqa: B010 (their types cannot be told)
+
+
+@functools.cache
+def install() -> None:
+    """Make smtplib, apprise and the HTTP library of that obey the limits in the same way."""
+    from apprise import URLBase
+    from requests.adapters import HTTPAdapter
+
+    install_for_mail()
+    send = HTTPAdapter.send
+    throttle: Callable[..., None] = URLBase.throttle
+
+    def send_bounded(adapter: Any, request: Any, *arguments: Any, **named: Any) -> Any:
+        rule = egress.active()
+        if rule is None:
+            return send(adapter, request, *arguments, **named)
+        request.headers["Accept-Encoding"] = "identity"
+        answer = send(adapter, request, *arguments, **named)
+        answer.raw = _Body(answer.raw, rule)
+        return answer
+
     def throttle_bounded(service: Any, last_io: Any = None, wait: float | None = None) -> None:
         if (rule := egress.active()) is not None:
             rule.pause(service.request_rate_per_sec if wait is None else wait)
@@ -95,4 +104,3 @@ def install() -> None:
 
     setattr(URLBase, "throttle", throttle_bounded)  # noqa: B010 (their types cannot be told)
     setattr(HTTPAdapter, "send", send_bounded)  # noqa: B010 (their types cannot be told)
-    setattr(smtplib.SMTP, "getreply", reply_bounded)  # noqa: B010

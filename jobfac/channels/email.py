@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate
 
-from jobfac.channels import egress, render
+from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.control_characters import as_name
 from jobfac.definitions import Recipient
@@ -33,6 +33,7 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     if not settings.smtp_host:
         raise DeliveryError("no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs")
     mail = compose(message, recipient, settings)
+    bounds.install_for_mail()
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
         password = _password(settings) if settings.smtp_user else ""
