@@ -318,14 +318,18 @@ def _list(text: str | None) -> Sequence[Any] | None:
         return [text]
 
 
-def is_value(engine: str, name: str, value: str) -> sa.ColumnElement[bool]:
-    """Condition on a run: the parameter has this value, written as JSON without quotes. Masked values never match."""
+def is_value(engine: str, name: str, value: str, run_id: str) -> sa.ColumnElement[bool]:
+    """Condition on a run: the parameter has this value, written as JSON without quotes. Masked values never match.
+
+    ``run_id``: the column with the run's id, in SQL.
+    """
     if engine == "mssql":
-        text = "EXISTS (SELECT 1 FROM OPENJSON(run.parameters) AS p WHERE p.[key] = :p_name AND p.[value] = :p_value)"
-        text = text.replace("run.parameters", "jobfac.run.parameters")
+        table, shown = "jobfac.run AS its CROSS APPLY OPENJSON(its.parameters) AS p", "p.[value]"
     else:
+        table = "run AS its, json_each(its.parameters) AS p"
         shown = "CASE p.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(p.value AS TEXT) END"
-        text = f"EXISTS (SELECT 1 FROM json_each(run.parameters) AS p WHERE p.key = :p_name AND {shown} = :p_value)"
+    key = "p.[key]" if engine == "mssql" else "p.key"
+    text = f"EXISTS (SELECT 1 FROM {table} WHERE its.id = {run_id} AND {key} = :p_name AND {shown} = :p_value)"
     condition: sa.ColumnElement[bool] = sa.text(text).bindparams(  # type: ignore[assignment]
         sa.bindparam("p_name", name, type_=sa.Unicode(64), unique=True),
         sa.bindparam("p_value", value, type_=sa.UnicodeText(), unique=True),

@@ -140,8 +140,6 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
         query = query.where(sa.text(UNACKNOWLEDGED))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
-    for name, value in wanted.parameters:
-        query = query.where(is_value(conn.dialect.name, name, value))
     if wanted.since is not None:
         query = query.where(run.c.id >= first_since(conn, max(wanted.since, EARLIEST) - SLACK))
     if wanted.until is not None:
@@ -163,6 +161,7 @@ def _conditions(engine: str, subquery: sa.Subquery, wanted: Filter) -> list[sa.C
     if wanted.category is not None:
         found.append(seen.job.in_(sa.select(job_table.c.id).where(job_table.c.category == wanted.category)))
     found += lists.of_categories(seen.job, wanted.categories)
+    found += [is_value(engine, name, value, "seen.id") for name, value in wanted.parameters]
     if wanted.text:
         texts = (seen.job, seen.reason, seen.message, seen.exit_message)
         given = (seen.start_key.not_like(sa.literal_column(f"'{word} %'")) for word in MADE)

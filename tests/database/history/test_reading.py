@@ -83,6 +83,21 @@ def test_a_search_reads_a_bounded_number_of_runs_and_continues(db: Database, mon
     assert len(find(db, limit=4, text="many")) == 4
 
 
+def test_a_search_by_a_parameter_reads_a_bounded_number_of_runs(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "SCAN", 3)
+    define(db, job={"parameters": {"day": {}, "full": {"type": "boolean", "default": False}}}, plain={})
+    first = start(db, "job", parameters={"day": "Monday", "full": True})
+    for name in ("plain", "job", "plain", "job"):
+        start(db, name)
+    wanted = search.Filter(parameters=[("day", "Monday"), ("full", "true")])
+    found = db.query(search.search, wanted, 5)
+    assert (found.runs, found.partial) == ([], True)
+    assert find(db, parameters=wanted.parameters) == [first]
+    assert find(db, parameters=[("day", "Monday"), ("full", "false")]) == []
+
+
 def test_find_returns_the_runs_of_a_sequence(db: Database) -> None:
     define(db, a={})
     start(db, "a")
