@@ -1,5 +1,8 @@
 """A text is found in the output of many runs, wherever the pieces of the output end."""
 
+import tracemalloc
+from contextlib import closing
+
 import pytest
 
 from jobfac.database.engine import Database
@@ -57,3 +60,43 @@ def test_a_search_continues_run_by_run(db: Database, monkeypatch: pytest.MonkeyP
     assert seen == [run_id for run_id in reversed(ids) for _ in range(2)]
     monkeypatch.setattr(found_output, "LINES", 1)
     assert len(find(db, "needle", limit=1)) == 1
+
+
+def test_long_outputs_and_long_lines_are_searched_piece_by_piece(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(db, a={})
+    run_id = start(db, "a")
+    pieces = [
+        b"one\r",
+        b"\nNee",
+        b"dle\x0bthree\n",
+        b"x" * 9,
+        "xne\u00e9".encode()[:4],
+        b"\xa9dle",
+        b"needle\n\n",
+    ]
+    write(db, run_id, *pieces)
+    write(db, run_id, b"needle\r", b"\n", b"needle", stream="stderr")
+    write(db, run_id, b"dle", attempt=2)
+    whole = [(line.attempt, line.stream, line.number, line.line) for line in find(db, "needle")]
+    assert [place[:3] for place in whole] == [
+        (1, "stderr", 1), (1, "stderr", 2), (1, "stdout", 2), (1, "stdout", 4)
+    ]  # fmt: skip
+    for block, number in ((1, 1), (3, 2), (5, 64)):
+        monkeypatch.setattr(found_output, "BLOCK", block)
+        monkeypatch.setattr(found_output, "PIECES", number)
+        found = [(line.attempt, line.stream, line.number, line.line) for line in find(db, "NEEDLE")]
+        assert [place[:3] for place in found] == [place[:3] for place in whole], block
+        assert [len(line) for *_, line in found if len(line) > 20] == []
+
+
+def test_the_search_of_a_long_output_takes_little_memory(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(found_output, "PIECES", 8)
+    with closing(Database(sqlite_url)) as db:
+        db.upgrade()
+        define(db, a={})
+        write(db, start(db, "a"), *[b"the same line again\n" * 13_000] * 50)
+        tracemalloc.start()
+        assert find(db, "needle") == []
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 8 * 2**20  # of 13 MB
