@@ -65,11 +65,19 @@ def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> RunView:
         NotFound: there is no such run, or the caller may not see it.
     """
     row = reading.get(conn, run_id)
-    if by.categories is not None:
-        stored = jobs.load(conn, row.job)
-        if stored is None or not by.sees(stored.category):
-            raise errors.no_run(run_id)
-    return row
+    if by.categories is None:
+        return row
+    if not _sees_job(conn, by, row.job):
+        raise errors.no_run(run_id)
+    around = row.sequence_run_id
+    if around is None or row.retry_of is not None or _sees_job(conn, by, reading.job_of(conn, around)):
+        return row
+    return row._replace(origin=f"run {around}")  # without the step, which the sequence of others names
+
+
+def _sees_job(conn: sa.Connection, by: Limits, job_id: str | None) -> bool:
+    stored = None if job_id is None else jobs.load(conn, job_id)
+    return stored is not None and by.sees(stored.category)
 
 
 def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:

@@ -69,6 +69,12 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
     return with_holds(conn, [view])[0] if row["holds"] else view
 
 
+def job_of(conn: sa.Connection, run_id: int) -> str | None:
+    """Return the job of a run; None: there is no run with this id."""
+    job: str | None = conn.execute(sa.select(run.c.job).where(run.c.id == run_id)).scalar()
+    return job
+
+
 def first_step(conn: sa.Connection, run_id: int) -> str | None:
     """Return the step with which a run of a sequence begins; None: the first one."""
     text = conn.execute(sa.select(run.c.overrides).where(run.c.id == run_id)).scalar()

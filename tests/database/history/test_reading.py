@@ -83,9 +83,7 @@ def test_a_search_reads_a_bounded_number_of_runs_and_continues(db: Database, mon
     assert len(find(db, limit=4, text="many")) == 4
 
 
-def test_a_search_by_a_parameter_reads_a_bounded_number_of_runs(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_by_a_parameter_reads_a_bounded_number_of_runs(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "SCAN", 3)
     define(db, job={"parameters": {"day": {}, "full": {"type": "boolean", "default": False}}}, plain={})
     first = start(db, "job", parameters={"day": "Monday", "full": True})

@@ -154,6 +154,21 @@ def test_a_refused_retry_tells_nothing_of_the_runs_of_other_categories(served: S
     assert told(limited) == {f"Run {run + 1} is being retried by a run of another category{end}"}
 
 
+def test_the_origin_of_a_run_does_not_name_the_step_of_a_sequence_of_another_category(served: Served) -> None:
+    served.define("mine", category="a")
+    steps = [{"name": "hush", "jobs": ["mine"]}]
+    for name, category in (("theirs", "b"), ("own", "a")):
+        served.admin.put(f"/v1/jobs/{name}", json={"category": category, "steps": steps}).raise_for_status()
+    runs = [served.start("theirs"), served.start("own")]
+    Player(served.db).look()
+    limited = served.client(served.key(Role.VIEWER, ["a"]))
+    inside = {one["sequence_run_id"]: one["id"] for one in limited.get("/v1/runs?job=mine").json()["items"]}
+    shown = [limited.get(f"/v1/runs/{inside[run]}").json()["origin"] for run in runs]
+    assert shown == [f"run {runs[0]}", f"step hush of run {runs[1]}"]
+    assert "hush" not in limited.get(f"/runs/{inside[runs[0]]}", headers={"Accept": "text/html"}).text
+    assert served.viewer.get(f"/v1/runs/{inside[runs[0]]}").json()["origin"] == f"step hush of run {runs[0]}"
+
+
 def test_where_no_key_is_limited_the_run_of_a_sequence_says_all(served: Served) -> None:
     served.define("theirs", category="b")
     steps = [{"name": "one", "jobs": ["theirs"]}]
