@@ -92,7 +92,7 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
             return _to_login(request)
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
-        log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+        log.outage("database unreachable", action="api_unreachable", reason=str(error))
         return failed(request, 503, f"The database cannot be reached right now. {_then(request, error)}")
     except DefinitionError as error:
         return _refused(request, caller, form, 422, str(error))

@@ -111,7 +111,7 @@ def test_a_signature_by_an_empty_key_proves_nothing(
         digest = hmac.new(key.encode(), b"{}", hashlib.sha256).hexdigest()
         answer = served.client(None).post(url, content=b"{}", headers={"X-Hub-Signature-256": f"sha256={digest}"})
         assert answer.status_code == 503
-    assert "a signature cannot be checked" in caplog.text
+    assert caplog.text.count("a signature cannot be checked") == 1, "whoever has the URL cannot fill the log"
     assert served.viewer.get("/v1/runs").json()["items"] == []
 
 

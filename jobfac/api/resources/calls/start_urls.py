@@ -189,7 +189,7 @@ def _verify(request: ApiRequest, url: StartUrl, signature: Signature, text: byte
     try:
         key = resolve_proof(signature.key)
     except SecretError as error:
-        log.warning("a signature cannot be checked", action="call_failed", job=url.job, url=url.id, reason=str(error))
+        log.outage("a signature cannot be checked", action="call_failed", job=url.job, url=url.id, reason=str(error))
         detail = f"The signature for job '{url.job}' cannot be checked right now; the server's log says more."
         raise Problem(503, detail, {"Retry-After": "60"}) from None
     moment = url.now.timestamp()
