@@ -318,10 +318,11 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
-def end_registration(conn: sa.Connection, request: TurnRequest, token: str, fenced: Collection[Key]) -> None:
-    """End a registration whose lease is lost, with what is to be stored. ``fenced``: the executions it has cut off."""
+def end_registration(conn: sa.Connection, request: TurnRequest, token: str) -> None:
+    """End a registration whose lease is lost, with what is to be stored."""
     lock_rules(conn, request)
-    workers.forgive(conn, request.worker_id, request.name, fenced)
+    sequences.lock(conn, set(request.deliveries.sequences.values()))
+    workers.forgive(conn, request.worker_id, request.name, {*request.deliveries.live, *request.deliveries.ended})
     sequences.expire(conn, request.name, request.worker_id, save(conn, request), token=token)
 
 

@@ -306,7 +306,7 @@ class Worker:
         request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
-        end = partial(end_registration, request=request, token=self._who.token, fenced=list(self._held.live))
+        end = partial(end_registration, request=request, token=self._who.token)
         try:
             self._register(end)
         except Unreachable as error:

@@ -171,8 +171,8 @@ def test_a_late_result_is_discarded_with_an_event(sqlite_fleet: Fleet) -> None:
     found = fleet.wait(run_id)
     thaw(first)
     wait_for(lambda: "discarded" in fleet.events(run_id), "the late result discarded")
-    assert {**fleet.get(run_id)} == {**found}
-    assert (found["state"], found["worker"], found["attempt"]) == ("succeeded", "second", 2)
+    assert (found["state"], found["worker"], found["attempt"], found["lost"]) == ("succeeded", "second", 2, 1)
+    assert {**fleet.get(run_id)} == {**found, "lost": None}, "the worker lives, so it does not count as died"
 
 
 def _frozen_at(fleet: Fleet, point: str) -> Process:
