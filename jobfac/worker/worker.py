@@ -39,11 +39,12 @@ from jobfac.worker.loop.expiring import expire_dead
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
+from jobfac.worker.loop.registering import end_registration
 from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, end_registration, move_on
+from jobfac.worker.turn import Turn, TurnRequest, move_on
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -238,8 +239,9 @@ class Worker:
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            result = self._database.transact((turn := Turn(request, self._definitions)).take, retry_for=1.0)
         except LeaseLost as error:
+            agenda.uncertain |= turn.was_tried
             self._lease.lose(request.worker_id, str(error))
             return
         except Unreachable as error:
