@@ -149,14 +149,14 @@ class Database:
 
     def retrying(self, once: Callable[[], T], retry_for: float) -> T:
         """Call ``once``, and again after transient errors for ``retry_for`` seconds, with growing random pauses."""
+        watched = partial(forward_steps(self.engine.url).watch, once)
         try:
             try:
-                return once()
+                return watched()
             except sa.exc.SQLAlchemyError as error:
-                forward_steps(self.engine.url).failed()
                 if not retry_for or not self.is_transient(error):
                     raise
-            return self._retry(once, retry_for)
+            return self._retry(watched, retry_for)
         except sa.exc.ResourceClosedError as error:
             raise self._unreachable(error) from error
         except sa.exc.DBAPIError as error:

@@ -8,8 +8,8 @@ same notifications, perhaps for the second time, with the same ids.
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -26,6 +26,8 @@ from jobfac.store.outbox import Taken
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
 from jobfac.views.serialization import as_json
+
+T = TypeVar("T")
 
 log = logger("jobfac.notifier")
 
@@ -45,6 +47,9 @@ LEASE = 120.0
 
 NO_THREAD_PAUSE = 1.0
 """Seconds until it tries again to start a thread that the machine has refused."""
+
+RECORD_PAUSE = 1.0
+"""Seconds until it tries again to store the result of a delivery while the database cannot be reached."""
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for which ``close`` waits for deliveries."""
@@ -165,11 +170,11 @@ class Notifier:
             )  # fmt: skip
             error = self._send(taken)
             if error is None:
-                self._db.transact(outbox.delivered, taken)
+                self._record(outbox.delivered, taken)
                 self._count("delivered")
                 bound.info("notification delivered", action="delivered")
             else:
-                state = self._db.transact(outbox.failed, taken, error)
+                state = self._record(outbox.failed, taken, error)
                 self._count("dead" if state == Delivery.DEAD else "failed")
                 write = bound.error if state == Delivery.DEAD else bound.warning
                 write(
@@ -187,6 +192,20 @@ class Notifier:
             )
         finally:
             self._end(taken)
+
+    def _record(self, result: Callable[..., T], *arguments: Any) -> T:
+        """Store the result of a delivery. An outage, or a refused login, must not make it arrive twice.
+
+        Raises:
+            Unreachable: the lease has ended meanwhile, or the notifier is closing.
+        """
+        end = time.monotonic() + LEASE
+        while True:
+            try:
+                return self._db.transact(result, *arguments)
+            except Unreachable:
+                if time.monotonic() > end or self._closing.wait(RECORD_PAUSE):
+                    raise
 
     def _end(self, taken: Taken) -> None:
         """Release the capacity of a delivery, and wake the notifier if others may wait for room in its groups."""

@@ -115,11 +115,12 @@ class Turn:
 
     Attributes:
         definitions: a cache by job and version, which the turn fills; an error stands for one that cannot be read.
+        was_tried: the last commit may have succeeded, so a retry compares its claims with the database.
     """
 
     request: TurnRequest
     definitions: dict[tuple[str, int], AnyJob | DefinitionError]
-    _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
+    was_tried: bool = field(default=False, init=False)
 
     def take(self, conn: sa.Connection) -> TurnResult:
         """Execute the turn.
@@ -141,9 +142,9 @@ class Turn:
         unowned: list[Key] = []
         share: Share | None = None
         waiting = NOTHING
-        if self._tried or request.uncertain or request.doubtful:
+        if self.was_tried or request.uncertain or request.doubtful:
             claimed, unowned = self._compare(conn, request, finished)
-        self._tried = True
+        self.was_tried = True
         queues = request.queues
         if hold.state == WorkerState.ACTIVE:
             if hold.held:
@@ -244,7 +245,7 @@ class Turn:
         unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
         unknown = [key for key in ours if key not in live]
         # An unknown run is a new claim only if the answer to a claim was lost and its outcome is not stored yet.
-        lost_answer = self._tried or request.uncertain
+        lost_answer = self.was_tried or request.uncertain
         claimed = [ours[key] for key in unknown if lost_answer and key not in request.deliveries.stored]
         begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
@@ -316,13 +317,6 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
         runs.report_progress(conn, *reported)
     runs.record(conn, deliveries.events)
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
-
-
-def end_registration(conn: sa.Connection, request: TurnRequest, token: str, fenced: Collection[Key]) -> None:
-    """End a registration whose lease is lost, with what is to be stored. ``fenced``: the executions it has cut off."""
-    lock_rules(conn, request)
-    workers.forgive(conn, request.worker_id, request.name, fenced)
-    sequences.expire(conn, request.name, request.worker_id, save(conn, request), token=token)
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:

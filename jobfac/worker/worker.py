@@ -39,11 +39,12 @@ from jobfac.worker.loop.expiring import expire_dead
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
+from jobfac.worker.loop.registering import end_registration
 from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, end_registration, move_on
+from jobfac.worker.turn import Turn, TurnRequest, move_on
 
 IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
@@ -238,8 +239,9 @@ class Worker:
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            result = self._database.transact((turn := Turn(request, self._definitions)).take, retry_for=1.0)
         except LeaseLost as error:
+            agenda.uncertain |= turn.was_tried
             self._lease.lose(request.worker_id, str(error))
             return
         except Unreachable as error:
@@ -306,7 +308,7 @@ class Worker:
         request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
-        end = partial(end_registration, request=request, token=self._who.token, fenced=list(self._held.live))
+        end = partial(end_registration, request=request, token=self._who.token)
         try:
             self._register(end)
         except Unreachable as error:

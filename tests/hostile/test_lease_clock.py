@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -188,42 +189,87 @@ def test_a_server_whose_clock_is_set_forward_ends_no_lease_for_the_time_of_a_lea
         return steps.is_over(lease)
 
     begun = lease_clock.boot_ms()
-    assert all((answered(0), answered(5), answered(5, slow=4), answered(5), answered(5, -3600)))
+    assert (answered(0), answered(16)) == (False, True), "it has just started"
+    assert all((answered(5), answered(5, slow=2), answered(5), answered(5, -3600)))
     assert not answered(5, -3598), "set forward by two seconds"
     assert (answered(10, -3598), answered(6, -3598)) == (False, True)
     assert (answered(5, 3600), answered(14, 3600), answered(2, 3600)) == (False, False, True)
 
 
-def test_after_an_outage_of_the_server_nobody_ends_a_lease_for_the_time_of_a_lease(clocks: Clocks) -> None:
-    """The first one that is back would take the others for dead. They live, and store how their programs ended."""
-    steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
-    at, begun = datetime.fromtimestamp(lease_clock.wall_ms() / 1000, UTC), lease_clock.boot_ms()
+class Server:
+    """A server that answers some time after it is asked, or not, as a process sees it whose leases last 15 s."""
 
-    def answered(after: float, has_failed: bool = False, slow: float = 0.0) -> bool:
-        clocks.go(after)
-        if has_failed:
-            steps.failed()
+    def __init__(self, clocks: Clocks, steps: lease_clock.ForwardSteps) -> None:
+        self._clocks = clocks
+        self._ahead = lease_clock.wall_ms() - lease_clock.boot_ms()
+        self.steps = steps
+
+    def answers(self, after: float, slow: float = 0.0, begun: float = 0.0) -> bool:
+        """It is asked ``after`` seconds. Returns whether leases may be ended then. ``begun``: the transaction's age."""
+        self._clocks.go(after)
         sent = lease_clock.boot_ms()
-        clocks.go(slow)
-        steps.note(at + timedelta(milliseconds=lease_clock.boot_ms() - begun), sent)
-        return steps.is_over(lease)
+        self._clocks.go(slow)
+        now = datetime.fromtimestamp((self._ahead + lease_clock.boot_ms()) / 1000, UTC)
+        self.steps.note(now, sent, sent - round(1000 * begun) if begun else None)
+        return self.steps.is_over(timedelta(seconds=15))
 
-    assert all((answered(0), answered(10), answered(60), answered(5, has_failed=True))), "nobody was silent for long"
-    assert not answered(22, has_failed=True)
-    assert (answered(14), answered(2)) == (False, True)
-    assert not answered(1, slow=9), "the request was answered late"
-    assert (answered(3, has_failed=True), answered(16)) == (False, True)
+    def takes(self, seconds: float, error: bool = False) -> None:
+        """Another request takes so long, and fails if there is an ``error``."""
+
+        def work() -> None:
+            self._clocks.go(seconds)
+            if error:
+                raise ConnectionError
+
+        with suppress(ConnectionError):
+            self.steps.watch(work)
 
 
-@pytest.mark.parametrize(("ahead", "waits"), [(-3600.0, False), (0.4, False), (0.6, True), (3600.0, True)])
-def test_a_process_that_starts_beside_a_server_whose_clock_is_ahead_ends_no_lease_at_once(
-    clocks: Clocks, ahead: float, waits: bool
-) -> None:
-    """The clock may just have been set forward, and this process has not seen it."""
-    steps, lease = lease_clock.ForwardSteps(), timedelta(seconds=15)
-    at = datetime.fromtimestamp(lease_clock.wall_ms() / 1000 + ahead, UTC)
-    steps.note(at, lease_clock.boot_ms())
-    assert steps.is_over(lease) is not waits
-    clocks.go(16)
-    steps.note(at + timedelta(seconds=16), lease_clock.boot_ms())
-    assert steps.is_over(lease)
+@pytest.fixture
+def server(clocks: Clocks) -> Server:
+    """A server that a process has watched for longer than a lease."""
+    made = Server(clocks, lease_clock.ForwardSteps())
+    made.answers(0)
+    assert made.answers(16)
+    return made
+
+
+def test_after_an_outage_of_the_server_nobody_ends_a_lease_for_the_time_of_a_lease(server: Server) -> None:
+    """The first one that is back would take the others for dead. They live, and store how their programs ended."""
+    assert all((server.answers(10), server.answers(60))), "nobody was silent: there was nothing to ask"
+    server.takes(5, error=True)
+    assert server.answers(0), "too short to end a lease"
+    server.takes(22, error=True)
+    assert (server.answers(0), server.answers(14), server.answers(2)) == (False, False, True)
+
+
+def test_a_server_that_was_frozen_was_silent_too(server: Server) -> None:
+    """No request has failed: their answers came late. A scheduler may have asked late, or for something else."""
+    assert (server.answers(1, slow=9), server.answers(16)) == (False, True)
+    assert (server.answers(5, slow=7), server.answers(16)) == (False, True)
+    server.takes(12)
+    assert (server.answers(0), server.answers(16)) == (False, True)
+    assert (server.answers(0, begun=12), server.answers(16)) == (True, True), "others were answered meanwhile"
+    assert (server.answers(12, begun=12), server.answers(16)) == (False, True)
+
+
+def test_many_slow_answers_after_an_outage_do_not_hide_it(server: Server) -> None:
+    """A server that has just come up is slow."""
+    server.takes(22, error=True)
+    assert not any(server.answers(0, slow=0.6) for _ in range(24))
+    assert server.answers(2)
+
+
+def test_while_logins_are_refused_the_others_wait_long_for_their_next_one(server: Server) -> None:
+    for _ in range(4):
+        server.takes(60, error=True)
+        server.steps.refused(60)
+    assert (server.answers(0), server.answers(74), server.answers(2)) == (False, False, True)
+    assert server.answers(5), "the last pause is over"
+
+
+def test_a_process_that_has_just_started_does_not_know_whether_there_was_an_outage(clocks: Clocks) -> None:
+    """A service manager starts it again and again in an outage. The workers that live need a moment longer than it."""
+    server = Server(clocks, lease_clock.ForwardSteps())
+    server.takes(20, error=True)
+    assert (server.answers(0), server.answers(14), server.answers(2)) == (False, False, True)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from jobfac.worker.lease import register
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, get, start
+from tests.support.engines import DRIVERS
 from tests.support.factory import wait_for
 from tests.support.outbox import notified_events, on
 from tests.support.sequences import Player
@@ -236,6 +237,23 @@ def test_notifications_whose_take_lost_its_answer_are_sent_at_once_and_once(
     assert sent.get(timeout=10).tries == 1
     notifier._work()
     assert (sent.empty(), lost) == (True, [])
+
+
+@pytest.mark.parametrize("url", DRIVERS[:1], indirect=True)
+def test_a_notification_whose_result_cannot_be_stored_at_once_is_sent_once(
+    db: Database, settings: Settings, faults: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server fails over after the message was sent, and refuses logins for a moment."""
+    define(db, job={"notify": [on("stopped")]})
+    db.transact(runs.request_stop, start(db, "job"), now=False, by="me")
+    faults("error 18456 matching 'UPDATE.*delivered_at' first 1")
+    sent: list[object] = []
+    monkeypatch.setattr("jobfac.channels.deliver", lambda message, *more: sent.append(message))
+    notifier = Notifier(db, settings, "s")
+    notifier._work()
+    states = sa.select(notification.c.state)
+    wait_for(lambda: db.query(lambda conn: conn.execute(states).scalar()) == "delivered", "stored")
+    assert len(sent) == 1
 
 
 def test_a_notifier_that_fails_makes_the_duty_of_its_scheduler_fail(

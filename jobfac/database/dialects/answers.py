@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects.lease_clock import ForwardSteps, forward_steps
 from jobfac.machine import threads
 from jobfac.machine.dead_network import given_up_when_dead
 
@@ -92,9 +93,9 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
 
 
 def login_pause(refused_for: float) -> float:
-    """Return the pause in seconds before the next login, when logins have been refused for so many seconds.
+    """Return the pause in seconds before the next login, when logins have been refused for so many seconds: a quarter.
 
-    A quarter of that: a failover that refuses logins for some seconds costs no worker its lease.
+    A failover that refuses logins for some seconds costs no worker its lease.
     """
     return min(max(FIRST_PAUSE, refused_for / 4), LAST_PAUSE)
 
@@ -102,17 +103,19 @@ def login_pause(refused_for: float) -> float:
 class LoginPause:
     """Pauses between the logins of a process while the server refuses them: more of them would only lock the login out.
 
-    A connection that is wanted meanwhile fails at once, with the same error. Connections that are open are not
-    affected. ``_lock`` protects the other fields; times are monotonic seconds.
+    A connection that is wanted meanwhile fails at once, with the same error. Open ones are not affected.
+    ``_lock`` protects the other fields; times are monotonic seconds.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._error: Exception | None = None
         self._since = self._until = 0.0
+        self._steps: ForwardSteps | None = None
 
     def install(self, engine: sa.Engine) -> None:
         """Make the engine's logins obey the pause."""
+        self._steps = forward_steps(engine.url)
         sa.event.listen(engine, "do_connect", self._connect)
 
     def _connect(self, dialect: sa.Dialect, record: Any, arguments: Any, named: Any) -> Any:
@@ -125,8 +128,7 @@ class LoginPause:
         try:
             connection = _connected(dialect, arguments, named)
         except Exception as error:
-            is_refused = not is_transient(error) and refusal(error) is not None
-            self._tried(error if is_refused else None)
+            self._tried(error if (is_refused := not is_transient(error) and refusal(error) is not None) else None)
             if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
                 vars(error)["at_login"] = True
             raise
@@ -140,6 +142,8 @@ class LoginPause:
             self._since = now if self._error is None else self._since
             self._until = now + login_pause(now - self._since)
             self._error = None if error is None else copy.copy(error)
+            if self._error is not None and self._steps is not None:
+                self._steps.refused(self._until - now)
 
 
 TRANSIENT = frozenset(
@@ -150,8 +154,7 @@ TRANSIENT = frozenset(
         701, 802, 8628,  # no memory in the pool or the buffer pool, or no time to optimize the statement
         1101, 1105, 1132, 40544,  # the database, its disk or its quota is full
         3958, 3959, 3960, 3966, 3967,  # tempdb is full of row versions; snapshot update conflict
-        601, 605,  # a row or a page moved while NOLOCK read it
-        844, 845,  # the disk of a page is too slow
+        601, 605, 844, 845,  # a row or a page moved while NOLOCK read it; the disk of a page is too slow
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
         4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
@@ -239,7 +242,6 @@ SERVER = "[SQL Server]"
 the error may be in the language of the login, and mssql-python tells no number."""
 
 NOT_AUTHORIZED = "28000"
-
 STATES = {
     "Client unable to establish connection": "08001",
     "Connection not open": "08003",
@@ -255,10 +257,8 @@ STATES = {
 
 UNNAMED = "An error occurred with SQLSTATE code: "
 """The beginning of its text for any other SQLSTATE."""
-
 NUMBER = re.compile(r" \((-?\d+)\)(?= \(SQL|; \[\w{5}\] |$)")
 """Where pyodbc puts an error's number: ``[SQLSTATE] text (number) (ODBC function); [SQLSTATE] text (number)``."""
-
 REFUSED = (
     "Login failed",
     "Logon failed for login",

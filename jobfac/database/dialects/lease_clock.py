@@ -17,26 +17,29 @@ day. Every comparison adds the two inside one write transaction, so that all pro
 
 On SQL Server, all leases end at once if the clock is set forward, as by a failover to another machine. Each worker
 learns that with its next request and ends its programs, so until then nobody may give their runs away. A process that
-ends leases therefore watches the server's clock (``ForwardSteps``). One that has just started compares it with its own
-machine's: if the server's is ahead, it ends no lease for the time of one. Nor does one that could not reach the server
-for longer than half of a lease: the others could not either, and they live. They need a moment to register again and to
-store how their programs ended, and the first process that is back must not take them for dead.
+ends leases therefore watches the server's clock (``ForwardSteps``). After a step it ends no lease for the time of one.
+Nor does it if it had no answer of the server for longer than half of a lease: the others had none either, and they
+live. They need a moment to register again and to store how their programs ended, and the first process that is back
+must not take them for dead. A process that has just started knows of neither, so it waits as long.
 """
 
 import sqlite3
 import sys
+import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from jobfac.database.dialects.clock import utcnow
+
+T = TypeVar("T")
 
 UNKNOWN = "unknown"
 """The boot id where the system shows none to this process."""
@@ -48,9 +51,6 @@ STEP = 500
 """The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
 
 MILLISECOND = timedelta(milliseconds=1)
-
-SILENCES = 20
-"""How many of the last silences of a server are remembered."""
 
 FORMAT = "'%Y-%m-%d %H:%M:%f000'"
 
@@ -166,37 +166,65 @@ class ForwardSteps:
     def __init__(self, least: float = STEP) -> None:
         """``least``: milliseconds above which a difference is a step."""
         self._least = least
-        # Before the first answer the machine's own clock. If the other one is ahead of it, it may just have been set.
+        self._lock = threading.Lock()  # for ``note``: without it one silence could overwrite another
+        # The time of the last answer, and when it was asked for. Before the first one the machine's own clock: if the
+        # other one is ahead of it, it may just have been set.
         self._seen = (datetime.fromtimestamp(wall_ms() / 1000, UTC).replace(tzinfo=None), boot_ms())
+        self._first: int | None = None  # when the first answer came
         self._stepped: int | None = None
-        self._has_failed = False
-        self._silences: deque[tuple[int, int]] = deque(maxlen=SILENCES)  # how long, and until when, in milliseconds
+        self._is_doubtful = False
+        self._pause = 0.0  # in milliseconds, since the last answer
+        self._silences: list[tuple[float, float]] = []  # how long, and until when, in milliseconds
 
-    def failed(self) -> None:
-        """Note that a request failed. The server may be silent since the last answer."""
-        self._has_failed = True
+    def watch(self, work: Callable[[], T]) -> T:
+        """Call ``work``, which sends requests. If one fails or takes long, the server may have been silent meanwhile,
+        and since the last answer."""
+        began, is_answered = boot_ms(), False
+        try:
+            result = work()
+            is_answered = boot_ms() - began <= self._least
+        finally:
+            if not is_answered:
+                self._is_doubtful = True
+        return result
 
-    def note(self, now: datetime, sent: int) -> None:
+    def refused(self, pause: float) -> None:
+        """Note that the server refuses logins. Each process tries again after up to ``pause`` seconds."""
+        self._pause = 1000 * pause
+
+    def note(self, now: datetime, sent: int, since: int | None = None) -> None:
         """Compare an answer with the last one. ``now``: its time in UTC; ``sent``: ``boot_ms`` before asking.
 
         A slow answer is no step: the time from the last request to this answer is the longest that can have passed.
+        ``since``: when the transaction began whose requests before this one have been answered.
         """
         answered, now = boot_ms(), now.replace(tzinfo=None)
-        before, self._seen = self._seen, (now, sent)
-        if (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
-            self._stepped = answered
-        silence = answered - (before[1] if self._has_failed else sent)
-        self._has_failed = False
-        if silence > self._least:
-            self._silences.append((silence, answered))
+        with self._lock:
+            before, self._seen = self._seen, (now, sent)
+            if (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
+                self._stepped = answered
+            is_late = answered - (sent if since is None else since) > self._least
+            silence = answered - before[1] if is_late or self._is_doubtful else 0
+            until = answered + self._pause
+            self._is_doubtful, self._pause = False, 0.0
+            if self._first is None:
+                self._first = answered
+            elif silence > self._least:
+                # A shorter silence that was over before decides nothing any more.
+                others = [one for one in self._silences if one[0] > silence or one[1] > until]
+                self._silences = [*others, (silence, until)]
+
+    def is_set_forward(self, within: timedelta) -> bool:
+        """Whether the clock was set forward so recently."""
+        return self._stepped is not None and boot_ms() - self._stepped <= within / MILLISECOND
 
     def is_over(self, lease: timedelta) -> bool:
         """Whether a lease of this length that was valid before the last step, or silence, has ended by now."""
+        if self._first is None or self.is_set_forward(lease):
+            return False
         now, length = boot_ms(), lease / MILLISECOND
-        ends = [until for silence, until in list(self._silences) if silence > length / 2]
-        if self._stepped is not None:
-            ends.append(self._stepped)
-        return all(now - end > length for end in ends)
+        ends = [until for silence, until in self._silences if silence > length / 2]
+        return all(now - end > length for end in (self._first, *ends))
 
 
 @cache

@@ -29,6 +29,10 @@ options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABO
 indexes need it OFF. LANGUAGE: the phrases of ``answers`` are English, and a login may have another language."""
 
 
+BEGAN = "jobfac_began"
+"""Where a connection notes when its transaction began, in milliseconds since the machine was booted."""
+
+
 class Mssql:
     """See ``Dialect``."""
 
@@ -77,7 +81,8 @@ class Mssql:
         )
 
     def begin(self, conn: sa.Connection, write: bool) -> None:
-        """Do nothing: the driver begins a transaction with its first statement."""
+        """Only note the time: the driver begins a transaction with its first statement."""
+        conn.info[BEGAN] = boot_ms()
 
     def write_turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers
@@ -108,7 +113,7 @@ class Mssql:
         query = sa.select(*lease, utcnow().label("now")).with_hint(worker_lease, PASS, "mssql")
         rows = conn.execute(query.where(lists.by_id(worker_lease.c.worker_id, worker_ids))).all()
         for row in rows[:1]:
-            steps.note(row.now, sent)
+            steps.note(row.now, sent, conn.info.get(BEGAN))
         return [row.worker_id for row in rows if steps.is_over(row.lease_until - row.seen_at)]
 
     def promised(self, conn: sa.Connection, worker_id: int) -> float | None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import FOUND_BY_KEY, PASS, SOUND, dialect_of, lists, rows, utcnow
-from jobfac.database.tables import attempt, run
+from jobfac.database.tables import attempt, run, worker
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store.holds.conditions import IS_JOB_HELD
@@ -298,6 +298,12 @@ def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
         sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
     )
     return [Claimed(*row) for row in conn.execute(query)]
+
+
+def claimed_by(conn: sa.Connection, worker_id: int, token: str) -> list[Claimed]:
+    """Do the same as ``held_by``, if the id belongs to the registration with this token."""
+    mine = sa.select(worker.c.id).where(worker.c.id == worker_id, worker.c.token == token)
+    return [] if conn.execute(mine.with_hint(worker, PASS, "mssql")).first() is None else held_by(conn, worker_id)
 
 
 def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -118,7 +118,7 @@ def forgive(conn: sa.Connection, worker_id: int, name: str, keys: Iterable[tuple
 
     Safe to repeat: the attempt's reason says whether it is counted.
     """
-    for run_id, number in keys:
+    for run_id, number in sorted(keys):  # the order of locks
         mine = (attempt.c.run_id == run_id, attempt.c.number == number, attempt.c.worker_id == worker_id)
         counted = attempt.c.reason == _died(name)
         if conn.execute(sa.select(attempt.c.number).where(*mine, counted)).first() is not None:

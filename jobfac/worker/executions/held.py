@@ -310,11 +310,14 @@ class Executions:
         self._forget([execution for execution, _ in gone])
 
     def gather_in_time(self) -> bool:
-        """After a lost lease: gather the executions that ended before the loss. True when no other is alive."""
+        """After a lost lease: gather the executions that ended before the loss, and those that never began, whose runs
+        are queued again. True when no other is alive."""
         for execution in self.living():
-            if execution.ended_in_time:
+            if execution.process is None and not execution.is_over():
+                execution.requeue("its worker lost its lease")
+            if execution.process is None or execution.ended_in_time:
                 self._gather(execution, REPORT_READ)
-        return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
+        return all(e.process is not None and e.is_over() and not e.ended_in_time for e in self.living())
 
     def forget_fenced(self, why: str) -> None:
         """Forget the executions left after a lost lease. They have ended; other workers may own their runs by now."""

@@ -36,7 +36,7 @@ class OldFiles:
     def after(self, job: Job) -> None:
         """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""
         self._steps.note(datetime.now(UTC), boot_ms())
-        if not self._steps.is_over(DOUBTFUL):
+        if self._steps.is_set_forward(within=DOUBTFUL):
             return
         keep = job.retention or self._default
         for stream in (job.output.stdout, job.output.stderr):

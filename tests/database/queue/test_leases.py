@@ -11,9 +11,12 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import worker
 from jobfac.errors import Refused
 from jobfac.states import RunState, WorkerState
-from jobfac.store import runs, workers
+from jobfac.store import runs, sequences, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
+from jobfac.worker.executions.deliveries import Deliveries
+from jobfac.worker.loop.registering import NEVER_STARTED, end_registration
+from jobfac.worker.turn import TurnRequest
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 from tests.support.engines import ENGINES
 
@@ -264,3 +267,25 @@ def test_a_worker_does_not_act_for_the_registration_that_has_its_id_now(db: Data
     assert db.transact(workers.expire, "w2", only=hand.id, token="of another process").workers == []
     assert db.transact(workers.deregister, hand.id, "of another process") == []
     assert (hand.survey().state, hand.survey().held, hand.survey().token) == (WorkerState.ACTIVE, 1, "w1")
+
+
+@pytest.mark.parametrize("uncertain", [True, False])
+def test_a_worker_that_loses_its_lease_queues_again_what_it_has_claimed_without_learning_it(
+    db: Database, uncertain: bool
+) -> None:
+    """A failover has cut the answer to its claim. Nothing was started, so also a run that must not repeat begins."""
+    define(db, once={"restartable": False}, inside={"steps": [{"name": "one", "jobs": ["once"]}]})
+    hand = Hand(db, "w1")
+    claimed, running, within = start(db, "once"), start(db, "once"), start(db, "inside")
+    db.transact(sequences.begin, "s1")
+    first, second, third = hand.claim()
+    assert ([first.id, second.id], third.sequence_run_id) == ([claimed, running], within)
+    deliveries = Deliveries([], [], [], [], {}, [], {second.key: second.identity}, set())
+    request = TurnRequest(hand.id, hand.name, {"default": 1}, False, 9, 9, deliveries, uncertain=uncertain)
+    db.transact(end_registration, request, "of another worker with this id")
+    assert states(db, [claimed, running, within]) == ["running"] * 3
+    db.transact(end_registration, request, hand.name)
+    never = ("queued", NEVER_STARTED) if uncertain else ("lost", "its worker w1 lost its lease and ended it")
+    found = [(state(db, one), attempts(db, one)[0].reason) for one in (claimed, third.id)]
+    assert found == [never, never]
+    assert (state(db, running), state(db, within)) == ("lost", "running" if uncertain else "failed")

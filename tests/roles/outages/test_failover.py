@@ -171,8 +171,22 @@ def test_a_late_result_is_discarded_with_an_event(sqlite_fleet: Fleet) -> None:
     found = fleet.wait(run_id)
     thaw(first)
     wait_for(lambda: "discarded" in fleet.events(run_id), "the late result discarded")
-    assert {**fleet.get(run_id)} == {**found}
-    assert (found["state"], found["worker"], found["attempt"]) == ("succeeded", "second", 2)
+    assert (found["state"], found["worker"], found["attempt"], found["lost"]) == ("succeeded", "second", 2, 1)
+    assert {**fleet.get(run_id)} == {**found, "lost": None}, "the worker lives, so it does not count as died"
+
+
+def test_a_run_whose_program_did_not_begin_before_its_worker_lost_its_lease_begins_again(sqlite_fleet: Fleet) -> None:
+    """The answer to its claim came late. Nothing was started, so also a run that must not repeat begins."""
+    fleet = sqlite_fleet
+    fleet.define(once=fleet.journal.job(0, restartable=False))
+    (run_id,) = fleet.start("once")
+    first = _frozen_at(fleet, "committed")
+    end = time.monotonic() + LEASE
+    wait_for(lambda: time.monotonic() > end, "the lease has run out")
+    thaw(first)
+    found = fleet.wait(run_id)
+    assert (found["state"], found["attempt"], fleet.events(run_id).count("queued")) == ("succeeded", 2, 2)
+    assert fleet.attempts(run_id)[0]["reason"] == "not started: its worker lost its lease"
 
 
 def _frozen_at(fleet: Fleet, point: str) -> Process:

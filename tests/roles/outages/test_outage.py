@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobfac.store import schedulers
 from tests.support.engines import DRIVERS
 from tests.support.factory import SHORT, USUAL, wait_for
 from tests.support.fleet import Fleet
@@ -158,6 +159,26 @@ def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_f
     assert (found[brief]["state"], found[brief]["attempt"]) == ("succeeded", 1)
     assert fleet.attempts(long)[0]["reason"] == "its worker w1 lost its lease and ended it"
     assert found[long]["lost"] is None
+
+
+@pytest.mark.parametrize("server_fleet", DRIVERS[:1], indirect=True)  # the other one does not tell its program's name
+def test_a_scheduler_that_starts_after_an_outage_leaves_the_workers_time_to_come_back(
+    server_fleet: Fleet, tds: Any
+) -> None:
+    """The server's machine has started again, and the scheduler on it. The workers are about to try again."""
+    fleet = server_fleet
+    fleet.define(brief=fleet.journal.job(0.5, restartable=False))
+    fleet.worker()
+    (brief,) = fleet.start("brief")
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    tds.faults('error 40613 login by "jobfac worker"')
+    tds.command(failover=LEASE + 0.5)
+    outlast(LEASE + 0.5)
+    fleet.db.close()
+    fleet.factory.role("scheduler")
+    wait_for(lambda: fleet.db.query(schedulers.schedulers), "the scheduler works")
+    tds.faults()
+    assert (fleet.wait(brief)["state"], fleet.events(brief)) == ("succeeded", ["queued", "running", "succeeded"])
 
 
 def test_a_connection_that_breaks_during_its_set_up_is_retried(server_fleet: Fleet, tds: Any) -> None:
