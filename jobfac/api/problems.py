@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from jobfac.definitions import DefinitionError
-from jobfac.errors import IN_DOUBT, DatabaseDamaged, InDoubt, JobfacError, Kind, Unreachable
+from jobfac.errors import IN_DOUBT, LOCKED, DatabaseDamaged, InDoubt, JobfacError, Kind, Locked, Unreachable
 from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
@@ -107,7 +107,14 @@ async def _definition(request: Request, error: Exception) -> Response:
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The error names the database server, which a client without a key must not learn.
+    # The error names the database server, or whoever holds a lock, which a client without a key must not learn.
+    if isinstance(error, Locked):
+        if (left_out := _throttle.due(("locked", str(error)))) is not None:
+            log.warning(
+                "a request was given up, because a lock was not free in time",
+                action="api_lock_wait", path=shown_path(request), reason=str(error), left_out=left_out,
+            )  # fmt: skip
+        return _busy(f"{LOCKED}; the server's log says more. Try again.")
     if (left_out := _throttle.due("unreachable")) is not None:
         path = shown_path(request)
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
