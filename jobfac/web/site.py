@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
-from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
+from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem, log_unreachable
 from jobfac.api.routing import Service, key_of, routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
@@ -92,7 +92,7 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
             return _to_login(request)
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
-        log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+        log_unreachable(request, error)
         said = LOCKED if isinstance(error, Locked) else "The database cannot be reached right now"
         return failed(request, 503, f"{said}. {_then(request, error)}")
     except DefinitionError as error:

@@ -14,6 +14,7 @@ from jobfac.api import app, routing
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
+from jobfac.web import visit
 from tests.support.api_stage import Served
 from tests.support.engines import DRIVERS
 from tests.support.factory import wait_for
@@ -95,7 +96,8 @@ def test_a_start_gives_up_a_lock_and_only_the_log_names_it(
     url: str, tds: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The response was that the database cannot be reached. A key may not know a job inside its sequence."""
-    monkeypatch.setattr(routing, "RETRY_FOR", 0.0)
+    for module in (routing, visit):
+        monkeypatch.setattr(module, "RETRY_FOR", 0.0)
     db = Database(url, lock_wait=0.1)
     with Served(db, replace(settings, api_port=0)) as served:
         job = db.url.get_driver_name()  # each line of the log comes once in a minute
@@ -106,6 +108,10 @@ def test_a_start_gives_up_a_lock_and_only_the_log_names_it(
             assert refused.json()["detail"].startswith("Another transaction of the database, such as one that a DBA")
             assert f"jobfac:job:{job}" not in refused.text
             assert f"the lock [jobfac:job:{job}]; a DBA finds its holder in sys.dm_tran_locks." in _said(caplog)
+            pages = served.client(served.keys[Role.OPERATOR], headers={"Origin": served.url})
+            page = pages.post(f"/jobs/{job}/start", data={})
+            assert (page.status_code, "holds a lock that this needs. What you asked for" in page.text) == (503, True)
+            assert len(_said(caplog).splitlines()) == 1, "a page and a call have one line in a minute"
             with psycopg.connect(f"{tds.dsn} dbname={db.url.database}", autocommit=True) as server:
                 server.execute(HOLDERS.replace("NAME", f"jobfac:job:{job}"[:32]))
                 assert served.operator.post(f"/v1/jobs/{job}/runs").status_code == 503
@@ -125,4 +131,5 @@ CREATE VIEW sys.dm_tran_locks AS SELECT pg_backend_pid() AS request_session_id,
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> str:
-    return "\n".join(str(getattr(record, "fields", {}).get("reason")) for record in caplog.records)
+    fields = [getattr(record, "fields", {}) for record in caplog.records]
+    return "\n".join(str(one["reason"]) for one in fields if "reason" in one)
