@@ -105,6 +105,13 @@ class Unreachable(JobfacError):
     kind = Kind.UNAVAILABLE
 
 
+LOCKED = "Another transaction of the database, such as one that a DBA left open, holds a lock that this needs"
+
+
+class Locked(Unreachable):
+    """Another transaction has held a lock for too long. The text may name jobs that a caller must not see."""
+
+
 IN_DOUBT = "An answer was lost, so what you asked for may have been done; look before you repeat it."
 
 

@@ -42,7 +42,7 @@ from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
-from jobfac.api.serving.shares import Shares
+from jobfac.api.serving.shares import Limits, Shares
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
@@ -71,9 +71,18 @@ class Site(NamedTuple):
 
 THREADS = 16
 """Requests that run at once; others wait. Each thread holds a database connection with its prepared statements and part
-of the heap, so memory grows with the number of threads. More threads did not shorten response times. One caller has
-half of them.
+of the heap, so memory grows with the number of threads. More threads did not shorten response times.
 """
+
+TOGETHER = Limits(THREADS - 2, THREADS - 6)
+"""What all callers with a key or a start URL have of the threads. The others are for logins and for checks of keys, and
+four more for requests that only read: a DBA's open transaction may let all requests that change something wait."""
+
+LOCK_WAIT = 3.0
+"""Seconds that a statement of the API waits for a lock. Its transaction is tried twice."""
+
+OF_ONE = Limits(THREADS // 2, TOGETHER.changing // 2)
+"""What one caller has of them."""
 
 
 def create_app(
@@ -120,7 +129,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    shares = Shares(THREADS // 2, connections // 2)
+    shares = Shares(OF_ONE, connections // 2, TOGETHER)
     ready = Readiness(db.check_schema)
     app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, ready, shares, public_url)
     app.state.metrics = Metrics(db)

@@ -140,7 +140,7 @@ class StartBody(Body):
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
     parameters: dict[str, ParameterValue] | None = None
-    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000), Whole] | None = None
     delay: Duration | None = None
     at: Moment | None = None
     notify: Annotated[list[Notify], Field(max_length=RECIPIENTS), BeforeValidator(_with_short_lists)] | None = None
@@ -164,7 +164,7 @@ class ApproveBody(Body):
     which the step asks. ``number``: which visit of the step, as the run's path says; without it, the latest."""
 
     approved: bool = True
-    number: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    number: Annotated[int, Field(ge=1, le=2**31 - 1), Whole] | None = None
     parameters: dict[str, ParameterValue] | None = None
     reason: Annotated[Plain, Field(max_length=1000)] | None = None
 

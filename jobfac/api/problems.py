@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from jobfac.definitions import DefinitionError
-from jobfac.errors import IN_DOUBT, DatabaseDamaged, InDoubt, JobfacError, Kind, Unreachable
+from jobfac.errors import IN_DOUBT, LOCKED, DatabaseDamaged, InDoubt, JobfacError, Kind, Locked, Unreachable
 from jobfac.telemetry.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
@@ -106,11 +106,21 @@ async def _definition(request: Request, error: Exception) -> Response:
     return response(invalid([{"field": problem.field, "message": problem.message} for problem in error.problems]))
 
 
+def log_unreachable(request: Request, error: Exception) -> None:
+    """Log once a minute that the database cannot be reached, and for each lock that it was not free in time."""
+    is_locked = isinstance(error, Locked)
+    if (left_out := _throttle.due(str(error) if is_locked else "unreachable")) is None:
+        return
+    sentence = "a request was given up, because a lock was not free in time" if is_locked else "database unreachable"
+    action = "api_lock_wait" if is_locked else "api_unreachable"
+    log.warning(sentence, action=action, path=shown_path(request), reason=str(error), left_out=left_out)
+
+
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The error names the database server, which a client without a key must not learn.
-    if (left_out := _throttle.due("unreachable")) is not None:
-        path = shown_path(request)
-        log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
+    # The error names the database server, or whoever holds a lock, which a client without a key must not learn.
+    log_unreachable(request, error)
+    if isinstance(error, Locked):
+        return _busy(f"{LOCKED}; the server's log says more. Try again.")
     if isinstance(error, DatabaseDamaged):
         return response(Problem(503, "The database file is damaged; the server's log says more."))
     if isinstance(error, InDoubt):  # without Retry-After: an automatic retry could do it twice

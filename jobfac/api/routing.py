@@ -26,7 +26,7 @@ from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
 from jobfac.api.serving.pieces import json_response
 from jobfac.api.serving.readiness import Readiness
-from jobfac.api.serving.shares import Shares
+from jobfac.api.serving.shares import Limits, Shares
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -57,6 +57,11 @@ register_url_convertor("id", Id())
 T = TypeVar("T")
 
 
+def key_of(caller: Caller) -> str:
+    """Return whose share the requests of this caller are part of."""
+    return f"key {caller.label}"
+
+
 @dataclass(frozen=True)
 class Service:
     """The shared objects of one API process. ``public_url``: where people and callers reach it; empty: not known.
@@ -70,11 +75,20 @@ class Service:
     shares: Shares
     public_url: str = ""
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
-    slow_shares: Shares = field(default_factory=lambda: Shares(1, 4))
+    slow_shares: Shares = field(default_factory=lambda: Shares(Limits(1, 1), 4))
 
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Read from the database: ``work`` gets a connection and the arguments."""
         return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
+
+    async def in_turn(self, caller: str, work: Callable[..., T], *arguments: Any, changes: bool = False) -> T:
+        """Call ``work`` in a thread, when it is the turn of this caller (see ``Shares.turn``).
+
+        Raises:
+            Problem: 503 if too many others of this caller run or wait.
+        """
+        async with self.shares.turn(caller, changes=changes):
+            return await run_in_threadpool(work, *arguments)
 
     async def read_slowly(self, caller: Caller, work: Callable[..., T], *arguments: Any) -> T:
         """Read what takes seconds: one request at a time, in a thread of its own. The threads of others stay free, and
@@ -83,7 +97,7 @@ class Service:
         Raises:
             Problem: 503 if too many others of this caller wait.
         """
-        async with self.slow_shares.turn(caller.label):
+        async with self.slow_shares.turn(key_of(caller)):
             return await to_thread.run_sync(partial(self.read, work, *arguments), limiter=self.slow)
 
 
@@ -273,7 +287,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
             if endpoint.role is None:  # a short answer, which needs no free thread
                 return _response(result)
             return await run_in_threadpool(_response, result)
-        async with service.shares.turn(None if endpoint.role is None else caller.label):
+        whose, changes = None if endpoint.role is None else key_of(caller), endpoint.method != "GET"
+        async with service.shares.turn(whose, changes=changes):
             return await run_in_threadpool(lambda: _response(endpoint.handler(request, **arguments)))
 
     return dispatch

@@ -5,8 +5,10 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +40,7 @@ class Changes:
         self._listeners: set[asyncio.Queue[bool]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._seen: tuple[Any, ...] | None = None
+        self._thread = CapacityLimiter(1)  # a thread of its own, so that busy requests never delay it
         self._polled_at = 0.0  # when the database answered last, in monotonic seconds
 
     async def serve(self, request: Request) -> Response:
@@ -79,7 +82,8 @@ class Changes:
         while self._listeners:
             found = self._seen
             try:
-                found = await run_in_threadpool(service.db.query, counts.fingerprint, retry_for=0)
+                read = partial(service.db.query, counts.fingerprint, retry_for=0)
+                found = await to_thread.run_sync(read, limiter=self._thread)
                 self._polled_at = time.monotonic()
             except JobfacError as error:
                 log.outage("cannot poll for changes, retrying", action="poll_failed", reason=str(error))

@@ -13,11 +13,11 @@ from starlette.routing import Route
 
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
-from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
-from jobfac.api.routing import Service, routes
+from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem, log_unreachable
+from jobfac.api.routing import Service, key_of, routes
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
-from jobfac.errors import IN_DOUBT, InDoubt, JobfacError, Unreachable
+from jobfac.errors import IN_DOUBT, LOCKED, InDoubt, JobfacError, Locked, Unreachable
 from jobfac.store.api_keys import Caller
 from jobfac.telemetry.logs import logger
 from jobfac.web import assets, live
@@ -57,7 +57,7 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
                 if refusal is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            async with service.shares.turn(caller.label if caller else None):
+            async with service.shares.turn(key_of(caller) if caller else None, changes=page.method == "POST"):
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
             return await run_in_threadpool(failed, request, error.status, error.detail)
@@ -92,8 +92,9 @@ def _guarded(request: Request, caller: Caller | None, form: Form, work: Callable
             return _to_login(request)
         return _refused(request, caller, form, error.status, error.detail)
     except Unreachable as error:
-        log.outage("database unreachable", action="api_unreachable", reason=str(error))
-        return failed(request, 503, f"The database cannot be reached right now. {_then(request, error)}")
+        log_unreachable(request, error)
+        said = LOCKED if isinstance(error, Locked) else "The database cannot be reached right now"
+        return failed(request, 503, f"{said}. {_then(request, error)}")
     except DefinitionError as error:
         return _refused(request, caller, form, 422, str(error))
     except JobfacError as error:

@@ -188,6 +188,7 @@ CREATE VIEW sys.databases AS
         'DISABLED'::text AS delayed_durability_desc, false AS is_auto_close_on, 160 AS compatibility_level,
         false AS is_parameterization_forced
     FROM pg_database AS d CROSS JOIN sys.database_options AS o WHERE d.datname = current_database();
+CREATE FUNCTION dbo.db_id() RETURNS integer LANGUAGE sql STABLE AS $$ SELECT database_id FROM sys.databases $$;
 
 -- Stored procedures are texts, which the server runs by itself.
 CREATE TABLE sys.procedure_text (name text PRIMARY KEY,

@@ -181,10 +181,10 @@ class LiveFeed:
                 await self._poll()
                 await asyncio.sleep(INTERVAL)
             except Exception as error:  # an unexpected error must not end the poller, or all streams would stall
-                known = isinstance(error, Unreachable)
-                log.warning(
-                    "live poll failed, retrying", action="live_poll_failed", reason=str(error), exc_info=not known
-                )
+                if isinstance(error, Unreachable):
+                    log.outage("live poll failed, retrying", action="live_poll_failed", reason=str(error))
+                else:
+                    log.exception("live poll failed, retrying", action="live_poll_failed", reason=str(error))
                 await asyncio.sleep(RETRY_DELAY)
             if not (self._watches or self._listeners or self._joining):
                 self._wanted.clear()

@@ -3,14 +3,14 @@
 import time
 from collections.abc import AsyncGenerator
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
 from jobfac.api.live import queries
 from jobfac.api.live.feed import END, Message
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, Streamed, event
-from jobfac.api.routing import ApiRequest, Endpoints, Service
+from jobfac.api.problems import Problem
+from jobfac.api.routing import ApiRequest, Endpoints, Service, key_of
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
 from jobfac.views.live import LiveProgress, LiveReset, LiveRunEvent
@@ -45,12 +45,12 @@ async def _events(
         while after is not None:
             try:
                 if after > listener.start:
-                    newest = await run_in_threadpool(service.read, queries.newest_id)
+                    newest = await service.in_turn(key_of(caller), service.read, queries.newest_id)
                     if after > newest:
                         yield _as_sse(Message("reset", LiveReset(newest), listener.start))
                         break
-                page = await run_in_threadpool(service.read, queries.events, after)
-            except Unreachable:
+                page = await service.in_turn(key_of(caller), service.read, queries.events, after)
+            except (Problem, Unreachable):
                 return
             for row in page:
                 after = row.view.id

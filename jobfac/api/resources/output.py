@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, Streamed, event
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service
+from jobfac.api.problems import Problem
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, Service, key_of
 from jobfac.errors import NotFound, Unreachable
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL
@@ -113,14 +113,14 @@ async def get_output(
     service, caller = request.service, request.caller
     accepted = request.http.headers.get("accept", "")
     after = query.after or (headers.last_event_id if MEDIA in accepted else None)
-    reader = await run_in_threadpool(service.read, _reader, caller, run, query, after)
+    reader = await service.in_turn(key_of(caller), service.read, _reader, caller, run, query, after)
     if MEDIA in accepted:
         following = _follow(service, caller, reader, query.seconds)
         return Streamed(service.live, caller.label, following, request.is_accepted)
     if query.whole and "application/json" not in accepted:
         return _whole(service, caller, reader, request.is_accepted)
     respond = _page if "application/json" in accepted else _text
-    return await run_in_threadpool(respond, service, caller, reader)
+    return await service.in_turn(key_of(caller), respond, service, caller, reader)
 
 
 def _reader(
@@ -177,10 +177,10 @@ def _whole(service: Service, caller: Caller, reader: Reader, is_accepted: Callab
 
 async def _all(service: Service, caller: Caller, reader: Reader) -> AsyncGenerator[bytes, None]:
     try:
-        while (batch := await run_in_threadpool(service.read, read_batch, caller, reader)).pieces:
+        while (batch := await service.in_turn(key_of(caller), service.read, read_batch, caller, reader)).pieces:
             for piece in batch.pieces:
                 yield output.cut_mark(piece.skipped) + piece.data
-    except (Unreachable, NotFound) as error:
+    except (Problem, Unreachable, NotFound) as error:
         yield f"\n[jobfac: the output ends here, because the rest cannot be read: {error}]\n".encode()
 
 
@@ -214,8 +214,8 @@ async def _follow(
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
-                batch = await run_in_threadpool(service.read, read_batch, caller, reader)
-            except (Unreachable, NotFound):
+                batch = await service.in_turn(key_of(caller), service.read, read_batch, caller, reader)
+            except (Problem, Unreachable, NotFound):
                 return  # the client resumes after its last position
             for piece in batch.pieces:
                 yield _output_event(reader, piece.stream, reader.decode(piece), piece.skipped)

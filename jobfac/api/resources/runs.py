@@ -4,11 +4,10 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
-from starlette.concurrency import run_in_threadpool
 
 from jobfac.api import models, parameters
 from jobfac.api.problems import Problem
-from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, key_of
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
@@ -102,7 +101,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
     end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(request.read, _shown, request.caller, run)
+        return await request.service.in_turn(key_of(request.caller), request.read, _shown, request.caller, run)
 
     row = await read()
     if query.wait and row.state not in FINAL:

@@ -18,9 +18,9 @@ async def health(request: ApiRequest) -> ApiResponse:
 
 
 @ENDPOINTS.add("GET", "/readyz", role=None, responses={200: models.Health})
-def ready(request: ApiRequest) -> ApiResponse:
+async def ready(request: ApiRequest) -> ApiResponse:
     """Check that the process can serve: that the database can be reached and has the right schema, a second ago."""
-    request.service.readiness.check()
+    await request.service.readiness.check()
     return ApiResponse({"status": "ok"})
 
 

@@ -1,51 +1,62 @@
 """Readiness: the database is checked at most once a second, no matter how often clients ask."""
 
-import threading
+import asyncio
 import time
 from collections.abc import Callable
+
+from anyio import CapacityLimiter, to_thread
+
+from jobfac.errors import Unreachable
 
 AGE = 1.0
 """Seconds for which an answer is used again."""
 
+PATIENCE = 4.0
+"""Seconds after which a check without a result means that the service is not ready."""
+
 
 class Readiness:
-    """The last answer of a check, which one thread at a time renews. Used by several threads.
+    """The last answer of a check, which one task at a time renews. Used in the event loop only.
 
-    The check needs a connection to the database, and the endpoint no key. Without a limit anybody could occupy all
-    threads and connections of the API.
+    The check needs a connection to the database, and the endpoint no key: without a limit anybody could occupy all
+    connections of the API. It has a thread of its own, so that it never waits for the threads of requests.
     """
 
     def __init__(self, check: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         """``check``: raises an error if the service is not ready."""
         self._check = check
         self._clock = clock
-        self._renewing = threading.Lock()
-        self._known: tuple[float, Exception | None] | None = None  # written by the holder of the lock
+        self._thread = CapacityLimiter(1)
+        self._known: tuple[float, Exception | None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._since = 0.0  # when the task began
 
-    def check(self) -> None:
-        """Raise the error of the last check, if it failed. Only the first callers wait for one."""
+    async def check(self, patience: float = PATIENCE) -> None:
+        """Raise the error of the last check, if it failed. Only the first callers wait for one, for so many seconds.
+
+        Raises:
+            Unreachable: the database does not answer.
+        """
         known = self._known
-        if known is not None and self._clock() < known[0] + AGE:
-            return _raise(known[1])
-        if not self._renewing.acquire(blocking=known is None):
-            assert known is not None
-            return _raise(known[1])  # another thread is asking; this answer is little older
+        if known is None or self._clock() >= known[0] + AGE:
+            waits = known is None or self._asking is None
+            if self._asking is None:
+                self._since = self._clock()
+                self._asking = asyncio.create_task(self._ask(), name="readiness")
+            asking = self._asking
+            if waits:
+                await asyncio.wait({asking}, timeout=patience)
+            if not asking.done() and (waits or self._clock() >= self._since + patience):
+                raise Unreachable(f"The database has not answered for {self._clock() - self._since:.0f} s.")
+        if self._known is not None and self._known[1] is not None:
+            raise self._known[1].with_traceback(None)
+
+    async def _ask(self) -> None:
+        error = None
         try:
-            known = self._known
-            if known is None or self._clock() >= known[0] + AGE:
-                known = self._known = (self._clock(), self._asked())
+            await to_thread.run_sync(self._check, limiter=self._thread, abandon_on_cancel=True)
+        except Exception as failed:
+            error = failed
         finally:
-            self._renewing.release()
-        return _raise(known[1])
-
-    def _asked(self) -> Exception | None:
-        try:
-            self._check()
-        except Exception as error:
-            return error
-        return None
-
-
-def _raise(error: Exception | None) -> None:
-    if error is not None:
-        raise error.with_traceback(None)
+            self._asking = None
+        self._known = self._clock(), error

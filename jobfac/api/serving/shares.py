@@ -1,48 +1,75 @@
-"""The share of one caller in the threads of the API, so that nobody keeps others out."""
+"""Who may use the threads of the API at once, so that nobody keeps others out."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import NamedTuple
 
 from jobfac.api.problems import RETRY_AFTER, Problem
 
 
+class Limits(NamedTuple):
+    """How many requests run at once: of all kinds, and of those that change something. The latter may wait for a lock
+    that an open transaction holds, and those that read must not wait for them."""
+
+    any_kind: int
+    changing: int
+
+
+class _Turns:
+    def __init__(self, limits: Limits) -> None:
+        self._any = asyncio.Semaphore(limits.any_kind)
+        self._changing = asyncio.Semaphore(limits.changing)
+
+    @asynccontextmanager
+    async def turn(self, changes: bool) -> AsyncIterator[None]:
+        async with self._changing if changes else nullcontext(), self._any:
+            yield
+
+
 class _Share:
-    def __init__(self, at_once: int) -> None:
-        self.turns = asyncio.Semaphore(at_once)
+    def __init__(self, limits: Limits) -> None:
+        self.turns = _Turns(limits)
         self.present = 0
 
 
 class Shares:
-    """Limits the requests of each caller, by its label. Everything runs in the event loop.
+    """Limits the requests of each caller and of all callers together. Everything runs in the event loop.
 
     A request that runs holds a thread, and one that waits holds a connection. Both are there for all callers.
     """
 
-    def __init__(self, at_once: int, present: int) -> None:
-        """``at_once``: the requests of one caller that run at once; ``present``: those that run or wait."""
-        self._at_once = at_once
+    def __init__(self, of_one: Limits, present: int, together: Limits | None = None) -> None:
+        """
+        Args:
+            of_one: the requests of one caller that run at once.
+            present: the requests of one caller that run or wait.
+            together: the requests of all callers that run at once; None: any number.
+        """
+        self._of_one = of_one
         self._most = present
+        self._together = None if together is None else _Turns(together)
         self._shares: dict[str, _Share] = {}
 
     @asynccontextmanager
-    async def turn(self, caller: str | None) -> AsyncIterator[None]:
-        """Wait until fewer than ``at_once`` other requests of this caller run. None, for a request that needs no key,
-        waits for nothing: one client could keep all others from the login and from the readiness.
+    async def turn(self, caller: str | None, *, changes: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn of this caller, such as "key 'anna'". None, for a request that needs no key, waits for
+        nothing: one client could keep all others from the login.
 
         Raises:
-            Problem: 503 if ``present`` others of this caller run or wait.
+            Problem: 503 if too many others of this caller run or wait.
         """
         if caller is None:
             yield
             return
-        share = self._shares.setdefault(caller, _Share(self._at_once))
+        share = self._shares.setdefault(caller, _Share(self._of_one))
         if share.present >= self._most:
-            detail = f"The key {caller} has {share.present} requests that run or wait, its share; send fewer at once."
+            detail = f"The {caller} has {share.present} requests that run or wait, its share; send fewer at once."
             raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
         share.present += 1
         try:
-            async with share.turns:
+            # The turn of the caller comes first: in the queue of all callers nobody has more requests than its share.
+            async with share.turns.turn(changes), self._together.turn(changes) if self._together else nullcontext():
                 yield
         finally:
             share.present -= 1

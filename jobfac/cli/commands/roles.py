@@ -99,11 +99,11 @@ def api(
     behind_proxy: BehindProxy = False,
 ) -> None:
     """Serve the pages and the HTTP API."""
-    from jobfac.api import Server
+    from jobfac.api import LOCK_WAIT, Server
     from jobfac.web import site
 
     loaded = _configured(api_host=host, api_port=port)
-    with role_database(loaded, "jobfac api") as db:
+    with role_database(loaded, "jobfac api", LOCK_WAIT) as db:
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         server.when_stuck(_end_at_once)

@@ -230,7 +230,7 @@ PHRASES = (
     "Session is terminated because",
     "error processing your request",
     "Not enough resources to process",
-    "lock could not be had in time",
+    "could not be had in time",
 )
 """Texts of the same errors, because exceptions of mssql-python contain no number."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database import lock_timeouts
 from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS, answers, lists, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
@@ -122,7 +123,11 @@ class Mssql:
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         for batch in _batches(names):
             values = {f"name{place}": name[:255] for place, name in enumerate(batch)}
-            conn.execute(_lock(len(batch), wait), values).scalar_one()  # behind it no error can be left unread
+            try:
+                conn.execute(_lock(len(batch), wait), values).scalar_one()  # behind it no error can be left unread
+            except sa.exc.DBAPIError as error:
+                lock_timeouts.note(error, batch)
+                raise
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:
         taken: list[str] = []
@@ -220,8 +225,10 @@ def _name_parameters(number: int) -> list[sa.BindParameter[str]]:
 @functools.cache
 def _lock(number: int, wait: bool) -> sa.TextClause:
     timeout = "" if wait else ", @LockTimeout = 0"
-    throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-    each = [f"{_getapplock(place, timeout)} {throw}" for place in range(number)]
+    each = [
+        f"{_getapplock(place, timeout)} IF @taken < 0 THROW 51222, N'Lock {place} could not be had in time.', 1;"
+        for place in range(number)
+    ]
     text = f"DECLARE @taken INT; {' '.join(each)} SELECT @taken AS taken;"
     return sa.text(text).bindparams(*_name_parameters(number))
 

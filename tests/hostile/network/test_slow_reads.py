@@ -12,7 +12,7 @@ import pytest
 
 from jobfac.api import app
 from jobfac.api.problems import Problem
-from jobfac.api.serving.shares import Shares
+from jobfac.api.serving.shares import Limits, Shares
 from jobfac.store import schedulers, schedules, workers
 from tests.support.api_stage import Served
 
@@ -67,7 +67,7 @@ def test_one_caller_leaves_threads_to_others(
     with ThreadPoolExecutor(number) as clients:
         answers = [clients.submit(served.viewer.get, path, timeout=60) for _ in range(number)]
         try:
-            for _ in range(app.THREADS // 2):
+            for _ in range(app.OF_ONE.any_kind):
                 assert begun.acquire(timeout=60)
             for _ in range(number):
                 assert served.operator.get("/v1/jobs", timeout=20).is_success
@@ -81,7 +81,7 @@ def test_one_caller_leaves_connections_to_others() -> None:
     """A request that waits for its turn has a connection."""
 
     async def fill() -> None:
-        shares = Shares(1, 3)
+        shares = Shares(Limits(1, 1), 3)
         async with AsyncExitStack() as running:
             await running.enter_async_context(shares.turn("busy"))
             waiting = [asyncio.create_task(running.enter_async_context(shares.turn("busy"))) for _ in range(2)]

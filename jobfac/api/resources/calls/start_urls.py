@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -98,9 +97,10 @@ async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiRespons
     event. 409: the job's definition or its state denies the start. 429: the job allows no more
     starts in this minute.
     """
-    url = await run_in_threadpool(_known, request, token)
+    service = request.service
+    url = await service.in_turn("search for start URLs", _known, request, token)
     text = await body.read(BODY_LIMIT)
-    return await run_in_threadpool(_start, request, url, text)
+    return await service.in_turn(f"start URL {url.id}", _start, request, url, text, changes=True)
 
 
 def _known(request: ApiRequest, token: str) -> StartUrl:
