@@ -78,7 +78,7 @@ class Sqlite:
             max_overflow=100,
             pool_use_lifo=True,  # reuse the most recent connection, so few connections fill their page caches
         )
-        self._file = self._file or DatabaseFile(_path(url))
+        self._file = self._file or DatabaseFile(os.path.abspath(str(url.database)))  # noqa: PTH100
         self._file.attach(engine)
         sa.event.listen(engine, "connect", _on_connect)
         return engine
@@ -193,15 +193,6 @@ class Sqlite:
 
 
 @functools.cache
-def _path(url: sa.URL) -> str:
-    path = os.path.abspath(str(url.database))  # noqa: PTH100
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{os.fsencode(path)!r} is not UTF-8; choose a folder whose name is") from None
-    return path
-
-
 def _claim(limit: int, *conditions: sa.ColumnElement[bool]) -> sa.Executable:
     first = (
         sa.select(run.c.id)
