@@ -119,7 +119,7 @@ def start_arrived(
     another transaction holds its row or a named lock of the job: then the files are not handled.
 
     Args:
-        looked_at: the time of the database before the worker began to look; None: unknown, so none has come back.
+        looked_at: the time of the database before the worker began to look; None: unknown.
     """
     assert len(files) <= FILES
     # Named locks come before row locks. The job's lock makes two workers take turns. A worker that waited for one that
@@ -131,7 +131,7 @@ def start_arrived(
         return Arrived([], {}, [])
     keys = {file.key: file for file in files}
     known = _known(conn, watch.job, keys)
-    if known and looked_at is not None:
+    if known:
         back = departing.returned(conn, watch.job, {key: one.place for key, one in keys.items()}, known, looked_at)
         keys = {key: file for key, file in keys.items() if key not in back.doubtful}
         known = {key: one for key, one in known.items() if key not in back.files and key not in back.doubtful}

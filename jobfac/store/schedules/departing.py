@@ -74,14 +74,14 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
 
 
 def returned(
-    conn: sa.Connection, job_id: str, places: Mapping[str, str], known: Mapping[str, int], looked_at: datetime
+    conn: sa.Connection, job_id: str, places: Mapping[str, str], known: Mapping[str, int], looked_at: datetime | None
 ) -> Returned:
     """Return which of the files that are known have come back.
 
     Args:
         places: where they were seen, by key. A file without a place has not come back.
         known: the runs that they have become, by key.
-        looked_at: the time of the database before the worker began to look.
+        looked_at: the time of the database before the worker began to look; None: unknown.
     """
     notes = {_note(key, place): key for key, place in places.items() if place and key in known}
     found = _read(conn, job_id, notes) if notes else []
@@ -90,6 +90,8 @@ def returned(
     held = locks.take_free(conn, turns.values()) if turns else ()
     last = retries.last_ones(conn, job_id, {known[notes[row.file_key]] for row in found})
     valid = {notes[row.file_key]: row for row in found if row.run_id == last[known[notes[row.file_key]]].id}
+    if looked_at is None:
+        return Returned((), valid.keys())
     is_new = {key for key, row in valid.items() if row.seen_at < looked_at and turns[row.file_key] in held}
     return Returned(is_new, valid.keys() - is_new)
 

@@ -34,6 +34,7 @@ class Departures:
 
     def __init__(self) -> None:
         self._files: dict[str, _Known] = {}
+        self._too_soon: list[str] = []
 
     def handle(self, files: Iterable[ArrivedFile], runs: Mapping[str, int]) -> None:
         """Record which of these files have become which runs."""
@@ -46,12 +47,19 @@ class Departures:
         gone = []
         for key, one in self._files.items():
             if not _is_missing(one.file, found):
+                if one.since is not None and one.file.path in found.files:
+                    self._too_soon.append(one.file.path)
                 one.since = None
                 continue
             one.since = began if one.since is None else one.since
             if began >= max(one.since + GONE, one.not_before):
                 gone.append(Gone(key, one.run_id, one.file.place))
         return gone
+
+    def take_too_soon(self) -> list[str]:
+        """Return the paths of files that were missing and are there again without having gone, since the last call."""
+        found, self._too_soon = self._too_soon, []
+        return found
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forget these files."""

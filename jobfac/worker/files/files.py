@@ -43,6 +43,9 @@ SAID_AGAIN = 3600.0
 MOMENTS = 256
 """How many times of the database are kept, to know one before the beginning of a scan that takes long."""
 
+SAID_FILES = 5
+"""The maximum number of paths in one line of the log."""
+
 LOOKED = "files"
 """A mark of a connection on which was read what to watch for."""
 
@@ -209,6 +212,10 @@ class Files:
     def _lose(self, watch: Watch, result: Result, looked_at: datetime | None, is_over: Callable[[], bool]) -> None:
         """Store in batches what has gone."""
         gone = watch.departures.observe(result.found, result.began)
+        if back := watch.departures.take_too_soon():
+            text = "files came back too soon, or before their runs ended, and start nothing; touch them to start others"
+            names, more = ", ".join(back[:SAID_FILES]), len(back) - SAID_FILES
+            self._log.info(text, action="files_came_back", paths=f"{names} and {more} more" if more > 0 else names)
         if looked_at is None or not isinstance(watch.target, ScheduleTarget):
             return
         for at in range(0, len(gone), FILES):

@@ -129,8 +129,10 @@ def test_a_worker_that_was_stopped_starts_nothing_with_what_it_saw_before(load: 
     (first,) = arrive(load).runs
     end(load, Hand(load))
     assert go(load, first)
-    late = arrive(load, looked_at=before)
-    assert (late.runs, late.handled) == ([], {}), "it has to look again"
+    (watch,) = load.query(schedules.watched, ["default"])
+    for looked_at in (before, None):
+        late = load.transact(schedules.start_arrived, watch, [file()], looked_at)
+        assert (late.runs, late.handled) == ([], {}), "it has to look again"
     assert not go(load, first, looked_at=moment(load) + timedelta(hours=1)), "the clock was set back"
 
 

@@ -229,6 +229,11 @@ def test_a_file_has_gone_if_scans_miss_it_for_long_enough() -> None:
     assert not known((listed(), 0), (listed(), GONE - 1))
     assert known((listed(), 0), (listed("other"), GONE))
     assert not known((listed(), 0), (HERE, 10), (listed(), GONE), (listed(), GONE + 1))
+    departures = Departures()
+    departures.handle([FILE], {FILE.key: 7})
+    for found, at in ((listed(), 0), (HERE, 10), (HERE, 20)):
+        departures.observe(found, at)
+    assert (departures.take_too_soon(), departures.take_too_soon()) == (["/in/a"], [])
     assert known((listed(a=Seen(2, NS)), 0), (listed(a=Seen(1, 2 * NS)), GONE)), "another one is in its place"
     assert not known((listed(a=Seen(1, NS + 5)), 0), (listed(a=Seen(1, NS + 5)), GONE))
 
