@@ -1,6 +1,7 @@
 """Find the files that a pattern names, with their sizes and times. No database and no state."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +20,7 @@ class Listing(NamedTuple):
     """A folder that was read to its end.
 
     Attributes:
-        place: the device and the number of the folder there. A drive that is mounted or unmounted there changes it.
+        place: the disk and the number of the folder there. A drive that is mounted or unmounted there changes it.
             Empty: unknown.
         names: of all that the pattern names there, also of what is no file or could not be looked at.
     """
@@ -69,7 +70,11 @@ def scan(pattern: str) -> Scan:
 
 def _identity(folder: str) -> str:
     found = os.stat(folder)  # noqa: PTH116 (hot)
-    return f"{found.st_dev}:{found.st_ino}" if found.st_ino else ""
+    if not found.st_ino:
+        return ""
+    # Another disk may have the same device and number: the next one that is mounted, and the top folder of each.
+    disk = os.statvfs(folder).f_fsid if sys.platform != "win32" else 0
+    return f"{found.st_dev}:{found.st_ino}:{disk}"
 
 
 def shown(path: str) -> str:
