@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import FOUND_BY_KEY, current_time, rows, utcnow
-from jobfac.database.tables import arrived_file
+from jobfac.database.dialects import DIRTY, FOUND_BY_KEY, current_time, lists, rows, utcnow
+from jobfac.database.tables import arrived_file, run
 from jobfac.database.types import BigId
 from jobfac.store.history import retries
 
@@ -64,13 +64,22 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
         return set()
     known = remembered(conn, job_id, (one.key for one in gone))
     ours = [one for one in gone if known.get(one.key, 0) == one.run_id]
+    others = {one.key for one in gone}.difference(one.key for one in ours)
+    active = _unfinished(conn, {one.run_id for one in ours})
+    ours = [one for one in ours if one.run_id not in active]
     last = retries.last_ones(conn, job_id, {one.run_id for one in ours})
     if looked_at > current_time(conn):  # the clock was set back
         return set()
     over = [one for one in ours if (ended := last[one.run_id].ended_at) is not None and ended < looked_at]
     notes = [{"job": job_id, "file_key": _note(one.key, one.place), "run_id": last[one.run_id].id} for one in over]
     store(conn, notes)
-    return {one.key for one in gone}.difference(one.key for one in ours) | {one.key for one in over}
+    return others | {one.key for one in over}
+
+
+def _unfinished(conn: sa.Connection, run_ids: Collection[int]) -> Collection[int]:
+    """Return those of these runs that have not ended. A file may be gone for days before its run begins."""
+    query = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(run.c.ended_at.is_(None))
+    return set(conn.execute(query.where(lists.by_id(run.c.id, run_ids))).scalars())
 
 
 def returned(
