@@ -25,10 +25,12 @@ upstream_end = sa.Table(
 )
 
 arrived_file = sa.Table(
-    "arrived_file",  # a file that has become a run of the job; forgotten when no worker has seen it for long
+    "arrived_file",  # a file that has become a run of the job, or a note that one has gone; forgotten when long unseen
     metadata,
     sa.Column("job", Name, primary_key=True),
-    sa.Column("file_key", sa.String(64), primary_key=True),  # SHA-256 of path, size and time of modification
+    sa.Column(
+        "file_key", sa.String(64), primary_key=True
+    ),  # SHA-256 of path, size, modification; a note: of place, too
     sa.Column("run_id", BigId, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),  # when a worker saw it last, to within hours
     sa.Index("ix_arrived_file_seen", "seen_at"),

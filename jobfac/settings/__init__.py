@@ -330,7 +330,8 @@ def _contradictions(found: Mapping[str, Source]) -> list[str]:
     for key in ("database_url", "spool", "smtp_host"):
         if found[key].value != found[key].value.strip() or not found[key].value.isprintable():
             # A file of variables with the line ends of Windows does that, and a database of another name is made.
-            wrong.append(f"{key} ({found[key].origin}) has a blank at an end, or a control character; remove it.")
+            mistake = "has a blank at an end, a control character or bytes that are not UTF-8; correct it."
+            wrong.append(f"{key} ({found[key].origin}) {mistake}")
     public = found["public_url"]
     if public.value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", public.value):
         wrong.append(

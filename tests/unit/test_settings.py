@@ -134,9 +134,9 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
         (
             {"JOBFAC_DATABASE_URL": "sqlite:///jobfac.db\r"},
             "",
-            "database_url (JOBFAC_DATABASE_URL) has a blank at an end, or a control character; remove it.",
+            "database_url (JOBFAC_DATABASE_URL) has a blank at an end, a control character or bytes",
         ),
-        ({}, 'spool = "/var/spool "', "spool (jobfac.toml) has a blank at an end, or a control character; remove it."),
+        ({}, 'spool = "/var/spool "', "spool (jobfac.toml) has a blank at an end, a control character or bytes"),
         ({"JOBFAC_LOG_LEVEL": "loud"}, "", "JOBFAC_LOG_LEVEL must be debug, info, warning or error, not 'loud'."),
     ],
 )

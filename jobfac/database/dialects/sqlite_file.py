@@ -82,6 +82,11 @@ class DatabaseFile:
     """
 
     def __init__(self, path: str) -> None:
+        """Raises ``ValueError`` if jobfac cannot name the file."""
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{os.fsencode(path)!r} is not UTF-8; choose a folder whose name is") from None
         self.path = path
         self._beside = {log_of(path): "write-ahead log", index_of(path): "index of the write-ahead log"}
         self._known: Inode | None = None

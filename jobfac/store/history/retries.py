@@ -1,14 +1,17 @@
 """Which runs were retried."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, lists
+from jobfac.database.dialects import DIRTY, PASS, lists
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, HELD, JobKind, RunState
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _HELD = sa.text(f"state IN ({sql_literals(HELD)})")
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -202,6 +205,37 @@ def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:
     query = sa.select(run.c.retry_of, *_RETRY).with_hint(run, PASS, "mssql")
     found = conn.execute(query.where(_HELD, lists.by_id(run.c.retry_of, run_ids))) if run_ids else ()
     return {row.retry_of: _retry(row) for row in found}
+
+
+class Last(NamedTuple):
+    """The last run that did something. ``ended_at`` None: it has not ended."""
+
+    id: int
+    ended_at: datetime | None
+
+
+def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[int, Last]:
+    """Return for each of these runs of a job the latest one of it and of the retries that it has led to.
+
+    Retries that have done nothing do not count. A run that was purged has ended long ago.
+    """
+    first_of = {run_id: run_id for run_id in run_ids}
+    last = dict(first_of)
+    level = set(run_ids)
+    while level:
+        # A retry that another transaction is just storing counts, too.
+        query = sa.select(run.c.retry_of, *_RETRY).with_hint(run, DIRTY, "mssql").order_by(run.c.id)
+        later = (run.c.job == job, run.c.id > min(level), run.c.retry_of.is_not(None))
+        found = conn.execute(query.where(*later, lists.by_id(run.c.retry_of, level))).all()
+        level = set()
+        for row in found:
+            first_of[row.id] = first = first_of[row.retry_of]
+            level.add(row.id)
+            if _retry(row).counts:
+                last[first] = max(last[first], row.id)
+    query = sa.select(run.c.id, run.c.ended_at).where(lists.by_id(run.c.id, set(last.values())))
+    ended = {row.id: row.ended_at for row in conn.execute(query)}
+    return {first: Last(run_id, ended.get(run_id, _LONG_AGO)) for first, run_id in last.items()}
 
 
 def newest(conn: sa.Connection) -> int:

@@ -2,26 +2,26 @@
 
 What makes a file one and the same is its path, its size and its time of modification. The table ``arrived_file`` has a
 row for each file of a job that has become a run. It is written in the transaction that starts the run, under a named
-lock of the job, so a crash leaves either both or neither, and of two workers the second finds the row.
+lock of the job, so a crash leaves either both or neither, and of two workers the second finds the row. A file that has
+gone and come back is another one (see ``departing``).
 """
 
 import functools
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database import locks
 from jobfac.database.dialects import FOUND_BY_KEY, PASS, lists, rows, utcnow
 from jobfac.database.tables import WATCHED, arrived_file, job, schedule
-from jobfac.database.types import BigId
 from jobfac.definitions import Schedule
 from jobfac.store import runs
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
+from jobfac.store.schedules import departing
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due, locked_jobs
 
@@ -63,12 +63,14 @@ class WatchedSchedule(NamedTuple):
 class ArrivedFile(NamedTuple):
     """A complete file: its path, its size in bytes, and its time of modification in whole seconds since 1970.
 
-    Whole seconds, because a network drive does not give every machine the same fraction.
+    Whole seconds, because a network drive does not give every machine the same fraction. ``place``: the folder in which
+    it was seen, of one machine; empty: unknown.
     """
 
     path: str
     size: int
     modified: int
+    place: str = ""
 
     @property
     def key(self) -> str:
@@ -82,12 +84,12 @@ class Arrived(NamedTuple):
 
     Attributes:
         runs: ids of the new runs.
-        handled: keys of the files that need no more attention: each is one of these runs, or was one before.
+        handled: the runs of the files that need no more attention, by key: each is one of ``runs``, or was one before.
         refusals: why the others were not started. They may be tried again.
     """
 
     runs: list[int]
-    handled: Collection[str]
+    handled: Mapping[str, int]
     refusals: list[Refusal]
 
 
@@ -108,23 +110,31 @@ def watched(conn: sa.Connection, pools: Collection[str]) -> list[WatchedSchedule
     return [WatchedSchedule(*row) for row in conn.execute(_WATCHED.where(lists.among(schedule.c.pool, pools)))]
 
 
-def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[ArrivedFile]) -> Arrived:
-    """Start a run for each of up to ``FILES`` files that has not become one. Safe to repeat.
+def start_arrived(
+    conn: sa.Connection, watch: WatchedSchedule, files: Sequence[ArrivedFile], looked_at: datetime | None = None
+) -> Arrived:
+    """Start a run for each of up to ``FILES`` files that has not become one, or has come back since. Safe to repeat.
 
     Starts nothing if the schedule was changed, paused or removed since ``watch`` was read, the job is disabled, or
     another transaction holds its row or a named lock of the job: then the files are not handled.
+
+    Args:
+        looked_at: the time of the database before the worker began to look; None: unknown.
     """
     assert len(files) <= FILES
     # Named locks come before row locks. The job's lock makes two workers take turns. A worker that waited for one that
     # an open transaction holds would see no files of other jobs meanwhile.
-    turn = f"jobfac:files:{watch.job}"
-    if turn not in locks.take_free(conn, {turn}) or locked_jobs(conn, [watch.job]):
-        return Arrived([], set(), [])
+    if not departing.take_turn(conn, watch.job) or locked_jobs(conn, [watch.job]):
+        return Arrived([], {}, [])
     found = conn.execute(_ROW.where(schedule.c.id == watch.id)).first()
     if found is None or found.definition != watch.definition or not _is_enabled(conn, watch.job):
-        return Arrived([], set(), [])
+        return Arrived([], {}, [])
     keys = {file.key: file for file in files}
     known = _known(conn, watch.job, keys)
+    if known:
+        back = departing.returned(conn, watch.job, {key: one.place for key, one in keys.items()}, known, looked_at)
+        keys = {key: file for key, file in keys.items() if key not in back.doubtful}
+        known = {key: one for key, one in known.items() if key not in back.files and key not in back.doubtful}
     fresh = [file for key, file in keys.items() if key not in known]
     if not fresh:
         return Arrived([], known, [])
@@ -134,8 +144,7 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
     answers = runs.start_each(conn, requests)
     started = {file.key: answer for file, answer in zip(fresh, answers, strict=True) if isinstance(answer, int)}
     if started:
-        values = ({"job": watch.job, "file_key": key, "run_id": run_id} for key, run_id in started.items())
-        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(values))
+        departing.store(conn, [{"job": watch.job, "file_key": key, "run_id": one} for key, one in started.items()])
         last = requests[-1].due_at
         conn.execute(schedule.update().where(schedule.c.id == watch.id).values(last_due_at=last))
     refusals = [
@@ -143,7 +152,7 @@ def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[A
         for file, start, answer in zip(fresh, requests, answers, strict=True)
         if isinstance(answer, Exception)
     ]
-    return Arrived(list(started.values()), known | started.keys(), refusals)
+    return Arrived(list(started.values()), known | started, refusals)
 
 
 def _is_enabled(conn: sa.Connection, job_id: str) -> bool:
@@ -163,40 +172,26 @@ def _requests(row: ScheduleRow, last: datetime | None, files: Sequence[ArrivedFi
     return requests
 
 
-def _known(conn: sa.Connection, job_id: str, keys: Collection[str]) -> set[str]:
-    """Return the keys of the files that have become runs before, and note that they are still there."""
+def _known(conn: sa.Connection, job_id: str, keys: Collection[str]) -> dict[str, int]:
+    """Return the runs of the files that have become runs before, by key, and note that they are still there."""
     given = {**rows.rows_parameter({"file_key": key} for key in keys), "p_job": job_id}
     found = conn.execute(_find(conn.dialect.name), given).all()
     if any(row.is_old for row in found):
         conn.execute(_see(conn.dialect.name), given)
-    return {row.file_key for row in found}
+    return {row.file_key: row.run_id for row in found}
 
 
 @functools.cache
 def _find(engine: str) -> sa.Select[Any]:
     is_old = sa.case((arrived_file.c.seen_at < utcnow(-SEEN_AGAIN * 1000), 1), else_=0).label("is_old")
-    query = sa.select(arrived_file.c.file_key, is_old).with_hint(arrived_file, FOUND_BY_KEY, "mssql")
-    return query.where(*_is_given(engine))
+    query = sa.select(arrived_file.c.file_key, arrived_file.c.run_id, is_old)
+    return query.with_hint(arrived_file, FOUND_BY_KEY, "mssql").where(*departing.is_given(engine))
 
 
 @functools.cache
 def _see(engine: str) -> sa.Update:
-    change = arrived_file.update().where(*_is_given(engine))
+    change = arrived_file.update().where(*departing.is_given(engine))
     return rows.by_primary_key(change.values(seen_at=utcnow()), arrived_file)
-
-
-def _is_given(engine: str) -> tuple[sa.ColumnElement[bool], ...]:
-    given = rows.rows_table(engine, file_key=arrived_file.c.file_key.type)
-    # IN and no join: SQLite would read the parameter again for each row of the table.
-    return arrived_file.c.job == sa.bindparam("p_job"), arrived_file.c.file_key.in_(sa.select(given.c.file_key))
-
-
-@functools.cache
-def _insert(engine: str) -> sa.Insert:
-    kinds = {name: arrived_file.c[name].type for name in ("job", "file_key")}
-    given = rows.rows_table(engine, **kinds, run_id=BigId)
-    values = sa.select(given.c.job, given.c.file_key, given.c.run_id, utcnow())
-    return arrived_file.insert().from_select(["job", "file_key", "run_id", "seen_at"], values)
 
 
 # What was seen just now does not count: workers that come back after an outage report the files one after another.

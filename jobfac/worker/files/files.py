@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,12 +12,13 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
-from jobfac.store.schedules import ArrivedFile
+from jobfac.store.schedules import ArrivedFile, note_gone
 from jobfac.store.schedules.arriving import SEEN_AGAIN
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.arrivals import REFUSED, Arrivals
+from jobfac.worker.files.departures import GONE, Departures, placed
 from jobfac.worker.files.lanes import Result, Scanner
-from jobfac.worker.files.targets import FILES, Target, Wanted, read_targets
+from jobfac.worker.files.targets import FILES, ScheduleTarget, Target, Wanted, read_targets
 
 log = logger("jobfac.files")
 
@@ -38,6 +40,12 @@ AT_ONCE = 0.05
 SAID_AGAIN = 3600.0
 """Seconds for which the log does not repeat a problem."""
 
+MOMENTS = 256
+"""How many times of the database are kept, to know one before the beginning of a scan that takes long."""
+
+SAID_FILES = 5
+"""The maximum number of paths in one line of the log."""
+
 LOOKED = "files"
 """A mark of a connection on which was read what to watch for."""
 
@@ -48,6 +56,7 @@ class Watch:
 
     target: Target
     arrivals: Arrivals
+    departures: Departures = field(default_factory=Departures)
     said: dict[str, float] = field(default_factory=dict)
 
 
@@ -90,7 +99,9 @@ class Files:
         self._places: dict[str, Place] = {}
         self._left: set[str] = set()
         self._said_stuck: set[str] = set()
+        self._database_now: datetime | None = None
         self._begun: tuple[datetime, float] | None = None  # the same moment by the database and in monotonic seconds
+        self._looks: deque[tuple[float, datetime]] = deque(maxlen=MOMENTS)
         self._is_doubtful = False  # the database may have forgotten files that were handled
 
     def take_left(self) -> Collection[str]:
@@ -110,6 +121,9 @@ class Files:
 
         Returns the seconds to the next turn, unless a scan ends before.
         """
+        if self._database_now is not None:  # read in an earlier turn, so no scan that began since did so before
+            self._looks.append((now, self._database_now))
+            self._database_now = None
         if now >= self.read_at:
             self._read(now)
         due = {pattern: one for pattern, one in self._places.items() if now >= one.scan_at and not one.is_scanned}
@@ -134,6 +148,7 @@ class Files:
             return
         self._watches = {one: self._watches.get(one) or Watch(one, Arrivals(one.stable)) for one in targets}
         self._follow_clock(database_now, now)
+        self._database_now = database_now
         if self._is_doubtful:
             self._is_doubtful = False
             for watch in self._watches.values():
@@ -176,10 +191,13 @@ class Files:
         self._left |= place.folders
         place.folders, place.is_scanned = found.folders, False
         place.not_before = result.began + SHARE * result.seconds
+        looked_at = next((moment for at, moment in reversed(self._looks) if at <= result.began), None)
         for watch in place.watches:
             try:
                 self._say(watch, found.problems, now)
-                self._take(watch, watch.arrivals.observe(found.files, result.began), now, is_over)
+                arrived = [placed(one, found) for one in watch.arrivals.observe(found.files, result.began)]
+                self._take(watch, arrived, looked_at, now, is_over)
+                self._lose(watch, result, looked_at, is_over)
             except Unreachable as error:
                 self._log.outage("files not started, retrying", action="watch_failed", reason=str(error))
                 break
@@ -191,15 +209,43 @@ class Files:
             due = min(due, now + AT_ONCE)
         place.scan_at, place.again = max(due, place.not_before), False
 
-    def _take(self, watch: Watch, files: Sequence[ArrivedFile], now: float, is_over: Callable[[], bool]) -> None:
+    def _lose(self, watch: Watch, result: Result, looked_at: datetime | None, is_over: Callable[[], bool]) -> None:
+        """Store in batches what has gone."""
+        gone = watch.departures.observe(result.found, result.began)
+        if back := watch.departures.take_too_soon():
+            text = "files came back too soon, or before their runs ended, and start nothing; touch them to start others"
+            names, more = ", ".join(back[:SAID_FILES]), len(back) - SAID_FILES
+            self._log.info(text, action="files_came_back", paths=f"{names} and {more} more" if more > 0 else names)
+        if looked_at is None or not isinstance(watch.target, ScheduleTarget):
+            return
+        for at in range(0, len(gone), FILES):
+            if is_over():
+                return
+            some = gone[at : at + FILES]
+            done = self._db.transact(note_gone, watch.target.schedule.job, some, looked_at, retry_for=2.0)
+            watch.departures.drop(done)
+            watch.departures.postpone({one.key for one in some}.difference(done), result.began + GONE)
+            if at + FILES < len(gone):
+                time.sleep(self._db.dialect.pause_between_writes)
+
+    def _take(
+        self,
+        watch: Watch,
+        files: Sequence[ArrivedFile],
+        looked_at: datetime | None,
+        now: float,
+        is_over: Callable[[], bool],
+    ) -> None:
         """Store in batches what has arrived."""
         target = watch.target
         for at in range(0, len(files), FILES):
             if is_over():
                 return
             some = files[at : at + FILES]
-            taken = self._db.transact(target.take, some, self._worker, retry_for=2.0)
+            taken = self._db.transact(target.take, some, self._worker, looked_at, retry_for=2.0)
             watch.arrivals.handle(some, taken.handled, now)
+            if isinstance(target, ScheduleTarget):
+                watch.departures.handle(some, taken.handled)
             left = [file for file in some if file.key not in taken.handled]
             watch.arrivals.postpone(left, now + (REFUSED if taken.refusals else RETRY))
             self._say(watch, [f"{target.name}: {refusal}" for refusal in taken.refusals], now)

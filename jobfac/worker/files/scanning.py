@@ -1,9 +1,11 @@
 """Find the files that a pattern names, with their sizes and times. No database and no state."""
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -14,6 +16,19 @@ class Seen(NamedTuple):
     modified: int
 
 
+class Listing(NamedTuple):
+    """A folder that was read to its end.
+
+    Attributes:
+        place: the disk and the number of the folder there. A drive that is mounted or unmounted there changes it.
+            Empty: unknown.
+        names: of all that the pattern names there, also of what is no file or could not be looked at.
+    """
+
+    place: str
+    names: frozenset[str]
+
+
 class Scan(NamedTuple):
     """The result of a scan.
 
@@ -21,11 +36,13 @@ class Scan(NamedTuple):
         files: what was found, by path.
         folders: where it looked, as far as these folders exist.
         problems: why something could not be looked at, as clauses.
+        listings: the folders that were read to their end, by path.
     """
 
     files: dict[str, Seen]
     folders: frozenset[str]
     problems: list[str]
+    listings: Mapping[str, Listing] = MappingProxyType({})
 
 
 def scan(pattern: str) -> Scan:
@@ -38,15 +55,26 @@ def scan(pattern: str) -> Scan:
     path = Path(pattern)
     folder, name = (path, "*") if path.name == "**" else (path.parent, path.name)
     files: dict[str, Seen] = {}
-    folders: set[str] = set()
+    listings: dict[str, Listing] = {}
     problems: list[str] = []
     for place in _folders(folder, problems):
         try:
-            files.update(_inside(place, name, problems))
-            folders.add(place)
+            before, names = _identity(place), set[str]()
+            files.update(_inside(place, name, names, problems))
+            same = before if _identity(place) == before else ""
+            listings[place] = Listing(same, frozenset(names))
         except OSError as error:
             problems.append(f"{shown(place)} cannot be read: {error.strerror or error}")
-    return Scan(files, frozenset(folders), problems)
+    return Scan(files, frozenset(listings), problems, listings)
+
+
+def _identity(folder: str) -> str:
+    found = os.stat(folder)  # noqa: PTH116 (hot)
+    if not found.st_ino:
+        return ""
+    # Another disk may have the same device and number: the next one that is mounted, and the top folder of each.
+    disk = os.statvfs(folder).f_fsid if sys.platform != "win32" else 0
+    return f"{found.st_dev}:{found.st_ino}:{disk}"
 
 
 def shown(path: str) -> str:
@@ -123,12 +151,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _inside(folder: str, name: str, problems: list[str]) -> Iterator[tuple[str, Seen]]:
-    """Yield the files of one folder. Raises ``OSError`` if the folder cannot be read."""
+def _inside(folder: str, name: str, names: set[str], problems: list[str]) -> Iterator[tuple[str, Seen]]:
+    """Yield the files of one folder; add the names of all that matches. Raises ``OSError`` if it cannot be read."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not _matches(entry.name, name):
                 continue
+            names.add(entry.name)
             try:
                 if not entry.is_file():
                     continue

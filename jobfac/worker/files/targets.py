@@ -1,6 +1,6 @@
 """What a worker watches for: the files of schedules, and those for which steps of sequences wait."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ from jobfac.store.sequences import WaitingVisit
 
 
 class Taken(NamedTuple):
-    """What became of files: the keys of those that need no more attention, how many are new, why others are refused."""
+    """What became of files: the runs of those that need no more attention, how many are new, why others are refused."""
 
-    handled: Collection[str]
+    handled: Mapping[str, int]
     number: int
     refusals: Sequence[str] = ()
 
@@ -33,9 +33,9 @@ class ScheduleTarget(NamedTuple):
         """What it is, in words."""
         return f"schedule {self.schedule.name} of {self.schedule.job}"
 
-    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
-        """Store that these files, at most ``FILES``, have arrived."""
-        done = schedules.start_arrived(conn, self.schedule, files)
+    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str, at: datetime | None = None) -> Taken:
+        """Store that these files, at most ``FILES``, have arrived; ``at``: see ``looked_at`` of ``start_arrived``."""
+        done = schedules.start_arrived(conn, self.schedule, files, at)
         return Taken(done.handled, len(done.runs), [refusal.why for refusal in done.refusals])
 
 
@@ -51,13 +51,13 @@ class StepTarget(NamedTuple):
         """What it is, in words."""
         return f"step {self.visit.step} of run {self.visit.run_id}"
 
-    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
+    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str, at: datetime | None = None) -> Taken:
         """Store that one of these files is there, so the sequence goes on."""
         first = min(file.path for file in files)
         is_new = sequences.found(conn, self.visit, f"{first} is there", by)
         if is_new is None:
-            return Taken((), 0)
-        return Taken({file.key for file in files}, int(is_new))
+            return Taken({}, 0)
+        return Taken(dict.fromkeys((file.key for file in files), self.visit.run_id), int(is_new))
 
 
 Target = ScheduleTarget | StepTarget
@@ -83,4 +83,4 @@ def read_targets(conn: sa.Connection, pools: Collection[str]) -> Wanted:
     return Wanted(found, current_time(conn))
 
 
-__all__ = ["FILES", "Target", "Wanted", "read_targets"]
+__all__ = ["FILES", "ScheduleTarget", "Target", "Wanted", "read_targets"]

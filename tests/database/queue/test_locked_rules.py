@@ -145,7 +145,7 @@ def test_a_worker_leaves_files_and_steps_that_need_the_lock_to_a_later_look(db: 
     (watch,), (step,) = db.query(schedules.watched, ["default"]), db.query(sequences.looked_for, ["default"])
     files = [ArrivedFile("/in/1.csv", 1, 1)]
     with held(db, "a"):
-        assert db.transact(schedules.start_arrived, watch, files, retry_for=0) == ([], set(), [])
+        assert db.transact(schedules.start_arrived, watch, files, retry_for=0) == ([], {}, [])
         taken = db.transact(lambda conn: StepTarget("/in/x", 0, step).take(conn, files, "w1"), retry_for=0)
         assert (len(taken.handled), taken.number) == (0, 0)
     assert len(db.transact(schedules.start_arrived, watch, files, retry_for=0).runs) == 1

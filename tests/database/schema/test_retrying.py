@@ -1,5 +1,6 @@
 """Transactions under deadlocks, timeouts, lost connections and locked files."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -220,6 +221,14 @@ def test_a_database_that_behaves_like_an_old_server_is_refused(db: Database, fau
 def test_a_url_that_cannot_be_used_is_refused_in_a_sentence(url: str, sentence: str) -> None:
     with pytest.raises(Unreachable, match=sentence):
         Database(url)
+
+
+def test_a_folder_that_is_not_utf8_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(Unreachable, match="is not UTF-8; choose a folder whose name is"):
+        Database("sqlite:///jobfac.db")
 
 
 # SQLite: a file, and other processes that write it

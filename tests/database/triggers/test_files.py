@@ -106,16 +106,16 @@ def test_what_arrives_in_a_pause_starts_afterwards(db: Database) -> None:
     db.transact(schedules.pause, "load", None, "me")
     assert watched(db) == []
     paused = db.transact(schedules.start_arrived, watch, files(1))
-    assert (paused.runs, paused.handled) == ([], set())
+    assert (paused.runs, paused.handled) == ([], {})
     db.transact(schedules.resume, "load", None, "me")
     assert len(arrive(db, *files(1)).runs) == 1
     with db.begin() as conn:
         job_store.enable(conn, "load", False, "me")
     assert watched(db) == []
     disabled = db.transact(schedules.start_arrived, watch, files(2))
-    assert (disabled.handled, disabled.refusals) == (set(), []), "a refusal would put them off for 10 minutes"
+    assert (disabled.handled, disabled.refusals) == ({}, []), "a refusal would put them off for 10 minutes"
     apply(db, load={"schedules": [{"file": "/in/*.txt"}]})
-    assert db.transact(schedules.start_arrived, watch, files(2)).handled == set()  # the definition is another
+    assert db.transact(schedules.start_arrived, watch, files(2)).handled == {}  # the definition is another
 
 
 def test_a_refused_start_is_tried_again(db: Database) -> None:

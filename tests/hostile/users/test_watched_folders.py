@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -103,10 +104,10 @@ def test_a_target_that_fails_stops_no_other(sqlite_url: str, tmp_path: Path, mon
         jobs.put(db, Caller("me"), name, body)
     real = ScheduleTarget.take
 
-    def play(target: ScheduleTarget, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
+    def play(target: ScheduleTarget, conn: sa.Connection, files: Sequence[ArrivedFile], *more: Any) -> Taken:
         if target.schedule.job == "bad":
             raise RuntimeError
-        return real(target, conn, files, by)
+        return real(target, conn, files, *more)
 
     monkeypatch.setattr(ScheduleTarget, "take", play)
     files = Files(db, Settings(), "w1", ["default"], AtOnce())
