@@ -3287,7 +3287,8 @@ CREATE OR ALTER PROCEDURE jobfac.drain_worker
     @worker BIGINT, -- its id in jobfac.v_fleet
     @by NVARCHAR(129) = NULL
 AS
--- Ask a worker to claim no more runs and to deregister when its runs have ended.
+-- Ask a worker to claim no more runs and to deregister when its runs have ended. Those that take longer than its
+-- drain_limit (60 s by default) are stopped and queued again, or end as lost if their job has restartable: false.
 BEGIN
     SET NOCOUNT ON;
     SET ROWCOUNT 0;

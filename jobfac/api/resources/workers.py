@@ -20,7 +20,11 @@ def list_workers(request: ApiRequest, query: parameters.WorkersQuery) -> ApiResp
     "POST", "/v1/workers/{worker:id}/drain", role=Role.OPERATOR, unrestricted=True, responses={204: None}, errors=(404,)
 )
 def drain(request: ApiRequest, worker: int) -> ApiResponse:
-    """Ask a worker to claim no more runs and to exit when its runs have ended."""
+    """Ask a worker to claim no more runs and to exit when its runs have ended.
+
+    Those that still run after the worker's `drain_limit` (60 s by default) are stopped and queued again, or end as lost
+    if their job has `restartable: false`.
+    """
     operations.drain(request.db, request.by, worker)
     return ApiResponse(None, 204)
 

@@ -7,8 +7,9 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
-from jobfac.cli.rendering.printing import Columns, print_list
+from jobfac.cli.rendering.printing import Columns, note, print_list
 from jobfac.cli.rendering.text import cell, memory_text
+from jobfac.store.workers.draining import AFTER_LIMIT
 from jobfac.views.workers import WorkerView
 
 app = group("List and drain workers, or cancel a drain.")
@@ -66,11 +67,16 @@ Workers = Annotated[
 
 @app.command()
 def drain(worker: Workers) -> None:
-    """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker."""
+    """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker.
+
+    Runs that take longer than the worker's `drain_limit` (60 s by default) are stopped and queued again, or end as lost
+    if their job has `restartable: false`.
+    """
     with backend() as factory:
         for worker_id in _ids(factory, worker):
             factory.drain(worker_id)
             typer.echo(f"worker {worker_id} is draining")
+        note(f"It exits when its runs have ended. {AFTER_LIMIT}")
 
 
 @app.command()

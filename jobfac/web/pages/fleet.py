@@ -9,6 +9,7 @@ from starlette.responses import Response
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
 from jobfac.store.runs import queue_of_worker
+from jobfac.store.workers.draining import AFTER_LIMIT
 from jobfac.views.overview import Overview, RunLine
 from jobfac.views.workers import SchedulerView
 from jobfac.web import commands
@@ -35,7 +36,7 @@ def fleet(visit: Visit) -> Response:
         served=overview.served(seen.workers, seen.now),
         pools=sorted({pool for one in seen.workers for pool in one.pools}),
         sequences=SEQUENCES, pinned=queue_of_worker(""), now=seen.now, schedulers=found,
-        silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
+        silent_since=seen.now - timedelta(seconds=schedulers.SILENT), after_limit=AFTER_LIMIT,
     )  # fmt: skip
 
 
@@ -48,10 +49,10 @@ def undrain(visit: Visit) -> Response:
 
 
 def drain(visit: Visit) -> Response:
-    """Ask a worker to claim no more runs and to exit when its runs have ended."""
+    """Ask a worker to claim no more runs, and to exit when its runs have ended or its ``drain_limit`` is over."""
     worker_id = visit.path("worker")
     operations.drain(visit.service.db, visit.by, worker_id)
-    text = f"Worker {worker_id} claims no more runs and exits when its runs have ended."
+    text = f"Worker {worker_id} claims no more runs and exits when its runs have ended. {AFTER_LIMIT}"
     return visit.back(Notice(text, commands.line("workers", "drain", worker_id)), "/fleet")
 
 

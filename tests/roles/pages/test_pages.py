@@ -128,7 +128,9 @@ def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser,
     assert "takes no more starts" in operator.act("/jobs/export/disable", "/jobs/export")
     assert "Enable" in operator.get("/jobs/export")
     assert "may start again" in operator.act("/jobs/export/enable", "/jobs/export")
-    assert "claims no more runs" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
+    said = "are stopped and queued again, or end as lost if their job has restartable: false."
+    assert said in operator.get("/fleet"), "the button says what happens to runs that take longer"
+    assert said in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
     assert "draining" in operator.get("/fleet")
     assert "claims runs again" in operator.act(f"/fleet/{stage.worker}/undrain", "/fleet")
     assert "No scheduler runs" in operator.get("/fleet")
