@@ -1,19 +1,28 @@
-"""Why a disk does not take what is written, in words."""
+"""Faults of a disk: by which errors it shows, and why it does not take what is written, in words."""
 
 import contextlib
 import errno
 import os
 import resource
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+FAILING = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ENODATA", "EUCLEAN", "EBADMSG", "EREMOTEIO",  # a bad sector, a damaged file system or checksum
+        "ENXIO", "ENODEV", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN",  # the device or the server is gone
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
+"""Errors of a disk, or of the server of a file system, that fails: no program and no definition causes them."""
 
 PROBE = 1 << 16
 """Bytes that are written to learn the error."""
 
 
 def why_not_written(folder: Path, files: Iterable[Path], told: str | None) -> str | None:
-    """Return the reason why a write to one of these files fails although the disk has room, as a clause with the remedy.
+    """Return why a write to one of these files fails although the disk has room, as a clause with the remedy.
 
     SQLite reports one error for many reasons. So this writes to a nameless file on the same disk.
 
@@ -28,6 +37,8 @@ def why_not_written(folder: Path, files: Iterable[Path], told: str | None) -> st
                     f"{path} has reached the limit of {most:,} bytes that this process may write to a file; raise it "
                     "(ulimit -f, LimitFSIZE= of a unit)"
                 )
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(PROBE))
