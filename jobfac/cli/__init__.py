@@ -10,7 +10,7 @@ import threading
 from typer import Abort, TyperException
 
 from jobfac.cli.listing import Commands
-from jobfac.cli.streams import NO_ROOM, NOT_UTF8, discard_output, note, prepare_streams
+from jobfac.cli.streams import NO_ROOM, NOT_UTF8, discard_output, flush_streams, note, prepare_streams
 from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError, Kind
 from jobfac.machine import threads
 
@@ -66,8 +66,8 @@ def run() -> None:
     try:
         main()
     except SystemExit as end:
+        flush_streams()
         if threads.are_alive() or any(thread.daemon for thread in threading.enumerate()):
-            sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else DONE)
         raise
 

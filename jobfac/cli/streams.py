@@ -30,6 +30,15 @@ def discard_output(stream: IO[str] | None = None) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
+def flush_streams() -> None:
+    """Write what Python would write at its end. What nobody takes is discarded: Python would end with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard_output(stream)
+
+
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Write to standard output, and go on without it if its reader has closed the pipe: the exit code counts.

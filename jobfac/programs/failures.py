@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobfac.errors import JobfacError
+from jobfac.machine.disk import FAILING
 
 
 class StartError(JobfacError):
@@ -36,7 +37,7 @@ def explain(
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
     if error.errno in MACHINE:
         return f"{name!r} cannot be started: {MACHINE[error.errno]}"
-    if error.errno in (errno.EIO, errno.ESTALE):  # nothing can be found out, and what is there would seem missing
+    if error.errno in FAILING:  # nothing can be found out, and what is there would seem missing
         why = f"{error.strerror}; check the file systems of the program and of the job's directory"
         return f"{name!r} cannot be started: {why}"
     if directory is not None and (fault := _directory_fault(directory)):

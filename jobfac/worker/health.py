@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from jobfac.machine.disk import FAILING
 from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
 from jobfac.store.workers.draining import LEAVING
 from jobfac.store.workers.suspects import ISOLATING
@@ -25,7 +26,7 @@ PROBE = 64 * 1024
 """Bytes that must fit into the spool folder for the worker to be healthy."""
 
 
-DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
+DISK = FAILING | {errno.EROFS}
 """Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
 
 

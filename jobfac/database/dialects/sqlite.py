@@ -54,6 +54,9 @@ TRANSIENT = (
     sqlite3.SQLITE_READONLY,
 )
 
+OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+"""Errors for which the disk may be the cause. After a fault, Linux makes a disk read-only without saying so."""
+
 
 class Sqlite:
     """See ``Dialect``."""
@@ -172,9 +175,9 @@ class Sqlite:
         return self._file.fault()
 
     def passing_fault(self, error: BaseException) -> str | None:
-        if self._file is None or primary_code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if self._file is None or primary_code(error) not in OF_THE_DISK:
             return None
-        return self._file.no_space(error)
+        return self._file.disk_fault(error)
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Unreachable, no_schema
+from jobfac.machine.disk import why_not_written
 
 Inode = tuple[int, int]  # device and number
 
@@ -37,6 +38,10 @@ def primary_code(error: BaseException) -> int:
     """SQLite's primary error code; 0: it is no error of SQLite."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _name(error: BaseException) -> str:
+    return str(getattr(getattr(error, "orig", error), "sqlite_errorname", error))
 
 
 def damage(why: str) -> str:
@@ -158,14 +163,15 @@ class DatabaseFile:
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
 
-    def no_space(self, error: BaseException) -> str | None:
-        """Which disk is full, as a clause with the remedy; None: that of the file has room, and SQLite names none."""
+    def disk_fault(self, error: BaseException) -> str | None:
+        """Which disk is full or does not take what is written, as a clause with the remedy; None: it is at no fault."""
         folder = Path(self.path).parent
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < ROOM:
             return f"the disk of {folder} is full; make room there"
         if primary_code(error) != sqlite3.SQLITE_FULL:
-            return None
+            told = _name(error) if primary_code(error) == sqlite3.SQLITE_IOERR else None
+            return why_not_written(folder, (Path(self.path), Path(log_of(self.path))), told)
         return "SQLite has no room for temporary files; make room in $SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp"
 
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:

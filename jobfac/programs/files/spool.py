@@ -7,7 +7,6 @@ that keeps the file open delays nothing. One limitation remains: a program that 
 
 import contextlib
 import ctypes
-import errno
 import os
 import re
 import stat
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
@@ -26,9 +26,6 @@ HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
 PUNCH_HOLE_KEEP_SIZE = 0x03
 LIBC = ctypes.CDLL(None)
-UNREADABLE = frozenset({errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.ESTALE})
-"""Errors of a failing disk. They cost the output of one program, not its worker."""
-
 SEAL = b"\0jobfac\n"
 """The first bytes of the file, before the stream. They are missing if the program has emptied its file."""
 
@@ -190,7 +187,7 @@ class Spool:
         try:
             return os.pread(self.fd, length, start)
         except OSError as error:
-            if error.errno not in UNREADABLE:
+            if error.errno not in FAILING:  # it costs the output of one program, not its worker
                 raise
             return None
 
@@ -211,7 +208,7 @@ class Spool:
         try:
             length = os.fstat(self.fd).st_size
         except OSError as error:
-            if error.errno not in UNREADABLE:
+            if error.errno not in FAILING:
                 raise
             self._fault = error.strerror
             return self._length
@@ -252,7 +249,7 @@ class Spool:
         try:
             return os.pread(self.fd, length, start - self._base)
         except OSError as error:
-            if error.errno not in UNREADABLE:
+            if error.errno not in FAILING:
                 raise
             sentence = f"[jobfac: {length:,} bytes of the output cannot be read: {error.strerror}]\n"
             return sentence.encode().ljust(length, b"\0")[:length]
@@ -278,7 +275,7 @@ class Spool:
         try:
             os.ftruncate(self.fd, 0)
         except OSError as error:
-            if error.errno not in UNREADABLE:
+            if error.errno not in FAILING:
                 raise
             return
         self._carry = carry

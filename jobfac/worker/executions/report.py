@@ -13,6 +13,7 @@ from typing import Any
 
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
+from jobfac.machine.disk import FAILING
 from jobfac.programs import write_private
 from jobfac.programs.masking import NOTHING_HIDDEN
 
@@ -39,11 +40,11 @@ PIECE = 64 * 1024
 PASS = 1024 * 1024
 """Default limit in bytes of one call of ``read``."""
 
-PASSES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR})
-"""Errors of the machine, after which the file may be readable again."""
-
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """Errors of a file that the program has removed, or replaced with something else: it reports nothing."""
+
+PASSES = FAILING - GONE | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
+"""Errors of the machine, after which the file may be readable again."""
 
 PATIENCE = 30.0
 """Seconds for which a file is tried that cannot be read."""

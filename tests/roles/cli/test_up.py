@@ -57,7 +57,8 @@ def unread(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_up_works_and_ends_where_nobody_can_read_what_it_says(sqlite_fleet: Fleet, unread: int) -> None:
     command = [sys.executable, "-m", "jobfac", "up", "--name", "w1", "--port", "0"]
-    with subprocess.Popen(command, env=sqlite_fleet.factory.environment, stdout=unread, stderr=unread) as up:
+    environment = {**sqlite_fleet.factory.environment, "PYTHONUNBUFFERED": ""}  # set, it hides what cannot be flushed
+    with subprocess.Popen(command, env=environment, stdout=unread, stderr=unread) as up:
         try:
             wait_for(lambda: sqlite_fleet.factory.is_registered("w1", up.pid), "the worker is registered")
             up.terminate()

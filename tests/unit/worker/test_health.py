@@ -91,6 +91,9 @@ def test_errors_of_the_machine_are_recognised(number: int, fault: str | None) ->
         (errno.EROFS, "read-only file system in /spool"),
         (errno.EIO, "input/output error in /spool"),
         (errno.ESTALE, "stale file handle in /spool"),
+        (errno.EUCLEAN, "structure needs cleaning in /spool"),
+        (errno.EBADMSG, "bad message in /spool"),
+        (errno.ENOTCONN, "transport endpoint is not connected in /spool"),
     ],
 )
 def test_a_faulty_disk_is_a_fault_of_the_machine_only_if_the_spool_lies_on_it(number: int, fault: str) -> None:

@@ -1,0 +1,67 @@
+"""A write to the SQLite file that fails although the disk has room: the sentence names the cause and the remedy."""
+
+import errno
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.machine.disk import clause, why_not_written
+from jobfac.store.audit import note
+from tests.hostile.others import needs_root
+
+
+def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
+    path = str(sa.make_url(sqlite_url).database)
+    db = Database(sqlite_url)
+    db.transact(note, "me", "test", "nothing")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(Unreachable, match=rf"{path}.* has reached the limit of 4,096 bytes .*ulimit -f"):
+            db.transact(note, "me", "test", "nothing", retry_for=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    db.transact(note, "me", "test", "nothing", retry_for=0)
+    db.close()
+
+
+def test_a_disk_that_reports_no_error_any_more_is_named_with_what_sqlite_said(tmp_path: Path) -> None:
+    found = why_not_written(tmp_path, [tmp_path / "missing"], "SQLITE_IOERR_FSYNC")
+    assert found.startswith(f"the disk of {tmp_path} reports an error (SQLITE_IOERR_FSYNC); the kernel's log")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quota_that_is_used_up_is_named(tmp_path: Path) -> None:
+    found = clause(tmp_path, errno.EDQUOT)
+    assert found == f"this user's quota on the disk of {tmp_path} is used up; free some space there, or raise it"
+
+
+@needs_root
+def test_a_disk_that_linux_has_made_read_only_after_a_fault_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    """The flags of such a file system do not say that it is read-only."""
+    disk, image = tmp_path / "disk", tmp_path / "image"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+    try:
+        shutil.copy(str(sa.make_url(sqlite_url).database), disk / "jobfac.db")
+        db = Database(f"sqlite:///{disk}/jobfac.db")
+        db.transact(note, "me", "test", "nothing")
+        subprocess.run(["mount", "-o", "remount,abort", disk], check=True)
+        for one in (db, Database(str(db.url))):  # the new connection fails with another error
+            with pytest.raises(Unreachable, match=f"{disk}.*(mounted read-only|Read-only file system)"):
+                one.transact(note, "me", "test", "nothing", retry_for=0)
+            one.close()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
