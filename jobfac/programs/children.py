@@ -12,14 +12,14 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
 from jobfac.programs.reading import read_each
-from jobfac.programs.tree import mark_of, markers
+from jobfac.programs.tree import mark_of, markers, user_of
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -34,6 +34,7 @@ class Started(Protocol):
     pid: int
     marker: str
     meter: Meter
+    user: int
 
     @property
     def outputs(self) -> frozenset[File]:
@@ -51,6 +52,7 @@ class Children:
         self.lock = threading.RLock()
         self._programs: dict[int, Started] = {}
         self._helpers: set[int] = set()
+        self._users: set[int] = set()  # other users, as which programs were started
         self._earlier: set[int] = set()  # children that existed before the adoption began
         self._orphans: dict[int, str | None] = {}
         # Of ended programs with orphans. A meter lasts as long as its owner, a ``Process``.
@@ -83,6 +85,8 @@ class Children:
 
     def add_program(self, program: Started) -> None:
         self._programs[program.pid] = program
+        if program.user != os.geteuid():
+            self._users.add(program.user)
 
     def remove_program(self, program: Started) -> None:
         """Call after a sweep that followed the end of the program."""
@@ -133,10 +137,30 @@ class Children:
                         meter.add_orphan(used)
             return number
 
-    def orphans(self, owner: str | None) -> list[int]:
-        """Return the adopted processes of the execution with this marker; with None, those of unknown origin."""
-        names = {owner} if owner is None else {owner, mark_of(owner)}
-        return [pid for pid, marked in self._orphans.items() if marked in names]
+    def orphans(self, owner: Started | None) -> list[int]:
+        """Return the adopted processes of this program; with None, those of unknown origin."""
+        if owner is None:
+            return [pid for pid, marked in self._orphans.items() if marked is None]
+        by_marker: dict[str, list[int]] = {}
+        for pid, name in self._orphans.items():
+            by_marker.setdefault(name or "", []).append(pid)
+        return self.marked(owner, by_marker)
+
+    def marked(self, program: Started, by_marker: Mapping[str, Sequence[int]]) -> list[int]:
+        """Return the PIDs of the processes with the marker or the mark of a program, as ``tree.marked``, of its users.
+
+        Every user may read a mark and copy it. Processes of another user's program with the mark of this one would
+        keep it from ending.
+        """
+        mark = mark_of(program.marker)
+        by_mark = () if mark == program.marker else by_marker.get(mark, ())
+        return [*by_marker.get(program.marker, ()), *(pid for pid in by_mark if self._may_be_of(program, pid))]
+
+    def _may_be_of(self, program: Started, pid: int) -> bool:
+        """Whether a process may be one of a program by its user. Of a program of root it may have become any user,
+        except one as which other programs were started."""
+        user = user_of(pid) if self._users else None
+        return user is None or user == program.user or user not in self._users
 
     def _listed(self) -> set[int]:
         assert self._list is not None
@@ -152,8 +176,12 @@ class Children:
         """
         living = [pid for pid in sessions if not _is_dead(pid)]
         known = {program.marker for program in self._programs.values()}
-        by_mark = {mark_of(marker): marker for marker in known}
-        own = {pid: by_mark.get(name, name) for pid, name in markers(living).items()}
+        by_mark = {mark_of(program.marker): program for program in self._programs.values()}
+        own: dict[int, str] = {}
+        for pid, name in markers(living).items():
+            marked = by_mark.get(name)
+            if marked is None or self._may_be_of(marked, pid):
+                own[pid] = name if marked is None else marked.marker
         found = {
             pid: own.get(pid) if own.get(pid) in known else self._programs[session].marker
             for pid, session in sessions.items()
@@ -162,7 +190,11 @@ class Children:
         held = read_each(outputs_of, [pid for pid in living if pid not in found])
         for pid in sessions.keys() - found.keys():
             files = held.get(pid, set())
-            owners = [program.marker for program in self._programs.values() if program.outputs & files]
+            owners = [
+                program.marker
+                for program in self._programs.values()
+                if program.outputs & files and self._may_be_of(program, pid)
+            ]
             found[pid] = owners[0] if len(owners) == 1 else own.get(pid)
         return found
 

@@ -44,6 +44,11 @@ def tracer_of(pid: int) -> int | None:
     return None
 
 
+def user_of(pid: int) -> int | None:
+    """The real user of a process. It is not needed here, as processes have no mark."""
+    return None
+
+
 def mark_of(marker: str) -> str:
     """What ``markers`` returns for a process with this marker."""
     return marker

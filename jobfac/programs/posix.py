@@ -19,7 +19,7 @@ from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
 from jobfac.programs.procfs import number_of
-from jobfac.programs.tree import Entry, Table, entry, kill_found, marked, now, refuses_signals, send
+from jobfac.programs.tree import Entry, Table, entry, kill_found, now, refuses_signals, send
 from jobfac.programs.usage import Meter, Usage
 
 ACCOUNT = 10.0
@@ -76,6 +76,7 @@ class Process:
         self.pid = pid
         self.group = group
         self.marker = program.marker
+        self.user = os.geteuid() if becoming is None else becoming.uid
         self.started = time.monotonic()
         self.exit: Exit | None = None
         self.refuses = False
@@ -110,10 +111,10 @@ class Process:
                 # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:
                     children.sweep()
-                    self._remember(children.orphans(self.marker))
+                    self._remember(children.orphans(self))
                 else:
                     self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
-                self._had_orphans = bool(self._members or children.orphans(self.marker))
+                self._had_orphans = bool(self._members or children.orphans(self))
                 children.remove_program(self)
             return self.exit
 
@@ -166,9 +167,9 @@ class Process:
             return {}
         if by_marker is None:
             by_marker = table.pids_by_marker(self.since)
-        self._remember(children.orphans(self.marker))
+        self._remember(children.orphans(self))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
-        seeds += marked(by_marker, self.marker)
+        seeds += children.marked(self, by_marker)
         if children.holds(self):
             return table.family([*seeds, self.pid], sessions=[self.pid])
         return table.family(seeds)

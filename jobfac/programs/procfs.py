@@ -74,6 +74,16 @@ def tracer_of(pid: int) -> int | None:
     return int(found[0]) or None if found else None
 
 
+def user_of(pid: int) -> int | None:
+    """Return the real user of a process, which a program with the setuid bit does not change; None: it is gone."""
+    try:
+        found = _content(f"/proc/{pid}/status").partition(b"\nUid:")[2].split(None, 1)[:1]
+    except OSError as error:
+        _check(error)
+        return None
+    return int(found[0]) if found else None
+
+
 def number_of(marker: str) -> int:
     """The number that stands for the execution with this marker, or one that begins with TOKEN/RUN/ATTEMPT."""
     execution = "/".join(marker.split("/")[:3])

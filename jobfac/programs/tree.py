@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 if sys.platform == "linux":
-    from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send, tracer_of
+    from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send, tracer_of, user_of
 else:
-    from jobfac.programs.portable import entries, entry, mark_of, markers, now, send, tracer_of
+    from jobfac.programs.portable import entries, entry, mark_of, markers, now, send, tracer_of, user_of
     from jobfac.programs.procfs import Entry
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "refuses_signals",
     "send",
     "tracer_of",
+    "user_of",
 ]
 
 PAUSE = 0.005  # seconds after a search that found no new process

@@ -66,7 +66,8 @@ class Becoming:
         failure: why it has not become the program, as a sentence; None: it has, or it has not got there yet.
     """
 
-    def __init__(self, channel: socket.socket, user: str) -> None:
+    def __init__(self, channel: socket.socket, user: str, uid: int) -> None:
+        self.uid = uid
         self.files: frozenset[File] | None = None
         self.failure: str | None = None
         self._user = user
@@ -166,7 +167,7 @@ def become(
             ours.close()
             raise
     handle.returncode = 0  # prevents Popen from reaping the process
-    becoming = Becoming(ours, user)
+    becoming = Becoming(ours, user, identity["user"])
     becoming.request(json.dumps(request).encode(), handle.pid)
     return handle.pid, becoming
 

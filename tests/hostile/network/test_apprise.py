@@ -12,7 +12,8 @@ import pytest
 
 from jobfac.channels import apprise, egress
 from jobfac.definitions.notify import chooses_request
-from tests.hostile.network.test_egress import APPRISE, failure
+from jobfac.settings import Settings
+from tests.hostile.network.test_egress import APPRISE, endless, failure
 
 
 @pytest.fixture
@@ -97,6 +98,14 @@ def test_a_recipient_of_a_start_only_posts(scheme: str) -> None:
         url = f"{scheme}://127.0.0.1:9/place?{asked}"
         assert "chooses the method or the framing of the request" in failure({"apprise": url})
     assert apprise.only_posts(library.Apprise.instantiate(f"{scheme}://127.0.0.1:9/place?+X-Token=1"))
+
+
+def test_an_endless_answer_of_the_mail_server_is_not_kept_in_memory() -> None:
+    with endless(b"220 here\r\n", b"250-" + b"x" * 1000 + b"\r\n") as (port, sent):
+        settings = Settings(smtp_host="127.0.0.1", smtp_port=port, smtp_tls="none")
+        error = failure({"email": ["a@example.org"]}, settings)
+    assert error == "its answer is longer than 1,048,576 bytes"
+    assert sent[0] < 2**25
 
 
 @APPRISE
