@@ -19,7 +19,6 @@ from jobfac.errors import DatabaseDamaged, Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import sequences
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
@@ -39,7 +38,7 @@ from jobfac.worker.loop.expiring import expire_dead
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
-from jobfac.worker.loop.registering import end_registration
+from jobfac.worker.loop.registering import deregister, end_registration
 from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
@@ -339,7 +338,7 @@ class Worker:
             thread.close()
         self._lease.leave()
         try:
-            self._db.transact(sequences.deregister, self._lease.worker_id, self.name, self._who.token, retry_for=3.0)
+            self._db.transact(deregister, self._compose(free=0, most=0), self._who.token, retry_for=3.0)
         except Exception as error:  # its runs are requeued when its lease expires
             unknown = not isinstance(error, Unreachable)
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)

@@ -148,7 +148,13 @@ class Mssql:
         return None if self.is_transient(error) else answers.refusal(error) or answers.obstacle(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
-        return None
+        """What the server itself says. It was reached, so whoever reads this need not look at the URL."""
+        _, _, text = answers.error_parts(error)
+        if not (said := text.partition(answers.SERVER)[2]):
+            return None
+        number = answers.NUMBER.search(said)
+        words = said[: number.start()] if number else said
+        return f"SQL Server says: {words.strip().rstrip('.')}" + (f" (error {number[1]})" if number else "")
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""End a worker's registration whose lease is lost."""
+"""End a worker's registration: its lease is lost, or it leaves."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -10,7 +10,7 @@ from jobfac.store import sequences, workers
 from jobfac.store.runs import Outcome
 from jobfac.worker.turn import TurnRequest, lock_rules, save
 
-NEVER_STARTED = "not started: the answer to its claim was lost, and then the lease of its worker"
+NEVER_STARTED = "not started: its worker never had the answer to its claim"
 
 
 def end_registration(conn: sa.Connection, request: TurnRequest, token: str) -> None:
@@ -22,6 +22,16 @@ def end_registration(conn: sa.Connection, request: TurnRequest, token: str) -> N
     sequences.lock(conn, set(given.sequences.values()))
     workers.forgive(conn, request.worker_id, request.name, {*given.live, *given.ended})
     sequences.expire(conn, request.name, request.worker_id, save(conn, request), token=token)
+
+
+def deregister(conn: sa.Connection, request: TurnRequest, token: str) -> None:
+    """End the registration of a worker that leaves. It has stored what it has to store."""
+    if request.uncertain:
+        given = replace(request.deliveries, chunks=(), cuts=(), progress=(), outcomes=(), sequences={}, events=())
+        request = _with_unstarted(conn, replace(request, deliveries=given), token)
+        lock_rules(conn, request)
+        sequences.advance_after(conn, save(conn, request), request.name)
+    sequences.deregister(conn, request.worker_id, request.name, token)
 
 
 def _with_unstarted(conn: sa.Connection, request: TurnRequest, token: str) -> TurnRequest:

@@ -15,7 +15,7 @@ from jobfac.store import runs, sequences, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
 from jobfac.worker.executions.deliveries import Deliveries
-from jobfac.worker.loop.registering import NEVER_STARTED, end_registration
+from jobfac.worker.loop.registering import NEVER_STARTED, deregister, end_registration
 from jobfac.worker.turn import TurnRequest
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 from tests.support.engines import ENGINES
@@ -289,3 +289,20 @@ def test_a_worker_that_loses_its_lease_queues_again_what_it_has_claimed_without_
     found = [(state(db, one), attempts(db, one)[0].reason) for one in (claimed, third.id)]
     assert found == [never, never]
     assert (state(db, running), state(db, within)) == ("lost", "running" if uncertain else "failed")
+
+
+@pytest.mark.parametrize("uncertain", [True, False])
+def test_a_worker_that_leaves_queues_again_what_it_has_claimed_without_learning_it(
+    db: Database, uncertain: bool
+) -> None:
+    define(db, once={"restartable": False}, inside={"steps": [{"name": "one", "jobs": ["once"]}]})
+    hand = Hand(db, "w1")
+    claimed, within = start(db, "once"), start(db, "inside")
+    db.transact(sequences.begin, "s1")
+    assert len(hand.claim()) == 2
+    nothing = Deliveries([], [], [], [], {}, [], {}, set())
+    request = TurnRequest(hand.id, hand.name, {"default": 1}, False, 0, 0, nothing, uncertain=uncertain)
+    db.transact(deregister, request, hand.name)
+    found = (state(db, claimed), attempts(db, claimed)[0].reason, state(db, within))
+    assert found == (("queued", NEVER_STARTED, "running") if uncertain else ("lost", "its worker w1 left", "failed"))
+    assert fleet(db)["w1"]["state"] == "stopped"
