@@ -125,6 +125,12 @@ class Authenticator:
             raise SessionOver
         return caller
 
+    def identity(self, request: Request) -> str:
+        """Return what tells the sender of a request from others before it is known who that is."""
+        person = self._single_sign_on.header if self._single_sign_on is not None else ""
+        sent = [request.headers.get(name, "") for name in ("authorization", "cookie", person) if name]
+        return f"login {_digest(repr(sent))[:16]}"
+
     def accepts(self, request: Request) -> bool:
         """Whether the key or the session of a request is valid, or its proxy has named the person recently."""
         try:
