@@ -105,7 +105,10 @@ class Unreachable(JobfacError):
     kind = Kind.UNAVAILABLE
 
 
-LOCKED = "Another transaction of the database, such as one that a DBA left open, holds a lock that this needs"
+LOCKED = (
+    "Another transaction of the database, such as one that a DBA left open or that changes many definitions, holds a "
+    "lock that this needs"
+)
 
 
 class Locked(Unreachable):

@@ -75,8 +75,8 @@ of the heap, so memory grows with the number of threads. More threads did not sh
 """
 
 TOGETHER = Limits(THREADS - 2, THREADS - 6)
-"""What all callers with a key or a start URL have of the threads. The others are for logins and for checks of keys, and
-four more for requests that only read: a DBA's open transaction may let all requests that change something wait."""
+"""What all callers with a key or a start URL have of the threads, with the checks of their keys. The others are for
+logins, and four more for requests that only read: a DBA's open transaction may let all that change something wait."""
 
 LOCK_WAIT = 3.0
 """Seconds that a statement of the API waits for a lock. Its transaction is tried twice."""

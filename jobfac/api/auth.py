@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict, deque
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -109,9 +110,8 @@ class Authenticator:
             SessionOver: the browser's session is no longer valid.
             Problem: 401 without a valid key; 429 with a wrong key after too many failures with its prefix.
         """
-        scheme, key = credentials(request.headers.get("authorization", ""))
-        if scheme == "bearer":
-            return self.check(request, key)
+        if sends_key(request.headers, self._single_sign_on.header if self._single_sign_on is not None else ""):
+            return self.check(request, credentials(request.headers["authorization"])[1])
         person = self._single_sign_on.caller(request) if self._single_sign_on is not None else None
         if person is not None:
             request.scope.setdefault(NAMED, time.monotonic())
@@ -124,6 +124,12 @@ class Authenticator:
         if caller is None:
             raise SessionOver
         return caller
+
+    def identity(self, request: Request) -> str:
+        """Return what tells the sender of a request from others before it is known who that is."""
+        person = self._single_sign_on.header if self._single_sign_on is not None else ""
+        sent = [request.headers.get(name, "") for name in ("authorization", "cookie", person) if name]
+        return f"login {_digest(repr(sent))[:16]}"
 
     def accepts(self, request: Request) -> bool:
         """Whether the key or the session of a request is valid, or its proxy has named the person recently."""
@@ -218,6 +224,14 @@ def credentials(authorization: str) -> tuple[str, str]:
     """Return the scheme, in lower case, and the credentials of an Authorization header."""
     scheme, _, key = authorization.partition(" ")
     return scheme.lower(), key.strip()
+
+
+def sends_key(headers: Headers, person: str) -> bool:
+    """Whether the Authorization header of a request has a key. ``person``: the header in which a proxy names a person,
+    empty: none does. Such proxies may add a token of their own, which is no key.
+    """
+    scheme, key = credentials(headers.get("authorization", ""))
+    return scheme == "bearer" and (not person or person not in headers or prefix_of(key) != "")
 
 
 def prefix_of(key: str) -> str:

@@ -279,7 +279,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         service: Service = http.app.state.service
         caller = ANONYMOUS
         if endpoint.role is not None:
-            caller = await run_in_threadpool(_authorized, service.authenticator, endpoint, endpoint.role, http)
+            sender = service.authenticator.identity(http)
+            caller = await service.in_turn(sender, _authorized, service.authenticator, endpoint, endpoint.role, http)
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
         if inspect.iscoroutinefunction(endpoint.handler):

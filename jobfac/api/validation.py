@@ -99,6 +99,8 @@ async def body(kind: Any, required: bool, http: Request) -> Any:
     media_type = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Problem(415, f"Send the body as application/json, not as '{media_type or 'nothing'}'.")
+    if (encoding := http.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise Problem(415, f"Send the body as it is, not in the encoding '{encoding[:100]}'.")
     return await run_in_threadpool(_parsed, kind, text)
 
 

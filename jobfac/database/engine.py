@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from jobfac.database import dialects, lock_timeouts, sql_files
+from jobfac.database import dialects, locks, sql_files
 from jobfac.database.dialects.lease_clock import forward_steps
 from jobfac.database.dialects.sqlite_file import DamageWatch
 from jobfac.database.sequence_memory import Faulty, SequenceMemory
@@ -189,7 +189,7 @@ class Database:
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _unreachable(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> Unreachable:
-        locked = lock_timeouts.locked(self.read, error)
+        locked = locks.timed_out(self.read, error)
         kind = DatabaseDamaged if self.dialect.is_damaged(error) else Unreachable
         why = str(getattr(error, "orig", error)).strip().rstrip(".") + ". Check JOBFAC_DATABASE_URL and the server"
         fault = self.dialect.lasting_fault(error) or self.dialect.passing_fault(error) or why

@@ -6,14 +6,17 @@ lock takes it only if it is free. It never waits for a named lock while it holds
 What serves everybody, such as a scheduler, waits a moment at most for the locks that are not free (``take_soon``).
 """
 
+import re
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import dialect_of
+from jobfac.database.dialects import answers, dialect_of
+from jobfac.errors import LOCKED, Locked
 
 ORDER = ("named locks", "worker", "run", "schedule")
 """The order of locks. Named locks are taken all at once and sorted. Of `run`, a sequence's row comes before the rows
@@ -132,3 +135,48 @@ def first_free(
         locked |= missing
         if not missing or len(found) < limit:
             return Free([one for one in found if one not in locked], locked)
+
+
+_TIMEOUTS = frozenset({1222, 51222})
+"""The numbers of errors of SQL Server: a lock was not free in time."""
+
+_PHRASES = ("Lock request time out", "could not be had in time")
+"""Texts of the same errors."""
+
+_WITHIN = 2.0
+"""Seconds for the search for the holder."""
+
+_HOLDER = sa.text(
+    "SELECT TOP 1 s.session_id, s.login_name, COALESCE(s.host_name, N'?'), COALESCE(s.program_name, N'?') "
+    "FROM sys.dm_tran_locks AS l JOIN sys.dm_exec_sessions AS s ON s.session_id = l.request_session_id "
+    "WHERE l.resource_database_id = DB_ID() AND l.resource_type = N'APPLICATION' AND l.request_status = N'GRANT' "
+    "AND CHARINDEX(:name, l.resource_description) > 0"
+).bindparams(sa.bindparam("name", type_=sa.Unicode(255)))
+"""Who holds a named lock. It needs VIEW SERVER STATE. ``resource_description`` has the first 32 characters of the name
+in brackets. Source: Microsoft, "sys.dm_tran_locks"."""
+
+
+def note_timeout(error: sa.exc.DBAPIError, names: Sequence[str]) -> None:
+    """Note at an error which of these named locks was not free in time, if it says the place of one."""
+    if (found := re.search(r"Lock (\d+) could not be had in time", answers.error_parts(error)[2])) is not None:
+        vars(error.orig)["lock_name"] = names[int(found[1])]
+
+
+def timed_out(read: Callable[[], AbstractContextManager[sa.Connection]], error: Any) -> Locked | None:
+    """Return the error for callers, if a lock was not free in time. ``read``: begins a transaction that reads."""
+    numbers, _, text = answers.error_parts(error)
+    if not (numbers & _TIMEOUTS if numbers else any(phrase in text for phrase in _PHRASES)):
+        return None
+    name, holder = getattr(getattr(error, "orig", None), "lock_name", None), None
+    if name is not None:
+        with suppress(sa.exc.SQLAlchemyError), read() as conn:  # few logins may see other sessions
+            holder = _holder(conn, name)
+    which = f"the lock [{name}]" if name is not None else "the lock of a row or a table"
+    who = f"its holder is {holder}" if holder else "a DBA finds its holder in sys.dm_tran_locks"
+    return Locked(f"{LOCKED}: {which}; {who}.")
+
+
+def _holder(conn: sa.Connection, name: str) -> str | None:
+    answers.give_up_after(conn.connection.driver_connection, _WITHIN)
+    row = conn.execute(_HOLDER, {"name": f"[{name[:32]}]"}).first()
+    return None if row is None else "session {}, login {}, host {}, program {}".format(*row)

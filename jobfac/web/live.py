@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -50,11 +49,11 @@ class Changes:
         """
         service: Service = request.app.state.service
         try:
-            caller = await run_in_threadpool(service.authenticator.caller, request)
+            authenticator = service.authenticator
+            caller = await service.in_turn(authenticator.identity(request), authenticator.caller, request)
         except Problem as problem:
             return response(problem)
-        accepts = service.authenticator.accepts
-        return Streamed(service.live, caller.label, self._events(service), lambda: accepts(request))
+        return Streamed(service.live, caller.label, self._events(service), lambda: authenticator.accepts(request))
 
     async def _events(self, service: Service) -> AsyncGenerator[bytes, None]:
         queue: asyncio.Queue[bool] = asyncio.Queue()

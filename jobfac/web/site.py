@@ -47,7 +47,9 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
         page = pages["GET" if request.method == "HEAD" else request.method]
         service: Service = request.app.state.service
         try:
-            caller = None if page.role is None else await run_in_threadpool(_caller, service, request)
+            caller: Caller | Response | None = None
+            if page.role is not None:
+                caller = await service.in_turn(service.authenticator.identity(request), _caller, service, request)
             if isinstance(caller, Response):
                 return caller
             form: Form = {}

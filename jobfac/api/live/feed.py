@@ -107,6 +107,7 @@ class LiveFeed:
         self._joining: list[asyncio.Future[Listener]] = []
         self._wanted = asyncio.Event()
         self._thread = CapacityLimiter(1)  # a thread of its own, so that busy requests never delay it
+        self.checks = CapacityLimiter(1)  # the same for the keys of open streams
         self._polls = 0
         self._positions: Positions | None = None
         self._fleet: dict[int, WorkerView] | None = None

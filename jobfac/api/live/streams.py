@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -56,7 +56,7 @@ class Streamed(StreamingResponse):
         async with aclosing(events) as following:
             async for one in following:
                 if time.monotonic() - checked >= CHECK:
-                    if not await run_in_threadpool(self._still_valid):
+                    if not await to_thread.run_sync(self._still_valid, limiter=self._live.checks):
                         return
                     checked = time.monotonic()
                 yield one

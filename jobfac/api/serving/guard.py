@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobfac.api.auth import credentials
+from jobfac.api.auth import sends_key
 from jobfac.api.problems import Problem, response
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -102,7 +102,7 @@ def refusal(
         )
     # Only a key replaces the cookie, because browsers may add an Authorization of type Basic without asking.
     is_person = "cookie" in headers or (person != "" and person in headers)
-    by_browser = is_person and credentials(headers.get("authorization", ""))[0] != "bearer"
+    by_browser = is_person and not sends_key(headers, person)
     if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
         return Problem(403, "A session may only change something from this server's own pages; use a key.")
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database import lock_timeouts
+from jobfac.database import locks
 from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS, answers, lists, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
@@ -126,7 +126,7 @@ class Mssql:
             try:
                 conn.execute(_lock(len(batch), wait), values).scalar_one()  # behind it no error can be left unread
             except sa.exc.DBAPIError as error:
-                lock_timeouts.note(error, batch)
+                locks.note_timeout(error, batch)
                 raise
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str], milliseconds: int) -> Sequence[str]:

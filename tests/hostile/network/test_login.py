@@ -205,6 +205,23 @@ def test_names_of_people_and_groups_are_utf_8_and_no_other_group_looks_like_one(
     assert role(b"\xa0dba")[1] == Role.VIEWER
 
 
+def test_a_token_that_a_proxy_adds_is_no_key(sqlite_url: str) -> None:
+    """oauth2-proxy may pass its own token on: every page answered that this key is unknown."""
+    db = Database(sqlite_url)
+    with Served(db, sso("127.0.0.1, ::1"), behind_proxy=True) as served:
+        token = {"Authorization": "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln"}
+        person = served.client(None, headers={"X-User": "eve", **token})
+        assert person.get("/v1/keys").status_code == 200
+        own = person.put("/v1/jobs/a", json={"command": ["true"]}, headers={"Origin": served.url})
+        assert own.status_code == 201
+        # The token replaces no Origin: a page of somebody else could make the browser send it.
+        assert person.put("/v1/jobs/b", json={"command": ["true"]}).status_code == 403
+        assert served.client(None, headers=token).get("/v1/keys").status_code == 401
+        wrong = {"Authorization": "Bearer jf_000000000000_guess"}
+        assert served.client(None, headers={"X-User": "eve", **wrong}).get("/v1/keys").status_code == 401
+    db.close()
+
+
 def test_a_stream_of_a_person_ends_so_that_the_proxy_decides_again(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Requests that could be understood in two ways, or that could mean more than their sender wants."""
 
+import gzip
 from typing import Any
 
 import pytest
@@ -100,3 +101,12 @@ def test_notifications_are_shown_as_on_their_page(served: Served) -> None:
     assert {one["job"] for one in everywhere} == {"north", "south"}
     limited = served.client(served.key(Role.VIEWER, ["north"]))
     assert {one["job"] for one in limited.get("/v1/notifications").json()["items"]} == {"north"}
+
+
+def test_a_compressed_body_is_refused_by_its_name(served: Served) -> None:
+    """It was no JSON, and a body that only its header called compressed was read."""
+    served.define("a")
+    for body in (gzip.compress(b"{}"), b"{}"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        answer = served.operator.post("/v1/jobs/a/runs", content=body, headers=headers)
+        assert (answer.status_code, "'gzip'" in answer.json()["detail"]) == (415, True)
