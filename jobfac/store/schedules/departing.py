@@ -32,6 +32,9 @@ from jobfac.database.tables import arrived_file, run
 from jobfac.database.types import BigId
 from jobfac.store.history import retries
 
+WORKERS = 1000
+"""The maximum number of workers whose runs are started together and so have the next ids."""
+
 
 class Gone(NamedTuple):
     """A file that has gone: its key, the run that it had become, and the place."""
@@ -65,7 +68,7 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
     known = remembered(conn, job_id, (one.key for one in gone))
     ours = [one for one in gone if known.get(one.key, 0) == one.run_id]
     others = {one.key for one in gone}.difference(one.key for one in ours)
-    active = _unfinished(conn, {one.run_id for one in ours})
+    active = _unfinished(conn, {one.run_id for one in ours}, looked_at)
     ours = [one for one in ours if one.run_id not in active]
     last = retries.last_ones(conn, job_id, {one.run_id for one in ours})
     if looked_at > current_time(conn):  # the clock was set back
@@ -76,9 +79,21 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
     return others | {one.key for one in over}
 
 
-def _unfinished(conn: sa.Connection, run_ids: Collection[int]) -> Collection[int]:
-    """Return those of these runs that have not ended. A file may be gone for days before its run begins."""
-    query = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(run.c.ended_at.is_(None))
+def _unfinished(conn: sa.Connection, run_ids: Collection[int], looked_at: datetime) -> Collection[int]:
+    """Return those of these runs that have not ended, or those of other workers that were started with them.
+
+    A file may be gone for days before its run begins.
+    """
+    other = run.alias("other")
+    of_others = (
+        sa.select(other.c.id)
+        .with_hint(other, DIRTY, "mssql")
+        .where(other.c.job == run.c.job, other.c.id > run.c.id, other.c.id <= run.c.id + WORKERS)
+        .where(other.c.due_at == run.c.due_at, other.c.for_worker.is_not(None))
+        .where(sa.or_(other.c.ended_at.is_(None), other.c.ended_at >= looked_at))
+    )
+    is_active = sa.or_(run.c.ended_at.is_(None), sa.and_(run.c.for_worker.is_not(None), sa.exists(of_others)))
+    query = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(is_active)
     return set(conn.execute(query.where(lists.by_id(run.c.id, run_ids))).scalars())
 
 

@@ -56,25 +56,30 @@ def scan(pattern: str) -> Scan:
     folder, name = (path, "*") if path.name == "**" else (path.parent, path.name)
     files: dict[str, Seen] = {}
     listings: dict[str, Listing] = {}
+    disks: dict[int, int] = {}
     problems: list[str] = []
     for place in _folders(folder, problems):
         try:
-            before, names = _identity(place), set[str]()
+            before, names = _identity(place, disks), set[str]()
             files.update(_inside(place, name, names, problems))
-            same = before if _identity(place) == before else ""
+            same = before if _identity(place, disks) == before else ""
             listings[place] = Listing(same, frozenset(names))
         except OSError as error:
             problems.append(f"{shown(place)} cannot be read: {error.strerror or error}")
     return Scan(files, frozenset(listings), problems, listings)
 
 
-def _identity(folder: str) -> str:
+def _identity(folder: str, disks: dict[int, int]) -> str:
+    """Return the disk and the number of a folder. ``disks``: the disks by device, since each costs a call to a server.
+
+    Another disk may have the same device and number: the next one that is mounted, and the top folder of each.
+    """
     found = os.stat(folder)  # noqa: PTH116 (hot)
     if not found.st_ino:
         return ""
-    # Another disk may have the same device and number: the next one that is mounted, and the top folder of each.
-    disk = os.statvfs(folder).f_fsid if sys.platform != "win32" else 0
-    return f"{found.st_dev}:{found.st_ino}:{disk}"
+    if sys.platform != "win32" and found.st_dev not in disks:
+        disks[found.st_dev] = os.statvfs(folder).f_fsid
+    return f"{found.st_dev}:{found.st_ino}:{disks.get(found.st_dev, 0)}"
 
 
 def shown(path: str) -> str:

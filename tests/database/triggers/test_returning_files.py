@@ -16,6 +16,7 @@ from jobfac.states import RunState
 from jobfac.store import retention, runs, schedules
 from jobfac.store.schedules import Arrived, ArrivedFile, Gone
 from jobfac.worker.files.files import Files
+from tests.database.queue.test_pinning import claim
 from tests.database.triggers.test_files import AtOnce, apply
 from tests.support.database import Hand, now, together
 from tests.support.engines import EACH_DIALECT
@@ -106,6 +107,21 @@ def test_a_run_that_moves_its_file_away_and_back_is_not_started_again(load: Data
     hand.end(taken, RunState.FAILED)
     assert not go(load, first, looked_at=away), "what was seen while it ran does not count"
     assert arrive(load).runs == []
+
+
+def test_the_runs_of_all_workers_have_to_end(db: Database) -> None:
+    hands = [Hand(db, name) for name in ("w1", "w2")]
+    apply(db, load={"each_worker": True, "schedules": [{"file": "/in/*.csv"}]})
+    (first,) = arrive(db).runs
+    # The run that the file has become is the first one, so it ends first here.
+    one, two = sorted(((claim(db, hand)[0], hand) for hand in hands), key=lambda its: its[0].id)
+    assert one[0].id == first
+    one[1].end(one[0])
+    away = moment(db)
+    assert not go(db, first, looked_at=away)
+    two[1].end(two[0])
+    assert not go(db, first, looked_at=away)
+    assert go(db, first)
 
 
 def test_a_retry_owns_its_file(load: Database) -> None:
