@@ -57,6 +57,9 @@ _HEALTH = sa.Table(
 )
 
 
+_QUEUE = sa.Table("v_queue", sa.MetaData(), sa.Column("queue", sa.Unicode), sa.Column("hold_id", sa.BigInteger))
+
+
 class Health(NamedTuple):
     """A row of the view ``v_health``."""
 
@@ -128,9 +131,13 @@ def schedulers(conn: sa.Connection) -> list[Finding]:
 
 
 def queues(conn: sa.Connection) -> Iterator[Finding]:
-    """Check that a live worker serves every queue that has queued runs: its pool, labels and slots match."""
-    query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
-    queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
+    """Check that a live worker serves every queue that has queued runs: its pool, labels and slots match.
+
+    Runs under a hold do not count: they need no worker before its end, and ``holds`` reports it.
+    """
+    query = sa.select(_QUEUE.c.queue, sa.func.count().label("number")).group_by(_QUEUE.c.queue)
+    query = query.where(sa.text(f"state = '{RunState.QUEUED}'"), _QUEUE.c.hold_id.is_(None))
+    queued = {row.queue: row.number for row in conn.execute(query)}
     served = {SEQUENCE_QUEUE}
     idle: dict[str, WorkerView] = {}
     moment, seen = current_time(conn), set()
@@ -152,7 +159,7 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping
 
     ``idle``: by queue, a worker that says why it claims nothing. One that isolates itself resumes without help.
     """
-    waiting = f"{sum(queued.values()):,} runs queued"
+    served_all = f"{sum(queued.values()):,} runs queued, each has a worker that may take it"
     remedy = (
         "Start a worker with that --pool, those --label and as many --slots; or correct those keys of the jobs, then "
         "stop and retry these runs, which keep their version."
@@ -171,7 +178,7 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping
         else:
             yield Finding("queue", State.PROBLEM, found, "Look at that machine, or start another worker.")
     if not unserved:
-        yield Finding("queue", State.OK, f"{waiting}, each has a worker that may take it" if queued else "empty")
+        yield Finding("queue", State.OK, served_all if queued else "no run waits for a worker")
 
 
 def triggers(conn: sa.Connection) -> Iterator[Finding]:

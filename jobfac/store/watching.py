@@ -167,11 +167,16 @@ def _told(
 
 
 def _on_time_again(job_id: str, missed_at: datetime, success_at: datetime) -> OutboxEvent:
-    why = f"it succeeded at {success_at.isoformat()}, and should have by {missed_at.isoformat()}"
+    why = f"it succeeded at {_second(success_at)}, and should have by {_second(missed_at)}"
     body = {"job": job_id, "since": missed_at.isoformat(), "until": success_at.isoformat()}
     return OutboxEvent(job_id, "on_time_again", body, detail=why)
 
 
 def _overdue(job_id: str, view: OverdueView) -> OutboxEvent:
-    why = f"it has not succeeded since {view.since.isoformat()}, and should have by {view.due_at.isoformat()}"
+    why = f"it has not succeeded since {_second(view.since)}, and should have by {_second(view.due_at)}"
     return OutboxEvent(job_id, "overdue", as_json(view), detail=why)
+
+
+def _second(moment: datetime) -> str:
+    """A time in a sentence."""
+    return moment.isoformat(" ", "seconds")

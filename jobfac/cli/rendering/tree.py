@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.tree import Tree
 
 from jobfac.cli.rendering.text import cell, duration, printable, styled
-from jobfac.cli.times import write_short
+from jobfac.cli.times import write_short, write_time
 from jobfac.states import FAILURES
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepRunView, StepVisitView
@@ -68,7 +68,7 @@ def _waiting(visit: StepVisitView) -> str:
         by = f" by {cell(printable(visit.decided_by))}" if visit.decided_by else ""
         given = ", ".join(f"{name}={_written(value)}" for name, value in (visit.parameters or {}).items())
         return f"{visit.decision}{by}{cell(printable(f' with {given}')) if given else ''}"
-    until = "" if visit.wake_at is None else f" until {visit.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    until = "" if visit.wake_at is None else f" until {write_time(visit.wake_at)}"
     return f"waits for {cell(printable(visit.wanted))}{until}"
 
 

@@ -2,16 +2,19 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from jobfac.cli.commands.monitoring.doctor import _table as findings_table
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, styled, text_of
+from jobfac.cli.rendering.tree import history_tree
 from jobfac.cli.streams import for_terminal
 from jobfac.doctor import Finding, State
-from jobfac.states import RunState
+from jobfac.states import RunState, Waiting
+from jobfac.views.runs import RunView
+from jobfac.views.sequences import StepVisitView
 
 
 class Span(NamedTuple):
@@ -137,3 +140,13 @@ def test_output_of_a_program_controls_no_more_of_a_terminal_than_its_colours() -
         b"\\x1b]0;title\\x07\\x1b[2J\\x9b2J\\x1b[31\\x1b"
     )
     assert for_terminal("a\u202eb\u2069 \u2065\u200f".encode()) == "a\\u202eb\\u2069 \u2065\u200f".encode()
+
+
+def test_a_step_says_until_when_it_waits_with_the_offset(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing: Any = None
+    run = RunView(**dict.fromkeys(RunView._fields, nothing))._replace(job="prices", state=RunState.RUNNING)
+    until = datetime(2027, 1, 31, 3, 31, 48, tzinfo=UTC)
+    visit = StepVisitView(**dict.fromkeys(StepVisitView._fields, nothing))
+    visit = visit._replace(step="release", number=1, waits_for=Waiting.APPROVAL, wake_at=until, runs=[])
+    print_drawn(history_tree(run, [visit]))
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"waits for an approval until {text_of(until)}")
