@@ -114,7 +114,7 @@ class Sqlite:
 
     def back_up(self, url: sa.URL, target: Path) -> None:
         if self.is_missing():
-            raise no_schema()
+            raise no_schema(str(url.database))
         back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager

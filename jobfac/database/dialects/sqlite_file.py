@@ -172,7 +172,7 @@ class DatabaseFile:
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:
         self.check()
         if self.is_missing():
-            raise no_schema()
+            raise no_schema(self.path)
         if self._known is None:
             refuse_mounted_alone(self.path)
         if not self._open:
