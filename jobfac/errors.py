@@ -183,8 +183,13 @@ class Outdated(JobfacError):
     kind = Kind.PRECONDITION_FAILED
 
 
-def no_schema() -> WrongSchema:
-    """The database is empty, or its file is not there yet."""
+def no_schema(missing: str | None = None) -> WrongSchema:
+    """The database is empty; ``missing``: the file that is not there, or not any more."""
+    if missing is not None:
+        return WrongSchema(
+            f"There is no database file {missing}; choose the folder or set JOBFAC_DATABASE_URL, or bring it back if "
+            "it was moved. For a new, empty one run `jobfac db upgrade`."
+        )
     return WrongSchema(
         "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
     )

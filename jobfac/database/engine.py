@@ -262,7 +262,7 @@ class Database:
         if found == needed:
             return
         if found is None:
-            raise no_schema()
+            raise no_schema(str(self.url.database) if self.dialect.is_missing() else None)
         raise WrongSchema(
             f"The database's schema is version {found} and this program needs {needed}; run `jobfac db upgrade` "
             "if the database is older, or a newer jobfac if it is ahead."

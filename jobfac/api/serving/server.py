@@ -1,5 +1,6 @@
 """The API role: listen, serve, stop."""
 
+import errno
 import ipaddress
 import logging
 import socket
@@ -204,5 +205,7 @@ def _listen(host: str, port: int, connections: int) -> LimitedListener:
             listening.close()
             raise
     except OSError as error:
-        raise NotReady(f"The API cannot listen on {host}, port {port}: {error.strerror}.") from None
+        remedy = "; stop what uses the port, or choose another with --port or JOBFAC_API_PORT"
+        remedy = remedy if error.errno == errno.EADDRINUSE else ""
+        raise NotReady(f"The API cannot listen on {host}, port {port}: {error.strerror}{remedy}.") from None
     return listening

@@ -54,8 +54,8 @@ TRANSIENT = (
     sqlite3.SQLITE_READONLY,
 )
 
-OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
-"""Errors for which the disk may be the cause. After a fault, Linux makes a disk read-only without saying so."""
+OF_THE_FILE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY)
+"""Errors of the disk and of other processes. After a fault, Linux makes a disk read-only without saying so."""
 
 
 class Sqlite:
@@ -114,7 +114,7 @@ class Sqlite:
 
     def back_up(self, url: sa.URL, target: Path) -> None:
         if self.is_missing():
-            raise no_schema()
+            raise no_schema(str(url.database))
         back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager
@@ -175,9 +175,9 @@ class Sqlite:
         return self._file.fault()
 
     def passing_fault(self, error: BaseException) -> str | None:
-        if self._file is None or primary_code(error) not in OF_THE_DISK:
+        if self._file is None or primary_code(error) not in OF_THE_FILE:
             return None
-        return self._file.disk_fault(error)
+        return self._file.passing_fault(error)
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Unreachable, no_schema
 from jobfac.machine.disk import why_not_written
+from jobfac.machine.file_locks import writer_of
 
 Inode = tuple[int, int]  # device and number
 
@@ -24,6 +25,9 @@ LOCKS = Path("/proc/locks")
 
 SHARED = "1073741826"
 """The first byte of the lock that a connection in WAL mode shares. Source: SQLite's os.h, SHARED_FIRST."""
+
+WRITE_LOCK = 120
+"""The byte of the log's index that a writer locks. Source: SQLite's walformat, "Locks"."""
 
 OPENING = 1.0
 """Seconds that a process has to open or to close the database."""
@@ -163,8 +167,10 @@ class DatabaseFile:
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
 
-    def disk_fault(self, error: BaseException) -> str | None:
-        """Which disk is full or does not take what is written, as a clause with the remedy; None: it is at no fault."""
+    def passing_fault(self, error: BaseException) -> str | None:
+        """Which process holds the lock, or what is wrong with the disk, as a clause with the remedy; None: nothing."""
+        if primary_code(error) == sqlite3.SQLITE_BUSY:
+            return _locked(self.path)
         folder = Path(self.path).parent
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < ROOM:
@@ -177,7 +183,7 @@ class DatabaseFile:
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:
         self.check()
         if self.is_missing():
-            raise no_schema()
+            raise no_schema(self.path)
         if self._known is None:
             refuse_mounted_alone(self.path)
         if not self._open:
@@ -223,6 +229,12 @@ def refuse_mounted_alone(path: str) -> None:
             "processes outside would not see the write-ahead log beside it, and what was written would be lost; mount "
             "the folder instead."
         )
+
+
+def _locked(path: str) -> str:
+    holder = writer_of(index_of(path), WRITE_LOCK)
+    by = f"by {holder}" if holder else f"by another process, which `fuser {path}` finds"
+    return f"database is locked {by}; if it does not go on by itself, end its transaction"
 
 
 def refuse_without_index(path: str) -> None:

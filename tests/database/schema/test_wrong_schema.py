@@ -15,7 +15,17 @@ from tests.support.engines import ENGINES
 
 
 def test_a_file_without_a_schema_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
     is_reported(Database(f"sqlite:///{tmp_path / 'empty.db'}"))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """It may have been moved. The sentence for a database without a schema would lead to a second one in its place."""
+    db = Database(f"sqlite:///{tmp_path / 'moved.db'}")
+    for use in (db.check_schema, lambda: db.query(search.find_all), lambda: db.back_up(tmp_path / "copy.db")):
+        with pytest.raises(WrongSchema, match=f"no database file {tmp_path}/moved.db; .* bring it back if it was"):
+            use()
+    db.close()
 
 
 @pytest.mark.parametrize("driver", [e for e in ENGINES if e not in ("sqlite", "real")])

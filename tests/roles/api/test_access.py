@@ -316,6 +316,6 @@ def test_a_port_in_use_is_named(sqlite_url: str) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(NotReady, match=rf"cannot listen on 127\.0\.0\.1, port {port}"):
+        with pytest.raises(NotReady, match=rf"listen on 127\.0\.0\.1, port {port}: .* in use; stop .* --port"):
             Server(db, Settings(api_port=port))
     db.close()

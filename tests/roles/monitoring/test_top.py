@@ -306,7 +306,7 @@ def test_it_waits_for_an_unreachable_database(sqlite_factory: Factory) -> None:
     factory.environment["JOBFAC_DATABASE_URL"] = factory.url.replace("jobfac.db", "later.db")
     assert "jobfac db upgrade" in factory.run("top", "--once", code=5).stderr
     with terminal(factory, "--interval", "0.2") as shown:
-        shown.shows("The database has no jobfac schema yet")
+        shown.shows("There is no database file")
         later = Database(factory.environment["JOBFAC_DATABASE_URL"])
         later.upgrade()
         shown.shows("no running runs")
