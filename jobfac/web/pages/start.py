@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from jobfac import definitions as d
 from jobfac.definitions.values import read_duration
-from jobfac.errors import Invalid, JobfacError, NotFound, Unreachable
+from jobfac.errors import Invalid, JobfacError, NotFound, Refused, Unreachable
 from jobfac.operations import starting
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import RunState
@@ -62,9 +62,21 @@ def _given(visit: Visit, run_id: int) -> Given:
     def read(conn: sa.Connection) -> Given:
         run = visible_run(conn, visit.caller, run_id)
         parameters = {name: value for name, value in (run.parameters or {}).items() if value is not None}
-        return Given(run.arguments, run.payload, parameters, reading.given_inside(conn, run_id))
+        inside = reading.given_inside(conn, run_id)
+        if visit.caller.categories is not None:
+            _check_seen(conn, visit, run_id, inside)
+        return Given(run.arguments, run.payload, parameters, inside)
 
     return visit.read(read)
+
+
+def _check_seen(conn: sa.Connection, visit: Visit, run_id: int, inside: Mapping[str, Mapping[str, Any]]) -> None:
+    try:
+        for name in {name for by_job in inside.values() for name in by_job}:
+            visible_job(conn, visit.caller, name)
+    except NotFound:  # its name is not for this caller
+        sentence = f"Run {run_id} was given values for jobs that you may not see. Open the form without it."
+        raise Refused(sentence) from None
 
 
 def _former(visit: Visit, like: str) -> Given:

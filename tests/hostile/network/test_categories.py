@@ -169,6 +169,25 @@ def test_the_origin_of_a_run_does_not_name_the_step_of_a_sequence_of_another_cat
     assert served.viewer.get(f"/v1/runs/{inside[runs[0]]}").json()["origin"] == f"step hush of run {runs[0]}"
 
 
+def test_the_form_of_a_start_names_no_job_of_another_category(served: Served) -> None:
+    """A run may have been given values for jobs in a sequence inside that belongs to others."""
+    served.define("hush", category="b")
+    for name, category, inside in (("theirs", "b", "hush"), ("mine", "a", "theirs")):
+        body = {"category": category, "steps": [{"name": "one", "jobs": [inside]}]}
+        served.admin.put(f"/v1/jobs/{name}", json=body).raise_for_status()
+    run = served.start("mine", payloads={"hush": "x"})
+    limited = served.client(served.key(Role.OPERATOR, ["a"]), headers={"Accept": "text/html"})
+    answer = limited.get(f"/jobs/mine/start?like={run}")
+    assert (answer.status_code, "hush" in answer.text) == (409, False)
+    assert "jobs that you may not see" in answer.text
+    answer = limited.post("/jobs/mine/start", data={"like": str(run)})
+    assert "hush" not in answer.text
+    assert limited.get("/jobs/mine/start").status_code == 200
+    everywhere = served.operator.get(f"/jobs/mine/start?like={run}", headers={"Accept": "text/html"})
+    assert (everywhere.status_code, "hush" in everywhere.text) == (200, True)
+    assert len(served.admin.get("/v1/runs?job=mine").json()["items"]) == 1
+
+
 def test_where_no_key_is_limited_the_run_of_a_sequence_says_all(served: Served) -> None:
     served.define("theirs", category="b")
     steps = [{"name": "one", "jobs": ["theirs"]}]

@@ -11,7 +11,10 @@ from jobfac.programs import Program
 from jobfac.programs.children import children
 from jobfac.programs.procfs import number_of
 from tests.hostile.others import NOBODY, needs_root, run
+from tests.programs import conftest
 from tests.support.process_stage import Stage, finish, lives, until
+
+subreaper, stage = conftest.subreaper, conftest.stage
 
 
 def orphan_of_nobody(marker: str) -> int:
