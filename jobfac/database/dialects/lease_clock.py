@@ -23,6 +23,7 @@ live. They need a moment to register again and to store how their programs ended
 must not take them for dead. A process that has just started knows of neither, so it waits as long.
 """
 
+import math
 import sqlite3
 import sys
 import threading
@@ -49,6 +50,9 @@ REBOOT = 5_000
 
 STEP = 500
 """The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
+
+SLOW = 1_000
+"""How many milliseconds a request takes at least that may have waited for a silent server."""
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -172,21 +176,21 @@ class ForwardSteps:
         self._seen = (datetime.fromtimestamp(wall_ms() / 1000, UTC).replace(tzinfo=None), boot_ms())
         self._first: int | None = None  # when the first answer came
         self._stepped: int | None = None
-        self._is_doubtful = False
+        self._slowest = 0.0  # the slowest request since the last answer, in milliseconds; infinite: one has failed
         self._pause = 0.0  # in milliseconds, since the last answer
-        self._silences: list[tuple[float, float]] = []  # how long, and until when, in milliseconds
+        self._silences: list[tuple[float, float, float]] = []  # how slow, how long, and until when, in milliseconds
 
     def watch(self, work: Callable[[], T]) -> T:
         """Call ``work``, which sends requests. If one fails or takes long, the server may have been silent meanwhile,
         and since the last answer."""
-        began, is_answered = boot_ms(), False
+        began = boot_ms()
         try:
-            result = work()
-            is_answered = boot_ms() - began <= self._least
+            return work()
+        except sa.exc.SQLAlchemyError:
+            self._slowest = math.inf
+            raise
         finally:
-            if not is_answered:
-                self._is_doubtful = True
-        return result
+            self._slowest = max(self._slowest, boot_ms() - began)
 
     def refused(self, pause: float) -> None:
         """Note that the server refuses logins. Each process tries again after up to ``pause`` seconds."""
@@ -203,16 +207,15 @@ class ForwardSteps:
             before, self._seen = self._seen, (now, sent)
             if (now - before[0]) / MILLISECOND - (answered - before[1]) > self._least:
                 self._stepped = answered
-            is_late = answered - (sent if since is None else since) > self._least
-            silence = answered - before[1] if is_late or self._is_doubtful else 0
-            until = answered + self._pause
-            self._is_doubtful, self._pause = False, 0.0
+            slow = max(self._slowest, answered - (sent if since is None else since))
+            new = (slow, answered - before[1], answered + self._pause)
+            self._slowest = self._pause = 0.0
             if self._first is None:
                 self._first = answered
-            elif silence > self._least:
-                # A shorter silence that was over before decides nothing any more.
-                others = [one for one in self._silences if one[0] > silence or one[1] > until]
-                self._silences = [*others, (silence, until)]
+            elif slow > SLOW:
+                # What was shorter and over before decides nothing any more.
+                others = [one for one in self._silences if any(a > b for a, b in zip(one, new, strict=True))]
+                self._silences = [*others, new]
 
     def is_set_forward(self, within: timedelta) -> bool:
         """Whether the clock was set forward so recently."""
@@ -223,7 +226,8 @@ class ForwardSteps:
         if self._first is None or self.is_set_forward(lease):
             return False
         now, length = boot_ms(), lease / MILLISECOND
-        ends = [until for silence, until in self._silences if silence > length / 2]
+        # A request that took less than a quarter of it cannot have waited out enough: the process was busy otherwise.
+        ends = [until for slow, silence, until in self._silences if slow > length / 4 and silence > length / 2]
         return all(now - end > length for end in (self._first, *ends))
 
 
