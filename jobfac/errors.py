@@ -112,7 +112,13 @@ LOCKED = (
 
 
 class Locked(Unreachable):
-    """Another transaction has held a lock for too long. The text may name jobs that a caller must not see."""
+    """Another transaction has held a lock for too long. The text may name jobs that a caller must not see.
+
+    Attributes:
+        is_named: it is a named lock, as that of a job, and not that of a row.
+    """
+
+    is_named = False
 
 
 IN_DOUBT = "An answer was lost, so what you asked for may have been done; look before you repeat it."

@@ -173,7 +173,9 @@ def timed_out(read: Callable[[], AbstractContextManager[sa.Connection]], error: 
             holder = _holder(conn, name)
     which = f"the lock [{name}]" if name is not None else "the lock of a row or a table"
     who = f"its holder is {holder}" if holder else "a DBA finds its holder in sys.dm_tran_locks"
-    return Locked(f"{LOCKED}: {which}; {who}.")
+    found = Locked(f"{LOCKED}: {which}; {who}.")
+    found.is_named = name is not None
+    return found
 
 
 def _holder(conn: sa.Connection, name: str) -> str | None:

@@ -1,10 +1,11 @@
 """Retry, stop and acknowledge many runs: those that a filter finds, each in a transaction of its own."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from jobfac.database.engine import Database
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.errors import Forbidden, Locked, NotFound, Refused
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, RunState, Stop
@@ -19,6 +20,12 @@ RETRIED = frozenset({*FAILURES, RunState.MIXED}) - {RunState.DENIED}
 
 ENDING = "it is being stopped"
 """The reason of a run that has been asked to stop and has not ended."""
+
+IS_LOCKED = "an open transaction of the database holds a lock that this needs; try again"
+"""The reason of a run that was left as it is, because a lock was not free in time."""
+
+MOST_WAITS = 5
+"""How many locks that are not free in time a call waits for. Then it fails: the next ones would take hours."""
 
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
@@ -79,7 +86,7 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
     firsts, active = db.query(retries.chains, ids, jobs, retry_for=by.retry_for)
     taken = {first: f"run {one.id} repeats the same and is {one.state}" for first, one in active.items()}
     looped = {} if inside == {None} else db.query(retries.in_loops, ids, retry_for=by.retry_for)
-    lines = []
+    lines, waits = [], _Waits()
     for run in _with_pauses(db, sorted(chosen, key=lambda run: run.id)):
         # Many retries take minutes, and somebody may retry one of the runs meanwhile.
         if late := db.query(retries.since, run.job, run.id, newest, retry_for=by.retry_for):
@@ -90,7 +97,8 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
         if reason is not None:
             lines.append(_line(run, Result.SKIPPED, reason))
             continue
-        lines.append(_line(run, Result.CHOSEN) if dry_run else _retried(db, by, run, former, newest))
+        done = partial(_line, run, Result.CHOSEN) if dry_run else partial(_retried, db, by, run, former, newest)
+        lines.append(waits.line(run, done))
         if lines[-1].result in (Result.CHOSEN, Result.DONE):
             taken[firsts[run.id]] = f"run {lines[-1].new_run or run.id} repeats the same"
     return lines
@@ -128,14 +136,14 @@ def stop(
     They are stopped in ``stop_order``. May be repeated: a run that has ended, or that is being stopped as it is to be,
     is skipped.
     """
-    lines = []
+    lines, waits = [], _Waits()
     for run in _with_pauses(db, sorted(chosen, key=lambda run: _line(run, Result.CHOSEN).stop_order)):
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:
-            lines.append(_stopped(db, by, run, now))
+            lines.append(waits.line(run, partial(_stopped, db, by, run, now)))
     return lines
 
 
@@ -156,7 +164,7 @@ def acknowledge(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run:
 
     May be repeated: a failure that was acknowledged before is skipped, and its first acknowledgement stays.
     """
-    lines = []
+    lines, waits = [], _Waits()
     for run in _with_pauses(db, sorted(chosen, key=lambda run: -run.id)):
         if run.state not in TO_ACKNOWLEDGE:
             lines.append(_line(run, Result.SKIPPED, f"it is {run.state}"))
@@ -165,7 +173,7 @@ def acknowledge(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run:
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:
-            lines.append(_acknowledged(db, by, run))
+            lines.append(waits.line(run, partial(_acknowledged, db, by, run)))
     return lines
 
 
@@ -175,6 +183,32 @@ def _acknowledged(db: Database, by: Caller, run: RunView) -> ManyView:
     except (NotFound, Refused) as error:
         return _line(run, Result.REFUSED, str(error))
     return _line(run, Result.DONE)
+
+
+class _Waits:
+    """Leaves out what an open transaction has locked, so that it keeps no other runs from being stopped."""
+
+    def __init__(self) -> None:
+        self._jobs: set[str] = set()  # whose named locks were not free in time
+        self._number = 0
+
+    def line(self, run: RunView, work: Callable[[], ManyView]) -> ManyView:
+        """Return the line of a run.
+
+        Raises:
+            Locked: it is one lock too many that is not free in time.
+        """
+        if run.job in self._jobs:
+            return _line(run, Result.REFUSED, IS_LOCKED)
+        try:
+            return work()
+        except Locked as error:
+            self._number += 1
+            if self._number > MOST_WAITS:
+                raise
+            if error.is_named:
+                self._jobs.add(run.job)
+            return _line(run, Result.REFUSED, IS_LOCKED)
 
 
 def _with_pauses(db: Database, chosen: Iterable[RunView]) -> Iterator[RunView]:

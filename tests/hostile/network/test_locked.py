@@ -96,6 +96,26 @@ def test_reads_of_a_locked_table_leave_threads_to_the_login_and_to_the_readiness
     assert {read.result().status_code for read in reads} <= {200, 404}
 
 
+@pytest.mark.parametrize("url", DRIVERS, indirect=True)
+def test_one_locked_job_keeps_no_other_runs_from_being_stopped(
+    url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call ended with 503 at the first of its runs, and the others ran on."""
+    monkeypatch.setattr(routing, "RETRY_FOR", 0.0)
+    db = Database(url, lock_wait=0.1)
+    with Served(db, replace(settings, api_port=0)) as served:
+        for job in ("limited", "other"):
+            served.define(job, already_running="queue")
+        chosen = [served.start(job) for job in ("other", "limited", "limited", "limited", "other")]
+        with held(db, JOB):
+            stopped = served.operator.post("/v1/runs:stop", json={"runs": chosen})
+            assert stopped.status_code == 200, stopped.text
+            results = {one["id"]: one["result"] for one in stopped.json()["items"]}
+        assert [results[number] for number in chosen] == ["done", "refused", "refused", "refused", "done"]
+        assert "an open transaction of the database holds a lock" in stopped.text
+    db.close()
+
+
 @pytest.mark.each_driver
 @pytest.mark.parametrize("url", DRIVERS, indirect=True)
 def test_a_start_gives_up_a_lock_and_only_the_log_names_it(
