@@ -46,6 +46,11 @@ def served(workers: Sequence[WorkerView], now: datetime) -> set[str]:
     return pools | themselves | {jobs.SEQUENCE_QUEUE}
 
 
+def unclaimed(workers: Sequence[WorkerView], now: datetime) -> set[str]:
+    """Return what these workers serve, but all of those that serve it claim nothing now: each has a ``message``."""
+    return served(workers, now) - served([one for one in workers if one.message is None], now)
+
+
 class Queries(NamedTuple):
     """The statements of an overview, except for the statement that reads the workers."""
 

@@ -14,7 +14,7 @@ from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
 from jobfac.states import FAILED
 from jobfac.store.overview import FAILED as FAILED_READ
-from jobfac.store.overview import served
+from jobfac.store.overview import served, unclaimed
 from jobfac.views.durations import short_duration
 from jobfac.views.overview import Overview, RunLine
 
@@ -61,11 +61,14 @@ def draw(
     room = _rooms(overview, height, len(lines))
     gap = [Text()] if airy else []
     now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
-    pools = served(overview.workers, now)
+    pools, idle = served(overview.workers, now), unclaimed(overview.workers, now)
     reporting = any(run.progress is not None for run in overview.running)
     workers = [rows.worker(worker, now, wide) for worker in by_name]
     fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")
-    queued = [rows.queue(waiting, waiting.pool.lower() in pools) for waiting in overview.queued]
+    queued = [
+        rows.queue(waiting, waiting.pool.lower() in pools, waiting.pool.lower() not in idle)
+        for waiting in overview.queued
+    ]
     queue = _section("Queue", rows.QUEUE, queued, room[0], "no queued runs")
     running = [rows.running(run, now, wide, reporting) for run in overview.running]
     columns = rows.run_columns(wide, reporting)

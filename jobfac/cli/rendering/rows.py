@@ -70,18 +70,20 @@ def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType
     ]
 
 
-def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
-    """The row of a pool with queued runs. ``taken``: a live worker serves the pool."""
+def queue(waiting: WaitingRuns, taken: bool, claimed: bool) -> list[RenderableType]:
+    """The row of a pool with queued runs. ``taken``: a live worker serves the pool; ``claimed``: and one claims now."""
     return [
         Text("sequences" if waiting.pool == SEQUENCE_QUEUE else waiting.pool),
-        Text(f"{waiting.number:,}", style=f"bold {wait_style(waiting.seconds) if taken else 'red'}"),
-        _state_of_queue(waiting, taken),
+        Text(f"{waiting.number:,}", style=f"bold {wait_style(waiting.seconds) if taken and claimed else 'red'}"),
+        _state_of_queue(waiting, taken, claimed),
     ]
 
 
-def _state_of_queue(waiting: WaitingRuns, taken: bool) -> Text:
+def _state_of_queue(waiting: WaitingRuns, taken: bool, claimed: bool) -> Text:
     if waiting.hold is not None:
         return Text("held", style="yellow")
+    if taken and not claimed:
+        return Text("not claimed", style="red")
     return Text(f"for {short_duration(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red")
 
 

@@ -33,7 +33,7 @@ def fleet(visit: Visit) -> Response:
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
         holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued,
-        served=overview.served(seen.workers, seen.now),
+        served=overview.served(seen.workers, seen.now), unclaimed=overview.unclaimed(seen.workers, seen.now),
         pools=sorted({pool for one in seen.workers for pool in one.pools}),
         sequences=SEQUENCES, pinned=queue_of_worker(""), now=seen.now, schedulers=found,
         silent_since=seen.now - timedelta(seconds=schedulers.SILENT), after_limit=AFTER_LIMIT,

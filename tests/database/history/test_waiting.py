@@ -111,13 +111,19 @@ def test_a_run_that_queues_says_that_it_waits_for_a_retry(db: Database) -> None:
 
 
 def test_what_is_served_ignores_case_as_workers_do(sqlite_url: str) -> None:
+    queued = [WaitingRuns("ETL", 1, 9.0, None)]
     with contextlib.closing(Database(sqlite_url)) as db:
-        Hand(db, "w1", pools=["etl"])
-        found = db.query(overview.read)._replace(queued=[WaitingRuns("ETL", 1, 9.0, None)])
+        hand = Hand(db, "w1", pools=["etl"])
+        found = db.query(overview.read)._replace(queued=queued)
+        db.transact(workers.set_message, hand.id, "unhealthy: no space in /spool")
+        sick = db.query(overview.read)._replace(queued=queued)
     console = Console(width=80, color_system=None)
     with console.capture() as captured:
         console.print(frame.draw(found, "x", 80, 24))
     assert re.search(r"ETL +1 +for 9.0s", captured.get())
+    with console.capture() as captured:
+        console.print(frame.draw(sick, "x", 80, 24))
+    assert re.search(r"ETL +1 +not claimed", captured.get()), "it looked as if a worker took from it"
 
 
 def test_a_worker_whose_lease_has_expired_serves_nothing(db: Database) -> None:

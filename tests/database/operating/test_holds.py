@@ -267,8 +267,7 @@ def test_the_overview_and_the_views_show_it(factory: Database) -> None:
     assert waits["c"].startswith("no live worker serves pool")
     assert [tuple(row) for row in rows] == [(of_job.id, 1, 1, "why"), (of_pool.id, 1, 1, "why")]
     assert ("no worker", "queue big") not in [tuple(row) for row in problems]
-    # The doctor said to stop and retry them.
-    (advised,) = factory.query(lambda conn: list(checks.queues(conn)))
+    (advised,) = factory.query(lambda conn: list(checks.queues(conn)))  # not to stop and retry the runs of 'big'
     assert advised.found == "no live worker takes the 1 runs queued in 'default'"
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import attempt, job_version, note, run, start_hold
-from jobfac.store import schedulers, schedules, sequences
+from jobfac.store import schedulers, schedules, sequences, workers
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
@@ -111,6 +111,9 @@ def test_a_run_that_waits_for_its_worker_or_for_a_retry_is_not_said_to_run(opera
     start(db, "each")
     fleet = operator.get("/fleet")
     assert '<td class="job">worker w1</td>' in fleet
+    db.transact(workers.set_message, stage.worker, "unhealthy: no space in /spool")
+    assert "its workers claim nothing" in operator.get("/fleet"), "it was said to be active"
+    db.transact(workers.set_message, stage.worker, None)
     assert "jobfac worker --pool @worker" not in fleet
     with db.begin() as conn:
         first = {"state": "scheduled", "attempt": 1, "started_at": utcnow(-60_000), "ready_at": utcnow(60_000)}
