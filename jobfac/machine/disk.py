@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-FAILING = frozenset(
+FAILING: frozenset[int] = frozenset(
     getattr(errno, name)
     for name in (
         "EIO", "ENODATA", "EUCLEAN", "EBADMSG", "EREMOTEIO",  # a bad sector, a damaged file system or checksum

@@ -33,7 +33,10 @@ def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
 
 def test_a_disk_that_reports_no_error_any_more_is_named_with_what_sqlite_said(tmp_path: Path) -> None:
     found = why_not_written(tmp_path, [tmp_path / "missing"], "SQLITE_IOERR_FSYNC")
+    assert found is not None
     assert found.startswith(f"the disk of {tmp_path} reports an error (SQLITE_IOERR_FSYNC); the kernel's log")
+        f"the disk of {tmp_path} reports an error (SQLITE_IOERR_FSYNC); the kernel's log"
+    )
     assert not list(tmp_path.iterdir())
 
 
