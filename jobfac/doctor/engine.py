@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import SCHEMA, metadata
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State
+from jobfac.machine.disk import why_not_written
 from jobfac.settings.ownership import database_fault, open_to_others
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
@@ -25,10 +26,13 @@ RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 def sqlite_file(path: Path) -> Iterator[Finding]:
     """Check that the file is writable and private, is on a local disk, and that the disk has space."""
-    for place in (path, path.parent):
-        if not os.access(place, os.W_OK):
-            remedy = f"Let the user who runs jobfac write {place}; SQLite writes beside the file, too."
-            yield Finding("database file", State.PROBLEM, f"{place} cannot be written", remedy)
+    refused = [place for place in (path, path.parent) if not os.access(place, os.W_OK)]
+    for place in refused:
+        remedy = f"Let the user who runs jobfac write {place}; SQLite writes beside the file, too."
+        yield Finding("database file", State.PROBLEM, f"{place} cannot be written", remedy)
+    if not refused and (fault := why_not_written(path.parent, (path, Path(f"{path}-wal")), None)) is not None:
+        found, _, remedy = fault.partition("; ")
+        yield Finding("database file", State.PROBLEM, found, f"{remedy[0].upper()}{remedy[1:]}.")
     yield from file_modes(path)
     if (fault := database_fault(path)) is not None:
         yield Finding("database file", State.PROBLEM, fault, "A worker does not use it.")

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-FAILING = frozenset(
+FAILING: frozenset[int] = frozenset(
     getattr(errno, name)
     for name in (
         "EIO", "ENODATA", "EUCLEAN", "EBADMSG", "EREMOTEIO",  # a bad sector, a damaged file system or checksum
@@ -51,6 +51,8 @@ def clause(folder: Path, number: int) -> str:
     """The clause for this error of a file in the folder. Pure."""
     if number == errno.EDQUOT:
         return f"this user's quota on the disk of {folder} is used up; free some space there, or raise it"
+    if number == errno.ENOSPC:
+        return f"the disk of {folder} is full; make room there"
     return _faulty(folder, os.strerror(number))
 
 

@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.doctor.engine import sqlite_file
+from jobfac.doctor.finding import State
 from jobfac.errors import Unreachable
 from jobfac.machine.disk import clause, why_not_written
 from jobfac.store.audit import note
@@ -25,6 +27,8 @@ def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
     try:
         with pytest.raises(Unreachable, match=rf"{path}.* has reached the limit of 4,096 bytes .*ulimit -f"):
             db.transact(note, "me", "test", "nothing", retry_for=0)
+        problems = [one for one in sqlite_file(Path(path)) if "limit of 4,096 bytes" in one.found]
+        assert [(one.state, one.remedy[:8]) for one in problems] == [(State.PROBLEM, "Raise it")], "by the doctor, too"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     db.transact(note, "me", "test", "nothing", retry_for=0)
@@ -33,13 +37,24 @@ def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
 
 def test_a_disk_that_reports_no_error_any_more_is_named_with_what_sqlite_said(tmp_path: Path) -> None:
     found = why_not_written(tmp_path, [tmp_path / "missing"], "SQLITE_IOERR_FSYNC")
+    assert found is not None
     assert found.startswith(f"the disk of {tmp_path} reports an error (SQLITE_IOERR_FSYNC); the kernel's log")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quota_that_is_used_up_is_named(tmp_path: Path) -> None:
-    found = clause(tmp_path, errno.EDQUOT)
-    assert found == f"this user's quota on the disk of {tmp_path} is used up; free some space there, or raise it"
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (errno.EDQUOT, "this user's quota on the disk of /data is used up; free some space there, or raise it"),
+        (errno.ENOSPC, "the disk of /data is full; make room there"),
+        (
+            errno.EROFS,
+            "the disk of /data reports an error (Read-only file system); the kernel's log (dmesg) tells more",
+        ),
+    ],
+)
+def test_what_prevents_a_write_is_named(number: int, found: str) -> None:
+    assert clause(Path("/data"), number).startswith(found)
 
 
 @needs_root
