@@ -1,7 +1,7 @@
 """Which runs were retried."""
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -10,8 +10,6 @@ from jobfac.database.dialects import DIRTY, PASS, lists
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, HELD, JobKind, RunState
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _HELD = sa.text(f"state IN ({sql_literals(HELD)})")
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -212,12 +210,13 @@ class Last(NamedTuple):
 
     id: int
     ended_at: datetime | None
+    state: RunState
 
 
 def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[int, Last]:
     """Return for each of these runs of a job the latest one of it and of the retries that it has led to.
 
-    Retries that have done nothing do not count. A run that was purged has ended long ago.
+    Retries that have done nothing do not count. There is none where the latest one was purged.
     """
     first_of = {run_id: run_id for run_id in run_ids}
     last = dict(first_of)
@@ -233,9 +232,9 @@ def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[i
             level.add(row.id)
             if _retry(row).counts:
                 last[first] = max(last[first], row.id)
-    query = sa.select(run.c.id, run.c.ended_at).where(lists.by_id(run.c.id, set(last.values())))
-    ended = {row.id: row.ended_at for row in conn.execute(query)}
-    return {first: Last(run_id, ended.get(run_id, _LONG_AGO)) for first, run_id in last.items()}
+    query = sa.select(run.c.id, run.c.ended_at, run.c.state).where(lists.by_id(run.c.id, set(last.values())))
+    known = {row.id: Last(row.id, row.ended_at, RunState(row.state)) for row in conn.execute(query)}
+    return {first: known[run_id] for first, run_id in last.items() if run_id in known}
 
 
 def newest(conn: sa.Connection) -> int:

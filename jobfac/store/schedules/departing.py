@@ -3,7 +3,12 @@
 A file has become a run. A worker that knows this has seen the file, and after the end of that run it sees for a while
 that the file is gone. Then it stores a note: a row of ``arrived_file`` whose key is made of the file and of the place,
 and which names that run. If a worker sees the file again in the same place, the file has come back, and becomes another
-run. This cannot start a file twice for one arrival:
+run.
+
+Only a run that did not succeed leaves such a note. What has succeeded must not be done twice, because a mirror brings
+back what the job has removed. Nor does a run of a job with ``each_worker``: other workers may have succeeded.
+
+This cannot start a file twice for one arrival:
 
 - A note only counts with the run that it names. The first worker that starts the returned file stores the new run,
   under the named lock of the job, and so ends all notes about the former one, whichever worker wrote them or is just
@@ -30,10 +35,8 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, FOUND_BY_KEY, current_time, lists, rows, utcnow
 from jobfac.database.tables import arrived_file, run
 from jobfac.database.types import BigId
+from jobfac.states import RunState
 from jobfac.store.history import retries
-
-WORKERS = 1000
-"""The maximum number of workers whose runs are started together and so have the next ids."""
 
 
 class Gone(NamedTuple):
@@ -60,41 +63,29 @@ def take_turn(conn: sa.Connection, job_id: str) -> bool:
 def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at: datetime) -> Collection[str]:
     """Note that files have gone. Returns the keys of those that need no more attention. Safe to repeat.
 
-    The run of the others has not ended, or not before ``looked_at``: the time of the database before the worker began
-    to look.
+    The run of the others, or a retry of it, has not ended before ``looked_at``: the time of the database before the
+    worker began to look.
     """
     if not take_turn(conn, job_id):
         return set()
     known = remembered(conn, job_id, (one.key for one in gone))
     ours = [one for one in gone if known.get(one.key, 0) == one.run_id]
-    others = {one.key for one in gone}.difference(one.key for one in ours)
-    active = _unfinished(conn, {one.run_id for one in ours}, looked_at)
-    ours = [one for one in ours if one.run_id not in active]
-    last = retries.last_ones(conn, job_id, {one.run_id for one in ours})
+    ended = _have_ended(conn, {one.run_id for one in ours})
+    last = retries.last_ones(conn, job_id, {run_id for run_id, has_ended in ended.items() if has_ended})
     if looked_at > current_time(conn):  # the clock was set back
         return set()
-    over = [one for one in ours if (ended := last[one.run_id].ended_at) is not None and ended < looked_at]
-    notes = [{"job": job_id, "file_key": _note(one.key, one.place), "run_id": last[one.run_id].id} for one in over]
-    store(conn, notes)
-    return others | {one.key for one in over}
+    waiting = {run_id for run_id, has_ended in ended.items() if not has_ended}
+    waiting.update(run_id for run_id, one in last.items() if one.ended_at is None or one.ended_at >= looked_at)
+    left = {run_id: one for run_id, one in last.items() if run_id not in waiting and one.state != RunState.SUCCEEDED}
+    notes = [(_note(one.key, one.place), left[one.run_id].id) for one in ours if one.run_id in left]
+    store(conn, [{"job": job_id, "file_key": key, "run_id": run_id} for key, run_id in notes])
+    return {one.key for one in gone} - {one.key for one in ours if one.run_id in waiting}
 
 
-def _unfinished(conn: sa.Connection, run_ids: Collection[int], looked_at: datetime) -> Collection[int]:
-    """Return those of these runs that have not ended, or those of other workers that were started with them.
-
-    A file may be gone for days before its run begins.
-    """
-    other = run.alias("other")
-    of_others = (
-        sa.select(other.c.id)
-        .with_hint(other, DIRTY, "mssql")
-        .where(other.c.job == run.c.job, other.c.id > run.c.id, other.c.id <= run.c.id + WORKERS)
-        .where(other.c.due_at == run.c.due_at, other.c.for_worker.is_not(None))
-        .where(sa.or_(other.c.ended_at.is_(None), other.c.ended_at >= looked_at))
-    )
-    is_active = sa.or_(run.c.ended_at.is_(None), sa.and_(run.c.for_worker.is_not(None), sa.exists(of_others)))
-    query = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(is_active)
-    return set(conn.execute(query.where(lists.by_id(run.c.id, run_ids))).scalars())
+def _have_ended(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, bool]:
+    """Return which of these runs have ended, without those that were purged and those of one worker each."""
+    query = sa.select(run.c.id, run.c.ended_at).with_hint(run, DIRTY, "mssql").where(run.c.for_worker.is_(None))
+    return {row.id: row.ended_at is not None for row in conn.execute(query.where(lists.by_id(run.c.id, run_ids)))}
 
 
 def returned(
@@ -113,7 +104,7 @@ def returned(
     turns = {row.file_key: f"jobfac:retry:{known[notes[row.file_key]]}" for row in found}
     held = locks.take_free(conn, turns.values()) if turns else ()
     last = retries.last_ones(conn, job_id, {known[notes[row.file_key]] for row in found})
-    valid = {notes[row.file_key]: row for row in found if row.run_id == last[known[notes[row.file_key]]].id}
+    valid = {key: row for row in found if (one := last.get(known[key := notes[row.file_key]])) and row.run_id == one.id}
     if looked_at is None:
         return Returned((), valid.keys())
     is_new = {key for key, row in valid.items() if row.seen_at < looked_at and turns[row.file_key] in held}

@@ -109,19 +109,30 @@ def test_a_run_that_moves_its_file_away_and_back_is_not_started_again(load: Data
     assert arrive(load).runs == []
 
 
-def test_the_runs_of_all_workers_have_to_end(db: Database) -> None:
+def test_a_file_whose_run_has_succeeded_comes_back_for_nothing(load: Database) -> None:
+    """A mirror brings back what the job has removed. A retry that succeeds counts, too, and so does its failure."""
+    (first,) = arrive(load).runs
+    hand = Hand(load)
+    end(load, hand)
+    load.transact(partial(runs.retry, run_id=first, by="me"))
+    hand.end(hand.take(), RunState.SUCCEEDED)
+    assert go(load, first), "it needs no more attention"
+    assert arrive(load).handled == {file().key: first}
+    load.transact(partial(runs.retry, run_id=number(load), by="me"))
+    end(load, hand)
+    assert go(load, first)
+    assert len(arrive(load).runs) == 1
+
+
+def test_the_runs_of_one_worker_each_leave_no_file(db: Database) -> None:
+    """Those of other workers may have succeeded."""
     hands = [Hand(db, name) for name in ("w1", "w2")]
     apply(db, load={"each_worker": True, "schedules": [{"file": "/in/*.csv"}]})
     (first,) = arrive(db).runs
-    # The run that the file has become is the first one, so it ends first here.
-    one, two = sorted(((claim(db, hand)[0], hand) for hand in hands), key=lambda its: its[0].id)
-    assert one[0].id == first
-    one[1].end(one[0])
-    away = moment(db)
-    assert not go(db, first, looked_at=away)
-    two[1].end(two[0])
-    assert not go(db, first, looked_at=away)
+    for hand in hands:
+        hand.end(claim(db, hand)[0], RunState.FAILED)
     assert go(db, first)
+    assert arrive(db).handled == {file().key: first}
 
 
 def test_a_retry_owns_its_file(load: Database) -> None:
