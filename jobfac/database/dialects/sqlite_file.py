@@ -44,10 +44,6 @@ def primary_code(error: BaseException) -> int:
     return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def _name(error: BaseException) -> str:
-    return str(getattr(getattr(error, "orig", error), "sqlite_errorname", error))
-
-
 def damage(why: str) -> str:
     """The clause for a damaged file, with the remedy."""
     return (
@@ -170,13 +166,15 @@ class DatabaseFile:
     def passing_fault(self, error: BaseException) -> str | None:
         """Which process holds the lock, or what is wrong with the disk, as a clause with the remedy; None: nothing."""
         if primary_code(error) == sqlite3.SQLITE_BUSY:
-            return _locked(self.path)
+            holder = writer_of(index_of(self.path), WRITE_LOCK) or f"another process, which `fuser {self.path}` finds"
+            return f"database is locked by {holder}; if it does not go on by itself, end its transaction"
         folder = Path(self.path).parent
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < ROOM:
             return f"the disk of {folder} is full; make room there"
         if primary_code(error) != sqlite3.SQLITE_FULL:
-            told = _name(error) if primary_code(error) == sqlite3.SQLITE_IOERR else None
+            name = getattr(getattr(error, "orig", error), "sqlite_errorname", str(error))
+            told = name if primary_code(error) == sqlite3.SQLITE_IOERR else None
             return why_not_written(folder, (Path(self.path), Path(log_of(self.path))), told)
         return "SQLite has no room for temporary files; make room in $SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp"
 
@@ -229,12 +227,6 @@ def refuse_mounted_alone(path: str) -> None:
             "processes outside would not see the write-ahead log beside it, and what was written would be lost; mount "
             "the folder instead."
         )
-
-
-def _locked(path: str) -> str:
-    holder = writer_of(index_of(path), WRITE_LOCK)
-    by = f"by {holder}" if holder else f"by another process, which `fuser {path}` finds"
-    return f"database is locked {by}; if it does not go on by itself, end its transaction"
 
 
 def refuse_without_index(path: str) -> None:

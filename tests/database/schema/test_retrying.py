@@ -32,7 +32,6 @@ pytestmark = pytest.mark.each_driver
 
 ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqlite", "real")], indirect=True)
 
-
 ANY_FAULT = pytest.mark.parametrize(
     "fault",
     [
