@@ -181,13 +181,13 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     done: list[RunView] = []
     with console.status("waiting") as status:
         for run in runs:
-            told: str | None = None
+            hold: str | None = None
             while run.state not in FINAL:
                 details = f" {printable(run.message)}" if run.message else ""
                 details += f" {run.progress:.0%}" if run.progress is not None else ""
-                if run.held != told:
-                    told = run.held
-                    note(f"Run {run.id} waits: {told}." if told else f"Run {run.id} waits for its hold no more.")
+                if run.held != hold:
+                    hold = run.held
+                    note(f"Run {run.id} waits: {hold}." if hold else f"Run {run.id} is no longer held.")
                 status.update(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{details}")
                 run = factory.wait(run.id, 1.0)
             done.append(run)

@@ -24,8 +24,11 @@ ENDING = "it is being stopped"
 IS_LOCKED = "an open transaction of the database holds a lock that this needs; try again"
 """The reason of a run that was left as it is, because a lock was not free in time."""
 
+NOT_TRIED = "it was not tried, because open transactions of the database have locked too many others; try again"
+"""The reason of a run behind ``MOST_WAITS`` others whose locks were not free in time."""
+
 MOST_WAITS = 5
-"""How many locks that are not free in time a call waits for. Then it fails: the next ones would take hours."""
+"""How many locks that are not free in time a call waits for. Then it tries no more: that could take hours."""
 
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
@@ -186,26 +189,22 @@ def _acknowledged(db: Database, by: Caller, run: RunView) -> ManyView:
 
 
 class _Waits:
-    """Leaves out what an open transaction has locked, so that it keeps no other runs from being stopped."""
+    """Leaves out what open transactions have locked, so that they keep no other runs from being stopped."""
 
     def __init__(self) -> None:
         self._jobs: set[str] = set()  # whose named locks were not free in time
         self._number = 0
 
     def line(self, run: RunView, work: Callable[[], ManyView]) -> ManyView:
-        """Return the line of a run.
-
-        Raises:
-            Locked: it is one lock too many that is not free in time.
-        """
+        """Return the line of a run, which ``work`` stops, retries or acknowledges."""
         if run.job in self._jobs:
             return _line(run, Result.REFUSED, IS_LOCKED)
+        if self._number >= MOST_WAITS:
+            return _line(run, Result.REFUSED, NOT_TRIED)
         try:
             return work()
         except Locked as error:
             self._number += 1
-            if self._number > MOST_WAITS:
-                raise
             if error.is_named:
                 self._jobs.add(run.job)
             return _line(run, Result.REFUSED, IS_LOCKED)

@@ -12,6 +12,7 @@ import pytest
 
 from jobfac.api import app, routing
 from jobfac.database.engine import Database
+from jobfac.operations.bulk import many
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
 from jobfac.web import visit
@@ -102,9 +103,10 @@ def test_one_locked_job_keeps_no_other_runs_from_being_stopped(
 ) -> None:
     """The call ended with 503 at the first of its runs, and the others ran on."""
     monkeypatch.setattr(routing, "RETRY_FOR", 0.0)
+    monkeypatch.setattr(many, "MOST_WAITS", 2)
     db = Database(url, lock_wait=0.1)
     with Served(db, replace(settings, api_port=0)) as served:
-        for job in ("limited", "other"):
+        for job in ("limited", "second", "other"):
             served.define(job, already_running="queue")
         chosen = [served.start(job) for job in ("other", "limited", "limited", "limited", "other")]
         with held(db, JOB):
@@ -113,6 +115,13 @@ def test_one_locked_job_keeps_no_other_runs_from_being_stopped(
             results = {one["id"]: one["result"] for one in stopped.json()["items"]}
         assert [results[number] for number in chosen] == ["done", "refused", "refused", "refused", "done"]
         assert "an open transaction of the database holds a lock" in stopped.text
+        some = [served.start(job) for job in ("other", "limited", "second", "other")]
+        with held(db, f"{JOB}; {JOB.replace('limited', 'second')}"):
+            stopped = served.operator.post("/v1/runs:stop", json={"runs": some})
+            assert stopped.status_code == 200, "who asked has to know what was stopped"
+        lines = stopped.json()["items"]
+        assert sorted(one["result"] for one in lines) == ["done", "refused", "refused", "refused"]
+        assert [one["job"] for one in lines if one["reason"] == many.NOT_TRIED] == ["other"]
     db.close()
 
 
