@@ -126,7 +126,7 @@ class Authenticator:
         return caller
 
     def identity(self, request: Request) -> str:
-        """Return what tells the sender of a request from others before it is known who that is."""
+        """Return what distinguishes the sender of a request from others before its key is checked."""
         person = self._single_sign_on.header if self._single_sign_on is not None else ""
         sent = [request.headers.get(name, "") for name in ("authorization", "cookie", person) if name]
         return f"login {_digest(repr(sent))[:16]}"

@@ -117,7 +117,7 @@ def log_unreachable(request: Request, error: Exception) -> None:
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The error names the database server, or whoever holds a lock, which a client without a key must not learn.
+    # The error names the database server, or the holder of a lock. A client without a key must not learn them.
     log_unreachable(request, error)
     if isinstance(error, Locked):
         return _busy(f"{LOCKED}; the server's log says more. Try again.")

@@ -31,7 +31,7 @@ def discard_output(stream: IO[str] | None = None) -> None:
 
 
 def flush_streams() -> None:
-    """Write what Python would write at its end. What nobody takes is discarded: Python would end with code 120."""
+    """Write what is buffered. What cannot be written is discarded, because Python would end with code 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

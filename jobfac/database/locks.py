@@ -152,8 +152,10 @@ _HOLDER = sa.text(
     "WHERE l.resource_database_id = DB_ID() AND l.resource_type = N'APPLICATION' AND l.request_status = N'GRANT' "
     "AND CHARINDEX(:name, l.resource_description) > 0"
 ).bindparams(sa.bindparam("name", type_=sa.Unicode(255)))
-"""Who holds a named lock. It needs VIEW SERVER STATE. ``resource_description`` has the first 32 characters of the name
-in brackets. Source: Microsoft, "sys.dm_tran_locks"."""
+"""Who holds a named lock. It needs VIEW SERVER STATE."""
+
+_SHOWN = 32
+"""How many characters of the name ``resource_description`` has, in brackets. Source: Microsoft, "sys.dm_tran_locks"."""
 
 
 def note_timeout(error: sa.exc.DBAPIError, names: Sequence[str]) -> None:
@@ -180,5 +182,7 @@ def timed_out(read: Callable[[], AbstractContextManager[sa.Connection]], error: 
 
 def _holder(conn: sa.Connection, name: str) -> str | None:
     answers.give_up_after(conn.connection.driver_connection, _WITHIN)
-    row = conn.execute(_HOLDER, {"name": f"[{name[:32]}]"}).first()
-    return None if row is None else "session {}, login {}, host {}, program {}".format(*row)
+    row = conn.execute(_HOLDER, {"name": f"[{name[:_SHOWN]}]"}).first()
+    # Another lock whose name begins with the same characters may be held by another session.
+    doubt = "perhaps " if len(name) > _SHOWN else ""
+    return None if row is None else doubt + "session {}, login {}, host {}, program {}".format(*row)

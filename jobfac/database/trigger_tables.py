@@ -28,9 +28,7 @@ arrived_file = sa.Table(
     "arrived_file",  # a file that has become a run of the job, or a note that one has gone; forgotten when long unseen
     metadata,
     sa.Column("job", Name, primary_key=True),
-    sa.Column(
-        "file_key", sa.String(64), primary_key=True
-    ),  # SHA-256 of path, size, modification; a note: of place, too
+    sa.Column("file_key", sa.String(64), primary_key=True),  # SHA-256 of path, size, time; of a note: also of the place
     sa.Column("run_id", BigId, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),  # when a worker saw it last, to within hours
     sa.Index("ix_arrived_file_seen", "seen_at"),

@@ -21,13 +21,13 @@ PROBE = 1 << 16
 """Bytes that are written to learn the error."""
 
 
-def why_not_written(folder: Path, files: Iterable[Path], told: str | None) -> str | None:
+def why_not_written(folder: Path, files: Iterable[Path], known: str | None) -> str | None:
     """Return why a write to one of these files fails although the disk has room, as a clause with the remedy.
 
     SQLite reports one error for many reasons. So this writes to a nameless file on the same disk.
 
     Args:
-        told: the disk's error, as far as it is known; None: the disk may not be at fault. If it is not, returns None.
+        known: the error that was reported for the disk; None: none was. Then this returns None if the write succeeds.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     for path in files if most != resource.RLIM_INFINITY else ():
@@ -44,7 +44,7 @@ def why_not_written(folder: Path, files: Iterable[Path], told: str | None) -> st
             file.write(bytes(PROBE))
     except OSError as error:
         return clause(folder, error.errno or 0)
-    return None if told is None else _faulty(folder, told)
+    return None if known is None else _faulty(folder, known)
 
 
 def clause(folder: Path, number: int) -> str:
@@ -57,4 +57,4 @@ def clause(folder: Path, number: int) -> str:
 
 
 def _faulty(folder: Path, what: str) -> str:
-    return f"the disk of {folder} reports an error ({what}); the kernel's log (dmesg) tells more; mend the disk"
+    return f"the disk of {folder} reports an error ({what}); the kernel's log (dmesg) has the details; repair the disk"

@@ -11,7 +11,7 @@ from jobfac.errors import Unreachable
 AGE = 1.0
 """Seconds for which an answer is used again."""
 
-PATIENCE = 4.0
+TIMEOUT = 4.0
 """Seconds after which a check without a result means that the service is not ready."""
 
 
@@ -31,8 +31,8 @@ class Readiness:
         self._asking: asyncio.Task[None] | None = None
         self._since = 0.0  # when the task began
 
-    async def check(self, patience: float = PATIENCE) -> None:
-        """Raise the error of the last check, if it failed. Only the first callers wait for one, for so many seconds.
+    async def check(self, timeout: float = TIMEOUT) -> None:
+        """Raise the error of the last check, if it failed. Only the first callers wait for it, up to ``timeout`` seconds.
 
         Raises:
             Unreachable: the database does not answer.
@@ -45,8 +45,8 @@ class Readiness:
                 self._asking = asyncio.create_task(self._ask(), name="readiness")
             asking = self._asking
             if waits:
-                await asyncio.wait({asking}, timeout=patience)
-            if not asking.done() and (waits or self._clock() >= self._since + patience):
+                await asyncio.wait({asking}, timeout=timeout)
+            if not asking.done() and (waits or self._clock() >= self._since + timeout):
                 raise Unreachable(f"The database has not answered for {self._clock() - self._since:.0f} s.")
         if self._known is not None and self._known[1] is not None:
             raise self._known[1].with_traceback(None)

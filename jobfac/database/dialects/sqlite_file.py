@@ -174,8 +174,8 @@ class DatabaseFile:
             return f"the disk of {folder} is full; make room there"
         if primary_code(error) != sqlite3.SQLITE_FULL:
             name = getattr(getattr(error, "orig", error), "sqlite_errorname", str(error))
-            told = name if primary_code(error) == sqlite3.SQLITE_IOERR else None
-            return why_not_written(folder, (Path(self.path), Path(log_of(self.path))), told)
+            known = name if primary_code(error) == sqlite3.SQLITE_IOERR else None
+            return why_not_written(folder, (Path(self.path), Path(log_of(self.path))), known)
         return "SQLite has no room for temporary files; make room in $SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp"
 
     def _before_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def _matches(run: RunView, pieces: Iterable[Piece], text: str) -> Iterator[Outpu
 def _lines_with(needle: str, parts: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     """Yield the lines of a stream that contain a text in folded case, each once, with their numbers."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    number, told, rest = 1, 0, ""
+    number, last, rest = 1, 0, ""  # ``last``: the line that was yielded last
     for part in chain(_joined(parts), [None]):
         block = rest + (decoder.decode(b"", final=True) if part is None else decoder.decode(part))
         if needle not in block.casefold():  # ten times as fast as line by line, where lines are short
@@ -104,16 +104,16 @@ def _lines_with(needle: str, parts: Iterable[bytes]) -> Iterator[tuple[int, str]
             number += ended
         else:
             lines = block.splitlines(keepends=True)
-            # The last one may go on, also behind a carriage return.
+            # The last line may continue in the next block, also after a carriage return.
             rest = lines.pop() if part is not None else ""
             for at, line in enumerate(lines, number):
-                if at != told and needle in line.casefold():
-                    told = at
+                if at != last and needle in line.casefold():
+                    last = at
                     yield at, line.splitlines()[0]
             number += len(lines)
         if len(rest) > BLOCK:
-            if number != told and needle in rest.casefold():
-                told = number
+            if number != last and needle in rest.casefold():
+                last = number
                 yield number, rest
             rest = rest[-len(needle) :]  # in which the text may begin
 

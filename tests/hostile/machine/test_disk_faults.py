@@ -49,7 +49,7 @@ def test_a_disk_that_reports_no_error_any_more_is_named_with_what_sqlite_said(tm
         (errno.ENOSPC, "the disk of /data is full; make room there"),
         (
             errno.EROFS,
-            "the disk of /data reports an error (Read-only file system); the kernel's log (dmesg) tells more",
+            "the disk of /data reports an error (Read-only file system); the kernel's log (dmesg) has the details",
         ),
     ],
 )

@@ -135,7 +135,8 @@ def test_a_start_gives_up_a_lock_and_only_the_log_names_it(
         monkeypatch.setattr(module, "RETRY_FOR", 0.0)
     db = Database(url, lock_wait=0.1)
     with Served(db, replace(settings, api_port=0)) as served:
-        job = db.url.get_driver_name()  # each line of the log comes once in a minute
+        # Each line of the log comes once in a minute. SQL Server's view shows all of one of the two names only.
+        job = db.url.get_driver_name() * 3
         served.define(job, already_running="queue")
         with held(db, JOB.replace("limited", job)):
             refused = served.operator.post(f"/v1/jobs/{job}/runs")
@@ -151,7 +152,8 @@ def test_a_start_gives_up_a_lock_and_only_the_log_names_it(
                 server.execute(HOLDERS.replace("NAME", f"jobfac:job:{job}"[:32]))
                 assert served.operator.post(f"/v1/jobs/{job}/runs").status_code == 503
                 server.execute("DROP VIEW sys.dm_tran_locks")
-            assert re.search(r"; its holder is session \d+, login eve, host pc7, program \?\.", _said(caplog))
+            doubt = "perhaps " if len(f"jobfac:job:{job}") > 32 else ""
+            assert re.search(rf"; its holder is {doubt}session \d+, login eve, host pc7, program \?\.", _said(caplog))
     db.close()
 
 
