@@ -16,6 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
 from jobfac.programs import spool_path
 from jobfac.scheduler import Scheduler
+from jobfac.scheduler import notifier as notifying
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import RunState
@@ -249,6 +250,7 @@ def test_a_notification_whose_result_cannot_be_stored_at_once_is_sent_once(
     faults("error 18456 matching 'UPDATE.*delivered_at' first 1")
     sent: list[object] = []
     monkeypatch.setattr("jobfac.channels.deliver", lambda message, *more: sent.append(message))
+    monkeypatch.setattr(notifying, "RECORD_PAUSE", 0.0)
     notifier = Notifier(db, settings, "s")
     notifier._work()
     states = sa.select(notification.c.state)

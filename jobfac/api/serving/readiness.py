@@ -32,7 +32,7 @@ class Readiness:
         self._since = 0.0  # when the task began
 
     async def check(self, timeout: float = TIMEOUT) -> None:
-        """Raise the error of the last check, if it failed. Only the first callers wait for it, up to ``timeout`` seconds.
+        """Raise the error of the last check, if it failed. Only the first callers wait, up to ``timeout`` seconds.
 
         Raises:
             Unreachable: the database does not answer.

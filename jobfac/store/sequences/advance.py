@@ -88,10 +88,8 @@ def expire(
 def deregister(
     conn: sa.Connection, worker_id: int, by: str, token: str | None = None, unstarted: Sequence[Outcome] = ()
 ) -> None:
-    """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended.
-
-    ``unstarted``: outcomes of runs that the worker holds but has not started. The caller has taken their named locks.
-    """
+    """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended. ``unstarted``: outcomes
+    of runs that the worker holds but has not started; the caller has taken their named locks."""
     if workers.leave(conn, worker_id, token):
         lock(conn, _sequences_of(workers.held_rules(conn, worker_id)))
         ended = [*runs.finish(conn, worker_id, unstarted, by), *workers.requeue_left(conn, worker_id)]
@@ -99,8 +97,7 @@ def deregister(
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
-    """Take ``more`` and the named locks of these rules and of all runs that advancing these sequence runs may start or
-    end.
+    """Take ``more``, and the named locks of these rules and of what advancing these sequence runs may start or end.
 
     Must be called before the transaction locks a row.
     """
