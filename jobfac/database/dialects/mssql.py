@@ -148,7 +148,7 @@ class Mssql:
         return None if self.is_transient(error) else answers.refusal(error) or answers.obstacle(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
-        """What the server itself says. It was reached, so whoever reads this need not look at the URL."""
+        """What the server itself says. It was reached, so the URL is right."""
         _, _, text = answers.error_parts(error)
         if not (said := text.partition(answers.SERVER)[2]):
             return None
