@@ -169,7 +169,7 @@ class Process:
             by_marker = table.pids_by_marker(self.since)
         self._remember(children.orphans(self))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
-        seeds += children.marked(self, by_marker)
+        seeds += children.marked(self, by_marker, table)
         if children.holds(self):
             return table.family([*seeds, self.pid], sessions=[self.pid])
         return table.family(seeds)

@@ -60,6 +60,17 @@ class Table:
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
+    def is_outside(self, pid: int, ancestor: int) -> bool:
+        """Whether a process certainly does not descend from another one.
+
+        A parent that is not in the table may have ended while the table was read, so it is no proof.
+        """
+        passed: set[int] = set()
+        while pid in self.entries and pid != ancestor and pid not in passed:
+            passed.add(pid)
+            pid = self.entries[pid].parent
+        return pid == 0
+
     def pids_by_marker(self, since: int = 0, cleared: bool = False) -> dict[str, list[int]]:
         """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later.
 

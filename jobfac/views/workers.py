@@ -5,6 +5,12 @@ from typing import NamedTuple
 
 from jobfac.states import WorkerState
 
+AFTER_LIMIT = (
+    "Those that take longer than its drain_limit (60 s by default) are stopped and queued again, "
+    "or end as lost if their job has restartable: false."
+)
+"""What a drain does to the runs of a worker that do not end in time, as a sentence."""
+
 
 class WorkerView(NamedTuple):
     """A worker process. ``busy``: the slots that its runs take. ``message``: why it claims no runs; null: it does.

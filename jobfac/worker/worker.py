@@ -36,9 +36,9 @@ from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.expiring import expire_dead
 from jobfac.worker.loop.inbox import Inbox
+from jobfac.worker.loop.leaving import deregister, end_registration
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
-from jobfac.worker.loop.registering import deregister, end_registration
 from jobfac.worker.poller import WorkPoller
 from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper

@@ -275,3 +275,6 @@ def test_a_process_that_has_just_started_does_not_know_whether_there_was_an_outa
     server = Server(clocks, lease_clock.ForwardSteps())
     server.takes(20, error=True)
     assert (server.answers(0), server.answers(14), server.answers(2)) == (False, False, True)
+    server = Server(clocks, lease_clock.ForwardSteps())
+    server.takes(0)
+    assert (server.answers(14), server.answers(2)) == (False, True), "its first answer counts, whatever it asked"

@@ -9,8 +9,7 @@ from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, note, print_list
 from jobfac.cli.rendering.text import cell, memory_text
-from jobfac.store.workers.draining import AFTER_LIMIT
-from jobfac.views.workers import WorkerView
+from jobfac.views.workers import AFTER_LIMIT, WorkerView
 
 app = group("List and drain workers, or cancel a drain.")
 
@@ -76,7 +75,7 @@ def drain(worker: Workers) -> None:
         for worker_id in _ids(factory, worker):
             factory.drain(worker_id)
             typer.echo(f"worker {worker_id} is draining")
-        note(f"It exits when its runs have ended. {AFTER_LIMIT}")
+        note(f"A draining worker exits when its runs have ended. {AFTER_LIMIT}")
 
 
 @app.command()

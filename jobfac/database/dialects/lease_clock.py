@@ -185,12 +185,15 @@ class ForwardSteps:
         and since the last answer."""
         began = boot_ms()
         try:
-            return work()
+            done = work()
         except sa.exc.SQLAlchemyError:
             self._slowest = math.inf
             raise
         finally:
             self._slowest = max(self._slowest, boot_ms() - began)
+        if self._first is None:
+            self._first = boot_ms()
+        return done
 
     def refused(self, pause: float) -> None:
         """Note that the server refuses logins. Each process tries again after up to ``pause`` seconds."""
@@ -212,7 +215,7 @@ class ForwardSteps:
             self._slowest = self._pause = 0.0
             if self._first is None:
                 self._first = answered
-            elif slow > SLOW:
+            if slow > SLOW:
                 # What was shorter and over before decides nothing any more.
                 others = [one for one in self._silences if any(a > b for a, b in zip(one, new, strict=True))]
                 self._silences = [*others, new]

@@ -8,7 +8,7 @@ for many sequences, such as a sweep, leaves out those whose locks another transa
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -85,11 +85,16 @@ def expire(
     return expiry
 
 
-def deregister(conn: sa.Connection, worker_id: int, by: str, token: str | None = None) -> None:
-    """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
+def deregister(
+    conn: sa.Connection, worker_id: int, by: str, token: str | None = None, unstarted: Sequence[Outcome] = ()
+) -> None:
+    """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended.
+
+    ``unstarted``: outcomes of runs that the worker holds but has not started. The caller has taken their named locks.
+    """
     if workers.leave(conn, worker_id, token):
         lock(conn, _sequences_of(workers.held_rules(conn, worker_id)))
-        ended = workers.requeue_left(conn, worker_id)
+        ended = [*runs.finish(conn, worker_id, unstarted, by), *workers.requeue_left(conn, worker_id)]
         conclude(conn, _sequences_of(ended), by, ended)
 
 

@@ -11,12 +11,6 @@ LEAVING = "it drains, and leaves when its runs have ended"
 """The message of a worker that a signal drains. Its row stays active, so a start on each worker still counts on it: it
 may come back under its name."""
 
-AFTER_LIMIT = (
-    "Those that take longer than its drain_limit (60 s by default) are stopped and queued again, "
-    "or end as lost if their job has restartable: false."
-)
-"""What everybody has to know who drains a worker, in a sentence."""
-
 
 def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
     """Ask a worker to claim no more runs and to deregister when its runs have ended.

@@ -9,9 +9,8 @@ from starlette.responses import Response
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
 from jobfac.store.runs import queue_of_worker
-from jobfac.store.workers.draining import AFTER_LIMIT
 from jobfac.views.overview import Overview, RunLine
-from jobfac.views.workers import SchedulerView
+from jobfac.views.workers import AFTER_LIMIT, SchedulerView
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit

@@ -28,7 +28,7 @@ class Deliveries:
         sequences: by run of these outcomes, the sequence run that it belongs to.
         events: other events to record.
         live: the executions under way on this worker, each with the ``identity`` of its run.
-        stored: executions whose outcome is stored already.
+        stored: executions whose outcome is stored already, or given up.
         ended: the executions of these outcomes, each with the ``identity`` of its run.
     """
 

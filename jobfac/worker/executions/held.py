@@ -29,7 +29,7 @@ LAST_OUTPUT = 1024 * 1024
 """Maximum bytes of output that are stored together with an outcome. Longer output is shipped first, in pieces."""
 
 MEMORY = 1000
-"""How many stored executions to remember, to recognise a repeated claim."""
+"""How many executions to remember whose outcome is stored or given up, to recognise a repeated claim."""
 
 ANSWER = 10.0
 """Seconds within which the file systems of a job's directory, program and files, and the name services, answer."""
@@ -327,12 +327,15 @@ class Executions:
         self.live.clear()
 
     def forget_all(self) -> None:
-        """Forget everything, stored or not. The runs are requeued when the worker's lease ends."""
+        """Forget everything, stored or not. The runs are requeued or end as lost when the worker's lease ends."""
         for execution, outcome in self.over:
             execution.log.error("outcome not stored", action="outcome_not_stored", state=outcome.state)
         for execution in filter(Execution.is_over, self.living()):  # while its output waits for the database
             execution.log.error("outcome not stored", action="outcome_not_stored")
-        self._forget([*self.living(), *(execution for execution, _ in self.over)])
+        given_up = [*self.living(), *(execution for execution, _ in self.over)]
+        # They were executed here, so none of them counts as a claim of which the worker has not learned.
+        self._stored.extend(execution.key for execution in given_up)
+        self._forget(given_up)
         self.live.clear()
         self.over.clear()
 

@@ -15,14 +15,23 @@ GONE = 30.0
 """Seconds for which scans must not find a file until it counts as gone. One scan alone may miss a file: some servers
 leave out others while they delete one."""
 
+AWAY = 3600.0
+"""Seconds for which the folder of a file must be away until the file is forgotten. It is known again when it is seen
+again."""
+
 
 @dataclass
 class _Known:
-    """A file that has become a run. ``since``: which scan missed it first; ``not_before``: when it is reported."""
+    """A file that has become a run.
+
+    ``since``: which scan missed it first; ``away``: which scan missed its folder first; ``not_before``: when it is
+    reported.
+    """
 
     file: ArrivedFile
     run_id: int
     since: float | None = None
+    away: float | None = None
     not_before: float = 0.0
 
 
@@ -44,9 +53,16 @@ class Departures:
 
     def observe(self, found: Scan, began: float) -> list[Gone]:
         """Take the result of a scan that began at ``began`` (seconds); return the files that have gone."""
-        gone = []
+        gone, forgotten = [], []
         for key, one in self._files.items():
-            if not _is_missing(one.file, found):
+            is_missing = _is_missing(one.file, found)
+            if is_missing is None:
+                one.since, one.away = None, began if one.away is None else one.away
+                if began >= one.away + AWAY:
+                    forgotten.append(key)
+                continue
+            one.away = None
+            if not is_missing:
                 if one.since is not None and one.file.path in found.files:
                     self._too_soon.append(one.file.path)
                 one.since = None
@@ -54,6 +70,7 @@ class Departures:
             one.since = began if one.since is None else one.since
             if began >= max(one.since + GONE, one.not_before):
                 gone.append(Gone(key, one.run_id, one.file.place))
+        self.drop(forgotten)
         return gone
 
     def take_too_soon(self) -> list[str]:
@@ -77,13 +94,14 @@ def placed(file: ArrivedFile, found: Scan) -> ArrivedFile:
     return file._replace(place=_place(found, os.path.dirname(file.path)))  # noqa: PTH120 (hot)
 
 
-def _is_missing(file: ArrivedFile, found: Scan) -> bool:
+def _is_missing(file: ArrivedFile, found: Scan) -> bool | None:
+    """Whether a file is missing in its folder; None: that folder was not there, or not read to its end."""
     seen = found.files.get(file.path)
     if seen is not None and (seen.size, seen.modified // 10**9) == (file.size, file.modified):
         return False
     folder, name = os.path.split(file.path)
     if _place(found, folder) != file.place:
-        return False
+        return None
     return seen is not None or name not in found.listings[folder].names
 
 

@@ -15,7 +15,7 @@ from jobfac.store import runs, sequences, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
 from jobfac.worker.executions.deliveries import Deliveries
-from jobfac.worker.loop.registering import NEVER_STARTED, deregister, end_registration
+from jobfac.worker.loop.leaving import NEVER_STARTED, deregister, end_registration
 from jobfac.worker.turn import TurnRequest
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 from tests.support.engines import ENGINES

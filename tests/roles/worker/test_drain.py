@@ -62,22 +62,25 @@ def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
 
 
 def test_a_second_term_does_not_wait_for_a_database_that_cannot_store_outcomes(sqlite_fleet: Fleet) -> None:
-    """On SQLite nobody can end the lease while the file is locked, so without the signal the worker would not leave."""
+    """On SQLite nobody can end the lease while the file is locked, so without the signal the worker would not leave.
+
+    The run has been executed, so it does not begin again if it must not.
+    """
     fleet = sqlite_fleet
-    fleet.define(job=fleet.journal.job(0.5))
-    (run_id,) = fleet.start("job")
-    worker = fleet.worker(JOBFAC_LEASE="4", JOBFAC_HEARTBEAT="1")
-    wait_for(lambda: fleet.journal.lines("start"), "running")
+    fleet.define(job=fleet.journal.job(0.5), once=fleet.journal.job(0.5, restartable=False))
+    (run_id,), (once,) = fleet.start("job"), fleet.start("once")
+    worker = fleet.worker(slots=2, JOBFAC_LEASE="4", JOBFAC_HEARTBEAT="1")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running")
     with closing(sqlite3.connect(fleet.factory.folder / "jobfac.db")) as conn:
         conn.execute("BEGIN IMMEDIATE")
         wait_for(lambda: "turn failed" in fleet.log(worker), "the outcome cannot be stored")
         worker.send_signal(signal.SIGTERM)
-        wait_for(lambda: "Stopping: 1 outcome waits for the database" in fleet.log(worker), "it says what it waits for")
+        wait_for(lambda: "Stopping: 2 outcomes wait for the database" in fleet.log(worker), "it says what it waits for")
         worker.send_signal(signal.SIGTERM)
         wait_for(lambda: "outcome not stored" in fleet.log(worker), "it gives up")
         conn.rollback()
     assert worker.wait(30) == 0
-    assert fleet.get(run_id)["state"] == "queued"
+    assert (fleet.get(run_id)["state"], fleet.get(once)["state"]) == ("queued", "lost")
 
 
 def test_a_worker_is_drained_by_a_command(sqlite_fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ from jobfac.store.schedules import ArrivedFile
 from jobfac.store.schedules.arriving import REPORTED_AGAIN
 from jobfac.worker.files import lanes, scanning
 from jobfac.worker.files.arrivals import Arrivals
-from jobfac.worker.files.departures import GONE, Departures, placed
+from jobfac.worker.files.departures import AWAY, GONE, Departures, placed
 from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
 from jobfac.worker.files.scanning import Listing, Scan, Seen, scan
 from tests.support.factory import wait_for
@@ -242,6 +242,13 @@ def test_only_its_folder_shows_that_it_has_gone() -> None:
     for other in (Scan({}, frozenset(), []), listed(place="1:2"), listed(place=""), listed("a")):
         assert not known((other, 0), (other, GONE))
         assert not known((listed(), 0), (other, 10), (listed(), GONE), (listed(), GONE + 1))
+
+
+def test_a_file_whose_folder_stays_away_is_forgotten() -> None:
+    """As those of a folder for each day, which is removed later. Otherwise they would take memory for ever."""
+    away, back = (Scan({}, frozenset(), []), 0), ((listed(), 2 * AWAY), (listed(), 2 * AWAY + GONE))
+    assert known(away, (listed(), AWAY - 1), (away[0], AWAY), *back)
+    assert not known(away, (away[0], AWAY), *back)
 
 
 def test_a_listing_names_what_is_no_file_and_changes_with_the_folder(tmp_path: Path) -> None:
