@@ -148,7 +148,7 @@ class Mssql:
         return None if self.is_transient(error) else answers.refusal(error) or answers.obstacle(error)
 
     def passing_fault(self, error: BaseException) -> str | None:
-        """The server's own message. It was reached, so the hint to check the URL would mislead."""
+        """What the server itself says. It was reached, so the URL is right."""
         _, _, text = answers.error_parts(error)
         if not (said := text.partition(answers.SERVER)[2]):
             return None

@@ -127,7 +127,7 @@ def test_a_persistent_fault_ends_in_a_sentence(db: Database, faults: Faults) -> 
     assert address.startswith("The database mssql+")
     assert "***" in address
     full = "SQL Server says: The transaction log for database 'jobfac' is full due to 'LOG_BACKUP'"
-    assert said.replace(" (error 9002)", "") == f"{full}.", "whoever reads it need not look at the URL"
+    assert said.replace(" (error 9002)", "") == f"{full}.", "the URL is right"
     calls = []
 
     def counted(conn: sa.Connection) -> int:

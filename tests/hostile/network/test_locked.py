@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -67,6 +67,24 @@ def test_starts_of_a_locked_job_leave_threads_to_what_reads(locked: Served) -> N
         assert outside.get("/login", timeout=5).is_success
         assert not any(start.done() for start in starts)
     assert {start.result().status_code for start in starts} == {201, 202}
+
+
+@pytest.mark.parametrize("url", DRIVERS, indirect=True)
+def test_calls_with_tokens_that_are_made_up_keep_no_start_url_out(url: str, settings: Settings) -> None:
+    db = Database(url)
+    with Served(db, replace(settings, api_port=0, api_connections=40)) as served, ThreadPoolExecutor(25) as clients:
+        served.define("limited")
+        address = served.admin.post("/v1/jobs/limited/urls").json()["url"]
+        outside = served.client(None)
+        with held(db, "ALTER INDEX pk_start_url ON jobfac.start_url REBUILD"):
+            strangers = [clients.submit(outside.post, f"{address[:-4]}{number:04}") for number in range(24)]
+            wait_for(lambda: _busy(served) >= app.TOGETHER.any_kind, "they wait for the table")
+            call = clients.submit(outside.post, address)
+            # A call that is refused ends at once, and one that is not waits for the table.
+            assert wait([call, *strangers], timeout=0.5, return_when=FIRST_COMPLETED).done == set()
+        assert call.result().status_code == 202
+        assert {one.result().status_code for one in strangers} == {404}
+    db.close()
 
 
 def _busy(served: Served) -> int:
