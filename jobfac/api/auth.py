@@ -126,10 +126,14 @@ class Authenticator:
         return caller
 
     def identity(self, request: Request) -> str:
-        """Return what distinguishes the sender of a request from others before its key is checked."""
+        """Return what distinguishes the sender of a request from others before its key is checked.
+
+        A request without a key or a session is a sender of its own: many of them must not keep out people who have not
+        logged in yet.
+        """
         person = self._single_sign_on.header if self._single_sign_on is not None else ""
         sent = [request.headers.get(name, "") for name in ("authorization", "cookie", person) if name]
-        return f"login {_digest(repr(sent))[:16]}"
+        return f"login {_digest(repr(sent))[:16] if any(sent) else secrets.token_hex(8)}"
 
     def accepts(self, request: Request) -> bool:
         """Whether the key or the session of a request is valid, or its proxy has named the person recently."""
