@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ AWAY = 3600.0
 again."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Known:
     """A file that has become a run.
 
@@ -108,7 +109,8 @@ def _is_missing(file: ArrivedFile, found: Scan) -> bool | None:
 def _place(found: Scan, folder: str) -> str:
     """Return which folder of which machine it is; empty: unknown, or it was not read to its end."""
     listing = found.listings.get(folder)
-    return f"{_machine()} {listing.place}" if listing is not None and listing.place else ""
+    # One text for all files of the folder, of which there may be many.
+    return sys.intern(f"{_machine()} {listing.place}") if listing is not None and listing.place else ""
 
 
 @cache
