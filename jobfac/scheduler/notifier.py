@@ -35,9 +35,9 @@ MAX_DELIVERIES = 12
 """The maximum number of deliveries at the same time."""
 
 SHARE = MAX_DELIVERIES // 4
-"""The maximum number of those to one recipient (one less to one address of emails), of emails, and of those to
-recipients whom starts have named. A receiver that hangs, for a minute and ten times for each notification, delays only
-its own, and a storm of mails to one address does not delay those to others."""
+"""The maximum number of those to one recipient, of emails, and of those to recipients whom starts have named; of
+emails to one address, and to those whom starts have named, one less. A receiver that hangs, for a minute and ten times
+for each notification, delays only its own, and a storm of mails to one address does not delay those to others."""
 
 BATCH = 50
 """The maximum number of outbox events that one transaction addresses."""

@@ -8,18 +8,16 @@
 from jobfac.store.outbox.addressing import address, unaddressed
 from jobfac.store.outbox.delivery import (
     Leased,
-    Room,
-    Taken,
     delivered,
     failed,
     find,
     follow_clock,
     forget,
-    places,
     requeue,
     take,
 )
 from jobfac.store.outbox.recording import OutboxEvent, record
+from jobfac.store.outbox.shares import Room, Taken, places
 from jobfac.store.outbox.subscriptions import RECOVERED, subscription, wants
 
 __all__ = [

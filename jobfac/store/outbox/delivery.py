@@ -6,8 +6,7 @@ A dead notification stays until it is requeued or removed.
 import functools
 import json
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,10 +17,11 @@ from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter
 from jobfac.database.tables import notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
-from jobfac.states import FAILED, Delivery
+from jobfac.states import Delivery
 from jobfac.store import audit
 from jobfac.store.outbox.addressing import BY_START
-from jobfac.views.notifications import Body, NotificationView
+from jobfac.store.outbox.shares import MAILS, MAILS_BY_START, OF_MAILS, WITH_JOB, Room, Taken, fitting
+from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import columns, from_row
 
 TRIES = 10
@@ -36,57 +36,6 @@ JITTER = 10_000
 
 BATCH = 500
 """The maximum number of rows that one transaction removes."""
-
-MAILS = "email"
-"""The group of all emails: one server takes them."""
-
-OF_MAILS = "@"
-"""The end of the group of a recipient of emails."""
-
-WITH_JOB = "|"
-"""What stands between recipient and job in the group of the ordered messages about that job to that recipient."""
-
-ORDERED = frozenset({*FAILED, "mixed", "overdue", "on_time_again", "recovered"})
-"""Events that say whether a job works: of these the last message about a job has to be the last one that arrives."""
-
-
-class Taken(NamedTuple):
-    """A notification that the caller must deliver now.
-
-    ``tries`` includes the current try and fences the caller's result.
-    """
-
-    id: int
-    tries: int
-    dedupe: str
-    run_id: int | None
-    job: str
-    event: str
-    recipient: Recipient
-    body: Body
-
-    @property
-    def attempt(self) -> int | None:
-        """The attempt of the run at the time of the event, None for an event of a job."""
-        return self.body.get("attempt")
-
-    @property
-    def worker(self) -> str | None:
-        """The worker of the run at the time of the event, None if it had none."""
-        return self.body.get("worker")
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups that share deliveries.
-
-        Those to the same recipient, all emails, all whom starts have named, and ``ORDERED`` events of the same job to
-        the same recipient.
-        """
-        to = self.dedupe.rpartition(".")[2]
-        found = [f"{to}{OF_MAILS}", MAILS] if self.recipient.channel == MAILS else [to]
-        found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
-        # Not the events ``started`` and ``start_failed``.
-        return (*found, BY_START) if f"{BY_START}." in self.dedupe else tuple(found)
 
 
 def pause(tries: int) -> float:
@@ -139,47 +88,18 @@ def release(conn: sa.Connection, leased: Sequence[Leased]) -> None:
         conn.execute(notification.update().where(*mine).values(tries=one.tries - 1, due_at=utcnow()))
 
 
-def places(group: str, share: int) -> int:
-    """Return how many deliveries of a group may be under way at once: ``share``, except where others would wait.
-
-    One recipient of emails never has all places of emails, and what has an order goes one after another.
-    """
-    if WITH_JOB in group:
-        return 1
-    return max(1, share - 1) if group.endswith(OF_MAILS) else share
-
-
-class Room(NamedTuple):
-    """How many more deliveries of a group may begin. ``share``: of each group; ``busy``: those under way, by group."""
-
-    share: int
-    busy: Mapping[str, int]
-
-    @property
-    def full(self) -> list[str]:
-        """The groups that have no room for another delivery."""
-        return [group for group, number in self.busy.items() if number >= places(group, self.share)]
-
-
-def fitting(found: Sequence[Taken], room: Room) -> list[Taken]:
-    """Return those for which there is room, the first ones of each group. A pure function."""
-    busy, fit = Counter(room.busy), []
-    for one in found:
-        if all(busy[group] < places(group, room.share) for group in one.groups):
-            fit.append(one)
-        busy.update(one.groups)  # also of one that waits: no later one of its groups goes before it
-    return fit
-
-
 # Without locks: it may pass thousands of rows, and so many locks would become one on the table.
 _GIVEN = lists.names()
 _KEY_AND_JOB = notification.c.dedupe + sa.literal_column(f"'{WITH_JOB}'", sa.String) + notification.c.job
+_IS_MAIL = notification.c.recipient.like('{"email"%')
+_IS_BY_START = notification.c.dedupe.like(f"%{BY_START}.%")
 _OTHERS = (
     sa.select(notification.c.id)
     .with_hint(notification, PASS, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
     .where(~sa.exists(sa.select(_GIVEN.c.value).where(_KEY_AND_JOB.like(_GIVEN.c.value))))
-    .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~notification.c.recipient.like('{"email"%')))
+    .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~_IS_MAIL))
+    .where(sa.or_(sa.bindparam("p_start_mails", type_=sa.Integer) == 1, ~_IS_MAIL, ~_IS_BY_START))
     .order_by(notification.c.due_at, notification.c.id)
 )
 
@@ -193,8 +113,12 @@ def _pattern(group: str) -> str:
 
 def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
     """Return the ids of due notifications of groups that have room."""
-    patterns = [_pattern(group) for group in room.full if group != MAILS]
-    values = {"names": lists.as_list(patterns), "p_mails": int(MAILS not in room.full)}
+    full = set(room.full)
+    values = {
+        "names": lists.as_list([_pattern(group) for group in full - {MAILS, MAILS_BY_START}]),
+        "p_mails": int(MAILS not in full),
+        "p_start_mails": int(MAILS_BY_START not in full),
+    }
     return conn.execute(_OTHERS.limit(limit), values).scalars().all()
 
 

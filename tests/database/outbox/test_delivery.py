@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from contextlib import suppress
 
+import pytest
+
 from jobfac import definitions as d
 from jobfac.channels import shown
 from jobfac.database.dialects import utcnow
@@ -100,6 +102,22 @@ def test_a_recipient_the_mails_and_whom_starts_have_named_have_a_share_of_the_de
         ("mails", "email"): 2, ("hook", "webhook"): 2, ("plain", "webhook"): 2, ("other", "webhook"): 1
     }  # fmt: skip
     assert len(db.transact(outbox.take, 20, 60.0)) == 4
+
+
+@pytest.mark.parametrize("most", [9, 2], ids=["at once", "two at a time"])
+def test_mails_to_those_whom_starts_have_named_leave_a_place_to_the_others(db: Database, most: int) -> None:
+    """A storm of them delayed the mails about failures for as long as it lasted."""
+    named = {"notify": [on("stopped", to={"email": [f"{number}@example.org" for number in range(6)]})]}
+    define(db, plain={}, payroll={"notify": [on("stopped", to={"email": "duty@example.org"})]})
+    for run_id in (start(db, "plain", overrides=named), start(db, "payroll")):
+        db.transact(runs.request_stop, run_id, now=False, by="me")
+        assert notified_events(db)
+    busy: Counter[str] = Counter()
+    found = []
+    while taken := db.transact(outbox.take, most, 60.0, None, outbox.Room(3, busy)):
+        found += [one.job for one in taken]
+        busy.update(group for one in taken for group in one.groups)
+    assert found == ["plain", "plain", "payroll"]
 
 
 def test_notifications_of_starts_are_not_those_whom_starts_have_named(db: Database) -> None:
