@@ -12,7 +12,14 @@ from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_fo
 from jobfac.programs.files.destinations import destination_path, open_destination
 from jobfac.programs.files.old_files import remove_timestamped
 from jobfac.programs.files.places import Places
-from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
+from jobfac.programs.files.private import (
+    UnsafeFolder,
+    file_in_the_way,
+    open_private,
+    private_fault,
+    shorten,
+    write_private,
+)
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, account, kill_all, other_user, start
@@ -53,6 +60,7 @@ __all__ = [
     "recover",
     "remove_timestamped",
     "room_for_programs",
+    "shorten",
     "spool_path",
     "start",
     "unignore_signals",

@@ -1,5 +1,6 @@
 """Private folders and files of the worker, which no other user may change or read."""
 
+import contextlib
 import os
 import pwd
 import stat
@@ -124,3 +125,22 @@ def _allow_entry(folder: Path) -> None:
         found = path.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & 0o001:
             path.chmod(stat.S_IMODE(found.st_mode) | ENTER)
+
+
+def shorten(path: str, identity: tuple[int, int], size: int) -> None:
+    """Cut a file that a program writes to ``size`` bytes, if it is longer and can be opened.
+
+    A program that appends goes on at the new end, and another one leaves a gap that takes no space. A file that has
+    another name, too, is left alone: the program may have linked somebody else's file here.
+
+    Args:
+        identity: device and inode of the file.
+    """
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if (found.st_dev, found.st_ino) == identity and found.st_nlink == 1 and found.st_size > size:
+                os.ftruncate(handle, size)
+        finally:
+            os.close(handle)

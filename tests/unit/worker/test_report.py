@@ -200,6 +200,24 @@ def test_beyond_the_limit_nothing_is_read_and_the_reason_says_so(report: Report)
     assert small.incomplete == "its report is longer than 1KiB; the rest was not read"
 
 
+def test_what_is_beyond_the_limit_takes_no_disk_and_a_second_reader_sees_the_same(report: Report) -> None:
+    """26 million lines took 2 GB until the end of the run, beside the database."""
+    path, link = Path(report.path), Path(report.path).with_suffix(".link")
+    small = Report(path, limit=1024)
+    with path.open("a", buffering=1) as program:
+        for _ in range(3):
+            program.write('{"message": "early"}\n' + " " * 5000 + "\n")
+            assert small.read()
+            assert path.stat().st_size == 1025
+        again = Report(path, limit=1024)
+        assert again.read(final=True)
+        assert (again.message, again.incomplete) == (small.message, small.incomplete)
+        link.hardlink_to(path)
+        program.write(" " * 5000 + "\n")
+        assert small.read()
+        assert path.stat().st_size > 5000, "it may be a file of somebody else"
+
+
 @pytest.mark.parametrize("limit", [100, 21, 22])
 def test_a_report_as_long_as_the_limit_is_complete(report: Report, limit: int) -> None:
     exact = Report(Path(report.path), limit)
