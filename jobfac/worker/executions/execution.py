@@ -148,7 +148,8 @@ class Execution:
         process = self.process
         if process is None:
             return None
-        ended = process.exit is not None
+        # The worker may have stood still: what ended meanwhile on its own is not ended by a timeout now.
+        ended = process.poll() is not None
         self._act(self._life.tick(now, ended, ended and bool(process.leftovers())))
         next_time = self._life.next_time(now, ended)
         if self._silence is None or ended or self._life.cause is not None:
