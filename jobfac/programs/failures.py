@@ -28,6 +28,10 @@ MACHINE = {
 }
 
 
+OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of opening a file that the path does not cause."""
+
+
 def explain(
     argv: Sequence[str], environment: Mapping[str, str], directory: str | None, user: str | None, error: Exception
 ) -> str:
@@ -35,6 +39,11 @@ def explain(
     name = argv[0]
     if not isinstance(error, OSError):
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
+    if error.errno == errno.EAGAIN and user is not None:
+        return (
+            f"{name!r} cannot be started: the limit of processes is reached, to which all processes of user {user!r} "
+            "count; raise it (LimitNPROC= of the worker's unit, ulimit -u, pids.max) or end some of them"
+        )
     if error.errno in MACHINE:
         return f"{name!r} cannot be started: {MACHINE[error.errno]}"
     if error.errno in FAILING:  # nothing can be found out, and what is there would seem missing

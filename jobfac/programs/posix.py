@@ -97,8 +97,8 @@ class Process:
         return self._outputs | (self._becoming.files or frozenset())
 
     @property
-    def not_started(self) -> str | None:
-        """After the end: why the process did not become the program of another user; None: it did."""
+    def not_started(self) -> StartError | None:
+        """After the end: why the process did not become the program of another user (``Becoming.failure``)."""
         return None if self._becoming is None else self._becoming.failure
 
     def poll(self) -> Exit | None:

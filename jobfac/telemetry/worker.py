@@ -56,7 +56,8 @@ class WorkerTelemetry:
         self._finished[outcome.state] += 1
         self._traces.ended(outcome)
         # Successes are logged at debug level: a worker may run a thousand programs a second.
-        write = log.debug if outcome.state in (RunState.SUCCEEDED, RunState.QUEUED) else log.warning
+        is_usual = outcome.state == RunState.SUCCEEDED or (outcome.state == RunState.QUEUED and not outcome.retry_after)
+        write = log.debug if is_usual else log.warning
         names = ("exit_code", "signal", "reason", "exit_message", "retry_after")
         known = {name: value for name in names if (value := getattr(outcome, name)) is not None}
         write("a run ended", action="run_ended", state=outcome.state, **known)

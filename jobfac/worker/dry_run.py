@@ -140,9 +140,9 @@ class DryRun:
             polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"
             self._observer.remark(polite if request == Stop.POLITE else "the program is ended at once")
             execution.request_stop(request)
+        due = execution.tick(now, self._places)
         if long := execution.runs_long(now):
             self._observer.remark(long)
-        due = execution.tick(now, self._places)
         self._show_new(final=False)
         return POLL_INTERVAL if due is None else max(0.0, min(POLL_INTERVAL, due - time.monotonic()))
 

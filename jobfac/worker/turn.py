@@ -153,7 +153,8 @@ class Turn:
             is_open = not request.closed and len(queues) == len(request.queues)
             hold = hold._replace(pinned=hold.pinned and is_open)
             is_idle = not request.deliveries.live and not claimed
-            suspects = Suspects(request.suspicion.losses, is_idle, set(request.suspicion.waiting))
+            suspicion = request.suspicion
+            suspects = Suspects(suspicion.losses, is_idle, set(suspicion.waiting), request.worker_id)
             share, taken = _claim(conn, request, queues, claimed, hold, suspects)
             if suspects.waiting:
                 waiting = look(conn, request.worker_id, request.name, suspects.waiting, queues, hold.pinned)

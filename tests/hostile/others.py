@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobfac.programs import Program, StartError, start
+from jobfac.programs import Program, start
 from tests.support.process_stage import finish
 
 NOBODY = pwd.getpwnam("nobody")
@@ -38,4 +38,4 @@ def run(program: Program, output: int = 1) -> None:
     process = start(program, output, output)
     finish(process)
     if process.not_started is not None:
-        raise StartError(process.not_started)
+        raise process.not_started

@@ -91,7 +91,7 @@ def test_a_program_runs_as_another_user_only_with_root(stage: Stage) -> None:
     else:
         process, _, _ = stage.start("true", user="nobody")
         finish(process)
-        assert "may not switch to user 'nobody'" in (process.not_started or "")
+        assert "may not switch to user 'nobody'" in str(process.not_started)
 
 
 def test_the_same_user_needs_no_permission(stage: Stage) -> None:

@@ -102,9 +102,11 @@ class Hand:
     """A worker that a test drives by hand. Each method is one transaction."""
 
     def __init__(self, db: Database, name: str = "w1", slots: int = 10, **more: Any) -> None:
-        who = {"pools": ["default"], "labels": {}, **more}
+        who = {"host": "host", "pools": ["default"], "labels": {}, **more}
         self.db, self.name, self.slots = db, name, slots
-        self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
+        self.id = db.transact(
+            workers.register, Registration(name, pid=1, token=name, version="0", slots=slots, **who), 60.0
+        )
 
     def claim(
         self, slots: int | None = None, queues: Sequence[str] | Mapping[str, int] = ("default",), **room: Any

@@ -5,10 +5,12 @@ which is the worker's own user until it has read the request, and does not wait 
 that, output files and the directory are opened with the rights of the other user, so that its links lead nowhere else.
 
 It runs as `python -I -S becoming.py SOCKET` and imports little, to start in milliseconds. It answers through the
-socket: a line with the output files, and a sentence if the program cannot start.
+socket: a line with the output files, and if the program cannot start, a line with the number of the error that may be
+the machine's fault (0: it is not) and a sentence.
 """
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -27,7 +29,7 @@ if __name__ == "__main__":
         bare.__path__ = [place]
         sys.modules[name] = bare
 
-from jobfac.programs.failures import StartError, explain, explain_directory
+from jobfac.programs.failures import OF_NO_FILE, StartError, explain, explain_directory
 from jobfac.programs.files.destinations import Kind, open_path
 
 SECONDS = 10.0
@@ -63,13 +65,14 @@ class Becoming:
 
     Attributes:
         files: the output files that the process has opened; None: it has not got there.
-        failure: why it has not become the program, as a sentence; None: it has, or it has not got there yet.
+        failure: why it has not become the program; None: it has, or it has not got there yet. Its cause is an OSError
+            only if the machine may be at fault.
     """
 
     def __init__(self, channel: socket.socket, user: str, uid: int) -> None:
         self.uid = uid
         self.files: frozenset[File] | None = None
-        self.failure: str | None = None
+        self.failure: StartError | None = None
         self._user = user
         self._channel = channel
         self._text = b""
@@ -82,9 +85,10 @@ class Becoming:
             self._channel.shutdown(socket.SHUT_WR)
         except TimeoutError:  # without the whole request it would wait for ever
             os.kill(pid, signal.SIGKILL)
-            self.failure = (
+            self.failure = _failure(
                 f"the process that becomes user {self._user!r} did not begin within {SECONDS:g} s; "
-                "give this worker fewer slots"
+                "give this worker fewer slots",
+                errno.EAGAIN,
             )
         except OSError:  # it has died, which its exit shows
             pass
@@ -103,23 +107,32 @@ class Becoming:
         except OSError:  # it was killed before it had read the request
             self._channel.close()
         files, found, failure = self._text.partition(b"\n")
+        number, _, sentence = failure.partition(b"\n")
         if found:
             self.files = frozenset((device, inode) for device, inode in json.loads(files))
-        self.failure = failure.decode(errors="replace") or self.failure
+        if sentence:
+            self.failure = _failure(sentence.decode(errors="replace"), int(number))
 
     def ended(self, code: int | None) -> None:
         """Call at the end of the process, with its exit code; None: a signal ended it."""
         self.read()
         self.close()
         if code is not None and self.files is None and self.failure is None:
-            self.failure = (
+            self.failure = _failure(
                 f"the process that becomes user {self._user!r} ended with exit code {code} before the program began; "
-                "repair the installation of jobfac on this worker"
+                "repair the installation of jobfac on this worker",
+                errno.EAGAIN,
             )
 
     def close(self) -> None:
         """Stop listening."""
         self._channel.close()
+
+
+def _failure(sentence: str, number: int) -> StartError:
+    error = StartError(sentence)
+    error.__cause__ = OSError(number, os.strerror(number)) if number else None
+    return error
 
 
 def become(
@@ -192,8 +205,14 @@ def main() -> None:
         # the middle of a secret, which would then not be masked.
         if len(reason) > LONGEST:
             reason = "its paths or its command are too long to start it"
-        channel.sendall(reason.encode(errors="backslashreplace"))
+        channel.sendall(f"{_number(error)}\n{reason}".encode(errors="backslashreplace"))
     os._exit(NOT_STARTED)
+
+
+def _number(error: Exception) -> int:
+    """Return the number of the error that may be the machine's fault; 0: there is none."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return (cause.errno or 0) if isinstance(cause, OSError) else errno.ENOMEM * isinstance(error, MemoryError)
 
 
 def _become(channel: socket.socket, request: dict[str, Any]) -> None:
@@ -206,7 +225,12 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
         for stream, file in enumerate(request["files"], 1):
             if file is not None:
                 kind, path, rotate_at, keep = file
-                descriptor = open_path(kind, Path(path), rotate_at, keep, who)
+                try:
+                    descriptor = open_path(kind, Path(path), rotate_at, keep, who)
+                except StartError as error:
+                    if isinstance(error.__cause__, OSError) and error.__cause__.errno in OF_NO_FILE:
+                        raise
+                    raise StartError(str(error)) from None  # the job chose this file
                 os.dup2(descriptor, stream)
                 found = os.fstat(descriptor)
                 opened.append((found.st_dev, found.st_ino))

@@ -31,7 +31,7 @@ class Outcome:
         state: a final state, or ``queued`` to requeue the run.
         ended: a time of this machine's monotonic clock. Only its distance to now is used; the stored time comes from
             the database's clock.
-        retry_after: seconds until the next attempt; None: no retry.
+        retry_after: seconds until the next attempt; None: no retry, or, of a requeued run, at once.
         rule: the run's rule, if the worker knows it; None: it is read from the database.
         cpu_seconds, peak_memory: what the program used; bytes.
         created_at: that of its run. A restored database may have given its id to another run. None: not known.
@@ -202,7 +202,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
         ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:
-            detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
+            what = "" if outcome.state == RunState.QUEUED else f"{outcome.state}: "
+            detail = f"{what}{outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
         events.append(Event(outcome.run_id, outcome.attempt, state, by, detail, row.notify))
         if state in FINAL:
             finished.append(row.finished(state))
@@ -315,7 +316,9 @@ def _next_state(row: HeldRun, outcome: Outcome) -> tuple[RunState, int]:
     stopping = row.state == RunState.STOPPING
     if outcome.state == RunState.QUEUED:
         again = row.restartable or outcome.pid is None  # without a process id nothing was started
-        return (RunState.STOPPED if stopping else RunState.QUEUED if again else RunState.LOST), 0
+        if stopping or not again:
+            return RunState.STOPPED if stopping else RunState.LOST, 0
+        return RunState.QUEUED if outcome.retry_after is None else RunState.SCHEDULED, 0
     if outcome.retry_after is not None and not stopping:
         return RunState.SCHEDULED, 1
     return outcome.state, 0

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.recurrence import FOREVER, blackout_end
+from jobfac.states import RunState
 from jobfac.store.runs import Outcome
 from jobfac.store.schedules.decision import read
 
@@ -18,7 +19,8 @@ def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]
 
     A retry in a blackout without end never happens. Its outcome loses ``retry_after``, so the run ends.
     """
-    delays = {outcome.run_id: outcome.retry_after for outcome in outcomes if outcome.retry_after is not None}
+    retries = (one for one in outcomes if one.state != RunState.QUEUED)  # what was not started is no retry
+    delays = {one.run_id: one.retry_after for one in retries if one.retry_after is not None}
     if not delays:
         return list(outcomes)
     query = (

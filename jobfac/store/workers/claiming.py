@@ -28,6 +28,7 @@ from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs import Rule, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import lock_held
+from jobfac.store.workers.suspects import may_begin
 from jobfac.views.waiting import SUSPECTED
 
 
@@ -90,15 +91,22 @@ class Suspects:
         losses: a run with so many attempts that were lost with their worker is suspected.
         is_idle: nothing is on the worker yet. A claim changes that.
         waiting: suspected runs that wait, as far as the worker knows. A claim adds those that it leaves.
+        worker_id: the worker.
     """
 
     losses: int
     is_idle: bool
     waiting: set[int]
+    worker_id: int
 
     def has(self, claimed: Claimed) -> bool:
         """Whether a run is suspected."""
         return (claimed.lost or 0) >= self.losses
+
+    def may_begin(self, conn: sa.Connection) -> bool:
+        """Whether the worker may claim one. If not because of another worker of its machine, it counts as busy."""
+        self.is_idle = self.is_idle and may_begin(conn, self.worker_id, self.losses)
+        return self.is_idle
 
 
 class Room(NamedTuple):
@@ -211,7 +219,7 @@ def apart(conn: sa.Connection, taken: list[Claimed], suspects: Suspects | None) 
     if suspects is None or not taken:
         return taken
     if found := [one for one in taken if suspects.has(one)]:
-        kept = found[:1] if suspects.is_idle else [one for one in taken if not suspects.has(one)]
+        kept = found[:1] if suspects.may_begin(conn) else [one for one in taken if not suspects.has(one)]
         suspects.waiting.update(one.id for one in found if one not in kept)
         for one in (one for one in taken if one not in kept):
             conn.execute(_PUT_BACK_SUSPECTED if suspects.has(one) else _PUT_BACK, {"p_id": one.id})

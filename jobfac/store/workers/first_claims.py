@@ -23,7 +23,7 @@ def claim_first(
     if min(room.slots, room.runs) <= 0:
         return [], False
     suspects = room.suspects
-    if suspects and suspects.is_idle and suspects.waiting:
+    if suspects and suspects.waiting and suspects.may_begin(conn):
         mine = [queue_of_worker(name)] if pinned else []
         if taken := _claim_suspected(conn, worker_id, name, [*mine, *queues], room):
             return taken, True

@@ -21,7 +21,7 @@ from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.launch import Launch
 from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, with_remarks
+from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, start_delay, with_remarks
 from jobfac.worker.executions.report import LIMIT, Report
 from jobfac.worker.executions.silence import Silence
 from jobfac.worker.executions.warning import warning_of
@@ -148,7 +148,8 @@ class Execution:
         process = self.process
         if process is None:
             return None
-        ended = process.exit is not None
+        # The worker may have stood still: what ended meanwhile on its own is not ended by a timeout now.
+        ended = process.poll() is not None
         self._act(self._life.tick(now, ended, ended and bool(process.leftovers())))
         next_time = self._life.next_time(now, ended)
         if self._silence is None or ended or self._life.cause is not None:
@@ -226,8 +227,12 @@ class Execution:
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.reports)
         over = self.process.exit if self.process else None
         used = self.process.usage() if self.process else None
-        code, number = (over.code, over.signal) if over and state != RunState.START_FAILED else (None, None)
+        has_begun = self.process is not None and self.process.not_started is None
+        code, number = (over.code, over.signal) if over and has_begun else (None, None)
         stopped = self._life.cause is not None and not self._life.cause.is_timeout
+        again = None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
+        if self.process is not None and not has_begun and state == RunState.QUEUED:
+            again = start_delay(self.claimed, chance)
         return Outcome(
             run_id=self.claimed.id,
             attempt=self.claimed.attempt,
@@ -237,22 +242,25 @@ class Execution:
             reason=reason,
             exit_message=self.report.exit_message,
             outputs=self.report.outputs,
-            pid=self.process.pid if self.process else None,
+            pid=self.process.pid if self.process and has_begun else None,
             paths=self.shown_paths(),
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
             created_at=self.claimed.created_at,
             cpu_seconds=used.cpu_seconds if used else None,
             peak_memory=used.peak_memory if used else None,
-            retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
+            retry_after=again,
         )
 
     def _final_state(self) -> tuple[RunState, str | None]:
         cause = self._life.cause
         if self._error is not None:
             return RunState.START_FAILED, self._error
-        if self.process is not None and self.process.not_started is not None:
-            return RunState.START_FAILED, self.report.mask.hide(self.process.not_started)
+        if self.process is not None and (error := self.process.not_started) is not None:
+            why = self.report.mask.hide(str(error))
+            if machine_fault(error, self._folder) is None:
+                return RunState.START_FAILED, why
+            return RunState.QUEUED, f"not started: {why}"
         if self.process is None or self.process.exit is None:
             return RunState.QUEUED, self._not_started or "not started: its worker was drained"
         if cause is not None and cause.requeues:

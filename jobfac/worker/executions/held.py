@@ -260,8 +260,6 @@ class Executions:
         """
         self._request_stops(stops, requeue)
         for execution in self.live.values():
-            if execution.process is not None:
-                execution.process.poll()
             execution.tick(time.monotonic(), self._places)
 
     def _gather(self, execution: Execution, room: int) -> bool:

@@ -1,7 +1,6 @@
 """Start the program of a definition: prepare its command, environment, payload and output files."""
 
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -28,6 +27,7 @@ from jobfac.programs import (
     start,
     write_private,
 )
+from jobfac.programs.failures import OF_NO_FILE
 from jobfac.programs.files.inquiry import Kept, Opened, Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
@@ -266,7 +266,7 @@ class Launch:
         try:
             handle, path = open_destination(*place, rotate.size, rotate.keep)
         except StartError as error:
-            if _errno(error) not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            if _errno(error) not in OF_NO_FILE:
                 raise StartError(str(error)) from None  # the job chose this file, so the machine is not at fault
             raise
         self.paths[stream] = str(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from jobfac.states import Stop
-from jobfac.store.workers.suspects import Suspicion, Waiting
+from jobfac.store.workers.suspects import ALONE, Suspicion, Waiting
 from jobfac.worker.machine import Machine
 
 
@@ -209,10 +209,6 @@ class Lifecycle:
         if self.stage == Stage.RUNNING:
             self._machine.move(Stage.ENDING)
 
-
-ALONE = 600.0
-"""Seconds for which a suspected run keeps its worker from claiming others, from its claim. What kills its worker does
-so within minutes, most of the time. What runs for months would keep the worker from everything else."""
 
 FIRST_ROOM, LONGEST_ROOM = 600.0, 9600.0
 """Seconds for which a busy worker makes room, for the first time and at most. They double each time that its runs have

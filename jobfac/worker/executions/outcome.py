@@ -6,6 +6,10 @@ from string import ascii_letters
 from jobfac.definitions import Job
 from jobfac.definitions.values import write_size
 from jobfac.states import RunState
+from jobfac.store.workers import Claimed
+
+FIRST_DELAY, LONGEST_DELAY = 10.0, 300.0
+"""Seconds until a further start of a run that could not become its user's program, the first time and at most."""
 
 
 def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, str | None]:
@@ -51,6 +55,16 @@ def with_remarks(
     if incomplete is not None and aware and state == RunState.SUCCEEDED:
         state = RunState.FAILED
     return state, "; ".join(part for part in (reason, incomplete, refused) if part) or None
+
+
+def start_delay(claimed: Claimed, chance: float) -> float:
+    """Return for how many seconds to put off a run whose start as another user the machine has refused.
+
+    The delay doubles with each such start. It is the run's alone: the limits of one user must not keep the worker from
+    the runs of others, and that user could reach them on purpose. ``chance``: a random number from 0 to 1.
+    """
+    times = claimed.attempt - 1 - claimed.failures - (claimed.lost or 0)
+    return min(FIRST_DELAY * 2.0 ** min(max(0, times), 10), LONGEST_DELAY) * (1 + 0.1 * chance)
 
 
 def signal_name(number: int) -> str:

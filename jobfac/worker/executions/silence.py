@@ -19,13 +19,23 @@ class Silence:
         self._written: Hashable = None
         self._since: float | None = None
         self._look_at = 0.0
+        self._was_late = False
 
     def is_too_long(self, now: float, written: Hashable) -> bool:
-        """Check. ``written``: a value that changes whenever the program writes."""
+        """Check. ``written``: a value that changes whenever the program writes.
+
+        A check that comes late does not decide: the program may have stood still with its worker, or a file system may
+        not have answered yet. It has one more step, once in a silence, because a busy worker may always be late.
+        """
+        is_late = self._since is not None and now > self._look_at + self._step
         if self._since is None or written != self._written:
-            self._since, self._written = now, written
+            self._since, self._written, self._was_late = now, written, False
         self._look_at = now + self._step
-        return now >= self._since + self._limit
+        if now < self._since + self._limit:
+            return False
+        waits = is_late and not self._was_late
+        self._was_late = self._was_late or waits
+        return not waits
 
     def next_time(self) -> float:
         """When to check again."""

@@ -190,13 +190,14 @@ def test_a_late_result_does_not_change_the_next_attempt(db: Database, hand: Hand
 
 
 def test_outcomes_of_one_turn_are_stored_together_or_not_at_all(db: Database, hand: Hand) -> None:
-    define(db, job={})
-    for _ in range(4):
+    define(db, job={"restartable": False})
+    for _ in range(5):
         start(db, "job")
     taken = hand.claim()
-    states = [RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED, RunState.FAILED]
+    states = [RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED, RunState.FAILED, RunState.QUEUED]
     outcomes = [Outcome(c.id, c.attempt, s) for c, s in zip(taken, states, strict=True)]
     outcomes[3] = Outcome(taken[3].id, taken[3].attempt, RunState.FAILED, retry_after=5.0)
+    outcomes[4] = Outcome(taken[4].id, taken[4].attempt, RunState.QUEUED, reason="not started: x", retry_after=10.0)
 
     def broken(conn: sa.Connection) -> None:
         runs.finish(conn, hand.id, outcomes, "w1")
@@ -207,7 +208,9 @@ def test_outcomes_of_one_turn_are_stored_together_or_not_at_all(db: Database, ha
     assert {state(db, c.id) for c in taken} == {"running"}
     finished = db.transact(runs.finish, hand.id, outcomes, "w1")
     assert [(f.run_id, f.state) for f in finished] == [(taken[0].id, "succeeded"), (taken[1].id, "failed")]
-    assert [state(db, c.id) for c in taken] == ["succeeded", "failed", "queued", "scheduled"]
+    assert [state(db, c.id) for c in taken] == ["succeeded", "failed", "queued", "scheduled", "scheduled"]
+    put_off = get(db, taken[4].id)
+    assert (put_off["failures"], put_off["reason"], put_off["worker"]) == (0, "not started: x", None)
 
 
 def test_an_outcome_of_a_purged_run_is_ignored(db: Database, hand: Hand) -> None:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run
+from jobfac.database.tables import attempt, run
 from jobfac.doctor import factory
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import RunState
 from jobfac.store import runs, workers
 from jobfac.store.history.waiting import reasons
 from jobfac.store.runs import queue_of_worker
+from jobfac.store.workers.suspects import ALONE as ALONE_FOR
 from jobfac.store.workers.suspects import ISOLATING, NOTHING, Suspicion, Waiting
 from jobfac.views.waiting import SUSPECTED
 from jobfac.worker.executions.deliveries import Deliveries
@@ -70,6 +72,28 @@ def test_a_busy_worker_leaves_a_suspected_run_and_an_idle_one_takes_it_alone(db:
     assert idle.end(taken)
     result = turn(idle, waiting={poison, third})
     assert (ids(result), result.waiting) == ([third], NOTHING)
+
+
+def test_the_workers_of_a_machine_take_suspected_runs_one_after_another(db: Database) -> None:
+    """A program that killed all processes of its user ended the suspected run beside it as lost, too."""
+    define(db, job={})
+    one, beside, elsewhere = Hand(db, "one"), Hand(db, "beside"), Hand(db, "elsewhere", host="other")
+    killer, second, third, sound = (start(db, "job") for _ in range(4))
+    suspect(db, killer, second, third)
+    (taken,) = turn(one).claimed
+    assert taken.id == killer
+    result = turn(beside)
+    assert (ids(result), result.waiting.runs) == ([sound], frozenset({second, third}))
+    (there,) = turn(elsewhere).claimed
+    assert there.id == second
+    assert ids(turn(beside, waiting={third})) == []
+    one.end(taken, RunState.LOST)
+    assert ids(turn(beside, waiting={third})) == [third]
+    with db.begin() as conn:
+        conn.execute(attempt.update().values(started_at=utcnow(-1000 * round(ALONE_FOR + 1))))
+    fourth = start(db, "job")
+    suspect(db, fourth)
+    assert ids(turn(one, waiting={fourth})) == [fourth], "one that runs for months must not keep it"
 
 
 def test_a_run_that_is_given_back_beside_a_suspected_one_is_claimed_by_others(db: Database) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import struct
 import sys
@@ -17,6 +18,7 @@ import pytest
 from jobfac.definitions import Job
 from jobfac.programs import Program, StartError, kill_all, start
 from jobfac.programs.files import becoming
+from jobfac.states import RunState
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 from tests.hostile.others import NOBODY, needs_root, run
@@ -117,6 +119,30 @@ def test_an_installation_that_is_being_exchanged_is_not_the_program(monkeypatch:
     monkeypatch.setattr(becoming, "__file__", "/there/is/none.py")
     with pytest.raises(StartError, match="ended with exit code 2 before the program began"):
         run(ECHO)
+
+
+@needs_root
+def test_a_start_that_the_limit_of_its_user_refuses_is_put_off(crossroads: Path) -> None:
+    """It failed, and a worker failed run after run. The worker itself stays well: the user may reach the limit."""
+    (crossroads / "spool").mkdir(mode=0o711)
+    job = Job.model_validate({"command": ["/bin/true"], "user": "nobody", "directory": "/"})
+
+    def act() -> None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        delays = []
+        for number, attempt in enumerate((1, 2, 30), 1):
+            one = Execution(claimed(number, attempt=attempt), job, "token", crossroads / "spool", SILENCE)
+            assert one.begin() is None
+            assert one.process is not None
+            finish(one.process)
+            outcome = one.outcome(0.0)
+            assert (outcome.state, outcome.pid, outcome.exit_code) == (RunState.QUEUED, None, None)
+            assert "all processes of user 'nobody'" in str(outcome.reason)
+            delays.append(outcome.retry_after)
+            one.close()
+        assert delays == [10.0, 20.0, 300.0]
+
+    in_a_process(act)
 
 
 @needs_root

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +12,15 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
+from jobfac.programs import Places
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
-from jobfac.store.workers.suspects import NOTHING, Waiting
+from jobfac.store.workers.suspects import ALONE, NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions import environment
 from jobfac.worker.executions.execution import Execution
-from jobfac.worker.executions.lifecycle import ALONE, FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
+from jobfac.worker.executions.lifecycle import FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
 from tests.support.factory import wait_for
 
 
@@ -69,6 +71,25 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     outcome = execution.outcome(0.5)
     assert (outcome.state, outcome.pid, execution.stage) == (RunState.QUEUED, None, Stage.OVER)
     assert (outcome.reason or "").startswith("not started: ")
+    execution.close()
+
+
+@pytest.mark.parametrize("limit", [{"timeout": "1m"}, {"silent_timeout": "1m"}], ids=str)
+def test_a_program_that_ended_while_its_worker_stood_still_has_not_timed_out(tmp_path: Path, limit: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    job = Job.model_validate({"command": ["cat", str(tmp_path / "pipe")], **limit})
+    execution = Execution(claimed(), job, "token", tmp_path, SILENCE)
+    assert execution.begin() is None
+    assert execution.process is not None
+    places, began = Places(lambda: None), time.monotonic()
+    execution.tick(began, places)
+    (tmp_path / "pipe").write_bytes(b"")
+    os.waitid(os.P_PID, execution.process.pid, os.WEXITED | os.WNOWAIT)  # nobody has noticed it yet
+    for later in (100.0, 200.0):
+        execution.tick(began + later, places)
+    assert execution.is_over()
+    outcome = execution.outcome(0.5)
+    assert (outcome.state, outcome.exit_code, outcome.retry_after) == (RunState.SUCCEEDED, 0, None)
     execution.close()
 
 

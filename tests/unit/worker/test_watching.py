@@ -20,6 +20,17 @@ def test_silence_is_measured_from_the_last_look_that_found_something_new() -> No
     assert silence.is_too_long(120.5, 7)
 
 
+def test_a_look_that_comes_late_decides_nothing_once() -> None:
+    """A container was paused: its programs had no chance to write. A busy worker is late each time."""
+    silence = Silence(10.0)
+    silence.is_too_long(100.0, 0)
+    assert not silence.is_too_long(120.0, 0)
+    assert silence.is_too_long(122.0, 0)
+    assert not silence.is_too_long(122.5, 7)
+    assert not silence.is_too_long(150.0, 7)
+    assert not silence.is_too_long(150.5, 8)
+
+
 @pytest.mark.parametrize(("limit", "step"), [(0.1, 0.05), (2.0, 0.1), (600.0, 10.0), (86400.0, 10.0)])
 def test_it_looks_often_enough_and_no_more(limit: float, step: float) -> None:
     silence = Silence(limit)
