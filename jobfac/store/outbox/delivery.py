@@ -86,7 +86,12 @@ class Taken(NamedTuple):
         found = [f"{to}{OF_MAILS}", MAILS] if self.recipient.channel == MAILS else [to]
         found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
         # Not the events ``started`` and ``start_failed``.
-        return (*found, BY_START) if f"{BY_START}." in self.dedupe else tuple(found)
+        return (*found, BY_START) if self.by_start else tuple(found)
+
+    @property
+    def by_start(self) -> bool:
+        """Whether a start has named the recipient, not a definition."""
+        return f"{BY_START}." in self.dedupe
 
 
 def pause(tries: int) -> float:
