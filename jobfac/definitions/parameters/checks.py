@@ -51,11 +51,6 @@ _OPTION_VARIABLES = re.compile(
 )
 """Environment variables with options or files of settings by which free text would choose programs."""
 
-_FREE = (
-    "which would become a part of a program as it is; give the parameter a type, choices or a pattern of letters and "
-    "digits"
-)
-
 _ASSIGNING = re.compile(r"env|sudo|doas")
 """Programs that take variables for another one as words such as NAME=VALUE."""
 
@@ -135,9 +130,16 @@ def check_command(
         if position in texts:
             yield finding(path, f"has {found[0]} in the text of a program; {remedy} in that text")
         elif position in parts and free is not None:
-            yield finding(path, f"has {free}, {_FREE}")
+            yield finding(path, f"has {free}, {_of_free(free)}")
         elif name := _assigned(words, position):
             yield from _of_variable(path, name, found[0], free)
+
+
+def _of_free(free: Placeholder) -> str:
+    remedy = "give the parameter another type than text, or a pattern of letters and digits"
+    if free.parameter is None:
+        remedy = f'declare a parameter with the default "{free}" and a pattern of letters and digits'
+    return f"which would become a part of a program as it is; {remedy}"
 
 
 def _assigned(words: Sequence[str], position: int) -> str | None:
@@ -153,7 +155,7 @@ def _of_variable(path: Path, name: str, first: Placeholder, free: Placeholder | 
         why = f"by {name} a value would choose programs; use a variable of another name"
         yield finding(path, f"has {first}, but {why}")
     elif free is not None and _OPTION_VARIABLES.fullmatch(name):
-        yield finding(path, f"has {free}, {_FREE}, or use a variable of another name")
+        yield finding(path, f"has {free}, {_of_free(free)}, or use a variable of another name")
 
 
 def part_of_program(

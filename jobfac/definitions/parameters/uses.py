@@ -82,7 +82,7 @@ def _check_arguments(
             yield finding(
                 (*path, job, part[0]),
                 f"has {part[1]}, which would become a part of a program as it is; give the value to a parameter of "
-                f"'{job}' with a type, choices or a pattern of letters and digits, and use that in its command",
+                f"'{job}' with another type than text, or a pattern of letters and digits, and use that in its command",
             )
 
 

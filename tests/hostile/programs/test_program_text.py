@@ -150,7 +150,9 @@ def test_what_may_hold_a_program_is_free_text(x: dict[str, Any]) -> None:
 def test_what_others_have_written_is_free_text(free: str) -> None:
     load: dict[str, Any] = {"command": ["sqlcmd", "-v"]}
     if "steps" not in free:
-        assert f"command[2] has {free}, which would become" in refused({"command": ["sqlcmd", "-v", f"a={free}"]})
+        said = refused({"command": ["sqlcmd", "-v", f"a={free}"]})
+        assert f"command[2] has {free}, which would become" in said
+        assert f'declare a parameter with the default "{free}" and a pattern of letters and digits' in said
     steps = [{"name": "s", "jobs": ["load"]}, {"name": "t", "jobs": ["load"], "arguments": {"load": [free]}}]
     assert "steps[1].arguments.load[0] has ${" in refused({"steps": steps}, load=load)
 
