@@ -58,6 +58,10 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         )
     if isinstance(recipient.apprise, str) and not only_posts(service):
         raise DeliveryError(f"this {scheme}:// URL {CHOOSES}: write it in the job's notify as {{secret: ...}}")
+    if message.by_start and targets(service) > 1:
+        raise DeliveryError(
+            f"this {scheme}:// URL has {targets(service)} recipients, and one of a start has one: name a URL for each"
+        )
     if service.socket_read_timeout == apprise.URLBase.socket_read_timeout:  # the URL has no rto=
         service.socket_read_timeout = READ_TIMEOUT
     with egress.guarded(settings):
@@ -73,6 +77,11 @@ def reads_files(service: Any) -> bool:
     parts = (service, *vars(service).values())
     values = [value for one in parts for value in getattr(one, "__dict__", {}).values()]
     return any(isinstance(value, apprise.AppriseAttachment) and len(value) > 0 for value in values)
+
+
+def targets(service: Any) -> int:
+    """Return how many recipients a service of apprise sends a message to, with those who get a copy."""
+    return len(service) + sum(len(getattr(service, name, None) or ()) for name in ("cc", "bcc"))
 
 
 def only_posts(service: Any) -> bool:

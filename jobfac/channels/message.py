@@ -14,9 +14,11 @@ class Message(NamedTuple):
     """One notification.
 
     ``id`` stays the same when the same notification is sent again. ``output`` is the end of the program's output.
+    ``by_start``: a start has named the recipient, not a definition.
     """
 
     id: str
     event: str
     body: Body
     output: str = ""
+    by_start: bool = False

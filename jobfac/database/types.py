@@ -40,7 +40,8 @@ class Instant(sa.types.TypeDecorator[datetime]):
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
 Long = sa.Unicode()  # NVARCHAR(max)
-Name = sa.Unicode(128)
+NAME_LENGTH = 128
+Name = sa.Unicode(NAME_LENGTH)
 Word = sa.String(16)  # a state or another fixed ASCII word
 
 

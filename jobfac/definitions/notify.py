@@ -42,6 +42,10 @@ ABOUT_JOBS = frozenset({"missed", "overdue", "on_time_again", "paused", "held"})
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_SINGLE_EMAIL = re.compile(r"(?!.*=\?)[^@\s,;:()<>\[\]\"\\]+@([^@\s,;:()<>\[\]\"\\]+|\[[0-9A-Za-z.:]+\])")
+"""An address that a mail server takes for one recipient, without a list, a group, a name or an encoded word. Not in the
+model, so that what an earlier version has stored can still be read."""
+
 LONGEST_EMAIL = 320
 """Characters of an email address. To compose a mail takes a time that grows with the square of their number."""
 
@@ -194,8 +198,13 @@ class Recipient(Model):
         return [self.model_copy(update={self.channel: (address,)}) for address in addresses]
 
     def number(self) -> int:
-        """Return the number of addresses."""
-        return len(self.each())
+        """Return the number of addresses, also of those that an earlier version has stored as one."""
+        return len(self.each()) + sum(len(re.findall("[,;]", address)) for address in self.email)
+
+    def not_single(self) -> str | None:
+        """Return why one of the email addresses is not that of one recipient, as a clause; None: all are."""
+        wrong = next((address for address in self.email if not _SINGLE_EMAIL.fullmatch(address)), None)
+        return wrong and f"must be one plain address each, such as ops@example.org, not {shown(wrong)}"
 
     def references(self) -> list[str]:
         """Return the references of all secrets in this recipient."""
@@ -222,8 +231,13 @@ class Notify(Model):
 
 
 def unsent(notify: Iterable[Notify]) -> Iterator[Finding]:
-    """Return the entries whose notifications would never be sent. Stored definitions that have one can be read."""
+    """Return the entries whose notifications would never be sent, or whose address is not one recipient.
+
+    Stored definitions that have such an entry can be read.
+    """
     for position, entry in enumerate(notify):
+        if wrong := entry.to.not_single():
+            yield finding(("notify", position, "to", "email"), wrong)
         if isinstance(entry.to.apprise, str) and chooses_request(entry.to.apprise):
             path = ("notify", position, "to", "apprise")
             yield finding(path, f"{CHOOSES}: write {{secret: ...}}")

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.types import truncate_utf16
+from jobfac.database.types import NAME_LENGTH, truncate_utf16
 from jobfac.errors import Forbidden
 from jobfac.operations.caller import Caller, transact, visible_run
 from jobfac.states import Role
@@ -27,6 +27,13 @@ def as_typed(name: str) -> str:
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
     shown = "".join(one for one in plain if unicodedata.category(one) not in ("Mn", "Cf"))
     return " ".join(shown.split())
+
+
+def is_same(name: str, stored: str) -> bool:
+    """Whether a person's name may be the one that is stored, of which a long one is stored in part."""
+    typed, before = as_typed(name), as_typed(truncate_utf16(stored, NAME_LENGTH))  # without half of a character
+    is_cut = len(stored.encode("utf-16-le", "surrogatepass")) // 2 >= NAME_LENGTH - 1  # not within a character
+    return typed == before or (is_cut and typed.startswith(before))
 
 
 def approve(
@@ -62,8 +69,7 @@ def approve(
         waiting = sequences.waiting_for(conn, run_id, step, number)
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
-        starters = {as_typed(one) for one in waiting.started_by}
-        if waiting.wanted.not_by_starter and as_typed(by.name) in starters:
+        if waiting.wanted.not_by_starter and any(is_same(by.name, one) for one in waiting.started_by):
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason, given=given)
         if done.is_new:

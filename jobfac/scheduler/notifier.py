@@ -229,7 +229,7 @@ class Notifier:
         """Send a notification. Returns the reason of a failure; None: it was delivered."""
         try:
             body = linked(taken.body, taken.run_id, self._settings.public_url)
-            message = Message(taken.dedupe, taken.event, body, self._tail(taken))
+            message = Message(taken.dedupe, taken.event, body, self._tail(taken), taken.by_start)
             channels.deliver(message, taken.recipient, self._settings)
         except DeliveryError as error:
             return str(error)

@@ -79,8 +79,8 @@ class Lease:
     The worker trusts its lease until the *send* time of the last successful request, plus the lease, minus a margin.
     The clock is this machine's time since boot, which includes suspension. The database cannot have counted from an
     earlier moment. When trust ends, a second thread calls ``on_lost`` at once, because the first may wait for a
-    database that does not answer. The argument of ``on_lost`` says whether the call is in time, that is, before the
-    guardian has killed anything.
+    database that does not answer. The argument of ``on_lost`` says until when, on ``clock``, it is certain that the
+    guardian has not killed anything.
 
     On SQLite another process may hold the write lock for longer than a lease. Then a read shows that nobody can end the
     lease (see ``database.dialects.lease_notice``), and prolongs the trust.
@@ -93,7 +93,7 @@ class Lease:
         settings: Settings,
         guardian: Guardian,
         on_beat: Callable[[Beat, MachineLoad], None],
-        on_lost: Callable[[bool], None],
+        on_lost: Callable[[float], None],
         loop_age: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """``loop_age``: seconds since the last turn of the worker's loop. No renewal if it exceeds half a lease."""
@@ -285,6 +285,6 @@ class Lease:
     def _lose(self) -> None:
         self.lost = True
         try:
-            self._on_lost(clock() < self._trusted_until + self._advance / 2)
+            self._on_lost(self._trusted_until + self._advance / 2)
         except Exception:  # the loop does it again; without this thread, no later lease would be renewed or watched
             self._log.exception("cannot end the programs, retrying", action="kill_failed")

@@ -65,9 +65,12 @@ def _recipient(body: dict[str, str]) -> "Recipient":
     if sum(name != "secret" for name in body) != 1:
         fail(USAGE, "Give one of --email, --webhook and --apprise.")
     try:
-        return read_notify([{"on": "failed", "to": body}])[0].to
+        recipient = read_notify([{"on": "failed", "to": body}])[0].to
     except DefinitionError as error:
         fail(USAGE, "; ".join(problem.message.removeprefix("notify[0].to.") for problem in error.problems) + ".")
+    if wrong := recipient.not_single():
+        fail(USAGE, f"email {wrong}.")
+    return recipient
 
 
 def _sample() -> "Message":

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
-from jobfac.definitions.parameters.program_texts import texts_of_programs
+from jobfac.definitions.parameters.plain import is_plain
+from jobfac.definitions.parameters.program_texts import parts_of_programs, texts_of_programs
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -38,6 +39,20 @@ _CODE_VARIABLES = re.compile(
     r"|OPENSSL_(CONF|MODULES|ENGINES)"
 )
 """Environment variables that choose programs and modules, or whose text a program runs."""
+
+_OPTION_VARIABLES = re.compile(
+    r"(GNU)?MAKEFLAGS|MFLAGS|MAKEFILES|(JAVA|MAVEN|GRADLE|SBT|ANT|GROOVY|SCALA|CATALINA|LEIN_JVM|JVM|JRUBY|KAFKA)_OPTS"
+    r"|(HADOOP|HADOOP_CLIENT|HIVE|SPARK_SUBMIT)_OPTS|MAVEN_ARGS|GRADLE_USER_HOME|GOFLAGS|CARGO_HOME|RUSTC_WRAPPER"
+    r"|PSQLRC|PGSERVICEFILE|PGSYSCONFDIR|SQLCMDINI|SQLPATH|ORACLE_(HOME|PATH)|TNS_ADMIN|MYSQL_HOME|KUBECONFIG"
+    r"|AWS_(CONFIG|SHARED_CREDENTIALS)_FILE|CLOUDSDK_CONFIG|DOCKER_CONFIG|HELM_PLUGINS|TF_CLI_.*|HOME|USERPROFILE"
+    r"|XDG_CONFIG_(HOME|DIRS)|ENV|SHELL|COMSPEC|PATHEXT|IFS|PROMPT_COMMAND|MANPAGER|BROWSER|VIMINIT|EXINIT|WGETRC"
+    r"|CURL_HOME|ANSIBLE_(CONFIG|LIBRARY|.*_(PLUGINS|PATH|INTERPRETER))|BUNDLE_GEMFILE|(NPM_CONFIG|npm_config)_.*|PIP_.*"
+    r"|OCTAVE_PATH|GUILE_LOAD_PATH|ERL_([AZ]?FLAGS|LIBS)|ELIXIR_ERL_OPTIONS|EMACSLOADPATH|TCLLIBPATH"
+)
+"""Environment variables with options or files of settings by which free text would choose programs."""
+
+_ASSIGNING = re.compile(r"env|sudo|doas")
+"""Programs that take variables for another one as words such as NAME=VALUE."""
 
 
 class TextField(NamedTuple):
@@ -78,13 +93,19 @@ def variable(name: str) -> str:
     return f"JOBFAC_PARAM_{name.upper()}"
 
 
-def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str, ...] = ()) -> Iterator[Finding]:
+def check_command(
+    command: tuple[str, ...],
+    is_shell: bool,
+    arguments: tuple[str, ...] = (),
+    declared: Mapping[str, Parameter] | None = None,
+) -> Iterator[Finding]:
     """Yield where a value would become the text of a program, or choose the program.
 
-    ``arguments``: those that follow the command.
+    ``arguments``: those that follow the command. ``declared``: the parameters to which placeholders refer.
     """
     words = command if is_shell or not command else (*command, *arguments)
     texts: frozenset[int] | None = None
+    parts: frozenset[int] = frozenset()
     for position, text in enumerate(words):
         try:
             found = placeholders(text)
@@ -103,9 +124,59 @@ def check_command(command: tuple[str, ...], is_shell: bool, arguments: tuple[str
         if position == 0:
             yield finding(path, f"has {found[0]}, but a value must not choose the program; name it")
             continue
-        texts = texts_of_programs(words) if texts is None else texts
+        if texts is None:
+            texts, parts = texts_of_programs(words), parts_of_programs(words)
+        free = next((one for one in found if not is_plain(one, declared or {})), None)
         if position in texts:
             yield finding(path, f"has {found[0]} in the text of a program; {remedy} in that text")
+        elif position in parts and free is not None:
+            yield finding(path, f"has {free}, {_of_free(free)}")
+        elif name := _assigned(words, position):
+            yield from _of_variable(path, name, found[0], free)
+
+
+def _of_free(free: Placeholder) -> str:
+    remedy = "give the parameter another type than text, or a pattern of letters and digits"
+    if free.parameter is None:
+        remedy = f'declare a parameter with the default "{free}" and a pattern of letters and digits'
+    return f"which would become a part of a program as it is; {remedy}"
+
+
+def _assigned(words: Sequence[str], position: int) -> str | None:
+    """Return the environment variable that a word sets for a program, as in `env NAME=VALUE PROGRAM`."""
+    name, is_set, _ = words[position].partition("=")
+    if not is_set or "$" in name:
+        return None
+    return name if any(_ASSIGNING.fullmatch(word.rpartition("/")[2]) for word in words[:position]) else None
+
+
+def _of_variable(path: Path, name: str, first: Placeholder, free: Placeholder | None) -> Iterator[Finding]:
+    if _CODE_VARIABLES.fullmatch(name):
+        why = f"by {name} a value would choose programs; use a variable of another name"
+        yield finding(path, f"has {first}, but {why}")
+    elif free is not None and _OPTION_VARIABLES.fullmatch(name):
+        yield finding(path, f"has {free}, {_of_free(free)}, or use a variable of another name")
+
+
+def part_of_program(
+    command: Sequence[str], arguments: Sequence[str], declared: Mapping[str, Parameter]
+) -> tuple[int, str] | None:
+    """Return the first of the arguments in which free text would become a part of a program, and that text.
+
+    ``arguments``: those that follow the command. ``declared``: the parameters of the sequence that gives them.
+    """
+    parts: frozenset[int] | None = None
+    for place, text in enumerate(arguments):
+        try:
+            free = [str(one) for one in placeholders(text) if not is_plain(one, declared)]
+        except UnresolvedError:  # reported elsewhere
+            continue
+        free += ["${steps...}"] if "${steps." in text else []
+        if free:
+            parts = parts_of_programs((*command, *arguments)) if parts is None else parts
+            if len(command) + place in parts:
+                return place, free[0]
+    return None
 
 
 def text_of_program(command: Sequence[str], arguments: Sequence[str], places: Iterable[int]) -> int | None:
@@ -117,14 +188,15 @@ def text_of_program(command: Sequence[str], arguments: Sequence[str], places: It
     return next((place for place in places if len(command) + place in texts), None)
 
 
-def check_environment(environment: Mapping[str, object]) -> Iterator[Finding]:
+def check_environment(
+    environment: Mapping[str, object], declared: Mapping[str, Parameter] | None = None
+) -> Iterator[Finding]:
     """Yield where a value would choose or become a program by an environment variable that programs obey."""
     for name, value in environment.items():
         try:
             found = placeholders(value) if isinstance(value, str) else []
         except UnresolvedError:
             continue
-        if found and _CODE_VARIABLES.fullmatch(name):
-            path: Path = ("environment", name)
-            why = f"by {name} a value would choose programs; use a variable of another name"
-            yield finding(path, f"has {found[0]}, but {why}")
+        if found:
+            free = next((one for one in found if not is_plain(one, declared or {})), None)
+            yield from _of_variable(("environment", name), name, found[0], free)

@@ -1,7 +1,7 @@
 """Which arguments of a command an interpreter reads as a program, so that no value may become a part of them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -16,19 +16,27 @@ _SHELL_OPTION = re.compile(r"-[A-Zabd-z]*c[A-Za-z]*")
 """The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
 
 
+_NEVER = r"(?!)"
+
+
 class _Option(NamedTuple):
     """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
 
-    ``words``: which of its words that are no options are such text; without the option that is joined counts before the
-    first of them only.
+    ``words``: which of its words that are no options are such text; without it, the option that is joined counts before
+    the first of them only.
+    ``leading``: the options with an argument among which those before a text count, in front of the first other word;
+    None: they count everywhere.
+    ``several``: what has such text in all words up to the next option.
     """
 
     before: str
     joined: str
     words: Literal["none", "first", "others"] | None = None
+    leading: str | None = None
+    several: str = _NEVER
 
 
-_INTERPRETERS = {
+_TEXTS = {
     r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c."),
     r"perl[0-9.]*": _Option(r"-[A-Za-z]*[eE]", r"-[A-Za-z]*[eE]."),
     r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e."),
@@ -50,17 +58,80 @@ _INTERPRETERS = {
         r"-q|-Q|--(query|initial-query|eval)", r"-[qQ].|--(query|initial-query|eval)=", "none"
     ),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
-    r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", r"(?!)", "others"),
+    r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", _NEVER, "others"),
 }
 """By program, the options whose argument is text of a program."""
 
+_PARTS = {
+    # Modules and settings that an interpreter loads before its script, which has options of its own behind it.
+    r"python[0-9.]*": _Option(r"-[bBdEiIOPqRsSuvx]*[mWX]", r"-[bBdEiIOPqRsSuvx]*[mWX].", leading=r"-[A-Za-z]*[WX]"),
+    r"perl[0-9.]*": _Option(
+        r"-[aclnpsStTuUvwWX0]*I", r"-[aclnpsStTuUvwWX0-9]*([mMI]|dt?:).", leading=r"-[aclnpsStTuUvwWX0]*[IeE]"
+    ),
+    r"ruby[0-9.]*": _Option(r"-[alnpsSvwW0-9]*[rI]", r"-[alnpsSvwW0-9]*[rI].", leading=r"-[alnpsSvwW0-9]*[rIeC]"),
+    r"lua[0-9.]*": _Option(r"-l", r"-l.", leading=r"-[le]"),
+    r"(node|nodejs|deno|bun)": _Option(
+        r"-r|--(require|import|preload|(experimental-)?loader|import-map)",
+        r"-r.|--(require|import|preload|(experimental-)?loader|import-map)=",
+        leading=r"-[repC]|-pe|--(require|import|preload|(experimental-)?loader|import-map|eval|print|env-file)",
+    ),
+    r"php[0-9.]*": _Option(
+        r"-[cdz]|--(define|php-ini|zend-extension)",
+        r"-[cdz].|--(define|php-ini|zend-extension)=",
+        leading=r"-[cdzrBRFEf]|--(define|php-ini|zend-extension|run|file|process-[a-z]+)",
+    ),
+    r"(expect|capsh|nu|xonsh|elvish|sage)": _Option(
+        r"-[A-Za-z]*[ce]|--(commands|execute)", r"-[ce].|--(commands|execute)=", leading=r"-[ce]|--(commands|execute)"
+    ),
+    r"(guile|racket|elixir|iex|octave(-cli)?|scala(-cli)?|clojure|clj|bb|ghc|runghc|sbcl|gnuplot)": _Option(
+        r"-[ceE]|--?(eval|rpc-eval)",
+        r"-[ceE].|--?(eval|rpc-eval)=",
+        leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)",
+    ),
+    # Variables that a program puts into a script as text.
+    r"psql(\.exe)?": _Option(
+        r"-[AabEeHlnqSstVWwXxz01]*v|--(set?|va[a-z]*)", r"-[AabEeHlnqSstVWwXxz01]*v.|--(set?|va[a-z]*)=", "none"
+    ),
+    r"sqlcmd(\.exe)?": _Option(r"-v|--variables", r"-v.|--variables=", "none", several=r"-v|--variables"),
+    r"sqlplus(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
+    r"(hive|spark-sql)": _Option(
+        r"-[ed]|--(hivevar|hiveconf|define|conf)", r"-[ed].|--(hivevar|hiveconf|define|conf)=", "none"
+    ),
+    r"(usql|beeline|impala-shell|trino|presto|cqlsh|snowsql|cockroach|vsql|nzsql)": _Option(
+        r"-[ceqQvD]|--(command|execute|query|set|var|variable|hivevar|hiveconf)",
+        r"-[ceqQvD].|--(command|execute|query|set|var|variable|hivevar|hiveconf)=",
+        "none",
+    ),
+    r"ansible(-[a-z]+)?": _Option(r"-[ea]|--(extra-vars|args)", r"-[ea].|--(extra-vars|args)=", "none"),
+    # Further programs that run what they are given.
+    r"sg": _Option(r"-c", _NEVER, "others"),
+    r"matlab": _Option(r"-r|-batch", _NEVER, "none"),
+    r"(erl|werl)": _Option(r"-eval|-run|-s", _NEVER, "none", several=r"-run|-s"),
+    r"emacs(client)?": _Option(r"-[ef]|--?(eval|execute|funcall)", r"--?(eval|execute|funcall)=", "none"),
+    r"(gdb|lldb)": _Option(
+        r"--?(ex|iex|eval-command|init-eval-command)|-[oO]|--one-line[a-z-]*",
+        r"--?(ex|iex|eval-command|init-eval-command|one-line[a-z-]*)=",
+        "none",
+    ),
+    r"(vi|vim|nvim|gvim)": _Option(r"-c|--cmd", r"-c.|\+.", "none"),
+}
+"""By program, the options whose argument becomes a part of a program, or chooses one: free text is none of them."""
 
-def texts_of_programs(words: tuple[str, ...]) -> frozenset[int]:
+
+def texts_of_programs(words: Sequence[str]) -> frozenset[int]:
     """Return the places of the words that a program among the words before them reads as a program.
 
     One pass over the words: a command may have many thousands.
     """
-    return frozenset({*_of_shells(words), *_of_interpreters(words), *_of_bcp(words)})
+    return frozenset({*_of_shells(words), *_of_interpreters(words, _TEXTS), *_of_bcp(words)})
+
+
+def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
+    """Return the places of further words in which free text would become a part of a program, or choose one.
+
+    Such are variables of a SQL script and modules. Values that can be no text of a program may stand there.
+    """
+    return frozenset(_of_interpreters(words, _PARTS))
 
 
 def _name(word: str) -> str:
@@ -99,30 +170,41 @@ class _Seen:
     option: _Option
     none_between: bool = True
     some_between: bool = False
+    several: bool = False
 
     def reads(self, before: str, word: str) -> bool:
         """Whether it reads the word as a program. ``before``: the word before it."""
         option = self.option
         return bool(
-            re.fullmatch(option.before, before)
+            ((option.leading is None or self.none_between) and re.fullmatch(option.before, before))
+            or self.several
             or ((option.words or self.none_between) and re.match(option.joined, word, re.DOTALL))
             or (option.words == "first" and self.none_between and not word.startswith("-"))
             or (option.words == "others" and self.some_between)
         )
 
+    def passes(self, before: str, word: str) -> None:
+        """Go on behind the word."""
+        option = self.option
+        if re.fullmatch(option.several, word, re.DOTALL):
+            self.several = True
+        elif word.startswith("-"):
+            self.several = False
+        if not word.startswith("-") and not (option.leading and re.fullmatch(option.leading, before)):
+            self.none_between, self.some_between = False, True
 
-def _of_interpreters(words: Sequence[str]) -> Iterator[int]:
+
+def _of_interpreters(words: Sequence[str], known_ones: Mapping[str, _Option]) -> Iterator[int]:
     seen: dict[str, _Seen] = {}
     for at, word in enumerate(words):
         if any(one.reads(words[at - 1], word) for one in seen.values()):
             yield at
-        if not word.startswith("-"):
-            for one in seen.values():
-                one.none_between, one.some_between = False, True
+        for one in seen.values():
+            one.passes(words[at - 1], word)
         name = _name(word)
         if _OPEN_SHELLS.fullmatch(name.lower()) or _SHELLS.fullmatch(name.lower()):
             continue
-        for known, option in _INTERPRETERS.items():
+        for known, option in known_ones.items():
             if re.fullmatch(known, name, re.IGNORECASE):
                 seen.setdefault(known, _Seen(option)).none_between = True
 

@@ -14,6 +14,7 @@ from jobfac.definitions.parameters.checks import (
     check_command,
     check_environment,
     check_texts,
+    part_of_program,
     text_of_program,
 )
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder, placeholders
@@ -42,11 +43,11 @@ def check_parameters(definition: AnyJob, declarations: Declarations, commands: C
     yield from _check_sensitive(_schedule_texts(definition), declared)
     yield from check_call(definition.call, declared, takes_payload=isinstance(definition, Job))
     if isinstance(definition, Job):
-        yield from check_command(definition.command, definition.shell, definition.arguments)
-        yield from check_environment(definition.environment)
+        yield from check_command(definition.command, definition.shell, definition.arguments, declared)
+        yield from check_environment(definition.environment, declared)
         for position, schedule in enumerate(definition.schedules):
             if isinstance(schedule.arguments, tuple | list) and not definition.shell:
-                for found in check_command(definition.command, False, tuple(schedule.arguments)):
+                for found in check_command(definition.command, False, tuple(schedule.arguments), declared):
                     if found.path[0] == "arguments":
                         yield Finding(("schedules", position, *found.path), f"schedules[{position}].{found.message}")
         yield from check_texts(job_texts(definition), declared, IN_FIELDS)
@@ -59,13 +60,15 @@ def check_parameters(definition: AnyJob, declarations: Declarations, commands: C
     yield from _check_references(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
-        yield from _check_arguments(("steps", position, "arguments"), step.arguments, commands)
+        yield from _check_arguments(("steps", position, "arguments"), step.arguments, commands, declared)
     for position, schedule in enumerate(definition.schedules):
         if isinstance(schedule.arguments, Mapping):
-            yield from _check_arguments(("schedules", position, "arguments"), schedule.arguments, commands)
+            yield from _check_arguments(("schedules", position, "arguments"), schedule.arguments, commands, declared)
 
 
-def _check_arguments(path: Path, arguments: Mapping[str, Iterable[str]], commands: Commands) -> Iterator[Finding]:
+def _check_arguments(
+    path: Path, arguments: Mapping[str, Iterable[str]], commands: Commands, declared: Mapping[str, Parameter]
+) -> Iterator[Finding]:
     """Yield where a value that a sequence gives to a job would become text of a program."""
     for job, given in arguments.items():
         texts = list(given)
@@ -74,6 +77,12 @@ def _check_arguments(path: Path, arguments: Mapping[str, Iterable[str]], command
                 (*path, job, place),
                 f"{field_path((*path, job, place))} has a placeholder in the text of a program; give the value to a "
                 f"parameter of '{job}', and read its environment variable in that text",
+            )
+        elif part := part_of_program(commands(job), texts, declared):
+            yield finding(
+                (*path, job, part[0]),
+                f"has {part[1]}, which would become a part of a program as it is; give the value to a parameter of "
+                f"'{job}' with another type than text, or a pattern of letters and digits, and use that in its command",
             )
 
 

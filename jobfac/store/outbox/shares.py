@@ -61,9 +61,14 @@ class Taken(NamedTuple):
         is_mail = self.recipient.channel == MAILS
         found = [f"{to}{OF_MAILS}", MAILS] if is_mail else [to]
         found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
-        if f"{BY_START}." in self.dedupe:  # not the events ``started`` and ``start_failed``
+        if self.by_start:
             found += [BY_START, MAILS_BY_START] if is_mail else [BY_START]
         return tuple(found)
+
+    @property
+    def by_start(self) -> bool:
+        """Whether a start has named the recipient, not a definition."""
+        return f"{BY_START}." in self.dedupe  # not the events ``started`` and ``start_failed``
 
 
 def places(group: str, share: int) -> int:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jobfac import errors
 from jobfac.database.tables import run, visit
+from jobfac.database.types import NAME_LENGTH, truncate_utf16
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions.steps import Approve
 from jobfac.errors import Invalid, NotFound, Refused
@@ -110,6 +111,7 @@ def approve(
         DefinitionError: the values do not fit.
     """
     decision = Decision.APPROVED if approved else Decision.REJECTED
+    by = truncate_utf16(by, NAME_LENGTH)
     if given and not approved:
         raise Invalid(f"A rejection of step '{waiting.step}' takes no parameters; leave them out.")
     values = inputs.read(conn, waiting.run_id, waiting.wanted, given or {}) if approved else {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
 from jobfac.programs.files.inquiry import no_answer
+from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store.runs import Outcome
@@ -100,11 +101,16 @@ class Executions:
         """Return the executions under way."""
         return list(self.live.values())
 
-    def kill(self, in_time: bool = False) -> None:
-        """Kill every program. Safe for any thread. ``in_time``: first record which programs ended by themselves."""
+    def kill(self, until: float = 0.0) -> None:
+        """Kill every program. Safe for any thread.
+
+        ``until``: a time on ``clock``. First record which programs are seen before it to have ended by themselves: what
+        ends later may have been killed by the guardian.
+        """
         living = self.living()
-        for execution in living if in_time else ():
-            execution.ended_in_time = execution.is_over()
+        for execution in living if clock() < until else ():
+            # In this order: a look at the processes that a program has left may take seconds.
+            execution.ended_in_time = execution.is_over() and clock() < until
         kill_all([e.process for e in living if e.process is not None])
         self._watcher.wake()
 

@@ -1,13 +1,16 @@
 """What a step passes to its jobs, and the outcome of jobs that cannot be started."""
 
+import json
 from typing import Any
 
 import pytest
 
+from jobfac import definitions
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError
 from jobfac.store import jobs, sequences
 from tests.support.database import define, start, state
+from tests.support.outbox import notified_events
 from tests.support.sequences import Player, children, path
 
 
@@ -41,6 +44,27 @@ def test_a_value_that_has_become_text_of_a_program_starts_nothing(db: Database) 
         shown = {one.job: one for one in sequences.step_history(conn, run_id)[0].runs}
     assert (shown["a"].state, shown["b"].state) == ("denied", "running")
     assert "would run argument 2, which holds a value, as text of a program" in (shown["a"].reason or "")
+
+
+def test_what_an_earlier_version_has_stored_runs_until_it_is_applied_again(db: Database) -> None:
+    """It took free text as a variable of a SQL script, and several addresses as one."""
+    notify = [{"on": ["succeeded"], "to": {"email": ["u0,u1@x.org"]}}]
+    load = {"command": ["sqlcmd", "-i", "x.sql", "-v"], "environment": {"HOME": "/home/${parameters.x}"}}
+    step = {"name": "one", "jobs": ["load"], "arguments": {"load": ["day=${parameters.x}"]}}
+    free = {"parameters": {"x": {"default": "a b"}}}
+    bodies: dict[str, Any] = {"load": {**load, **free, "notify": notify}, "seq": {"steps": [step], **free}}
+    with pytest.raises(DefinitionError, match="would become a part of a program"):
+        definitions.from_data({"jobs": bodies})
+    for job, body in bodies.items():
+        db.transact(jobs.put, job, definitions.from_canonical(job, body), "tester")
+    run_id = start(db, "seq")
+    player = Player(db)
+    assert player.look() == ["load"]
+    (child,) = children(db, run_id)
+    assert json.loads(child["arguments"]) == ["day=a b"]
+    player.finish("load")
+    assert state(db, run_id) == "succeeded"
+    assert notified_events(db) == [("load", "succeeded")]
 
 
 def test_a_denied_job_is_a_failure(db: Database) -> None:

@@ -1,6 +1,7 @@
 """Steps that wait for a person or a time, on every engine: no slot, no worker, and the sequence goes on by itself."""
 
 import json
+import unicodedata
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +16,8 @@ from jobfac.errors import Forbidden, Invalid, NotFound, Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
 from jobfac.states import Decision, Role, RunState
-from jobfac.store import sequences
+from jobfac.store import runs, sequences
+from jobfac.store.runs import StartRequest
 from tests.support.database import define, events, get, now, start, together
 from tests.support.outbox import notified_events, on, rows
 from tests.support.sequences import Player, path
@@ -154,6 +156,23 @@ def test_who_may_approve(db: Database) -> None:
     with pytest.raises(NotFound, match="no step 'check' that waits for an approval; such steps: release"):
         approvals.approve(db, ANN, run_id, "check")
     assert approvals.approve(db, Caller("bob"), run_id, "release").is_new
+
+
+LONG = ("\U0001f600" * 65, "é" * 130, "e\u0301" * 100)
+
+
+@pytest.mark.parametrize("name", LONG, ids=["astral", "composed", "decomposed"])
+def test_a_long_name_that_is_stored_in_part_is_that_of_the_starter(db: Database, name: str) -> None:
+    steps = [{"name": "release", "approve": {"not_by_starter": True}}]
+    define(db, seq={"steps": steps})
+    run_id = db.transact(runs.start, StartRequest("seq", name))
+    Player(db).look()
+    for same in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+        with pytest.raises(Forbidden, match="by somebody other than its starter"):
+            approvals.approve(db, Caller(same), run_id, "release")
+    other = f"x{name}"
+    assert approvals.approve(db, Caller(other), run_id, "release").is_new
+    assert not approvals.approve(db, Caller(other), run_id, "release").is_new
 
 
 def nested(db: Database) -> int:

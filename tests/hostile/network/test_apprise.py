@@ -10,10 +10,11 @@ from pathlib import Path
 import apprise as library
 import pytest
 
-from jobfac.channels import apprise, egress
+from jobfac.channels import DeliveryError, apprise, deliver, egress
+from jobfac.definitions import Recipient
 from jobfac.definitions.notify import chooses_request
 from jobfac.settings import Settings
-from tests.hostile.network.test_egress import APPRISE, endless, failure
+from tests.hostile.network.test_egress import APPRISE, MESSAGE, endless, failure
 
 
 @pytest.fixture
@@ -106,6 +107,19 @@ def test_an_endless_answer_of_the_mail_server_is_not_kept_in_memory() -> None:
         error = failure({"email": ["a@example.org"]}, settings)
     assert error == "its answer is longer than 1,048,576 bytes"
     assert sent[0] < 2**25
+
+
+@APPRISE
+@pytest.mark.parametrize(
+    "url",
+    [TEMPLATED[2] + "%23other/", "tgram://123456789:abcdefg_hijklmnop/1/2", "mailto://u:p@h.org?to=a@x.org&cc=c@x.org"],
+)
+def test_a_url_of_a_start_has_one_recipient(url: str) -> None:
+    message = MESSAGE._replace(by_start=True)
+    settings = Settings(webhook_allow_private=False)
+    with pytest.raises(DeliveryError, match="URL has 2 recipients, and one of a start has one: name a URL for each"):
+        deliver(message, Recipient.model_validate({"apprise": url}), settings)
+    assert all(apprise.targets(library.Apprise.instantiate(one)) == 1 for one in TEMPLATED)
 
 
 @APPRISE

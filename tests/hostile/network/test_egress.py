@@ -19,15 +19,11 @@ import pytest
 from jobfac.channels import DeliveryError, Message, deliver, egress, webhook
 from jobfac.database.engine import Database
 from jobfac.definitions import DefinitionError, Recipient, Secret, read_notify
-from jobfac.errors import Refused
 from jobfac.scheduler import asker as asker_module
 from jobfac.scheduler.asker import AT_A_TIME, SHARE, Asker
 from jobfac.settings import Settings
-from jobfac.store import runs
-from jobfac.store.runs import StartRequest
 from jobfac.store.sequences import WaitingVisit
 from tests.support.api_stage import Served
-from tests.support.database import define
 from tests.support.factory import wait_for
 from tests.support.receivers import receiving
 
@@ -170,24 +166,6 @@ def test_a_header_cannot_change_the_framing_of_a_webhook(name: str) -> None:
     entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/", "headers": {name: "chunked"}}}
     with pytest.raises(DefinitionError, match="must"):
         read_notify([entry])
-
-
-def test_the_recipients_of_a_start_are_limited(db: Database) -> None:
-    define(db, job={})
-    many = [f"a{number}@example.org" for number in range(21)]
-    notify = [{"on": ["failed"], "to": {"email": many[:10]}}, {"on": ["failed"], "to": {"email": many[10:]}}]
-    with pytest.raises(Refused, match="A start may notify 20 recipients, not 21"):
-        db.transact(runs.start, StartRequest("job", "tester", overrides={"notify": notify}))
-    notify[1]["to"] = {"email": many[11:]}
-    db.transact(runs.start, StartRequest("job", "tester", overrides={"notify": notify}))
-
-
-def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None:
-    served.define("a")
-    entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/"}}
-    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [entry] * 21}).status_code == 422
-    many = {"on": ["failed"], "to": {"email": [f"a{number}@example.org" for number in range(20_000)]}}
-    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 422
 
 
 def test_the_address_of_a_recipient_is_short(served: Served) -> None:

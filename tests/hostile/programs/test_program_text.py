@@ -49,10 +49,16 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
     "command",
     [
         ["sh", "-c", 'cat "$1"', "sh", X], ["sh", "load.sh", X], ["python3", "load.py", f"-csv={X}"],
-        ["python3", "-c", "import load", X], ["psql", "-f", "x.sql", "-v", f"day={X}"], ["sed", "s/a/b/", X],
+        ["python3", "-c", "import load", X], ["psql", "-f", "x.sql", "-U", X], ["sed", "s/a/b/", X],
         ["awk", "{print}", X], ["sqlite3", X], ["bcp", X, "in", "f.csv"], ["rsync", "-ce", "a", X],
         ["bash", "-o", "pipefail", "load.sh", X], ["psql", f"-hc{X}"], ["mysql", "-hexample", X], ["mysql", "-ue", X],
-        ["psql", "-qf", "x.sql", f"-vc={X}"], ["mongosh", "-u", "me", "-p", X],
+        ["psql", "-qf", "x.sql", f"-dc={X}"], ["mongosh", "-u", "me", "-p", X], ["node", "-r", "./a.js", "x.js", X],
+        ["python3", "load.py", "-m", X], ["python3", "-m", "etl.load", "-m", X], ["python3", "-um", "etl", f"-mx={X}"],
+        ["perl", "-w", "x.pl", "-I", X, f"-M{X}"], ["ruby", "-ne", "p", "x.rb", "-r", X], ["node", "x.js", "-r", X],
+        ["node", "-r", "./a.js", "x.js", f"--import={X}"], ["php", "-d", "a=1", "x.php", "-d", X], ["sqlcmd", "-U", X],
+        ["sqlcmd", "-v", "a=1", "-i", X], ["sqlplus", X, "@x.sql", "1"], ["expect", "x.exp", "-c", X],
+        ["ansible-playbook", "-i", X], ["racket", "x.rkt", "-e", X], ["gdb", "-p", X], ["env", f"DAY={X}", "run"],
+        ["run", f"MAKEFLAGS={X}"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -64,8 +70,91 @@ def test_values_beside_the_text_are_allowed(command: list[str]) -> None:
 def test_no_value_chooses_programs_by_an_environment_variable(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"/opt/{X}:/bin"}}
     assert f"environment.{name} has {X}, but by {name} a value would choose programs" in refused(body)
-    for harmless in ("ENV", "GIT_BRANCH", "DATA_PATH"):
+    for harmless in ("STAGE", "GIT_BRANCH", "DATA_PATH"):
         d.from_data({"jobs": {"job": {**body, "environment": {harmless: X, name: "/opt/bin"}}}})
+
+    body = {**body, "command": ["sudo", "env", f"{name}=/opt/{X}", "run"], "environment": {}}
+    assert f"command[2] has {X}, but by {name} a value would choose programs" in refused(body)
+
+
+IN_PARTS = [
+    ["perl", f"-M{X}", "-e", "1"], ["perl", f"-w{'m'}{X}", "x.pl"], ["perl", "-e", "1", "-I", X], ["perl", f"-d:{X}"],
+    ["python3", "-m", X], ["python3", "-W", "ignore", f"-Im{X}"], ["ruby", "-w", "-r", X, "x.rb"], ["ruby", f"-I{X}"],
+    ["node", "-r", "./a.js", "--require", X, "x.js"], ["node", f"--import={X}", "x.js"], ["lua", "-l", X],
+    ["php", "-d", "a=1", "-d", f"memory_limit={X}", "x.php"], ["php", f"-dmemory_limit={X}", "x.php"],
+    ["psql", "-f", "x.sql", "-v", f"day={X}"], ["psql", f"--set=day={X}"], ["psql", "--variable", f"day={X}"],
+    ["psql", "-qf", "x.sql", f"-vc={X}"], ["psql", f"-qv{X}"], ["sqlcmd", "-i", "x.sql", "-v", f"day={X}"],
+    ["sqlcmd", "-v", "a=1", "b='2'", f"day={X}", "-i", "x.sql"], ["sqlplus", "-s", "/", "@x.sql", "1", X],
+    ["sqlplus", "/", f"@{X}"], ["ansible-playbook", "x.yml", "-e", f"day={X}"], ["hive", "--hivevar", f"day={X}"],
+    ["ansible-playbook", f"--extra-vars=day={X}", "x.yml"], ["trino", "--execute", f"SELECT {X}"], ["sg", "dba", X],
+    ["sg", "dba", "-c", X], ["expect", "-c", X], ["capsh", "--user=x", "--", "-c", X], ["nu", "-c", X],
+    ["xonsh", "-c", X], ["elvish", "-c", X], ["guile", "-c", X], ["racket", "-l", "racket/base", "-e", X],
+    ["erl", "-noshell", "-eval", X], ["elixir", "-e", X], ["octave", "--path", "/x", "--eval", X], ["matlab", "-r", X],
+    ["emacs", "--batch", "--eval", X], ["scala", "-e", X], ["gdb", "-batch", "-ex", X], ["vim", "-es", "-c", X],
+    ["env", f"MAKEFLAGS=-j{X}", "make"],
+]  # fmt: skip
+PLAIN: list[dict[str, Any]] = [
+    *({"type": kind} for kind in ("integer", "number", "boolean", "date", "datetime", "duration")),
+    {"type": "choice", "choices": ["a b", "c"]},
+    {"type": "integer", "many": True},
+    *(
+        {"pattern": one}
+        for one in ("[A-Z]{3}", r"\d{4}-\d\d", "(?:eu|us)_[a-z0-9_.-]+", r"^\w+(\.\w+)?$", "[0-9]+[gm]?")
+    ),
+]
+FREE: list[dict[str, Any]] = [
+    {},
+    {"type": "date", "many": True},
+    *(
+        {"pattern": one}
+        for one in (".*", "[^;]+", "[A-z]+", r"[\d;]+", "[0-z]", r"\S+", "a b", r"[\w ]+", "(?=a).", "x'y", "[,-<]")
+    ),
+]
+
+
+@pytest.mark.parametrize("command", IN_PARTS, ids=" ".join)
+def test_free_text_becomes_no_part_of_a_program(command: list[str]) -> None:
+    assert f"has {X}, which would become a part of a program" in refused({"command": command, "parameters": {"x": {}}})
+    d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {"type": "date"}}}}})
+
+
+@pytest.mark.parametrize(
+    "name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "ENV", "npm_config_prefix"]
+)
+def test_options_in_environment_variables_take_no_free_text(name: str) -> None:
+    body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"-j{X}"}}
+    assert f"environment.{name} has {X}, which would become a part of a program" in refused(body)
+
+
+@pytest.mark.parametrize("x", PLAIN, ids=str)
+def test_values_that_hold_no_program_may_be_a_part_of_one(x: dict[str, Any]) -> None:
+    body = {"command": ["sqlcmd", "-v", f"day={X}"], "environment": {"MAKEFLAGS": f"-j{X}"}, "parameters": {"x": x}}
+    d.from_data({"jobs": {"job": body}})
+    steps = [{"name": "s", "jobs": ["load"], "arguments": {"load": ["-v", f"day={X}", "at=${due.date}"]}}]
+    d.from_data({"jobs": {"seq": {"parameters": {"x": x}, "steps": steps}, "load": {"command": ["sqlcmd"]}}})
+
+
+@pytest.mark.parametrize("x", FREE, ids=str)
+def test_what_may_hold_a_program_is_free_text(x: dict[str, Any]) -> None:
+    job = {"command": ["sqlcmd", "-v"], "parameters": {"x": x}}
+    why = f"has {X}, which would become a part of a program as it is"
+    assert f"arguments[0] {why}" in refused({**job, "arguments": [f"day={X}"]})
+    schedules = [{"cron": "0 0 * * *", "arguments": [f"day={X}"]}]
+    assert f"schedules[0].arguments[0] {why}" in refused({**job, "schedules": schedules})
+    steps = [{"name": "s", "jobs": ["load"], "arguments": {"load": [f"day={X}"]}}]
+    sequence = {"parameters": {"x": x}, "steps": steps}
+    assert f"steps[0].arguments.load[0] {why}; give the value to a parameter of 'load'" in refused(sequence, load=job)
+
+
+@pytest.mark.parametrize("free", ["${trigger.path}", "${trigger.run.outputs.x}", "${steps.s.load.outputs.x}"])
+def test_what_others_have_written_is_free_text(free: str) -> None:
+    load: dict[str, Any] = {"command": ["sqlcmd", "-v"]}
+    if "steps" not in free:
+        said = refused({"command": ["sqlcmd", "-v", f"a={free}"]})
+        assert f"command[2] has {free}, which would become" in said
+        assert f'declare a parameter with the default "{free}" and a pattern of letters and digits' in said
+    steps = [{"name": "s", "jobs": ["load"]}, {"name": "t", "jobs": ["load"], "arguments": {"load": [free]}}]
+    assert "steps[1].arguments.load[0] has ${" in refused({"steps": steps}, load=load)
 
 
 CHILD = {"command": ["true"], "parameters": {"x": {"sensitive": True}, "open": {}}}
