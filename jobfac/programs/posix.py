@@ -19,7 +19,7 @@ from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
 from jobfac.programs.procfs import number_of
-from jobfac.programs.tree import Entry, Table, entry, kill_found, now, refuses_signals, send
+from jobfac.programs.tree import Entry, Table, entry, kill_found, looks, now, refuses_signals, send
 from jobfac.programs.usage import Meter, Usage
 
 ACCOUNT = 10.0
@@ -121,14 +121,15 @@ class Process:
     def leftovers(self) -> list[int]:
         """PIDs of the tree that are alive after the main program's end. Empty before it, and for a detached program.
 
-        Once the result was empty after the end, further calls cost nothing.
+        Once the result was empty after the end, further calls cost nothing. Others may be out of date (``tree.Looks``).
         """
         with children.lock:
             if self.exit is None or self.detach:
                 return []
-            if self._members:
-                children.sweep()
-                self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+            if self._members and looks.may_begin(self):
+                with looks.timed(self):
+                    children.sweep()
+                    self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
             return sorted(self._members)
 
     def sample(self) -> None:

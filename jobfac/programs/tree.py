@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 if sys.platform == "linux":
     from jobfac.programs.procfs import Entry, entries, entry, mark_of, markers, now, send, tracer_of, user_of
@@ -19,10 +21,12 @@ else:
 
 __all__ = [
     "Entry",
+    "Looks",
     "Table",
     "entry",
     "kill_found",
     "kill_marked",
+    "looks",
     "mark_of",
     "marked",
     "markers",
@@ -106,6 +110,41 @@ class Table:
                     waiting += (pid for pid in self._sessions.get(session, ()) if pid not in found)
             if not waiting:
                 return {pid: self.entries[pid] for pid in found if not self.entries[pid].dead}
+
+
+class Looks:
+    """Paces the looks at the processes that programs have left, each of which reads the whole table.
+
+    With thousands of processes a look takes a second. The worker's loop must not do nothing else, or its lease ends and
+    the programs of all users are killed. All looks together take a small part of the time, except for the first one at
+    each program. What a program has left is noticed to have ended later then.
+    """
+
+    PART = 10
+    """Looks take at most one part in so many of the time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next: WeakKeyDictionary[object, float] = WeakKeyDictionary()  # by program that has left processes
+        self._free = 0.0  # two looks, except for first ones, are not in the same turn of the loop
+
+    def may_begin(self, program: object) -> bool:
+        """Whether to look now at what the program has left."""
+        now = self._clock()
+        return program not in self._next or now >= max(self._next[program], self._free)
+
+    @contextmanager
+    def timed(self, program: object) -> Iterator[None]:
+        """Take the time of a look inside the block."""
+        began = self._clock()
+        yield
+        now = self._clock()
+        self._next[program] = 0.0
+        self._next[program] = now + self.PART * (now - began) * len(self._next)
+        self._free = now + (now - began)
+
+
+looks = Looks()
 
 
 def marked(by_marker: Mapping[str, Sequence[int]], marker: str) -> list[int]:

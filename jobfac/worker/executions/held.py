@@ -102,14 +102,9 @@ class Executions:
         return list(self.live.values())
 
     def kill(self, until: float = 0.0) -> None:
-        """Kill every program. Safe for any thread.
-
-        ``until``: a time on ``clock``. First record which programs are seen before it to have ended by themselves: what
-        ends later may have been killed by the guardian.
-        """
+        """Kill every program. Safe for any thread. ``until``: before it, on ``clock``, the guardian has killed none."""
         living = self.living()
-        for execution in living if clock() < until else ():
-            # In this order: a look at the processes that a program has left may take seconds.
+        for execution in living if clock() < until else ():  # first record which have ended by themselves
             execution.ended_in_time = execution.is_over() and clock() < until
         kill_all([e.process for e in living if e.process is not None])
         self._watcher.wake()

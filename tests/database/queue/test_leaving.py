@@ -20,7 +20,7 @@ def test_a_lease_that_ends_by_deregistration_is_not_lost(
 ) -> None:
     db, lost = Database(sqlite_url), threading.Event()
     who = registration("w1", 1, ("default",), {})
-    lease = Lease(db, who, SHORT, Guardian(), lambda beat, load: None, lambda in_time: lost.set())
+    lease = Lease(db, who, SHORT, Guardian(), lambda beat, load: None, lambda until: lost.set())
     lease.adopt(db.transact(workers.register, who, 0.5), 0.0)
     if leaves:
         lease.leave()

@@ -9,6 +9,7 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
+from jobfac.programs.guardian import clock
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.store.workers.suspects import Waiting
@@ -16,6 +17,7 @@ from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.held import Executions
 from jobfac.worker.worker import Worker
+from tests.support.factory import wait_for
 from tests.unit.worker.test_launch import claimed
 
 
@@ -36,6 +38,26 @@ def test_a_busy_worker_that_makes_room_for_a_suspected_run_claims_nothing() -> N
     assert held.claims_nothing()
     held.live.clear()
     assert not held.claims_nothing(), "it claims the run"
+
+
+def test_what_ends_after_the_guardian_may_have_acted_has_not_ended_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at what other programs have left took longer than the guardian waits. Its KILL was stored as `failed`."""
+    monkeypatch.setattr("jobfac.worker.executions.held.kill_all", lambda processes: None)
+    spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
+    until = clock() + 0.2
+
+    def slow() -> bool:
+        wait_for(lambda: clock() >= until, "the guardian may act")
+        return True
+
+    early, late, later = MagicMock(ended_in_time=False), MagicMock(), MagicMock()
+    early.is_over.return_value, late.is_over, later.is_over.return_value = True, slow, True
+    held.live = {(number, 1): one for number, one in enumerate((early, late, later))}
+    held.kill(until)
+    assert [one.ended_in_time for one in (early, late, later)] == [True, False, False]
+    held.kill()
+    assert early.ended_in_time
 
 
 def test_poison_attempts_of_the_settings_reach_the_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
