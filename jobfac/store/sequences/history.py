@@ -193,7 +193,7 @@ def _decided(row: VisitRow) -> str:
     elif row.waits_for == Waiting.APPROVAL:
         how = "nobody decided in time"
     else:
-        how = "what it waited for was not there in time"
+        how = "what it waited for was not found in time"
     return f"{how}: {row.reason}" if row.reason else how
 
 

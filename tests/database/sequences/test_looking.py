@@ -89,13 +89,17 @@ def test_a_step_waits_for_an_address_that_one_scheduler_asks(db: Database) -> No
 @pytest.mark.parametrize("wait", [{"file": "/in/a"}, {"http": {"secret": "env:RATES_URL"}}], ids=["file", "http"])
 @pytest.mark.parametrize(("otherwise", "job"), [("fail", "c"), ("succeed", "b")])
 def test_what_does_not_come_in_time(db: Database, wait: dict[str, Any], otherwise: str, job: str) -> None:
+    is_unserved = "file" in wait and otherwise == "succeed"
+    wait = {**wait, "pool": "etl"} if is_unserved else wait
     player, run_id = waiting(db, **wait, timeout="1h", otherwise=otherwise)
     assert seen(db, run_id).wake_at is not None
-    (one,) = [*looked_for(db, "default"), *due(db)]
+    (one,) = [*looked_for(db, "default", "etl"), *due(db)]
     ripen(db)
     assert db.transact(sequences.wake, "s1") == 1
     assert player.look() == [job]
     assert seen(db, run_id).decision == Decision.EXPIRED
+    unseen = "no live worker of pool 'etl' looks for it" if is_unserved else None
+    assert seen(db, run_id).reason == unseen, "the file may be there"
     assert db.transact(sequences.found, one, "too late", "w1") is False
 
 
