@@ -10,7 +10,7 @@ from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import destination_path, open_destination
-from jobfac.programs.files.old_files import remove_timestamped
+from jobfac.programs.files.old_files import Series, remove_timestamped
 from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import UnsafeFolder, file_in_the_way, open_private, private_fault, write_private
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
@@ -32,6 +32,7 @@ __all__ = [
     "Places",
     "Process",
     "Program",
+    "Series",
     "Spool",
     "SpoolName",
     "StartError",

@@ -56,6 +56,7 @@ class OutputFile(NamedTuple):
     path: str
     rotate_at: int
     keep: int
+    mark: str
 
 
 class Becoming:
@@ -205,8 +206,8 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
         _switch(user, identity)
         for stream, file in enumerate(request["files"], 1):
             if file is not None:
-                kind, path, rotate_at, keep = file
-                descriptor = open_path(kind, Path(path), rotate_at, keep, who)
+                kind, path, rotate_at, keep, mark = file
+                descriptor = open_path(kind, Path(path), rotate_at, keep, mark, who)
                 os.dup2(descriptor, stream)
                 found = os.fstat(descriptor)
                 opened.append((found.st_dev, found.st_ino))
