@@ -1,9 +1,9 @@
 """The table of all endpoints, and the ASGI application."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import cache
 from typing import Any, NamedTuple
 
 from anyio.to_thread import current_default_thread_limiter
@@ -40,6 +40,8 @@ from jobfac.api.resources import (
 from jobfac.api.routing import Service, dispatcher, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
+from jobfac.api.serving.kept import Kept, keep
+from jobfac.api.serving.pieces import JSON, as_json
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Limits, Shares
@@ -56,10 +58,33 @@ TABLE = tuple(endpoint for resource in RESOURCES for endpoint in resource.ENDPOI
 """Every endpoint of the API. The pages are not part of it."""
 
 
-@cache
-def published() -> dict[str, Any]:
-    """Return the OpenAPI document. It is made at its first request, because that takes longer than a start."""
-    return openapi.document(TABLE)
+class Document:
+    """The OpenAPI document. It is made when it is first asked for, because that takes longer than a start."""
+
+    def __init__(self) -> None:
+        self._making = threading.Lock()
+        self._made: tuple[dict[str, Any], Kept] | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return it. Call it in a thread."""
+        return self._make()[0]
+
+    async def kept(self) -> Kept:
+        """Return it as it is sent."""
+        made = self._made
+        if made is None:
+            made = await run_in_threadpool(self._make)
+        return made[1]
+
+    def _make(self) -> tuple[dict[str, Any], Kept]:
+        with self._making:
+            if self._made is None:
+                content = openapi.document(TABLE)
+                self._made = content, keep(as_json(content).encode(), JSON)
+            return self._made
+
+
+DOCUMENT = Document()
 
 
 class Site(NamedTuple):
@@ -133,5 +158,5 @@ def create_app(
     ready = Readiness(db.check_schema)
     app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, ready, shares, public_url)
     app.state.metrics = Metrics(db)
-    app.state.document = published
+    app.state.document = DOCUMENT
     return app

@@ -25,6 +25,7 @@ import httpx
 
 from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
 from jobfac.errors import Kind
+from jobfac.settings.passwords import without_password
 from jobfac.states import FINAL
 from jobfac.views.runs import RunView
 
@@ -61,7 +62,8 @@ class Client:
         self.url = (url or os.environ.get("JOBFAC_API_URL", "")).rstrip("/")
         key = key or os.environ.get("JOBFAC_API_KEY", "")
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"The URL of the API must begin with https:// or http://, not {self.url!r}.")
+            shown = without_password(self.url)
+            raise ValueError(f"The URL of the API must begin with https:// or http://, not {shown!r}.")
         if not key:
             raise ValueError("A key is needed; `jobfac keys create --role operator` makes one.")
         if not HEADER_VALUE.fullmatch(key):

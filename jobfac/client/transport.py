@@ -93,12 +93,12 @@ class ApiTransport:
             base = httpx.URL(self._url)
         except httpx.InvalidURL as error:
             raise Unreachable(
-                f"The API's URL '{self._shown}' cannot be used: {error}. Check JOBFAC_API_URL."
+                f"The API's URL '{self._shown}' cannot be used: {fault(error)}. Check JOBFAC_API_URL."
             ) from error
         try:
             self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=_authorities(self._url))
         except (httpx.InvalidURL, ValueError, ImportError) as error:
-            why = str(error).rstrip(".")
+            why = fault(error).rstrip(".")
             raise Unreachable(
                 f"The proxy that the environment names cannot be used: {why}. Correct http_proxy, https_proxy and "
                 "all_proxy, or list the API's host in no_proxy."
@@ -229,6 +229,12 @@ class ApiTransport:
         """Return the sentence of a response that is not a success."""
         unexplained = f"{self._shown} answered {response.status_code} and may not be the API of jobfac; "
         return str(problem_of(response).get("detail") or f"{unexplained}check JOBFAC_API_URL.")
+
+
+def fault(error: Exception) -> str:
+    """Return what is wrong, without a part of a URL: what follows an unencoded / in a password is taken for a path, and
+    the beginning of the password for the port."""
+    return str(error).partition(":")[0] if isinstance(error, httpx.InvalidURL) else str(error)
 
 
 def proxy_words(url: httpx.URL) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from jobfac.client.transport import HEADER_VALUE, proxy_words
+from jobfac.client.transport import HEADER_VALUE, fault, proxy_words
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
@@ -141,7 +141,8 @@ def api(settings: Settings) -> Iterator[Finding]:
             if isinstance(error, httpx.HTTPError)
             else ("", ", the proxy variables and SSL_CERT_FILE")
         )
-        found = f"{shown} cannot be reached{way}: {error_text(error)}"
+        why = fault(error) if isinstance(error, httpx.InvalidURL) else error_text(error)
+        found = f"{shown} cannot be reached{way}: {why}"
         yield Finding("api", State.PROBLEM, found, f"Check JOBFAC_API_URL{check}.")
         return
     if response.is_success:

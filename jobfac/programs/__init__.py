@@ -10,7 +10,7 @@ from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import destination_path, open_destination
-from jobfac.programs.files.old_files import remove_timestamped
+from jobfac.programs.files.old_files import Series, remove_timestamped
 from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import (
     UnsafeFolder,
@@ -39,6 +39,7 @@ __all__ = [
     "Places",
     "Process",
     "Program",
+    "Series",
     "Spool",
     "SpoolName",
     "StartError",

@@ -313,7 +313,7 @@ def read_address(text: str, name: str) -> tuple[str, int]:
     """
     found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})", text)
     if found is None or int(found[3]) > 65535:
-        raise SettingsError(f"{name} must be HOST:PORT, such as 127.0.0.1:9420, not '{text}'.")
+        raise SettingsError(f"{name} must be HOST:PORT, such as 127.0.0.1:9420, not '{without_password(text)}'.")
     return found[1] or found[2], int(found[3])
 
 
@@ -334,9 +334,8 @@ def _contradictions(found: Mapping[str, Source]) -> list[str]:
             wrong.append(f"{key} ({found[key].origin}) {mistake}")
     public = found["public_url"]
     if public.value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", public.value):
-        wrong.append(
-            f"public_url ({public.origin}) must be a URL such as https://jobs.example.org, not '{public.value}'."
-        )
+        shown = without_password(public.value)
+        wrong.append(f"public_url ({public.origin}) must be a URL such as https://jobs.example.org, not '{shown}'.")
     if found["metrics"].value:
         try:
             read_address(found["metrics"].value, "metrics")

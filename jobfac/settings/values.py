@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobfac.errors import JobfacError, Kind
+from jobfac.settings.passwords import without_password
 
 
 class SettingsError(JobfacError):
@@ -34,7 +35,8 @@ def checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) -
         right = right and value > limits.get("above", -math.inf)
     if not right:
         shown = f"'{given}'" if isinstance(given, str) else json.dumps(given, default=str, ensure_ascii=False)
-        raise ValueError(f"must be {wanted(kind, limits)}" + ("." if limits.get("secret") else f", not {shown}."))
+        but = "" if limits.get("secret") else f", not {without_password(shown)}"
+        raise ValueError(f"must be {wanted(kind, limits)}{but}.")
     return value
 
 

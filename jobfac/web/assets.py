@@ -1,6 +1,5 @@
 """Style sheet, scripts and icon. Their names contain a digest, so browsers keep them until they change."""
 
-import gzip
 import hashlib
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobfac.api.problems import Problem
+from jobfac.api.serving.kept import Kept, keep
 
 MEDIA = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
@@ -21,11 +21,9 @@ YEAR = 365 * 86400
 
 
 class Asset(NamedTuple):
-    """A file, with its headers and its compressed form."""
+    """A file, and the digest of its content."""
 
-    content: bytes
-    compressed: bytes
-    media: str
+    kept: Kept
     digest: str
 
 
@@ -37,7 +35,7 @@ def assets() -> Mapping[str, Asset]:
         content = file.read_bytes()
         media = MEDIA[file.name.rpartition(".")[2]]
         digest = hashlib.sha256(content).hexdigest()[:12]
-        found[file.name] = Asset(content, gzip.compress(content, 9, mtime=0), media, digest)
+        found[file.name] = Asset(keep(content, media), digest)
     return found
 
 
@@ -46,21 +44,11 @@ def address(name: str) -> str:
     return f"/static/{name}?{assets()[name].digest}"
 
 
-def takes_gzip(request: Request) -> bool:
-    """Whether the client accepts a compressed response."""
-    return "gzip" in request.headers.get("accept-encoding", "")
-
-
 async def serve(request: Request) -> Response:
     """Send a file."""
     asset = assets().get(request.path_params["name"])
     if asset is None:
         raise Problem(404, f"There is no file {request.url.path}.")
     fresh = request.url.query == asset.digest
-    headers = {
-        "Cache-Control": f"public, max-age={YEAR}, immutable" if fresh else "no-cache",
-        "Vary": "Accept-Encoding",
-    }
-    if takes_gzip(request):
-        return Response(asset.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.media)
-    return Response(asset.content, headers=headers, media_type=asset.media)
+    headers = {"Cache-Control": f"public, max-age={YEAR}, immutable" if fresh else "no-cache"}
+    return asset.kept.response(request, headers)

@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 
 from jobfac.api.auth import RETRY_FOR, cookie_name
 from jobfac.api.routing import Service
+from jobfac.api.serving.kept import takes_gzip
 from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
 from jobfac.store.history import counts
@@ -36,6 +37,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Vary": "Accept, Cookie, HX-Request, Accept-Encoding",
 }
+
+THEMES = ("", "light", "dark")
+"""The themes of the pages; empty: that of the system."""
 
 NOTICE_BYTES = 800
 """The most bytes of a text of a notice as JSON."""
@@ -113,7 +117,7 @@ class Visit:
     def theme(self) -> str:
         """``light``, ``dark``, or empty: the theme of the system."""
         word = self.request.cookies.get("jobfac-theme", "")
-        return word if word in ("light", "dark") else ""
+        return word if word in THEMES else ""
 
     @property
     def query(self) -> Query:
@@ -154,7 +158,7 @@ class Visit:
         notice = None if "hx-request" in self.request.headers else self._notice()
         html = templating.environment().get_template(template).render(visit=self, notice=notice, **context).encode()
         headers = dict(HEADERS)
-        if len(html) >= assets.LEAST and assets.takes_gzip(self.request):
+        if len(html) >= assets.LEAST and takes_gzip(self.request):
             html = gzip.compress(html, 3, mtime=0)
             headers["Content-Encoding"] = "gzip"
         answer = Response(html, status, headers, "text/html; charset=utf-8")

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from jobfac.api import metrics, models
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints
+from jobfac.api.serving.kept import Kept
 
 ENDPOINTS = Endpoints()
 
@@ -34,6 +35,7 @@ def scrape(request: ApiRequest) -> Response:
 
 
 @ENDPOINTS.add("GET", "/openapi.json", role=None, responses={200: dict})
-def document(request: ApiRequest) -> ApiResponse:
+async def document(request: ApiRequest) -> Response:
     """Read this document."""
-    return ApiResponse(request.http.app.state.document())
+    kept: Kept = await request.http.app.state.document.kept()
+    return kept.response(request.http, {})

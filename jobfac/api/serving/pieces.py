@@ -49,20 +49,21 @@ def _gathered(texts: Iterable[str]) -> Iterator[str]:
 def _texts(content: object) -> Iterator[str]:
     """Yield the text of a JSON document, one item of its lists at a time."""
     if not isinstance(content, Mapping) or not any(isinstance(value, MANY) for value in content.values()):
-        yield _text(content)
+        yield as_json(content)
         return
     before = "{"
     for name, value in content.items():
-        yield f"{before}{_text(name)}:"
+        yield f"{before}{as_json(name)}:"
         before = ","
         if isinstance(value, MANY):
             yield "["
-            yield from (f"{',' if number else ''}{_text(item)}" for number, item in enumerate(value))
+            yield from (f"{',' if number else ''}{as_json(item)}" for number, item in enumerate(value))
             yield "]"
         else:
-            yield _text(value)
+            yield as_json(value)
     yield "}"
 
 
-def _text(value: object) -> str:
+def as_json(value: object) -> str:
+    """Return the text of a JSON document."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

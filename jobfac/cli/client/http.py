@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from jobfac.cli.common import USAGE, Failure
 from jobfac.client.transport import HEADER_VALUE, ApiTransport, Object
+from jobfac.settings.passwords import without_password
 from jobfac.views.serialization import View
 
 PAGE = 500
@@ -16,7 +17,7 @@ class HttpApi:
 
     def __init__(self, url: str, key: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{url}'.")
+            raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{without_password(url)}'.")
         if not key:
             raise Failure(USAGE, "JOBFAC_API_URL is set, so set JOBFAC_API_KEY to a key made by `jobfac keys create`.")
         if not HEADER_VALUE.fullmatch(key):

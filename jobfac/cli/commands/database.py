@@ -124,7 +124,7 @@ def config(as_json: Json = False) -> None:
         value = source.value
         if name in secret and value:
             value = "***"
-        if name in ("database_url", "api_url") and value:
+        if name.endswith(("_url", "_host")):
             value = without_password(value)
         rows.append(ShownSetting(name, value, source.origin, helps[name]))
     if as_json:

@@ -16,6 +16,7 @@ from jobfac.definitions.parameters.placeholders import (
     has_placeholder,
     placeholders,
     resolve,
+    texts_between,
     whole,
 )
 from jobfac.definitions.parameters.reading import (
@@ -31,5 +32,6 @@ from jobfac.definitions.parameters.values import as_text
 __all__ = [
     "AROUND", "Context", "Declared", "Parameter", "UnresolvedError", "Values", "as_text", "bind", "constants", "fill",
     "fill_address", "fill_path", "fill_pattern", "fill_value", "fingerprint", "has_placeholder", "needs_previous",
-    "placeholders", "read_parameters", "resolve", "secrets", "split", "texts_given", "variable", "whole",
+    "placeholders", "read_parameters", "resolve", "secrets", "split", "texts_between", "texts_given", "variable",
+    "whole",
 ]  # fmt: skip

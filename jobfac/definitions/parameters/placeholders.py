@@ -95,6 +95,16 @@ def has_placeholder(text: str) -> bool:
     return any(not found[1] for found in _PLACEHOLDER.finditer(text))
 
 
+def texts_between(text: str) -> list[str]:
+    """Return what stands before, between and behind the placeholders of a text."""
+    found, end = [""], 0
+    for one in _PLACEHOLDER.finditer(text):
+        found[-1] += text[end : one.start()] + (one[0][1:] if one[1] else "")
+        found += [] if one[1] else [""]
+        end = one.end()
+    return [*found[:-1], found[-1] + text[end:]]
+
+
 def _parsed(text: str) -> Placeholder:
     if text.startswith(OUTPUTS) and text != OUTPUTS:
         return Placeholder(text)  # the name of an output may hold anything

@@ -58,6 +58,7 @@ class OutputFile(NamedTuple):
     path: str
     rotate_at: int
     keep: int
+    mark: str
 
 
 class Becoming:
@@ -224,9 +225,9 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
         _switch(user, identity)
         for stream, file in enumerate(request["files"], 1):
             if file is not None:
-                kind, path, rotate_at, keep = file
+                kind, path, rotate_at, keep, mark = file
                 try:
-                    descriptor = open_path(kind, Path(path), rotate_at, keep, who)
+                    descriptor = open_path(kind, Path(path), rotate_at, keep, mark, who)
                 except StartError as error:
                     if isinstance(error.__cause__, OSError) and error.__cause__.errno in OF_NO_FILE:
                         raise

@@ -12,6 +12,9 @@ from jobfac.programs.failures import StartError, explain_file
 
 Kind = Literal["overwrite", "append", "timestamped"]
 
+MARK = "user.jobfac"
+"""The extended attribute of a file that says of which series it is."""
+
 
 def destination_path(kind: Kind, pattern: str, directory: str | None, run_id: int, now: datetime) -> Path:
     """Return the path of the file that a program writes to.
@@ -38,16 +41,17 @@ def open_destination(
     now: datetime,
     rotate_at: int = 10 * 1024 * 1024,
     keep: int = 5,
+    mark: str = "",
 ) -> tuple[int, Path]:
     """Open the file that a program of this process's user writes to; returns the descriptor and the path.
 
     Raises as ``destination_path`` and ``open_path``.
     """
     path = destination_path(kind, pattern, directory, run_id, now)
-    return open_path(kind, path, rotate_at, keep), path
+    return open_path(kind, path, rotate_at, keep, mark), path
 
 
-def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "this worker") -> int:
+def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "", who: str = "this worker") -> int:
     """Open the output file with this process's rights; returns the descriptor, which the caller closes.
 
     Missing folders are created. `append` first renames a file of more than `rotate_at` bytes to `.1`, the former `.1`
@@ -55,6 +59,7 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "thi
     could have created are not followed.
 
     Args:
+        mark: of which series the file is (``MARK``), where its file system can store that; empty: nothing is stored.
         who: the user named in messages.
 
     Raises:
@@ -69,6 +74,9 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "thi
             descriptor = open_regular(path.name, at, flags, 0o666)
         if kind == "overwrite":  # only after the check that it is a regular file
             os.ftruncate(descriptor, 0)
+        if mark:
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, MARK, mark.encode())
     except OSError as error:
         raise StartError(explain_file("the output file", path, error, who)) from error
     return descriptor

@@ -6,9 +6,7 @@ from jobfac.api.auth import cookie_name
 from jobfac.api.problems import Problem
 from jobfac.store.api_keys import Role
 from jobfac.web.page import Page, act, get
-from jobfac.web.visit import Notice, Visit, local_path
-
-THEMES = ("light", "dark")
+from jobfac.web.visit import THEMES, Notice, Visit, local_path
 
 USED = (
     "This link was used before or is too old. Log in with a key, or start `jobfac up` again for another link; "

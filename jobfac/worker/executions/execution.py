@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, Chunk, Places, Process, Spool, StartError, spool_path, why_alive
+from jobfac.programs import BATCH, Chunk, Places, Process, Series, Spool, StartError, spool_path, why_alive
 from jobfac.programs.files.inquiry import Place, Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
-from jobfac.store.output import Stored
+from jobfac.store.output import STREAMS, Stored
 from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.launch import Launch
@@ -99,6 +99,10 @@ class Execution:
     def shown_paths(self) -> dict[str, str]:
         """Return ``paths`` as they are stored: without sensitive values."""
         return {stream: self.report.mask.hide(path) for stream, path in self.paths.items()}
+
+    def series(self) -> list[Series]:
+        """Return of which `timestamped` files those of its streams are."""
+        return [one for stream in STREAMS if (one := self._launch.series(stream)) is not None]
 
     # Starting
 

@@ -346,4 +346,4 @@ class Executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)
             execution.close()
-            self._old_files.after(execution.definition)
+            self._old_files.after(execution.definition.retention, execution.series())

@@ -18,6 +18,7 @@ from jobfac.programs import (
     OutputFile,
     Process,
     Program,
+    Series,
     Spool,
     StartError,
     destination_path,
@@ -66,6 +67,7 @@ class Launch:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.definition = definition
+        self._template = definition
         self._claimed = claimed
         self._values: Values = {}
         self._filled: Filled | None = None
@@ -136,6 +138,13 @@ class Launch:
         """
         open_ones = [] if process is None else [f"/proc/{process.pid}/fd/{number}" for number in (1, 2)]
         return [*self.paths.values(), *open_ones]
+
+    def series(self, stream: str) -> Series | None:
+        """Return of which files a stream's is one; None: it is not `timestamped`."""
+        destination, template = (getattr(one.output, stream) for one in (self.definition, self._template))
+        if destination.kind != "timestamped":
+            return None
+        return Series(destination.path, self.definition.directory, template.path, self._claimed.job)
 
     def _fill(self) -> Filled:
         """Fill in the run's values. From then on, what is said about the run shows none that is sensitive."""
@@ -258,13 +267,15 @@ class Launch:
             return spool.open_for_program()
         place = destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
         rotate = output.rotate
+        series = self.series(stream)
+        mark = "" if series is None else series.mark
         if other_user(self.definition.user) is not None:
             path = destination_path(*place)
             self.paths[stream] = str(path)
-            self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep)
+            self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep, mark)
             return os.open(os.devnull, os.O_WRONLY)
         try:
-            handle, path = open_destination(*place, rotate.size, rotate.keep)
+            handle, path = open_destination(*place, rotate.size, rotate.keep, mark)
         except StartError as error:
             if _errno(error) not in OF_NO_FILE:
                 raise StartError(str(error)) from None  # the job chose this file, so the machine is not at fault

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from jobfac.database.dialects.lease_clock import ForwardSteps, boot_ms
-from jobfac.definitions import Job, Retention
+from jobfac.definitions import Retention
 from jobfac.machine import threads
-from jobfac.programs import remove_timestamped
+from jobfac.programs import Series, remove_timestamped
 from jobfac.settings import Settings
 from jobfac.store.retention import DOUBTFUL
 
@@ -20,7 +21,7 @@ STEP = 600_000
 
 
 class OldFiles:
-    """Removes old output files after runs end, at most once per ``PAUSE`` for each pattern.
+    """Removes old output files after runs end, at most once per ``PAUSE`` for each series.
 
     In a thread of its own, because a folder may have very many files or be on a network drive that hangs. Only the
     worker's loop calls ``after``.
@@ -29,31 +30,30 @@ class OldFiles:
     def __init__(self, settings: Settings, log: Any) -> None:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
-        self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
+        self._not_before: dict[tuple[str | None, str, str], float] = {}  # monotonic, by place, the earliest first
         self._removes = threading.Lock()
         self._steps = ForwardSteps(STEP)
 
-    def after(self, job: Job) -> None:
-        """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""
+    def after(self, retention: Retention | None, written: Iterable[Series]) -> None:
+        """Call after a run has ended here. Removes the files of these series that exceed the job's retention."""
         self._steps.note(datetime.now(UTC), boot_ms())
         if self._steps.is_set_forward(within=DOUBTFUL):
             return
-        keep = job.retention or self._default
-        for stream in (job.output.stdout, job.output.stderr):
-            if stream.kind != "timestamped" or stream.path is None:
-                continue
-            now, key = time.monotonic(), (job.directory, stream.path)
-            if now < self._not_before.get(key, now) or not self._removes.acquire(blocking=False):
+        for series in written:
+            now = time.monotonic()
+            while self._not_before and now >= next(iter(self._not_before.values())):
+                del self._not_before[next(iter(self._not_before))]
+            if series.place in self._not_before or not self._removes.acquire(blocking=False):
                 continue
             try:
-                threads.begin(self._remove, stream.path, job.directory, keep)
-                self._not_before[key] = now + PAUSE
+                threads.begin(self._remove, series, retention or self._default)
+                self._not_before[series.place] = now + PAUSE
             except RuntimeError:  # no more threads: the next run that ends tries again
                 self._removes.release()
 
-    def _remove(self, path: str, directory: str | None, keep: Retention) -> None:
+    def _remove(self, series: Series, keep: Retention) -> None:
         try:
-            if removed := remove_timestamped(path, directory, time.time(), keep.age, keep.count):
-                self._log.info("old files were removed", action="purged", path=path, files=removed)
+            if removed := remove_timestamped(series, time.time(), keep.age, keep.count):
+                self._log.info("old files were removed", action="purged", path=series.template, files=removed)
         finally:
             self._removes.release()

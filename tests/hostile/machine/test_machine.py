@@ -18,7 +18,7 @@ import pytest
 from jobfac.database.dialects import lease_clock
 from jobfac.definitions import Job
 from jobfac.machine import trusted
-from jobfac.programs import open_destination
+from jobfac.programs import Series, open_destination
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState
@@ -100,16 +100,16 @@ def test_no_old_file_is_removed_for_hours_after_the_clock_was_set_forward(
     """It is old for a clock that may be wrong, and does not come back when the clock is right again."""
     old, begun = tmp_path / "out-20200101T000000Z-1.log", time.time()
     old.touch()
-    job = Job.model_validate({"command": ["true"], "output": {"stdout": {"timestamped": f"{tmp_path}/out-*.log"}}})
+    series = [Series(f"{tmp_path}/out-*.log", None, f"{tmp_path}/out-*.log", "job")]
     files = OldFiles(settings, SILENCE)
     with monkeypatch.context() as ahead:
         ahead.setattr(time, "time", lambda: begun + YEAR)
         ahead.setattr(old_files, "datetime", Ahead, raising=False)
         ahead.setattr(lease_clock, "wall_ms", lambda: round((begun + YEAR) * 1000))
-        files.after(job)
+        files.after(None, series)
         assert not files._removes.locked(), "it does not even look"
         again = OldFiles(settings, SILENCE)
-        again.after(job)
+        again.after(None, series)
         wait_for(lambda: not old.exists(), "a worker that knows no other clock removes it")
 
 

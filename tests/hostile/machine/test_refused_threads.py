@@ -14,9 +14,8 @@ import pytest
 from jobfac.api import Server
 from jobfac.api.serving import loop_watch
 from jobfac.database.engine import Database
-from jobfac.definitions import Job
-from jobfac.definitions.execution.output import Destination, Output
 from jobfac.machine import threads
+from jobfac.programs import Series
 from jobfac.programs.files import inquiry, places
 from jobfac.programs.files.places import Places
 from jobfac.scheduler.asker import AT_A_TIME, Asker
@@ -151,11 +150,11 @@ def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, sett
     old.touch()
     os.utime(old, (0, 0))
     files = OldFiles(replace(settings, retention=1.0), logging.getLogger())
-    job = Job(command=("true",), output=Output(stdout=Destination(kind="timestamped", path=f"{tmp_path}/out-*.log")))
+    series = [Series(f"{tmp_path}/out-*.log", None, f"{tmp_path}/out-*.log", "job")]
     refuse(True)
-    files.after(job)  # it ended the worker, with all of its programs
+    files.after(None, series)  # it ended the worker, with all of its programs
     refuse(False)
-    files.after(job)
+    files.after(None, series)
     wait_for(lambda: not old.exists(), "removed")
 
 

@@ -1,5 +1,6 @@
 """Output files are opened as the run's user, and links, pipes and devices of other users are not opened."""
 
+import json
 import os
 import stat
 import threading
@@ -11,8 +12,17 @@ import pytest
 
 from jobfac.definitions import Job
 from jobfac.machine import trusted
-from jobfac.programs import OutputFile, Program, StartError, destination_path, open_destination, remove_timestamped
+from jobfac.programs import (
+    OutputFile,
+    Program,
+    Series,
+    StartError,
+    destination_path,
+    open_destination,
+    remove_timestamped,
+)
 from jobfac.programs.files.destinations import Kind
+from jobfac.states import RunState
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.spool_folder import SpoolFolder
@@ -38,7 +48,7 @@ def place(crossroads: Path) -> Path:
 def write(kind: Kind, pattern: str, place: Path, user: str | None, rotate_at: int = 1 << 20) -> Path:
     if user is not None:
         path = destination_path(kind, pattern, str(place), 7, NOW)
-        file = OutputFile(kind, str(path), rotate_at, 5)
+        file = OutputFile(kind, str(path), rotate_at, 5, "")
         run(Program(("printf", "written"), "m/1/1", {}, user=user, files=(file, None)))
         return path
     handle, path = open_destination(kind, pattern, str(place), 7, NOW)
@@ -95,6 +105,30 @@ def test_an_output_file_belongs_to_the_runs_user_and_so_do_the_folders_made_for_
 
 
 @needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+def test_an_old_file_with_another_value_in_its_name_is_known_again(place: Path, user: str | None) -> None:
+    folder = SpoolFolder(place.parent / "spool", "token", "w1")
+    folder.ensure()
+    output = {"stdout": {"timestamped": "out-${parameters.day}-*.log"}}
+    given = {"command": ["true"], "directory": str(place), "output": output, "user": user}
+    job = Job.model_validate({**given, "parameters": {"day": {"type": "text"}}})
+    for number, day in enumerate(("[!a]", "7"), 1):
+        one = Execution(claimed(number, parameters=json.dumps({"day": day})), job, "token", folder.path, SILENCE)
+        assert one.begin() is None
+        assert one.process is not None
+        finish(one.process)
+        assert one.outcome(0.5).state == RunState.SUCCEEDED
+        one.close()
+        (series,) = one.series()
+        assert series.pattern == f"out-{day}-*.log"
+        for path in place.iterdir():
+            os.utime(path, (number, number))
+        assert len(list(place.iterdir())) == number
+    assert remove_timestamped(series, NOW.timestamp(), None, 1) == 1
+    folder.close()
+
+
+@needs_root
 def test_a_file_that_the_runs_user_may_not_write_is_refused_in_a_sentence(place: Path) -> None:
     with pytest.raises(StartError, match="user 'nobody' has no right to"):
         write("append", "../secret", place, "nobody")
@@ -116,7 +150,8 @@ def test_old_files_behind_another_users_link_are_kept(place: Path) -> None:
     old.touch()
     os.utime(old, (0, 0))
     as_nobody(lambda: (place / "logs").symlink_to("../mine"))
-    assert remove_timestamped("logs/out-*.log", str(place), NOW.timestamp(), 1.0, None) == 0
+    series = Series("logs/out-*.log", str(place), "logs/out-*.log", "job")
+    assert remove_timestamped(series, NOW.timestamp(), 1.0, None) == 0
     assert old.exists()
 
 

@@ -127,7 +127,12 @@ def test_a_start_is_repeated_when_the_connection_breaks(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "key", "said"), [("", "k", "must begin with https"), ("http://a", "", "key is needed")]
+    ("url", "key", "said"),
+    [
+        ("", "k", "must begin with https"),
+        ("http:/me:s1@a", "k", r"must begin with https.*, not 'http:/me:\*\*\*@a'"),
+        ("http://a", "", "key is needed"),
+    ],
 )
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, url: str, key: str, said: str) -> None:
     monkeypatch.delenv("JOBFAC_API_URL", raising=False)
@@ -178,5 +183,6 @@ def test_a_proxy_that_cannot_be_used_is_reported(proxy: str, monkeypatch: pytest
 
 
 def test_a_url_that_is_none_is_reported() -> None:
-    with pytest.raises(Unreachable, match="cannot be used: Invalid port"):
-        Client("http://[::1", "key")
+    for url in ("http://[::1", "http://me:s1/2@example.org"):
+        with pytest.raises(Unreachable, match=r"cannot be used: Invalid port\. Check"):
+            Client(url, "key")

@@ -33,4 +33,7 @@ def test_the_api_conforms_to_its_document(tmp_path: Path) -> None:
 
 
 def test_the_document_is_served(served: Served) -> None:
-    assert served.client(None).get("/openapi.json").json() == openapi.document(TABLE)
+    for encoding in ("gzip", "identity"):
+        answer = served.client(None).get("/openapi.json", headers={"Accept-Encoding": encoding})
+        assert answer.headers.get("content-encoding", "identity") == encoding
+        assert answer.json() == openapi.document(TABLE)

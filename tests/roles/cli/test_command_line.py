@@ -330,7 +330,9 @@ def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
 
 def test_settings_are_shown_with_their_sources(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
-    (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')
+    (factory.folder / "jobfac.toml").write_text(
+        'drain_limit = 7\napi_key = "s3cret"\npublic_url = "https://me:s3cret@jobs"\n'
+    )
     rows = {row["name"]: row for row in factory.json("config")}
     assert (rows["drain_limit"]["value"], rows["drain_limit"]["origin"]) == (7.0, "jobfac.toml")
     assert rows["lease"]["origin"] == "JOBFAC_LEASE"

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.programs import Places
+from jobfac.programs import Places, Series
 from jobfac.programs.files.inquiry import Opened, no_answer
+from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.store.workers import Claimed
 from jobfac.store.workers.suspects import ALONE, NOTHING, Waiting
 from jobfac.telemetry.logs import SILENCE
-from jobfac.worker.executions import environment
+from jobfac.worker.executions import environment, old_files
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.lifecycle import FIRST_ROOM, LONGEST_ROOM, Isolation, Stage
+from jobfac.worker.executions.old_files import OldFiles
 from tests.support.factory import wait_for
 
 
@@ -32,6 +34,21 @@ def claimed(number: int = 1, **more: Any) -> Claimed:
         "started_at": now, "notify": None,
     }  # fmt: skip
     return Claimed(**(usual | more))
+
+
+def test_the_cleanups_of_former_values_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = OldFiles(Settings(), SILENCE)
+    template = f"{tmp_path}/${{parameters.customer}}/${{parameters.order}}-*.log"
+
+    def after(number: int) -> int:
+        files.after(None, [Series(f"{tmp_path}/{number // 10}/{number}-*.log", None, template, "job")])
+        wait_for(lambda: not files._removes.locked(), "it has ended")
+        return len(files._not_before)
+
+    assert [after(number) for number in range(20)] == [1] * 10 + [2] * 10, "one for each folder"
+    begun = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begun + old_files.PAUSE)
+    assert after(20) == 1
 
 
 def open_files() -> int:

@@ -1,13 +1,17 @@
 """`/docs`: the calls of the HTTP API, from its OpenAPI document. It needs no login."""
 
 import json
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
+from jobfac.api.app import Document
+from jobfac.api.serving.kept import Kept, keep
+from jobfac.web import templating
 from jobfac.web.page import Page, get
-from jobfac.web.visit import Visit
+from jobfac.web.visit import HEADERS, THEMES, Visit
 
 
 class Call(NamedTuple):
@@ -25,7 +29,12 @@ class Call(NamedTuple):
 
 def docs(visit: Visit) -> Response:
     """Show every call."""
-    document: dict[str, Any] = visit.request.app.state.document()
+    return _page(visit.request.app.state.document, visit.theme).response(visit.request, HEADERS)
+
+
+@lru_cache(len(THEMES))
+def _page(published: Document, theme: str) -> Kept:
+    document = published.content()
     calls = [
         (operation["tags"][0], _call(path, method, operation, document))
         for path, methods in document["paths"].items()
@@ -33,7 +42,9 @@ def docs(visit: Visit) -> Response:
     ]
     calls.sort(key=lambda one: one[0])
     groups = [(tag, [call for _, call in found]) for tag, found in groupby(calls, key=lambda one: one[0])]
-    return visit.render("documents/docs.html", groups=groups, introduction=document["info"]["description"])
+    template = templating.environment().get_template("documents/docs.html")
+    html = template.render(theme=theme, groups=groups, introduction=document["info"]["description"])
+    return keep(html.encode(), "text/html; charset=utf-8")
 
 
 def _call(path: str, method: str, operation: dict[str, Any], document: dict[str, Any]) -> Call:
