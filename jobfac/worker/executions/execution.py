@@ -61,7 +61,6 @@ class Execution:
         Args:
             token: marks the processes of this worker.
             folder: holds payload, report and captured output.
-            log: the worker's logger.
             environment: variables that the worker sets for the program. Those of the definition take precedence.
             report_limit: maximum bytes of the report to read.
             usual: what the job usually takes, in seconds; None: not known or not needed.
@@ -233,8 +232,9 @@ class Execution:
         used = self.process.usage() if self.process else None
         has_begun = self.process is not None and self.process.not_started is None
         code, number = (over.code, over.signal) if over and has_begun else (None, None)
-        stopped = self._life.cause is not None and not self._life.cause.is_timeout
-        again = None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
+        again = (
+            None if self._life.is_stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
+        )
         if self.process is not None and not has_begun and state == RunState.QUEUED:
             again = start_delay(self.claimed, chance)
         return Outcome(

@@ -104,6 +104,11 @@ class Lifecycle:
         """The current stage."""
         return self._machine.state
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the worker has ended the program for another reason than that it took too long."""
+        return self.cause is not None and not self.cause.is_timeout
+
     def started(self, now: float) -> None:
         """Call when the program was started."""
         self.began = now
