@@ -232,9 +232,7 @@ class Execution:
         used = self.process.usage() if self.process else None
         has_begun = self.process is not None and self.process.not_started is None
         code, number = (over.code, over.signal) if over and has_begun else (None, None)
-        again = (
-            None if self._life.is_stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
-        )
+        again = None if self._life.stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
         if self.process is not None and not has_begun and state == RunState.QUEUED:
             again = start_delay(self.claimed, chance)
         return Outcome(

@@ -105,7 +105,7 @@ class Lifecycle:
         return self._machine.state
 
     @property
-    def is_stopped(self) -> bool:
+    def stopped(self) -> bool:
         """Whether the worker has ended the program for another reason than that it took too long."""
         return self.cause is not None and not self.cause.is_timeout
 

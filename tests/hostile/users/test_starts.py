@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -128,6 +129,7 @@ def test_a_start_that_the_limit_of_its_user_refuses_is_put_off(crossroads: Path)
     job = Job.model_validate({"command": ["/bin/true"], "user": "nobody", "directory": "/"})
 
     def act() -> None:
+        other = subprocess.Popen(["sleep", "600"], user="nobody", cwd="/")  # Linux does not count the one that changes
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         delays = []
         for number, attempt in enumerate((1, 2, 30), 1):
@@ -140,6 +142,7 @@ def test_a_start_that_the_limit_of_its_user_refuses_is_put_off(crossroads: Path)
             assert "all processes of user 'nobody'" in str(outcome.reason)
             delays.append(outcome.retry_after)
             one.close()
+        other.kill()
         assert delays == [10.0, 20.0, 300.0]
 
     in_a_process(act)
