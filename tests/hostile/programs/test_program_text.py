@@ -119,7 +119,7 @@ def test_free_text_becomes_no_part_of_a_program(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "ENV", "npm_config_prefix"]
+    "name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "npm_config_prefix"]
 )
 def test_options_in_environment_variables_take_no_free_text(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"-j{X}"}}
