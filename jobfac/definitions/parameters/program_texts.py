@@ -109,8 +109,8 @@ _PARTS = {
     r"(erl|werl)": _Option(r"-eval|-run|-s", _NEVER, "none", several=r"-run|-s"),
     r"emacs(client)?": _Option(r"-[ef]|--?(eval|execute|funcall)", r"--?(eval|execute|funcall)=", "none"),
     r"(gdb|lldb)": _Option(
-        r"--?(ex|iex|eval-command|init-eval-command)|-[oO]|--one-line[a-z-]*",
-        r"--?(ex|iex|eval-command|init-eval-command|one-line[a-z-]*)=",
+        r"--?(ex|iex|eval-command|init-eval-command)|-[oO]|--one(-[a-z]+)*",
+        r"--?(ex|iex|eval-command|init-eval-command|one(-[a-z]+)*)=",
         "none",
     ),
     r"(vi|vim|nvim|gvim)": _Option(r"-c|--cmd", r"-c.|\+.", "none"),
