@@ -118,9 +118,7 @@ def test_free_text_becomes_no_part_of_a_program(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {"type": "date"}}}}})
 
 
-@pytest.mark.parametrize(
-    "name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "npm_config_prefix"]
-)
+@pytest.mark.parametrize("name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "npm_config_prefix"])
 def test_options_in_environment_variables_take_no_free_text(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"-j{X}"}}
     assert f"environment.{name} has {X}, which would become a part of a program" in refused(body)
