@@ -110,7 +110,7 @@ class Authenticator:
             SessionOver: the browser's session is no longer valid.
             Problem: 401 without a valid key; 429 with a wrong key after too many failures with its prefix.
         """
-        if sends_key(request.headers, self._single_sign_on.header if self._single_sign_on is not None else ""):
+        if sends_key(request.headers, self._person_header):
             return self.check(request, credentials(request.headers["authorization"])[1])
         person = self._single_sign_on.caller(request) if self._single_sign_on is not None else None
         if person is not None:
@@ -125,14 +125,18 @@ class Authenticator:
             raise SessionOver
         return caller
 
+    @property
+    def _person_header(self) -> str:
+        """The header in which a proxy names a person; empty: none does."""
+        return self._single_sign_on.header if self._single_sign_on is not None else ""
+
     def identity(self, request: Request) -> str:
         """Return what distinguishes the sender of a request from others before its key is checked.
 
         A request without a key or a session is a sender of its own: many of them must not keep out people who have not
         logged in yet.
         """
-        person = self._single_sign_on.header if self._single_sign_on is not None else ""
-        sent = [request.headers.get(name, "") for name in ("authorization", "cookie", person) if name]
+        sent = [request.headers.get(name, "") for name in ("authorization", "cookie", self._person_header) if name]
         return f"login {_digest(repr(sent))[:16] if any(sent) else secrets.token_hex(8)}"
 
     def accepts(self, request: Request) -> bool:

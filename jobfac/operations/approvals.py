@@ -30,7 +30,7 @@ def as_typed(name: str) -> str:
 
 
 def is_same(name: str, stored: str) -> bool:
-    """Whether a person's name may be the one that is stored, of which a long one is stored in part."""
+    """Whether the stored name may be that of a person. Only the beginning of a long name is stored."""
     typed, before = as_typed(name), as_typed(truncate_utf16(stored, NAME_LENGTH))  # without half of a character
     is_cut = len(stored.encode("utf-16-le", "surrogatepass")) // 2 >= NAME_LENGTH - 1  # not within a character
     return typed == before or (is_cut and typed.startswith(before))

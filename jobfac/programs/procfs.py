@@ -66,18 +66,18 @@ def entries() -> dict[int, Entry]:
 
 def tracer_of(pid: int) -> int | None:
     """Return the process that traces this one, such as a debugger; None: none does."""
-    try:
-        found = _content(f"/proc/{pid}/status").partition(b"\nTracerPid:")[2].split(None, 1)[:1]
-    except OSError as error:
-        _check(error)
-        return None
-    return int(found[0]) or None if found else None
+    return _status(pid, b"TracerPid") or None
 
 
 def user_of(pid: int) -> int | None:
     """Return the real user of a process, which a program with the setuid bit does not change; None: it is gone."""
+    return _status(pid, b"Uid")
+
+
+def _status(pid: int, name: bytes) -> int | None:
+    """Return the first number of a field of the process's status; None: it is gone."""
     try:
-        found = _content(f"/proc/{pid}/status").partition(b"\nUid:")[2].split(None, 1)[:1]
+        found = _content(f"/proc/{pid}/status").partition(b"\n" + name + b":")[2].split(None, 1)[:1]
     except OSError as error:
         _check(error)
         return None

@@ -113,7 +113,7 @@ class Table:
 
 
 class Looks:
-    """Paces the looks at the processes that programs have left, each of which reads the whole table.
+    """Limits how often the worker looks at the processes that programs have left. Each look reads the whole table.
 
     With thousands of processes a look takes a second. The worker's loop must not do nothing else, or its lease ends and
     the programs of all users are killed. All looks together take a small part of the time, except for the first one at

@@ -167,7 +167,7 @@ class DatabaseFile:
         """Which process holds the lock, or what is wrong with the disk, as a clause with the remedy; None: nothing."""
         if primary_code(error) == sqlite3.SQLITE_BUSY:
             holder = writer_of(index_of(self.path), WRITE_LOCK) or f"another process, which `fuser {self.path}` finds"
-            return f"database is locked by {holder}; if it does not go on by itself, end its transaction"
+            return f"database is locked by {holder}; if the lock stays, end its transaction"
         folder = Path(self.path).parent
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < ROOM:

@@ -1,4 +1,4 @@
-"""Which values can be no text of a program, whoever gives them: numbers, dates, and words of letters and digits."""
+"""Decide which values cannot be the text of a program: numbers, dates, and words of letters and digits."""
 
 import re
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from jobfac.programs.failures import StartError, explain_file
 Kind = Literal["overwrite", "append", "timestamped"]
 
 MARK = "user.jobfac"
-"""The extended attribute of a file that says of which series it is."""
+"""The extended attribute that names the series of a file."""
 
 
 def destination_path(kind: Kind, pattern: str, directory: str | None, run_id: int, now: datetime) -> Path:
@@ -59,7 +59,7 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "",
     could have created are not followed.
 
     Args:
-        mark: of which series the file is (``MARK``), where its file system can store that; empty: nothing is stored.
+        mark: the series of the file (``MARK``), stored if its file system can; empty: none is stored.
         who: the user named in messages.
 
     Raises:

@@ -127,7 +127,7 @@ def _ended(block: str) -> tuple[int, str]:
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts, of which some have a few bytes, in blocks of ``BLOCK`` bytes or more."""
+    """Join parts, which may be short, into blocks of at least ``BLOCK`` bytes, except for the last one."""
     block = bytearray()
     for part in parts:
         block += part

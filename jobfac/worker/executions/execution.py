@@ -100,7 +100,7 @@ class Execution:
         return {stream: self.report.mask.hide(path) for stream, path in self.paths.items()}
 
     def series(self) -> list[Series]:
-        """Return of which `timestamped` files those of its streams are."""
+        """Return the series of `timestamped` files to which its streams belong."""
         return [one for stream in STREAMS if (one := self._launch.series(stream)) is not None]
 
     # Starting

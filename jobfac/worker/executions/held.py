@@ -332,7 +332,7 @@ class Executions:
         for execution in filter(Execution.is_over, self.living()):  # while its output waits for the database
             execution.log.error("outcome not stored", action="outcome_not_stored")
         given_up = [*self.living(), *(execution for execution, _ in self.over)]
-        # They were executed here, so none of them counts as a claim of which the worker has not learned.
+        # The worker has executed them, so they are no claims whose answers were lost.
         self._stored.extend(execution.key for execution in given_up)
         self._forget(given_up)
         self.live.clear()

@@ -140,7 +140,7 @@ class Launch:
         return [*self.paths.values(), *open_ones]
 
     def series(self, stream: str) -> Series | None:
-        """Return of which files a stream's is one; None: it is not `timestamped`."""
+        """Return the series to which the file of a stream belongs; None: the stream is not `timestamped`."""
         destination, template = (getattr(one.output, stream) for one in (self.definition, self._template))
         if destination.kind != "timestamped":
             return None
