@@ -1,6 +1,7 @@
 """The file of a SQLite database: create it, open it, and detect that it was removed, replaced or damaged."""
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -14,7 +15,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Unreachable, no_schema
-from jobfac.machine.disk import why_not_written
+from jobfac.machine.disk import clause, why_not_written
 from jobfac.machine.file_locks import writer_of
 
 Inode = tuple[int, int]  # device and number
@@ -171,7 +172,7 @@ class DatabaseFile:
         folder = Path(self.path).parent
         found = os.statvfs(folder)
         if found.f_bavail * found.f_frsize < ROOM:
-            return f"the disk of {folder} is full; make room there"
+            return clause(folder, errno.ENOSPC)
         if primary_code(error) != sqlite3.SQLITE_FULL:
             name = getattr(getattr(error, "orig", error), "sqlite_errorname", str(error))
             known = name if primary_code(error) == sqlite3.SQLITE_IOERR else None
