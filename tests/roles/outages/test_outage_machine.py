@@ -60,6 +60,8 @@ def test_with_a_full_disk_runs_are_requeued_until_there_is_space(sqlite_factory:
         fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 400000 /dev/zero"]})
         worker = fleet.worker("sick")
         assert fleet.one("writes")["state"] == "failed", "the program got the error that it cannot write"
+        # The outcome is stored before the files are removed, which would make room again.
+        wait_for(lambda: [path.name for path in small_disk.glob("*/*")] == ["lock"], "the files of the run are removed")
         ballast = fill(small_disk)
         ids = fleet.start("job", 3)
         wait_for(lambda: message(fleet, "sick").startswith("unhealthy: no space in"), "it says so")
