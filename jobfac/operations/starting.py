@@ -152,16 +152,17 @@ def retry(
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
-    each call starts a run, unless a retry of the run is active. ``from_failed``: a sequence continues from the step
-    that failed, without what succeeded there. ``changes``: values in place of those that the parameters of the finished
-    run have. ``once_after``: one of many, which queue behind each other; only if no run above this id retries the run
-    already.
+    each call starts a run, unless a retry of the run is active, or the run failed and a retry of it has succeeded:
+    a second person who has seen the failure does its work no second time. ``from_failed``: a sequence continues from
+    the step that failed, without what succeeded there. ``changes``: values in place of those of the finished run.
+    ``once_after``: one of many, which queue behind each other; only if no run above this id retries the run already.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, there is no failed step to continue from, a retry of the
-            run has not ended, or what a sequence was given reaches jobs that the caller may not see.
+            run has not ended, or has succeeded (with ``changes`` it may), or what a sequence was given reaches jobs
+            that the caller may not see.
         AlreadyRetried: another call has retried it, and that was not denied or stopped before it began.
     """
     start_key = None if key is None else _retry_key(run_id, key)
@@ -179,6 +180,8 @@ def retry(
             _check_alone(conn, by, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
+            elif not changes:
+                _check_not_over(conn, former)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -209,6 +212,17 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
     if other is not None:
         how = _how_retried(conn, by, other)
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
+
+
+def _check_not_over(conn: sa.Connection, former: RunView) -> None:
+    """Raises ``Refused`` if a retry of a failed run has succeeded. Called after the search for retries that are active:
+    one that ends between both is found by this."""
+    other = retries.succeeded(conn, former.job, former.id)
+    if other is not None:
+        raise Refused(
+            f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
+            "start the job."
+        )
 
 
 def _how_retried(conn: sa.Connection, by: Caller, other: retries.Retry) -> str:

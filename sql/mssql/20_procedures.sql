@@ -244,6 +244,39 @@ BEGIN
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
+        -- A second person who has seen the failure does its work no second time.
+        SELECT TOP (1) @other = s.id
+        FROM jobfac.run AS s
+        JOIN jobfac.run AS r ON r.id = @run
+        WHERE r.state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.state = 'succeeded'
+            AND s.retry_of IS NOT NULL AND (
+                s.retry_of = r.id
+                OR JSON_VALUE(s.origin, '$.first') =
+                    COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
+            )
+            -- A sequence that skipped the step that had failed shows nothing about that.
+            AND (r.kind <> 'sequence' OR NOT EXISTS (
+                SELECT 1
+                FROM jobfac.visit AS f
+                JOIN jobfac.visit AS k ON k.run_id = s.id AND k.step = f.step AND k.start = 'skipped'
+                WHERE f.run_id = r.id AND f.result IN ('failure', 'mixed')
+                    AND NOT EXISTS (
+                        SELECT 1 FROM jobfac.visit AS d
+                        WHERE d.run_id = s.id AND d.step = f.step AND d.start = 'started'
+                    )
+            ))
+            AND (s.kind <> 'sequence' OR EXISTS (
+                SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
+            ))
+        ORDER BY s.id DESC;
+        IF @other IS NOT NULL
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @run, N' was retried as run ', @other, N', which succeeded; to do the work again, retry run ',
+                @other, N' or start the job.'
+            );
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
+        END;
         INSERT INTO jobfac.audit (at, [by], action, subject, [after])
         VALUES (SYSUTCDATETIME(), @who, 'retry', CONCAT(N'run ', @run), CONCAT(N'run ', @run_id));
         IF @outer = 0

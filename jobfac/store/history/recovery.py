@@ -34,12 +34,12 @@ SOME = 10
 TEXTS = ("length", "parameters", "arguments_length", "arguments")
 """The fields of ``Ended`` for them."""
 
+_REPEATS = "{success}.retry_of = {failure}.id OR {success[first]} = COALESCE({failure[first]}, {id})"
 _RULE = """
 ({failure}.for_worker IS NULL OR {success}.for_worker = {failure}.for_worker)
 AND ({failure}.visit_id IS NULL OR {success}.visit_id IS NULL OR {success}.visit_id <> {failure}.visit_id)
 AND (
-    {success}.retry_of = {failure}.id
-    OR {success[first]} = COALESCE({failure[first]}, {id})
+    {repeats}
     OR (
         (
             {success[given]} = {failure[given]}
@@ -110,15 +110,26 @@ def shows_recovery(engine: str, success: str, failure: str) -> sa.TextClause:
     return sa.text(condition(engine, success, failure))
 
 
+def repeats(engine: str, success: str, failure: str) -> sa.TextClause:
+    """Return the condition that a success is of the retries of a failure of its job, or of those that led to it."""
+    texts, names = _texts(engine, failure), {"success": _named(engine, success), "failure": _named(engine, failure)}
+    return sa.text(f"({_REPEATS.format(**texts, **names)})")
+
+
 @functools.cache
 def condition(engine: str, success: str, failure: str) -> str:
     """Return the condition of ``shows_recovery`` as a text of this engine's SQL."""
     names = {"success": _named(engine, success), "failure": _named(engine, failure)}
-    texts = {"schema": "", "exactly": "", "id": f"{failure}.id"}
+    texts = _texts(engine, failure)
+    rule = _RULE.format(**texts, **names, repeats=_REPEATS.format(**texts, **names))
+    return "(" + " ".join(rule.split()) + ")"
+
+
+def _texts(engine: str, failure: str) -> dict[str, str]:
     if engine == "mssql":
-        texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
-        texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
-    return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
+        number = f"CAST({failure}.id AS NVARCHAR(20))"
+        return {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2", "id": number}
+    return {"schema": "", "exactly": "", "id": f"{failure}.id"}
 
 
 def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:

@@ -10,6 +10,7 @@ from jobfac.database.dialects import DIRTY, PASS, lists
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, HELD, JobKind, RunState
+from jobfac.store.history import recovery
 
 _HELD = sa.text(f"state IN ({sql_literals(HELD)})")
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -70,6 +71,23 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
         return None
     firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
     return next((_retry(row) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+
+
+def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
+    """Return the latest success that repeats a failed run of this job, as a retry of it or of its retries.
+
+    None: there is none, or only a sequence that skipped the step that had failed; or the run has succeeded itself.
+    """
+    engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
+    query = (
+        sa.select(success.c.id)
+        .select_from(success.join(failure, failure.c.job == success.c.job))
+        .where(failure.c.id == run_id, failure.c.state != RunState.SUCCEEDED)
+        .where(success.c.job == job, success.c.id > run_id, success.c.state == RunState.SUCCEEDED)
+        .where(success.c.retry_of.is_not(None), recovery.repeats(engine, "success", "failure"))
+        .where(recovery.shows_recovery(engine, "success", "failure"))
+    )
+    return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
 def chains(

@@ -83,11 +83,11 @@ def test_a_retry_that_never_began_hides_none_that_did(db: Database) -> None:
     (run_id,) = failed(db, "a", 1)
     first = starting.retry(db, ANN, run_id).id
     hand = Hand(db)
-    hand.end(hand.take())
+    hand.end(hand.take(), RunState.FAILED)
     starting.retry(db, ANN, run_id)
     stop(db, Filter(job="a"))
-    (line,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
-    assert (line.result, line.reason) == (Result.SKIPPED, f"it was retried as run {first}")
+    line = retry(db, Filter(job="a", states=[RunState.FAILED]))[0]
+    assert (line.id, line.result, line.reason) == (run_id, Result.SKIPPED, f"it was retried as run {first}")
 
 
 def test_the_runs_of_a_sequence_are_left_to_its_own_retry(db: Database) -> None:

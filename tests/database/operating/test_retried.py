@@ -65,6 +65,26 @@ def test_a_run_has_one_retry_at_a_time(db: Database, door: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_a_failure_whose_retry_has_succeeded_is_not_retried_again(db: Database, door: str) -> None:
+    """The second person of the night is told, however late. What has succeeded is retried by its own number."""
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+    hand = Hand(db)
+    first = again(db, door, run_id)
+    hand.end(hand.take(), RunState.FAILED)
+    second = again(db, door, first)
+    hand.end(hand.take(), RunState.SUCCEEDED)
+
+    for one in (run_id, first):
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {one} was retried as run {second}, which"):
+            again(db, door, one)
+    again(db, door, second)
+    hand.end(hand.take(), RunState.FAILED)
+    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"retry run {second} or start the job"):
+        again(db, door, run_id)
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 @pytest.mark.parametrize("inside_first", [False, True, None])
 def test_a_sequence_and_a_job_inside_it_are_not_retried_beside_each_other(
     db: Database, door: str, inside_first: bool | None

@@ -16,7 +16,7 @@ from jobfac.definitions.parameters import Parameter
 from jobfac.errors import JobfacError, NotFound
 from jobfac.operations import versions
 from jobfac.operations.caller import visible_run
-from jobfac.states import FINAL, JobKind
+from jobfac.states import FAILED, FINAL, JobKind
 from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
 from jobfac.store.history import retries, waiting
 from jobfac.store.history.retries import Retry
@@ -55,6 +55,7 @@ class Facts(NamedTuple):
     changes: list[ChangeView]
     is_known: bool
     retry: Retry | None
+    done_by: int | None
     now: datetime
 
 
@@ -75,6 +76,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
         retries.active(conn, run.job, run.id) if run.state in FINAL else None,
+        retries.succeeded(conn, run.job, run.id) if run.state in FAILED and run.acknowledged_at is None else None,
         current_time(conn),
     )
 
