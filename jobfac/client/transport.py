@@ -165,7 +165,8 @@ class ApiTransport:
             response = retrying(once)
         except httpx.TransportError as error:
             way, check = proxy_words(request.url)
-            sentence = f"The API at {self._shown} cannot be reached{way}: {error}. Check JOBFAC_API_URL{check}."
+            why = str(error).rstrip(".")
+            sentence = f"The API at {self._shown} cannot be reached{way}: {why}. Check JOBFAC_API_URL{check}."
             if doubtful:
                 raise InDoubt(f"{sentence} {IN_DOUBT}") from error
             raise Unreachable(sentence) from error

@@ -158,7 +158,7 @@ def test_nothing_shows_a_key_that_cannot_be_sent(end: str) -> None:
     assert "geheim" not in str(caught.value)
 
 
-LOST, REFUSED_CONNECTION = httpx.ReadError("lost"), httpx.ConnectError("refused")
+LOST, REFUSED_CONNECTION = httpx.ReadError("lost."), httpx.ConnectError("refused.")
 SAID = httpx.Response(503, json={"detail": f"The database cannot be reached. {IN_DOUBT}"})
 
 
@@ -195,6 +195,7 @@ def test_an_answer_that_was_lost_leaves_a_doubt(
     with pytest.raises(Unreachable) as caught:
         ApiTransport("http://api", "key", retry_for=0.1).call(method, "/a", repeatable=True)
     assert (isinstance(caught.value, InDoubt), str(caught.value).count(IN_DOUBT)) == (is_doubtful, int(is_doubtful))
+    assert ".." not in str(caught.value)
 
 
 @pytest.mark.parametrize(
