@@ -73,7 +73,10 @@ def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
     return create_model(name, __base__=Shown, **declared)
 
 
-WAITS_FOR = (Annotated[str, Field(description="Why a waiting run has not started; other runs lack it.")], "")
+WAITS_FOR = (
+    Annotated[str, Field(description="Why a run has not started, or for what a running sequence waits; else absent.")],
+    "",
+)
 ORIGIN = (Annotated[str, Field(description="Who or what started the run, in words.")], "")
 
 

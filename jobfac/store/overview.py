@@ -17,6 +17,7 @@ from jobfac.database.types import flag, sql_literals
 from jobfac.states import FAILURES, HELD, RunState
 from jobfac.store import expectations, jobs, notes, workers
 from jobfac.store.history.recovery import shows_recovery, unindexed
+from jobfac.store.history.waiting import at_steps
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
 from jobfac.store.runs import queue_of_worker
@@ -83,7 +84,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
         counts.blocked,
         counts.scheduled,
         counts.held,
-        from_rows(RunLine, conn.execute(queries.running, parameters)),
+        _with_steps(conn, from_rows(RunLine, conn.execute(queries.running, parameters))),
         from_rows(RunLine, conn.execute(queries.ended, parameters)),
         from_rows(DueSchedule, conn.execute(queries.due, parameters)),
         failures,
@@ -92,6 +93,12 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
         max(0, len(holding) - HOLDS),
         conn.execute(queries.all_overdue, parameters).scalar_one() - DUE if len(overdue) == DUE else 0,
     )
+
+
+def _with_steps(conn: sa.Connection, running: Sequence[RunLine]) -> list[RunLine]:
+    """Return the runs. The message of a sequence that waits for a person, a time, a file or an answer says it."""
+    waits = at_steps(conn, running)
+    return [one._replace(message=f"waits for {waits[one.id]}") if one.id in waits else one for one in running]
 
 
 def _read_failures(conn: sa.Connection, queries: Queries, parameters: Mapping[str, Any]) -> list[RunLine]:

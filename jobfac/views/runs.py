@@ -66,7 +66,7 @@ class RunView(NamedTuple):
     acknowledged_by: str | None
     held: str | None = None  # while the run waits for the end of a hold: the hold in a sentence
     truncated: list[str] | None = None  # in lists: the names of large values that were left out
-    waits_for: str | None = None  # why a waiting run has not started, where that was read
+    waits_for: str | None = None  # why a waiting run has not started, or a sequence waits, where that was read
     origin: str | None = None  # who or what started it, in words; not in lists
 
 

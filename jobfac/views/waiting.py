@@ -4,11 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jobfac.states import JobKind, RunState
+from jobfac.states import JobKind, RunState, Waiting
 from jobfac.views.workers import why_idle
 
 SUSPECTED = "its workers died while it ran; it waits for a worker on which nothing else runs"
 """The reason of a queued run that may kill its worker, once a busy worker has passed it over, as in ``v_queue``."""
+
+
+_AWAITED = {
+    Waiting.APPROVAL: "an approval",
+    Waiting.TIME: "a time",
+    Waiting.FILE: "a file",
+    Waiting.HTTP: "an answer over HTTP",
+}
 
 
 class WaitingRun(NamedTuple):
@@ -110,6 +118,11 @@ def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders
             f" claims nothing: {why_idle(idle)}" if idle else ", which alone may claim it"
         )
     return _for_a_slot(needed, serving)
+
+
+def at_step(step: str, what: Waiting) -> str:
+    """Return what a running sequence waits for at a step that runs nothing."""
+    return f"{_AWAITED[what]}, at the step '{step}'"
 
 
 def _for_a_slot(needed: Needed, serving: Sequence[Serving]) -> str:

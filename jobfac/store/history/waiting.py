@@ -8,14 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, current_time, lists, rows
-from jobfac.database.tables import job, run
+from jobfac.database.tables import job, run, visit
 from jobfac.database.types import BigId, sql_literals
-from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState
+from jobfac.states import ACTIVE, HELD, OCCUPYING, WAITING, JobKind, RunState, Waiting
 from jobfac.store import jobs, workers
 from jobfac.store.holds import reading as holds
+from jobfac.views.overview import RunLine
 from jobfac.views.runs import RunRow, RunView
 from jobfac.views.serialization import columns, from_row
-from jobfac.views.waiting import Holder, Needed, Serving, WaitingRun, waits_for
+from jobfac.views.waiting import Holder, Needed, Serving, WaitingRun, at_step, waits_for
 
 HOLDERS = 200
 """The maximum number of runs that are read as holders of limits."""
@@ -51,9 +52,27 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[st
     return found
 
 
+_AT_STEPS = (
+    sa.select(visit.c.run_id, visit.c.step, visit.c.waits_for)
+    .with_hint(visit, PASS, "mssql")
+    .where(visit.c.waits_for.is_not(None), visit.c.result.is_(None), visit.c.decision.is_(None))
+)
+
+
+def at_steps(conn: sa.Connection, runs: Iterable[RunView | RunRow | RunLine]) -> dict[int, str]:
+    """Return for what the sequences among these runs wait, by id: those that are at a step that runs nothing."""
+    ids = [one.id for one in runs if one.kind == JobKind.SEQUENCE and one.state in HELD]
+    found = conn.execute(_AT_STEPS.where(lists.by_id(visit.c.run_id, ids))) if ids else ()
+    return {row.run_id: at_step(row.step, Waiting(row.waits_for)) for row in found}
+
+
 def explained(conn: sa.Connection, runs: Sequence[RunView], categories: Sequence[str] | None = None) -> list[RunView]:
-    """Return the runs, each waiting one with ``waits_for``. ``categories``: as for ``reasons``."""
+    """Return the runs, each waiting one with ``waits_for``, and each sequence that waits at a step.
+
+    ``categories``: as for ``reasons``.
+    """
     found = reasons(conn, [one.id for one in runs if one.state in WAITING], categories)
+    found |= at_steps(conn, runs)
     return [one._replace(waits_for=found[one.id]) if one.id in found else one for one in runs]
 
 

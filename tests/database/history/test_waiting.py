@@ -13,7 +13,7 @@ from jobfac.cli.rendering import frame
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker_lease
-from jobfac.operations import holds
+from jobfac.operations import approvals, holds
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules, workers
@@ -22,6 +22,7 @@ from jobfac.store.holds.placing import Scope
 from jobfac.views.holds import HoldView
 from jobfac.views.overview import WaitingRuns
 from tests.support.database import Hand, define, start
+from tests.support.sequences import Player
 
 
 def _schema(db: Database) -> str:
@@ -98,6 +99,21 @@ def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
     assert sentences()[wide] == f"hold {one.id} of pool etl: upgrade"
     hand.end(held, RunState.FAILED, retry_after=600.0)
     assert sentences()[held.id].startswith("its next attempt at 20")
+
+
+def test_a_sequence_that_waits_for_a_person_says_so(db: Database) -> None:
+    define(db, payout={"steps": [{"name": "sign", "approve": {"by": "operator"}}]})
+    run_id = start(db, "payout")
+    Player(db).look()
+    said = "an approval, at the step 'sign'"
+
+    def shown() -> tuple[str | None, list[str | None]]:
+        (one,) = db.query(lambda conn: waiting.explained(conn, [runs.get(conn, run_id)]))
+        return one.waits_for, [line.message for line in db.query(overview.read).running]
+
+    assert shown() == (said, [f"waits for {said}"])
+    approvals.approve(db, Caller("anna"), run_id, "sign")
+    assert shown() == (None, []), "it has ended"
 
 
 def test_a_run_that_queues_says_that_it_waits_for_a_retry(db: Database) -> None:

@@ -34,6 +34,7 @@ def runs(visit: Visit) -> Response:
             problem = str(error)
         limited = visit.caller.categories
         waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING], limited)
+        waits |= waiting.at_steps(conn, found.runs)
         categories, names = directory.categories(conn, limited), directory.names(conn, limited)
         shown = {"found": found, "wanted": wanted, "waits": waits, "problem": problem}
         return {**shown, "categories": categories, "names": names}
