@@ -1518,7 +1518,7 @@ GO
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
 -- Totals by job and day (UTC) on which the runs ended. They include a run about a minute after its end, and stay when
 -- it is purged. failed: failed, timed_out, start_failed and lost. late: began more than a minute after it was due or
--- requested.
+-- requested; a backfill is never late.
 SELECT
     d.day,
     d.job,

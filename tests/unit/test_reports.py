@@ -44,7 +44,7 @@ def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
     row = EndedRun(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
         ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7,
-        created_at=NOW, ready_at=None, due_at=NOW - timedelta(seconds=50), queued_at=NOW,
+        created_at=NOW, ready_at=None, due_at=NOW - timedelta(seconds=50), queued_at=NOW, origin='{"due_utc": ""}',
     )  # fmt: skip
     found = of_run(row)
     assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
@@ -55,6 +55,7 @@ def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
         5,
     )
     assert (found.cpu_ms, found.peak_memory) == (1500, 7)
+    assert of_run(row._replace(origin='{"backfill": true}')).late == 0, "its time had passed when it was asked for"
     row = row._replace(attempt=2, failures=1, ready_at=NOW + timedelta(seconds=15))
     found = of_run(row)
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (70_000, 1, 2, 1)

@@ -1,11 +1,13 @@
 """Totals of ended runs and of executions by day. Pure functions over what the statistics read."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from jobfac.states import FINAL
+from jobfac.store.history import recovery
 
 LATE = 60_000
 """A run is late if it begins more than this many milliseconds after its time."""
@@ -31,6 +33,7 @@ class EndedRun(NamedTuple):
     ended_at: datetime
     cpu_seconds: float | None
     peak_memory: int | None
+    origin: str | None
 
 
 class Execution(NamedTuple):
@@ -109,7 +112,12 @@ def of_run(row: EndedRun) -> DailyTotals:
 
 
 def _time_to_begin(row: EndedRun) -> datetime | None:
-    """Return when the run should have begun. A retry overwrites ``ready_at``, so then only a due time is known."""
+    """Return when the run should have begun. A retry overwrites ``ready_at``, so then only a due time is known.
+
+    Runs of a backfill begin one after another, for times that have long passed.
+    """
+    if row.origin is not None and recovery.BACKFILL in json.loads(row.origin):
+        return None
     return row.due_at or ((row.ready_at or row.created_at) if row.attempt <= 1 else None)
 
 
