@@ -147,9 +147,12 @@ class Database:
 
         return self.retrying(once, retry_for)
 
-    def retrying(self, once: Callable[[], T], retry_for: float) -> T:
-        """Call ``once``, and again after transient errors for ``retry_for`` seconds, with growing random pauses."""
-        watched = partial(forward_steps(self.engine.url).watch, once)
+    def retrying(self, once: Callable[[], T], retry_for: float, waits: float = 0.0) -> T:
+        """Call ``once``, and again after transient errors for ``retry_for`` seconds, with growing random pauses.
+
+        ``waits``: seconds for which the server may wait on purpose before it answers, as for work.
+        """
+        watched = partial(forward_steps(self.engine.url).watch, once, waits)
         try:
             try:
                 return watched()

@@ -144,6 +144,11 @@ def log_expiry(log: Log, expiry: "Expiry", by: str) -> None:
             "a run lost its worker", action="run_orphaned", run=expired.run, attempt=expired.attempt, job=expired.job,
             worker=expired.worker, state=expired.state, by=by,
         )  # fmt: skip
+    if expiry.doubted:
+        log.outage(
+            "silent workers are not taken for dead yet: perhaps they could not reach the database for a while",
+            action="expire_waits", workers=expiry.doubted,
+        )  # fmt: skip
     if expiry.locked:
         log.outage(
             "dead workers keep some runs: an open transaction has locked a run, a job or a concurrency key",

@@ -110,8 +110,9 @@ class WorkPoller:
             pause = max(self._ceiling.take(time.monotonic()), self._pause if armed else 0.0)
             if self._ended.wait(pause) if pause else self._ended.is_set():
                 return
+            seconds = self._longest if armed else min(self._longest, self._waiter.busy_seconds)
             try:
-                found = self._db.retrying(partial(self._poll, armed), 0)
+                found = self._db.retrying(partial(self._poll, armed, seconds), 0, waits=seconds)
             except (Unreachable, sa.exc.DBAPIError) as error:
                 self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
                 self._ended.wait(RETRY_INTERVAL)
@@ -123,15 +124,10 @@ class WorkPoller:
             if armed and found & WorkSignal.STOP:
                 self._ended.wait(BUSY_PAUSE)
 
-    def _poll(self, armed: bool) -> WorkSignal:
-        """Poll once and report the result."""
+    def _poll(self, armed: bool, seconds: float) -> WorkSignal:
+        """Poll once, for at most so many seconds, and report the result."""
         worker_id = self.worker_id
-        found = self._waiter.wait(
-            self._queues if armed else (),
-            worker_id,
-            self._known_stops,
-            self._longest if armed else min(self._longest, self._waiter.busy_seconds),
-        )
+        found = self._waiter.wait(self._queues if armed else (), worker_id, self._known_stops, seconds)
         if found & WorkSignal.WORK and armed:
             self._armed.clear()
         if found and not self._ended.is_set():

@@ -1662,6 +1662,17 @@ FROM jobfac.run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
 SELECT
+    N'start refused',
+    CONCAT(N'run ', r.id, N' of job ', r.job),
+    r.started_at,
+    N'Its start as its user is refused and tried again: see `reason` in jobfac.v_runs, such as a limit of that user.'
+FROM jobfac.run AS r
+WHERE r.state = 'scheduled'
+    AND r.ready_at < DATEADD(MINUTE, 6, SYSUTCDATETIME())
+    AND r.started_at < DATEADD(MINUTE, -5, SYSUTCDATETIME())
+    AND r.reason LIKE N'not started: %'
+UNION ALL
+SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,

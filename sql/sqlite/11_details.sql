@@ -99,6 +99,17 @@ FROM run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL
 SELECT
+    'start refused',
+    'run ' || r.id || ' of job ' || r.job,
+    r.started_at,
+    'Its start as its user is refused and tried again: see its reason (jobfac runs show), such as a limit of that user.'
+FROM run AS r
+WHERE r.state = 'scheduled'
+    AND r.ready_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '+6 minutes')
+    AND r.started_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-5 minutes')
+    AND r.reason LIKE 'not started: %'
+UNION ALL
+SELECT
     'schedule overdue',
     'schedule ' || s.name || ' of job ' || s.job,
     s.fire_at,

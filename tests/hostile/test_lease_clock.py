@@ -213,8 +213,8 @@ class Server:
         self.steps.note(now, sent, sent - round(1000 * begun) if begun else None)
         return self.steps.is_over(timedelta(seconds=15))
 
-    def takes(self, seconds: float, error: bool = False) -> None:
-        """Another request takes so long, and fails if there is an ``error``."""
+    def takes(self, seconds: float, error: bool = False, waits: float = 0.0) -> None:
+        """Another request takes so long, of which it may wait on purpose, and fails if there is an ``error``."""
 
         def work() -> None:
             self._clocks.go(seconds)
@@ -222,7 +222,7 @@ class Server:
                 raise sa.exc.OperationalError("", None, Exception())
 
         with suppress(sa.exc.OperationalError):
-            self.steps.watch(work)
+            self.steps.watch(work, waits)
 
 
 @pytest.fixture
@@ -241,6 +241,8 @@ def test_after_an_outage_of_the_server_nobody_ends_a_lease_for_the_time_of_a_lea
     assert server.answers(0), "too short to end a lease"
     server.takes(3)
     assert server.answers(6), "the process was busy with other things"
+    server.takes(5, waits=5)
+    assert server.answers(6), "it waited for work, and the process was busy with other things"
     server.takes(22, error=True)
     assert (server.answers(0), server.answers(14), server.answers(2)) == (False, False, True)
 

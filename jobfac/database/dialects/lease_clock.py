@@ -180,9 +180,9 @@ class ForwardSteps:
         self._pause = 0.0  # in milliseconds, since the last answer
         self._silences: list[tuple[float, float, float]] = []  # how slow, how long, and until when, in milliseconds
 
-    def watch(self, work: Callable[[], T]) -> T:
+    def watch(self, work: Callable[[], T], waits: float = 0.0) -> T:
         """Call ``work``, which sends requests. If one fails or takes long, the server may have been silent meanwhile,
-        and since the last answer."""
+        and since the last answer. ``waits``: seconds for which the server waits on purpose before it answers."""
         began = boot_ms()
         try:
             done = work()
@@ -190,7 +190,7 @@ class ForwardSteps:
             self._slowest = math.inf
             raise
         finally:
-            self._slowest = max(self._slowest, boot_ms() - began)
+            self._slowest = max(self._slowest, boot_ms() - began - 1000 * waits)
         if self._first is None:
             self._first = boot_ms()
         return done

@@ -33,9 +33,10 @@ class Expiry(NamedTuple):
     """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended.
 
     ``pending``: how many workers have run out of their lease, but cannot be expired yet, because they have been given
-    notice (SQLite), the clock was set forward (SQL Server), or another transaction, such as another expiry, holds their
-    rows, and how many still have runs. ``locked``: how many of these wait for a run, or for the named lock of its rule,
-    that another transaction has locked.
+    notice (SQLite), this process waits after a step of the clock, an outage or its start (SQL Server), or another
+    transaction, such as another expiry, holds their rows, and how many still have runs. ``locked``: how many of these
+    wait for a run, or for the named lock of its rule, that another transaction has locked. ``doubted``: how many cannot
+    be expired because of notice or such a wait.
     """
 
     workers: list[str]
@@ -43,6 +44,7 @@ class Expiry(NamedTuple):
     finished: list[Finished]
     pending: int = 0
     locked: int = 0
+    doubted: int = 0
 
 
 class HeldRule(NamedTuple):
@@ -88,7 +90,8 @@ def expire(
     silent = [only] if only is not None else _silent(conn)
     endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
     taken = _take_the_dead(conn, endable, only, token)
-    expiry = Expiry([], [], [], pending=len(silent) - len(taken) if only is None else 0)
+    pending = len(silent) - len(taken) if only is None else 0
+    expiry = Expiry([], [], [], pending, doubted=len(silent) - len(endable))
     for dead in taken:
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
         rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)

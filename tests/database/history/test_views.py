@@ -303,6 +303,11 @@ def test_v_health_lists_each_problem(jobs: Database) -> None:
     gone, awake = register(jobs, "gone"), register(jobs, "awake")
     long, unwanted, overdue = start(jobs, "load"), start(jobs, "elsewhere"), start(jobs, "load", delay=3600)
     stubborn = start(jobs, "load", priority=100)
+    refused, again = start(jobs, "load", delay=300), start(jobs, "load", delay=300)
+    for run_id, why in ((refused, "not started: 'x' cannot be started: a limit is reached"), (again, "exit code 1")):
+        with jobs.begin() as conn:
+            conn.execute(run.update().where(run.c.id == run_id).values(reason=why))
+        move_to_the_past(jobs, run, run_id, 301, "started_at")
     leases_taken = jobs.transact(workers.claim, awake, "awake", {"default": 1}, Room(1, 1))
     assert [claimed.id for claimed in leases_taken] == [stubborn]
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
@@ -318,6 +323,7 @@ def test_v_health_lists_each_problem(jobs: Database) -> None:
         ("no worker", "queue gpu"),
         ("not promoted", f"run {overdue}"),
         ("schedule overdue", "schedule often of job load"),
+        ("start refused", f"run {refused} of job load"),
         ("stop not obeyed", f"run {stubborn} of job load"),
     ]
     assert unwanted

@@ -175,8 +175,9 @@ def test_a_scheduler_that_starts_after_an_outage_leaves_the_workers_time_to_come
     tds.command(failover=LEASE + 0.5)
     outlast(LEASE + 0.5)
     fleet.db.close()
-    fleet.factory.role("scheduler")
+    scheduler = fleet.factory.role("scheduler")
     wait_for(lambda: fleet.db.query(schedulers.schedulers), "the scheduler works")
+    assert "silent workers are not taken for dead yet" in fleet.log(scheduler)
     tds.faults()
     assert (fleet.wait(brief)["state"], fleet.events(brief)) == ("succeeded", ["queued", "running", "succeeded"])
 
