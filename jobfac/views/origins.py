@@ -15,7 +15,7 @@ def origin_in_words(run: RunView, cause: Mapping[str, Any], step: str | None) ->
         step: the step of its sequence run.
     """
     by = run.created_by
-    if run.retry_of is not None:
+    if run.retry_of is not None and run.schedule_id is None:
         return f"retry of run {run.retry_of} by {by}"
     if run.sequence_run_id is not None:
         return f"step {step} of run {run.sequence_run_id}" if step else f"run {run.sequence_run_id}"
@@ -24,7 +24,9 @@ def origin_in_words(run: RunView, cause: Mapping[str, Any], step: str | None) ->
     if not by.startswith("schedule "):
         return f"backfill of a schedule by {by}"
     if "path" in cause:
-        return f"{by}, by the file {cause['path']} ({cause['size']:,} {'byte' if cause['size'] == 1 else 'bytes'})"
+        again = f", which came back after run {run.retry_of}" if run.retry_of is not None else ""
+        size = f"{cause['size']:,} {'byte' if cause['size'] == 1 else 'bytes'}"
+        return f"{by}, by the file {cause['path']} ({size}){again}"
     if ended := cause.get("runs") or ([cause["run"]] if "run" in cause else []):
         return f"{by}, after " + " and ".join(f"run {one['id']} of {one['job']} ({one['state']})" for one in ended)
     return by

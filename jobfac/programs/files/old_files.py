@@ -44,9 +44,9 @@ class Series(NamedTuple):
         return f"{self.job} {hashlib.sha256(self.template.encode()).hexdigest()[:16]}"
 
     @property
-    def place(self) -> tuple[str | None, str, str]:
+    def place(self) -> tuple[str, str | None, str, str]:
         """What the series of two runs have in common if the same files are theirs."""
-        return self.directory, os.path.dirname(self.pattern), self.template  # noqa: PTH120
+        return self.job, self.directory, os.path.dirname(self.pattern), self.template  # noqa: PTH120
 
     def names(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         """Return what the names of this run's pattern match, and what those of any values match."""

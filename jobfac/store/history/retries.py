@@ -69,7 +69,7 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     rows = _repeating(conn, {job}, but)
     if not rows:
         return None
-    firsts = _firsts(conn, {run_id, *(row.retry_of for row in rows)})
+    firsts = first_ones(conn, {run_id, *(row.retry_of for row in rows)})
     return next((_retry(row) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
 
 
@@ -99,7 +99,7 @@ def chains(
     ended.
     """
     rows = _repeating(conn, jobs, None)
-    firsts = _firsts(conn, {*run_ids, *(row.retry_of for row in rows)})
+    firsts = first_ones(conn, {*run_ids, *(row.retry_of for row in rows)})
     return firsts, {firsts[row.retry_of]: _retry(row) for row in rows}
 
 
@@ -156,13 +156,13 @@ def lineage(conn: sa.Connection, run_id: int) -> list[int]:
 
 def _lineages(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, list[int]]:
     """Return the lineage of each of these runs."""
-    firsts = _firsts(conn, run_ids)
+    firsts = first_ones(conn, run_ids)
     around: dict[int, int] = {}
     level = set(firsts.values())
     while level:
         query = sa.select(run.c.id, run.c.sequence_run_id).where(lists.by_id(run.c.id, level))
         found = {row.id: row.sequence_run_id for row in conn.execute(query.where(run.c.sequence_run_id.is_not(None)))}
-        of_sequences = _firsts(conn, set(found.values()))
+        of_sequences = first_ones(conn, set(found.values()))
         around |= {first: of_sequences[outer] for first, outer in found.items()}
         level = {around[first] for first in found} - around.keys()
     lines = {run_id: [first] for run_id, first in firsts.items()}
@@ -172,7 +172,7 @@ def _lineages(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, list[i
     return lines
 
 
-def _firsts(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
+def first_ones(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     """Return for each of these runs the first one of the retries that led to it; itself, if it is none."""
     above: dict[int, int] = {}
     level = set(run_ids)
@@ -243,7 +243,9 @@ def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[i
         # A retry that another transaction is just storing counts, too.
         query = sa.select(run.c.retry_of, *_RETRY).with_hint(run, DIRTY, "mssql").order_by(run.c.id)
         later = (run.c.job == job, run.c.id > min(level), run.c.retry_of.is_not(None))
-        found = conn.execute(query.where(*later, lists.by_id(run.c.retry_of, level))).all()
+        # IN and no join: SQLite would read the list again for each retry of the job.
+        is_given = run.c.retry_of.in_(sa.select(lists.ids().c.value))
+        found = conn.execute(query.where(*later, is_given), {"ids": lists.as_list(level)}).all()
         level = set()
         for row in found:
             first_of[row.id] = first = first_of[row.retry_of]

@@ -19,6 +19,7 @@ from jobfac.database.dialects import FOUND_BY_KEY, PASS, lists, rows, utcnow
 from jobfac.database.tables import WATCHED, arrived_file, job, schedule
 from jobfac.definitions import Schedule
 from jobfac.store import runs
+from jobfac.store.history.recovery import REPEATS
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import departing
@@ -131,16 +132,18 @@ def start_arrived(
         return Arrived([], {}, [])
     keys = {file.key: file for file in files}
     known = _known(conn, watch.job, keys)
+    again: Mapping[str, departing.Repeated] = {}
     if known:
         back = departing.returned(conn, watch.job, {key: one.place for key, one in keys.items()}, known, looked_at)
+        again = back.files
         keys = {key: file for key, file in keys.items() if key not in back.doubtful}
-        known = {key: one for key, one in known.items() if key not in back.files and key not in back.doubtful}
+        known = {key: one for key, one in known.items() if key not in again and key not in back.doubtful}
     fresh = [file for key, file in keys.items() if key not in known]
     if not fresh:
         return Arrived([], known, [])
     row = ScheduleRow(*found)
     is_held = bool(reading.over_jobs(conn, {watch.job}))  # then all files that come wait for its end
-    requests = [replace(one, queues=is_held) for one in _requests(row, last_due(conn, row), fresh)]
+    requests = [replace(one, queues=is_held) for one in _requests(row, last_due(conn, row), fresh, again)]
     answers = runs.start_each(conn, requests)
     started = {file.key: answer for file, answer in zip(fresh, answers, strict=True) if isinstance(answer, int)}
     if started:
@@ -159,15 +162,25 @@ def _is_enabled(conn: sa.Connection, job_id: str) -> bool:
     return bool(conn.execute(sa.select(job.c.enabled).with_hint(job, PASS, "mssql").where(job.c.id == job_id)).scalar())
 
 
-def _requests(row: ScheduleRow, last: datetime | None, files: Sequence[ArrivedFile]) -> list[StartRequest]:
-    """Return the start requests of files. Each has a time of its own, as an index demands."""
+def _requests(
+    row: ScheduleRow, last: datetime | None, files: Sequence[ArrivedFile], again: Mapping[str, departing.Repeated]
+) -> list[StartRequest]:
+    """Return the start requests of files. Each has a time of its own, as an index demands.
+
+    ``again``: by key, what the runs of those repeat that have come back.
+    """
     rule = read(row.definition)
     due = row.now if last is None else max(row.now, last + TICK)
     requests = []
     for file in files:
         name = file.path.replace("\\", "/").rpartition("/")[2]
         origin: dict[str, Any] = {"due": due.astimezone(rule.zone).isoformat()}
-        requests.append(request(rule, row, due, {**origin, "path": file.path, "name": name, "size": file.size}))
+        origin |= {"path": file.path, "name": name, "size": file.size}
+        former = again.get(file.key) if again else None
+        if former is not None:
+            origin[REPEATS] = former.first
+        one = request(rule, row, due, origin)
+        requests.append(one if former is None else replace(one, retry_of=former.run_id))
         due += TICK
     return requests
 

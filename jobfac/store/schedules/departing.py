@@ -19,6 +19,8 @@ This cannot start a file twice for one arrival:
   their end counts, by the time that the database had before the worker began to look.
 - A worker that was stopped for hours reports what it saw before. It began to look before the note was written, so its
   report starts nothing.
+- The new run is stored as a retry of the former one, so nobody retries that while the new one has not ended, also not
+  with many others.
 
 Files are never forgotten here, so a worker that sees an old listing of a network drive starts nothing, either.
 """
@@ -35,8 +37,11 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, FOUND_BY_KEY, current_time, lists, rows, utcnow
 from jobfac.database.tables import arrived_file, run
 from jobfac.database.types import BigId
-from jobfac.states import RunState
+from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.history import retries
+
+FAILED = FINAL - {RunState.SUCCEEDED}
+"""The states of runs whose files may come back."""
 
 
 class Gone(NamedTuple):
@@ -47,10 +52,17 @@ class Gone(NamedTuple):
     place: str
 
 
-class Returned(NamedTuple):
-    """The keys of files that have come back, and of those that were perhaps seen before they went."""
+class Repeated(NamedTuple):
+    """The run that the run of a returned file repeats, and the first one of the retries that led to it."""
 
-    files: Collection[str]
+    run_id: int
+    first: int
+
+
+class Returned(NamedTuple):
+    """The files that have come back, by key, and the keys of those that were perhaps seen before they went."""
+
+    files: Mapping[str, Repeated]
     doubtful: Collection[str]
 
 
@@ -70,11 +82,11 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
         return set()
     known = remembered(conn, job_id, (one.key for one in gone))
     ours = [one for one in gone if known.get(one.key, 0) == one.run_id]
-    ended = _have_ended(conn, {one.run_id for one in ours})
-    last = retries.last_ones(conn, job_id, {run_id for run_id, has_ended in ended.items() if has_ended})
+    states = _states(conn, {one.run_id for one in ours})
+    last = retries.last_ones(conn, job_id, {run_id for run_id, state in states.items() if state in FAILED})
     if looked_at > current_time(conn):  # the clock was set back
         return set()
-    waiting = {run_id for run_id, has_ended in ended.items() if not has_ended}
+    waiting = {run_id for run_id, state in states.items() if state in ACTIVE}
     waiting.update(run_id for run_id, one in last.items() if one.ended_at is None or one.ended_at >= looked_at)
     left = {run_id: one for run_id, one in last.items() if run_id not in waiting and one.state != RunState.SUCCEEDED}
     notes = [(_note(one.key, one.place), left[one.run_id].id) for one in ours if one.run_id in left]
@@ -82,10 +94,12 @@ def note_gone(conn: sa.Connection, job_id: str, gone: Sequence[Gone], looked_at:
     return {one.key for one in gone} - {one.key for one in ours if one.run_id in waiting}
 
 
-def _have_ended(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, bool]:
-    """Return which of these runs have ended, without those that were purged and those of one worker each."""
-    query = sa.select(run.c.id, run.c.ended_at).with_hint(run, DIRTY, "mssql").where(run.c.for_worker.is_(None))
-    return {row.id: row.ended_at is not None for row in conn.execute(query.where(lists.by_id(run.c.id, run_ids)))}
+def _states(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunState]:
+    """Return the states of these runs, without those that were purged and those of one worker each."""
+    if not run_ids:
+        return {}
+    query = sa.select(run.c.id, run.c.state).with_hint(run, DIRTY, "mssql").where(run.c.for_worker.is_(None))
+    return {row.id: RunState(row.state) for row in conn.execute(query.where(lists.by_id(run.c.id, run_ids)))}
 
 
 def returned(
@@ -100,15 +114,26 @@ def returned(
     """
     notes = {_note(key, place): key for key, place in places.items() if place and key in known}
     found = _read(conn, job_id, notes) if notes else []
+    if not found:
+        return Returned({}, ())
+    runs = {known[notes[row.file_key]] for row in found}
+    firsts = retries.first_ones(conn, runs)
     # Of a start and a retry at the same moment, only one happens: a retry takes this lock, too.
-    turns = {row.file_key: f"jobfac:retry:{known[notes[row.file_key]]}" for row in found}
-    held = locks.take_free(conn, turns.values()) if turns else ()
-    last = retries.last_ones(conn, job_id, {known[notes[row.file_key]] for row in found})
+    held = locks.take_free(conn, {_turn(first) for first in firsts.values()})
+    last = retries.last_ones(conn, job_id, runs)
     valid = {key: row for row in found if (one := last.get(known[key := notes[row.file_key]])) and row.run_id == one.id}
     if looked_at is None:
-        return Returned((), valid.keys())
-    is_new = {key for key, row in valid.items() if row.seen_at < looked_at and turns[row.file_key] in held}
-    return Returned(is_new, valid.keys() - is_new)
+        return Returned({}, valid.keys())
+    back = {
+        key: Repeated(row.run_id, firsts[known[key]])
+        for key, row in valid.items()
+        if row.seen_at < looked_at and _turn(firsts[known[key]]) in held
+    }
+    return Returned(back, valid.keys() - back.keys())
+
+
+def _turn(first: int) -> str:
+    return f"jobfac:retry:{first}"
 
 
 def remembered(conn: sa.Connection, job_id: str, keys: Iterable[str]) -> dict[str, int]:

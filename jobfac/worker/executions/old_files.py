@@ -30,7 +30,7 @@ class OldFiles:
     def __init__(self, settings: Settings, log: Any) -> None:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
-        self._not_before: dict[tuple[str | None, str, str], float] = {}  # monotonic, by place, the earliest first
+        self._not_before: dict[tuple[str, str | None, str, str], float] = {}  # monotonic, by place, the earliest first
         self._removes = threading.Lock()
         self._steps = ForwardSteps(STEP)
 

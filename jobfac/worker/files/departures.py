@@ -16,6 +16,10 @@ GONE = 30.0
 """Seconds for which scans must not find a file until it counts as gone. One scan alone may miss a file: some servers
 leave out others while they delete one."""
 
+KEPT_LISTING = 60.0
+"""Seconds for which a network drive may show an old listing, such as NFS (acdirmax). A run on another machine that has
+moved its file away, and back before its end, must have ended before that."""
+
 AWAY = 3600.0
 """Seconds for which the folder of a file must be away until the file is forgotten. It is known again when it is seen
 again."""

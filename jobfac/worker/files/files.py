@@ -16,7 +16,7 @@ from jobfac.store.schedules import ArrivedFile, note_gone
 from jobfac.store.schedules.arriving import SEEN_AGAIN
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.arrivals import REFUSED, Arrivals
-from jobfac.worker.files.departures import GONE, Departures, placed
+from jobfac.worker.files.departures import GONE, KEPT_LISTING, Departures, placed
 from jobfac.worker.files.lanes import Result, Scanner
 from jobfac.worker.files.targets import FILES, ScheduleTarget, Target, Wanted, read_targets
 
@@ -191,13 +191,13 @@ class Files:
         self._left |= place.folders
         place.folders, place.is_scanned = found.folders, False
         place.not_before = result.began + SHARE * result.seconds
-        looked_at = next((moment for at, moment in reversed(self._looks) if at <= result.began), None)
+        looked_at = self._moment(result.began)
         for watch in place.watches:
             try:
                 self._say(watch, found.problems, now)
                 arrived = [placed(one, found) for one in watch.arrivals.observe(found.files, result.began)]
                 self._take(watch, arrived, looked_at, now, is_over)
-                self._lose(watch, result, looked_at, is_over)
+                self._lose(watch, result, is_over)
             except Unreachable as error:
                 self._log.outage("files not started, retrying", action="watch_failed", reason=str(error))
                 break
@@ -209,8 +209,13 @@ class Files:
             due = min(due, now + AT_ONCE)
         place.scan_at, place.again = max(due, place.not_before), False
 
-    def _lose(self, watch: Watch, result: Result, looked_at: datetime | None, is_over: Callable[[], bool]) -> None:
+    def _moment(self, before: float) -> datetime | None:
+        """Return the latest known time of the database before this time; None: none is known."""
+        return next((moment for at, moment in reversed(self._looks) if at <= before), None)
+
+    def _lose(self, watch: Watch, result: Result, is_over: Callable[[], bool]) -> None:
         """Store in batches what has gone."""
+        looked_at = self._moment(result.began - KEPT_LISTING)
         gone = watch.departures.observe(result.found, result.began)
         if back := watch.departures.take_too_soon():
             text = "files came back too soon, or before their runs ended, and start nothing; touch them to start others"

@@ -22,6 +22,7 @@ from jobfac.database.tables import run
 from jobfac.scheduler.poll import POLL
 from jobfac.states import RunState
 from jobfac.store import audit, output, overview, retention, runs, schedules, statistics, watching, workers
+from jobfac.store.history import retries
 from jobfac.store.output import Stored
 from jobfac.store.runs import Finished, Outcome, StartRequest, subscribers
 from jobfac.store.schedules import pausing
@@ -144,6 +145,14 @@ def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
             history = re.search(r"ix_run_job|ix_run_ended|ix_run_concurrency \(concurrency_key=\?\)", step)
             assert not history, (statement, step)
     assert seen > 30
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_list_of_retried_runs_is_read_once_and_not_for_each_retry(db: Database) -> None:
+    with sent(db) as statements:
+        db.query(retries.last_ones, "job", {1, 2})
+    steps = plan(db, *statements[0])
+    assert any("LIST SUBQUERY" in step for step in steps), steps
 
 
 def test_the_claim_seeks_in_index_order_and_skips_locked_rows() -> None:

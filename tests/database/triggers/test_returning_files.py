@@ -1,5 +1,6 @@
 """Files that go and come back, on every engine: each return is one run, and nothing else starts a file again."""
 
+import json
 import os
 from datetime import timedelta
 from functools import partial
@@ -11,6 +12,10 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import arrived_file, run
+from jobfac.errors import Refused
+from jobfac.operations import starting
+from jobfac.operations.bulk import many
+from jobfac.operations.caller import Caller
 from jobfac.settings import Settings
 from jobfac.states import RunState
 from jobfac.store import retention, runs, schedules
@@ -22,6 +27,7 @@ from tests.support.database import Hand, now, together
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import wait_for
 
+ME = Caller("me")
 HERE, THERE = "host1 1:1", "host2 1:1"
 
 
@@ -151,6 +157,36 @@ def test_a_retry_owns_its_file(load: Database) -> None:
     assert len(arrive(load).runs) == 1
 
 
+@pytest.mark.parametrize("is_one_of_many", [False, True])
+def test_a_run_whose_file_has_come_back_is_not_retried_beside_it(load: Database, is_one_of_many: bool) -> None:
+    """The file's second run repeats it, and so does that of its third one, or a retry of these."""
+    (first,) = arrive(load).runs
+    hand = Hand(load)
+    end(load, hand)
+
+    def try_again() -> str:
+        if is_one_of_many:
+            (line,) = many.retry(load, ME, many.find(load, ME, [first]))
+            return str(line.reason)
+        with pytest.raises(Refused) as refused:
+            starting.retry(load, ME, first)
+        return str(refused.value)
+
+    known = [first]
+    for _ in range(2):
+        assert go(load, known[-1])
+        known += arrive(load).runs
+        assert f"run {known[1 if is_one_of_many else -1]}" in try_again()
+        with load.read() as conn:
+            row = conn.execute(sa.select(run.c.retry_of, run.c.origin).where(run.c.id == known[-1])).one()
+        assert (row.retry_of, json.loads(row.origin)["first"]) == (known[-2], first)
+        end(load, hand)
+    assert len(known) == 3
+    retry = load.transact(partial(runs.retry, run_id=known[-1], by="me")).run_id
+    assert arrive(load).handled == {file().key: known[-1]}, "it was moved back for the retry"
+    assert f"run {known[1] if is_one_of_many else retry}" in try_again()
+
+
 def test_a_worker_that_was_stopped_starts_nothing_with_what_it_saw_before(load: Database) -> None:
     before = moment(load)
     (first,) = arrive(load).runs
@@ -188,7 +224,7 @@ def test_a_worker_notices_that_a_file_goes_and_comes_back_with_its_time(db: Data
         os.utime(path, (1e9, 1e9))
 
     def look(watcher: Files, began: int) -> int:
-        for second in range(began, began + 60, 12):
+        for second in range(began, began + 100, 20):
             watcher.turn(float(second))
         return number(db)
 
@@ -218,3 +254,26 @@ def test_a_worker_notices_that_a_file_goes_and_comes_back_with_its_time(db: Data
     deliver()
     assert look(second, 800) == 3
     assert look(first, 800) == 3
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_listing_of_a_minute_ago_is_none_from_after_the_run(db: Database, tmp_path: Path) -> None:
+    """A network drive shows it. The run has moved its file away, and back before its end."""
+    apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
+    path, hand = tmp_path / "a.csv", Hand(db)
+    path.write_text("x")
+    watcher = Files(db, Settings(), "w1", ["default"], AtOnce())
+
+    def look(*seconds: int) -> None:
+        for second in seconds:
+            watcher.turn(float(second))
+
+    look(0, 20)
+    taken = hand.take()
+    path.rename(tmp_path / "moved")
+    look(40, 60, 80)
+    hand.end(taken, RunState.FAILED)
+    look(100, 120, 140)
+    (tmp_path / "moved").rename(path)
+    look(*range(160, 400, 20))
+    assert number(db) == 1

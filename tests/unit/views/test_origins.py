@@ -29,6 +29,12 @@ AFTER = {"id": 4, "job": "extract", "state": "succeeded"}
             "schedule 1, by the file /in/a.csv (1,234 bytes)",
         ),
         (
+            {"schedule_id": 1, "created_by": "schedule 1", "retry_of": 5},
+            {"path": "/in/a.csv", "size": 1},
+            None,
+            "schedule 1, by the file /in/a.csv (1 byte), which came back after run 5",
+        ),
+        (
             {"schedule_id": 1, "created_by": "schedule 1"},
             {"run": AFTER},
             None,

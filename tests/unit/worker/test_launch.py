@@ -40,12 +40,13 @@ def test_the_cleanups_of_former_values_are_forgotten(tmp_path: Path, monkeypatch
     files = OldFiles(Settings(), SILENCE)
     template = f"{tmp_path}/${{parameters.customer}}/${{parameters.order}}-*.log"
 
-    def after(number: int) -> int:
-        files.after(None, [Series(f"{tmp_path}/{number // 10}/{number}-*.log", None, template, "job")])
+    def after(number: int, job: str = "job") -> int:
+        files.after(None, [Series(f"{tmp_path}/{number // 10}/{number}-*.log", None, template, job)])
         wait_for(lambda: not files._removes.locked(), "it has ended")
         return len(files._not_before)
 
     assert [after(number) for number in range(20)] == [1] * 10 + [2] * 10, "one for each folder"
+    assert after(19, "other") == 3, "whose path is the same, but not its files"
     begun = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: begun + old_files.PAUSE)
     assert after(20) == 1
