@@ -24,9 +24,11 @@ from jobfac.api import validation
 from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
+from jobfac.api.serving import connections
 from jobfac.api.serving.pieces import json_response
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Limits, Shares
+from jobfac.api.serving.strangers import Strangers
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -73,6 +75,7 @@ class Service:
     traces: Traces
     readiness: Readiness
     shares: Shares
+    strangers: Strangers
     public_url: str = ""
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     slow_shares: Shares = field(default_factory=lambda: Shares(Limits(1, 1), 4))
@@ -280,7 +283,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         caller = ANONYMOUS
         if endpoint.role is not None:
             sender = service.authenticator.identity(http)
-            caller = await service.in_turn(sender, _authorized, service.authenticator, endpoint, endpoint.role, http)
+            check = partial(_authorized, service.authenticator, endpoint, endpoint.role, http)
+            caller = await service.strangers.check(http, sender, check)
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
         if inspect.iscoroutinefunction(endpoint.handler):
@@ -288,8 +292,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
             if endpoint.role is None:  # a short answer, which needs no free thread
                 return _response(result)
             return await run_in_threadpool(_response, result)
-        whose, changes = None if endpoint.role is None else key_of(caller), endpoint.method != "GET"
-        async with service.shares.turn(whose, changes=changes):
+        async with service.shares.turn(key_of(caller), changes=endpoint.method != "GET"):
+            connections.check_open(http.scope)
             return await run_in_threadpool(lambda: _response(endpoint.handler(request, **arguments)))
 
     return dispatch

@@ -50,7 +50,8 @@ class Changes:
         service: Service = request.app.state.service
         try:
             authenticator = service.authenticator
-            caller = await service.in_turn(authenticator.identity(request), authenticator.caller, request)
+            sender = authenticator.identity(request)
+            caller = await service.strangers.check(request, sender, authenticator.caller, request)
         except Problem as problem:
             return response(problem)
         return Streamed(service.live, caller.label, self._events(service), lambda: authenticator.accepts(request))

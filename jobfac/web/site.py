@@ -15,6 +15,7 @@ from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem, log_unreachable
 from jobfac.api.routing import Service, key_of, routes
+from jobfac.api.serving.connections import check_open
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import IN_DOUBT, LOCKED, InDoubt, JobfacError, Locked, Unreachable
@@ -49,20 +50,23 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
         try:
             caller: Caller | Response | None = None
             if page.role is not None:
-                caller = await service.in_turn(service.authenticator.identity(request), _caller, service, request)
+                sender = service.authenticator.identity(request)
+                caller = await service.strangers.check(request, sender, _caller, service, request)
             if isinstance(caller, Response):
                 return caller
             form: Form = {}
             if page.method == "POST":
                 # Before the form is read, because anybody can send one.
-                refusal = await run_in_threadpool(_refusal, page, request, caller)
-                if refusal is not None:
+                if caller and (refusal := await run_in_threadpool(_refusal, page, request, caller)) is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            async with service.shares.turn(key_of(caller) if caller else None, changes=page.method == "POST"):
+            if caller is None:
+                return await service.strangers.answer(request, _answer, page, request, None, form)
+            async with service.shares.turn(key_of(caller), changes=page.method == "POST"):
+                check_open(request.scope)
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
-            return await run_in_threadpool(failed, request, error.status, error.detail)
+            return await service.strangers.answer(request, failed, request, error.status, error.detail)
 
     return endpoint
 
@@ -154,7 +158,8 @@ async def _http(request: Request, error: Exception) -> Response:
     if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/v1/"):
         return await HANDLERS[HTTPException](request, error)
     sentence = f"There is no page {request.url.path[:200]}." if error.status_code == 404 else f"{error.detail}."
-    return await run_in_threadpool(failed, request, error.status_code, sentence)
+    service: Service = request.app.state.service
+    return await service.strangers.answer(request, failed, request, error.status_code, sentence)
 
 
 async def _form(request: Request, limit: int) -> Form:

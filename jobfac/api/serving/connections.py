@@ -9,9 +9,12 @@ import errno
 import os
 import resource
 import socket
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import h11
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.telemetry.log_throttle import LogThrottle
@@ -31,6 +34,18 @@ HEADER_TIMEOUT = 10.0
 WRITE_TIMEOUT = 60.0
 """Seconds after which a connection is closed if the client reads nothing of a response."""
 
+PROTOCOL = "jobfac.protocol"
+"""Where a request's scope has its connection, until that is closed."""
+
+PROTECTED = "jobfac.protected"
+"""What is in a request's scope once its sender is known."""
+
+GONE = "jobfac.gone"
+"""What is in a request's scope once its connection is closed."""
+
+QUEUED = "jobfac.queued"
+"""Where a request's scope has its task, while that waits for its turn."""
+
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -47,10 +62,10 @@ def connection_limit(configured: int = 0) -> int:
 class Connections:
     """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until a request is complete, and again after the response. In between it is *busy* and is
-    not closed in favour of others. A request whose body is still to come may have no key, so a client that sends it
-    slowly keeps its place among those that wait. A client that takes nothing of a response waits, too: it may have sent
-    many requests that need no key.
+    A connection is *waiting* until a request is complete and its sender is known, and again after the response. In
+    between it is *busy* and is not closed in favour of others. A request may have no key, or a made-up one, so its
+    client keeps its place among those that wait until somebody calls ``protect``. A client that takes nothing of a
+    response waits, too: it may have sent many requests that need no key.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,14 +98,15 @@ class Connections:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
     def halted(self, number: int) -> None:
-        """Record that the client has sent the header of a request, but not its body, or takes nothing of a response."""
+        """Record that the client has sent the header of a request, but is not known, has not sent the body, or takes
+        nothing of a response."""
         if number in self._open:
             self._waiting.setdefault(number)
             self._halted.add(number)
             self._stop_timer(number)
 
     def busy(self, number: int) -> None:
-        """Record that a complete request is being handled."""
+        """Record that a complete request of a known sender is being handled."""
         self._forget(number)
 
     def idle(self, number: int) -> None:
@@ -223,12 +239,12 @@ def protocol(connections: Connections) -> type[H11Protocol]:
 
         def handle_events(self) -> None:
             super().handle_events()
-            self._record()
+            self.record()
 
-        def _record(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                waits = self.conn.their_state is h11.SEND_BODY or self.flow.write_paused
-                (connections.halted if waits else connections.busy)(self.number)
+        def record(self) -> None:
+            if self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected):
+                self.scope[PROTOCOL] = self  # type: ignore[literal-required]
+                (connections.halted if _may_be_closed(self) else connections.busy)(self.number)
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
@@ -237,16 +253,17 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def pause_writing(self) -> None:
             super().pause_writing()
             self.stalled = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
-            self._record()
+            self.record()
 
         def resume_writing(self) -> None:
             self._moves()
             super().resume_writing()
-            self._record()
+            self.record()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._moves()
             super().connection_lost(exc)
+            _closed(cast(Scope | None, self.scope))
 
         def _moves(self) -> None:
             if self.stalled is not None:
@@ -254,3 +271,50 @@ def protocol(connections: Connections) -> type[H11Protocol]:
                 self.stalled = None
 
     return Limited
+
+
+def protect(scope: Scope) -> None:
+    """Keep the connection of a request while it is handled: its sender is known."""
+    scope[PROTECTED] = True
+    if PROTOCOL in scope:
+        scope[PROTOCOL].record()
+
+
+def _may_be_closed(protocol: H11Protocol) -> bool:
+    """Whether the connection may be closed in favour of others, although a request is being handled."""
+    is_body_to_come = protocol.conn.their_state is h11.SEND_BODY
+    return is_body_to_come or protocol.flow.write_paused or PROTECTED not in protocol.scope
+
+
+def _closed(scope: Scope | None) -> None:
+    """Note that the connection of the last request is closed."""
+    if scope is not None and scope.pop(PROTOCOL, None) is not None:
+        scope[GONE] = True
+        if QUEUED in scope:
+            scope[QUEUED].cancel()
+
+
+def check_open(scope: Scope) -> None:
+    """Raise ``ClientDisconnect`` if nobody waits for the answer any more: nobody expects what was given up to be done
+    later."""
+    if GONE in scope:
+        raise ClientDisconnect
+
+
+@contextlib.contextmanager
+def queued(scope: Scope) -> Iterator[None]:
+    """Wait for a turn inside the block. ``ClientDisconnect`` ends the wait as soon as the client has gone: who sends
+    requests and leaves would otherwise make a queue of any length."""
+    check_open(scope)
+    task = asyncio.current_task()
+    assert task is not None
+    scope[QUEUED] = task
+    try:
+        yield
+    except asyncio.CancelledError:
+        if GONE not in scope:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
+    finally:
+        del scope[QUEUED]
