@@ -15,7 +15,6 @@ from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem, log_unreachable
 from jobfac.api.routing import Service, key_of, routes
-from jobfac.api.serving.connections import check_open
 from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import IN_DOUBT, LOCKED, InDoubt, JobfacError, Locked, Unreachable
@@ -51,7 +50,7 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
             caller: Caller | Response | None = None
             if page.role is not None:
                 sender = service.authenticator.identity(request)
-                caller = await service.strangers.check(request, sender, _caller, service, request)
+                caller = await service.strangers.check(request, sender, key_of, _caller, service, request)
             if isinstance(caller, Response):
                 return caller
             form: Form = {}
@@ -62,8 +61,7 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
             if caller is None:
                 return await service.strangers.answer(request, _answer, page, request, None, form)
-            async with service.shares.turn(key_of(caller), changes=page.method == "POST"):
-                check_open(request.scope)
+            async with service.turn(request, key_of(caller), changes=page.method == "POST"):
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
             return await service.strangers.answer(request, failed, request, error.status, error.detail)

@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -38,7 +39,7 @@ PROTOCOL = "jobfac.protocol"
 """Where a request's scope has its connection, until that is closed."""
 
 PROTECTED = "jobfac.protected"
-"""What is in a request's scope once its sender is known."""
+"""Where a request's scope has the owner of its key, once that is known."""
 
 GONE = "jobfac.gone"
 """What is in a request's scope once its connection is closed."""
@@ -62,10 +63,10 @@ def connection_limit(configured: int = 0) -> int:
 class Connections:
     """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until a request is complete and its sender is known, and again after the response. In
-    between it is *busy* and is not closed in favour of others. A request may have no key, or a made-up one, so its
-    client keeps its place among those that wait until somebody calls ``protect``. A client that takes nothing of a
-    response waits, too: it may have sent many requests that need no key.
+    A connection is *waiting* until a request is complete and the owner of its key is known, and again after the
+    response. In between it is *busy* and is not closed in favour of others. A request may have no key, or a made-up
+    one, so its client keeps its place among those that wait until somebody calls ``protect``. A client that takes
+    nothing of a response waits, too: it may have sent many requests that need no key.
     """
 
     def __init__(self, limit: int) -> None:
@@ -74,6 +75,8 @@ class Connections:
         self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._halted: set[int] = set()  # those among the waiting that have sent the header of a request
+        self._busy: dict[int, str] = {}  # with the owner
+        self._of_owner: Counter[str] = Counter()  # how many of those that are busy
         self._throttle = LogThrottle()
 
     def __len__(self) -> int:
@@ -97,17 +100,23 @@ class Connections:
         if number in self._waiting and number not in self._timers and number not in self._halted:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
-    def halted(self, number: int) -> None:
-        """Record that the client has sent the header of a request, but is not known, has not sent the body, or takes
-        nothing of a response."""
-        if number in self._open:
-            self._waiting.setdefault(number)
-            self._halted.add(number)
-            self._stop_timer(number)
+    def handle(self, number: int, owner: str | None) -> None:
+        """Record that a request is being handled, for this owner. None: its sender is not known, has not sent the body,
+        or takes nothing of a response.
 
-    def busy(self, number: int) -> None:
-        """Record that a complete request of a known sender is being handled."""
-        self._forget(number)
+        One owner leaves twice as many places to others as it has: the connections of more requests wait.
+        """
+        if number not in self._open or (owner is not None and number in self._busy):
+            return
+        if owner is not None and self._of_owner[owner] < max(1, (self.limit - len(self._busy)) // 2):
+            self._forget(number)
+            self._busy[number] = owner
+            self._of_owner[owner] += 1
+            return
+        self._rest(number)
+        self._waiting.setdefault(number)
+        self._halted.add(number)
+        self._stop_timer(number)
 
     def idle(self, number: int) -> None:
         """Record that the response is complete."""
@@ -131,7 +140,14 @@ class Connections:
         if (left_out := self._throttle.due(action)) is not None:
             log.warning(sentence, action=action, open=len(self._open), limit=self.limit, left_out=left_out)
 
+    def _rest(self, number: int) -> None:
+        if (owner := self._busy.pop(number, None)) is not None:
+            self._of_owner[owner] -= 1
+            if not self._of_owner[owner]:
+                del self._of_owner[owner]
+
     def _forget(self, number: int) -> None:
+        self._rest(number)
         self._waiting.pop(number, None)
         self._halted.discard(number)
         self._stop_timer(number)
@@ -244,7 +260,7 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def record(self) -> None:
             if self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected):
                 self.scope[PROTOCOL] = self  # type: ignore[literal-required]
-                (connections.halted if _may_be_closed(self) else connections.busy)(self.number)
+                connections.handle(self.number, _owner(self))
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
@@ -273,17 +289,18 @@ def protocol(connections: Connections) -> type[H11Protocol]:
     return Limited
 
 
-def protect(scope: Scope) -> None:
-    """Keep the connection of a request while it is handled: its sender is known."""
-    scope[PROTECTED] = True
+def protect(scope: Scope, owner: str) -> None:
+    """Keep the connection of a request while it is handled, as far as the owner of its key has not too many."""
+    scope[PROTECTED] = owner
     if PROTOCOL in scope:
         scope[PROTOCOL].record()
 
 
-def _may_be_closed(protocol: H11Protocol) -> bool:
-    """Whether the connection may be closed in favour of others, although a request is being handled."""
-    is_body_to_come = protocol.conn.their_state is h11.SEND_BODY
-    return is_body_to_come or protocol.flow.write_paused or PROTECTED not in protocol.scope
+def _owner(protocol: H11Protocol) -> str | None:
+    """Return for whom the connection is kept; None: it may be closed in favour of others, although a request is being
+    handled."""
+    waits = protocol.conn.their_state is h11.SEND_BODY or protocol.flow.write_paused
+    return None if waits else cast(Scope, protocol.scope).get(PROTECTED)
 
 
 def _closed(scope: Scope | None) -> None:
@@ -294,18 +311,12 @@ def _closed(scope: Scope | None) -> None:
             scope[QUEUED].cancel()
 
 
-def check_open(scope: Scope) -> None:
-    """Raise ``ClientDisconnect`` if nobody waits for the answer any more: nobody expects what was given up to be done
-    later."""
-    if GONE in scope:
-        raise ClientDisconnect
-
-
 @contextlib.contextmanager
 def queued(scope: Scope) -> Iterator[None]:
-    """Wait for a turn inside the block. ``ClientDisconnect`` ends the wait as soon as the client has gone: who sends
-    requests and leaves would otherwise make a queue of any length."""
-    check_open(scope)
+    """Wait for a turn inside the block. ``ClientDisconnect`` ends the wait as soon as the client has gone: nobody
+    expects what was given up to be done later, and who sends requests and leaves would make a queue of any length."""
+    if GONE in scope:
+        raise ClientDisconnect
     task = asyncio.current_task()
     assert task is not None
     scope[QUEUED] = task

@@ -41,12 +41,15 @@ class Strangers:
         self._first = Shares(Limits(1, 1), waiting)
         self._checks = asyncio.Semaphore(CHECKS)
         self._open = asyncio.Semaphore(OPEN)
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, str] = OrderedDict()  # the owner of the key of each sender
 
-    async def check(self, request: Request, sender: str, work: Callable[..., T], *arguments: Any) -> T:
+    async def check(
+        self, request: Request, sender: str, owner: Callable[[Any], str], work: Callable[..., T], *arguments: Any
+    ) -> T:
         """Call what checks the key of a request in a thread, and return whose it is.
 
         Args:
+            owner: returns the name of the owner, of what ``work`` returned: one may have many sessions.
             work: raises an error, or returns a response, if the key is not valid.
 
         Raises:
@@ -62,11 +65,13 @@ class Strangers:
                 if sender not in self._known:
                     found = await run_in_threadpool(work, *arguments)
                     if not isinstance(found, Response):
-                        self._remember(sender)
-                        connections.protect(request.scope)
+                        self._remember(sender, owner(found))
+                        connections.protect(request.scope, owner(found))
                     return found
-        connections.protect(request.scope)
-        async with self._turns.turn(sender):
+        connections.protect(request.scope, self._known[sender])
+        async with AsyncExitStack() as turn:
+            with connections.queued(request.scope):
+                await turn.enter_async_context(self._turns.turn(sender))
             try:
                 found = await run_in_threadpool(work, *arguments)
             except (Problem, NotFound):
@@ -75,7 +80,7 @@ class Strangers:
         if isinstance(found, Response):
             self._known.pop(sender, None)
         else:
-            self._remember(sender)
+            self._remember(sender, owner(found))
         return found
 
     async def answer(self, request: Request, work: Callable[..., T], *arguments: Any) -> T:
@@ -89,8 +94,8 @@ class Strangers:
                 await turn.enter_async_context(self._open)
             return await run_in_threadpool(work, *arguments)
 
-    def _remember(self, sender: str) -> None:
-        self._known[sender] = None
+    def _remember(self, sender: str, owner: str) -> None:
+        self._known[sender] = owner
         self._known.move_to_end(sender)
         if len(self._known) > MOST:
             self._known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Clients without a valid key: any number of them delays nobody whose key was valid a while ago."""
+"""Clients without a valid key, or with one: any number of their connections keeps out no key that is in use."""
 
 import threading
 from contextlib import ExitStack
@@ -43,3 +43,19 @@ def test_made_up_keys_keep_out_no_valid_one(served: Served, monkeypatch: pytest.
     wait_for(lambda: len(served.server.connections) < 10, "the clients have gone")
     assert served.client("jf_other0000000_x").get("/v1/runs").status_code == 401
     assert len(checked) <= 20, "those whose clients had gone before are not checked"
+
+
+def test_connections_of_one_key_keep_out_no_other(served: Served) -> None:
+    """Those whose keys were being checked and those that waited were half of all connections each."""
+    served.define("job")
+    waiting = f"GET /v1/runs/{served.start('job')}?wait=25 HTTP/1.1\r\nHost: localhost\r\n"
+    assert served.viewer.get("/v1/runs").is_success
+    served.server.connections.limit, live = 12, served.server.app.state.service.live
+    with ExitStack() as stack:
+        for _ in range(15):
+            key = f"Authorization: {served.viewer.headers['Authorization']}\r\n\r\n"
+            connect(served.server.port, stack).sendall((waiting + key).encode())
+        wait_for(lambda: live.open.total() >= 8 and len(served.server.connections) <= 12, "they wait for the run")
+        for _ in range(3):
+            assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
+        assert live.open.total() >= 3, "those within the share stay"
