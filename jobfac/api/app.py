@@ -45,6 +45,7 @@ from jobfac.api.serving.pieces import JSON, as_json
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Limits, Shares
+from jobfac.api.serving.strangers import CHECKS, OPEN, Strangers
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
@@ -94,20 +95,20 @@ class Site(NamedTuple):
     handlers: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {}
 
 
-THREADS = 16
+TOGETHER = Limits(14, 10)
+"""The requests of all known senders that run at once, with the checks of their keys. Four are for requests that only
+read: a DBA's open transaction may let all that change something wait."""
+
+THREADS = TOGETHER.any_kind + CHECKS + OPEN
 """Requests that run at once; others wait. Each thread holds a database connection with its prepared statements and part
 of the heap, so memory grows with the number of threads. More threads did not shorten response times.
 """
 
-TOGETHER = Limits(THREADS - 2, THREADS - 6)
-"""What all callers with a key or a start URL have of the threads, with the checks of their keys. The others are for
-logins, and four more for requests that only read: a DBA's open transaction may let all that change something wait."""
-
 LOCK_WAIT = 3.0
 """Seconds that a statement of the API waits for a lock. Its transaction is tried twice."""
 
-OF_ONE = Limits(THREADS // 2, TOGETHER.changing // 2)
-"""What one caller has of them."""
+OF_ONE = Limits(8, TOGETHER.changing // 2)
+"""What one caller has of ``TOGETHER``."""
 
 
 def create_app(
@@ -154,9 +155,9 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    shares = Shares(OF_ONE, connections // 2, TOGETHER)
-    ready = Readiness(db.check_schema)
-    app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, ready, shares, public_url)
+    strangers = Strangers(shares := Shares(OF_ONE, connections // 2, TOGETHER), connections // 2)
+    auth, ready = Authenticator(db, single_sign_on), Readiness(db.check_schema)
+    app.state.service = Service(db, auth, live, spans, ready, shares, strangers, public_url)
     app.state.metrics = Metrics(db)
     app.state.document = DOCUMENT
     return app

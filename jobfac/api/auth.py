@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from jobfac.api.problems import Problem
 from jobfac.api.sessions import Session, Sessions
-from jobfac.api.single_sign_on import SingleSignOn
+from jobfac.api.single_sign_on import PEER, SECRET, SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.store import api_keys, session_keys
 from jobfac.store.api_keys import Caller, Role
@@ -134,10 +134,20 @@ class Authenticator:
         """Return what distinguishes the sender of a request from others before its key is checked.
 
         A request without a key or a session is a sender of its own: many of them must not keep out people who have not
-        logged in yet.
+        logged in yet. Nobody else can send what the sender of a valid key, of a session or of a proxy's header sends.
         """
-        sent = [request.headers.get(name, "") for name in ("authorization", "cookie", self._person_header) if name]
-        return f"login {_digest(repr(sent))[:16] if any(sent) else secrets.token_hex(8)}"
+        headers, sent = request.headers, []
+        if sends_key(headers, self._person_header):
+            sent = [headers["authorization"]]
+        elif self._person_header and self._person_header in headers:
+            sent = [
+                *headers.getlist(self._person_header),
+                *headers.getlist(SECRET),
+                (request.scope.get(PEER) or [""])[0],
+            ]
+        elif (cookie := request.cookies.get(cookie_name(request))) is not None:
+            sent = [cookie]
+        return f"login {_digest(repr(sent))[:32] if sent else secrets.token_hex(16)}"
 
     def accepts(self, request: Request) -> bool:
         """Whether the key or the session of a request is valid, or its proxy has named the person recently."""

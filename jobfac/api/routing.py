@@ -5,7 +5,8 @@ The routes, the OpenAPI document and the tests of roles are derived from the tab
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -24,9 +25,11 @@ from jobfac.api import validation
 from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
+from jobfac.api.serving.connections import queued
 from jobfac.api.serving.pieces import json_response
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Limits, Shares
+from jobfac.api.serving.strangers import Strangers
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -73,6 +76,7 @@ class Service:
     traces: Traces
     readiness: Readiness
     shares: Shares
+    strangers: Strangers
     public_url: str = ""
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     slow_shares: Shares = field(default_factory=lambda: Shares(Limits(1, 1), 4))
@@ -80,6 +84,19 @@ class Service:
     def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Read from the database: ``work`` gets a connection and the arguments."""
         return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
+
+    @asynccontextmanager
+    async def turn(self, http: Request, caller: str, *, changes: bool) -> AsyncIterator[None]:
+        """Wait for the turn of this caller (see ``Shares.turn``).
+
+        Raises:
+            Problem: 503 if too many others of this caller run or wait.
+            ClientDisconnect: the client has gone before.
+        """
+        async with AsyncExitStack() as turn:
+            with queued(http.scope):
+                await turn.enter_async_context(self.shares.turn(caller, changes=changes))
+            yield
 
     async def in_turn(self, caller: str, work: Callable[..., T], *arguments: Any, changes: bool = False) -> T:
         """Call ``work`` in a thread, when it is the turn of this caller (see ``Shares.turn``).
@@ -280,7 +297,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         caller = ANONYMOUS
         if endpoint.role is not None:
             sender = service.authenticator.identity(http)
-            caller = await service.in_turn(sender, _authorized, service.authenticator, endpoint, endpoint.role, http)
+            check = partial(_authorized, service.authenticator, endpoint, endpoint.role, http)
+            caller = await service.strangers.check(http, sender, key_of, check)
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
         if inspect.iscoroutinefunction(endpoint.handler):
@@ -288,8 +306,7 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
             if endpoint.role is None:  # a short answer, which needs no free thread
                 return _response(result)
             return await run_in_threadpool(_response, result)
-        whose, changes = None if endpoint.role is None else key_of(caller), endpoint.method != "GET"
-        async with service.shares.turn(whose, changes=changes):
+        async with service.turn(http, key_of(caller), changes=endpoint.method != "GET"):
             return await run_in_threadpool(lambda: _response(endpoint.handler(request, **arguments)))
 
     return dispatch

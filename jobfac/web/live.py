@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from jobfac.api.live.streams import Streamed, event
 from jobfac.api.problems import Problem, response
-from jobfac.api.routing import Service
+from jobfac.api.routing import Service, key_of
 from jobfac.errors import JobfacError
 from jobfac.store.history import counts
 from jobfac.telemetry.logs import logger
@@ -50,7 +50,8 @@ class Changes:
         service: Service = request.app.state.service
         try:
             authenticator = service.authenticator
-            caller = await service.in_turn(authenticator.identity(request), authenticator.caller, request)
+            sender = authenticator.identity(request)
+            caller = await service.strangers.check(request, sender, key_of, authenticator.caller, request)
         except Problem as problem:
             return response(problem)
         return Streamed(service.live, caller.label, self._events(service), lambda: authenticator.accepts(request))

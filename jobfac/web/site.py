@@ -49,20 +49,22 @@ def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Respon
         try:
             caller: Caller | Response | None = None
             if page.role is not None:
-                caller = await service.in_turn(service.authenticator.identity(request), _caller, service, request)
+                sender = service.authenticator.identity(request)
+                caller = await service.strangers.check(request, sender, key_of, _caller, service, request)
             if isinstance(caller, Response):
                 return caller
             form: Form = {}
             if page.method == "POST":
                 # Before the form is read, because anybody can send one.
-                refusal = await run_in_threadpool(_refusal, page, request, caller)
-                if refusal is not None:
+                if caller and (refusal := await run_in_threadpool(_refusal, page, request, caller)) is not None:
                     return refusal
                 form = await _form(request, SMALL if page.role is None else BODY_LIMIT)
-            async with service.shares.turn(key_of(caller) if caller else None, changes=page.method == "POST"):
+            if caller is None:
+                return await service.strangers.answer(request, _answer, page, request, None, form)
+            async with service.turn(request, key_of(caller), changes=page.method == "POST"):
                 return await run_in_threadpool(_answer, page, request, caller, form)
         except Problem as error:
-            return await run_in_threadpool(failed, request, error.status, error.detail)
+            return await service.strangers.answer(request, failed, request, error.status, error.detail)
 
     return endpoint
 
@@ -154,7 +156,8 @@ async def _http(request: Request, error: Exception) -> Response:
     if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/v1/"):
         return await HANDLERS[HTTPException](request, error)
     sentence = f"There is no page {request.url.path[:200]}." if error.status_code == 404 else f"{error.detail}."
-    return await run_in_threadpool(failed, request, error.status_code, sentence)
+    service: Service = request.app.state.service
+    return await service.strangers.answer(request, failed, request, error.status_code, sentence)
 
 
 async def _form(request: Request, limit: int) -> Form:

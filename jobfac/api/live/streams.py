@@ -1,5 +1,6 @@
 """Server-sent events and their encoding, and the response that is streamed."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -22,6 +23,9 @@ COMMENT = b": still here\n\n"
 
 CHECK = 30.0
 """Seconds after which a stream checks again whether its key is valid. It may have been revoked, or have expired."""
+
+AT_MOST = 1.0
+"""Seconds for which events wait for that check."""
 
 
 def event(kind: str, data: Any, position: object = None) -> bytes:
@@ -52,13 +56,17 @@ class Streamed(StreamingResponse):
 
     async def _while_valid(self, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         """Yield the events, and end soon after the caller's key was revoked."""
-        checked = time.monotonic()
+        checked, check = time.monotonic(), None
         async with aclosing(events) as following:
             async for one in following:
-                if time.monotonic() - checked >= CHECK:
-                    if not await to_thread.run_sync(self._still_valid, limiter=self._live.checks):
+                if check is None and time.monotonic() - checked >= CHECK:
+                    check = asyncio.create_task(to_thread.run_sync(self._still_valid, limiter=self._live.checks))
+                    # The check of another stream may wait for a lock of the database, and this one behind it.
+                    await asyncio.wait({check}, timeout=AT_MOST)
+                if check is not None and check.done():
+                    if not check.result():
                         return
-                    checked = time.monotonic()
+                    checked, check = time.monotonic(), None
                 yield one
 
     def _still_valid(self) -> bool:

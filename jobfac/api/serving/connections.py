@@ -9,9 +9,13 @@ import errno
 import os
 import resource
 import socket
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, cast
 
 import h11
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobfac.telemetry.log_throttle import LogThrottle
@@ -31,6 +35,18 @@ HEADER_TIMEOUT = 10.0
 WRITE_TIMEOUT = 60.0
 """Seconds after which a connection is closed if the client reads nothing of a response."""
 
+PROTOCOL = "jobfac.protocol"
+"""Where a request's scope has its connection, until that is closed."""
+
+PROTECTED = "jobfac.protected"
+"""Where a request's scope has the owner of its key, once that is known."""
+
+GONE = "jobfac.gone"
+"""What is in a request's scope once its connection is closed."""
+
+QUEUED = "jobfac.queued"
+"""Where a request's scope has its task, while that waits for its turn."""
+
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -47,10 +63,10 @@ def connection_limit(configured: int = 0) -> int:
 class Connections:
     """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until a request is complete, and again after the response. In between it is *busy* and is
-    not closed in favour of others. A request whose body is still to come may have no key, so a client that sends it
-    slowly keeps its place among those that wait. A client that takes nothing of a response waits, too: it may have sent
-    many requests that need no key.
+    A connection is *waiting* until a request is complete and the owner of its key is known, and again after the
+    response. In between it is *busy* and is not closed in favour of others. A request may have no key, or a made-up
+    one, so its client keeps its place among those that wait until somebody calls ``protect``. A client that takes
+    nothing of a response waits, too: it may have sent many requests that need no key.
     """
 
     def __init__(self, limit: int) -> None:
@@ -59,6 +75,8 @@ class Connections:
         self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._halted: set[int] = set()  # those among the waiting that have sent the header of a request
+        self._busy: dict[int, str] = {}  # with the owner
+        self._of_owner: Counter[str] = Counter()  # how many of those that are busy
         self._throttle = LogThrottle()
 
     def __len__(self) -> int:
@@ -82,16 +100,23 @@ class Connections:
         if number in self._waiting and number not in self._timers and number not in self._halted:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
-    def halted(self, number: int) -> None:
-        """Record that the client has sent the header of a request, but not its body, or takes nothing of a response."""
-        if number in self._open:
-            self._waiting.setdefault(number)
-            self._halted.add(number)
-            self._stop_timer(number)
+    def handle(self, number: int, owner: str | None) -> None:
+        """Record that a request is being handled, for this owner. None: its sender is not known, has not sent the body,
+        or takes nothing of a response.
 
-    def busy(self, number: int) -> None:
-        """Record that a complete request is being handled."""
-        self._forget(number)
+        One owner leaves twice as many places to others as it has: the connections of more requests wait.
+        """
+        if number not in self._open or (owner is not None and number in self._busy):
+            return
+        if owner is not None and self._of_owner[owner] < max(1, (self.limit - len(self._busy)) // 2):
+            self._forget(number)
+            self._busy[number] = owner
+            self._of_owner[owner] += 1
+            return
+        self._rest(number)
+        self._waiting.setdefault(number)
+        self._halted.add(number)
+        self._stop_timer(number)
 
     def idle(self, number: int) -> None:
         """Record that the response is complete."""
@@ -115,7 +140,14 @@ class Connections:
         if (left_out := self._throttle.due(action)) is not None:
             log.warning(sentence, action=action, open=len(self._open), limit=self.limit, left_out=left_out)
 
+    def _rest(self, number: int) -> None:
+        if (owner := self._busy.pop(number, None)) is not None:
+            self._of_owner[owner] -= 1
+            if not self._of_owner[owner]:
+                del self._of_owner[owner]
+
     def _forget(self, number: int) -> None:
+        self._rest(number)
         self._waiting.pop(number, None)
         self._halted.discard(number)
         self._stop_timer(number)
@@ -223,12 +255,12 @@ def protocol(connections: Connections) -> type[H11Protocol]:
 
         def handle_events(self) -> None:
             super().handle_events()
-            self._record()
+            self.record()
 
-        def _record(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                waits = self.conn.their_state is h11.SEND_BODY or self.flow.write_paused
-                (connections.halted if waits else connections.busy)(self.number)
+        def record(self) -> None:
+            if self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected):
+                self.scope[PROTOCOL] = self  # type: ignore[literal-required]
+                connections.handle(self.number, _owner(self))
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
@@ -237,16 +269,17 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def pause_writing(self) -> None:
             super().pause_writing()
             self.stalled = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
-            self._record()
+            self.record()
 
         def resume_writing(self) -> None:
             self._moves()
             super().resume_writing()
-            self._record()
+            self.record()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._moves()
             super().connection_lost(exc)
+            _closed(cast(Scope | None, self.scope))
 
         def _moves(self) -> None:
             if self.stalled is not None:
@@ -254,3 +287,45 @@ def protocol(connections: Connections) -> type[H11Protocol]:
                 self.stalled = None
 
     return Limited
+
+
+def protect(scope: Scope, owner: str) -> None:
+    """Keep the connection of a request while it is handled, as far as the owner of its key has not too many."""
+    scope[PROTECTED] = owner
+    if PROTOCOL in scope:
+        scope[PROTOCOL].record()
+
+
+def _owner(protocol: H11Protocol) -> str | None:
+    """Return for whom the connection is kept; None: it may be closed in favour of others, although a request is being
+    handled."""
+    waits = protocol.conn.their_state is h11.SEND_BODY or protocol.flow.write_paused
+    return None if waits else cast(Scope, protocol.scope).get(PROTECTED)
+
+
+def _closed(scope: Scope | None) -> None:
+    """Note that the connection of the last request is closed."""
+    if scope is not None and scope.pop(PROTOCOL, None) is not None:
+        scope[GONE] = True
+        if QUEUED in scope:
+            scope[QUEUED].cancel()
+
+
+@contextlib.contextmanager
+def queued(scope: Scope) -> Iterator[None]:
+    """Wait for a turn inside the block. ``ClientDisconnect`` ends the wait as soon as the client has gone: nobody
+    expects what was given up to be done later, and who sends requests and leaves would make a queue of any length."""
+    if GONE in scope:
+        raise ClientDisconnect
+    task = asyncio.current_task()
+    assert task is not None
+    scope[QUEUED] = task
+    try:
+        yield
+    except asyncio.CancelledError:
+        if GONE not in scope:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
+    finally:
+        del scope[QUEUED]

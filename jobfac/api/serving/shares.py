@@ -52,16 +52,12 @@ class Shares:
         self._shares: dict[str, _Share] = {}
 
     @asynccontextmanager
-    async def turn(self, caller: str | None, *, changes: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn of this caller, such as "key 'anna'". None, for a request that needs no key, waits for
-        nothing: one client could keep all others from the login.
+    async def turn(self, caller: str, *, changes: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn of this caller, such as "key 'anna'".
 
         Raises:
             Problem: 503 if too many others of this caller run or wait.
         """
-        if caller is None:
-            yield
-            return
         share = self._shares.setdefault(caller, _Share(self._of_one))
         if share.present >= self._most:
             detail = f"The {caller} has {share.present} requests that run or wait, its share; send fewer at once."

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from jobfac.api import app, routing
+from jobfac.api.serving import strangers
 from jobfac.database.engine import Database
 from jobfac.operations.bulk import many
 from jobfac.settings import Settings
@@ -77,13 +78,13 @@ def test_calls_with_tokens_that_are_made_up_keep_no_start_url_out(url: str, sett
         address = served.admin.post("/v1/jobs/limited/urls").json()["url"]
         outside = served.client(None)
         with held(db, "ALTER INDEX pk_start_url ON jobfac.start_url REBUILD"):
-            strangers = [clients.submit(outside.post, f"{address[:-4]}{number:04}") for number in range(24)]
-            wait_for(lambda: _busy(served) >= app.TOGETHER.any_kind, "they wait for the table")
+            made_up = [clients.submit(outside.post, f"{address[:-4]}{number:04}") for number in range(24)]
+            wait_for(lambda: _busy(served) >= strangers.CHECKS, "they wait for the table")
             call = clients.submit(outside.post, address)
             # A call that is refused ends at once, and one that is not waits for the table.
-            assert wait([call, *strangers], timeout=0.5, return_when=FIRST_COMPLETED).done == set()
+            assert wait([call, *made_up], timeout=0.5, return_when=FIRST_COMPLETED).done == set()
         assert call.result().status_code == 202
-        assert {one.result().status_code for one in strangers} == {404}
+        assert {one.result().status_code for one in made_up} == {404}
     db.close()
 
 
@@ -100,7 +101,7 @@ def test_reads_of_a_locked_table_leave_threads_to_the_login_and_to_the_readiness
     keys = [locked.client(locked.key(Role.VIEWER, categories)) for _ in range(2)]
     outside, count = locked.client(None), app.THREADS
     number = locked.start("limited")
-    assert outside.get("/readyz").is_success
+    assert all(known.get("/readyz").is_success and known.get("/v1/jobs").is_success for known in keys)
     with ThreadPoolExecutor(4 * count) as clients, held(locked.db, rebuild):
         reads = []
         for key in keys:

@@ -99,9 +99,13 @@ async def call_job(request: ApiRequest, token: str, body: RawBody) -> ApiRespons
     """
     service = request.service
     # Each token is a caller of its own: many that are made up must not keep the others out.
-    url = await service.in_turn(f"token {digest(token)[:16]}", _known, request, token)
+    url = await service.strangers.check(request.http, f"token {digest(token)[:32]}", _owner, _known, request, token)
     text = await body.read(BODY_LIMIT)
-    return await service.in_turn(f"start URL {url.id}", _start, request, url, text, changes=True)
+    return await service.in_turn(_owner(url), _start, request, url, text, changes=True)
+
+
+def _owner(url: StartUrl) -> str:
+    return f"start URL {url.id}"
 
 
 def _known(request: ApiRequest, token: str) -> StartUrl:

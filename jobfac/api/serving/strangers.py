@@ -1,0 +1,101 @@
+"""Requests of senders that are not known yet: anybody can send any number, so they take nothing from those that are."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobfac.api.problems import Problem
+from jobfac.api.serving import connections
+from jobfac.api.serving.shares import Limits, Shares
+from jobfac.errors import NotFound
+
+CHECKS = 4
+"""Keys, sessions and start URLs of strangers that are checked at once."""
+
+OPEN = 2
+"""Requests at once for pages that need no key, such as the login."""
+
+MOST = 10_000
+"""How many senders are remembered: those whose requests came last."""
+
+T = TypeVar("T")
+
+
+class Strangers:
+    """Tells senders whose key was valid a while ago from others. Used in the event loop only.
+
+    A sender is the text that ``Authenticator.identity`` returns, or a token. Those that are known have their own shares
+    and wait for nobody whose key may be made up; a key is checked at each request all the same. Those that are not have
+    a few threads, one after another, and their connections may be closed in favour of new ones.
+    """
+
+    def __init__(self, known: Shares, waiting: int) -> None:
+        """``known``: the turns of known senders; ``waiting``: the requests of one stranger that wait."""
+        self._turns = known
+        self._first = Shares(Limits(1, 1), waiting)
+        self._checks = asyncio.Semaphore(CHECKS)
+        self._open = asyncio.Semaphore(OPEN)
+        self._known: OrderedDict[str, str] = OrderedDict()  # the owner of the key of each sender
+
+    async def check(
+        self, request: Request, sender: str, owner: Callable[[Any], str], work: Callable[..., T], *arguments: Any
+    ) -> T:
+        """Call what checks the key of a request in a thread, and return whose it is.
+
+        Args:
+            owner: returns the name of the owner, of what ``work`` returned: one may have many sessions.
+            work: raises an error, or returns a response, if the key is not valid.
+
+        Raises:
+            ClientDisconnect: the client has gone before its turn came.
+            Problem: 503 if too many requests of this sender run or wait.
+        """
+        if sender not in self._known:
+            async with AsyncExitStack() as turn:
+                with connections.queued(request.scope):
+                    await turn.enter_async_context(self._first.turn(sender))  # those that came with it are known then
+                    if sender not in self._known:
+                        await turn.enter_async_context(self._checks)
+                if sender not in self._known:
+                    found = await run_in_threadpool(work, *arguments)
+                    if not isinstance(found, Response):
+                        self._remember(sender, owner(found))
+                        connections.protect(request.scope, owner(found))
+                    return found
+        connections.protect(request.scope, self._known[sender])
+        async with AsyncExitStack() as turn:
+            with connections.queued(request.scope):
+                await turn.enter_async_context(self._turns.turn(sender))
+            try:
+                found = await run_in_threadpool(work, *arguments)
+            except (Problem, NotFound):
+                self._known.pop(sender, None)
+                raise
+        if isinstance(found, Response):
+            self._known.pop(sender, None)
+        else:
+            self._remember(sender, owner(found))
+        return found
+
+    async def answer(self, request: Request, work: Callable[..., T], *arguments: Any) -> T:
+        """Call what answers a request that needs no key, or is refused, in a thread.
+
+        Raises:
+            ClientDisconnect: the client has gone before its turn came.
+        """
+        async with AsyncExitStack() as turn:
+            with connections.queued(request.scope):
+                await turn.enter_async_context(self._open)
+            return await run_in_threadpool(work, *arguments)
+
+    def _remember(self, sender: str, owner: str) -> None:
+        self._known[sender] = owner
+        self._known.move_to_end(sender)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)

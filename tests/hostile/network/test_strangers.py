@@ -1,0 +1,61 @@
+"""Clients without a valid key, or with one: any number of their connections keeps out no key that is in use."""
+
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from jobfac.api.serving.strangers import CHECKS
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Role
+from tests.hostile.network.test_connections import connect
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+
+def test_made_up_keys_keep_out_no_valid_one(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 connections of one client kept all others out; 60 that were closed at once made a queue without an end."""
+    served.define("job")
+    served.start("job")
+    assert served.viewer.get("/v1/runs").is_success
+    real, checked, done = api_keys.check, list[str](), threading.Event()
+
+    def slow(conn: Any, key: str) -> Any:
+        if key.startswith("jf_madeup"):
+            checked.append(key)
+            done.wait(30)
+        return real(conn, key)
+
+    monkeypatch.setattr(api_keys, "check", slow)
+    served.server.connections.limit = 20
+    outside = served.client(None)
+    with ExitStack() as stack:
+        stack.callback(done.set)
+        for number in range(60):
+            head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n\r\n"
+            connect(served.server.port, stack).sendall(head.encode())
+        wait_for(lambda: len(checked) == CHECKS and len(served.server.connections) <= 20, "the others wait")
+        assert served.client(served.keys[Role.VIEWER], timeout=5).get("/v1/runs").is_success
+        assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
+        assert outside.get("/healthz", timeout=5).is_success
+        assert outside.get("/login", timeout=5).is_success
+    wait_for(lambda: len(served.server.connections) < 10, "the clients have gone")
+    assert served.client("jf_other0000000_x").get("/v1/runs").status_code == 401
+    assert len(checked) <= 20, "those whose clients had gone before are not checked"
+
+
+def test_connections_of_one_key_keep_out_no_other(served: Served) -> None:
+    """Those whose keys were being checked and those that waited were half of all connections each."""
+    served.define("job")
+    waiting = f"GET /v1/runs/{served.start('job')}?wait=25 HTTP/1.1\r\nHost: localhost\r\n"
+    assert served.viewer.get("/v1/runs").is_success
+    served.server.connections.limit, live = 12, served.server.app.state.service.live
+    with ExitStack() as stack:
+        for _ in range(15):
+            key = f"Authorization: {served.viewer.headers['Authorization']}\r\n\r\n"
+            connect(served.server.port, stack).sendall((waiting + key).encode())
+        wait_for(lambda: live.open.total() >= 8 and len(served.server.connections) <= 12, "they wait for the run")
+        for _ in range(3):
+            assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
+        assert live.open.total() >= 3, "those within the share stay"

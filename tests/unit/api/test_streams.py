@@ -1,0 +1,37 @@
+"""An event stream while the check of its key waits for a lock of the database."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from anyio import CapacityLimiter
+
+from jobfac.api.live import streams
+
+
+def test_events_do_not_wait_for_the_check_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CHECK", 0.0)
+    monkeypatch.setattr(streams, "AT_MOST", 0.0)
+    answered = threading.Event()
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        for number in range(2):
+            yield b"%d" % number
+        answered.set()
+        while True:  # the stream ends once the key was found to be revoked
+            await asyncio.sleep(0)
+            yield b"more"
+
+    def is_valid() -> bool:
+        return not answered.wait(30)
+
+    async def read() -> list[Any]:
+        live = cast(Any, SimpleNamespace(checks=CapacityLimiter(1)))
+        response = streams.Streamed(live, "viewer", events(), is_valid)
+        return [one async for one in response.body_iterator]
+
+    found = asyncio.run(asyncio.wait_for(read(), 20))
+    assert found[:2] == [b"0", b"1"]
