@@ -7,10 +7,8 @@ from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 _SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
-_OPEN_SHELLS = re.compile(
-    r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux|([bgn]|mingw32-)?make(\.exe)?"
-)
-"""Programs that read all of their arguments as text of a shell, or may do so. `make V=...` puts V into its recipes."""
+_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux")
+"""Programs that read all of their arguments as text of a shell, or may do so."""
 
 _SHELL_OPTION = re.compile(r"-[A-Zabd-z]*c[A-Za-z]*")
 """The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
@@ -62,7 +60,7 @@ _TEXTS = {
         r"-[rBRE].|--(run|process-(begin|code|end))=",
         leading=r"-[cdzrBRFEfSt]|--[a-z-]+",
     ),
-    r"R": _Option(r"-e|--eval", r"-e.|--eval=", "none"),
+    r"(?-i:R)": _Option(r"-e|--eval", r"-e.|--eval=", "none"),
     r"(Rscript|julia|osascript|groovy)": _Option(
         r"-[eE]|--eval|--print",
         r"-[eE].|--(eval|print)=",
@@ -117,7 +115,8 @@ _PARTS = {
         r"-[ceE].|--?(eval|rpc-eval)=",
         leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)",
     ),
-    # Variables that a program puts into a script as text.
+    # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
+    r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
     r"psql(\.exe)?": _Option(
         r"-[AabEeHlnqSstVWwXxz01]*v|--(set?|va[a-z]*)", r"-[AabEeHlnqSstVWwXxz01]*v.|--(set?|va[a-z]*)=", "none"
     ),

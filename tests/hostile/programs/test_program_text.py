@@ -70,7 +70,7 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
         ["powershell.exe", "-NoProfile", "-ExecutionPolicy", "Bypass", "-File", "x.ps1", "-Day", X],
         ["rsync", "-az", "-e", "ssh", f"/data/{X}/", "backup:/data"], ["rsync", "-a", "/srv/make/", f"backup:/{X}"],
         ["curl", "https://example.org/hive", "-d", X], ["awk", "-F;", "-v", f"n={X}", "-f", "x.awk", X],
-        ["sqlcmd", "/v", "a=1", "/i", X],
+        ["sqlcmd", "/v", "a=1", "/i", X], ["load", "r", "-e", X],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -78,7 +78,7 @@ def test_values_beside_the_text_are_allowed(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {}}}}})
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PERL5OPT", "GIT_SSH_COMMAND"])
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PSModulePath", "GIT_SSH_COMMAND"])
 def test_no_value_chooses_programs_by_an_environment_variable(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"/opt/{X}:/bin"}}
     assert f"environment.{name} has {X}, but by {name} a value would choose programs" in refused(body)
@@ -103,7 +103,8 @@ IN_PARTS = [
     ["xonsh", "-c", X], ["elvish", "-c", X], ["guile", "-c", X], ["racket", "-l", "racket/base", "-e", X],
     ["erl", "-noshell", "-eval", X], ["elixir", "-e", X], ["octave", "--path", "/x", "--eval", X], ["matlab", "-r", X],
     ["emacs", "--batch", "--eval", X], ["scala", "-e", X], ["gdb", "-batch", "-ex", X], ["vim", "-es", "-c", X],
-    ["env", f"MAKEFLAGS=-j{X}", "make"], ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X],
+    ["env", f"MAKEFLAGS=-j{X}", "make"], ["gmake", "deploy", f"BRANCH={X}"],
+    ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X],
 ]  # fmt: skip
 PLAIN: list[dict[str, Any]] = [
     *({"type": kind} for kind in ("integer", "number", "boolean", "date", "datetime", "duration")),
@@ -130,7 +131,7 @@ def test_free_text_becomes_no_part_of_a_program(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {"type": "date"}}}}})
 
 
-@pytest.mark.parametrize("name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "npm_config_prefix"])
+@pytest.mark.parametrize("name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "JAVA_HOME", "npm_config_prefix"])
 def test_options_in_environment_variables_take_no_free_text(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"-j{X}"}}
     assert f"environment.{name} has {X}, which would become a part of a program" in refused(body)

@@ -111,7 +111,6 @@ TEXT = 'command[{}] has ${{parameters.a}} in the text of a program; write "$JOBF
         (["cmd.exe", "/c", "dir", "${parameters.a}"], TEXT.format(3)),
         (["watch", "-n", "5", "df ${parameters.a}"], TEXT.format(3)),
         (["parallel", "gzip ${parameters.a}", ":::", "x"], TEXT.format(1)),
-        (["gmake", "deploy", "BRANCH=${parameters.a}"], TEXT.format(2)),
         (["env", "-S", "run ${parameters.a}"], TEXT.format(2)),
         (
             ["pwsh", "-c", "run ${parameters.a}"],
