@@ -67,7 +67,12 @@ _TEXTS = {
         leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+",
     ),
     # The argument of its -v is a value: only characters after a backslash have a meaning in it.
-    r"[gmn]?awk": _Option(r"-e|--source", r"-e.|--source=", "first", leading=r"-[vF]|--(assign|field-separator)"),
+    r"[gmn]?awk": _Option(
+        r"-[eil]|--(source|include|load)",
+        r"-[eil].|--(source|include|load)=",
+        "first",
+        leading=r"-[vFil]|--(assign|field-separator|include|load)",
+    ),
     r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--line-length"),
     # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.
     r"psql(\.exe)?": _Option(
@@ -256,7 +261,7 @@ class _Seen:
             self.several = True
         elif re.match(r"-|/[A-Za-z]$", word):
             self.several = False
-        if not word.startswith("-") and not re.fullmatch(option.leading, before):
+        if word and not word.startswith("-") and not re.fullmatch(option.leading, before):  # `sed -i "" s/a/b/`
             self.none_between, self.some_between = False, True
 
 

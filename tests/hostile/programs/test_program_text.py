@@ -35,7 +35,8 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["bash", "a.sh", "bash", "-c", X], ["node", "--env-file", ".env", "-e", X], ["powershell", "-f", f"{X}.ps1"],
         ["pwsh", "-c", "x", "-File", "y", X], ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
         ["rsync", "-e", "ssh", X, "b", "ssh", "h", X], ["php", "-c", "php.ini", "-r", X],
-        ["Rscript", "-e", "1", "-e", X],
+        ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"],
+        ["sed", "-i", "", f"s/{X}/a/", "f"],
     ],
     ids=" ".join,
 )  # fmt: skip
