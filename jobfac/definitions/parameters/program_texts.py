@@ -222,7 +222,7 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
     place = at + 1
     while place < min(len(words) - 1, at + 30):
         if _POWERSHELL_FILE.fullmatch(words[place]):
-            return place + 1
+            return place + 1 if words[place + 1] != "-" else None
         if not (_POWERSHELL_SWITCH.fullmatch(words[place]) or _POWERSHELL_SETTING.fullmatch(words[place])):
             return None
         place += 1 if _POWERSHELL_SWITCH.fullmatch(words[place]) else 2

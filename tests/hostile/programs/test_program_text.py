@@ -33,7 +33,7 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["sqlcmd", "-EQ", X], ["mysqlsh", "--sql", "-e", X], ["awk", "-v", "n=1", f"{{print {X}}}"], ["julia", "-E", X],
         ["sed", f"--expr=s/{X}/a/"], ["python3", "-W", "ignore", "-c", X], ["bash", "--rcfile", "rc", "-c", X],
         ["bash", "a.sh", "bash", "-c", X], ["node", "--env-file", ".env", "-e", X], ["powershell", "-f", f"{X}.ps1"],
-        ["pwsh", "-c", "x", "-File", "y", X], ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
+        ["pwsh", "-c", "x", "-File", "y", X], ["pwsh", "-File", "-", X], ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
         ["rsync", "-e", "ssh", X, "b", "ssh", "h", X], ["php", "-c", "php.ini", "-r", X],
         ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"],
         ["sed", "-i", "", f"s/{X}/a/", "f"],
