@@ -204,7 +204,7 @@ class Recipient(Model):
     def not_single(self) -> str | None:
         """Return why one of the email addresses is not that of one recipient, as a clause; None: all are."""
         wrong = next((address for address in self.email if not _SINGLE_EMAIL.fullmatch(address)), None)
-        return wrong and f"must be one plain address each, such as ops@example.org, not {shown(wrong)}"
+        return wrong and f"has {shown(wrong)}, which is not one plain address such as ops@example.org"
 
     def references(self) -> list[str]:
         """Return the references of all secrets in this recipient."""

@@ -21,6 +21,7 @@ def test_an_unknown_data_source_of_odbc_is_named_without_a_traceback() -> None:
     ("url", "why"),
     [
         ("mssql+pyodbc://sa:p@ss:w0rd@host/jobs", "its port is no number; in a password, write @ as %40, : as %3A"),
+        ("mssql+pyodbc://sa:p@ss?w0rd@host/jobs?x=1", r"it has a \? before its host; in a password, write @"),
         ("sa:p@ss:w0rd@host/jobs", "it is no URL of SQLAlchemy, such as mssql"),
     ],
 )

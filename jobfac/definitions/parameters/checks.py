@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
 from jobfac.definitions.parameters.plain import is_plain
-from jobfac.definitions.parameters.program_texts import parts_of_programs, texts_of_programs
+from jobfac.definitions.parameters.program_texts import has_powershell, parts_of_programs, texts_of_programs
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -36,9 +36,9 @@ _CODE_VARIABLES = re.compile(
     r"|R_(PROFILE|ENVIRON|LIBS|HOME).*|JULIA_(LOAD_PATH|DEPOT_PATH|PROJECT)|_JAVA_OPTIONS|J(AVA_TOOL|DK_JAVA)_OPTIONS"
     r"|CLASSPATH|DOTNET_STARTUP_HOOKS|COR(ECLR)?_PROFILER.*|AWK(LIB)?PATH|RSYNC_RSH|TAR_OPTIONS|SSH_ASKPASS|LESSOPEN"
     r"|GIT_(SSH.*|EXTERNAL_DIFF|EDITOR|PAGER|ASKPASS|CONFIG.*|EXEC_PATH|PROXY_COMMAND|TEMPLATE_DIR)|EDITOR|VISUAL|PAGER"
-    r"|OPENSSL_(CONF|MODULES|ENGINES)"
+    r"|OPENSSL_(CONF|MODULES|ENGINES)|(?i:PATH|PSMODULEPATH|COMSPEC)"
 )
-"""Environment variables that choose programs and modules, or whose text a program runs."""
+"""Environment variables that choose programs and modules, or whose text a program runs. Windows ignores case."""
 
 _OPTION_VARIABLES = re.compile(
     r"(GNU)?MAKEFLAGS|MFLAGS|MAKEFILES|(JAVA|MAVEN|GRADLE|SBT|ANT|GROOVY|SCALA|CATALINA|LEIN_JVM|JVM|JRUBY|KAFKA)_OPTS"
@@ -47,6 +47,8 @@ _OPTION_VARIABLES = re.compile(
     r"|AWS_(CONFIG|SHARED_CREDENTIALS)_FILE|CLOUDSDK_CONFIG|DOCKER_CONFIG|HELM_PLUGINS|TF_CLI_.*|HOME|USERPROFILE"
     r"|XDG_CONFIG_(HOME|DIRS)|SHELL|COMSPEC|PATHEXT|IFS|PROMPT_COMMAND|MANPAGER|BROWSER|VIMINIT|EXINIT|WGETRC"
     r"|CURL_HOME|ANSIBLE_(CONFIG|LIBRARY|.*_(PLUGINS|PATH|INTERPRETER))|BUNDLE_GEMFILE|(NPM_CONFIG|npm_config)_.*|PIP_.*"
+    r"|(JAVA|JRE|MAVEN|GRADLE|DOTNET)_(HOME|ROOT)|DOTNET_(ADDITIONAL_DEPS|SHARED_STORE)|PERL5SHELL"
+    r"|GIT_(DIR|COMMON_DIR)|HGRCPATH|SVN_SSH|CVS_RSH|RSYNC_CONNECT_PROG|PSQL_(EDITOR|PAGER)|SQLCMDEDITOR"
     r"|OCTAVE_PATH|GUILE_LOAD_PATH|ERL_([AZ]?FLAGS|LIBS)|ELIXIR_ERL_OPTIONS|EMACSLOADPATH|TCLLIBPATH"
 )
 """Environment variables with options or files of settings by which free text would choose programs."""
@@ -115,7 +117,7 @@ def check_command(
             continue
         beyond = position - len(command)
         path: Path = ("command",) if is_shell else ("command", position) if beyond < 0 else ("arguments", beyond)
-        remedy = f'write "${variable(found[0].parameter)}"' if found[0].parameter else "use an environment variable"
+        remedy = _remedy_in_text(found[0], words[:position])
         if is_shell:
             yield Finding(
                 path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
@@ -133,6 +135,14 @@ def check_command(
             yield finding(path, f"has {free}, {_of_free(free)}")
         elif name := _assigned(words, position):
             yield from _of_variable(path, name, found[0], free)
+
+
+def _remedy_in_text(one: Placeholder, before: Sequence[str]) -> str:
+    if one.parameter is None:
+        return "use an environment variable"
+    if has_powershell(before):
+        return f"give it to a script behind -File, or write $env:{variable(one.parameter)}"
+    return f'write "${variable(one.parameter)}"'
 
 
 def _of_free(free: Placeholder) -> str:

@@ -7,13 +7,23 @@ from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 _SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
-_OPEN_SHELLS = re.compile(
-    r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux|([bgn]|mingw32-)?make(\.exe)?"
-)
-"""Programs that read all of their arguments as text of a shell, or may do so. `make V=...` puts V into its recipes."""
+_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux")
+"""Programs that read all of their arguments as text of a shell, or may do so."""
 
 _SHELL_OPTION = re.compile(r"-[A-Zabd-z]*c[A-Za-z]*")
 """The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
+
+_SCRIPT_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*")
+"""Shells whose first word that is no option is a file: what follows are its arguments, as in `bash load.sh -c X`."""
+
+_POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
+_POWERSHELL_FILE = re.compile(r"[-/]f(i(le?)?)?", re.IGNORECASE)
+_POWERSHELL_SWITCH = re.compile(r"[-/](no[a-z]+|sta|mta|l|login|i|interactive)", re.IGNORECASE)
+_POWERSHELL_SETTING = re.compile(
+    r"[-/](ex[a-z]*|ep|w[a-z]*|v[a-z]*|(in|o)[a-z]*|if|of|psconsolefile|conf[a-z]*|settings[a-z]*|custom[a-z]*)",
+    re.IGNORECASE,
+)
+"""Options of PowerShell that may stand before `-File SCRIPT`, without and with an argument."""
 
 
 _NEVER = r"(?!)"
@@ -22,41 +32,63 @@ _NEVER = r"(?!)"
 class _Option(NamedTuple):
     """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
 
-    ``words``: which of its words that are no options are such text; without it, the option that is joined counts before
-    the first of them only.
-    ``leading``: the options with an argument among which those before a text count, in front of the first other word;
-    None: they count everywhere.
+    ``words``: which of its words that are no options are such text; without it, the options count in front of the first
+    of them only, which is a script with options of its own.
+    ``leading``: options with an argument, which is not the first of those words.
     ``several``: what has such text in all words up to the next option.
     """
 
     before: str
     joined: str
     words: Literal["none", "first", "others"] | None = None
-    leading: str | None = None
+    leading: str = _NEVER
     several: str = _NEVER
 
 
 _TEXTS = {
-    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c."),
-    r"perl[0-9.]*": _Option(r"-[A-Za-z]*[eE]", r"-[A-Za-z]*[eE]."),
-    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e."),
-    r"(node|nodejs|deno|bun)": _Option(r"-[ep]|-pe|--eval|--print|eval", r"-[ep].|--(eval|print)="),
-    r"php[0-9.]*": _Option(r"-[rBRE]|--(run|process-(begin|code|end))", r"-[rBRE].|--(run|process-(begin|code|end))="),
-    r"(R|Rscript|julia|osascript|groovy)": _Option(r"-e|--eval", r"-e.|--eval="),
-    r"[gmn]?awk": _Option(r"-e|-v|--source", r"-[ev].|--source=", "first"),
-    r"g?sed": _Option(r"-[A-Za-z]*e|--expression", r"-[A-Za-z]*e.|--expression=", "first"),
+    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c.", leading=r"-[A-Za-z]*[WX]|--check-hash-based-pycs"),
+    r"perl[0-9.]*": _Option(r"-[A-Za-z0]*[eE]", r"-[A-Za-z0]*[eE].", leading=r"-[A-Za-z0]*[IeE]"),
+    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e.", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
+    r"(node|nodejs|bun)": _Option(
+        r"-[ep]|-pe|--eval|--print",
+        r"-[ep].|--(eval|print)=",
+        leading=r"-[repC]|-pe|--(?!no-|inspect(-brk)?$|trace-(?!event)|enable|expose|experimental-(?!loader|def))[a-z-]+",
+    ),
+    r"deno": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)=", "none"),
+    r"php[0-9.]*": _Option(
+        r"-[rBRE]|--(run|process-(begin|code|end))",
+        r"-[rBRE].|--(run|process-(begin|code|end))=",
+        leading=r"-[cdzrBRFEfSt]|--[a-z-]+",
+    ),
+    r"(?-i:R)": _Option(r"-e|--eval", r"-e.|--eval=", "none"),
+    r"(Rscript|julia|osascript|groovy)": _Option(
+        r"-[eE]|--eval|--print",
+        r"-[eE].|--(eval|print)=",
+        leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+",
+    ),
+    # The argument of its -v is a value: only characters after a backslash have a meaning in it.
+    r"[gmn]?awk": _Option(
+        r"-[eil]|--(source|include|load)",
+        r"-[eil].|--(source|include|load)=",
+        "first",
+        leading=r"-[vFil]|--(assign|field-separator|include|load)",
+    ),
+    r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--line-length"),
     # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.
     r"psql(\.exe)?": _Option(
         r"-[AabEeHlnqSstVWwXxz01]*c|--co[a-z]*", r"-[AabEeHlnqSstVWwXxz01]*c.|--co[a-z]*=", "none"
     ),
-    r"(mysql|mariadb)(\.exe)?": _Option(
+    r"(mysql(sh)?|mariadb)(\.exe)?": _Option(
         r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e|--(exe|init-c)[a-z-]*",
         r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e.|--(exe|init-c)[a-z-]*=",
         "none",
     ),
-    r"(sqlcmd|osql|isql|mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(
-        r"-q|-Q|--(query|initial-query|eval)", r"-[qQ].|--(query|initial-query|eval)=", "none"
+    r"(sqlcmd|osql|isql)(\.exe)?": _Option(
+        r"[-/][bCeEgIkNRrupXxz]*[qQ]|query|--(query|initial-query)",
+        r"[-/][bCeEgIkNRrupXxz]*[qQ].|--(query|initial-query)=",
+        "none",
     ),
+    r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(r"-q|--(query|eval)", r"-q.|--(query|eval)=", "none"),
     r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
     r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", _NEVER, "others"),
 }
@@ -88,12 +120,18 @@ _PARTS = {
         r"-[ceE].|--?(eval|rpc-eval)=",
         leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)",
     ),
-    # Variables that a program puts into a script as text.
+    # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
+    r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
     r"psql(\.exe)?": _Option(
         r"-[AabEeHlnqSstVWwXxz01]*v|--(set?|va[a-z]*)", r"-[AabEeHlnqSstVWwXxz01]*v.|--(set?|va[a-z]*)=", "none"
     ),
-    r"sqlcmd(\.exe)?": _Option(r"-v|--variables", r"-v.|--variables=", "none", several=r"-v|--variables"),
-    r"sqlplus(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
+    r"sqlcmd(\.exe)?": _Option(
+        r"[-/][bCeEgIkNRrupXxz]*v|--variables",
+        r"[-/][bCeEgIkNRrupXxz]*v.|--variables=",
+        "none",
+        several=r"[-/][bCeEgIkNRrupXxz]*v|--variables",
+    ),
+    r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
     r"(hive|spark-sql)": _Option(
         r"-[ed]|--(hivevar|hiveconf|define|conf)", r"-[ed].|--(hivevar|hiveconf|define|conf)=", "none"
     ),
@@ -134,32 +172,61 @@ def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
     return frozenset(_of_interpreters(words, _PARTS))
 
 
+def has_powershell(words: Sequence[str]) -> bool:
+    """Whether one of the words may be PowerShell."""
+    return any(_POWERSHELLS.fullmatch(_name(word).lower()) for word in words)
+
+
 def _name(word: str) -> str:
-    return PurePosixPath(word.replace("\\", "/")).name
+    """Return the name of the program that a word may be. A folder and a URL are none."""
+    path = word.replace("\\", "/")
+    return "" if path.endswith("/") or "://" in path else PurePosixPath(path).name
 
 
 def _of_shells(words: Sequence[str]) -> Iterator[int]:
     """Yield the places of the texts that shells run: what follows one are arguments, as in `sh -c 'echo "$1"' sh X`."""
-    text = lowest = open_shell = None  # what a shell at this place would run; the first shell of each kind
+    text = lowest = open_shell = option = None  # what a shell here would run, by which option; the first shells
     behind = [*range(len(words) + 1)]  # the place behind the options that begin at a place
+    rsync = next((at for at, word in enumerate(words) if _name(word) == "rsync"), len(words))
     for at in reversed(range(len(words))):
         word, name = words[at], _name(words[at]).lower()
         if _OPEN_SHELLS.fullmatch(name):
-            open_shell = at
+            if script := _script_of_powershell(words, at):
+                yield from range(at + 1, script + 1)
+            elif at < rsync + 2 or not re.fullmatch(r"-[A-Za-z]*e|--rsh", words[at - 1]):  # not `rsync -e ssh`
+                open_shell = at
         elif _SHELLS.fullmatch(name):
             lowest = at
-            if text is not None:
+            if text is not None and (option < behind[at + 1] or not _SCRIPT_SHELLS.fullmatch(name)):
                 yield text
         if word[:1] in ("-", "+"):
             # The name of an option follows -o, and one follows each o of joined options.
-            step = 1 + (0 if word.startswith("--") else len(re.findall("[oO]", word)))
+            of_long = int(word in ("--rcfile", "--init-file", "--emulate"))
+            step = 1 + (of_long if word.startswith("--") else len(re.findall("[oO]", word)))
             behind[at] = behind[min(at + step, len(words))]
         if _SHELL_OPTION.fullmatch(word):
-            text = behind[at]
+            text, option = behind[at], at
     if open_shell is not None:
         yield from range(open_shell + 1, len(words))
     if lowest is not None:
         yield from (at for at in range(lowest + 1, len(words)) if words[at].startswith("--command="))
+
+
+def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
+    """Return the place of the script that PowerShell at a place runs by `-File`; None: it runs text.
+
+    The arguments behind a script are never text.
+    """
+    if not _POWERSHELLS.fullmatch(_name(words[at]).lower()):
+        return None
+    place = at + 1
+    while place < min(len(words) - 1, at + 30):
+        if _POWERSHELL_FILE.fullmatch(words[place]):
+            return place + 1 if words[place + 1] != "-" else None
+        if not (_POWERSHELL_SWITCH.fullmatch(words[place]) or _POWERSHELL_SETTING.fullmatch(words[place])):
+            return None
+        place += 1 if _POWERSHELL_SWITCH.fullmatch(words[place]) else 2
+    return None
 
 
 @dataclass
@@ -175,22 +242,26 @@ class _Seen:
     def reads(self, before: str, word: str) -> bool:
         """Whether it reads the word as a program. ``before``: the word before it."""
         option = self.option
+        by_option = re.fullmatch(option.before, before) or re.match(option.joined, word, re.DOTALL)
         return bool(
-            ((option.leading is None or self.none_between) and re.fullmatch(option.before, before))
-            or self.several
-            or ((option.words or self.none_between) and re.match(option.joined, word, re.DOTALL))
-            or (option.words == "first" and self.none_between and not word.startswith("-"))
+            self.several
+            or (by_option and (option.words or self.none_between))
+            or (option.words == "first" and self._is_first(before, word))
             or (option.words == "others" and self.some_between)
         )
+
+    def _is_first(self, before: str, word: str) -> bool:
+        """Whether the word is the first one that is neither an option nor the argument of one."""
+        return self.none_between and not word.startswith("-") and not re.fullmatch(self.option.leading, before)
 
     def passes(self, before: str, word: str) -> None:
         """Go on behind the word."""
         option = self.option
         if re.fullmatch(option.several, word, re.DOTALL):
             self.several = True
-        elif word.startswith("-"):
+        elif re.match(r"-|/[A-Za-z]$", word):
             self.several = False
-        if not word.startswith("-") and not (option.leading and re.fullmatch(option.leading, before)):
+        if word and not word.startswith("-") and not re.fullmatch(option.leading, before):  # `sed -i "" s/a/b/`
             self.none_between, self.some_between = False, True
 
 

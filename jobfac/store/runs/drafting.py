@@ -336,7 +336,7 @@ def _ad_hoc(request: StartRequest) -> List[Notify]:
             text = f"cannot tell the recipients of a start of '{wrong}', an event of the job; put them into its notify"
             raise _misfit(request, "notify", text)
         if request.manual and request.retry_of is None and (why := entry.to.not_single()):
-            raise _misfit(request, "notify", f"has an email address that {why}")
+            raise _misfit(request, "notify", f"cannot notify a recipient whose email {why}")
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
     return entries

@@ -36,7 +36,7 @@ def test_an_address_is_one_recipient(address: str) -> None:
         {"jobs": {"job": {"command": ["true"], "notify": [entry]}}},
         {"defaults": {"night": {"notify": [entry]}}},
     ):
-        with pytest.raises(DefinitionError, match=r"notify\[0\]\.to\.email must be one plain address each"):
+        with pytest.raises(DefinitionError, match=r"notify\[0\]\.to\.email has '.*', which is not one plain address"):
             from_data(data)
 
 
@@ -45,7 +45,9 @@ def test_an_address_of_a_start_is_one_recipient(db: Database) -> None:
     notify = [{"on": ["failed"], "to": {"email": ["u0,u1,u2@x.org"]}}]
     assert from_canonical("job", {"command": ["true"], "notify": notify}), "an earlier version may have stored it"
     request = StartRequest("job", "tester", overrides={"notify": notify})
-    with pytest.raises(DefinitionError, match="has an email address that must be one plain address each"):
+    with pytest.raises(
+        DefinitionError, match=r"cannot notify a recipient whose email has '.*', which is not one plain address"
+    ):
         db.transact(runs.start, request)
     with pytest.raises(Refused, match="A start may notify 20 recipients, not 21"):
         db.transact(runs.start, replace(request, overrides={"notify": notify * 7}, retry_of=1))

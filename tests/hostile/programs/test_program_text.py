@@ -29,7 +29,14 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["sqlcmd", "--initial-query", X], ["sed", "-n", X], ["awk", X], ["psql", "-d", "db", "-XAtc", X],
         ["psql", f"-tAcSELECT {X}"], ["psql", f"--com=SELECT {X}"], ["mysql", "-ubatch", "-BNe", X],
         ["mariadb", f"-NeSELECT {X}"], ["mysql", "--exec", X], ["node", "-pe", X], ["php", "-R", X],
-        ["clickhouse", "client", "-q", X], ["clickhouse-local", f"--query=SELECT {X}"],
+        ["clickhouse", "client", "-q", X], ["clickhouse-local", f"--query=SELECT {X}"], ["sqlcmd", "/S", "s", "/Q", X],
+        ["sqlcmd", "-EQ", X], ["mysqlsh", "--sql", "-e", X], ["awk", "-v", "n=1", f"{{print {X}}}"], ["julia", "-E", X],
+        ["sed", f"--expr=s/{X}/a/"], ["python3", "-W", "ignore", "-c", X], ["bash", "--rcfile", "rc", "-c", X],
+        ["bash", "a.sh", "bash", "-c", X], ["node", "--env-file", ".env", "-e", X], ["powershell", "-f", f"{X}.ps1"],
+        ["pwsh", "-c", "x", "-File", "y", X], ["pwsh", "-File", "-", X], ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
+        ["rsync", "-e", "ssh", X, "b", "ssh", "h", X], ["php", "-c", "php.ini", "-r", X],
+        ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"],
+        ["sed", "-i", "", f"s/{X}/a/", "f"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -58,7 +65,13 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
         ["node", "-r", "./a.js", "x.js", f"--import={X}"], ["php", "-d", "a=1", "x.php", "-d", X], ["sqlcmd", "-U", X],
         ["sqlcmd", "-v", "a=1", "-i", X], ["sqlplus", X, "@x.sql", "1"], ["expect", "x.exp", "-c", X],
         ["ansible-playbook", "-i", X], ["racket", "x.rkt", "-e", X], ["gdb", "-p", X], ["env", f"DAY={X}", "run"],
-        ["run", f"MAKEFLAGS={X}"],
+        ["run", f"MAKEFLAGS={X}"], ["python3", "-u", "load.py", "-c", X], ["python3", "-m", "etl", "-c", X],
+        ["bash", "-eu", "load.sh", "-c", X], ["node", "--no-warnings", "x.js", "-e", X], ["perl", "x.pl", "-e", X],
+        ["php", "-d", "a=1", "artisan", "load", "-r", X], ["Rscript", "--vanilla", "x.R", "-e", X],
+        ["powershell.exe", "-NoProfile", "-ExecutionPolicy", "Bypass", "-File", "x.ps1", "-Day", X],
+        ["rsync", "-az", "-e", "ssh", f"/data/{X}/", "backup:/data"], ["rsync", "-a", "/srv/make/", f"backup:/{X}"],
+        ["curl", "https://example.org/hive", "-d", X], ["awk", "-F;", "-v", f"n={X}", "-f", "x.awk", X],
+        ["sqlcmd", "/v", "a=1", "/i", X], ["load", "r", "-e", X],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -66,7 +79,7 @@ def test_values_beside_the_text_are_allowed(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {}}}}})
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PERL5OPT", "GIT_SSH_COMMAND"])
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "PSModulePath", "GIT_SSH_COMMAND"])
 def test_no_value_chooses_programs_by_an_environment_variable(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"/opt/{X}:/bin"}}
     assert f"environment.{name} has {X}, but by {name} a value would choose programs" in refused(body)
@@ -91,7 +104,8 @@ IN_PARTS = [
     ["xonsh", "-c", X], ["elvish", "-c", X], ["guile", "-c", X], ["racket", "-l", "racket/base", "-e", X],
     ["erl", "-noshell", "-eval", X], ["elixir", "-e", X], ["octave", "--path", "/x", "--eval", X], ["matlab", "-r", X],
     ["emacs", "--batch", "--eval", X], ["scala", "-e", X], ["gdb", "-batch", "-ex", X], ["vim", "-es", "-c", X],
-    ["env", f"MAKEFLAGS=-j{X}", "make"],
+    ["env", f"MAKEFLAGS=-j{X}", "make"], ["gmake", "deploy", f"BRANCH={X}"],
+    ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X],
 ]  # fmt: skip
 PLAIN: list[dict[str, Any]] = [
     *({"type": kind} for kind in ("integer", "number", "boolean", "date", "datetime", "duration")),
@@ -118,7 +132,7 @@ def test_free_text_becomes_no_part_of_a_program(command: list[str]) -> None:
     d.from_data({"jobs": {"job": {"command": command, "parameters": {"x": {"type": "date"}}}}})
 
 
-@pytest.mark.parametrize("name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "HOME", "npm_config_prefix"])
+@pytest.mark.parametrize("name", ["MAKEFLAGS", "MAVEN_OPTS", "PSQLRC", "KUBECONFIG", "JAVA_HOME", "npm_config_prefix"])
 def test_options_in_environment_variables_take_no_free_text(name: str) -> None:
     body = {"command": ["run"], "parameters": {"x": {}}, "environment": {name: f"-j{X}"}}
     assert f"environment.{name} has {X}, which would become a part of a program" in refused(body)

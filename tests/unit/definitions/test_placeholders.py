@@ -111,8 +111,12 @@ TEXT = 'command[{}] has ${{parameters.a}} in the text of a program; write "$JOBF
         (["cmd.exe", "/c", "dir", "${parameters.a}"], TEXT.format(3)),
         (["watch", "-n", "5", "df ${parameters.a}"], TEXT.format(3)),
         (["parallel", "gzip ${parameters.a}", ":::", "x"], TEXT.format(1)),
-        (["gmake", "deploy", "BRANCH=${parameters.a}"], TEXT.format(2)),
         (["env", "-S", "run ${parameters.a}"], TEXT.format(2)),
+        (
+            ["pwsh", "-c", "run ${parameters.a}"],
+            "command[2] has ${parameters.a} in the text of a program; give it to a script behind -File, or write "
+            "$env:JOBFAC_PARAM_A in that text",
+        ),
     ],
 )  # fmt: skip
 def test_a_value_is_never_text_of_a_program(command: list[str], says: str) -> None:
