@@ -56,6 +56,7 @@ class Process:
 
     Attributes:
         refuses: a signal was refused, because the program has become another user, as sudo does.
+        was_signalled: it got a signal before its end.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Process:
         self.user = os.geteuid() if becoming is None else becoming.uid
         self.started = time.monotonic()
         self.exit: Exit | None = None
-        self.refuses = False
+        self.refuses = self.was_signalled = False
         self.detach = program.detach
         self.since = since
         self.meter = Meter()
@@ -240,13 +241,17 @@ class Signals:
     With thousands of processes and a look for each of many programs, the loop would stand still for a whole lease.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
+        """``at_once``: send each without waiting for ``send``."""
+        self._at_once = at_once
         self._terminate: list[Process] = []
         self._kill: list[Process] = []
 
     def add(self, process: Process, kill: bool) -> None:
         """Record that a program gets KILL, or else TERM."""
         (self._kill if kill else self._terminate).append(process)
+        if self._at_once:
+            self.send()
 
     def send(self) -> None:
         """Send what was recorded."""
@@ -288,6 +293,7 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
         found = _trees(processes)
     finally:
         for group, process in groups.items():
+            process.was_signalled = True
             try:
                 os.killpg(group, number)
             except ProcessLookupError:

@@ -83,7 +83,7 @@ class Execution:
         self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
-        self._folder, self._signals = folder, signals
+        self._folder, self._signals = folder, signals or Signals(at_once=True)
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
         self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
@@ -195,12 +195,9 @@ class Execution:
         self._act(self._life.request_stop(how, requeue, time.monotonic(), ended))
 
     def _act(self, actions: tuple[Action, ...]) -> None:
-        signals = self._signals or Signals()
         for action in actions:
             assert self.process is not None
-            signals.add(self.process, action == Action.KILL)
-        if self._signals is None:
-            signals.send()
+            self._signals.add(self.process, action == Action.KILL)
 
     def _note_refusal(self, process: Process) -> None:
         if process.refuses and not self._refusal_logged:
@@ -224,6 +221,8 @@ class Execution:
             chance: a random number from 0 to 1 for the jitter of the retry.
         """
         self._life.over()
+        if self.process is not None and not self.process.was_signalled:
+            self._life.cause = None  # it ended on its own between the decision to end it and the signal
         state, reason = self._final_state()
         if self.process is not None:
             report = self.report
