@@ -5,7 +5,7 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 
 from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unignore_signals
-from jobfac.programs.failures import StartError, explain_file
+from jobfac.programs.failures import InstallationFault, StartError, check_installation, explain_file
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
@@ -22,7 +22,7 @@ from jobfac.programs.files.private import (
 )
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
 from jobfac.programs.guarding import Guardian
-from jobfac.programs.posix import Exit, Process, Program, account, kill_all, other_user, start
+from jobfac.programs.posix import Exit, Process, Program, Signals, account, kill_all, other_user, start
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.usage import Usage
 from jobfac.programs.watcher import ExitWatcher, why_alive
@@ -34,12 +34,14 @@ __all__ = [
     "Exit",
     "ExitWatcher",
     "Guardian",
+    "InstallationFault",
     "Limits",
     "OutputFile",
     "Places",
     "Process",
     "Program",
     "Series",
+    "Signals",
     "Spool",
     "SpoolName",
     "StartError",
@@ -48,6 +50,7 @@ __all__ = [
     "abandoned",
     "account",
     "become_subreaper",
+    "check_installation",
     "descriptor_limit",
     "destination_path",
     "explain_file",

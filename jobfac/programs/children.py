@@ -8,16 +8,19 @@ the kernel's list of this process's children shows whether any process of it is 
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import stat
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from jobfac.machine.marks import MARK
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
+from jobfac.programs.procfs import number_of
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Table, mark_of, markers, user_of
 from jobfac.programs.usage import Meter
@@ -251,6 +254,43 @@ def unignore_signals() -> None:
             signal.signal(number, do_nothing)
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def inheriting(marker: str) -> Iterator[None]:
+    """Prepare what a program inherits from the thread that starts it."""
+    with _nothing_blocked(), _marking(marker):
+        yield
+
+
+@contextlib.contextmanager
+def _nothing_blocked() -> Iterator[None]:
+    """Unblock all signals in this thread, because a program inherits the signal mask of the thread that starts it."""
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _marking(marker: str) -> Iterator[None]:
+    """Let what is started inside inherit the mark of an execution (see ``procfs.markers``).
+
+    What another thread starts meanwhile inherits it, too. That does no harm, as its environment can be read.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    former = resource.getrlimit(MARK)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
+        resource.setrlimit(MARK, (number_of(marker), former[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(MARK, former)
 
 
 children = Children()

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,24 @@ from jobfac.machine.disk import FAILING
 
 class StartError(JobfacError):
     """A program could not be started. The message is one sentence that names the problem and the remedy."""
+
+
+class InstallationFault(OSError):
+    """jobfac's own programs cannot start, as it was removed or replaced under this worker. No run is at fault."""
+
+
+SCRIPTS = ("guardian.py", "files/becoming.py", "files/accounts.py")
+"""The programs of jobfac that a worker starts, by their places beside this file."""
+
+
+def check_installation() -> None:
+    """Check that the interpreter and the programs of jobfac are there. Raises InstallationFault."""
+    for path in (Path(sys.executable), *(Path(__file__).parent / script for script in SCRIPTS)):
+        if not os.path.exists(path):  # noqa: PTH110 (raises nothing)
+            raise InstallationFault(
+                f"the installation of jobfac under this worker is gone: there is no {str(path)!r}; install it again "
+                "and restart the worker"
+            )
 
 
 MACHINE = {
@@ -39,6 +58,8 @@ def explain(
     name = argv[0]
     if not isinstance(error, OSError):
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
+    if isinstance(error, InstallationFault):
+        return f"{name!r} cannot be started: {error}"
     if error.errno == errno.EAGAIN and user is not None:
         return (
             f"{name!r} cannot be started: the limit of processes is reached, to which all processes of user {user!r} "

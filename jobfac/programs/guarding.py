@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jobfac.programs.children import children
-from jobfac.programs.failures import StartError, explain
+from jobfac.programs.failures import StartError, check_installation, explain
 from jobfac.programs.guardian import clock
 
 SCRIPT = Path(__file__).with_name("guardian.py")
@@ -117,9 +117,10 @@ class Guardian:
     def _launch(self) -> None:
         """Start a guardian and send it the lease and all programs."""
         try:
+            check_installation()
             read_end, self._pipe = os.pipe()
         except OSError as error:
-            raise StartError(f"the guardian cannot be started: {error.strerror}") from error
+            raise StartError(f"the guardian cannot be started: {error.strerror or error}") from error
         command = [sys.executable, "-I", str(SCRIPT)]
         if sys.platform == "linux":
             command.insert(2, "-S")  # not on other systems, where it needs psutil

@@ -1,25 +1,20 @@
 """Starts, watches and stops one program and every process that it starts."""
 
-import contextlib
 import os
-import resource
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jobfac.machine.marks import MARK
 from jobfac.programs.cgroup import Group, Limits
-from jobfac.programs.children import children, regular_file
+from jobfac.programs.children import children, inheriting, regular_file
 from jobfac.programs.failures import StartError, explain
 from jobfac.programs.files.accounts import Account, accounts
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.inquiry import User, no_answer
 from jobfac.programs.gate import Gate
-from jobfac.programs.procfs import number_of
-from jobfac.programs.tree import Entry, Table, entry, kill_found, looks, now, refuses_signals, send
+from jobfac.programs.tree import Entry, Looks, Table, entry, kill_found, now, refuses_signals, send
 from jobfac.programs.usage import Meter, Usage
 
 ACCOUNT = 10.0
@@ -61,6 +56,7 @@ class Process:
 
     Attributes:
         refuses: a signal was refused, because the program has become another user, as sudo does.
+        was_signalled: it got a signal before its end.
     """
 
     def __init__(
@@ -79,7 +75,7 @@ class Process:
         self.user = os.geteuid() if becoming is None else becoming.uid
         self.started = time.monotonic()
         self.exit: Exit | None = None
-        self.refuses = False
+        self.refuses = self.was_signalled = False
         self.detach = program.detach
         self.since = since
         self.meter = Meter()
@@ -114,6 +110,8 @@ class Process:
                     self._remember(children.orphans(self))
                 else:
                     self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+                if self._members:
+                    looks.add(self)
                 self._had_orphans = bool(self._members or children.orphans(self))
                 children.remove_program(self)
             return self.exit
@@ -126,10 +124,13 @@ class Process:
         with children.lock:
             if self.exit is None or self.detach:
                 return []
-            if self._members and looks.may_begin(self):
-                with looks.timed(self):
-                    children.sweep()
-                    self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+            if self._members and (programs := looks.due(self)):
+                with looks.timed():
+                    for program, tree in zip(programs, _trees(programs), strict=True):
+                        program._members = {one.pid: one.start for one in tree.values()}
+                for program in programs:
+                    if not program._members:
+                        looks.forget(program)
             return sorted(self._members)
 
     def sample(self) -> None:
@@ -152,8 +153,7 @@ class Process:
 
     def terminate(self) -> None:
         """Send TERM to the whole tree."""
-        with children.lock:
-            _signal_trees([self], signal.SIGTERM)
+        terminate_all([self])
 
     def kill(self) -> None:
         """Send KILL to the whole tree, again for processes that were forked meanwhile."""
@@ -190,7 +190,7 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     identity = other_user(program.user)
     since = now()
-    with children.lock, _inheriting(program.marker), Gate(program.argv, program.limits, program.marker) as gate:
+    with children.lock, inheriting(program.marker), Gate(program.argv, program.limits, program.marker) as gate:
         becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
@@ -226,6 +226,43 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     return process
 
 
+looks: Looks[Process] = Looks()
+
+
+def terminate_all(processes: Iterable[Process]) -> None:
+    """Send TERM to the trees of all these programs."""
+    with children.lock:
+        _signal_trees(list(processes), signal.SIGTERM)
+
+
+class Signals:
+    """The signals of a turn of the loop, sent together: one look at all processes finds the trees of all programs.
+
+    With thousands of processes and a look for each of many programs, the loop would stand still for a whole lease.
+    """
+
+    def __init__(self, at_once: bool = False) -> None:
+        """``at_once``: send each without waiting for ``send``."""
+        self._at_once = at_once
+        self._terminate: list[Process] = []
+        self._kill: list[Process] = []
+
+    def add(self, process: Process, kill: bool) -> None:
+        """Record that a program gets KILL, or else TERM."""
+        (self._kill if kill else self._terminate).append(process)
+        if self._at_once:
+            self.send()
+
+    def send(self) -> None:
+        """Send what was recorded."""
+        terminate, kill = self._terminate, self._kill
+        self._terminate, self._kill = [], []
+        if terminate:
+            terminate_all(terminate)
+        if kill:
+            kill_all(kill)
+
+
 def kill_all(processes: Iterable[Process]) -> None:
     """Send KILL to the trees of all these programs, until no new process appears, for at most ``SOON`` seconds."""
     processes = list(processes)
@@ -256,6 +293,7 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
         found = _trees(processes)
     finally:
         for group, process in groups.items():
+            process.was_signalled = True
             try:
                 os.killpg(group, number)
             except ProcessLookupError:
@@ -310,40 +348,3 @@ def other_user(name: str | None) -> Account | None:
 def _is_this_process(found: Account) -> bool:
     """Whether a program has the account's user and group already. Only root can take another group."""
     return found["user"] == os.geteuid() and (os.geteuid() != 0 or found["group"] == os.getegid())
-
-
-@contextlib.contextmanager
-def _inheriting(marker: str) -> Iterator[None]:
-    """Prepare what a program inherits from the thread that starts it."""
-    with _nothing_blocked(), _marking(marker):
-        yield
-
-
-@contextlib.contextmanager
-def _nothing_blocked() -> Iterator[None]:
-    """Unblock all signals in this thread, because a program inherits the signal mask of the thread that starts it."""
-    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    try:
-        yield
-    finally:
-        if blocked:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-@contextlib.contextmanager
-def _marking(marker: str) -> Iterator[None]:
-    """Let what is started inside inherit the mark of an execution (see ``procfs.markers``).
-
-    What another thread starts meanwhile inherits it, too. That does no harm, as its environment can be read.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    former = resource.getrlimit(MARK)
-    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
-        resource.setrlimit(MARK, (number_of(marker), former[1]))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(MARK, former)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 if sys.platform == "linux":
@@ -26,7 +27,6 @@ __all__ = [
     "entry",
     "kill_found",
     "kill_marked",
-    "looks",
     "mark_of",
     "marked",
     "markers",
@@ -36,6 +36,8 @@ __all__ = [
     "tracer_of",
     "user_of",
 ]
+
+Program = TypeVar("Program")
 
 PAUSE = 0.005  # seconds after a search that found no new process
 
@@ -112,39 +114,48 @@ class Table:
                 return {pid: self.entries[pid] for pid in found if not self.entries[pid].dead}
 
 
-class Looks:
+class Looks(Generic[Program]):
     """Limits how often the worker looks at the processes that programs have left. Each look reads the whole table.
 
     With thousands of processes a look takes a second. The worker's loop must not do nothing else, or its lease ends and
-    the programs of all users are killed. All looks together take a small part of the time, except for the first one at
-    each program. What a program has left is noticed to have ended later then.
+    the programs of all users are killed. So one look is for all programs, and looks take a small part of the time,
+    except for the first one at a program. What a program has left is noticed to have ended later then.
     """
 
     PART = 10
     """Looks take at most one part in so many of the time."""
 
+    LONGEST = 15.0
+    """Seconds between two looks at most: a worker that stood still during one has not learned how long they take."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next: WeakKeyDictionary[object, float] = WeakKeyDictionary()  # by program that has left processes
-        self._free = 0.0  # two looks, except for first ones, are not in the same turn of the loop
+        self._looked_at: WeakKeyDictionary[Program, bool] = WeakKeyDictionary()
+        self._next = 0.0
 
-    def may_begin(self, program: object) -> bool:
-        """Whether to look now at what the program has left."""
-        now = self._clock()
-        return program not in self._next or now >= max(self._next[program], self._free)
+    def add(self, program: Program) -> None:
+        """Call when a program has ended and left processes. The next look at another one is its first, too."""
+        self._looked_at[program] = False
+
+    def due(self, program: Program) -> list[Program]:
+        """Return the programs to look at now, with this one; empty: it is too early."""
+        if self._looked_at.setdefault(program, False) and self._clock() < self._next:
+            return []
+        return list(self._looked_at)
 
     @contextmanager
-    def timed(self, program: object) -> Iterator[None]:
-        """Take the time of a look inside the block."""
+    def timed(self) -> Iterator[None]:
+        """Take the time of a look at all of them inside the block."""
         began = self._clock()
         yield
         now = self._clock()
-        self._next[program] = 0.0
-        self._next[program] = now + self.PART * (now - began) * len(self._next)
-        self._free = now + (now - began)
+        self._next = now + min(self.PART * (now - began), self.LONGEST)
+        for program in list(self._looked_at):
+            self._looked_at[program] = True
 
-
-looks = Looks()
+    def forget(self, program: Program) -> None:
+        """Call when a program has left nothing any more."""
+        self._looked_at.pop(program, None)
 
 
 def marked(by_marker: Mapping[str, Sequence[int]], marker: str) -> list[int]:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.machine.disk import FAILING
-from jobfac.programs import NO_ROOM, descriptor_limit, file_in_the_way, room_for_programs
+from jobfac.programs import (
+    NO_ROOM,
+    InstallationFault,
+    check_installation,
+    descriptor_limit,
+    file_in_the_way,
+    room_for_programs,
+)
 from jobfac.store.workers.draining import LEAVING
 from jobfac.store.workers.suspects import ISOLATING
 from jobfac.worker.machine import Machine
@@ -183,6 +190,8 @@ def machine_fault(error: BaseException, folder: Path) -> str | None:
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return None
+    if isinstance(cause, InstallationFault):
+        return str(cause)
     if cause is error and cause.errno in DISK:
         return f"{os.strerror(cause.errno).lower()} in {folder}"
     return {
@@ -199,6 +208,7 @@ def examine(folder: Path) -> str | None:
     """Test whether files fit into the spool and a program can be started; returns the fault, or None."""
     path = folder / "probe"
     try:
+        check_installation()
         if room_for_programs() == 0:
             return "too many open files in this worker"
         try:

@@ -65,8 +65,12 @@ class Accounts:
 
         Raises:
             TimeoutError: the name services have not answered.
-            OSError: the process that asks cannot be started, or has failed.
+            OSError: the process that asks cannot be started, or has failed. If the installation of jobfac is at fault,
+                it is an InstallationFault.
         """
+        from jobfac.programs.failures import InstallationFault, check_installation  # not there for the child process
+
+        check_installation()
         known = self.known(name)
         try:
             done = subprocess.run(
@@ -74,7 +78,11 @@ class Accounts:
                 timeout=limit if known is None else PATIENCE, check=False,
             )  # fmt: skip
             if done.returncode:
-                raise OSError(f"the process that asks for the account of user {name!r} failed")
+                how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+                failed = f"the process that asks for it ended with {how}"
+                if done.returncode < 0:  # the name services run in it, and may fail for this user alone
+                    raise OSError(f"{failed}; check the name services that /etc/nsswitch.conf names")
+                raise InstallationFault(f"{failed}; repair the installation of jobfac on this worker")
             found: Account | None = json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             if known is None:

@@ -29,7 +29,14 @@ if __name__ == "__main__":
         bare.__path__ = [place]
         sys.modules[name] = bare
 
-from jobfac.programs.failures import OF_NO_FILE, StartError, explain, explain_directory
+from jobfac.programs.failures import (
+    OF_NO_FILE,
+    InstallationFault,
+    StartError,
+    check_installation,
+    explain,
+    explain_directory,
+)
 from jobfac.programs.files.destinations import Kind, open_path
 
 SECONDS = 10.0
@@ -119,11 +126,12 @@ class Becoming:
         self.read()
         self.close()
         if code is not None and self.files is None and self.failure is None:
-            self.failure = _failure(
+            why = (
                 f"the process that becomes user {self._user!r} ended with exit code {code} before the program began; "
-                "repair the installation of jobfac on this worker",
-                errno.EAGAIN,
+                "repair the installation of jobfac on this worker"
             )
+            self.failure = StartError(why)
+            self.failure.__cause__ = InstallationFault(why)
 
     def close(self) -> None:
         """Stop listening."""
@@ -156,6 +164,7 @@ def become(
     Raises:
         OSError: the process cannot be started.
     """
+    check_installation()
     request = {
         "user": user,
         "identity": identity,

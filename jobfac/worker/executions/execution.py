@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, Chunk, Places, Process, Series, Spool, StartError, spool_path, why_alive
+from jobfac.programs import BATCH, Chunk, Places, Process, Series, Signals, Spool, StartError, spool_path, why_alive
 from jobfac.programs.files.inquiry import Place, Seen
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
@@ -56,6 +56,7 @@ class Execution:
         environment: Mapping[str, str] = MappingProxyType({}),
         report_limit: int = LIMIT,
         usual: float | None = None,
+        signals: Signals | None = None,
     ) -> None:
         """
         Args:
@@ -64,6 +65,7 @@ class Execution:
             environment: variables that the worker sets for the program. Those of the definition take precedence.
             report_limit: maximum bytes of the report to read.
             usual: what the job usually takes, in seconds; None: not known or not needed.
+            signals: takes those for the program; None: they are sent at once.
         """
         self.claimed = claimed
         self.key = claimed.key
@@ -81,7 +83,7 @@ class Execution:
         self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
-        self._folder = folder
+        self._folder, self._signals = folder, signals or Signals(at_once=True)
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
         self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
@@ -151,6 +153,7 @@ class Execution:
         process = self.process
         if process is None:
             return None
+        self._note_refusal(process)
         # The worker may have stood still: what ended meanwhile on its own is not ended by a timeout now.
         ended = process.poll() is not None
         self._act(self._life.tick(now, ended, ended and bool(process.leftovers())))
@@ -184,9 +187,7 @@ class Execution:
 
     def outlives_kill(self, now: float) -> str | None:
         """Return a sentence that KILL does not end the program, once; otherwise None."""
-        if not self._life.outlives_kill(now) or self.process is None:
-            return None
-        return why_alive(self.process)
+        return why_alive(self.process) if self.process and self._life.outlives_kill(now) else None
 
     def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""
@@ -196,17 +197,13 @@ class Execution:
     def _act(self, actions: tuple[Action, ...]) -> None:
         for action in actions:
             assert self.process is not None
-            if action == Action.TERMINATE:
-                self.process.terminate()
-            else:
-                self.process.kill()
-            if self.process.refuses and not self._refusal_logged:
-                self._refusal_logged = True
-                self.log.warning(
-                    "a program cannot be ended: it has become another user, as sudo does; end it as that user",
-                    action="signal_refused",
-                    pid=self.process.pid,
-                )
+            self._signals.add(self.process, action == Action.KILL)
+
+    def _note_refusal(self, process: Process) -> None:
+        if process.refuses and not self._refusal_logged:
+            self._refusal_logged = True
+            why = "a program cannot be ended: it has become another user, as sudo does; end it as that user"
+            self.log.warning(why, action="signal_refused", pid=process.pid)
 
     def is_over(self) -> bool:
         """Whether the program and its tree have ended or were never started. Then the outcome can be stored."""
@@ -224,6 +221,8 @@ class Execution:
             chance: a random number from 0 to 1 for the jitter of the retry.
         """
         self._life.over()
+        if self.process is not None and not self.process.was_signalled:
+            self._life.cause = None  # it ended on its own between the decision to end it and the signal
         state, reason = self._final_state()
         if self.process is not None:
             report = self.report

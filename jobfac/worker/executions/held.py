@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from jobfac.definitions import DefinitionError, Job
-from jobfac.programs import ExitWatcher, Guardian, Places, StartError, kill_all
+from jobfac.programs import ExitWatcher, Guardian, Places, Signals, StartError, kill_all
 from jobfac.programs.files.inquiry import no_answer
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
@@ -81,6 +81,7 @@ class Executions:
         self._settings = settings
         self.isolation = Isolation(settings.poison_attempts, random.uniform(*PATIENCE))
         self._places = Places(watcher.wake)
+        self._signals = Signals()
         self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
@@ -128,9 +129,8 @@ class Executions:
             found = definitions[claimed.job, claimed.job_version]
             definition = found if isinstance(found, Job) else NONE
             variables = self._telemetry.begins(claimed, since)
-            path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
-            takes = usual.get(claimed.job)
-            prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
+            given = self._spool.token, self._spool.path, self._telemetry.log, variables, self._settings.report_limit
+            prepared.append(Execution(claimed, definition, *given, usual.get(claimed.job), self._signals))
             if isinstance(found, DefinitionError):
                 prepared[-1].fail_start(f"its definition cannot be read by this version of jobfac: {found}")
         self.live |= {execution.key: execution for execution in prepared}
@@ -243,10 +243,13 @@ class Executions:
                 room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
+        self._signals.send()
         self._show_isolation()
         return self.isolation.wakes_at(due, now)
 
     def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
+        for process in [one.process for one in self.live.values() if one.process is not None]:
+            process.poll()  # all of them, before the first look at what programs have left
         for run_id, attempt, how in stops:
             if execution := self.live.get((run_id, attempt)):
                 execution.request_stop(Stop(how))
@@ -262,6 +265,7 @@ class Executions:
         self._request_stops(stops, requeue)
         for execution in self.live.values():
             execution.tick(time.monotonic(), self._places)
+        self._signals.send()
 
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
@@ -270,9 +274,7 @@ class Executions:
         while the machine cannot read it, while the shipping thread stores its output, or while more output is left than
         fits into a turn. The shipping thread wakes the loop when it is done.
         """
-        if execution.unread() > LAST_OUTPUT:
-            return False
-        if not execution.shipping.acquire(blocking=False):
+        if execution.unread() > LAST_OUTPUT or not execution.shipping.acquire(blocking=False):
             return False
         if not execution.report.read(final=True, most=max(0, room)):
             execution.shipping.release()
@@ -332,8 +334,7 @@ class Executions:
         for execution in filter(Execution.is_over, self.living()):  # while its output waits for the database
             execution.log.error("outcome not stored", action="outcome_not_stored")
         given_up = [*self.living(), *(execution for execution, _ in self.over)]
-        # The worker has executed them, so they are no claims whose answers were lost.
-        self._stored.extend(execution.key for execution in given_up)
+        self._stored.extend(execution.key for execution in given_up)  # so these are no claims whose answers were lost
         self._forget(given_up)
         self.live.clear()
         self.over.clear()

@@ -71,8 +71,9 @@ class Action(StrEnum):
     KILL = "kill"
 
 
-KILL_AGAIN = 1.0
-"""Seconds between two KILLs: a process may have forked meanwhile."""
+KILL_AGAIN, LONGEST_PAUSE = 1.0, 16.0
+"""Seconds between two KILLs, the first time and at most: a process may have forked meanwhile. They double each time, as
+each KILL reads the table of all processes. All executions have them at the same moments, so that one look is enough."""
 
 KILL_ANSWERED = 10.0
 """Seconds after the first KILL in which a program ends, unless it is stuck in the kernel."""
@@ -95,6 +96,7 @@ class Lifecycle:
         self._grace = grace
         self._warn_after = warn_after
         self._kill_at: float | None = None
+        self._pause = KILL_AGAIN  # until the next KILL
         self._unanswered_at: float | None = None  # when to report a program that outlives KILL; infinite: reported
         self.began = now
         self.cause: Cause | None = None
@@ -167,7 +169,8 @@ class Lifecycle:
                 actions = self._end(now)
             self._machine.move(Stage.LINGERING)
         if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = now + KILL_AGAIN
+            self._kill_at = (now // self._pause + 1) * self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
             if self._unanswered_at is None:
                 self._unanswered_at = now + KILL_ANSWERED
             self._mark_ending()

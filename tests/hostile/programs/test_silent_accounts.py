@@ -84,7 +84,7 @@ def test_an_account_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "COMMAND", ("false",))
     assert asked.find("nobody-of-this-name", 60) is None, "its start does not ask once more"
     monkeypatch.setattr(accounts, "MISSING", -1.0)
-    with pytest.raises(OSError, match="asks for the account of user 'nobody-of-this-name' failed"):
+    with pytest.raises(OSError, match="asks for it ended with exit code 1"):
         asked.find("nobody-of-this-name", 60)
     monkeypatch.undo()
     asked.ask(ME)

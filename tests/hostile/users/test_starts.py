@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.programs import Program, StartError, kill_all, start
-from jobfac.programs.files import becoming
+from jobfac.programs import Guardian, Program, StartError, failures, kill_all, start
+from jobfac.programs.files import accounts, becoming
 from jobfac.states import RunState
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.health import examine, machine_fault
 from tests.hostile.others import NOBODY, needs_root, run
 from tests.support.process_stage import finish, until
 from tests.unit.worker.test_launch import claimed
@@ -118,8 +119,34 @@ def test_a_worker_that_may_not_switch_says_so() -> None:
 @needs_root
 def test_an_installation_that_is_being_exchanged_is_not_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(becoming, "__file__", "/there/is/none.py")
-    with pytest.raises(StartError, match="ended with exit code 2 before the program began"):
+    with pytest.raises(StartError, match="ended with exit code 2 before the program began") as failed:
         run(ECHO)
+    assert str(failed.value) == machine_fault(failed.value, Path("/spool"))
+
+
+@needs_root
+@pytest.mark.parametrize("is_known", [True, False], ids=["known user", "new user"])
+def test_an_installation_that_is_gone_gives_the_run_back_and_names_the_cause(
+    is_known: bool, crossroads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose installation was removed failed all runs of other users, and called their accounts the cause."""
+    monkeypatch.setattr(accounts.accounts, "_known", {})
+    if is_known:
+        accounts.accounts.ask("nobody")
+    (crossroads / "spool").mkdir(mode=0o711)
+    assert examine(crossroads / "spool") is None
+    monkeypatch.setattr(failures, "SCRIPTS", ("guardian.py", "none.py"))
+    why = "the installation of jobfac under this worker is gone: there is no"
+    job = Job.model_validate({"command": ["/bin/true"], "user": "nobody", "directory": "/"})
+    one = Execution(claimed(), job, "token", crossroads / "spool", SILENCE)
+    assert str(one.begin()).startswith(why), "the worker becomes unhealthy"
+    outcome = one.outcome(0.5)
+    assert (outcome.state, outcome.pid, outcome.retry_after) == (RunState.QUEUED, None, None)
+    assert why in str(outcome.reason)
+    one.close()
+    assert str(examine(crossroads / "spool")).startswith(why), "and remains so"
+    with pytest.raises(StartError, match=why):
+        Guardian().start()
 
 
 @needs_root

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.programs import Places, Series
+from jobfac.programs import Places, Series, Signals
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState, Stop
@@ -92,19 +92,26 @@ def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     execution.close()
 
 
+@pytest.mark.parametrize("decides", [False, True], ids=["before", "after the decision"])
 @pytest.mark.parametrize("limit", [{"timeout": "1m"}, {"silent_timeout": "1m"}], ids=str)
-def test_a_program_that_ended_while_its_worker_stood_still_has_not_timed_out(tmp_path: Path, limit: Any) -> None:
+def test_a_program_that_ended_while_its_worker_stood_still_has_not_timed_out(
+    tmp_path: Path, limit: Any, decides: bool
+) -> None:
+    """``decides``: the worker stands still between its decision and the signal."""
     os.mkfifo(tmp_path / "pipe")
     job = Job.model_validate({"command": ["cat", str(tmp_path / "pipe")], **limit})
-    execution = Execution(claimed(), job, "token", tmp_path, SILENCE)
+    signals = Signals()
+    execution = Execution(claimed(), job, "token", tmp_path, SILENCE, signals=signals)
     assert execution.begin() is None
     assert execution.process is not None
     places, began = Places(lambda: None), time.monotonic()
-    execution.tick(began, places)
+    for later in (0.0, 100.0, 200.0) if decides else (0.0,):
+        execution.tick(began + later, places)
     (tmp_path / "pipe").write_bytes(b"")
     os.waitid(os.P_PID, execution.process.pid, os.WEXITED | os.WNOWAIT)  # nobody has noticed it yet
     for later in (100.0, 200.0):
         execution.tick(began + later, places)
+        signals.send()
     assert execution.is_over()
     outcome = execution.outcome(0.5)
     assert (outcome.state, outcome.exit_code, outcome.retry_after) == (RunState.SUCCEEDED, 0, None)

@@ -57,6 +57,23 @@ def test_a_timeout_terminates_and_then_kills_repeatedly() -> None:
     assert life.tick(161.0, ended=False, leftovers=False) == KILL
 
 
+def test_programs_that_do_not_end_are_killed_again_at_the_same_moments_and_ever_more_rarely() -> None:
+    """Each KILL reads the table of all processes. Twenty such programs kept the loop from everything else."""
+
+    def kills(grace: float) -> list[float]:
+        life = running(timeout=1.0, grace=grace)
+        at: list[float] = []
+        life.tick(101.0, ended=False, leftovers=False)
+        while len(at) < 10:
+            at.append(life.next_time(0.0, ended=False) or 0.0)
+            assert life.tick(at[-1], ended=False, leftovers=False)[-1:] == KILL
+        return at
+
+    one, other = kills(10.0), kills(12.3)
+    assert one == [111.0, 112.0, 114.0, 116.0, 120.0, 128.0, 144.0, 160.0, 176.0, 192.0]
+    assert other == [113.3, 114.0, 116.0, 120.0, 128.0, 144.0, 160.0, 176.0, 192.0, 208.0]
+
+
 def test_without_grace_both_signals_are_sent_at_once() -> None:
     assert running(timeout=1.0, grace=0.0).tick(101.0, ended=False, leftovers=False) == TERM + KILL
 
