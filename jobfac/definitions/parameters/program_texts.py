@@ -225,7 +225,7 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
     place = at + 1
     while place < min(len(words) - 1, at + 30):
         if _POWERSHELL_FILE.fullmatch(words[place]):
-            return place + 1 if words[place + 1] != "-" else None
+            return None if words[place + 1][:1] in ("", "-") else place + 1
         if not (_POWERSHELL_SWITCH.fullmatch(words[place]) or _POWERSHELL_SETTING.fullmatch(words[place])):
             return None
         place += 1 if _POWERSHELL_SWITCH.fullmatch(words[place]) else 2
@@ -264,9 +264,9 @@ class _Seen:
             self.several = True
         elif re.match(r"-|/[A-Za-z]$", word):
             self.several = False
-        if word and not word.startswith("-") and not re.fullmatch(option.leading, before):  # `sed -i "" s/a/b/`
+        if not word.startswith("-") and not re.fullmatch(option.leading, before):
             self.some_between = True
-            self.none_between &= word.startswith("${")  # the value may be an option
+            self.none_between &= not word or word.startswith("${")  # `sed -i "" s/a/b/`; a value may be an option
 
 
 def _of_interpreters(words: Sequence[str], known_ones: Mapping[str, _Option]) -> Iterator[int]:
