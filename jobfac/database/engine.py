@@ -148,10 +148,7 @@ class Database:
         return self.retrying(once, retry_for)
 
     def retrying(self, once: Callable[[], T], retry_for: float, waits: float = 0.0) -> T:
-        """Call ``once``, and again after transient errors for ``retry_for`` seconds, with growing random pauses.
-
-        ``waits``: seconds for which the server may wait on purpose before it answers, as for work.
-        """
+        """Call ``once``, and again after passing errors for ``retry_for`` seconds. ``waits``: see ``ForwardSteps``."""
         watched = partial(forward_steps(self.engine.url).watch, once, waits)
         try:
             try:

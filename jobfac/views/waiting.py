@@ -111,7 +111,8 @@ def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders
         return "a worker or scheduler begins it"
     serving = [one for one in fleet if (one.serves(needed) if run.for_worker is None else one.name == run.for_worker)]
     if run.reason == SUSPECTED and any(one.message is None for one in serving):
-        return "a worker on which nothing else runs, because its workers died while it ran"
+        where = "a worker on which nothing else runs, on a machine without another such run"
+        return f"{where}, because its workers died while it ran"
     if run.for_worker is not None:
         idle = next((one.message for one in serving if one.message is not None), None)
         return f"worker {run.for_worker}" + (

@@ -105,7 +105,7 @@ SELECT
                     AND e.lease_until > SYSUTCDATETIME()
             )
         END
-            THEN N'a worker on which nothing else runs, because its workers died while it ran'
+            THEN N'a worker on which nothing else runs, on a machine without another such run, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, COALESCE(
             N' claims nothing: ' + REPLACE(p.message, N'claims nothing: ', N''), N', which alone may claim it'
         ))

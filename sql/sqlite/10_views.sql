@@ -118,7 +118,7 @@ SELECT
                     AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
             )
         END
-            THEN 'a worker on which nothing else runs, because its workers died while it ran'
+            THEN 'a worker on which nothing else runs, on a machine without another such run, because its workers died while it ran'
         WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || coalesce((
             SELECT ' claims nothing: ' || replace(MAX(w.message), 'claims nothing: ', '')
             FROM worker AS w JOIN worker_lease AS e ON e.worker_id = w.id

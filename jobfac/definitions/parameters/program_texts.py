@@ -187,23 +187,26 @@ def _of_shells(words: Sequence[str]) -> Iterator[int]:
     """Yield the places of the texts that shells run: what follows one are arguments, as in `sh -c 'echo "$1"' sh X`."""
     text = lowest = open_shell = option = None  # what a shell here would run, by which option; the first shells
     behind = [*range(len(words) + 1)]  # the place behind the options that begin at a place
+    script = [*behind]  # the same, where a value may be an option, too
     rsync = next((at for at, word in enumerate(words) if _name(word) == "rsync"), len(words))
     for at in reversed(range(len(words))):
         word, name = words[at], _name(words[at]).lower()
         if _OPEN_SHELLS.fullmatch(name):
-            if script := _script_of_powershell(words, at):
-                yield from range(at + 1, script + 1)
+            if file := _script_of_powershell(words, at):
+                yield from range(at + 1, file + 1)
             elif at < rsync + 2 or not re.fullmatch(r"-[A-Za-z]*e|--rsh", words[at - 1]):  # not `rsync -e ssh`
                 open_shell = at
         elif _SHELLS.fullmatch(name):
             lowest = at
-            if text is not None and (option < behind[at + 1] or not _SCRIPT_SHELLS.fullmatch(name)):
+            if text is not None and (option < script[at + 1] or not _SCRIPT_SHELLS.fullmatch(name)):
                 yield text
+        if word.startswith("${"):
+            script[at] = script[at + 1]
         if word[:1] in ("-", "+"):
             # The name of an option follows -o, and one follows each o of joined options.
             of_long = int(word in ("--rcfile", "--init-file", "--emulate"))
             step = 1 + (of_long if word.startswith("--") else len(re.findall("[oO]", word)))
-            behind[at] = behind[min(at + step, len(words))]
+            behind[at], script[at] = (found[min(at + step, len(words))] for found in (behind, script))
         if _SHELL_OPTION.fullmatch(word):
             text, option = behind[at], at
     if open_shell is not None:
@@ -222,7 +225,7 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
     place = at + 1
     while place < min(len(words) - 1, at + 30):
         if _POWERSHELL_FILE.fullmatch(words[place]):
-            return place + 1 if words[place + 1] != "-" else None
+            return None if words[place + 1][:1] in ("", "-") else place + 1
         if not (_POWERSHELL_SWITCH.fullmatch(words[place]) or _POWERSHELL_SETTING.fullmatch(words[place])):
             return None
         place += 1 if _POWERSHELL_SWITCH.fullmatch(words[place]) else 2
@@ -261,8 +264,9 @@ class _Seen:
             self.several = True
         elif re.match(r"-|/[A-Za-z]$", word):
             self.several = False
-        if word and not word.startswith("-") and not re.fullmatch(option.leading, before):  # `sed -i "" s/a/b/`
-            self.none_between, self.some_between = False, True
+        if not word.startswith("-") and not re.fullmatch(option.leading, before):
+            self.some_between = True
+            self.none_between &= not word or word.startswith("${")  # `sed -i "" s/a/b/`; a value may be an option
 
 
 def _of_interpreters(words: Sequence[str], known_ones: Mapping[str, _Option]) -> Iterator[int]:

@@ -32,7 +32,9 @@ def ids(result: TurnResult) -> list[int]:
     return [one.id for one in result.claimed]
 
 
-ALONE = "a worker on which nothing else runs, because its workers died while it ran"
+ALONE = (
+    "a worker on which nothing else runs, on a machine without another such run, because its workers died while it ran"
+)
 
 
 def both(db: Database, run_id: int) -> str:
