@@ -122,8 +122,11 @@ _PARTS = {
     ),
     # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
     r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
+    # The name of a file to which psql writes may be `|command`.
     r"psql(\.exe)?": _Option(
-        r"-[AabEeHlnqSstVWwXxz01]*v|--(set?|va[a-z]*)", r"-[AabEeHlnqSstVWwXxz01]*v.|--(set?|va[a-z]*)=", "none"
+        r"-[AabEeHlnqSstVWwXxz01]*[vo]|--(set?|va[a-z]*|o[a-z]*)",
+        r"-[AabEeHlnqSstVWwXxz01]*[vo].|--(set?|va[a-z]*|o[a-z]*)=",
+        "none",
     ),
     r"sqlcmd(\.exe)?": _Option(
         r"[-/][bCeEgIkNRrupXxz]*v|--variables",

@@ -98,7 +98,7 @@ IN_PARTS = [
     ["node", "-r", "./a.js", "--require", X, "x.js"], ["node", f"--import={X}", "x.js"], ["lua", "-l", X],
     ["php", "-d", "a=1", "-d", f"memory_limit={X}", "x.php"], ["php", f"-dmemory_limit={X}", "x.php"],
     ["psql", "-f", "x.sql", "-v", f"day={X}"], ["psql", f"--set=day={X}"], ["psql", "--variable", f"day={X}"],
-    ["psql", "-qf", "x.sql", f"-vc={X}"], ["psql", f"-qv{X}"], ["sqlcmd", "-i", "x.sql", "-v", f"day={X}"],
+    ["psql", "-qf", "x.sql", f"-vc={X}"], ["psql", f"-qv{X}"], ["psql", "-Ato", X], ["sqlcmd", "-i", "x.sql", "-v", f"day={X}"],
     ["sqlcmd", "-v", "a=1", "b='2'", f"day={X}", "-i", "x.sql"], ["sqlplus", "-s", "/", "@x.sql", "1", X],
     ["sqlplus", "/", f"@{X}"], ["ansible-playbook", "x.yml", "-e", f"day={X}"], ["hive", "--hivevar", f"day={X}"],
     ["ansible-playbook", f"--extra-vars=day={X}", "x.yml"], ["trino", "--execute", f"SELECT {X}"], ["sg", "dba", X],
