@@ -151,7 +151,8 @@ def _check_file(loaded: "Settings") -> None:
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
         fail(
             UNREACHABLE,
-            f"The database {url} cannot be reached: there is no folder {path.parent}. Check JOBFAC_DATABASE_URL.",
+            f"The database {url} cannot be reached: there is no folder {path.parent} for this user. Check "
+            "JOBFAC_DATABASE_URL.",
         )
 
 

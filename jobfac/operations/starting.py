@@ -192,8 +192,10 @@ def retry(
 
 
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
-    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run."""
+    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same."""
     other = retries.since(conn, former.job, former.id, above, but=new)
+    if other is None and former.retry_of is not None:
+        other = retries.beside(conn, former.job, former.id, above, but=new)
     if other is not None and other.counts:
         raise AlreadyRetried(former.id, other.id)
 

@@ -150,16 +150,17 @@ class DatabaseFile:
     def fault(self) -> str | None:
         """The lasting reason why the file cannot be opened or written, as a clause; None: the fault may pass."""
         path = Path(self.path)
-        if not path.parent.is_dir():
-            return f"there is no folder {path.parent}; create it, or correct JOBFAC_DATABASE_URL"
-        if not path.exists():
+        # Functions of os.path, because those of Path raise errors of a folder that may not be entered, or of a disk.
+        if not os.path.isdir(path.parent):  # noqa: PTH112
+            return f"there is no folder {path.parent} for this user; create it, or correct JOBFAC_DATABASE_URL"
+        if not os.path.exists(path):  # noqa: PTH110
             return None
         if _is_read_only(path):
             return f"{path} lies on a file system that is mounted read-only; mount it writable, or move the file"
         # Another user of the file may have made those beside it, with its own group.
         beside = [(Path(one), right) for one in self._beside for right in (os.R_OK, os.W_OK)]
         for place, right in ((path, os.R_OK), (path, os.W_OK), (path.parent, os.W_OK | os.X_OK), *beside):
-            if place.exists() and not os.access(place, right):
+            if os.path.exists(place) and not os.access(place, right):  # noqa: PTH110
                 what = "read" if right == os.R_OK else "write"
                 return f"this user may not {what} {place}; grant the right (SQLite writes beside the file, too)"
         return None
@@ -170,9 +171,10 @@ class DatabaseFile:
             holder = writer_of(index_of(self.path), WRITE_LOCK) or f"another process, which `fuser {self.path}` finds"
             return f"database is locked by {holder}; if the lock stays, end its transaction"
         folder = Path(self.path).parent
-        found = os.statvfs(folder)
-        if found.f_bavail * found.f_frsize < ROOM:
-            return clause(folder, errno.ENOSPC)
+        with contextlib.suppress(OSError):  # the disk fails, as below
+            found = os.statvfs(folder)
+            if found.f_bavail * found.f_frsize < ROOM:
+                return clause(folder, errno.ENOSPC)
         if primary_code(error) != sqlite3.SQLITE_FULL:
             name = getattr(getattr(error, "orig", error), "sqlite_errorname", str(error))
             known = name if primary_code(error) == sqlite3.SQLITE_IOERR else None

@@ -132,6 +132,11 @@ def _texts(engine: str, failure: str) -> dict[str, str]:
     return {"schema": "", "exactly": "", "id": f"{failure}.id"}
 
 
+def repeats(engine: str, first: int) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is a retry of the run ``first``, or of a retry of that."""
+    return sa.literal_column(_named(engine, "run")[REPEATS]) == (str(first) if engine == "mssql" else first)
+
+
 def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:
     """Return the condition that a run is of a backfill, also inside a sequence, or a retry of such a run."""
     return sa.literal_column(_named(engine, "run")[BACKFILL]).is_not(None)

@@ -57,6 +57,15 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     return next((one for one in found if one.counts), found[0] if found else None)
 
 
+def beside(conn: sa.Connection, job: str, run_id: int, newest: int, but: int) -> Retry | None:
+    """Return a retry among the job's runs above ``newest``, except ``but``, that has not ended and repeats what this
+    run did, as ``active`` does."""
+    query = sa.select(*_RETRY).where(_ACTIVE, run.c.job == job, run.c.id > newest, run.c.id != but)
+    its = recovery.repeats(conn.dialect.name, first_ones(conn, {run_id})[run_id])
+    found = conn.execute(query.where(its).order_by(run.c.id.desc()).limit(1)).first()
+    return None if found is None else _retry(found)
+
+
 def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -> Retry | None:
     """Return a run of this job that has not ended and repeats what this run did; None: there is none.
 

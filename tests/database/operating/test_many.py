@@ -12,6 +12,7 @@ from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind, RunState
 from jobfac.store import sequences
+from jobfac.store.history import retries
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.database.operating.retrying import ANN, failed, retry
@@ -196,3 +197,18 @@ def test_a_run_that_somebody_retries_meanwhile_is_skipped(db: Database, monkeypa
     lines = retry(db, Filter(job="a"))
     assert [line.result for line in lines] == [Result.SKIPPED, Result.SKIPPED, Result.DONE]
     assert [line.reason for line in lines[:2]] == [f"it was retried as run {run_id}" for run_id in by_hand]
+
+
+def test_a_retry_of_another_run_of_the_chain_meanwhile_counts_too(db: Database) -> None:
+    """Two people see one failure, whose retry has failed: one of them retries it, and the other one retries many."""
+    define(db, a={})
+    (first,) = failed(db, "a", 1)
+    second = starting.retry(db, ANN, first).id
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED)
+    newest = db.query(retries.newest)
+    other = starting.retry(db, ANN, first).id
+    with pytest.raises(starting.AlreadyRetried, match=f"run {other}"):
+        starting.retry(db, ANN, second, key="many", once_after=newest)
+    hand.end(hand.take())
+    starting.retry(db, ANN, second, key="many", once_after=newest)

@@ -274,7 +274,7 @@ def test_a_writer_waits_only_a_limited_time_for_its_turn(sqlite_url: str, monkey
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
-    with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing;"):
+    with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing for"):
         db.query(search.find_all)
     db.close()
 

@@ -1,6 +1,7 @@
 """A write to the SQLite file that fails although the disk has room: the sentence names the cause and the remedy."""
 
 import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -33,6 +34,22 @@ def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     db.transact(note, "me", "test", "nothing", retry_for=0)
     db.close()
+
+
+@needs_root
+def test_a_folder_that_may_not_be_entered_any_more_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "above" / "data"
+    folder.mkdir(parents=True)
+    path = shutil.copy(str(sa.make_url(sqlite_url).database), folder / "jobfac.db")
+    db = Database(f"sqlite:///{path}")
+    (tmp_path / "above").chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Unreachable, match=f"there is no folder {folder} for this user"):
+            db.transact(note, "me", "test", "nothing", retry_for=0)
+    finally:
+        os.seteuid(0)
+        db.close()
 
 
 def test_a_disk_that_reports_no_error_any_more_is_named_with_what_sqlite_said(tmp_path: Path) -> None:
