@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jobfac.api.problems import Problem
@@ -83,15 +83,14 @@ class Strangers:
             self._remember(sender, owner(found))
         return found
 
-    async def answer(self, request: Request, work: Callable[..., T], *arguments: Any) -> T:
-        """Call what answers a request that needs no key, or is refused, in a thread.
-
-        Raises:
-            ClientDisconnect: the client has gone before its turn came.
-        """
+    async def answer(self, request: Request, work: Callable[..., Response], *arguments: Any) -> Response:
+        """Call what answers a request that needs no key, or is refused, in a thread."""
         async with AsyncExitStack() as turn:
-            with connections.queued(request.scope):
-                await turn.enter_async_context(self._open)
+            try:
+                with connections.queued(request.scope):
+                    await turn.enter_async_context(self._open)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
             return await run_in_threadpool(work, *arguments)
 
     def _remember(self, sender: str, owner: str) -> None:
