@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobfac.api.problems import Problem
 from jobfac.api.serving.connections import GONE
 from jobfac.api.serving.shares import Limits, Shares
 from jobfac.api.serving.strangers import CHECKS, Strangers
@@ -72,3 +73,26 @@ def test_connections_of_one_key_keep_out_no_other(served: Served) -> None:
         for _ in range(3):
             assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
         assert live.open.total() >= 3, "those within the share stay"
+
+
+def test_all_sessions_of_one_key_have_one_share() -> None:
+    """Each had half of the threads for the checks of its key, which may wait for a lock of the database."""
+    strangers, request = Strangers(Shares(Limits(1, 1), 1), 1), Request({"type": "http"})
+    begun, done = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert done.wait(30)
+        return "anna"
+
+    async def both() -> None:
+        for session in ("first", "second"):
+            await strangers.check(request, session, str, lambda: "anna")
+        first = asyncio.create_task(strangers.check(request, "first", str, slow))
+        await asyncio.to_thread(begun.wait, 30)
+        with pytest.raises(Problem, match="The anna has 1 requests"):
+            await strangers.check(Request({"type": "http"}), "second", str, lambda: "anna")
+        done.set()
+        await first
+
+    asyncio.run(both())
