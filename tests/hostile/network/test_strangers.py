@@ -53,6 +53,20 @@ def test_made_up_keys_keep_out_no_valid_one(served: Served, monkeypatch: pytest.
     assert len(checked) == CHECKS, "what those who left had sent is not checked"
 
 
+def test_a_second_request_keeps_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server does not read then, and did not notice that it had shut the connection down itself."""
+    real, done = api_keys.check, threading.Event()
+    monkeypatch.setattr(api_keys, "check", lambda conn, key: done.wait(30) and real(conn, key))
+    served.server.connections.limit = 8
+    with ExitStack() as stack:
+        stack.callback(done.set)
+        for number in range(20):
+            head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n\r\n"
+            connect(served.server.port, stack).sendall(head.encode() * 2)
+        wait_for(lambda: len(served.server._server.server_state.tasks) >= CHECKS, "the first are checked")
+        wait_for(lambda: len(served.server.connections) <= 8, "the others are closed")
+
+
 def test_who_left_before_a_page_was_made_is_no_error_in_the_log() -> None:
     strangers = Strangers(Shares(Limits(1, 1), 1), 1)
     request = Request({"type": "http", GONE: True})
