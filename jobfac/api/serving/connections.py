@@ -75,6 +75,7 @@ class Connections:
         self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._halted: set[int] = set()  # those among the waiting that have sent the header of a request
+        self._ended: set[int] = set()  # shut down, and not closed yet
         self._busy: dict[int, str] = {}  # with the owner
         self._of_owner: Counter[str] = Counter()  # how many of those that are busy
         self._throttle = LogThrottle()
@@ -95,6 +96,15 @@ class Connections:
         self._end(oldest)
         return oldest != accepted.number
 
+    def attach(self, transport: asyncio.Transport) -> int:
+        """Note the transport of a connection and return its number."""
+        number: int = transport.get_extra_info("socket").fileno()
+        if number in self._ended:
+            transport.abort()
+        elif number in self._open:
+            self._open[number].transport = transport
+        return number
+
     def expect_header(self, number: int) -> None:
         """Close the connection unless the header of a request is complete within ``HEADER_TIMEOUT``."""
         if number in self._waiting and number not in self._timers and number not in self._halted:
@@ -106,7 +116,7 @@ class Connections:
 
         One owner leaves twice as many places to others as it has: the connections of more requests wait.
         """
-        if number not in self._open or (owner is not None and number in self._busy):
+        if number not in self._open or number in self._ended or (owner is not None and number in self._busy):
             return
         if owner is not None and self._of_owner[owner] < max(1, (self.limit - len(self._busy)) // 2):
             self._forget(number)
@@ -121,13 +131,14 @@ class Connections:
     def idle(self, number: int) -> None:
         """Record that the response is complete."""
         self._forget(number)
-        if number in self._open:
+        if number in self._open and number not in self._ended:
             self._waiting[number] = None
 
     def remove(self, accepted: "Accepted") -> None:
         """Remove a closed connection."""
         if self._open.get(accepted.number) is accepted:
             self._forget(accepted.number)
+            self._ended.discard(accepted.number)
             del self._open[accepted.number]
 
     def close_idle(self) -> None:
@@ -159,6 +170,7 @@ class Connections:
     def _end(self, number: int) -> None:
         self._forget(number)
         if accepted := self._open.get(number):
+            self._ended.add(number)
             accepted.end()
 
 
@@ -168,12 +180,15 @@ class Accepted(socket.socket):
     def __init__(self, connections: Connections, family: int, kind: int, protocol: int, descriptor: int) -> None:
         super().__init__(family, kind, protocol, fileno=descriptor)
         self.number = descriptor
+        self.transport: asyncio.Transport | None = None
         self._connections: Connections | None = connections
 
     def end(self) -> None:
         """Shut the connection down; the event loop then closes it."""
         with contextlib.suppress(OSError):  # the client has closed it
             self.shutdown(socket.SHUT_RDWR)
+        if self.transport is not None:  # it reads nothing, and does not notice, if the client has sent a second request
+            self.transport.abort()
 
     def close(self) -> None:
         """Close and remove it."""
@@ -246,7 +261,7 @@ def protocol(connections: Connections) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.number = transport.get_extra_info("socket").fileno()
+            self.number = connections.attach(transport)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

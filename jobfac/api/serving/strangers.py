@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jobfac.api.problems import Problem
@@ -30,9 +30,10 @@ T = TypeVar("T")
 class Strangers:
     """Tells senders whose key was valid a while ago from others. Used in the event loop only.
 
-    A sender is the text that ``Authenticator.identity`` returns, or a token. Those that are known have their own shares
-    and wait for nobody whose key may be made up; a key is checked at each request all the same. Those that are not have
-    a few threads, one after another, and their connections may be closed in favour of new ones.
+    A sender is the text that ``Authenticator.identity`` returns, or a token. Those that are known are part of the share
+    of their key's owner, who may have many sessions, and wait for nobody whose key may be made up; a key is checked at
+    each request all the same. Those that are not have a few threads, one after another, and their connections may be
+    closed in favour of new ones.
     """
 
     def __init__(self, known: Shares, waiting: int) -> None:
@@ -49,7 +50,7 @@ class Strangers:
         """Call what checks the key of a request in a thread, and return whose it is.
 
         Args:
-            owner: returns the name of the owner, of what ``work`` returned: one may have many sessions.
+            owner: returns the name of the owner, of what ``work`` returned.
             work: raises an error, or returns a response, if the key is not valid.
 
         Raises:
@@ -71,7 +72,7 @@ class Strangers:
         connections.protect(request.scope, self._known[sender])
         async with AsyncExitStack() as turn:
             with connections.queued(request.scope):
-                await turn.enter_async_context(self._turns.turn(sender))
+                await turn.enter_async_context(self._turns.turn(self._known[sender]))
             try:
                 found = await run_in_threadpool(work, *arguments)
             except (Problem, NotFound):
@@ -83,15 +84,14 @@ class Strangers:
             self._remember(sender, owner(found))
         return found
 
-    async def answer(self, request: Request, work: Callable[..., T], *arguments: Any) -> T:
-        """Call what answers a request that needs no key, or is refused, in a thread.
-
-        Raises:
-            ClientDisconnect: the client has gone before its turn came.
-        """
+    async def answer(self, request: Request, work: Callable[..., Response], *arguments: Any) -> Response:
+        """Call what answers a request that needs no key, or is refused, in a thread."""
         async with AsyncExitStack() as turn:
-            with connections.queued(request.scope):
-                await turn.enter_async_context(self._open)
+            try:
+                with connections.queued(request.scope):
+                    await turn.enter_async_context(self._open)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
             return await run_in_threadpool(work, *arguments)
 
     def _remember(self, sender: str, owner: str) -> None:

@@ -1,12 +1,18 @@
 """Clients without a valid key, or with one: any number of their connections keeps out no key that is in use."""
 
+import asyncio
 import threading
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
-from jobfac.api.serving.strangers import CHECKS
+from jobfac.api.problems import Problem
+from jobfac.api.serving.connections import GONE
+from jobfac.api.serving.shares import Limits, Shares
+from jobfac.api.serving.strangers import CHECKS, Strangers
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from tests.hostile.network.test_connections import connect
@@ -32,17 +38,39 @@ def test_made_up_keys_keep_out_no_valid_one(served: Served, monkeypatch: pytest.
     outside = served.client(None)
     with ExitStack() as stack:
         stack.callback(done.set)
+        clients = stack.enter_context(ExitStack())
         for number in range(60):
             head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n\r\n"
-            connect(served.server.port, stack).sendall(head.encode())
+            connect(served.server.port, clients).sendall(head.encode())
         wait_for(lambda: len(checked) == CHECKS and len(served.server.connections) <= 20, "the others wait")
         assert served.client(served.keys[Role.VIEWER], timeout=5).get("/v1/runs").is_success
         assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
         assert outside.get("/healthz", timeout=5).is_success
         assert outside.get("/login", timeout=5).is_success
-    wait_for(lambda: len(served.server.connections) < 10, "the clients have gone")
+        clients.close()
+        wait_for(lambda: len(served.server._server.server_state.tasks) <= CHECKS, "nobody waits for those who left")
     assert served.client("jf_other0000000_x").get("/v1/runs").status_code == 401
-    assert len(checked) <= 20, "those whose clients had gone before are not checked"
+    assert len(checked) == CHECKS, "what those who left had sent is not checked"
+
+
+def test_a_second_request_keeps_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server does not read then, and did not notice that it had shut the connection down itself."""
+    real, done = api_keys.check, threading.Event()
+    monkeypatch.setattr(api_keys, "check", lambda conn, key: done.wait(30) and real(conn, key))
+    served.server.connections.limit = 8
+    with ExitStack() as stack:
+        stack.callback(done.set)
+        for number in range(20):
+            head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n\r\n"
+            connect(served.server.port, stack).sendall(head.encode() * 2)
+        wait_for(lambda: len(served.server._server.server_state.tasks) >= CHECKS, "the first are checked")
+        wait_for(lambda: len(served.server.connections) <= 8, "the others are closed")
+
+
+def test_who_left_before_a_page_was_made_is_no_error_in_the_log() -> None:
+    strangers = Strangers(Shares(Limits(1, 1), 1), 1)
+    request = Request({"type": "http", GONE: True})
+    assert asyncio.run(strangers.answer(request, Response)).status_code == 400
 
 
 def test_connections_of_one_key_keep_out_no_other(served: Served) -> None:
@@ -59,3 +87,26 @@ def test_connections_of_one_key_keep_out_no_other(served: Served) -> None:
         for _ in range(3):
             assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
         assert live.open.total() >= 3, "those within the share stay"
+
+
+def test_all_sessions_of_one_key_have_one_share() -> None:
+    """Each had half of the threads for the checks of its key, which may wait for a lock of the database."""
+    strangers, request = Strangers(Shares(Limits(1, 1), 1), 1), Request({"type": "http"})
+    begun, done = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert done.wait(30)
+        return "anna"
+
+    async def both() -> None:
+        for session in ("first", "second"):
+            await strangers.check(request, session, str, lambda: "anna")
+        first = asyncio.create_task(strangers.check(request, "first", str, slow))
+        await asyncio.to_thread(begun.wait, 30)
+        with pytest.raises(Problem, match="The anna has 1 requests"):
+            await strangers.check(Request({"type": "http"}), "second", str, lambda: "anna")
+        done.set()
+        await first
+
+    asyncio.run(both())
