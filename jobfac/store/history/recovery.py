@@ -34,12 +34,12 @@ SOME = 10
 TEXTS = ("length", "parameters", "arguments_length", "arguments")
 """The fields of ``Ended`` for them."""
 
-_REPEATS = "{success}.retry_of = {failure}.id OR {success[first]} = COALESCE({failure[first]}, {id})"
 _RULE = """
 ({failure}.for_worker IS NULL OR {success}.for_worker = {failure}.for_worker)
 AND ({failure}.visit_id IS NULL OR {success}.visit_id IS NULL OR {success}.visit_id <> {failure}.visit_id)
 AND (
-    {repeats}
+    {success}.retry_of = {failure}.id
+    OR {success[first]} = COALESCE({failure[first]}, {id})
     OR (
         (
             {success[given]} = {failure[given]}
@@ -110,31 +110,23 @@ def shows_recovery(engine: str, success: str, failure: str) -> sa.TextClause:
     return sa.text(condition(engine, success, failure))
 
 
-def repeats(engine: str, success: str, failure: str) -> sa.TextClause:
-    """Return the condition that a success is of the retries of a failure of its job, or of those that led to it."""
-    texts, names = _texts(engine, failure), {"success": _named(engine, success), "failure": _named(engine, failure)}
-    return sa.text(f"({_REPEATS.format(**texts, **names)})")
-
-
 @functools.cache
 def condition(engine: str, success: str, failure: str) -> str:
     """Return the condition of ``shows_recovery`` as a text of this engine's SQL."""
     names = {"success": _named(engine, success), "failure": _named(engine, failure)}
-    texts = _texts(engine, failure)
-    rule = _RULE.format(**texts, **names, repeats=_REPEATS.format(**texts, **names))
-    return "(" + " ".join(rule.split()) + ")"
-
-
-def _texts(engine: str, failure: str) -> dict[str, str]:
+    texts = {"schema": "", "exactly": "", "id": f"{failure}.id"}
     if engine == "mssql":
-        number = f"CAST({failure}.id AS NVARCHAR(20))"
-        return {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2", "id": number}
-    return {"schema": "", "exactly": "", "id": f"{failure}.id"}
+        texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
+        texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
+    return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
 
 
-def repeats(engine: str, first: int) -> sa.ColumnElement[bool]:
-    """Return the condition that a run is a retry of the run ``first``, or of a retry of that."""
-    return sa.literal_column(_named(engine, "run")[REPEATS]) == (str(first) if engine == "mssql" else first)
+def repeats(engine: str, first: int, name: str = "run") -> sa.ColumnElement[bool]:
+    """Return the condition that a run is a retry of the run ``first``, or of a retry of that.
+
+    ``name``: that of a table ``run``.
+    """
+    return sa.literal_column(_named(engine, name)[REPEATS]) == (str(first) if engine == "mssql" else first)
 
 
 def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:

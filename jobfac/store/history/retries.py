@@ -88,12 +88,13 @@ def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
     None: there is none, or only a sequence that skipped the step that had failed; or the run has succeeded itself.
     """
     engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
+    its = recovery.repeats(engine, first_ones(conn, {run_id})[run_id], "success")
     query = (
         sa.select(success.c.id)
         .select_from(success.join(failure, failure.c.job == success.c.job))
         .where(failure.c.id == run_id, failure.c.state != RunState.SUCCEEDED)
         .where(success.c.job == job, success.c.id > run_id, success.c.state == RunState.SUCCEEDED)
-        .where(success.c.retry_of.is_not(None), recovery.repeats(engine, "success", "failure"))
+        .where(success.c.retry_of.is_not(None), its)
         .where(recovery.shows_recovery(engine, "success", "failure"))
     )
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
