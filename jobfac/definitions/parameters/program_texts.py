@@ -46,7 +46,7 @@ class _Option(NamedTuple):
 
 
 _TEXTS = {
-    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c.", leading=r"-[A-Za-z]*[WX]|--check-hash-based-pycs"),
+    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c.", leading=r"-[A-Za-z]*[WX]|--(check-hash-based-pycs)"),
     r"perl[0-9.]*": _Option(r"-[A-Za-z0]*[eE]", r"-[A-Za-z0]*[eE].", leading=r"-[A-Za-z0]*[IeE]"),
     r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e.", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
     r"(node|nodejs|bun)": _Option(
@@ -73,7 +73,7 @@ _TEXTS = {
         "first",
         leading=r"-[vFil]|--(assign|field-separator|include|load)",
     ),
-    r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--line-length"),
+    r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--(line-length)"),
     # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.
     r"psql(\.exe)?": _Option(
         r"-[AabEeHlnqSstVWwXxz01]*c|--co[a-z]*", r"-[AabEeHlnqSstVWwXxz01]*c.|--co[a-z]*=", "none"
@@ -207,7 +207,7 @@ def _of_shells(words: Sequence[str]) -> Iterator[int]:
             script[at] = script[at + 1]
         if word[:1] in ("-", "+"):
             # The name of an option follows -o, and one follows each o of joined options.
-            of_long = int(word in ("--rcfile", "--init-file", "--emulate"))
+            of_long = int(re.fullmatch(r"--(rcfile|init-file|emulate)", word) is not None)
             step = 1 + (of_long if word.startswith("--") else len(re.findall("[oO]", word)))
             behind[at], script[at] = (found[min(at + step, len(words))] for found in (behind, script))
         if _SHELL_OPTION.fullmatch(word):
