@@ -175,9 +175,9 @@ def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
     return frozenset(_of_interpreters(words, _PARTS))
 
 
-def has_powershell(words: Sequence[str]) -> bool:
-    """Whether one of the words may be PowerShell."""
-    return any(_POWERSHELLS.fullmatch(_name(word).lower()) for word in words)
+def place_of_powershell(words: Sequence[str]) -> int:
+    """Return the place of the first word that may be PowerShell; behind the last word: none is."""
+    return next((at for at, word in enumerate(words) if _POWERSHELLS.fullmatch(_name(word).lower())), len(words))
 
 
 def _name(word: str) -> str:
