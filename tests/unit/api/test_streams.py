@@ -47,12 +47,16 @@ def test_a_stream_that_has_ended_asks_nothing_of_the_database(monkeypatch: pytes
         yield b"one"
         yield b"more"
 
+    def is_valid() -> bool:
+        asked.append("it")
+        return True
+
     async def leave() -> None:
         checks, others = CapacityLimiter(1), asyncio.all_tasks()
         live = cast(Any, SimpleNamespace(checks=checks))
         async with checks:  # as the check of another stream
             for _ in range(3):
-                stream = streams.Streamed(live, "viewer", events(), lambda: not asked.append("it")).body_iterator
+                stream = streams.Streamed(live, "viewer", events(), is_valid).body_iterator
                 assert await anext(aiter(stream)) == b"one"
                 await cast(AsyncGenerator[bytes, None], stream).aclose()
         while asyncio.all_tasks() - others:
