@@ -192,12 +192,16 @@ def retry(
 
 
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
-    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same."""
+    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same; or if one
+    of the same chain of retries has succeeded."""
     other = retries.since(conn, former.job, former.id, above, but=new)
     if other is None and former.retry_of is not None:
         other = retries.beside(conn, former.job, former.id, above, but=new)
-    if other is not None and other.counts:
-        raise AlreadyRetried(former.id, other.id)
+    found = other.id if other is not None and other.counts else None
+    if found is None and former.retry_of is not None:
+        found = retries.succeeded(conn, former.job, former.id)
+    if found is not None:
+        raise AlreadyRetried(former.id, found)
 
 
 def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, chain: bool) -> None:

@@ -272,7 +272,11 @@ BEGIN
             WHILE @before IS NOT NULL
             BEGIN
                 SET @first = @before;
-                SET @before = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
+                SET @before = (
+                    SELECT COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
+                    FROM jobfac.run AS r
+                    WHERE r.id = @first AND r.retry_of IS NOT NULL
+                );
             END;
             -- A success of any later run of these retries shows that the failures of all of them are over.
             IF @chain IS NULL

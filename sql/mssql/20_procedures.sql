@@ -165,7 +165,11 @@ BEGIN
             WHILE @around IS NOT NULL
             BEGIN
                 SET @first = @around;
-                SET @around = (SELECT r.retry_of FROM jobfac.run AS r WHERE r.id = @first);
+                SET @around = (
+                    SELECT COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
+                    FROM jobfac.run AS r
+                    WHERE r.id = @first AND r.retry_of IS NOT NULL
+                );
             END;
             IF @depth = 0
             BEGIN
@@ -215,7 +219,7 @@ BEGIN
             WHILE @rows > 0
             BEGIN
                 UPDATE l
-                SET first_run = r.retry_of
+                SET first_run = COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
                 FROM @lines AS l
                 JOIN jobfac.run AS r ON r.id = l.first_run
                 WHERE l.depth = @depth AND r.retry_of IS NOT NULL;

@@ -49,6 +49,7 @@ class Streamed(StreamingResponse):
     ) -> None:
         """``is_valid``: whether the caller's key or session is still accepted; it may read the database."""
         self._is_valid = is_valid
+        self._is_over = False
         headers = {"X-Accel-Buffering": "no", "Vary": "Accept"}
         super().__init__(self._while_valid(parts), media_type=media_type, headers=headers)
         self._live = live
@@ -57,21 +58,25 @@ class Streamed(StreamingResponse):
     async def _while_valid(self, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         """Yield the events, and end soon after the caller's key was revoked."""
         checked, check = time.monotonic(), None
-        async with aclosing(events) as following:
-            async for one in following:
-                if check is None and time.monotonic() - checked >= CHECK:
-                    check = asyncio.create_task(to_thread.run_sync(self._still_valid, limiter=self._live.checks))
-                    # The check of another stream may wait for a lock of the database, and this one behind it.
-                    await asyncio.wait({check}, timeout=AT_MOST)
-                if check is not None and check.done():
-                    if not check.result():
-                        return
-                    checked, check = time.monotonic(), None
-                yield one
+        try:
+            async with aclosing(events) as following:
+                async for one in following:
+                    if check is None and time.monotonic() - checked >= CHECK:
+                        check = asyncio.create_task(to_thread.run_sync(self._still_valid, limiter=self._live.checks))
+                        # The check of another stream may wait for a lock of the database, and this one behind it.
+                        await asyncio.wait({check}, timeout=AT_MOST)
+                    if check is not None and check.done():
+                        if not check.result():
+                            return
+                        checked, check = time.monotonic(), None
+                    yield one
+        finally:
+            self._is_over = True
 
     def _still_valid(self) -> bool:
+        # Its turn may come after the end. The task is not cancelled: then the thread of a check would go on alone.
         try:
-            return self._is_valid()
+            return not self._is_over and self._is_valid()
         except Unreachable:  # nothing new can be read either
             return True
 

@@ -126,7 +126,15 @@ def repeats(engine: str, first: int, name: str = "run") -> sa.ColumnElement[bool
 
     ``name``: that of a table ``run``.
     """
-    return sa.literal_column(_named(engine, name)[REPEATS]) == (str(first) if engine == "mssql" else first)
+    return first_one(engine, name) == (str(first) if engine == "mssql" else first)
+
+
+def first_one(engine: str, name: str = "run") -> sa.ColumnElement[Any]:
+    """Return the column with the first run of the retries that led to a run, for a table ``run`` of this name.
+
+    None: it is no retry, or is older than this key.
+    """
+    return sa.literal_column(_named(engine, name)[REPEATS])
 
 
 def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:

@@ -186,9 +186,12 @@ def first_ones(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     """Return for each of these runs the first one of the retries that led to it; itself, if it is none."""
     above: dict[int, int] = {}
     level = set(run_ids)
+    # A file that comes back again and again makes a chain of thousands of runs, so each leads to the first at once.
+    first_one = recovery.first_one(conn.dialect.name).label("first")
     while level:
-        query = sa.select(run.c.id, run.c.retry_of).where(lists.by_id(run.c.id, level), run.c.retry_of.is_not(None))
-        found = {row.id: row.retry_of for row in conn.execute(query)}
+        query = sa.select(run.c.id, run.c.retry_of, first_one).where(run.c.retry_of.is_not(None))
+        rows = conn.execute(query.where(lists.by_id(run.c.id, level)))
+        found = {row.id: row.retry_of if row.first is None else int(row.first) for row in rows}
         level = set(found.values()) - above.keys()
         above |= found
     firsts = {}

@@ -210,5 +210,8 @@ def test_a_retry_of_another_run_of_the_chain_meanwhile_counts_too(db: Database) 
     other = starting.retry(db, ANN, first).id
     with pytest.raises(starting.AlreadyRetried, match=f"run {other}"):
         starting.retry(db, ANN, second, key="many", once_after=newest)
-    hand.end(hand.take())
-    starting.retry(db, ANN, second, key="many", once_after=newest)
+    hand.end(hand.take(), RunState.FAILED)
+    third = starting.retry(db, ANN, second, key="many", once_after=newest).id
+    hand.end(hand.take(), RunState.SUCCEEDED)
+    lines = {line.id: line.reason for line in retry(db, Filter(job="a", states=[RunState.FAILED]))}
+    assert lines[other] == f"it was retried as run {third}", "that has done its work, as for a retry by hand"

@@ -8,11 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event
 from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.bulk import many
 from jobfac.states import RunState
 from jobfac.store import sequences
+from jobfac.store.history import retries
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import Result
 from tests.database.operating.retrying import ANN, failed, retry
@@ -82,6 +84,31 @@ def test_a_failure_whose_retry_has_succeeded_is_not_retried_again(db: Database, 
     hand.end(hand.take(), RunState.FAILED)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"retry run {second} or start the job"):
         again(db, door, run_id)
+
+
+@pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
+def test_a_chain_of_retries_of_any_length_is_read_at_once(db: Database, door: str) -> None:
+    """As that of a file that comes back again and again. Its first runs may have been purged."""
+    define(db, a={})
+    known, hand = failed(db, "a", 1), Hand(db)
+    for _ in range(4):
+        known.append(again(db, door, known[-1]))
+        hand.end(hand.take(), RunState.FAILED)
+    sent: list[str] = []
+    with db.read() as conn:
+        sa.event.listen(conn, "before_cursor_execute", lambda *args: sent.append(args[2]))
+        assert retries.first_ones(conn, {known[-1]}) == {known[-1]: known[0]}
+    assert len(sent) <= 2
+
+    with db.begin() as conn:
+        for gone in known[:3]:
+            for of in (run_event.c.run_id, attempt.c.run_id, run.c.id):
+                conn.execute(sa.delete(of.table).where(of == gone))
+    new = again(db, door, known[-1])
+    hand.end(hand.take(), RunState.SUCCEEDED)
+    for one in known[3:]:
+        with pytest.raises(Refused, match=f"Run {one} was retried as run {new}"):
+            again(db, "program", one)
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])

@@ -35,3 +35,32 @@ def test_events_do_not_wait_for_the_check_of_a_key(monkeypatch: pytest.MonkeyPat
 
     found = asyncio.run(asyncio.wait_for(read(), 20))
     assert found[:2] == [b"0", b"1"]
+
+
+def test_a_stream_that_has_ended_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that come and go while a check waits for a lock made a queue of checks, each as slow as that one."""
+    monkeypatch.setattr(streams, "CHECK", 0.0)
+    monkeypatch.setattr(streams, "AT_MOST", 0.0)
+    asked: list[str] = []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"one"
+        yield b"more"
+
+    def is_valid() -> bool:
+        asked.append("it")
+        return True
+
+    async def leave() -> None:
+        checks, others = CapacityLimiter(1), asyncio.all_tasks()
+        live = cast(Any, SimpleNamespace(checks=checks))
+        async with checks:  # as the check of another stream
+            for _ in range(3):
+                stream = streams.Streamed(live, "viewer", events(), is_valid).body_iterator
+                assert await anext(aiter(stream)) == b"one"
+                await cast(AsyncGenerator[bytes, None], stream).aclose()
+        while asyncio.all_tasks() - others:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(leave(), 20))
+    assert asked == []

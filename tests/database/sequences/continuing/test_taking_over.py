@@ -90,9 +90,9 @@ def test_only_what_did_not_succeed_starts(db: Database) -> None:
     player.fail("d")
     assert get(db, third)["state"] == RunState.FAILED
     is_lite = db.dialect.name == "sqlite"
-    again = retry(db, second, from_failed=False) if is_lite else execute(db, "retry_run", run=second)
-    assert player.look() == ["b", "c"], "a plain retry repeats what the run did"
-    assert [begun(db, one) for one in (second, third, again)] == [["b", "c"], ["c", "d"], ["b", "c"]]
+    again = retry(db, third, from_failed=False) if is_lite else execute(db, "retry_run", run=third)
+    assert player.look() == ["c"], "a plain retry repeats what the run did"
+    assert [begun(db, one) for one in (second, third, again)] == [["b", "c"], ["c", "d"], ["c"]]
 
 
 def test_values_count_by_what_they_are(db: Database) -> None:
