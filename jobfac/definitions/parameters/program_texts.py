@@ -71,7 +71,7 @@ _TEXTS = {
         r"-[eil]|--(source|include|load)",
         r"-[eil].|--(source|include|load)=",
         "first",
-        leading=r"-[vFil]|--(assign|field-separator|include|load)",
+        leading=r"-[vFilW]|--(assign|field-separator|include|load)",
     ),
     r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--(line-length)"),
     # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.

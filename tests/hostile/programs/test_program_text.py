@@ -36,7 +36,7 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["pwsh", "-c", "x", "-File", "y", X], ["pwsh", "-File", "-", X],
         ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
         ["rsync", "-e", "ssh", X, "b", "ssh", "h", X], ["php", "-c", "php.ini", "-r", X],
-        ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"],
+        ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"], ["mawk", "-W", "interactive", X],
         ["sed", "-i", "", f"s/{X}/a/", "f"], ["bash", "${due.date}", "-c", X], ["python3", "${due.date}", "-c", X],
         ["sqlite3", "${due.date}", X], ["sqlite3", "", X],
     ],
