@@ -225,7 +225,10 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
 def _check_not_over(conn: sa.Connection, former: RunView, changed: int | None) -> None:
     """Raises ``Refused`` if a retry of a failed run has succeeded.
 
-    ``changed``: the new retry, if it was given values. It may go on with others than those that succeeded. Called after the search for retries that are active: one that ends between both is found by this.
+    Called after the search for retries that are active: one that ends between both is found by this.
+
+    Args:
+        changed: the new retry, if it was given values. It may go on with others than those that succeeded.
     """
     other = retries.succeeded(conn, former.job, former.id)
     if other is not None and (changed is None or retries.have_same_values(conn, other, changed)):

@@ -37,6 +37,8 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["powershell", "-NoProfile", "x.ps1", X], ["rsync", "a", "ssh", X],
         ["rsync", "-e", "ssh", X, "b", "ssh", "h", X], ["php", "-c", "php.ini", "-r", X],
         ["Rscript", "-e", "1", "-e", X], ["gawk", "-i", "inplace", f"{{print {X}}}"], ["gawk", "-i", X, "1"],
+        ["mawk", "-W", "interactive", X], ["flock", "/lock", "--command", X], ["su", "--session-command", X, "batch"],
+        ["su", f"--session-command={X}", "batch"], ["sqlcmd", "-WQ", X],
         ["sed", "-i", "", f"s/{X}/a/", "f"], ["bash", "${due.date}", "-c", X], ["python3", "${due.date}", "-c", X],
         ["sqlite3", "${due.date}", X], ["sqlite3", "", X],
     ],
