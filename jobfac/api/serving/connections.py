@@ -205,6 +205,7 @@ class LimitedListener(socket.socket):
         super().__init__(family, kind, protocol)
         self.connections = Connections(limit)
         self._spare: int | None = None
+        self._pauses = False
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept the next connection.
@@ -212,6 +213,12 @@ class LimitedListener(socket.socket):
         Raises:
             BlockingIOError: there is none, or the limit is reached.
         """
+        # At the limit each takes the place of another one, so a turn of the event loop accepts one. If it accepted more
+        # than it can handle, each would be closed for further ones before its key was checked. In the kernel's queue
+        # all wait for the same time.
+        pauses, self._pauses = self._pauses, len(self.connections) >= self.connections.limit and not self._pauses
+        if pauses:
+            raise BlockingIOError
         # A connection that was shut down is closed in a later iteration of the event loop.
         while len(self.connections) < self.connections.limit + BATCH:
             connection, address = self._next()
