@@ -161,8 +161,8 @@ def retry(
         NotFound: there is no such run, its job is gone, or the caller may not see it.
         Forbidden: it begins with a step behind an approval that nobody gave in the finished run, nor may the caller.
         Refused: the run has not ended, its job is disabled, there is no failed step to continue from, a retry of the
-            run has not ended, or has succeeded (with ``changes`` it may), or what a sequence was given reaches jobs
-            that the caller may not see.
+            run has not ended, or has succeeded (with other ``changes`` it may), or what a sequence was given reaches
+            jobs that the caller may not see.
         AlreadyRetried: another call has retried it, and that was not denied or stopped before it began.
     """
     start_key = None if key is None else _retry_key(run_id, key)
@@ -180,8 +180,8 @@ def retry(
             _check_alone(conn, by, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
-            elif not changes:
-                _check_not_over(conn, former)
+            else:
+                _check_not_over(conn, former, started.run_id if changes else None)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -192,8 +192,10 @@ def retry(
 
 
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
-    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run or repeats the same, or if a
-    retry of the same chain has succeeded."""
+    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same.
+
+    Also if one of the same chain of retries has succeeded.
+    """
     other = retries.since(conn, former.job, former.id, above, but=new)
     if other is None and former.retry_of is not None:
         other = retries.beside(conn, former.job, former.id, above, but=new)
@@ -220,11 +222,16 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
 
 
-def _check_not_over(conn: sa.Connection, former: RunView) -> None:
-    """Raises ``Refused`` if a retry of a failed run has succeeded. Called after the search for retries that are active:
-    one that ends between both is found by this."""
+def _check_not_over(conn: sa.Connection, former: RunView, changed: int | None) -> None:
+    """Raises ``Refused`` if a retry of a failed run has succeeded.
+
+    Called after the search for retries that are active: one that ends between both is found by this.
+
+    Args:
+        changed: the new retry, if it was given values. It may go on with others than those that succeeded.
+    """
     other = retries.succeeded(conn, former.job, former.id)
-    if other is not None:
+    if other is not None and (changed is None or retries.have_same_values(conn, other, changed)):
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."

@@ -186,19 +186,21 @@ def kill_found(find: Callable[[], Iterable[Entry]], seconds: float = LONG) -> in
     return number
 
 
-def kill_marked(prefix: str) -> int:
-    """Kill all trees on this machine whose marker is `prefix` or begins with `prefix/`; returns how many were killed.
+def kill_marked(*prefixes: str) -> int:
+    """Kill all trees on this machine whose marker is one of these, or begins with one and a slash; returns how many
+    processes were killed.
 
     Used for the programs that a dead worker and its dead guardian left running. It finds only processes that this user
     may read and signal.
     """
-    start = prefix.rstrip("/") + "/"
+    starts = tuple(f"{one.rstrip('/')}/" for one in prefixes)
 
     def find() -> Iterable[Entry]:
         table = Table.read()
         found = table.pids_by_marker(cleared=True)
-        whole = [pid for name, pids in found.items() if f"{name}/".startswith(start) for pid in pids]
-        return table.family([*whole, *marked(found, prefix)]).values()
+        whole = [pid for name, pids in found.items() if f"{name}/".startswith(starts) for pid in pids]
+        by_mark = [pid for one in prefixes for pid in marked(found, one)]
+        return table.family([*whole, *by_mark]).values()
 
     return kill_found(find)
 

@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
+from jobfac.store.workers import Fenced
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.fingerprints import SecretChanged, check, fingerprints_path
@@ -91,6 +92,19 @@ class SpoolFolder:
                     self._log_skipped(str(self._spool / name), error)
         finally:
             os.close(spool)
+
+    def end_fenced(self, lost: Iterable[Fenced]) -> None:
+        """Kill the programs of executions that were lost with workers of this spool, before the next ones begin.
+
+        Such a worker may stand still, and its guardian with it, so it ends none of them. If it has died and its folder
+        was cleared, or if it was on another machine, there is nothing to find.
+        """
+        here = [one for one in lost if (self._spool / one.token).is_dir()]
+        if here and (killed := kill_marked(*(f"{one.token}/{one.run}/{one.attempt}" for one in here))):
+            runs = sorted({one.run for one in here})
+            self._log.warning(
+                "programs of lost executions were killed", action="orphans_killed", count=killed, runs=runs
+            )
 
     def begin(self) -> None:
         """Create the folder at the worker's start. Raises StartError, with the remedy."""

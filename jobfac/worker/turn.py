@@ -91,6 +91,7 @@ class TurnResult:
         usual: by job, what it usually takes, in seconds, of claimed jobs whose definition asks for it.
         left: runs whose outcomes are not stored, because another transaction holds a lock that they need.
         waiting: suspected runs that wait.
+        fenced: executions of the claimed runs that were lost before.
     """
 
     state: WorkerState
@@ -102,6 +103,7 @@ class TurnResult:
     usual: Mapping[str, float] = field(default_factory=dict)
     left: Collection[int] = ()
     waiting: Waiting = NOTHING
+    fenced: Sequence[workers.Fenced] = ()
 
     @property
     def moves(self) -> bool:
@@ -138,8 +140,7 @@ class Turn:
         finished = save(conn, request)
         finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
-        claimed: list[Claimed] = []
-        unowned: list[Key] = []
+        claimed, unowned = list[Claimed](), list[Key]()
         share: Share | None = None
         waiting = NOTHING
         if self.was_tried or request.uncertain or request.doubtful:
@@ -171,7 +172,8 @@ class Turn:
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
         left, usual = _not_free(self.request, _ended(request)), self._usual(conn, claimed)
-        return TurnResult(hold.state, claimed, unowned, hold.due, hold.begin, share, usual, left, waiting)
+        lost = workers.fenced(conn, [one.key for one in claimed if one.attempt - 1 > one.failures])
+        return TurnResult(hold.state, claimed, unowned, hold.due, hold.begin, share, usual, left, waiting, lost)
 
     def _lock_rules(self, conn: sa.Connection) -> TurnRequest:
         """Take the named locks that the turn needs. Returns the request with the outcomes that can be stored."""

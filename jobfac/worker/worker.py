@@ -258,6 +258,8 @@ class Worker:
         self._held.abandon(result.unowned)
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
+        if result.fenced:
+            self._database.do(partial(self._spool.end_fenced, result.fenced))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
         agenda.more |= self._held.found_waiting(result.waiting, is_single=agenda.fair.fleet <= 1)
         moves = result.moves or self._db.sequences.is_unfinished

@@ -119,6 +119,10 @@ class Dba:
             engine.dispose()
 
 
+TICK = 1e-6
+"""Seconds: times in logs are truncated to it."""
+
+
 class Excuses:
     """Times in which a worker may lose its lease without the DBA: it was frozen, or the database was away."""
 
@@ -139,4 +143,4 @@ class Excuses:
 
     def covers(self, moment: float) -> bool:
         """Whether there was a reason when a role read this time, in seconds since the epoch."""
-        return any(begin <= at <= end for at in self._true_times(moment) for begin, end in self._known)
+        return any(begin - TICK <= at <= end for at in self._true_times(moment) for begin, end in self._known)

@@ -27,21 +27,58 @@ MOST = 10_000
 T = TypeVar("T")
 
 
+class LastFirst:
+    """So many places; each that becomes free is for whoever came last. Used as ``async with``, in the event loop only.
+
+    Under a flood whoever came first has waited so long that its connection is the next to be closed for a new one. In
+    the order of arrival nobody would be served but by chance; in this one most are that come when a place is free.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def __aenter__(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            else:  # it got the place at the same moment
+                self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        while self._waiting:
+            turn = self._waiting.pop()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class Strangers:
     """Tells senders whose key was valid a while ago from others. Used in the event loop only.
 
     A sender is the text that ``Authenticator.identity`` returns, or a token. Those that are known are part of the share
     of their key's owner, who may have many sessions, and wait for nobody whose key may be made up; a key is checked at
-    each request all the same. Those that are not have a few threads, one after another, and their connections may be
-    closed in favour of new ones.
+    each request all the same. Those that are not have a few threads, and their connections may be closed in favour of
+    new ones.
     """
 
     def __init__(self, known: Shares, waiting: int) -> None:
         """``known``: the turns of known senders; ``waiting``: the requests of one stranger that wait."""
         self._turns = known
         self._first = Shares(Limits(1, 1), waiting)
-        self._checks = asyncio.Semaphore(CHECKS)
-        self._open = asyncio.Semaphore(OPEN)
+        self._checks, self._open = LastFirst(CHECKS), LastFirst(OPEN)
         self._known: OrderedDict[str, str] = OrderedDict()  # the owner of the key of each sender
 
     async def check(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
 from jobfac.definitions.parameters.plain import is_plain
-from jobfac.definitions.parameters.program_texts import has_powershell, parts_of_programs, texts_of_programs
+from jobfac.definitions.parameters.program_texts import parts_of_programs, place_of_powershell, texts_of_programs
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -108,6 +108,7 @@ def check_command(
     words = command if is_shell or not command else (*command, *arguments)
     texts: frozenset[int] | None = None
     parts: frozenset[int] = frozenset()
+    powershell = place_of_powershell(words)
     for position, text in enumerate(words):
         try:
             found = placeholders(text)
@@ -117,7 +118,7 @@ def check_command(
             continue
         beyond = position - len(command)
         path: Path = ("command",) if is_shell else ("command", position) if beyond < 0 else ("arguments", beyond)
-        remedy = _remedy_in_text(found[0], words[:position])
+        remedy = _remedy_in_text(found[0], powershell < position)
         if is_shell:
             yield Finding(
                 path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
@@ -137,10 +138,10 @@ def check_command(
             yield from _of_variable(path, name, found[0], free)
 
 
-def _remedy_in_text(one: Placeholder, before: Sequence[str]) -> str:
+def _remedy_in_text(one: Placeholder, is_powershell: bool) -> str:
     if one.parameter is None:
         return "use an environment variable"
-    if has_powershell(before):
+    if is_powershell:
         return f"give it to a script behind -File, or write $env:{variable(one.parameter)}"
     return f'write "${variable(one.parameter)}"'
 

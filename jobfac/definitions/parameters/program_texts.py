@@ -84,8 +84,8 @@ _TEXTS = {
         "none",
     ),
     r"(sqlcmd|osql|isql)(\.exe)?": _Option(
-        r"[-/][bCeEgIkNRrupXxz]*[qQ]|query|--(query|initial-query)",
-        r"[-/][bCeEgIkNRrupXxz]*[qQ].|--(query|initial-query)=",
+        r"[-/][AbCeEgGIjkMNRrupWXxz]*[qQ]|query|--(query|initial-query)",
+        r"[-/][AbCeEgGIjkMNRrupWXxz]*[qQ].|--(query|initial-query)=",
         "none",
     ),
     r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(r"-q|--(query|eval)", r"-q.|--(query|eval)=", "none"),
@@ -129,10 +129,10 @@ _PARTS = {
         "none",
     ),
     r"sqlcmd(\.exe)?": _Option(
-        r"[-/][bCeEgIkNRrupXxz]*v|--variables",
-        r"[-/][bCeEgIkNRrupXxz]*v.|--variables=",
+        r"[-/][AbCeEgGIjkMNRrupWXxz]*v|--variables",
+        r"[-/][AbCeEgGIjkMNRrupWXxz]*v.|--variables=",
         "none",
-        several=r"[-/][bCeEgIkNRrupXxz]*v|--variables",
+        several=r"[-/][AbCeEgGIjkMNRrupWXxz]*v|--variables",
     ),
     r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
     r"(hive|spark-sql)": _Option(
@@ -175,9 +175,9 @@ def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
     return frozenset(_of_interpreters(words, _PARTS))
 
 
-def has_powershell(words: Sequence[str]) -> bool:
-    """Whether one of the words may be PowerShell."""
-    return any(_POWERSHELLS.fullmatch(_name(word).lower()) for word in words)
+def place_of_powershell(words: Sequence[str]) -> int:
+    """Return the place of the first word that may be PowerShell; behind the last word: none is."""
+    return next((at for at, word in enumerate(words) if _POWERSHELLS.fullmatch(_name(word).lower())), len(words))
 
 
 def _name(word: str) -> str:
@@ -214,8 +214,9 @@ def _of_shells(words: Sequence[str]) -> Iterator[int]:
             text, option = behind[at], at
     if open_shell is not None:
         yield from range(open_shell + 1, len(words))
-    if lowest is not None:
-        yield from (at for at in range(lowest + 1, len(words)) if words[at].startswith("--command="))
+    for at in range(len(words) if lowest is None else lowest + 1, len(words)):
+        if re.match(r"--(session-)?command=", words[at]) or re.fullmatch(r"--(session-)?command", words[at - 1]):
+            yield at
 
 
 def _script_of_powershell(words: Sequence[str], at: int) -> int | None:

@@ -54,17 +54,17 @@ from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, WorkerState
 from jobfac.store.runs import Finished
 from jobfac.store.workers.claiming import Claimed, claim, claimed_by, held_by, put_back_held, unowned
-from jobfac.store.workers.expiry import Expiry, HeldRule, expire, forgive, held_rules, requeue_held
+from jobfac.store.workers.expiry import Expiry, Fenced, HeldRule, expire, fenced, forgive, held_rules, requeue_held
 from jobfac.store.workers.first_claims import Pinned, claim_first, claim_pinned
 from jobfac.store.workers.leases import Beat, Hold, LeaseLost, MachineLoad, follow_clock, hold, promised, renew
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "HeldRule", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "claim",
-    "claim_first", "claim_pinned", "claimed_by", "deregister", "expire", "follow_clock", "forgive", "held_by",
-    "held_rules", "hold", "is_registered", "leave", "promised", "put_back_held", "register", "renew", "requeue_left",
-    "requeue_unknown", "set_message", "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "Fenced", "HeldRule", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration",
+    "claim", "claim_first", "claim_pinned", "claimed_by", "deregister", "expire", "fenced", "follow_clock", "forgive",
+    "held_by", "held_rules", "hold", "is_registered", "leave", "promised", "put_back_held", "register", "renew",
+    "requeue_left", "requeue_unknown", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
 

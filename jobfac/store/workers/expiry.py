@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
+from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
 from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
@@ -20,13 +20,14 @@ EXPIRY_BATCH = 200
 
 
 class Returned(NamedTuple):
-    """An execution that ended with its worker. ``state`` is the new state of its run."""
+    """An execution that ended with its worker. ``state`` is the new state of its run; ``token``: that of the worker."""
 
     run: int
     attempt: int
     job: str
     worker: str
     state: RunState
+    token: str
 
 
 class Expiry(NamedTuple):
@@ -45,6 +46,17 @@ class Expiry(NamedTuple):
     pending: int = 0
     locked: int = 0
     doubted: int = 0
+
+
+class Fenced(NamedTuple):
+    """An execution that was lost with its worker. Its program may still run, as where worker and guardian stand still.
+
+    ``token``: that of the worker.
+    """
+
+    token: str
+    run: int
+    attempt: int
 
 
 class HeldRule(NamedTuple):
@@ -102,7 +114,7 @@ def expire(
         expiry.finished.extend(finished)
         for row in rows:
             state = final.get(row.id, RunState.QUEUED)
-            expiry.runs.append(Returned(row.id, row.attempt, row.job, dead.name, state))
+            expiry.runs.append(Returned(row.id, row.attempt, row.job, dead.name, state, dead.token))
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
@@ -153,11 +165,11 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
 
 def _take_the_dead(
     conn: sa.Connection, silent: Sequence[int], only: int | None, token: str | None
-) -> list[sa.Row[int, str]]:
+) -> list[sa.Row[int, str, str]]:
     """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
     if not silent:
         return []
-    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
+    query = sa.select(worker.c.id, worker.c.name, worker.c.token).with_hint(worker, CLAIMING, "mssql")
     if token is not None:
         query = query.where(worker.c.token == token)
     dead = []
@@ -189,3 +201,18 @@ _GONE = (
 def requeue_held(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
     """Requeue or end held runs that match ``condition`` and are no longer executed. Returns the runs that ended."""
     return requeue(conn, lock_held(conn, condition, EXPIRY_BATCH), why, by)
+
+
+def fenced(conn: sa.Connection, claimed: Iterable[tuple[int, int]]) -> list[Fenced]:
+    """Return the executions of these runs that were lost with their workers before these attempts."""
+    now = dict(claimed)
+    if not now:
+        return []
+    query = (
+        sa.select(worker.c.token, attempt.c.run_id, attempt.c.number)
+        .select_from(attempt.join(worker, worker.c.id == attempt.c.worker_id))
+        .with_hint(worker, DIRTY, "mssql")  # a token never changes, and the worker may be in a turn
+        .where(lists.by_id(attempt.c.run_id, now), attempt.c.state == RunState.LOST)
+    )
+    found = (Fenced(*row) for row in conn.execute(query))
+    return [one for one in found if one.attempt < now[one.run]]

@@ -5,6 +5,7 @@ from functools import partial
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.store import sequences
+from jobfac.store.workers import Fenced
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.spool_folder import SpoolFolder
@@ -25,4 +26,7 @@ def expire_dead(
         telemetry.log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))
         return True
     telemetry.expired(expiry)
+    if expiry.runs:
+        # Those of workers that stand still with their guardians. If their runs start again here, these end first.
+        database.do(lambda: spool.end_fenced(Fenced(one.token, one.run, one.attempt) for one in expiry.runs))
     return expiry.locked > 0

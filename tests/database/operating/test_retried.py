@@ -86,6 +86,18 @@ def test_a_failure_whose_retry_has_succeeded_is_not_retried_again(db: Database, 
         again(db, door, run_id)
 
 
+def test_a_failure_is_retried_with_other_values_than_those_that_succeeded(db: Database) -> None:
+    define(db, a={"parameters": {"limit": {"type": "integer", "default": 5}}})
+    (run_id,) = failed(db, "a", 1)
+    hand = Hand(db)
+    first = starting.retry(db, ANN, run_id, changes={"limit": 10}).id
+    hand.end(hand.take())
+    for changes in ({"limit": 10}, None):
+        with pytest.raises(Refused, match=f"Run {run_id} was retried as run {first}, which succeeded"):
+            starting.retry(db, ANN, run_id, changes=changes)
+    assert starting.retry(db, ANN, run_id, changes={"limit": 7}).state == RunState.QUEUED
+
+
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
 def test_a_chain_of_retries_of_any_length_is_read_at_once(db: Database, door: str) -> None:
     """As that of a file that comes back again and again. Its first runs may have been purged."""

@@ -165,7 +165,7 @@ def test_a_worker_expires_its_own_former_registration(db: Database) -> None:
     hand, other = Hand(db, "w1"), Hand(db, "w2")
     hand.take()
     found = db.transact(workers.expire, "w1", only=hand.id)
-    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [], 0, 0, 0)
+    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued", "w1")], [], 0, 0, 0)
     assert state(db, run_id) == "queued"
     assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
     assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [], 0, 0, 0)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from jobfac.api.problems import Problem
 from jobfac.api.serving.connections import GONE
 from jobfac.api.serving.shares import Limits, Shares
-from jobfac.api.serving.strangers import CHECKS, Strangers
+from jobfac.api.serving.strangers import CHECKS, LastFirst, Strangers
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from tests.hostile.network.test_connections import connect
@@ -110,3 +110,33 @@ def test_all_sessions_of_one_key_have_one_share() -> None:
         await first
 
     asyncio.run(both())
+
+
+def test_whoever_came_last_is_the_next() -> None:
+    """In the order of arrival a flood kept out all that were not known: their connections were closed before."""
+
+    async def play() -> None:
+        places, served = LastFirst(1), list[str]()
+        go = asyncio.Event()
+
+        async def come(name: str) -> None:
+            async with places:
+                served.append(name)
+                await go.wait()
+
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            for name in ("first", "second", "gone", "last", "given up"):
+                tasks.append(group.create_task(come(name)))
+                await asyncio.sleep(0)
+            tasks[2].cancel()
+            await asyncio.sleep(0)
+            go.set()
+            while len(served) < 2:
+                await asyncio.sleep(0)
+            tasks[4].cancel()
+        assert served == ["first", "given up", "last", "second"]
+        async with places:
+            served.append("free again")
+
+    asyncio.run(asyncio.wait_for(play(), 10))

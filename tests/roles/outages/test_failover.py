@@ -136,6 +136,29 @@ def test_orphans_of_a_killed_worker_and_guardian_end_before_their_run_restarts_h
     assert fleet.get(run_id)["worker"] == "second"
 
 
+def test_programs_end_before_their_run_restarts_here_though_worker_and_guardian_stand_still(
+    sqlite_fleet: Fleet,
+) -> None:
+    fleet = sqlite_fleet
+    fleet.define(again=fleet.journal.job(600), fragile=fleet.journal.job(600, restartable=False))
+    ids = [*fleet.start("again"), *fleet.start("fragile")]
+    first = fleet.worker("first")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running")
+    begun = fleet.journal.lines("start")
+    other = guardian(first.pid)
+    os.kill(other, signal.SIGSTOP)
+    fleet.freeze(first)
+    fleet.worker("second")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 3, "started again")
+    assert not any(lives(one.value) for one in begun if one.run == ids[0])
+    wait_for(lambda: not any(lives(one.value) for one in begun), "those of a run that does not start again end, too")
+    thaw(first)
+    os.kill(other, signal.SIGCONT)
+    wait_for(lambda: "registered again" in fleet.log(first), "registered again")
+    assert not fleet.journal.doubled()
+    assert [fleet.get(one)["state"] for one in ids] == ["running", "lost"]
+
+
 def test_orphans_of_a_killed_worker_and_guardian_end_when_a_worker_starts_here(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(tree=SETSID)

@@ -87,8 +87,8 @@ def test_only_what_did_not_succeed_starts(db: Database) -> None:
     assert history(db, third)[0].taken == 2
     player.look()
     assert children(db, third)[1]["arguments"] == '["x"]', "the outputs of the job that succeeded are there"
-    player.finish("d")
-    assert get(db, third)["state"] == RunState.SUCCEEDED
+    player.fail("d")
+    assert get(db, third)["state"] == RunState.FAILED
     is_lite = db.dialect.name == "sqlite"
     again = retry(db, third, from_failed=False) if is_lite else execute(db, "retry_run", run=third)
     assert player.look() == ["c"], "a plain retry repeats what the run did"
