@@ -36,19 +36,19 @@ class LastFirst:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}  # an ordered set; the last came last
 
     async def __aenter__(self) -> None:
         if self._free:
             self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(turn)
+                self._waiting.pop(turn, None)  # it is not there if a place became free meanwhile
             else:  # it got the place at the same moment
                 self._leave()
             raise
@@ -58,7 +58,7 @@ class LastFirst:
 
     def _leave(self) -> None:
         while self._waiting:
-            turn = self._waiting.pop()
+            turn = self._waiting.popitem()[0]
             if not turn.done():
                 turn.set_result(None)
                 return

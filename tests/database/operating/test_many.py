@@ -213,5 +213,6 @@ def test_a_retry_of_another_run_of_the_chain_meanwhile_counts_too(db: Database) 
     hand.end(hand.take(), RunState.FAILED)
     third = starting.retry(db, ANN, second, key="many", once_after=newest).id
     hand.end(hand.take(), RunState.SUCCEEDED)
-    lines = {line.id: line.reason for line in retry(db, Filter(job="a", states=[RunState.FAILED]))}
-    assert lines[other] == f"it was retried as run {third}", "that has done its work, as for a retry by hand"
+    for dry_run in (True, False):
+        lines = {line.id: line.reason for line in retry(db, Filter(job="a", states=[RunState.FAILED]), dry_run=dry_run)}
+        assert lines[other] == f"it was retried as run {third}", "that has done its work, as for a retry by hand"

@@ -140,3 +140,24 @@ def test_whoever_came_last_is_the_next() -> None:
             served.append("free again")
 
     asyncio.run(asyncio.wait_for(play(), 10))
+
+
+def test_who_leaves_while_a_place_becomes_free_is_passed_over() -> None:
+    """Its wait is over at once, but its task goes on later: meanwhile the place is given to another one."""
+
+    async def hold(place: LastFirst) -> str:
+        async with place:
+            return "served"
+
+    async def flood() -> list[Any]:
+        place = LastFirst(1)
+        async with place:
+            waiting = [asyncio.create_task(hold(place)) for _ in range(3)]
+            await asyncio.sleep(0)
+            for one in waiting[1:]:
+                one.cancel()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    first, *gone = asyncio.run(asyncio.wait_for(flood(), 20))
+    assert first == "served"
+    assert [type(one) for one in gone] == [asyncio.CancelledError] * 2
