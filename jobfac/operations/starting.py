@@ -192,8 +192,10 @@ def retry(
 
 
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
-    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same; or if one
-    of the same chain of retries has succeeded."""
+    """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same.
+
+    Also if one of the same chain of retries has succeeded.
+    """
     other = retries.since(conn, former.job, former.id, above, but=new)
     if other is None and former.retry_of is not None:
         other = retries.beside(conn, former.job, former.id, above, but=new)
