@@ -1,13 +1,21 @@
 """The files under ``sql/``: views for both engines, procedures, roles and maintenance for SQL Server.
 
-They can be run at any time, any number of times. ``Database.upgrade`` runs them after the migrations.
+They can be run at any time, any number of times. ``Database.upgrade`` runs them after the migrations. The last
+statement makes the view ``v_version``, which says of which version of jobfac the others are: versions with the same
+schema may have different views and procedures, and SQL Server does not promise to keep their texts as they were.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
+
+from jobfac.database.metadata import SCHEMA
 
 _BEGINNING = """\
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
@@ -35,6 +43,24 @@ _END = """\
 SET NOEXEC OFF;
 GO
 """
+_VERSION = {
+    "mssql": """\
+-- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
+CREATE OR ALTER VIEW jobfac.v_version AS
+-- Of which version of jobfac the views and procedures are. `jobfac db check` compares the digest of their texts.
+SELECT '{version}' AS version, '{digest}' AS digest;
+GO
+
+GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;
+GO
+""",
+    "sqlite": """\
+DROP VIEW IF EXISTS v_version;
+CREATE VIEW v_version AS
+-- Of which version of jobfac the views are. `jobfac db check` compares the digest of their texts.
+SELECT '{version}' AS version, '{digest}' AS digest;
+""",
+}
 
 
 def folder(engine: str) -> Path:
@@ -45,7 +71,11 @@ def folder(engine: str) -> Path:
 
 
 def texts(engine: str) -> list[str]:
-    """The files' contents, in the order in which to run them."""
+    """The files' contents, in the order in which to run them, and the statements that make ``v_version``."""
+    return [*_read(engine), _VERSION[engine].format(**own_maker(engine)._asdict())]
+
+
+def _read(engine: str) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted(folder(engine).glob("[0-9]*.sql"))]
 
 
@@ -62,6 +92,56 @@ def install(conn: sa.Connection) -> None:
     """Create the views, and on SQL Server the procedures and roles, from the files."""
     for statement in statements(conn.dialect.name):
         conn.exec_driver_sql(statement)
+
+
+class Maker(NamedTuple):
+    """What ``v_version`` says: a version of jobfac, and the digest of its views and procedures."""
+
+    version: str
+    digest: str
+
+
+class Views(StrEnum):
+    """Of which version of jobfac the views and procedures of a database are, seen from this program."""
+
+    CURRENT = "current"
+    LATER = "later"
+    OTHER = "other"  # an earlier version, or another one with the same number
+
+
+def views(conn: sa.Connection) -> Views:
+    """Compare the version of the database's views and procedures with this program's."""
+    made = sa.table("v_version", sa.column("version"), sa.column("digest"), schema=_schema(conn))
+    is_there = sa.inspect(conn).has_table(made.name, schema=made.schema)  # earlier versions have no such view
+    row = conn.execute(sa.select(made)).first() if is_there else None
+    return judge_views(None if row is None else Maker(*row), own_maker(conn.dialect.name))
+
+
+def _schema(conn: sa.Connection) -> str | None:
+    return SCHEMA if conn.dialect.name == "mssql" else None
+
+
+def own_maker(engine: str) -> Maker:
+    """Return what this program's ``v_version`` says."""
+    text = "".join([*_read(engine), _VERSION[engine]])
+    return Maker(version("jobfac"), hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def judge_views(found: Maker | None, own: Maker) -> Views:
+    """Judge what ``v_version`` says; ``found`` is None if there is no such view.
+
+    Views of a later version are in order: a fleet whose roles are replaced one by one has them, and an upgrade by this
+    program would bring back the old ones.
+    """
+    if found is None:
+        return Views.OTHER
+    if found.digest == own.digest:
+        return Views.CURRENT
+    return Views.LATER if _numbers(found.version) > _numbers(own.version) else Views.OTHER
+
+
+def _numbers(of: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", of)]
 
 
 _UPGRADE = """\

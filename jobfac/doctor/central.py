@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
+from jobfac.database.sql_files import Views, views
 from jobfac.doctor import engine, factory
 from jobfac.doctor.finding import Finding, State, error_text, run_check
 from jobfac.errors import WrongSchema
@@ -38,8 +39,10 @@ def examine_database(db: Database) -> list[Finding]:
     findings += schema
     if schema[0].state is not State.PROBLEM and db.dialect.name == "mssql":
         findings += run_check("rights", lambda: db.query(engine.mssql_rights))
-    # Otherwise the tables are missing or may not be read.
-    return findings + factory_findings(db) if schema[0].state is State.OK else findings
+    if schema[0].state is not State.OK:
+        return findings  # the tables are missing or may not be read
+    findings += run_check("views", lambda: [judge_views(db.query(views))])
+    return findings + factory_findings(db)
 
 
 def is_unreachable(findings: Iterable[Finding]) -> bool:
@@ -102,6 +105,16 @@ def _schema(db: Database) -> Finding:
     except WrongSchema as error:
         return Finding("schema", State.PROBLEM, error_text(error), "`jobfac db upgrade`, or a newer jobfac.")
     return Finding("schema", State.OK, f"version {db.head()} is current")
+
+
+def judge_views(found: Views) -> Finding:
+    """Judge of which version the views and procedures are. Old ones are a warning: every role works with them."""
+    if found is Views.OTHER:
+        remedy = "`jobfac db upgrade` of the newest version in use replaces them, while roles work."
+        words = "the views and procedures are those of another version of jobfac"
+        return Finding("views", State.WARNING, words, remedy)
+    which = "a later version" if found is Views.LATER else "this version"
+    return Finding("views", State.OK, f"the views and procedures are those of {which} of jobfac")
 
 
 def factory_findings(db: Database) -> list[Finding]:

@@ -212,7 +212,9 @@ def upgrade(fleet: Fleet, starter: Starter) -> None:
 
 
 def restart(fleet: Fleet, starter: Starter) -> None:
-    """Upgrade between versions with one schema: each new role starts beside the old ones, then an old one leaves."""
+    """Upgrade between versions with one schema: the views, then each role starts beside an old one, which leaves."""
+    print(f"old roles work; new db upgrade: {fleet.do(fleet.after, 'db', 'upgrade').strip()}")
+    print(f"new db check: {fleet.do(fleet.after, 'db', 'check').strip()}")
     for old, words in zip(list(fleet.roles), NEW, strict=True):
         fleet.role(fleet.after, *words)
         time.sleep(2)  # both take runs

@@ -4,6 +4,7 @@
 SET XACT_ABORT ON;
 GO
 
+DROP VIEW IF EXISTS jobfac.v_version;
 DROP PROCEDURE IF EXISTS jobfac.index_advice;
 DROP PROCEDURE IF EXISTS jobfac.blocking;
 DROP PROCEDURE IF EXISTS jobfac.purge;

@@ -40,22 +40,34 @@ def _offer_snapshot(db: "Database") -> None:
 def check(as_json: Json = False) -> None:
     """Compare the schema with the one that this program needs.
 
-    It compares the version, the tables, their columns and their indexes.
+    It compares the version, the tables, their columns and their indexes, and says whether the views and procedures
+    are those of another version of jobfac. Roles work with these, so the exit code is 0 then.
     """
+    from jobfac.database import sql_files
     from jobfac.database.metadata import missing_parts
     from jobfac.errors import incomplete_schema
 
     with database() as db:
         found, needed = db.version(), db.head()
         missing = db.query(missing_parts) if found == needed else []
+        views = db.query(sql_files.views) if found == needed else None
         if as_json:
             current = found == needed and not missing
-            print_json({"found": found, "needed": needed, "current": current, "missing": missing})
+            print_json({"found": found, "needed": needed, "current": current, "missing": missing, "views": views})
         db.check_schema()
         if missing:
             raise incomplete_schema(", ".join(missing))
         if not as_json:
-            typer.echo(f"schema {found} is current")
+            typer.echo(f"schema {found} is current{_VIEWS[views or sql_files.Views.CURRENT]}")
+
+
+_VIEWS = {
+    "current": "",
+    "later": "; its views and procedures are those of a later version of jobfac, and this version works with them",
+    "other": ", but its views and procedures are those of another version of jobfac: `jobfac db upgrade` of the newest "
+    "version in use replaces them, while roles work",
+}
+"""What `db check` says about the views and procedures."""
 
 
 @app.command()

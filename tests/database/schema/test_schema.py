@@ -13,10 +13,11 @@ from sqlalchemy.dialects import mssql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobfac import definitions
-from jobfac.database import locks, tables
+from jobfac.database import locks, sql_files, tables
 from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database, _config, write_script
 from jobfac.database.metadata import missing_parts
+from jobfac.database.sql_files import Maker, Views, judge_views
 from jobfac.errors import Refused
 from jobfac.operations import holds, notes
 from jobfac.operations.caller import Caller
@@ -217,6 +218,31 @@ def test_missing_tables_columns_and_indexes_are_named(db: Database) -> None:
         found.drop(conn)
     missing = ["the column start_url.revoked_by", "the index ix_run_start_key", "the table session_end"]
     assert sorted(db.query(missing_parts)) == missing
+
+
+def test_views_of_another_version_are_told_apart(db: Database) -> None:
+    own = sql_files.own_maker(db.dialect.name)
+    assert db.query(sql_files.views) is Views.CURRENT, "the template was upgraded"
+    *_, last = (one for one in sql_files.statements(db.dialect.name) if "VIEW" in one and "v_version AS" in one)
+
+    def install(*statements: str) -> Views:
+        drop = f"DROP VIEW IF EXISTS {'jobfac.' if db.dialect.name == 'mssql' else ''}v_version"
+        with db.begin() as conn:
+            for statement in (drop, *statements):
+                conn.exec_driver_sql(statement)
+        return db.query(sql_files.views)
+
+    assert install() is Views.OTHER, "an earlier version makes no such view"
+    assert install(last.replace(own.digest, "0")) is Views.OTHER
+    assert install(last.replace(own.digest, "0").replace(own.version, "99.0.0")) is Views.LATER
+    assert install(last) is Views.CURRENT
+
+
+def test_a_version_is_later_by_its_number_and_the_texts_decide_whether_it_is_another() -> None:
+    own = Maker("0.10.0", "a")
+    assert judge_views(Maker("0.9.0", "a"), own) is Views.CURRENT
+    assert judge_views(Maker("0.9.0", "b"), own) is Views.OTHER
+    assert judge_views(Maker("0.11.0", "b"), own) is Views.LATER
 
 
 def test_an_unknown_state_is_refused(db: Database) -> None:

@@ -1,7 +1,9 @@
 """The commands of the people on duty: holds, notes, versions, and questions before something is taken away."""
 
 import json
+import sqlite3
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -137,3 +139,20 @@ def test_on_a_terminal_it_asks_before_it_takes_away(sqlite_factory: Factory, mon
     assert kept.stdout.startswith("= a stays disabled; ")
     factory.run("jobs", "delete", "a", "--yes")
     assert jobs() == []
+
+
+def test_views_of_another_version_are_reported_until_an_upgrade(sqlite_factory: Factory, tmp_path: Path) -> None:
+    """An update of jobfac whose tables are the same: each role works, so `db check` still lets a deployment go on."""
+    with sqlite3.connect(tmp_path / "jobfac.db") as conn:
+        conn.execute("DROP VIEW IF EXISTS v_version")
+    said = sqlite_factory.run("db", "check").stdout
+    assert (
+        "is current, but its views and procedures are those of another version of jobfac: `jobfac db upgrade`" in said
+    )
+    checked = sqlite_factory.json("db", "check")
+    assert (checked["current"], checked["views"]) == (True, "other")
+    found = {one["check"]: one for one in sqlite_factory.json("doctor")}
+    assert found["views"]["state"] == "warning"
+    assert "workers" in found, "the checks of the factory go on"
+    sqlite_factory.run("db", "upgrade")
+    assert sqlite_factory.run("db", "check").stdout.endswith(" is current\n")

@@ -88,7 +88,7 @@ def test_a_healthy_factory_has_only_good_findings(url: str, db: Database, catalo
     found = doctor.examine(at(url, tmp_path))
     assert [one for one in found if one.state is not State.OK] == []
     own = {"database file", "durability"} if catalog is None else {"options", "rights"}
-    everywhere = {"settings", "drivers", "database", "clock", "schema", "workers", "schedulers", "queue",
+    everywhere = {"settings", "drivers", "database", "clock", "schema", "views", "workers", "schedulers", "queue",
                   "schedules", "notifications", "spool", "guardian", "files"}  # fmt: skip
     assert set(states(found)) == own | everywhere
 

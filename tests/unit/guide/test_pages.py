@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from jobfac.api.app import TABLE
 from jobfac.cli import COMMANDS
+from jobfac.database import sql_files
 from jobfac.definitions.notify import Event
 from jobfac.guide import TOPICS, page, summary
 
@@ -60,9 +61,7 @@ def test_the_page_of_notifications_names_every_event() -> None:
 
 
 def test_the_page_of_tsql_names_every_view_and_every_procedure_for_users() -> None:
-    sql = "".join(
-        (ROOT / "sql" / "mssql" / f"{name}.sql").read_text() for name in ("10_views", "11_details", "12_administration")
-    )
+    sql = "".join(sql_files.texts("mssql"))
     procedures = (ROOT / "sql" / "mssql" / "20_procedures.sql").read_text()
     views = re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", sql)
     granted = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", procedures)
@@ -71,7 +70,7 @@ def test_the_page_of_tsql_names_every_view_and_every_procedure_for_users() -> No
 
 
 def test_every_view_and_every_procedure_that_a_document_names_exists_with_its_parameters() -> None:
-    sql = "".join(path.read_text() for path in (ROOT / "sql" / "mssql").glob("[1-4]*.sql"))
+    sql = "".join(sql_files.texts("mssql"))
     views = set(re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", sql))
     parameters = {
         name: set(re.findall(r"^    (@\w+)", body, re.MULTILINE))
