@@ -213,14 +213,11 @@ class LimitedListener(socket.socket):
         Raises:
             BlockingIOError: there is none, or the limit is reached.
         """
-        # At the limit each takes the place of another one, so a turn of the event loop accepts one. If it accepted more
-        # than it can handle, each would be closed for further ones before its key was checked. In the kernel's queue
-        # all wait for the same time.
+        # At the limit each takes the place of another one. A turn of the event loop accepts one then: if it took more
+        # than it can handle, each would be closed for further ones before its key was checked.
         pauses, self._pauses = self._pauses, len(self.connections) >= self.connections.limit and not self._pauses
-        if pauses:
-            raise BlockingIOError
         # A connection that was shut down is closed in a later iteration of the event loop.
-        while len(self.connections) < self.connections.limit + BATCH:
+        while not pauses and len(self.connections) < self.connections.limit + BATCH:
             connection, address = self._next()
             if self.connections.admit(connection):
                 return connection, address
