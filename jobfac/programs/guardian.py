@@ -26,7 +26,7 @@ if __name__ == "__main__":
     bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 (pathlib is larger than all of this)
     sys.modules["jobfac.programs"] = bare
 
-from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, marked, now
+from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, marked, now, send
 
 PIPE = 0
 MOST = 1 << 16
@@ -78,23 +78,35 @@ class Guarded:
         markers = list(self.leaders)
         while True:
             try:
+                self._kill_known()
                 kill_found(lambda: self._family(Table.read()).values())
                 break
             except (OSError, MemoryError):  # no free descriptor, or no memory; nobody else would kill them
                 time.sleep(PAUSE)
         self.forget(markers)
 
+    def _kill_known(self) -> None:
+        """Kill what descends from the leaders. The search for all others reads the environments of all processes of the
+        machine, which may take longer than the lease."""
+        table = Table.read()
+        for one in table.family(*self._roots(table)).values():
+            send(one.pid, one.start, signal.SIGKILL)
+
     def _family(self, table: Table) -> dict[int, Entry]:
         found = table.pids_by_marker()
-        seeds = [pid for marker in self.leaders for pid in marked(found, marker)]
-        sessions = []
+        seeds, sessions = self._roots(table)
+        return table.family([*seeds, *(pid for marker in self.leaders for pid in marked(found, marker))], sessions)
+
+    def _roots(self, table: Table) -> tuple[list[int], list[int]]:
+        """Return the leaders that are alive, and the sessions of the others."""
+        seeds, sessions = [], []
         for marker, known in self.known.items():
             leader = table.entries.get(self.leaders[marker])
             if leader is None:
                 sessions.append(self.leaders[marker])
             elif leader.start <= known and leader.session == leader.pid:  # else the PID was reused
                 seeds.append(leader.pid)
-        return table.family(seeds, sessions)
+        return seeds, sessions
 
     @property
     def seconds_left(self) -> float | None:

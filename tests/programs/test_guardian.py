@@ -19,6 +19,7 @@ import pytest
 from jobfac.cli.commands import roles
 from jobfac.machine.marks import MARK
 from jobfac.programs import Guardian, StartError, kill_marked
+from jobfac.programs.guardian import Guarded
 from jobfac.programs.tree import Table, entry
 from tests.support.process_stage import ZOO, Stage, lives, until
 
@@ -269,3 +270,26 @@ def test_a_role_that_a_job_starts_has_no_mark_of_its_run(monkeypatch: pytest.Mon
         assert resource.getrlimit(MARK) == (hard, hard)
     finally:
         resource.setrlimit(MARK, (soft, hard))
+
+
+def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environments of other processes may take longer than the lease, after which another worker starts the run."""
+    process, out, _ = stage.start("sh", "-c", "setsid sleep 600 & echo $!; wait")
+    (child,) = stage.numbers(out)
+    guarded = Guarded()
+    for line in (f"+ {process.marker}", f"= {process.marker} {process.pid}"):
+        assert guarded.process_line(line)
+    alive: list[list[bool]] = []
+    search = Table.pids_by_marker
+
+    def late(table: Table, since: int = 0, cleared: bool = False) -> dict[str, list[int]]:
+        until(lambda: not lives(child))
+        alive.append([lives(process.pid), lives(child)])
+        return search(table, since, cleared)
+
+    monkeypatch.setattr(Table, "pids_by_marker", late)
+    guarded.kill()
+    assert alive[0] == [False, False]
+    assert guarded.leaders == {}
