@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobfac.api.serving.guard import own_cookies
 from jobfac.scheduler.notifier import address_some
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
@@ -110,3 +111,13 @@ def test_a_compressed_body_is_refused_by_its_name(served: Served) -> None:
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         answer = served.operator.post("/v1/jobs/a/runs", content=body, headers=headers)
         assert (answer.status_code, "'gzip'" in answer.json()["detail"]) == (415, True)
+
+
+def test_cookies_of_others_and_those_with_backslashes_are_not_read(served: Served) -> None:
+    """One of 60 KB, without a key, stopped the event loop for 12 s."""
+    odd = 'jobfac-1="' + r"\a" * 20_000 + '"'
+    cookies = rf'other="\054"; {odd}; jobfac-theme=dark; b=c'
+    assert own_cookies(cookies.encode()) == b"jobfac-theme=dark"
+    page = served.client(None).get("/login", headers={"Cookie": cookies})
+    assert 'data-theme="dark"' in page.text
+    assert served.client(None).get("/v1/runs", headers={"Cookie": cookies}).status_code == 401
