@@ -16,6 +16,7 @@ from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, unsent
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parameters.uses import Commands, Declarations
+from jobfac.definitions.patterns.moments import ANY_ZONE
 from jobfac.definitions.problems import MOST_PROBLEMS, DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.shell_words import for_a_shell
 from jobfac.definitions.triggers.checks import followers, on_circles
@@ -116,20 +117,24 @@ def from_data(data: Any, known: Known | None = None) -> Definitions:
     return _assemble([Document(None, data, None)], known or {}, [])
 
 
-def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> AnyJob:
+def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True, any_zone: bool = False) -> AnyJob:
     """Return the model of a single definition, such as a stored one. References to other definitions are not checked.
+
+    ``any_zone``: this machine need not know the time zones of a job, because no due time of it is looked for.
 
     Raises:
         DefinitionError: the definition is not valid.
     """
     place = _Place(Document(None, None, None), (), job)
-    definition, problems = _validated(_model_for(body), {**body, "enabled": enabled}, place)
+    model = _model_for(body)
+    context = ANY_ZONE if any_zone and model is Job else None  # the steps of a sequence may wait for a time of day
+    definition, problems = _validated(model, {**body, "enabled": enabled}, place, context=context)
     if not isinstance(definition, AnyJob):
         raise DefinitionError(problems)
     return definition
 
 
-def from_stored(job: str, text: str, enabled: bool = True) -> AnyJob:
+def from_stored(job: str, text: str, enabled: bool = True, any_zone: bool = False) -> AnyJob:
     """As ``from_canonical``, from the JSON text that is stored.
 
     Raises:
@@ -141,7 +146,7 @@ def from_stored(job: str, text: str, enabled: bool = True) -> AnyJob:
         raise DefinitionError([Problem(f"is stored as text that is no JSON: {error}", job=job)]) from None
     if not isinstance(body, dict):
         raise DefinitionError([Problem(f"is stored as {shown(body)}, not as a mapping", job=job)])
-    return from_canonical(job, body, enabled)
+    return from_canonical(job, body, enabled, any_zone)
 
 
 def stored_body(text: str) -> dict[str, Any]:
@@ -315,13 +320,15 @@ def _model_for(body: Any) -> type[AnyJob]:
     return Sequence if any("'steps'" in suggestion(key, ("command", "steps")) for key in keys) else Job
 
 
-def _validated(model: type[Model], body: Any, place: _Place, prefix: str = "") -> tuple[Model | None, list[Problem]]:
+def _validated(
+    model: type[Model], body: Any, place: _Place, prefix: str = "", context: Mapping[str, Any] | None = None
+) -> tuple[Model | None, list[Problem]]:
     if isinstance(body, dict) and model is Job and "steps" in body:
         runs = "command" if "command" in body else "sql"
         message = f"has both {runs} and steps; a job either runs something or is a sequence"
         return None, [place.problem(Finding(("steps",), message))]
     try:
-        return model.model_validate(body), []
+        return model.model_validate(body, context=context), []
     except ValidationError as error:
         relatives = {str(other.kind): other for other in (Job, Sequence) if model is not Defaults}
         findings = explain(error, model, body, relatives)

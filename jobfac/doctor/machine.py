@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import httpx
 import sqlalchemy as sa
@@ -38,6 +39,9 @@ def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     if zone := unknown_zone(environment):
         found = f"TZ is '{zone}', a time zone that this machine does not know: local times are shown in UTC"
         yield Finding("settings", State.WARNING, found, "Set TZ to a name under /usr/share/zoneinfo, or unset it.")
+    if not available_timezones():
+        found = "this machine knows no time zones, so no schedule that names one can be read"
+        yield Finding("settings", State.PROBLEM, found, "Install the system's package tzdata, or that of Python.")
     origins = sorted({source.origin for source in loaded.values()} - {"default"})
     yield Finding("settings", State.OK, f"defaults, {', '.join(origins)}" if origins else "all are the defaults")
 

@@ -213,7 +213,7 @@ class Settings:
             return path.with_name(path.name + "-spool")
         import hashlib
 
-        shown = without_password(re.sub(r"//[^@/]*@", "//", self.database_url))
+        shown = without_password(re.sub(r"//[^@/]*@(?!(?:[^?]|\?(?=[^=&]*@))*@)", "//", self.database_url))
         place = re.sub(r"[^A-Za-z0-9]+", "-", shown).strip("-")
         if len(place) > 100:  # two databases often differ only at the end
             place = f"{place[:80]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"

@@ -3,12 +3,13 @@
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.settings.database_url import read_url
+from jobfac.settings.database_url import passwords_in, read_url
 from jobfac.sqljob.scripts import ScriptError
 
 
@@ -25,9 +26,16 @@ class Request:
     result: str = "rows"
 
     def hide(self, text: str) -> str:
-        """Return the text with the password masked."""
-        password = self.url.password
-        return text.replace(str(password), "***") if password else text
+        """Return the text with the passwords masked."""
+        for password in self._passwords:
+            text = text.replace(password, "***")
+        return text
+
+    @cached_property
+    def _passwords(self) -> list[str]:
+        """The passwords in the URL, the longest first: a shorter one may be a part of it."""
+        found = set(passwords_in(self.url.render_as_string(hide_password=False)))
+        return sorted(found - {""}, key=len, reverse=True)
 
 
 def read_request() -> Request:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -110,9 +110,17 @@ def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mappi
     return Context(due=due, previous=previous, trigger=start.origin)
 
 
-def zone_of(definition: AnyJob) -> ZoneInfo:
-    """Return the time zone in which a start by hand is dated: that of the job's first schedule, else UTC."""
-    return definition.schedules[0].zone if definition.schedules else ZoneInfo("UTC")
+def zone_of(definition: AnyJob) -> tzinfo:
+    """Return the time zone in which a start by hand is dated: that of the job's first schedule, else UTC.
+
+    Raises:
+        DefinitionError: this machine does not know it.
+    """
+    name = definition.schedules[0].timezone if definition.schedules else None
+    try:
+        return UTC if name is None else ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise DefinitionError([Problem(f"its date needs the unknown time zone {name!r}; install tzdata")]) from None
 
 
 def _uses_time(definition: AnyJob) -> bool:

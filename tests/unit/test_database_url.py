@@ -7,7 +7,9 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
-from jobfac.sqljob.request import read_request
+from jobfac.settings import Settings
+from jobfac.settings.database_url import read_url
+from jobfac.sqljob.request import Request, read_request
 from jobfac.sqljob.scripts import ScriptError
 
 
@@ -22,6 +24,15 @@ def test_an_unknown_data_source_of_odbc_is_named_without_a_traceback() -> None:
     [
         ("mssql+pyodbc://sa:p@ss:w0rd@host/jobs", "its port is no number; in a password, write @ as %40, : as %3A"),
         ("mssql+pyodbc://sa:p@ss?w0rd@host/jobs?x=1", r"it has a \? before its host; in a password, write @"),
+        (
+            "mssql+pyodbc://sa:p@ssw0rd@host:1/jobs",
+            "it has an @ in its host or database; in a password, write @",
+        ),
+        ("mssql+pyodbc://sa:x/y?z@w0rd@host/jobs?driver=x", "it has an @ in its host"),
+        ("mssql+pyodbc://sa:p@w0rd/y@host/jobs", "it has an @ in its host or database"),
+        ("mssql+pyodbc://sa:p@w0rd?y@host/jobs", "it has an @ in its host or database"),
+        ("mssql+pyodbc://corp/sa:w0rd@host/jobs", "it has an @ in its host or database"),
+        ("mssql+pyodbc:///sa:w0rd@host/jobs", "it has an @ in its host or database"),
         ("sa:p@ss:w0rd@host/jobs", "it is no URL of SQLAlchemy, such as mssql"),
     ],
 )
@@ -35,5 +46,25 @@ def test_a_wrong_url_is_explained_without_its_password(
         Database(url)
     with pytest.raises(ScriptError, match=f"sql.connection cannot be used: {why}") as script:
         read_request()
+    assert "w0rd" not in Settings(database_url=url).spool_folder().name
     for error in (own.value, script.value):
         assert "w0rd" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////var/a:b@c/jobs.db",
+        "sqlite:///a:b@c.db",
+        "mssql+pyodbc://me@shop:s%401@host/jobs?application_name=a@b",
+        "mssql+pyodbc://host/jobs?UID=me@shop",
+        "mssql+pyodbc:///?odbc_connect=UID=me@shop;PWD=s:1@2",
+    ],
+)
+def test_an_at_sign_that_cannot_be_one_of_a_password_is_accepted(url: str) -> None:
+    assert read_url(url).get_backend_name() == url[: url.index(":")].partition("+")[0]
+
+
+def test_a_sql_job_hides_every_password_of_its_url() -> None:
+    url = "mssql+pyodbc://sa:ab@host/jobs?pwd=abcd&odbc_connect=PWD%3D%7Befgh%7D"
+    assert Request(read_url(url), "SELECT 1").hide("ab, abcd and efgh on host") == "***, *** and *** on host"

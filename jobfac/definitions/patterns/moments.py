@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, tzinfo
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, ValidationInfo
 
 from jobfac.definitions.values import form, shown, suggestion
 
@@ -300,13 +300,21 @@ def read_zone(value: Any) -> str:
     try:
         return ZoneInfo(value).key
     except (KeyError, ValueError, OSError, TypeError) as error:
-        hint = suggestion(value, available_timezones()) if isinstance(value, str) else ""
-        raise ValueError(
-            f"names the unknown time zone {shown(value)}{hint or '; use a name such as Europe/Berlin'}"
-        ) from error
+        known = available_timezones()
+        hint = suggestion(value, known) if isinstance(value, str) else ""
+        remedy = "use a name such as Europe/Berlin" if known else "this machine knows none: install tzdata"
+        raise ValueError(f"names the unknown time zone {shown(value)}{hint or f'; {remedy}'}") from error
 
 
-Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
+ANY_ZONE = {"any_zone": True}
+"""The context of a validation that takes every name for a time zone, also one that this machine does not know."""
+
+
+def _zone(value: Any, info: ValidationInfo) -> str:
+    return value if isinstance(value, str) and info.context == ANY_ZONE else read_zone(value)
+
+
+Zone = Annotated[str, PlainValidator(_zone, json_schema_input_type=str), Field(title="time zone")]
 
 
 def shown_at(day: date, clock: time, zone: tzinfo | None) -> list[datetime]:

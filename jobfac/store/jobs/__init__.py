@@ -120,9 +120,9 @@ def load_all(conn: sa.Connection) -> list[Stored]:
 
 
 def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
-    """Return one version of a definition. A run records which version it uses."""
+    """Return one version of a definition. A run records which version it uses; its job needs no time zone."""
     query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
-    return _parsed(job_id, conn.execute(query).scalar_one(), True)
+    return _parsed(job_id, conn.execute(query).scalar_one(), True, True)
 
 
 def version_body(conn: sa.Connection, job_id: str, version: int) -> dict[str, Any]:
@@ -179,8 +179,8 @@ def _stored(row: Any) -> Stored:
 
 
 @lru_cache(maxsize=2000)
-def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
-    return d.from_stored(job_id, text, enabled)
+def _parsed(job_id: str, text: str, enabled: bool, any_zone: bool = False) -> d.AnyJob:
+    return d.from_stored(job_id, text, enabled, any_zone)
 
 
 class Queue(NamedTuple):

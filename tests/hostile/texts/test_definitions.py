@@ -3,12 +3,14 @@
 import contextlib
 import json
 import time
+from typing import Any
 
 import pytest
 
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import category, job_version
+from jobfac.database.tables import run as run_table
 from jobfac.operations import jobs
 from jobfac.operations.caller import Caller
 from tests.support.api_stage import Served
@@ -75,20 +77,35 @@ def test_an_encoding_decodes_every_output_in_linear_time(name: str) -> None:
 
 
 def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) -> None:
-    """A newer jobfac may have stored it, or somebody by SQL."""
-    served.define("newer")
-    served.define("other")
-    run = served.start("newer")
+    """A newer jobfac or a newer machine may have stored it, or somebody by SQL. A program needs no zone of a schedule.
+
+    Only a text with the date of an undated start cannot be filled in without it.
+    """
+    zone = {"schedules": [{"cron": "0 3 * * *", "timezone": "Europe/Of_Next_Year"}]}
+    texts: dict[str, dict[str, Any]] = {
+        "newer": {"command": ["true"], "of_a_later_version": 1},
+        "dated": {"command": ["echo", "${due.date}"], **zone},
+        "zoned": {"command": ["true"], **zone},
+    }
+    for job in texts:
+        served.define(job)
+    runs = {job: served.start(job) for job in texts}
     with served.db.begin() as conn:
-        changed = {"definition": '{"command": ["true"], "of_a_later_version": 1}'}
-        conn.execute(job_version.update().where(job_version.c.job == "newer").values(changed))
+        for job, body in texts.items():
+            conn.execute(job_version.update().where(job_version.c.job == job).values(definition=json.dumps(body)))
+        conn.execute(run_table.update().values(origin=None))
+
+    def views() -> dict[str, Any]:
+        return {job: served.viewer.get(f"/v1/runs/{run}").json() for job, run in runs.items()}
+
     with served.worker():
-        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json().get("ended_at"), "its start has failed")
-        other = served.start("other")
-        wait_for(lambda: served.viewer.get(f"/v1/runs/{other}").json()["ended_at"], "the worker goes on")
-    found = served.viewer.get(f"/v1/runs/{run}").json()
-    assert found["state"] == "start_failed"
-    assert found["reason"].startswith("its definition cannot be read by this version of jobfac: ")
+        wait_for(lambda: all(one.get("ended_at") for one in views().values()), "all have ended")
+    found = views()
+    assert [one["state"] for one in found.values()] == ["start_failed", "start_failed", "succeeded"]
+    assert found["newer"]["reason"].startswith("its definition cannot be read by this version of jobfac: ")
+    assert found["dated"]["reason"].endswith(
+        "its date needs the unknown time zone 'Europe/Of_Next_Year'; install tzdata"
+    )
 
 
 def test_defaults_that_cannot_be_read_are_shown_as_stored_and_replaced(served: Served) -> None:

@@ -109,7 +109,11 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
         ("postgresql+psycopg://h/d?user=u&password=p%40ss", {"p@ss"}),
         ("sqlite:///x.db", set()),
         ("no url", set()),
-        ("mssql+pyodbc://sa:p@a:b@h/d", set()),
+        ("mssql+pyodbc://sa:P@ssw0rd@a:b@h/d", {"P@ssw0rd@a:b", "ssw0rd"}),
+        ("mssql+pyodbc://sa:P@s%20sw0rd@h/d", {"P@s%20sw0rd", "P@s sw0rd", "s%20sw0rd", "s sw0rd"}),
+        ("mssql+pyodbc://corp/sa:Zq?P@ssw0rd@h/d", {"Zq?P@ssw0rd", "Zq?P", "ssw0rd"}),
+        ("mssql+pyodbc://sa:p@ss@1433?x=w0rd@h/d", {"p@ss@1433?x=w0rd", "1433?x=w0rd"}),
+        ("mssql+pyodbc://sa:p@ss12?x=w0rd@h/d", {"p", "p@ss12?x=w0rd", "ss12?x=w0rd", "ss12"}),
     ],
 )
 def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> None:
