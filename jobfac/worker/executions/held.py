@@ -163,6 +163,7 @@ class Executions:
         if not fresh:
             return
         try:
+            self._spool.end_fenced()
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
         except (StartError, OSError) as error:
