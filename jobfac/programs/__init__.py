@@ -10,6 +10,7 @@ from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
 from jobfac.programs.files.destinations import destination_path, open_destination
+from jobfac.programs.files.identity import account, other_user
 from jobfac.programs.files.old_files import Series, remove_timestamped
 from jobfac.programs.files.places import Places
 from jobfac.programs.files.private import (
@@ -22,9 +23,9 @@ from jobfac.programs.files.private import (
 )
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
 from jobfac.programs.guarding import Guardian
-from jobfac.programs.posix import Exit, Process, Program, Signals, account, kill_all, other_user, start
+from jobfac.programs.posix import Process, Program, Signals, kill_all, start
 from jobfac.programs.tree import kill_marked
-from jobfac.programs.usage import Usage
+from jobfac.programs.usage import Exit, Usage
 from jobfac.programs.watcher import ExitWatcher, why_alive
 
 __all__ = [

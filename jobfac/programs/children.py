@@ -61,6 +61,16 @@ class Children:
         # Of ended programs with orphans. A meter lasts as long as its owner, a ``Process``.
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._list: int | None = None
+        self._fault: OSError | None = None
+
+    def failed(self, error: OSError) -> None:
+        """Record that the machine could not show its processes. What depends on it is done later."""
+        self._fault = error
+
+    def take_fault(self) -> OSError | None:
+        """Return why a look at processes failed since the last call; None: none did."""
+        fault, self._fault = self._fault, None
+        return fault
 
     @property
     def adopting(self) -> bool:
@@ -112,8 +122,20 @@ class Children:
     def remove_helper(self, pid: int) -> None:
         self._helpers.discard(pid)
 
+    def try_sweep(self) -> int:
+        """Call ``sweep``, unless the machine cannot show its processes now (see ``failed``)."""
+        try:
+            return self.sweep()
+        except OSError as error:
+            self.failed(error)
+            return 0
+
     def sweep(self) -> int:
-        """Record new orphans and reap the dead ones. Returns the number of dead ones."""
+        """Record new orphans and reap the dead ones. Returns the number of dead ones.
+
+        Raises:
+            OSError: the machine cannot show its processes now. Nothing was done.
+        """
         with self.lock:
             if self._list is None:
                 return 0
@@ -180,7 +202,7 @@ class Children:
 
         ``sessions``: the session of each. Nothing but that is left of a dead one, and there may be thousands.
         """
-        living = [pid for pid in sessions if not _is_dead(pid)]
+        living = [pid for pid in sessions if not is_dead(pid)]
         known = {program.marker for program in self._programs.values()}
         by_mark = {mark_of(program.marker): program for program in self._programs.values()}
         own: dict[int, str] = {}
@@ -205,8 +227,8 @@ class Children:
         return found
 
 
-def _is_dead(pid: int) -> bool:
-    """Whether a child has ended. It is not reaped."""
+def is_dead(pid: int) -> bool:
+    """Whether a child has ended. It is not reaped. Also if somebody else has reaped it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

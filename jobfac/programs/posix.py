@@ -8,17 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jobfac.programs.cgroup import Group, Limits
-from jobfac.programs.children import children, inheriting, regular_file
+from jobfac.programs.children import children, inheriting, is_dead, regular_file
 from jobfac.programs.failures import StartError, explain
-from jobfac.programs.files.accounts import Account, accounts
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
-from jobfac.programs.files.inquiry import User, no_answer
+from jobfac.programs.files.identity import other_user
 from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Looks, Table, entry, kill_found, now, refuses_signals, send
-from jobfac.programs.usage import Meter, Usage
-
-ACCOUNT = 10.0
-"""Seconds to wait for a user's account for which nobody has asked before."""
+from jobfac.programs.usage import Exit, Meter, Usage, reap
 
 SOON = 1.0
 """Seconds after which a kill ends although new processes appear. The caller kills again."""
@@ -40,15 +36,6 @@ class Program:
     detach: bool = False
     limits: Limits | None = None
     files: tuple[OutputFile | None, OutputFile | None] = (None, None)
-
-
-@dataclass(frozen=True)
-class Exit:
-    """The end of the main program: its exit code or signal (both None: unknown), and the time (monotonic seconds)."""
-
-    code: int | None
-    signal: int | None
-    at: float
 
 
 class Process:
@@ -98,23 +85,34 @@ class Process:
         return None if self._becoming is None else self._becoming.failure
 
     def poll(self) -> Exit | None:
-        """Reap the main program if it has ended. Never blocks."""
+        """Reap the main program if it has ended. Never blocks.
+
+        While the machine cannot show its processes, the end is not noticed: the program might have left some.
+        """
         with children.lock:
-            if self.exit is None and (ended := _reap(self.pid, self.meter)):
+            if self.exit is None and is_dead(self.pid):
+                try:
+                    self._record_left()  # its PID still identifies its orphans
+                except OSError as error:
+                    children.failed(error)
+                    return None
+                if (ended := reap(self.pid, self.meter)) is None:
+                    return None
                 if self._becoming is not None:
                     self._becoming.ended(ended.code)
                 self.exit = ended
-                # Its PID still identifies its orphans at this moment, so record them now.
-                if children.adopting:
-                    children.sweep()
-                    self._remember(children.orphans(self))
-                else:
-                    self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
                 if self._members:
                     looks.add(self)
                 self._had_orphans = bool(self._members or children.orphans(self))
                 children.remove_program(self)
             return self.exit
+
+    def _record_left(self) -> None:
+        if children.adopting:
+            children.sweep()
+            self._remember(children.orphans(self))
+        elif not self.detach:
+            self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
 
     def leftovers(self) -> list[int]:
         """PIDs of the tree that are alive after the main program's end. Empty before it, and for a detached program.
@@ -125,10 +123,14 @@ class Process:
             if self.exit is None or self.detach:
                 return []
             if self._members and (programs := looks.due(self)):
-                with looks.timed():
-                    for program, tree in zip(programs, _trees(programs), strict=True):
-                        program._members = {one.pid: one.start for one in tree.values()}
-                for program in programs:
+                try:
+                    with looks.timed():
+                        found = _trees(programs)
+                except OSError as error:
+                    children.failed(error)
+                    return sorted(self._members)
+                for program, tree in zip(programs, found, strict=True):
+                    program._members = {one.pid: one.start for one in tree.values()}
                     if not program._members:
                         looks.forget(program)
             return sorted(self._members)
@@ -143,7 +145,7 @@ class Process:
         """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
         with children.lock:
             if self._had_orphans:
-                children.sweep()
+                children.try_sweep()
             used = self.meter.usage()
         return used if self.group is None else self.group.usage(used)
 
@@ -229,10 +231,14 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
 looks: Looks[Process] = Looks()
 
 
-def terminate_all(processes: Iterable[Process]) -> None:
-    """Send TERM to the trees of all these programs."""
+def terminate_all(processes: Iterable[Process], but_groups: bool = False) -> bool:
+    """Send TERM to the trees of all these programs.
+
+    Returns False if the machine cannot show its processes: only the groups of the programs got it. Later the rest has
+    to get it (``but_groups``).
+    """
     with children.lock:
-        _signal_trees(list(processes), signal.SIGTERM)
+        return _signal_trees(list(processes), signal.SIGTERM, but_groups)
 
 
 class Signals:
@@ -241,11 +247,20 @@ class Signals:
     With thousands of processes and a look for each of many programs, the loop would stand still for a whole lease.
     """
 
+    PAUSE = 0.5
+    """Seconds after which to send again what could not be sent."""
+
     def __init__(self, at_once: bool = False) -> None:
         """``at_once``: send each without waiting for ``send``."""
         self._at_once = at_once
         self._terminate: list[Process] = []
+        self._rest: list[Process] = []  # whose groups have got TERM
         self._kill: list[Process] = []
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether ``send`` has to be called again, because the machine could not show its processes."""
+        return bool(self._rest or self._kill)
 
     def add(self, process: Process, kill: bool) -> None:
         """Record that a program gets KILL, or else TERM."""
@@ -254,21 +269,31 @@ class Signals:
             self.send()
 
     def send(self) -> None:
-        """Send what was recorded."""
-        terminate, kill = self._terminate, self._kill
-        self._terminate, self._kill = [], []
-        if terminate:
-            terminate_all(terminate)
-        if kill:
-            kill_all(kill)
+        """Send what was recorded, and what could not be sent before."""
+        terminate, rest, kill = self._terminate, self._rest, self._kill
+        self._terminate, self._rest, self._kill = [], [], []
+        for processes, but_groups in ((rest, True), (terminate, False)):
+            if processes and not terminate_all(processes, but_groups):
+                self._rest += processes
+        if kill and not kill_all(kill):
+            self._kill += kill
 
 
-def kill_all(processes: Iterable[Process]) -> None:
-    """Send KILL to the trees of all these programs, until no new process appears, for at most ``SOON`` seconds."""
+def kill_all(processes: Iterable[Process]) -> bool:
+    """Send KILL to the trees of all these programs, until no new process appears, for at most ``SOON`` seconds.
+
+    Returns False if the machine cannot show its processes: perhaps only the groups of the programs got it.
+    """
     processes = list(processes)
     with children.lock:
-        _signal_trees(processes, signal.SIGKILL)
-    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()), SOON)
+        if not _signal_trees(processes, signal.SIGKILL):
+            return False
+    try:
+        kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()), SOON)
+    except OSError as error:
+        children.failed(error)
+        return False
+    return True
 
 
 def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
@@ -285,66 +310,38 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
         return found
 
 
-def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
-    """Send a signal to every member: to a group at once if its leader is not reaped yet, one by one to the others."""
+def _signal_trees(processes: list[Process], number: signal.Signals, but_groups: bool = False) -> bool:
+    """Send a signal to every member: to a group at once if its leader is not reaped yet, one by one to the others.
+
+    Returns False if only the groups got it, which need no look at all processes. ``but_groups``: they have got it.
+    """
     found: list[dict[int, Entry]] = []
     groups = {process.pid: process for process in processes if process.poll() is None}
+    fault: OSError | None = None
     try:
         found = _trees(processes)
+    except OSError as error:
+        fault = error
     finally:
-        for group, process in groups.items():
-            process.was_signalled = True
+        for group, process in ({} if but_groups else groups).items():
+            process.was_signalled = process.was_signalled or not is_dead(group)
             try:
                 os.killpg(group, number)
             except ProcessLookupError:
                 pass
             except PermissionError:
                 process.refuses = True
-    for process, tree in zip(processes, found, strict=True):
-        for one in tree.values():
-            if one.group not in groups:
-                send(one.pid, one.start, number)
-        # A group takes a signal if one member does, and sudo passes TERM on.
-        if number == signal.SIGKILL:
-            process.refuses = process.refuses or any(map(refuses_signals, tree))
-
-
-def _reap(pid: int, meter: Meter) -> Exit | None:
     try:
-        done, status, used = os.wait4(pid, os.WNOHANG)
-    except ChildProcessError:  # already reaped elsewhere
-        return Exit(None, None, time.monotonic())
-    if done == 0:
-        return None
-    meter.add_main(used)
-    code = os.waitstatus_to_exitcode(status)
-    return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())
-
-
-def account(name: str) -> Account:
-    """Return a user's account. Asks for it only if nobody has before (see ``Places``).
-
-    Raises:
-        StartError: the user does not exist, or the name services do not answer. Its cause is an OSError if the machine
-            may be at fault.
-    """
-    try:
-        found = accounts.find(name, ACCOUNT)
-    except TimeoutError:
-        raise StartError(no_answer(User(name), ACCOUNT)) from None
-    except (OSError, ValueError) as error:
-        raise StartError(f"the account of user {name!r} cannot be looked up: {error}") from error
-    if found is None:
-        raise StartError(f"there is no user {name!r} on this worker; create it or correct the job's user")
-    return found
-
-
-def other_user(name: str | None) -> Account | None:
-    """Return the account of the user to switch to; None: no switch is needed. Raises as ``account`` does."""
-    found = None if name is None else account(name)
-    return None if found is None or _is_this_process(found) else found
-
-
-def _is_this_process(found: Account) -> bool:
-    """Whether a program has the account's user and group already. Only root can take another group."""
-    return found["user"] == os.geteuid() and (os.geteuid() != 0 or found["group"] == os.getegid())
+        if fault is not None:
+            raise fault
+        for process, tree in zip(processes, found, strict=True):
+            for one in tree.values():
+                if one.group not in groups:
+                    send(one.pid, one.start, number)
+            # A group takes a signal if one member does, and sudo passes TERM on.
+            if number == signal.SIGKILL:
+                process.refuses = process.refuses or any(map(refuses_signals, tree))
+    except OSError as error:
+        children.failed(error)
+        return False
+    return True

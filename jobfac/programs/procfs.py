@@ -11,9 +11,12 @@ from jobfac.programs.reading import read_each
 TICKS = os.sysconf("SC_CLK_TCK")
 MARKER = b"\0JOBFAC_MARKER="
 
-MOST = 2 * 1024 * 1024
-"""Bytes of a file of /proc at most: what arguments and variables of a program may have. A process may say that its
-environment is any part of its memory, and so let its reader run out of memory."""
+MOST = 64 * 1024
+"""Bytes of a file of /proc at most. The environment of a process may have megabytes, or be any part of its memory. If
+the reader took them all, a few idle processes of one user would keep it busy for seconds."""
+
+ENTRIES = 16
+"""Entries of an environment at most that are looked at one by one."""
 
 NOT_READ = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that say nothing about the process. A process that counted as gone because of them would survive a stop."""
@@ -102,24 +105,26 @@ def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
     the mark of a program that another thread started at the same time, so this is for programs of dead workers.
 
     A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
-    a container, may not read that of other users. Others write a title over it. Then it is the mark of the execution
-    (``mark_of``).
+    a container, may not read that of other users. Others write a title over it, and some have more than is read. Then
+    it is the mark of the execution (``mark_of``).
     """
     return {pid: found for pid, found in read_each(_marker_or_mark if cleared else _marker, pids).items() if found}
 
 
 def _marker(pid: int) -> str | None:
     try:
-        environment = b"\0" + _content(f"/proc/{pid}/environ")
+        environment = _content(f"/proc/{pid}/environ")
     except PermissionError:
         return _mark(pid)
     except OSError as error:
         _check(error)
         return None
-    _, found, rest = environment.partition(MARKER)
-    if found:
-        return os.fsdecode(rest.partition(b"\0")[0])
-    return _mark(pid) if _is_overwritten(environment[1:]) else None
+    is_cut = len(environment) >= MOST
+    _, found, rest = (b"\0" + environment).partition(MARKER)
+    marker, ends, _ = rest.partition(b"\0")
+    if found and (ends or not is_cut):
+        return os.fsdecode(marker)
+    return _mark(pid) if is_cut or _is_overwritten(environment) else None
 
 
 def _marker_or_mark(pid: int) -> str | None:
@@ -129,9 +134,12 @@ def _marker_or_mark(pid: int) -> str | None:
 def _is_overwritten(environment: bytes) -> bool:
     """Whether a process has written its title over its environment, as perl's ``$0 = ...`` and ssh do.
 
-    That of a helper never is. A helper may have the mark of a program that another thread started at the same time.
+    The title ends in the first entries, or zeros follow it. That of a helper never is overwritten. A helper may have
+    the mark of a program that another thread started at the same time.
     """
-    entries = environment.split(b"\0")[:-1]  # the last one is empty, or was cut
+    if environment.startswith(b"\0") or b"\0\0" in environment:
+        return True
+    entries = environment.split(b"\0", ENTRIES)[:-1]  # the last one is empty, or the rest
     return any(b"=" not in entry for entry in entries) or (bool(environment) and not entries)
 
 
@@ -184,12 +192,15 @@ def _check(error: OSError) -> None:
 
 
 def _content(path: str) -> bytes:
-    """Return the content of a file, up to about ``MOST`` bytes."""
+    """Return the content of a file, up to ``MOST`` bytes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         content = b""
-        while len(content) < MOST and (part := os.read(descriptor, 65536)):
+        while len(content) < MOST and (part := os.read(descriptor, MOST - len(content))):
             content += part
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+    else:
         return content
     finally:
         os.close(descriptor)

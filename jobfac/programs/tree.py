@@ -145,7 +145,7 @@ class Looks(Generic[Program]):
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Take the time of a look at all of them inside the block."""
+        """Take the time of a look at all of them inside the block. One that fails is repeated."""
         began = self._clock()
         yield
         now = self._clock()

@@ -1,8 +1,11 @@
 """What a program used, by the kernel's accounting: CPU seconds and peak memory of its tree."""
 
 import contextlib
+import os
 import resource
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,3 +90,25 @@ def peak_of(status: str) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise ValueError("no VmHWM")
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of the main program: its exit code or signal (both None: unknown), and the time (monotonic seconds)."""
+
+    code: int | None
+    signal: int | None
+    at: float
+
+
+def reap(pid: int, meter: Meter) -> Exit | None:
+    """Reap a program if it has ended, and add what it has used. Never blocks."""
+    try:
+        done, status, used = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:  # already reaped elsewhere
+        return Exit(None, None, time.monotonic())
+    if done == 0:
+        return None
+    meter.add_main(used)
+    code = os.waitstatus_to_exitcode(status)
+    return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())

@@ -83,11 +83,12 @@ class ExitWatcher:
             else:
                 ended.remove(process)
                 self._poll(process)
-        self._is_crowded = children.sweep() >= CROWD
+        self._is_crowded = children.try_sweep() >= CROWD
         return ended
 
     def _poll(self, process: Process) -> None:
-        """Poll a process from now on. A debugger that traces it keeps its end back, though its descriptor is ready."""
+        """Poll a process from now on, though its descriptor is ready. A debugger that traces it keeps its end back, or
+        the machine cannot show its processes."""
         with self._lock:
             if process in self._descriptors:
                 self.remove(process)
@@ -108,8 +109,12 @@ class ExitWatcher:
 
 def why_alive(process: Process) -> str:
     """Return the sentence that KILL has not ended a program, and what to look at."""
-    found = entry(process.pid)
-    if found is not None and found.dead and (tracer := tracer_of(process.pid)) is not None:
+    try:
+        found = entry(process.pid)
+        tracer = tracer_of(process.pid) if found is not None and found.dead else None
+    except OSError as error:
+        return f"whether process {process.pid} has ended cannot be read: {error.strerror}"
+    if tracer is not None:
         return (
             f"process {process.pid} has ended, but process {tracer} traces it, as a debugger does, and keeps its end "
             f"back; the run ends when process {tracer} does"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import BATCH, ExitWatcher, Guardian, Places, become_subreaper, kill_all
+from jobfac.programs import BATCH, ExitWatcher, Guardian, Places, Signals, become_subreaper, kill_all
 from jobfac.states import JobKind, Stop
 from jobfac.store.output import Stored, cut_mark
 from jobfac.store.runs import Outcome
@@ -84,7 +84,8 @@ class DryRun:
             parameters=json.dumps(dict(parameters)) if parameters else None,
             origin=json.dumps(dict(trigger)) if trigger else None,
         )  # fmt: skip
-        self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
+        self._signals = Signals(at_once=True)
+        self._execution = Execution(claimed, definition, folder.name, folder, SILENCE, signals=self._signals)
         self._observer = observer
         self._watcher = ExitWatcher()
         self._places = Places(self._watcher.wake)
@@ -140,6 +141,7 @@ class DryRun:
             polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"
             self._observer.remark(polite if request == Stop.POLITE else "the program is ended at once")
             execution.request_stop(request)
+        self._signals.send()  # what could not be sent before
         due = execution.tick(now, self._places)
         if long := execution.runs_long(now):
             self._observer.remark(long)

@@ -66,6 +66,7 @@ class SpoolFolder:
         self.path = spool / token
         self._lock: int | None = None
         self._logged_as_skipped: set[str] = set()
+        self._fenced: list[Fenced] = []  # lost executions whose programs may still run
 
     def clear_dead(self, db: Database) -> None:
         """Kill the programs that dead workers of this machine left running, and store their output.
@@ -93,18 +94,23 @@ class SpoolFolder:
         finally:
             os.close(spool)
 
-    def end_fenced(self, lost: Iterable[Fenced]) -> None:
+    def end_fenced(self, lost: Iterable[Fenced] = ()) -> None:
         """Kill the programs of executions that were lost with workers of this spool, before the next ones begin.
 
         Such a worker may stand still, and its guardian with it, so it ends none of them. If it has died and its folder
         was cleared, or if it was on another machine, there is nothing to find.
+
+        Raises:
+            OSError: the machine cannot show its processes now. The next call ends these programs, too.
         """
-        here = [one for one in lost if (self._spool / one.token).is_dir()]
-        if here and (killed := kill_marked(*(f"{one.token}/{one.run}/{one.attempt}" for one in here))):
-            runs = sorted({one.run for one in here})
+        self._fenced += [one for one in lost if (self._spool / one.token).is_dir()]
+        prefixes = [f"{one.token}/{one.run}/{one.attempt}" for one in self._fenced]
+        if prefixes and (killed := kill_marked(*prefixes)):
+            runs = sorted({one.run for one in self._fenced})
             self._log.warning(
                 "programs of lost executions were killed", action="orphans_killed", count=killed, runs=runs
             )
+        self._fenced = []
 
     def begin(self) -> None:
         """Create the folder at the worker's start. Raises StartError, with the remedy."""

@@ -7,6 +7,7 @@ They send messages to the loop through its ``Inbox``. The guardian is a separate
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -258,7 +259,7 @@ class Worker:
         self._held.abandon(result.unowned)
         if slow := with_slow_patterns(result.claimed, self._definitions):
             self._database.do(partial(match_patterns, slow, self._definitions))
-        if result.fenced:
+        with suppress(OSError):  # then nothing starts
             self._database.do(partial(self._spool.end_fenced, result.fenced))
         self._held.begin(result.claimed, self._definitions, began, result.usual)
         agenda.more |= self._held.found_waiting(result.waiting, is_single=agenda.fair.fleet <= 1)
@@ -308,7 +309,6 @@ class Worker:
         fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
         request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
-
         end = partial(end_registration, request=request, token=self._who.token)
         try:
             self._register(end)

@@ -225,7 +225,7 @@ def test_many_orphans_at_once_are_found_with_few_readers(
         return children._listed() - others - {process.pid}
 
     until(lambda: len(orphans()) == 150)
-    until(lambda: not ends or all(map(children_module._is_dead, orphans())))
+    until(lambda: not ends or all(map(children_module.is_dead, orphans())))
     reads: list[int] = []
 
     def counted(read: Callable[[int], Any], pids: Iterable[int]) -> dict[int, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobfac.errors import Refused
 from jobfac.machine.trusted import ForeignLink, folder
 from jobfac.programs.failures import StartError
-from jobfac.programs.posix import other_user
+from jobfac.programs.files.identity import other_user
 from jobfac.settings import state_folder
 
 ENTER = 0o011

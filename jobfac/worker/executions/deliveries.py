@@ -9,6 +9,12 @@ from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.worker.executions.execution import Execution
 
+LAST_OUTPUT = 1024 * 1024
+"""Maximum bytes of output that are stored together with an outcome. Longer output is shipped first, in pieces."""
+
+MEMORY = 1000
+"""How many executions to remember whose outcome is stored or given up, to recognise a repeated claim."""
+
 Key = tuple[int, int]
 """Run and attempt: an execution."""
 
@@ -84,3 +90,15 @@ def gather(
         stored=stored,
         ended={one.key: one.claimed.identity for one in ended},
     )
+
+
+def events_of(execution: Execution, now: float, worker: str) -> list[Event]:
+    """Return, once each, that an execution takes long, and that KILL does not end it. Logs them."""
+    found: list[Event] = []
+    if why := execution.runs_long(now):
+        execution.log.warning("a run takes long", action="run_long", reason=why)
+        found.append(Event(*execution.key, "running_long", worker, why, execution.claimed.notify))
+    if why := execution.outlives_kill(now):
+        execution.log.error("a program does not end", action="kill_unanswered", reason=why)
+        found.append(Event(*execution.key, "kill_unanswered", worker, why))
+    return found

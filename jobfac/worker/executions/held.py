@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from jobfac.definitions import DefinitionError, Job
 from jobfac.programs import ExitWatcher, Guardian, Places, Signals, StartError, kill_all
+from jobfac.programs.children import children
 from jobfac.programs.files.inquiry import no_answer
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
@@ -17,7 +18,7 @@ from jobfac.store.workers import Claimed
 from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.views.waiting import SUSPECTED
-from jobfac.worker.executions.deliveries import Deliveries, gather
+from jobfac.worker.executions.deliveries import LAST_OUTPUT, MEMORY, Deliveries, events_of, gather
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import NONE, Definitions
 from jobfac.worker.executions.lifecycle import PATIENCE, Isolation, Stage
@@ -25,12 +26,6 @@ from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
 from jobfac.worker.spool_folder import SpoolFolder
-
-LAST_OUTPUT = 1024 * 1024
-"""Maximum bytes of output that are stored together with an outcome. Longer output is shipped first, in pieces."""
-
-MEMORY = 1000
-"""How many executions to remember whose outcome is stored or given up, to recognise a repeated claim."""
 
 ANSWER = 10.0
 """Seconds within which the file systems of a job's directory, program and files, and the name services, answer."""
@@ -168,6 +163,7 @@ class Executions:
         if not fresh:
             return
         try:
+            self._spool.end_fenced()
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
         except (StartError, OSError) as error:
@@ -228,14 +224,9 @@ class Executions:
         self._request_stops(stops, requeue)
         due = self._start_answered()
         room = REPORT_READ
-        for key, execution in list(self.live.items()):
+        for execution in self.living():
             next_time = execution.tick(now, self._places)
-            if why := execution.runs_long(now):
-                execution.log.warning("a run takes long", action="run_long", reason=why)
-                self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
-            if why := execution.outlives_kill(now):
-                execution.log.error("a program does not end", action="kill_unanswered", reason=why)
-                self.events.append(Event(*key, "kill_unanswered", self._telemetry.worker, why))
+            self.events += events_of(execution, now, self._telemetry.worker)
             if execution.is_over() and self._is_trusted():
                 before = execution.report.taken
                 if self._gather(execution, room):
@@ -243,9 +234,17 @@ class Executions:
                 room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
-        self._signals.send()
+        if self._send_signals():
+            due = now + Signals.PAUSE if due is None else min(due, now + Signals.PAUSE)
         self._show_isolation()
         return self.isolation.wakes_at(due, now)
+
+    def _send_signals(self) -> bool:
+        """Send the signals of this turn; returns whether to repeat it, as the machine cannot show its processes."""
+        self._signals.send()
+        if error := children.take_fault():
+            self._health.fault(machine_fault(error, self._spool.path) or str(error), time.monotonic())
+        return self._signals.is_incomplete
 
     def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
         for process in [one.process for one in self.live.values() if one.process is not None]:
@@ -265,7 +264,7 @@ class Executions:
         self._request_stops(stops, requeue)
         for execution in self.live.values():
             execution.tick(time.monotonic(), self._places)
-        self._signals.send()
+        self._send_signals()
 
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.

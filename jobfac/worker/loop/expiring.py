@@ -4,6 +4,7 @@ from functools import partial
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
+from jobfac.programs.children import children
 from jobfac.store import sequences
 from jobfac.store.workers import Fenced
 from jobfac.telemetry.worker import WorkerTelemetry
@@ -19,6 +20,7 @@ def expire_dead(
     Returns whether to repeat it soon, because not all could be requeued.
     """
     try:
+        database.do(spool.end_fenced)  # those that could not be ended before
         database.do(lambda: spool.clear_dead(db))
         expire = partial(sequences.expire, by=telemetry.worker, poison_attempts=poison_attempts)
         expiry = database.transact(expire, retry_for=1.0)
@@ -28,5 +30,10 @@ def expire_dead(
     telemetry.expired(expiry)
     if expiry.runs:
         # Those of workers that stand still with their guardians. If their runs start again here, these end first.
-        database.do(lambda: spool.end_fenced(Fenced(one.token, one.run, one.attempt) for one in expiry.runs))
+        lost = [Fenced(one.token, one.run, one.attempt) for one in expiry.runs]
+        try:
+            database.do(lambda: spool.end_fenced(lost))
+        except OSError as error:
+            children.failed(error)
+            return True
     return expiry.locked > 0
