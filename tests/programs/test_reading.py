@@ -202,6 +202,7 @@ def test_an_end_is_noticed_when_what_the_program_left_can_be_seen(stage: Stage) 
     watcher.add(process)
     (left,) = stage.numbers(out)
     until(lambda: is_dead(process.pid))
+    until(lambda: Path(f"/proc/{left}/cmdline").read_bytes().startswith(b"sleep"))  # in exec it has no environment
     with no_descriptors():
         assert watcher.wait(0.1) == set()
         process.terminate()
