@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database import sqlite_statistics
 from jobfac.database.dialects.lease_clock import boot_ms
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
@@ -337,12 +338,11 @@ class Scheduler:
     def _report(self) -> float:
         if not self._db.single(schedulers.report, self.name):
             self._db.transact(schedulers.register, self.name, retry_for=2.0)
+        sqlite_statistics.drop(self._db)
         return schedulers.INTERVAL
 
     def _count(self) -> float:
-        if not self._uncounted:
-            return COUNT_INTERVAL
-        is_full = self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH
+        is_full = self._uncounted and self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH
         return purging.STEP_PAUSE if is_full else COUNT_INTERVAL
 
 
