@@ -14,11 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database import sqlite_statistics
 from jobfac.database.dialects.lease_clock import boot_ms
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
-from jobfac.scheduler import purging
+from jobfac.scheduler import planner, purging
 from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause, first_turn
 from jobfac.scheduler.clock import ClockWatch
@@ -338,7 +337,7 @@ class Scheduler:
     def _report(self) -> float:
         if not self._db.single(schedulers.report, self.name):
             self._db.transact(schedulers.register, self.name, retry_for=2.0)
-        sqlite_statistics.drop(self._db)
+        planner.drop(self._db)
         return schedulers.INTERVAL
 
     def _count(self) -> float:

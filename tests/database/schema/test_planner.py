@@ -1,7 +1,7 @@
 """Statistics that ANALYZE has made on the first day: what SQLite's planner thinks of them, and that they go."""
 
-from jobfac.database import sqlite_statistics
 from jobfac.database.engine import Database
+from jobfac.scheduler import planner
 from jobfac.store import runs
 from jobfac.store.runs import StartRequest
 from tests.database.schema.test_statements import plan, sent
@@ -28,7 +28,7 @@ def test_statistics_of_a_young_file_are_dropped_so_that_no_end_reads_all_runs(sq
     with db.begin() as conn:
         conn.exec_driver_sql("ANALYZE")
     assert reads_all()
-    assert sqlite_statistics.drop(db)
+    assert planner.drop(db)
     assert not reads_all()
-    assert not sqlite_statistics.drop(db)
+    assert not planner.drop(db)
     db.close()
