@@ -5,8 +5,8 @@ The routes, the OpenAPI document and the tests of roles are derived from the tab
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -25,11 +25,10 @@ from jobfac.api import validation
 from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
-from jobfac.api.serving.connections import queued
 from jobfac.api.serving.pieces import json_response
 from jobfac.api.serving.readiness import Readiness
 from jobfac.api.serving.shares import Limits, Shares
-from jobfac.api.serving.strangers import Strangers
+from jobfac.api.serving.strangers import Strangers, queueing
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -85,18 +84,14 @@ class Service:
         """Read from the database: ``work`` gets a connection and the arguments."""
         return self.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
 
-    @asynccontextmanager
-    async def turn(self, http: Request, caller: str, *, changes: bool) -> AsyncIterator[None]:
+    def turn(self, http: Request, caller: str, *, changes: bool) -> AbstractAsyncContextManager[None]:
         """Wait for the turn of this caller (see ``Shares.turn``).
 
         Raises:
             Problem: 503 if too many others of this caller run or wait.
             ClientDisconnect: the client has gone before.
         """
-        async with AsyncExitStack() as turn:
-            with queued(http.scope):
-                await turn.enter_async_context(self.shares.turn(caller, changes=changes))
-            yield
+        return queueing(http, self.shares.turn(caller, changes=changes))
 
     async def in_turn(self, caller: str, work: Callable[..., T], *arguments: Any, changes: bool = False) -> T:
         """Call ``work`` in a thread, when it is the turn of this caller (see ``Shares.turn``).

@@ -1,7 +1,7 @@
 """The files under ``sql/``: views for both engines, procedures, roles and maintenance for SQL Server.
 
 They can be run at any time, any number of times. ``Database.upgrade`` runs them after the migrations. The last
-statement makes the view ``v_version``, which says of which version of jobfac the others are: versions with the same
+statement makes the view ``v_version``, which names the version of jobfac that made the others: versions with the same
 schema may have different views and procedures, and SQL Server does not promise to keep their texts as they were.
 """
 
@@ -47,7 +47,7 @@ _VERSION = {
     "mssql": """\
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
--- Of which version of jobfac the views and procedures are. `jobfac db check` compares the digest of their texts.
+-- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
 SELECT '{version}' AS version, '{digest}' AS digest;
 GO
 
@@ -57,7 +57,7 @@ GO
     "sqlite": """\
 DROP VIEW IF EXISTS v_version;
 CREATE VIEW v_version AS
--- Of which version of jobfac the views are. `jobfac db check` compares the digest of their texts.
+-- The version of jobfac that made the views. `jobfac db check` compares the digest of their texts.
 SELECT '{version}' AS version, '{digest}' AS digest;
 """,
 }
@@ -72,7 +72,8 @@ def folder(engine: str) -> Path:
 
 def texts(engine: str) -> list[str]:
     """The files' contents, in the order in which to run them, and the statements that make ``v_version``."""
-    return [*_read(engine), _VERSION[engine].format(**own_maker(engine)._asdict())]
+    files = _read(engine)
+    return [*files, _VERSION[engine].format(**_maker(engine, files)._asdict())]
 
 
 def _read(engine: str) -> list[str]:
@@ -102,7 +103,7 @@ class Maker(NamedTuple):
 
 
 class Views(StrEnum):
-    """Of which version of jobfac the views and procedures of a database are, seen from this program."""
+    """How the version of a database's views and procedures compares with that of this program."""
 
     CURRENT = "current"
     LATER = "later"
@@ -123,7 +124,11 @@ def _schema(conn: sa.Connection) -> str | None:
 
 def own_maker(engine: str) -> Maker:
     """Return what this program's ``v_version`` says."""
-    text = "".join([*_read(engine), _VERSION[engine]])
+    return _maker(engine, _read(engine))
+
+
+def _maker(engine: str, files: Iterable[str]) -> Maker:
+    text = "".join([*files, _VERSION[engine]])
     return Maker(version("jobfac"), hashlib.sha256(text.encode()).hexdigest()[:16])
 
 

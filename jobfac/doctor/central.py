@@ -108,7 +108,7 @@ def _schema(db: Database) -> Finding:
 
 
 def judge_views(found: Views) -> Finding:
-    """Judge of which version the views and procedures are. Old ones are a warning: every role works with them."""
+    """Judge the version of the views and procedures. Old ones are a warning: every role works with them."""
     if found is Views.OTHER:
         remedy = "`jobfac db upgrade` of the newest version in use replaces them, while roles work."
         words = "the views and procedures are those of another version of jobfac"

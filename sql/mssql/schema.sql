@@ -4035,8 +4035,8 @@ GO
 
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
--- Of which version of jobfac the views and procedures are. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, 'f4f770bc04411946' AS digest;
+-- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
+SELECT '0.1.0' AS version, 'db0fe43bb6bf7a1c' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

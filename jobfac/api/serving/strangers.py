@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -27,11 +27,24 @@ MOST = 10_000
 T = TypeVar("T")
 
 
-class LastFirst:
-    """So many places; each that becomes free is for whoever came last. Used as ``async with``, in the event loop only.
+@asynccontextmanager
+async def queueing(request: Request, turn: AbstractAsyncContextManager[Any]) -> AsyncIterator[None]:
+    """Wait for a turn, unless the client leaves before it comes. The block is the turn.
 
-    Under a flood whoever came first has waited so long that its connection is the next to be closed for a new one. In
-    the order of arrival nobody would be served but by chance; in this one most are that come when a place is free.
+    Raises:
+        ClientDisconnect: the client has gone before.
+    """
+    async with AsyncExitStack() as stack:
+        with connections.queued(request.scope):
+            await stack.enter_async_context(turn)
+        yield
+
+
+class LastFirst:
+    """A fixed number of places. The request that came last gets the next free place.
+
+    Used as ``async with``, in the event loop only. In a flood, the connection of the request that came first is the
+    next to be closed. If places were given in the order of arrival, most requests would be closed before their turn.
     """
 
     def __init__(self, places: int) -> None:
@@ -104,12 +117,10 @@ class Strangers:
                     found = await run_in_threadpool(work, *arguments)
                     if not isinstance(found, Response):
                         self._remember(sender, owner(found))
-                        connections.protect(request.scope, owner(found))
+                        connections.protect(request.scope, self._known[sender])
                     return found
         connections.protect(request.scope, self._known[sender])
-        async with AsyncExitStack() as turn:
-            with connections.queued(request.scope):
-                await turn.enter_async_context(self._turns.turn(self._known[sender]))
+        async with queueing(request, self._turns.turn(self._known[sender])):
             try:
                 found = await run_in_threadpool(work, *arguments)
             except (Problem, NotFound):
@@ -123,13 +134,11 @@ class Strangers:
 
     async def answer(self, request: Request, work: Callable[..., Response], *arguments: Any) -> Response:
         """Call what answers a request that needs no key, or is refused, in a thread."""
-        async with AsyncExitStack() as turn:
-            try:
-                with connections.queued(request.scope):
-                    await turn.enter_async_context(self._open)
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
-            return await run_in_threadpool(work, *arguments)
+        try:
+            async with queueing(request, self._open):
+                return await run_in_threadpool(work, *arguments)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
 
     def _remember(self, sender: str, owner: str) -> None:
         self._known[sender] = owner

@@ -28,6 +28,10 @@ _POWERSHELL_SETTING = re.compile(
 
 _NEVER = r"(?!)"
 
+_PSQL = r"-[AabEeHlnqSstVWwXxz01]*"
+_SQLCMD = r"[-/][AbCeEgGIjkMNRrupWXxz]*"
+"""The beginning of joined options of these programs: those without an argument, as in `psql -Atc`."""
+
 
 class _Option(NamedTuple):
     """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
@@ -74,18 +78,16 @@ _TEXTS = {
         leading=r"-[vFilW]|--(assign|field-separator|include|load)",
     ),
     r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--(line-length)"),
-    # Options without an argument may be joined with it, as in `psql -Atc`, and long ones may be shortened.
-    r"psql(\.exe)?": _Option(
-        r"-[AabEeHlnqSstVWwXxz01]*c|--co[a-z]*", r"-[AabEeHlnqSstVWwXxz01]*c.|--co[a-z]*=", "none"
-    ),
+    # Long options may be shortened.
+    r"psql(\.exe)?": _Option(rf"{_PSQL}c|--co[a-z]*", rf"{_PSQL}c.|--co[a-z]*=", "none"),
     r"(mysql(sh)?|mariadb)(\.exe)?": _Option(
         r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e|--(exe|init-c)[a-z-]*",
         r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e.|--(exe|init-c)[a-z-]*=",
         "none",
     ),
     r"(sqlcmd|osql|isql)(\.exe)?": _Option(
-        r"[-/][AbCeEgGIjkMNRrupWXxz]*[qQ]|query|--(query|initial-query)",
-        r"[-/][AbCeEgGIjkMNRrupWXxz]*[qQ].|--(query|initial-query)=",
+        rf"{_SQLCMD}[qQ]|query|--(query|initial-query)",
+        rf"{_SQLCMD}[qQ].|--(query|initial-query)=",
         "none",
     ),
     r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(r"-q|--(query|eval)", r"-q.|--(query|eval)=", "none"),
@@ -124,15 +126,15 @@ _PARTS = {
     r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
     # The name of a file to which psql writes may be `|command`.
     r"psql(\.exe)?": _Option(
-        r"-[AabEeHlnqSstVWwXxz01]*[vo]|--(set?|va[a-z]*|o[a-z]*)",
-        r"-[AabEeHlnqSstVWwXxz01]*[vo].|--(set?|va[a-z]*|o[a-z]*)=",
+        rf"{_PSQL}[vo]|--(set?|va[a-z]*|o[a-z]*)",
+        rf"{_PSQL}[vo].|--(set?|va[a-z]*|o[a-z]*)=",
         "none",
     ),
     r"sqlcmd(\.exe)?": _Option(
-        r"[-/][AbCeEgGIjkMNRrupWXxz]*v|--variables",
-        r"[-/][AbCeEgGIjkMNRrupWXxz]*v.|--variables=",
+        rf"{_SQLCMD}v|--variables",
+        rf"{_SQLCMD}v.|--variables=",
         "none",
-        several=r"[-/][AbCeEgGIjkMNRrupWXxz]*v|--variables",
+        several=rf"{_SQLCMD}v|--variables",
     ),
     r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
     r"(hive|spark-sql)": _Option(

@@ -101,11 +101,9 @@ def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
 
 
 def have_same_values(conn: sa.Connection, run_id: int, other: int) -> bool:
-    """Whether two runs of a job have the same parameters."""
-    again = sa.select(run.c.id).select_from(run.join(_again, _again.c.id == other))
-    same = (run.c[name] for name in ("parameters", "sensitive"))
-    alike = [sa.func.coalesce(_again.c[one.name], _NONE) == sa.func.coalesce(one, _NONE) for one in same]
-    return conn.execute(again.where(run.c.id == run_id, *alike)).first() is not None
+    """Whether two runs of a job were given the same."""
+    pair = sa.select(run.c.id).select_from(run.join(_again, _again.c.id == other))
+    return conn.execute(pair.where(run.c.id == run_id, *_SAME)).first() is not None
 
 
 def chains(
