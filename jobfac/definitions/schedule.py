@@ -11,6 +11,7 @@ from pydantic import (
     PlainValidator,
     SerializerFunctionWrapHandler,
     Tag,
+    ValidationInfo,
     model_serializer,
     model_validator,
 )
@@ -19,7 +20,7 @@ from pydantic_core import CoreSchema
 from jobfac.definitions.parameters.model import Given, ParameterName
 from jobfac.definitions.patterns import Dates as Dates
 from jobfac.definitions.patterns import Times as Times
-from jobfac.definitions.patterns.moments import DateOrInstant, Holiday, Instant, Window
+from jobfac.definitions.patterns.moments import ANY_ZONE, DateOrInstant, Holiday, Instant, Window
 from jobfac.definitions.patterns.moments import Zone as Zone
 from jobfac.definitions.triggers.after import After
 from jobfac.definitions.triggers.arrival import STABLE, FixedPattern, StableFor
@@ -276,7 +277,7 @@ class Schedule(Model):
         return self._instant(self.ends + timedelta(days=1)) - timedelta(microseconds=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
         calendar_form = self.dates or self.times
         clock = {"cron": self.cron, "every": self.every, "at": self.at, "dates/times": calendar_form}
         forms: dict[str, object] = {**clock, "after": self.after, "file": self.file}
@@ -296,6 +297,8 @@ class Schedule(Model):
             raise ValueError("has times with between only, which only restricts; add at, minutes, hours or every")
         if self.every is not None and self.every % 1:
             raise ValueError("must have an every of whole seconds")
+        if info.context == ANY_ZONE:  # these need the zone
+            return self
         first, last = self.first_instant, self.last_instant
         if first is not None and last is not None and last < first:
             raise ValueError("ends before it starts")

@@ -81,7 +81,8 @@ def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) 
 
     Only a text with the date of an undated start cannot be filled in without it.
     """
-    zone = {"schedules": [{"cron": "0 3 * * *", "timezone": "Europe/Of_Next_Year"}]}
+    rule = {"cron": "0 3 * * *", "timezone": "Europe/Of_Next_Year", "starts": "2026-01-01", "ends": "2099-12-31"}
+    zone = {"schedules": [rule]}
     texts: dict[str, dict[str, Any]] = {
         "newer": {"command": ["true"], "of_a_later_version": 1},
         "dated": {"command": ["echo", "${due.date}"], **zone},
