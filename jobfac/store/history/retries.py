@@ -251,29 +251,33 @@ class Last(NamedTuple):
 
 
 def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[int, Last]:
-    """Return for each of these runs of a job the latest one of it and of the retries that it has led to.
+    """Return for each of these runs of a job the latest one of it and of those that repeat the same (see ``active``).
 
     Retries that have done nothing do not count. There is none where the latest one was purged.
     """
-    first_of = {run_id: run_id for run_id in run_ids}
-    last = dict(first_of)
-    level = set(run_ids)
-    while level:
-        # A retry that another transaction is just storing counts, too.
-        query = sa.select(run.c.retry_of, *_RETRY).with_hint(run, DIRTY, "mssql").order_by(run.c.id)
-        later = (run.c.job == job, run.c.id > min(level), run.c.retry_of.is_not(None))
-        # IN and no join: SQLite would read the list again for each retry of the job.
-        is_given = run.c.retry_of.in_(sa.select(lists.ids().c.value))
-        found = conn.execute(query.where(*later, is_given), {"ids": lists.as_list(level)}).all()
-        level = set()
-        for row in found:
-            first_of[row.id] = first = first_of[row.retry_of]
-            level.add(row.id)
-            if _retry(row).counts:
-                last[first] = max(last[first], row.id)
-    query = sa.select(run.c.id, run.c.ended_at, run.c.state).where(lists.by_id(run.c.id, set(last.values())))
-    known = {row.id: Last(row.id, row.ended_at, RunState(row.state)) for row in conn.execute(query)}
-    return {first: known[run_id] for first, run_id in last.items() if run_id in known}
+    if not run_ids:
+        return {}
+    engine, firsts = conn.dialect.name, first_ones(conn, run_ids)
+    first_one = recovery.first_one(engine)
+    is_of_chain = first_one.in_(sa.select(lists.names("firsts").c.value))
+    # IN and no join: SQLite would read the lists again for each retry of the job.
+    is_given = run.c.retry_of.in_(sa.select(lists.ids().c.value))  # without the key that names the first one
+    query = (
+        sa.select(run.c.retry_of, *_RETRY, first_one.label("first"))
+        .with_hint(run, DIRTY, "mssql")  # a retry that another transaction is just storing counts, too
+        .where(run.c.job == job, run.c.id > min(run_ids), run.c.retry_of.is_not(None), is_of_chain | is_given)
+        .order_by(run.c.id)
+    )
+    chains = set(firsts.values())
+    given = {"ids": lists.as_list(run_ids), "firsts": lists.as_list(map(str, chains) if engine == "mssql" else chains)}
+    last: dict[int, int] = {}
+    for row in conn.execute(query, given):
+        if _retry(row).counts:
+            last[firsts[row.retry_of] if row.first is None else int(row.first)] = row.id
+    newest = {run_id: max(run_id, last.get(first, 0)) for run_id, first in firsts.items()}
+    ended = sa.select(run.c.id, run.c.ended_at, run.c.state).where(lists.by_id(run.c.id, set(newest.values())))
+    known = {row.id: Last(row.id, row.ended_at, RunState(row.state)) for row in conn.execute(ended)}
+    return {run_id: known[last_id] for run_id, last_id in newest.items() if last_id in known}
 
 
 def newest(conn: sa.Connection) -> int:

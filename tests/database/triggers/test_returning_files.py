@@ -187,6 +187,25 @@ def test_a_run_whose_file_has_come_back_is_not_retried_beside_it(load: Database,
     assert f"run {known[1] if is_one_of_many else retry}" in try_again()
 
 
+def test_a_retry_of_an_earlier_run_of_a_file_owns_it_too(load: Database) -> None:
+    """The file's second run has failed as well, and somebody has put the file back for a retry of the first one."""
+    (first,) = arrive(load).runs
+    hand = Hand(load)
+    end(load, hand)
+    assert go(load, first)
+    (second,) = arrive(load).runs
+    end(load, hand)
+    assert go(load, second)
+    retry = starting.retry(load, ME, first).id
+    assert arrive(load).handled == {file().key: second}, "it was moved back for the retry"
+    assert not go(load, second)
+    taken = hand.take()
+    assert taken.id == retry
+    hand.end(taken, RunState.SUCCEEDED)
+    assert go(load, second), "it needs no more attention"
+    assert arrive(load).handled == {file().key: second}
+
+
 def test_a_worker_that_was_stopped_starts_nothing_with_what_it_saw_before(load: Database) -> None:
     before = moment(load)
     (first,) = arrive(load).runs
