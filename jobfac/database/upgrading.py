@@ -47,7 +47,7 @@ def refuse_while_workers_live(conn: sa.Connection, found: str, needed: str) -> N
 
 @contextmanager
 def upgrading_alone(engine: sa.Engine) -> Iterator[None]:
-    """Let other processes that upgrade the schema wait. On SQLite each migration locks the file."""
+    """Let other processes that upgrade the schema wait. On SQLite their transaction locks the file."""
     if engine.dialect.name == "sqlite":
         yield
         return

@@ -270,3 +270,14 @@ def test_another_process_that_upgrades_at_the_same_time_waits(db: Database) -> N
     sa.event.listen(db.engine, "before_cursor_execute", listen)
     db.upgrade()
     assert seen == ([] if db.dialect.name == "sqlite" else [False])
+
+
+def test_an_upgrade_of_a_file_is_one_transaction(tmp_path: Path) -> None:
+    """Of two at once, the second one finds nothing to do."""
+    db, other = (Database(f"sqlite:///{tmp_path}/new.db") for _ in range(2))
+    seen: set[str | None] = set()
+    sa.event.listen(db.engine, "begin", lambda conn: seen.add(other.version()))
+    db.upgrade()
+    assert seen == {None, db.head()}
+    for one in (db, other):
+        one.close()
