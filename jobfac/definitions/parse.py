@@ -120,15 +120,14 @@ def from_data(data: Any, known: Known | None = None) -> Definitions:
 def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True, any_zone: bool = False) -> AnyJob:
     """Return the model of a single definition, such as a stored one. References to other definitions are not checked.
 
-    ``any_zone``: this machine need not know the time zones of a job, because no due time of it is looked for.
+    ``any_zone``: this machine need not know the time zones of schedules, because no due time of them is looked for.
 
     Raises:
         DefinitionError: the definition is not valid.
     """
     place = _Place(Document(None, None, None), (), job)
-    model = _model_for(body)
-    context = ANY_ZONE if any_zone and model is Job else None  # the steps of a sequence may wait for a time of day
-    definition, problems = _validated(model, {**body, "enabled": enabled}, place, context=context)
+    context = ANY_ZONE if any_zone else None
+    definition, problems = _validated(_model_for(body), {**body, "enabled": enabled}, place, context=context)
     if not isinstance(definition, AnyJob):
         raise DefinitionError(problems)
     return definition

@@ -21,7 +21,7 @@ from jobfac.definitions.parameters.model import Given, ParameterName
 from jobfac.definitions.patterns import Dates as Dates
 from jobfac.definitions.patterns import Times as Times
 from jobfac.definitions.patterns.moments import ANY_ZONE, DateOrInstant, Holiday, Instant, Window
-from jobfac.definitions.patterns.moments import Zone as Zone
+from jobfac.definitions.patterns.moments import ScheduleZone as ScheduleZone
 from jobfac.definitions.triggers.after import After
 from jobfac.definitions.triggers.arrival import STABLE, FixedPattern, StableFor
 from jobfac.definitions.values import (
@@ -202,7 +202,7 @@ class Schedule(Model):
         description="With file: the pool whose workers watch; default: that of the job, and default for a sequence.",
         examples=["etl"],
     )
-    timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
+    timezone: ScheduleZone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
     starts: DateOrInstant | None = Field(
         default=None, description="Not due before this date or instant.", examples=["2027-01-01"]
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from jobfac.definitions.patterns.moments import Clock, read_weekday, write_weekday
-from jobfac.definitions.schedule import Dates, Schedule, Times, Zone
+from jobfac.definitions.schedule import Dates, Schedule, ScheduleZone, Times
 from jobfac.definitions.values import Duration, Model, PositiveDuration, decimal, form
 
 WORDS = {"weekdays": (1, 2, 3, 4, 5), "weekends": (6, 7)}
@@ -43,7 +43,9 @@ class Expect(Model):
         "counts.",
         examples=["06:00"],
     )
-    timezone: Zone = Field(default="UTC", description="The time zone of success_by.", examples=["Europe/Berlin"])
+    timezone: ScheduleZone = Field(
+        default="UTC", description="The time zone of success_by.", examples=["Europe/Berlin"]
+    )
     days: DaysOfWeek = Field(
         default=(1, 2, 3, 4, 5, 6, 7),
         description="The days of success_by: weekdays, weekends, or days of the week from mon to sun.",

@@ -307,14 +307,16 @@ def read_zone(value: Any) -> str:
 
 
 ANY_ZONE = {"any_zone": True}
-"""The context of a validation that takes every name for a time zone, also one that this machine does not know."""
+"""The context of a validation that takes every name for the zone of a schedule, also one that this machine does not
+know. The steps of a sequence may wait for a time of day, so their zones must be known."""
 
 
 def _zone(value: Any, info: ValidationInfo) -> str:
     return value if isinstance(value, str) and info.context == ANY_ZONE else read_zone(value)
 
 
-Zone = Annotated[str, PlainValidator(_zone, json_schema_input_type=str), Field(title="time zone")]
+Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
+ScheduleZone = Annotated[str, PlainValidator(_zone, json_schema_input_type=str), Field(title="time zone")]
 
 
 def shown_at(day: date, clock: time, zone: tzinfo | None) -> list[datetime]:

@@ -120,7 +120,7 @@ def load_all(conn: sa.Connection) -> list[Stored]:
 
 
 def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
-    """Return one version of a definition. A run records which version it uses; its job needs no time zone."""
+    """Return one version of a definition. A run records which version it uses, and needs no schedule's zone."""
     query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
     return _parsed(job_id, conn.execute(query).scalar_one(), True, True)
 

@@ -249,10 +249,9 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     assert isinstance(sequence, Definition)
     own = parameters.complete(conn, parameters.row_of(row), sequence, overrides=row.overrides)
     try:
-        values = parameters.values_of(own, sequence)
+        context = parameters.context_of(own, sequence, parameters.values_of(own, sequence))
     except DefinitionError as error:
         return _end(conn, run_id, RunState.FAILED, str(error), by)
-    context = parameters.context_of(own, sequence, values)
     return _move(conn, SequenceRun(row._replace(origin=own.origin), sequence, by, context))
 
 

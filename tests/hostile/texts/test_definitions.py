@@ -87,14 +87,19 @@ def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) 
         "newer": {"command": ["true"], "of_a_later_version": 1},
         "dated": {"command": ["echo", "${due.date}"], **zone},
         "zoned": {"command": ["true"], **zone},
+        "steps": {"steps": [{"name": "one", "jobs": ["step"]}], **zone},
     }
-    for job in texts:
+    served.define("step")
+    for job in texts.keys() - {"steps"}:
         served.define(job)
+    assert served.admin.put("/v1/jobs/steps", json={"steps": texts["steps"]["steps"]}).is_success
     runs = {job: served.start(job) for job in texts}
     with served.db.begin() as conn:
         for job, body in texts.items():
             conn.execute(job_version.update().where(job_version.c.job == job).values(definition=json.dumps(body)))
         conn.execute(run_table.update().values(origin=None))
+        due = {"origin": json.dumps({"due": "2026-11-30T03:00:00+01:00"})}  # as a schedule of such a zone gives it
+        conn.execute(run_table.update().where(run_table.c.job == "steps").values(due))
 
     def views() -> dict[str, Any]:
         return {job: served.viewer.get(f"/v1/runs/{run}").json() for job, run in runs.items()}
@@ -102,7 +107,7 @@ def test_a_stored_definition_that_cannot_be_read_ends_no_worker(served: Served) 
     with served.worker():
         wait_for(lambda: all(one.get("ended_at") for one in views().values()), "all have ended")
     found = views()
-    assert [one["state"] for one in found.values()] == ["start_failed", "start_failed", "succeeded"]
+    assert [one["state"] for one in found.values()] == ["start_failed", "start_failed", "succeeded", "succeeded"]
     assert found["newer"]["reason"].startswith("its definition cannot be read by this version of jobfac: ")
     assert found["dated"]["reason"].endswith(
         "its date needs the unknown time zone 'Europe/Of_Next_Year'; install tzdata"
