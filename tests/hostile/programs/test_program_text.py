@@ -40,7 +40,13 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["mawk", "-W", "interactive", X], ["flock", "/lock", "--command", X], ["su", "--session-command", X, "batch"],
         ["su", f"--session-command={X}", "batch"], ["sqlcmd", "-WQ", X],
         ["sed", "-i", "", f"s/{X}/a/", "f"], ["bash", "${due.date}", "-c", X], ["python3", "${due.date}", "-c", X],
-        ["sqlite3", "${due.date}", X], ["sqlite3", "", X],
+        ["sqlite3", "${due.date}", X], ["sqlite3", "", X], ["docker", "run", "--entrypoint", "sh", "img", "-ec", X],
+        ["docker", "run", "--entrypoint=/bin/sh", "img", "-c", X], ["docker", "run", "--entrypoint=sh", "img", "-c", X],
+        ["docker", "run", "--entrypoint", "python3", "-v", "/a:/b", "img", "-c", X], ["su", "batch", f"-c{X}"],
+        ["docker", "run", "--entrypoint=psql", "img", "-c", X], ["perl", "-0777ne", X], ["perl", f"-0777pes/a/{X}/"],
+        ["start-stop-daemon", "--exec", "/bin/sh", "--pidfile", "p", "--", "-c", X], ["ruby", "-W0e", X],
+        ["flock", "-w", "10", "/lock", "-c", X], ["flock", "/lock", "bash", "-c", X], ["su", "batch", "--comm", X],
+        ["sed", "-ife.bak", f"s/{X}/a/", "f"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -75,7 +81,10 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
         ["powershell.exe", "-NoProfile", "-ExecutionPolicy", "Bypass", "-File", "x.ps1", "-Day", X],
         ["rsync", "-az", "-e", "ssh", f"/data/{X}/", "backup:/data"], ["rsync", "-a", "/srv/make/", f"backup:/{X}"],
         ["curl", "https://example.org/hive", "-d", X], ["awk", "-F;", "-v", f"n={X}", "-f", "x.awk", X],
-        ["sqlcmd", "/v", "a=1", "/i", X], ["load", "r", "-e", X],
+        ["sqlcmd", "/v", "a=1", "/i", X], ["load", "r", "-e", X], ["R", "CMD", "BATCH", f"--args day={X}", "load.R"],
+        ["flock", "-n", "/lock", "python3", "load.py", "-c", X], ["flock", "-w", "10", "/lock", "sh", "x.sh", "-c", X],
+        ["sed", "--expression=s/a/b/", X], ["sed", "-i", "-es/a/b/", X], ["sed", "-fx.sed", X], ["awk", "-fx.awk", X],
+        ["sqlite3", "-separator", ";", X, ".dump"], ["bash", "load.sh", "--command", X], ["busybox", "wget", "-c", X],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -110,7 +119,9 @@ IN_PARTS = [
     ["erl", "-noshell", "-eval", X], ["elixir", "-e", X], ["octave", "--path", "/x", "--eval", X], ["matlab", "-r", X],
     ["emacs", "--batch", "--eval", X], ["scala", "-e", X], ["gdb", "-batch", "-ex", X], ["vim", "-es", "-c", X],
     ["env", f"MAKEFLAGS=-j{X}", "make"], ["gmake", "deploy", f"BRANCH={X}"],
-    ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X],
+    ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X], ["sqlplus", "/", "@x.sql", "-1", X],
+    ["hive", "-hivevar", f"day={X}"], ["ansible-playbook", "x.yml", "-bve", f"day={X}"], ["vim", "-Esc", X],
+    ["rsync", "-ae", f"ssh {X}", "a", "b"], ["rsync", f"--rsh=ssh {X}", "a", "b"],
 ]  # fmt: skip
 PLAIN: list[dict[str, Any]] = [
     *({"type": kind} for kind in ("integer", "number", "boolean", "date", "datetime", "duration")),
