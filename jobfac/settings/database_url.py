@@ -66,7 +66,8 @@ LEAST = 4
 
 _AT = re.compile(
     r"(?:[\w+]+://[^:/]*:[^@]*@|(?!sqlite)[\w+]+://(?:[^:/?]+/|/[^/:?]*:))"  # or corp/user:..., or a slash too many
-    r"[^?]*(?:\?[^=&]*)?@",  # not in the value of an option
+    r"[^?]*(?:\?[^=&]*)?@"  # not in the value of an option
+    r"|[\w+]+://[^:/?]*:[^@]*@[^/?]*\?.*@",  # but there, too, if no slash stands before the options
     re.DOTALL,
 )
 """Matches a URL with an @ behind that which SQLAlchemy takes for the last one before the host."""
