@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 _SCRIPT_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*")
 """Shells whose first word that is no option is a file: what follows are its arguments, as in `bash load.sh -c X`."""
@@ -34,17 +35,22 @@ _POWERSHELL_SETTING = re.compile(
 )
 """Options of PowerShell that may stand before `-File SCRIPT`, without and with an argument."""
 
-
 _NEVER = r"(?!)"
 
 _PSQL = r"-[AabEeHlnqSstVWwXxz01]*"
 _SQLCMD = r"[-/][AbCeEgGIjkMNRrupWXxz]*"
+_MYSQL = r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*"
+_ANSIBLE = r"-[bCDhkKovw]*"
+_PERL = r"-[aclnpsStTuUvwWX0-9]*"
 """The beginning of joined options of these programs: those without an argument, as in `psql -Atc`."""
 
 
-class _Option(NamedTuple):
-    """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
+@dataclass(frozen=True)
+class _Option:
+    """How an interpreter takes text of a program: in the word behind an option, or joined with one.
 
+    ``short``: options with which the text may be joined as it is; ``long``: by =; ``apart``: not at all.
+    ``other``: how else a word with such text begins.
     ``words``: which of its words that are no options are such text; without it, the options count in front of the first
     of them only, which is a script with options of its own.
     ``leading``: options with an argument, which is not the first of those words.
@@ -52,137 +58,110 @@ class _Option(NamedTuple):
     ``several``: what has such text in all words up to the next option. ``ends``: what is such an option.
     """
 
-    before: str
-    joined: str
+    short: str = _NEVER
+    long: str = _NEVER
     words: Literal["none", "first", "others"] | None = None
+    apart: str = _NEVER
+    other: str = _NEVER
     leading: str = _NEVER
     given: str = _NEVER
     several: str = _NEVER
     ends: str = r"-|/[A-Za-z]$"
 
+    @cached_property
+    def before(self) -> re.Pattern[str]:
+        """Matches the word before a text."""
+        return re.compile(f"{self.short}|{self.long}|{self.apart}")
+
+    @cached_property
+    def joined(self) -> re.Pattern[str]:
+        """Matches the beginning of a word with a text."""
+        return re.compile(f"(?:{self.short}).|(?:{self.long})=|{self.other}", re.DOTALL)
+
 
 _TEXTS = {
-    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c.", leading=r"-[A-Za-z]*[WX]|--(check-hash-based-pycs)"),
-    r"perl[0-9.]*": _Option(r"-[A-Za-z0-9]*[eE]", r"-[A-Za-z0-9]*[eE].", leading=r"-[A-Za-z0-9]*[IeE]"),
-    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z0-9]*e", r"-[A-Za-z0-9]*e.", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
+    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", leading=r"-[A-Za-z]*[WX]|--(check-hash-based-pycs)"),
+    r"perl[0-9.]*": _Option(r"-[A-Za-z0-9]*[eE]", leading=r"-[A-Za-z0-9]*[IeE]"),
+    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z0-9]*e", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
     r"(node|nodejs|bun)": _Option(
-        r"-[ep]|-pe|--eval|--print",
-        r"-[ep].|--(eval|print)=",
+        r"-[ep]",
+        r"--(eval|print)",
+        apart="-pe",
         leading=r"-[repC]|-pe|--(?!no-|inspect(-brk)?$|trace-(?!event)|enable|expose|experimental-(?!loader|def))[a-z-]+",
     ),
-    r"deno": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)=", "none"),
-    r"php[0-9.]*": _Option(
-        r"-[rBRE]|--(run|process-(begin|code|end))",
-        r"-[rBRE].|--(run|process-(begin|code|end))=",
-        leading=r"-[cdzrBRFEfSt]|--[a-z-]+",
-    ),
-    r"(?-i:R)": _Option(r"-e|--eval", r"-e.|--eval=", "none"),
+    r"deno": _Option(r"-[ep]", r"--(eval|print)", "none", apart="eval"),
+    r"php[0-9.]*": _Option(r"-[rBRE]", r"--(run|process-(begin|code|end))", leading=r"-[cdzrBRFEfSt]|--[a-z-]+"),
+    r"(?-i:R)": _Option(r"-e", "--eval", "none"),
     r"(Rscript|julia|osascript|groovy)": _Option(
-        r"-[eE]|--eval|--print",
-        r"-[eE].|--(eval|print)=",
-        leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+",
+        r"-[eE]", r"--(eval|print)", leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+"
     ),
     # The argument of its -v is a value: only characters after a backslash have a meaning in it.
     r"[gmn]?awk": _Option(
-        r"-[eil]|--(source|include|load)",
-        r"-[eil].|--(source|include|load)=",
+        r"-[eil]",
+        r"--(source|include|load)",
         "first",
         leading=r"-[vFilW]|--(assign|field-separator|include|load)",
         given=r"-[ef].|--(source|file)=",
     ),
     r"g?sed": _Option(
-        r"-[A-Za-z]*e|--e[a-z]*",
-        r"-[A-Za-z]*e.|--e[a-z]*=",
+        r"-[A-Za-z]*e",
+        r"--e[a-z]*",
         "first",
         leading=r"-l|--(line-length)",
         given=r"-[Enrsuz]*[ef].|--(e|fi)[a-z]*=",
     ),
     # Long options may be shortened.
-    r"psql(\.exe)?": _Option(rf"{_PSQL}c|--co[a-z]*", rf"{_PSQL}c.|--co[a-z]*=", "none"),
-    r"(mysql(sh)?|mariadb)(\.exe)?": _Option(
-        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e|--(exe|init-c)[a-z-]*",
-        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e.|--(exe|init-c)[a-z-]*=",
-        "none",
-    ),
-    r"(sqlcmd|osql|isql)(\.exe)?": _Option(
-        rf"{_SQLCMD}[qQ]|query|--(query|initial-query)",
-        rf"{_SQLCMD}[qQ].|--(query|initial-query)=",
-        "none",
-    ),
-    r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(r"-q|--(query|eval)", r"-q.|--(query|eval)=", "none"),
-    r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
+    r"psql(\.exe)?": _Option(rf"{_PSQL}c", r"--co[a-z]*", "none"),
+    r"(mysql(sh)?|mariadb)(\.exe)?": _Option(rf"{_MYSQL}e", r"--(exe|init-c)[a-z-]*", "none"),
+    r"(sqlcmd|osql|isql)(\.exe)?": _Option(rf"{_SQLCMD}[qQ]", r"--(query|initial-query)", "none", apart="query"),
+    r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option("-q", r"--(query|eval)", "none"),
+    r"env": _Option(r"-[A-Za-z0]*S", r"--split.string", "none"),
     r"(sqlite3|duckdb)": _Option(
-        r"-cmd|-c|-s", _NEVER, "others", leading=r"--?(separator|newline|nullvalue|init|cmd|vfs)"
+        words="others", apart=r"-cmd|-c|-s", leading=r"--?(separator|newline|nullvalue|init|cmd|vfs)"
     ),
     # The first word is the name of its file.
-    r"flock": _Option(r"-[a-z]*c|--com[a-z]*", r"-[a-z]*c.|--com[a-z]*=", leading=r"(.*/)?flock|-.*|[0-9.]+"),
+    r"flock": _Option(r"-[a-z]*c", r"--com[a-z]*", leading=r"(.*/)?flock|-.*|[0-9.]+"),
 }
 """By program, the options whose argument is text of a program."""
 
+_LOADED = r"--(require|import|preload|(experimental-)?loader|import-map)"
+_SETTINGS = r"--(define|php-ini|zend-extension)"
+
 _PARTS = {
     # Modules and settings that an interpreter loads before its script, which has options of its own behind it.
-    r"python[0-9.]*": _Option(r"-[bBdEiIOPqRsSuvx]*[mWX]", r"-[bBdEiIOPqRsSuvx]*[mWX].", leading=r"-[A-Za-z]*[WX]"),
-    r"perl[0-9.]*": _Option(
-        r"-[aclnpsStTuUvwWX0]*I", r"-[aclnpsStTuUvwWX0-9]*([mMI]|dt?:).", leading=r"-[aclnpsStTuUvwWX0]*[IeE]"
-    ),
-    r"ruby[0-9.]*": _Option(r"-[alnpsSvwW0-9]*[rI]", r"-[alnpsSvwW0-9]*[rI].", leading=r"-[alnpsSvwW0-9]*[rIeC]"),
-    r"lua[0-9.]*": _Option(r"-l", r"-l.", leading=r"-[le]"),
-    r"(node|nodejs|deno|bun)": _Option(
-        r"-r|--(require|import|preload|(experimental-)?loader|import-map)",
-        r"-r.|--(require|import|preload|(experimental-)?loader|import-map)=",
-        leading=r"-[repC]|-pe|--(require|import|preload|(experimental-)?loader|import-map|eval|print|env-file)",
-    ),
-    r"php[0-9.]*": _Option(
-        r"-[cdz]|--(define|php-ini|zend-extension)",
-        r"-[cdz].|--(define|php-ini|zend-extension)=",
-        leading=r"-[cdzrBRFEf]|--(define|php-ini|zend-extension|run|file|process-[a-z]+)",
-    ),
+    r"python[0-9.]*": _Option(r"-[bBdEiIOPqRsSuvx]*[mWX]", leading=r"-[A-Za-z]*[WX]"),
+    r"perl[0-9.]*": _Option(rf"{_PERL}I", other=rf"{_PERL}([mM]|dt?:).", leading=rf"{_PERL}[IeE]"),
+    r"ruby[0-9.]*": _Option(r"-[alnpsSvwW0-9]*[rI]", leading=r"-[alnpsSvwW0-9]*[rIeC]"),
+    r"lua[0-9.]*": _Option(r"-l", leading=r"-[le]"),
+    r"(node|nodejs|deno|bun)": _Option(r"-r", _LOADED, leading=rf"-[repC]|-pe|{_LOADED}|--(eval|print|env-file)"),
+    r"php[0-9.]*": _Option(r"-[cdz]", _SETTINGS, leading=rf"-[cdzrBRFEf]|{_SETTINGS}|--(run|file|process-[a-z]+)"),
     r"(expect|capsh|nu|xonsh|elvish|sage)": _Option(
-        r"-[A-Za-z]*[ce]|--(commands|execute)", r"-[ce].|--(commands|execute)=", leading=r"-[ce]|--(commands|execute)"
+        r"-[ce]", r"--(commands|execute)", apart=r"-[A-Za-z]*[ce]", leading=r"-[ce]|--(commands|execute)"
     ),
     r"(guile|racket|elixir|iex|octave(-cli)?|scala(-cli)?|clojure|clj|bb|ghc|runghc|sbcl|gnuplot)": _Option(
-        r"-[ceE]|--?(eval|rpc-eval)",
-        r"-[ceE].|--?(eval|rpc-eval)=",
-        leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)",
+        r"-[ceE]", r"--?(eval|rpc-eval)", leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)"
     ),
     # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
-    r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
+    r"([bgn]|mingw32-)?make(\.exe)?": _Option(other=".", words="none"),
     # The name of a file to which psql writes may be `|command`.
-    r"psql(\.exe)?": _Option(
-        rf"{_PSQL}[vo]|--(set?|va[a-z]*|o[a-z]*)",
-        rf"{_PSQL}[vo].|--(set?|va[a-z]*|o[a-z]*)=",
-        "none",
-    ),
-    r"sqlcmd(\.exe)?": _Option(
-        rf"{_SQLCMD}v|--variables",
-        rf"{_SQLCMD}v.|--variables=",
-        "none",
-        several=rf"{_SQLCMD}v|--variables",
-    ),
-    r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*", ends=_NEVER),
-    r"(hive|spark-sql)": _Option(
-        r"-[ed]|--?(hivevar|hiveconf|define|conf)", r"-[ed].|--?(hivevar|hiveconf|define|conf)=", "none"
-    ),
+    r"psql(\.exe)?": _Option(rf"{_PSQL}[vo]", r"--(set?|va[a-z]*|o[a-z]*)", "none"),
+    r"sqlcmd(\.exe)?": _Option(rf"{_SQLCMD}v", "--variables", "none", several=rf"{_SQLCMD}v|--variables"),
+    r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(words="none", other="@.", several=r"@.*", ends=_NEVER),
+    r"(hive|spark-sql)": _Option(r"-[ed]", r"--?(hivevar|hiveconf|define|conf)", "none"),
     r"(usql|beeline|impala-shell|trino|presto|cqlsh|snowsql|cockroach|vsql|nzsql)": _Option(
-        r"-[ceqQvD]|--?(command|execute|query|set|var|variable|hivevar|hiveconf)",
-        r"-[ceqQvD].|--?(command|execute|query|set|var|variable|hivevar|hiveconf)=",
-        "none",
+        r"-[ceqQvD]", r"--?(command|execute|query|set|var|variable|hivevar|hiveconf)", "none"
     ),
-    r"ansible(-[a-z]+)?": _Option(
-        r"-[bCDhkKovw]*[ea]|--(ex|ar)[a-z-]*", r"-[bCDhkKovw]*[ea].|--(ex|ar)[a-z-]*=", "none"
-    ),
-    r"rsync": _Option(r"-[A-Za-z]*e|--(rsh|rsync-path)", r"-[A-Za-z]*e.|--(rsh|rsync-path)=", "none"),
+    r"ansible(-[a-z]+)?": _Option(rf"{_ANSIBLE}[ea]", r"--(ex|ar)[a-z-]*", "none"),
+    r"rsync": _Option(r"-[A-Za-z]*e", r"--(rsh|rsync-path)", "none"),
     # Further programs that run what they are given.
-    r"sg": _Option(r"-c", _NEVER, "others"),
-    r"matlab": _Option(r"-r|-batch", _NEVER, "none"),
-    r"(erl|werl)": _Option(r"-eval|-run|-s", _NEVER, "none", several=r"-run|-s"),
-    r"emacs(client)?": _Option(r"-[ef]|--?(eval|execute|funcall)", r"--?(eval|execute|funcall)=", "none"),
+    r"sg": _Option(words="others", apart="-c"),
+    r"matlab": _Option(words="none", apart=r"-r|-batch"),
+    r"(erl|werl)": _Option(words="none", apart=r"-eval|-run|-s", several=r"-run|-s"),
+    r"emacs(client)?": _Option(apart=r"-[ef]", long=r"--?(eval|execute|funcall)", words="none"),
     r"(gdb|lldb)": _Option(
-        r"--?(ex|iex|eval-command|init-eval-command)|-[oO]|--one(-[a-z]+)*",
-        r"--?(ex|iex|eval-command|init-eval-command|one(-[a-z]+)*)=",
-        "none",
+        apart=r"-[oO]", long=r"--?(ex|iex|eval-command|init-eval-command)|--one(-[a-z]+)*", words="none"
     ),
-    r"(ex|vi|vim|nvim|gvim)": _Option(r"-[EMNRZemns]*c|--cmd", r"-c.|\+.", "none"),
+    r"(ex|vi|vim|nvim|gvim)": _Option("-c", words="none", apart=r"-[EMNRZemns]*c|--cmd", other=r"\+."),
 }
 """By program, the options whose argument becomes a part of a program, or chooses one: free text is none of them."""
 
@@ -288,7 +267,7 @@ class _Seen:
     def reads(self, before: str, word: str) -> bool:
         """Whether it reads the word as a program. ``before``: the word before it."""
         option = self.option
-        by_option = re.fullmatch(option.before, before) or re.match(option.joined, word, re.DOTALL)
+        by_option = option.before.fullmatch(before) or option.joined.match(word)
         return bool(
             self.several
             or (by_option and (option.words or self.none_between or self.is_entrypoint))
