@@ -114,6 +114,7 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
         ("mssql+pyodbc://corp/sa:Zq?P@ssw0rd@h/d", {"Zq?P@ssw0rd", "Zq?P", "ssw0rd"}),
         ("mssql+pyodbc://sa:p@ss@1433?x=w0rd@h/d", {"p@ss@1433?x=w0rd", "1433?x=w0rd"}),
         ("mssql+pyodbc://sa:p@ss12?x=w0rd@h/d", {"p@ss12?x=w0rd", "ss12?x=w0rd"}),
+        ("postgresql+psycopg://u:p%40ss@sales/d?application_name=etl@night", {"p@ss"}),
         ("mssql+pyodbc://sa:p@ss12/?x=w0rd@h/d", {"p", "p@ss12/?x=w0rd", "ss12/?x=w0rd", "ss12"}),
     ],
 )
