@@ -8,7 +8,7 @@ from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
 from jobfac.definitions.parameters.plain import is_plain
 from jobfac.definitions.parameters.program_texts import parts_of_programs, texts_of_programs
-from jobfac.definitions.parameters.remedies import by_variable, in_text
+from jobfac.definitions.parameters.remedies import by_variable, in_argument, in_text
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -176,13 +176,16 @@ def part_of_program(
     return None
 
 
-def text_of_program(command: Sequence[str], arguments: Sequence[str], places: Iterable[int]) -> int | None:
-    """Return the first of these places of the arguments that is text of a program; None: no one is.
+def text_of_program(
+    command: Sequence[str], arguments: Sequence[str], places: Iterable[int], job: str = "the job"
+) -> tuple[int, str] | None:
+    """Return the first of these places of the arguments that is text of a program, and the remedy; None: no one is.
 
-    ``arguments``: those that follow the command.
+    ``arguments``: those that follow the command. ``job``: what the remedy calls the job.
     """
     texts = texts_of_programs((*command, *arguments))
-    return next((place for place in places if len(command) + place in texts), None)
+    found = next((place for place in places if len(command) + place in texts), None)
+    return None if found is None else (found, in_argument(texts[len(command) + found], job))
 
 
 def check_environment(

@@ -50,7 +50,7 @@ class _Option:
     """How an interpreter takes text of a program: in the word behind an option, or joined with one.
 
     ``short``: options with which the text may be joined as it is; ``long``: by =; ``apart``: not at all.
-    ``other``: how else a word with such text begins.
+    ``text``: how the text begins. ``other``: how else a word with such text begins.
     ``words``: which of its words that are no options are such text; without it, the options count in front of the first
     of them only, which is a script with options of its own.
     ``leading``: options with an argument, which is not the first of those words.
@@ -62,6 +62,7 @@ class _Option:
     long: str = _NEVER
     words: Literal["none", "first", "others"] | None = None
     apart: str = _NEVER
+    text: str = "."
     other: str = _NEVER
     leading: str = _NEVER
     given: str = _NEVER
@@ -76,7 +77,7 @@ class _Option:
     @cached_property
     def joined(self) -> re.Pattern[str]:
         """Matches the beginning of a word with a text."""
-        return re.compile(f"(?:{self.short}).|(?:{self.long})=|{self.other}", re.DOTALL)
+        return re.compile(f"(?:{self.short}|(?:{self.long})=)(?:{self.text})|{self.other}", re.DOTALL)
 
 
 _TEXTS = {
@@ -143,8 +144,9 @@ _PARTS = {
     ),
     # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
     r"([bgn]|mingw32-)?make(\.exe)?": _Option(other=".", words="none"),
+    r"psql(\.exe)?": _Option(rf"{_PSQL}v", r"--(set?|va[a-z]*)", "none"),
     # The name of a file to which psql writes may be `|command`.
-    r"psql(\.exe)?": _Option(rf"{_PSQL}[vo]", r"--(set?|va[a-z]*|o[a-z]*)", "none"),
+    r"(psql)(\.exe)?": _Option(rf"{_PSQL}o", r"--o[a-z]*", "none", text=r"\||\$\{"),
     r"sqlcmd(\.exe)?": _Option(rf"{_SQLCMD}v", "--variables", "none", several=rf"{_SQLCMD}v|--variables"),
     r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(words="none", other="@.", several=r"@.*", ends=_NEVER),
     r"(hive|spark-sql)": _Option(r"-[ed]", r"--?(hivevar|hiveconf|define|conf)", "none"),
@@ -267,7 +269,9 @@ class _Seen:
     def reads(self, before: str, word: str) -> bool:
         """Whether it reads the word as a program. ``before``: the word before it."""
         option = self.option
-        by_option = option.before.fullmatch(before) or option.joined.match(word)
+        by_option = option.joined.match(word) or (
+            option.before.fullmatch(before) and re.match(option.text, word, re.DOTALL)
+        )
         return bool(
             self.several
             or (by_option and (option.words or self.none_between or self.is_entrypoint))

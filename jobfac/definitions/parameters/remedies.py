@@ -11,6 +11,8 @@ _OTHERS_WITH_A_SHELL = re.compile(r"(c|tc|fi)sh[0-9.-]*|script|flock|eval|watch|
 _POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
 _OF_SQL = re.compile(r"(psql|mysql|mariadb|sqlcmd|osql|isql|bcp|sqlite3)(\.exe)?")
 
+_BY_SQL = "let a job with sql bind the value (jobfac help sql)"
+
 _WITHOUT_ENVIRONMENT = re.compile(r"sudo|doas|pkexec|su|runuser|docker|podman|nerdctl|kubectl|oc|systemd-run")
 """Programs that do not pass on the environment of a run."""
 
@@ -30,7 +32,7 @@ def by_variable(one: Placeholder, how: str = 'write "${}"') -> str:
 def in_text(one: Placeholder, program: str, before: Sequence[str]) -> str:
     """Return the remedy for a placeholder in a text that a program reads. ``before``: the words before the text."""
     if _OF_SQL.fullmatch(program):
-        return "let a job with sql bind the value (jobfac help sql)"
+        return _BY_SQL
     if _POWERSHELLS.fullmatch(program):
         return f"give it to a script behind -File, or {by_variable(one, 'write $env:{}')} in that text"
     if program == "ssh":
@@ -44,3 +46,10 @@ def in_text(one: Placeholder, program: str, before: Sequence[str]) -> str:
     if is_shell or _OTHERS_WITH_A_SHELL.fullmatch(program):
         return f"{by_variable(one)} in that text"
     return by_variable(one, "read the environment variable {} in that text")
+
+
+def in_argument(program: str, job: str) -> str:
+    """Return the remedy for a value in an argument of a job that its program reads as a text."""
+    if _OF_SQL.fullmatch(program):
+        return _BY_SQL
+    return f"give the value to a parameter of {job}, and read its environment variable in that text"

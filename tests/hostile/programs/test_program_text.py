@@ -84,7 +84,9 @@ def test_arguments_are_read_together_with_the_command(command: list[str]) -> Non
         ["sqlcmd", "/v", "a=1", "/i", X], ["load", "r", "-e", X], ["R", "CMD", "BATCH", f"--args day={X}", "load.R"],
         ["flock", "-n", "/lock", "python3", "load.py", "-c", X], ["flock", "-w", "10", "/lock", "sh", "x.sh", "-c", X],
         ["sed", "--expression=s/a/b/", X], ["sed", "-i", "-es/a/b/", X], ["sed", "-fx.sed", X], ["awk", "-fx.awk", X],
-        ["sqlite3", "-separator", ";", X, ".dump"], ["bash", "load.sh", "--command", X], ["busybox", "wget", "-c", X],
+        ["sqlite3", "-separator", ";", X, ".dump"], ["bash", "load.sh", "--command", X],
+        ["psql", "-o", f"/out/{X}.txt", "-f", "x.sql"], ["psql", f"--output=/out/{X}.txt"], ["psql", f"-qo./{X}"],
+        ["busybox", "wget", "-c", X],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -121,6 +123,7 @@ IN_PARTS = [
     ["env", f"MAKEFLAGS=-j{X}", "make"], ["gmake", "deploy", f"BRANCH={X}"],
     ["sqlcmd", "/S", "s", "/v", "a=1", f"day={X}"], ["sqlcl", "/", "@x.sql", X], ["sqlplus", "/", "@x.sql", "-1", X],
     ["hive", "-hivevar", f"day={X}"], ["ansible-playbook", "x.yml", "-bve", f"day={X}"], ["vim", "-Esc", X],
+    ["psql", "-o", f"|gzip > {X}"], ["psql", f"--output={X}.txt"], ["psql", f"-qo|x {X}"],
     ["rsync", "-ae", f"ssh {X}", "a", "b"], ["rsync", f"--rsh=ssh {X}", "a", "b"],
 ]  # fmt: skip
 PLAIN: list[dict[str, Any]] = [

@@ -152,6 +152,12 @@ def test_a_step_and_a_schedule_give_no_text_of_a_program(given: str) -> None:
         schedule = {"cron": "@daily", "arguments": {"run": [given]}}
         says = [f"{place}.arguments.run[0] {why} variable in that text" for place in ("steps[1]", "schedules[0]")]
         assert said([given], schedules=[schedule]) == says
+    known["run"] = {"command": ["psql", "-c"]}
+    assert said([given]) == [
+        "steps[1].arguments.run[0] has a placeholder in the text of a program; let a job with sql bind the value "
+        "(jobfac help sql)"
+    ]
+    known["run"] = {"command": ["bash", "-c"]}
     fits = {"name": "t", "jobs": ["run"], "arguments": {"run": ['echo "$1"', "bash", given]}}
     from_data({"jobs": {"seq": {"parameters": {"x": {}}, "steps": [first, fits]}}}, known=known)
 
