@@ -53,7 +53,7 @@ LONGEST_EMAIL = 320
 def _read_reference(value: Any) -> str:
     if isinstance(value, str) and _REFERENCE.fullmatch(value):
         return value
-    raise ValueError(f"must be env:NAME, file:/path or keyring:service/user, not {shown(value)}")
+    raise ValueError("must be env:NAME, file:/path or keyring:service/user")  # what is given may be the secret itself
 
 
 Reference = Annotated[

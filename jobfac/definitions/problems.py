@@ -117,6 +117,8 @@ def _message(detail: ErrorDetails) -> str:
             return "must not be empty"
         case "tuple_type":
             return f"must be a list, not {shown(value)}"
+        case "model_type" if detail["ctx"]["class_name"] == "Secret":  # what is given may be the secret itself
+            return 'must be a reference to a secret, such as {secret: "env:NAME"}'
         case "dict_type" | "model_type":
             return f"must be a mapping, not {shown(value)}"
         case _:

@@ -14,6 +14,9 @@ _WORD = re.compile(r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^ \t\r\n'"\\])+""", re.
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
+_IN_QUOTES = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\[^A-Za-z0-9]""", re.DOTALL)
+"""What is quoted, or escaped so that it stands for itself."""
+
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|<|[012&]?>{1,2}(?:&[012]|[\w./~$-]+)?")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _ENDS_A_COMMAND = frozenset({"-exec", "-execdir", "-ok", "-okdir"})
@@ -52,6 +55,9 @@ def for_a_shell(body: Mapping[str, Any]) -> Iterator[Finding]:
         path, name = ("command",), words[0].partition("=")[0]
         yield finding(path, f"begins with {name}=, which no program is; use environment, or set shell: true")
         return
+    if word := next((one for one in words if "\\" in _IN_QUOTES.sub("", one)), None):
+        yield finding(("command",), f"has {word}, which loses its \\ as in a shell; put it in single quotes")
+        return
     if word := next((one for one in words if _is_for_a_shell(one, words)), None):
         why = f"has {word}, which is passed to the program unchanged"
     elif any("\n" in text[one.end() : two.start()] and two[0][0] != "-" for one, two in pairwise(found)):
@@ -66,4 +72,4 @@ def _is_for_a_shell(word: str, words: list[str]) -> bool:
         return False
     if word.endswith(";") and not word.endswith("\\;"):
         return word != ";" or _ENDS_A_COMMAND.isdisjoint(words)
-    return _OPERATOR.fullmatch(word) is not None
+    return _OPERATOR.fullmatch(word) is not None or re.search(r"\$\(|`", _IN_QUOTES.sub("", word)) is not None

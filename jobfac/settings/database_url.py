@@ -34,8 +34,8 @@ def read_url(text: str) -> sa.URL:
 def passwords_in(text: str) -> Iterator[str]:
     """Yield what must not be shown of a URL: its own password, one among its options, the one in an ODBC string.
 
-    A password with an @ that is not encoded may reach to the last one of the URL: then also all up to there, its parts,
-    and what is taken for the host.
+    A password with an @ that is not encoded may reach to the last one of the URL, if a host with its database may
+    follow: then also all up to there, its parts, and what is taken for the host.
     """
     doubtful = found[1] if (found := _USERINFO.search(text)) else ""
     parts = [doubtful, *doubtful.split("@")]
@@ -44,7 +44,7 @@ def passwords_in(text: str) -> Iterator[str]:
     except sa.exc.ArgumentError:
         yield from _long(parts)
         return
-    if "@" in doubtful:
+    if "@" in doubtful and re.search("[/:]", text.rpartition("@")[2]):  # not ?application_name=etl@night
         yield from _long([*parts, url.host or ""])
     if url.password:
         yield str(url.password)
@@ -66,7 +66,8 @@ LEAST = 4
 
 _AT = re.compile(
     r"(?:[\w+]+://[^:/]*:[^@]*@|(?!sqlite)[\w+]+://(?:[^:/?]+/|/[^/:?]*:))"  # or corp/user:..., or a slash too many
-    r"[^?]*(?:\?[^=&]*)?@",  # not in the value of an option
+    r"[^?]*(?:\?[^=&]*)?@"  # not in the value of an option
+    r"|[\w+]+://[^:/?]*:[^@]*@[^/?]*\?.*@",  # but there, too, if no slash stands before the options
     re.DOTALL,
 )
 """Matches a URL with an @ behind that which SQLAlchemy takes for the last one before the host."""

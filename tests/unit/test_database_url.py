@@ -4,6 +4,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
@@ -63,6 +64,12 @@ def test_a_wrong_url_is_explained_without_its_password(
 )
 def test_an_at_sign_that_cannot_be_one_of_a_password_is_accepted(url: str) -> None:
     assert read_url(url).get_backend_name() == url[: url.index(":")].partition("+")[0]
+
+
+@pytest.mark.parametrize("url", ["mssql+pyodbc://sa:p@w0rd?y=z@host/jobs", "mssql+pyodbc://sa:p@w0rd?y&z@host/jobs"])
+def test_a_password_that_looks_like_host_and_options_is_refused(url: str) -> None:
+    with pytest.raises(sa.exc.ArgumentError, match="it has an @ in its host or database; in a password, write @ as"):
+        read_url(url)
 
 
 def test_a_sql_job_hides_every_password_of_its_url() -> None:

@@ -197,6 +197,8 @@ def test_the_file_of_a_sqlite_url_is_found(url: str, path: str | None) -> None:
         ("mssql+pyodbc://me:s@1:2@server/jobs?x=a@b", "mssql+pyodbc://me:***@server/jobs?x=a@b"),
         ("mssql+pyodbc://me:s?1@server/jobs", "mssql+pyodbc://me:***@server/jobs"),
         ("mssql+pyodbc://me:s@1?2?3@server/jobs?x=a@b", "mssql+pyodbc://me:***@server/jobs?x=a@b"),
+        ("mssql+pyodbc://me:s@1?2=3@server/jobs?x=a@b", "mssql+pyodbc://me:***@server/jobs?x=a@b"),
+        ("mssql+pyodbc://me:s?1=2@3@server/jobs?x=a@b", "mssql+pyodbc://me:***@server/jobs?x=a@b"),
         ("mssql+pyodbc://me@server/jobs", "mssql+pyodbc://me@server/jobs"),
         ("mssql+pyodbc://server/jobs?UID=me&PWD=s&timeout=3", "mssql+pyodbc://server/jobs?UID=me&PWD=***&timeout=3"),
         (

@@ -4,7 +4,6 @@
 inside its own argument and is never text of a program. ``bind`` gives a SQL text with bound parameters.
 """
 
-from jobfac.definitions.parameters.checks import variable
 from jobfac.definitions.parameters.fingerprint import AROUND, fingerprint, texts_given
 from jobfac.definitions.parameters.model import Declared, Parameter, fill_value
 from jobfac.definitions.parameters.paths import fill_address, fill_path, fill_pattern
@@ -27,6 +26,7 @@ from jobfac.definitions.parameters.reading import (
     secrets,
     split,
 )
+from jobfac.definitions.parameters.remedies import variable
 from jobfac.definitions.parameters.values import as_text
 
 __all__ = [

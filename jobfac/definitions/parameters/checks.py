@@ -7,7 +7,8 @@ from typing import NamedTuple
 from jobfac.definitions.parameters.model import Parameter
 from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
 from jobfac.definitions.parameters.plain import is_plain
-from jobfac.definitions.parameters.program_texts import parts_of_programs, place_of_powershell, texts_of_programs
+from jobfac.definitions.parameters.program_texts import parts_of_programs, texts_of_programs
+from jobfac.definitions.parameters.remedies import by_variable, in_argument, in_text
 from jobfac.definitions.problems import Finding, Path, field_path, finding
 from jobfac.definitions.values import suggestion
 
@@ -90,11 +91,6 @@ def _remedy(one: Placeholder, allowed: Sequence[str]) -> str:
     return f'declare a parameter with the default "{one}" and refer to that'
 
 
-def variable(name: str) -> str:
-    """Return the environment variable of a parameter."""
-    return f"JOBFAC_PARAM_{name.upper()}"
-
-
 def check_command(
     command: tuple[str, ...],
     is_shell: bool,
@@ -106,9 +102,8 @@ def check_command(
     ``arguments``: those that follow the command. ``declared``: the parameters to which placeholders refer.
     """
     words = command if is_shell or not command else (*command, *arguments)
-    texts: frozenset[int] | None = None
+    texts: Mapping[int, str] | None = None
     parts: frozenset[int] = frozenset()
-    powershell = place_of_powershell(words)
     for position, text in enumerate(words):
         try:
             found = placeholders(text)
@@ -118,11 +113,9 @@ def check_command(
             continue
         beyond = position - len(command)
         path: Path = ("command",) if is_shell else ("command", position) if beyond < 0 else ("arguments", beyond)
-        remedy = _remedy_in_text(found[0], powershell < position)
         if is_shell:
-            yield Finding(
-                path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
-            )
+            why = "but with shell: true a value would become program text"
+            yield Finding(path, f"command has {found[0]}, {why}; {by_variable(found[0])}")
             continue
         if position == 0:
             yield finding(path, f"has {found[0]}, but a value must not choose the program; name it")
@@ -131,19 +124,12 @@ def check_command(
             texts, parts = texts_of_programs(words), parts_of_programs(words)
         free = next((one for one in found if not is_plain(one, declared or {})), None)
         if position in texts:
-            yield finding(path, f"has {found[0]} in the text of a program; {remedy} in that text")
+            remedy = in_text(found[0], texts[position], words[:position])
+            yield finding(path, f"has {found[0]} in the text of a program; {remedy}")
         elif position in parts and free is not None:
             yield finding(path, f"has {free}, {_of_free(free)}")
         elif name := _assigned(words, position):
             yield from _of_variable(path, name, found[0], free)
-
-
-def _remedy_in_text(one: Placeholder, is_powershell: bool) -> str:
-    if one.parameter is None:
-        return "use an environment variable"
-    if is_powershell:
-        return f"give it to a script behind -File, or write $env:{variable(one.parameter)}"
-    return f'write "${variable(one.parameter)}"'
 
 
 def _of_free(free: Placeholder) -> str:
@@ -190,13 +176,16 @@ def part_of_program(
     return None
 
 
-def text_of_program(command: Sequence[str], arguments: Sequence[str], places: Iterable[int]) -> int | None:
-    """Return the first of these places of the arguments that is text of a program; None: no one is.
+def text_of_program(
+    command: Sequence[str], arguments: Sequence[str], places: Iterable[int], job: str = "the job"
+) -> tuple[int, str] | None:
+    """Return the first of these places of the arguments that is text of a program, and the remedy; None: no one is.
 
-    ``arguments``: those that follow the command.
+    ``arguments``: those that follow the command. ``job``: what the remedy calls the job.
     """
     texts = texts_of_programs((*command, *arguments))
-    return next((place for place in places if len(command) + place in texts), None)
+    found = next((place for place in places if len(command) + place in texts), None)
+    return None if found is None else (found, in_argument(texts[len(command) + found], job))
 
 
 def check_environment(

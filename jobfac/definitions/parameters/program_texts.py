@@ -3,18 +3,28 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
-
-_SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh[0-9.-]*|su|runuser|busybox|flock|script")
-_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux")
-"""Programs that read all of their arguments as text of a shell, or may do so."""
-
-_SHELL_OPTION = re.compile(r"-[A-Zabd-z]*c[A-Za-z]*")
-"""The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`."""
+from typing import Literal
 
 _SCRIPT_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*")
 """Shells whose first word that is no option is a file: what follows are its arguments, as in `bash load.sh -c X`."""
+
+_SHELLS = re.compile(r"(c|tc|fi)sh[0-9.-]*|su|runuser|script")
+"""Programs that give a shell the text behind -c, wherever that stands."""
+
+_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval|watch|parallel|hyperfine|tmux")
+"""Programs that read all of their arguments as text of a shell, or may do so."""
+
+_SHELL_OPTION = re.compile(r"-[A-Zabd-z]*c[A-Za-z]*|--(c|se)[a-z-]*")
+"""The option of a shell after which its text follows. Others may be joined with it, as in `bash -ceu`, and long ones
+may be shortened, as in `su --comm`."""
+
+_JOINED = re.compile(r"-[A-Zabd-z]*c.|--(c|se)[a-z-]*=", re.DOTALL)
+"""The same with the text, for programs that are no shells themselves."""
+
+_ENTRYPOINT = re.compile(r"--(entrypoint|exec|startas)")
+"""Options that name a program whose arguments follow later, as in `docker run --entrypoint sh IMAGE -c TEXT`."""
 
 _POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
 _POWERSHELL_FILE = re.compile(r"[-/]f(i(le?)?)?", re.IGNORECASE)
@@ -25,148 +35,145 @@ _POWERSHELL_SETTING = re.compile(
 )
 """Options of PowerShell that may stand before `-File SCRIPT`, without and with an argument."""
 
-
 _NEVER = r"(?!)"
 
 _PSQL = r"-[AabEeHlnqSstVWwXxz01]*"
 _SQLCMD = r"[-/][AbCeEgGIjkMNRrupWXxz]*"
+_MYSQL = r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*"
+_ANSIBLE = r"-[bCDhkKovw]*"
+_PERL = r"-[aclnpsStTuUvwWX0-9]*"
 """The beginning of joined options of these programs: those without an argument, as in `psql -Atc`."""
 
 
-class _Option(NamedTuple):
-    """How an interpreter takes text of a program: by an option before it, or by one that is joined with it.
+@dataclass(frozen=True)
+class _Option:
+    """How an interpreter takes text of a program: in the word behind an option, or joined with one.
 
+    ``short``: options with which the text may be joined as it is; ``long``: by =; ``apart``: not at all.
+    ``text``: how the text begins. ``other``: how else a word with such text begins.
     ``words``: which of its words that are no options are such text; without it, the options count in front of the first
     of them only, which is a script with options of its own.
     ``leading``: options with an argument, which is not the first of those words.
-    ``several``: what has such text in all words up to the next option.
+    ``given``: options that take the place of the first of those words.
+    ``several``: what has such text in all words up to the next option. ``ends``: what is such an option.
     """
 
-    before: str
-    joined: str
+    short: str = _NEVER
+    long: str = _NEVER
     words: Literal["none", "first", "others"] | None = None
+    apart: str = _NEVER
+    text: str = "."
+    other: str = _NEVER
     leading: str = _NEVER
+    given: str = _NEVER
     several: str = _NEVER
+    ends: str = r"-|/[A-Za-z]$"
+
+    @cached_property
+    def before(self) -> re.Pattern[str]:
+        """Matches the word before a text."""
+        return re.compile(f"{self.short}|{self.long}|{self.apart}")
+
+    @cached_property
+    def joined(self) -> re.Pattern[str]:
+        """Matches the beginning of a word with a text."""
+        return re.compile(f"(?:{self.short}|(?:{self.long})=)(?:{self.text})|{self.other}", re.DOTALL)
 
 
 _TEXTS = {
-    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", r"-[A-Za-z]*c.", leading=r"-[A-Za-z]*[WX]|--(check-hash-based-pycs)"),
-    r"perl[0-9.]*": _Option(r"-[A-Za-z0]*[eE]", r"-[A-Za-z0]*[eE].", leading=r"-[A-Za-z0]*[IeE]"),
-    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z]*e", r"-[A-Za-z]*e.", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
+    r"python[0-9.]*": _Option(r"-[A-Za-z]*c", leading=r"-[A-Za-z]*[WX]|--(check-hash-based-pycs)"),
+    r"perl[0-9.]*": _Option(r"-[A-Za-z0-9]*[eE]", leading=r"-[A-Za-z0-9]*[IeE]"),
+    r"(ruby|lua)[0-9.]*": _Option(r"-[A-Za-z0-9]*e", leading=r"-[A-Za-z0-9]*[rIeECXl]|--[a-z-]+"),
     r"(node|nodejs|bun)": _Option(
-        r"-[ep]|-pe|--eval|--print",
-        r"-[ep].|--(eval|print)=",
+        r"-[ep]",
+        r"--(eval|print)",
+        apart="-pe",
         leading=r"-[repC]|-pe|--(?!no-|inspect(-brk)?$|trace-(?!event)|enable|expose|experimental-(?!loader|def))[a-z-]+",
     ),
-    r"deno": _Option(r"-[ep]|--eval|--print|eval", r"-[ep].|--(eval|print)=", "none"),
-    r"php[0-9.]*": _Option(
-        r"-[rBRE]|--(run|process-(begin|code|end))",
-        r"-[rBRE].|--(run|process-(begin|code|end))=",
-        leading=r"-[cdzrBRFEfSt]|--[a-z-]+",
-    ),
-    r"(?-i:R)": _Option(r"-e|--eval", r"-e.|--eval=", "none"),
+    r"deno": _Option(r"-[ep]", r"--(eval|print)", "none", apart="eval"),
+    r"php[0-9.]*": _Option(r"-[rBRE]", r"--(run|process-(begin|code|end))", leading=r"-[cdzrBRFEfSt]|--[a-z-]+"),
+    r"(?-i:R)": _Option(r"-e", "--eval", "none"),
     r"(Rscript|julia|osascript|groovy)": _Option(
-        r"-[eE]|--eval|--print",
-        r"-[eE].|--(eval|print)=",
-        leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+",
+        r"-[eE]", r"--(eval|print)", leading=r"-[A-Za-z]+|--(?!vanilla|no-|quiet|verbose)[a-z-]+"
     ),
     # The argument of its -v is a value: only characters after a backslash have a meaning in it.
     r"[gmn]?awk": _Option(
-        r"-[eil]|--(source|include|load)",
-        r"-[eil].|--(source|include|load)=",
+        r"-[eil]",
+        r"--(source|include|load)",
         "first",
         leading=r"-[vFilW]|--(assign|field-separator|include|load)",
+        given=r"-[ef].|--(source|file)=",
     ),
-    r"g?sed": _Option(r"-[A-Za-z]*e|--e[a-z]*", r"-[A-Za-z]*e.|--e[a-z]*=", "first", leading=r"-l|--(line-length)"),
+    r"g?sed": _Option(
+        r"-[A-Za-z]*e",
+        r"--e[a-z]*",
+        "first",
+        leading=r"-l|--(line-length)",
+        given=r"-[Enrsuz]*[ef].|--(e|fi)[a-z]*=",
+    ),
     # Long options may be shortened.
-    r"psql(\.exe)?": _Option(rf"{_PSQL}c|--co[a-z]*", rf"{_PSQL}c.|--co[a-z]*=", "none"),
-    r"(mysql(sh)?|mariadb)(\.exe)?": _Option(
-        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e|--(exe|init-c)[a-z-]*",
-        r"-[AbBcCEfGHijLmnNoqrstTUvVwWX]*e.|--(exe|init-c)[a-z-]*=",
-        "none",
+    r"psql(\.exe)?": _Option(rf"{_PSQL}c", r"--co[a-z]*", "none"),
+    r"(mysql(sh)?|mariadb)(\.exe)?": _Option(rf"{_MYSQL}e", r"--(exe|init-c)[a-z-]*", "none"),
+    r"(sqlcmd|osql|isql)(\.exe)?": _Option(rf"{_SQLCMD}[qQ]", r"--(query|initial-query)", "none", apart="query"),
+    r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option("-q", r"--(query|eval)", "none"),
+    r"env": _Option(r"-[A-Za-z0]*S", r"--split.string", "none"),
+    r"(sqlite3|duckdb)": _Option(
+        words="others", apart=r"-cmd|-c|-s", leading=r"--?(separator|newline|nullvalue|init|cmd|vfs)"
     ),
-    r"(sqlcmd|osql|isql)(\.exe)?": _Option(
-        rf"{_SQLCMD}[qQ]|query|--(query|initial-query)",
-        rf"{_SQLCMD}[qQ].|--(query|initial-query)=",
-        "none",
-    ),
-    r"(mongo(sh)?|clickhouse(-client|-local)?)(\.exe)?": _Option(r"-q|--(query|eval)", r"-q.|--(query|eval)=", "none"),
-    r"env": _Option(r"-[A-Za-z0]*S|--split.string", r"-[A-Za-z0]*S.|--split.string=", "none"),
-    r"(sqlite3|duckdb)": _Option(r"-cmd|-c|-s", _NEVER, "others"),
+    # The first word is the name of its file.
+    r"flock": _Option(r"-[a-z]*c", r"--com[a-z]*", leading=r"(.*/)?flock|-.*|[0-9.]+"),
 }
 """By program, the options whose argument is text of a program."""
 
+_LOADED = r"--(require|import|preload|(experimental-)?loader|import-map)"
+_SETTINGS = r"--(define|php-ini|zend-extension)"
+
 _PARTS = {
     # Modules and settings that an interpreter loads before its script, which has options of its own behind it.
-    r"python[0-9.]*": _Option(r"-[bBdEiIOPqRsSuvx]*[mWX]", r"-[bBdEiIOPqRsSuvx]*[mWX].", leading=r"-[A-Za-z]*[WX]"),
-    r"perl[0-9.]*": _Option(
-        r"-[aclnpsStTuUvwWX0]*I", r"-[aclnpsStTuUvwWX0-9]*([mMI]|dt?:).", leading=r"-[aclnpsStTuUvwWX0]*[IeE]"
-    ),
-    r"ruby[0-9.]*": _Option(r"-[alnpsSvwW0-9]*[rI]", r"-[alnpsSvwW0-9]*[rI].", leading=r"-[alnpsSvwW0-9]*[rIeC]"),
-    r"lua[0-9.]*": _Option(r"-l", r"-l.", leading=r"-[le]"),
-    r"(node|nodejs|deno|bun)": _Option(
-        r"-r|--(require|import|preload|(experimental-)?loader|import-map)",
-        r"-r.|--(require|import|preload|(experimental-)?loader|import-map)=",
-        leading=r"-[repC]|-pe|--(require|import|preload|(experimental-)?loader|import-map|eval|print|env-file)",
-    ),
-    r"php[0-9.]*": _Option(
-        r"-[cdz]|--(define|php-ini|zend-extension)",
-        r"-[cdz].|--(define|php-ini|zend-extension)=",
-        leading=r"-[cdzrBRFEf]|--(define|php-ini|zend-extension|run|file|process-[a-z]+)",
-    ),
+    r"python[0-9.]*": _Option(r"-[bBdEiIOPqRsSuvx]*[mWX]", leading=r"-[A-Za-z]*[WX]"),
+    r"perl[0-9.]*": _Option(rf"{_PERL}I", other=rf"{_PERL}([mM]|dt?:).", leading=rf"{_PERL}[IeE]"),
+    r"ruby[0-9.]*": _Option(r"-[alnpsSvwW0-9]*[rI]", leading=r"-[alnpsSvwW0-9]*[rIeC]"),
+    r"lua[0-9.]*": _Option(r"-l", leading=r"-[le]"),
+    r"(node|nodejs|deno|bun)": _Option(r"-r", _LOADED, leading=rf"-[repC]|-pe|{_LOADED}|--(eval|print|env-file)"),
+    r"php[0-9.]*": _Option(r"-[cdz]", _SETTINGS, leading=rf"-[cdzrBRFEf]|{_SETTINGS}|--(run|file|process-[a-z]+)"),
     r"(expect|capsh|nu|xonsh|elvish|sage)": _Option(
-        r"-[A-Za-z]*[ce]|--(commands|execute)", r"-[ce].|--(commands|execute)=", leading=r"-[ce]|--(commands|execute)"
+        r"-[ce]", r"--(commands|execute)", apart=r"-[A-Za-z]*[ce]", leading=r"-[ce]|--(commands|execute)"
     ),
     r"(guile|racket|elixir|iex|octave(-cli)?|scala(-cli)?|clojure|clj|bb|ghc|runghc|sbcl|gnuplot)": _Option(
-        r"-[ceE]|--?(eval|rpc-eval)",
-        r"-[ceE].|--?(eval|rpc-eval)=",
-        leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)",
+        r"-[ceE]", r"--?(eval|rpc-eval)", leading=r"-[ceElirIL]|--?(eval|rpc-eval|load|require|path)"
     ),
     # Variables that a program puts into a script as text, as `make V=...` does into its recipes.
-    r"([bgn]|mingw32-)?make(\.exe)?": _Option(_NEVER, r".", "none"),
+    r"([bgn]|mingw32-)?make(\.exe)?": _Option(other=".", words="none"),
+    r"psql(\.exe)?": _Option(rf"{_PSQL}v", r"--(set?|va[a-z]*)", "none"),
     # The name of a file to which psql writes may be `|command`.
-    r"psql(\.exe)?": _Option(
-        rf"{_PSQL}[vo]|--(set?|va[a-z]*|o[a-z]*)",
-        rf"{_PSQL}[vo].|--(set?|va[a-z]*|o[a-z]*)=",
-        "none",
-    ),
-    r"sqlcmd(\.exe)?": _Option(
-        rf"{_SQLCMD}v|--variables",
-        rf"{_SQLCMD}v.|--variables=",
-        "none",
-        several=rf"{_SQLCMD}v|--variables",
-    ),
-    r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(_NEVER, r"@.", "none", several=r"@.*"),
-    r"(hive|spark-sql)": _Option(
-        r"-[ed]|--(hivevar|hiveconf|define|conf)", r"-[ed].|--(hivevar|hiveconf|define|conf)=", "none"
-    ),
+    r"(psql)(\.exe)?": _Option(rf"{_PSQL}o", r"--o[a-z]*", "none", text=r"\||\$\{"),
+    r"sqlcmd(\.exe)?": _Option(rf"{_SQLCMD}v", "--variables", "none", several=rf"{_SQLCMD}v|--variables"),
+    r"(sqlplus|sqlcl|sql)(\.exe)?": _Option(words="none", other="@.", several=r"@.*", ends=_NEVER),
+    r"(hive|spark-sql)": _Option(r"-[ed]", r"--?(hivevar|hiveconf|define|conf)", "none"),
     r"(usql|beeline|impala-shell|trino|presto|cqlsh|snowsql|cockroach|vsql|nzsql)": _Option(
-        r"-[ceqQvD]|--(command|execute|query|set|var|variable|hivevar|hiveconf)",
-        r"-[ceqQvD].|--(command|execute|query|set|var|variable|hivevar|hiveconf)=",
-        "none",
+        r"-[ceqQvD]", r"--?(command|execute|query|set|var|variable|hivevar|hiveconf)", "none"
     ),
-    r"ansible(-[a-z]+)?": _Option(r"-[ea]|--(extra-vars|args)", r"-[ea].|--(extra-vars|args)=", "none"),
+    r"ansible(-[a-z]+)?": _Option(rf"{_ANSIBLE}[ea]", r"--(ex|ar)[a-z-]*", "none"),
+    r"rsync": _Option(r"-[A-Za-z]*e", r"--(rsh|rsync-path)", "none"),
     # Further programs that run what they are given.
-    r"sg": _Option(r"-c", _NEVER, "others"),
-    r"matlab": _Option(r"-r|-batch", _NEVER, "none"),
-    r"(erl|werl)": _Option(r"-eval|-run|-s", _NEVER, "none", several=r"-run|-s"),
-    r"emacs(client)?": _Option(r"-[ef]|--?(eval|execute|funcall)", r"--?(eval|execute|funcall)=", "none"),
+    r"sg": _Option(words="others", apart="-c"),
+    r"matlab": _Option(words="none", apart=r"-r|-batch"),
+    r"(erl|werl)": _Option(words="none", apart=r"-eval|-run|-s", several=r"-run|-s"),
+    r"emacs(client)?": _Option(apart=r"-[ef]", long=r"--?(eval|execute|funcall)", words="none"),
     r"(gdb|lldb)": _Option(
-        r"--?(ex|iex|eval-command|init-eval-command)|-[oO]|--one(-[a-z]+)*",
-        r"--?(ex|iex|eval-command|init-eval-command|one(-[a-z]+)*)=",
-        "none",
+        apart=r"-[oO]", long=r"--?(ex|iex|eval-command|init-eval-command)|--one(-[a-z]+)*", words="none"
     ),
-    r"(vi|vim|nvim|gvim)": _Option(r"-c|--cmd", r"-c.|\+.", "none"),
+    r"(ex|vi|vim|nvim|gvim)": _Option("-c", words="none", apart=r"-[EMNRZemns]*c|--cmd", other=r"\+."),
 }
 """By program, the options whose argument becomes a part of a program, or chooses one: free text is none of them."""
 
 
-def texts_of_programs(words: Sequence[str]) -> frozenset[int]:
-    """Return the places of the words that a program among the words before them reads as a program.
+def texts_of_programs(words: Sequence[str]) -> Mapping[int, str]:
+    """Return the places of the words that a program among the words before them reads as a program, with its name.
 
     One pass over the words: a command may have many thousands.
     """
-    return frozenset({*_of_shells(words), *_of_interpreters(words, _TEXTS), *_of_bcp(words)})
+    return {**dict(_of_interpreters(words, _TEXTS)), **dict(_of_bcp(words)), **dict(_of_shells(words))}
 
 
 def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
@@ -174,51 +181,60 @@ def parts_of_programs(words: Sequence[str]) -> frozenset[int]:
 
     Such are variables of a SQL script and modules. Values that can be no text of a program may stand there.
     """
-    return frozenset(_of_interpreters(words, _PARTS))
+    return frozenset(at for at, _ in _of_interpreters(words, _PARTS))
 
 
-def place_of_powershell(words: Sequence[str]) -> int:
-    """Return the place of the first word that may be PowerShell; behind the last word: none is."""
-    return next((at for at, word in enumerate(words) if _POWERSHELLS.fullmatch(_name(word).lower())), len(words))
-
-
-def _name(word: str) -> str:
+def name_of_program(word: str) -> str:
     """Return the name of the program that a word may be. A folder and a URL are none."""
-    path = word.replace("\\", "/")
+    option, is_set, value = word.partition("=")
+    path = (value if is_set and _ENTRYPOINT.fullmatch(option) else word).replace("\\", "/")
     return "" if path.endswith("/") or "://" in path else PurePosixPath(path).name
 
 
-def _of_shells(words: Sequence[str]) -> Iterator[int]:
+def _is_entrypoint(words: Sequence[str], at: int) -> bool:
+    """Whether the program at a place is named by an option, so that other words stand before its own options."""
+    return _ENTRYPOINT.match(words[at]) is not None or (at > 0 and _ENTRYPOINT.fullmatch(words[at - 1]) is not None)
+
+
+def _of_shells(words: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield the places of the texts that shells run: what follows one are arguments, as in `sh -c 'echo "$1"' sh X`."""
-    text = lowest = open_shell = option = None  # what a shell here would run, by which option; the first shells
-    behind = [*range(len(words) + 1)]  # the place behind the options that begin at a place
-    script = [*behind]  # the same, where a value may be an option, too
-    rsync = next((at for at, word in enumerate(words) if _name(word) == "rsync"), len(words))
-    for at in reversed(range(len(words))):
-        word, name = words[at], _name(words[at]).lower()
-        if _OPEN_SHELLS.fullmatch(name):
-            if file := _script_of_powershell(words, at):
-                yield from range(at + 1, file + 1)
-            elif at < rsync + 2 or not re.fullmatch(r"-[A-Za-z]*e|--rsh", words[at - 1]):  # not `rsync -e ssh`
-                open_shell = at
-        elif _SHELLS.fullmatch(name):
-            lowest = at
-            if text is not None and (option < script[at + 1] or not _SCRIPT_SHELLS.fullmatch(name)):
-                yield text
-        if word.startswith("${"):
-            script[at] = script[at + 1]
+    script = anywhere = of_text = ""  # the shells whose options stand here, whose -c may, and whose text comes next
+    behind = 0  # where the arguments of an option end
+    is_rsync = False
+    for at, word in enumerate(words):
+        if at < behind:
+            continue
         if word[:1] in ("-", "+"):
-            # The name of an option follows -o, and one follows each o of joined options.
-            of_long = int(re.fullmatch(r"--(rcfile|init-file|emulate)", word) is not None)
-            step = 1 + (of_long if word.startswith("--") else len(re.findall("[oO]", word)))
-            behind[at], script[at] = (found[min(at + step, len(words))] for found in (behind, script))
-        if _SHELL_OPTION.fullmatch(word):
-            text, option = behind[at], at
-    if open_shell is not None:
-        yield from range(open_shell + 1, len(words))
-    for at in range(len(words) if lowest is None else lowest + 1, len(words)):
-        if re.match(r"--(session-)?command=", words[at]) or re.fullmatch(r"--(session-)?command", words[at - 1]):
-            yield at
+            if of_text or (anywhere and _JOINED.match(word)):
+                yield at, of_text or anywhere
+            if (script or anywhere) and _SHELL_OPTION.fullmatch(word):
+                of_text = script or anywhere
+            if script or of_text:
+                behind = at + 1 + _arguments(word)
+        elif of_text:
+            yield at, of_text
+            script = of_text = ""
+        elif not word.startswith("${"):  # a value may be an option, too
+            script = ""
+        name = name_of_program(word).lower()
+        is_rsync |= name == "rsync"
+        if _SHELLS.fullmatch(name) or (_SCRIPT_SHELLS.fullmatch(name) and _is_entrypoint(words, at)):
+            anywhere = name
+        elif _SCRIPT_SHELLS.fullmatch(name):
+            script = name
+        elif _OPEN_SHELLS.fullmatch(name) and not (word == "CMD" and at and name_of_program(words[at - 1]) == "R"):
+            if file := _script_of_powershell(words, at):
+                yield from ((place, name) for place in range(at + 1, file + 1))
+            elif not (is_rsync and re.fullmatch(r"-[A-Za-z]*e|--rsh", words[at - 1])):  # not `rsync -e ssh`
+                yield from ((place, name) for place in range(at + 1, len(words)))
+                return
+
+
+def _arguments(option: str) -> int:
+    """Return how many arguments follow an option of a shell: the name of an option follows each o of joined ones."""
+    if option.startswith("--"):
+        return int(re.fullmatch(r"--(rcfile|init-file|emulate)", option) is not None)
+    return len(re.findall("[oO]", option))
 
 
 def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
@@ -226,7 +242,7 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
 
     The arguments behind a script are never text.
     """
-    if not _POWERSHELLS.fullmatch(_name(words[at]).lower()):
+    if not _POWERSHELLS.fullmatch(name_of_program(words[at]).lower()):
         return None
     place = at + 1
     while place < min(len(words) - 1, at + 30):
@@ -241,20 +257,24 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
 @dataclass
 class _Seen:
     """An interpreter among the words so far. ``none_between``: since its last occurrence there were only options;
-    ``some_between``: since its first one there were others, too."""
+    ``some_between``: since its first one there were others, too; ``is_entrypoint``: its options come later."""
 
     option: _Option
+    name: str
     none_between: bool = True
     some_between: bool = False
     several: bool = False
+    is_entrypoint: bool = False
 
     def reads(self, before: str, word: str) -> bool:
         """Whether it reads the word as a program. ``before``: the word before it."""
         option = self.option
-        by_option = re.fullmatch(option.before, before) or re.match(option.joined, word, re.DOTALL)
+        by_option = option.joined.match(word) or (
+            option.before.fullmatch(before) and re.match(option.text, word, re.DOTALL)
+        )
         return bool(
             self.several
-            or (by_option and (option.words or self.none_between))
+            or (by_option and (option.words or self.none_between or self.is_entrypoint))
             or (option.words == "first" and self._is_first(before, word))
             or (option.words == "others" and self.some_between)
         )
@@ -268,30 +288,32 @@ class _Seen:
         option = self.option
         if re.fullmatch(option.several, word, re.DOTALL):
             self.several = True
-        elif re.match(r"-|/[A-Za-z]$", word):
+        elif re.match(option.ends, word):
             self.several = False
-        if not word.startswith("-") and not re.fullmatch(option.leading, before):
+        if re.match(option.given, word, re.DOTALL):
+            self.none_between = False
+        elif not word.startswith("-") and not re.fullmatch(option.leading, before):
             self.some_between = True
             self.none_between &= not word or word.startswith("${")  # `sed -i "" s/a/b/`; a value may be an option
 
 
-def _of_interpreters(words: Sequence[str], known_ones: Mapping[str, _Option]) -> Iterator[int]:
+def _of_interpreters(words: Sequence[str], known_ones: Mapping[str, _Option]) -> Iterator[tuple[int, str]]:
     seen: dict[str, _Seen] = {}
     for at, word in enumerate(words):
-        if any(one.reads(words[at - 1], word) for one in seen.values()):
-            yield at
         for one in seen.values():
+            if one.reads(words[at - 1], word):
+                yield at, one.name
             one.passes(words[at - 1], word)
-        name = _name(word)
-        if _OPEN_SHELLS.fullmatch(name.lower()) or _SHELLS.fullmatch(name.lower()):
-            continue
+        name = name_of_program(word)
         for known, option in known_ones.items():
             if re.fullmatch(known, name, re.IGNORECASE):
-                seen.setdefault(known, _Seen(option)).none_between = True
+                one = seen.setdefault(known, _Seen(option, name.lower()))
+                one.none_between = True
+                one.is_entrypoint |= _is_entrypoint(words, at)
 
 
-def _of_bcp(words: Sequence[str]) -> Iterator[int]:
+def _of_bcp(words: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield the places of the queries that bcp exports, as in `bcp "SELECT ..." queryout FILE`."""
     for at, word in enumerate(words[2:]):
-        if word.lower() == "queryout" and re.fullmatch(r"bcp(\.exe)?", _name(words[at]), re.IGNORECASE):
-            yield at + 1
+        if word.lower() == "queryout" and re.fullmatch(r"bcp(\.exe)?", name_of_program(words[at]), re.IGNORECASE):
+            yield at + 1, "bcp"

@@ -72,12 +72,8 @@ def _check_arguments(
     """Yield where a value that a sequence gives to a job would become text of a program."""
     for job, given in arguments.items():
         texts = list(given)
-        if (place := text_of_program(commands(job), texts, places_of_values(texts))) is not None:
-            yield Finding(
-                (*path, job, place),
-                f"{field_path((*path, job, place))} has a placeholder in the text of a program; give the value to a "
-                f"parameter of '{job}', and read its environment variable in that text",
-            )
+        if text := text_of_program(commands(job), texts, places_of_values(texts), f"'{job}'"):
+            yield finding((*path, job, text[0]), f"has a placeholder in the text of a program; {text[1]}")
         elif part := part_of_program(commands(job), texts, declared):
             yield finding(
                 (*path, job, part[0]),

@@ -261,12 +261,10 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
     if arguments is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.with_values and request.arguments is not None and not getattr(job, "shell", False):
-        place = text_of_program(getattr(job, "command", ()), request.arguments, request.with_values)
-        if place is not None:
-            raise Refused(
-                f"Job '{request.job}' would run argument {place + 1}, which holds a value, as text of a program; give "
-                "the value to a parameter of the job, and read its environment variable in that text."
-            )
+        text = text_of_program(getattr(job, "command", ()), request.arguments, request.with_values)
+        if text is not None:
+            why = f"would run argument {text[0] + 1}, which holds a value, as text of a program; {text[1]}."
+            raise Refused(f"Job '{request.job}' {why}")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LENGTH):

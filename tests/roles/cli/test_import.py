@@ -120,7 +120,7 @@ def test_the_whole_corpus_in_one_import_can_be_applied(sqlite_factory: Factory) 
         (["x.sql", "--compare"], 2, "Give either files or --url"),
         (["nowhere.sql"], 3, "nowhere.sql cannot be read: No such file or directory.\n"),
         (["/dev/null"], 2, "It contains no job of SQL Server Agent that can be imported.\n"),
-        (["x.sql", "--connection", "DW_URL"], 2, "--connection must be env:NAME, file:/path or keyring:service/user"),
+        (["x.sql", "--connection", "DW_URL"], 2, "--connection must be env:NAME, file:/path or keyring:service"),
         (["x.sql", "--timezone", "Mars"], 2, "--timezone names the unknown time zone 'Mars'"),
         (["--url", "oracle://x"], 2, "--url must name a SQL Server"),
         (["--url", "mssql+pyodbc://x@h:no/msdb"], 5, "--url cannot be used"),

@@ -20,6 +20,8 @@ from jobfac.definitions import Job, from_data
         ("sleep 9 &", "has &"),
         ("FOO=1 BAR=2 prog", "begins with FOO="),
         ("echo start\nbackup.sh\n", "has several lines"),
+        ("tar czf /b/$(date +%F).tgz /srv", "has /b/$(date,"),
+        ("echo `hostname`", "has `hostname`,"),
     ],
 )
 def test_what_only_a_shell_understands_is_a_warning(command: str, sign: str) -> None:
@@ -31,6 +33,11 @@ def test_what_only_a_shell_understands_is_a_warning(command: str, sign: str) -> 
     assert "set shell: true" in warning
     assert not warnings_of(command=command, shell=True)
     assert not warnings_of(command=command.split())
+
+
+def test_a_backslash_that_disappears_is_a_warning() -> None:
+    (warning,) = from_data({"jobs": {"j": {"command": r"sqlcmd -S SQL01\INST -E"}}}).warnings
+    assert str(warning) == r"job 'j': command has SQL01\INST, which loses its \ as in a shell; put it in single quotes"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,7 @@ def test_what_only_a_shell_understands_is_a_warning(command: str, sign: str) -> 
         "prog\n  --full\n  -x\n",
         "prog \\\n  one \\\n  two\n",
         "prog 'one\ntwo'",
+        r"""sqlcmd -S 'SQL01\INST' -i "C:\sql\x.sql" -Q 'SELECT $(DAY)' C:\\x a\ b""",
     ],
 )
 def test_what_a_program_is_meant_to_read_is_no_warning(command: str) -> None:

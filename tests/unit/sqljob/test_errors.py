@@ -113,7 +113,9 @@ def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
         ("mssql+pyodbc://sa:P@s%20sw0rd@h/d", {"P@s%20sw0rd", "P@s sw0rd", "s%20sw0rd", "s sw0rd"}),
         ("mssql+pyodbc://corp/sa:Zq?P@ssw0rd@h/d", {"Zq?P@ssw0rd", "Zq?P", "ssw0rd"}),
         ("mssql+pyodbc://sa:p@ss@1433?x=w0rd@h/d", {"p@ss@1433?x=w0rd", "1433?x=w0rd"}),
-        ("mssql+pyodbc://sa:p@ss12?x=w0rd@h/d", {"p", "p@ss12?x=w0rd", "ss12?x=w0rd", "ss12"}),
+        ("mssql+pyodbc://sa:p@ss12?x=w0rd@h/d", {"p@ss12?x=w0rd", "ss12?x=w0rd"}),
+        ("postgresql+psycopg://u:p%40ss@sales/d?application_name=etl@night", {"p@ss"}),
+        ("mssql+pyodbc://sa:p@ss12/?x=w0rd@h/d", {"p", "p@ss12/?x=w0rd", "ss12/?x=w0rd", "ss12"}),
     ],
 )
 def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> None:

@@ -53,7 +53,7 @@ def agent(
     try:
         secret = d.Secret(secret=connection).secret
     except ValueError:
-        fail(USAGE, f"--connection must be env:NAME, file:/path or keyring:service/user, not '{connection}'.")
+        fail(USAGE, "--connection must be env:NAME, file:/path or keyring:service/user.")
     zone = zone_of(timezone)
     found = _from_msdb(url) if url is not None else _from_files(files or [])
     converter = Converter(found, Options(zone, secret))
