@@ -113,6 +113,20 @@ def test_all_sessions_of_one_key_have_one_share() -> None:
     asyncio.run(both())
 
 
+def test_a_key_stays_known_while_the_database_is_away() -> None:
+    """Sessions did not: in a flood they were strangers again after each outage."""
+    strangers, asked = Strangers(Shares(Limits(1, 1), 1), 1), list[str]()
+
+    async def known_after(status: int) -> bool:
+        await strangers.check(Request({"type": "http"}), "session", str, lambda: "anna")
+        answer = await strangers.check(Request({"type": "http"}), "session", asked.append, Response, "", status)
+        assert isinstance(answer, Response)
+        return "session" in strangers
+
+    assert asyncio.run(known_after(503))
+    assert not asyncio.run(known_after(303))
+
+
 def test_whoever_came_last_is_the_next() -> None:
     """In the order of arrival a flood kept out all that were not known: their connections were closed before."""
 
