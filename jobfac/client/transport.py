@@ -154,7 +154,7 @@ class ApiTransport:
             nonlocal doubtful
             try:
                 response = self._http.send(request, stream=True)
-                if response.headers.get("Content-Encoding", "identity") != "identity":
+                if response.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
                     response.close()
                     raise _Foreign("a compressed body")
                 if not (stream and response.is_success):
