@@ -153,12 +153,7 @@ class ApiTransport:
         def once() -> httpx.Response:
             nonlocal doubtful
             try:
-                response = self._http.send(request, stream=True)
-                if response.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
-                    response.close()
-                    raise _Foreign("a compressed body")
-                if not (stream and response.is_success):
-                    response = _whole(response)
+                response = self._answer(request, stream)
             except httpx.TransportError as error:
                 doubtful |= method != "GET" and not isinstance(error, NOT_SENT)
                 raise
@@ -189,6 +184,19 @@ class ApiTransport:
             said = self._said(response)
             raise InDoubt(said if IN_DOUBT in said else f"{said} {IN_DOUBT}")
         return response
+
+    def _answer(self, request: httpx.Request, stream: bool) -> httpx.Response:
+        """Send a request once and return its response.
+
+        Raises:
+            httpx.TransportError: there was none.
+            _Foreign: it is longer than ``LARGEST``, or compressed, although that was not asked for.
+        """
+        response = self._http.send(request, stream=True)
+        if response.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
+            response.close()
+            raise _Foreign("a compressed body")
+        return response if stream and response.is_success else _whole(response)
 
     def read(self, response: httpx.Response) -> Object:
         """Return the JSON object of a response, empty if it has no body. Raises as ``call`` does."""

@@ -276,7 +276,7 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def record(self) -> None:
             if self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected):
                 self.scope[PROTOCOL] = self  # type: ignore[literal-required]
-                connections.handle(self.number, self.scope.get(PROTECTED))
+                connections.handle(self.number, cast(Scope, self.scope).get(PROTECTED))
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
