@@ -138,7 +138,7 @@ class Authenticator:
         """
         headers, sent = request.headers, []
         if sends_key(headers, self._person_header):
-            sent = [headers["authorization"]]
+            sent = [*credentials(headers["authorization"])]
         elif self._person_header and self._person_header in headers:
             sent = [
                 *headers.getlist(self._person_header),

@@ -292,8 +292,8 @@ def dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable
         caller = ANONYMOUS
         if endpoint.role is not None:
             sender = service.authenticator.identity(http)
-            check = partial(_authorized, service.authenticator, endpoint, endpoint.role, http)
-            caller = await service.strangers.check(http, sender, key_of, check)
+            caller = await service.strangers.check(http, sender, key_of, service.authenticator.caller, http)
+            _admit(endpoint, endpoint.role, caller)
         arguments = {**http.path_params, **await _input(endpoint, http)}
         request = ApiRequest(service, caller, http)
         if inspect.iscoroutinefunction(endpoint.handler):
@@ -327,15 +327,13 @@ async def _input(endpoint: Endpoint, http: Request) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in endpoint.parameters}
 
 
-def _authorized(authenticator: Authenticator, endpoint: Endpoint, role: Role, http: Request) -> Caller:
-    """Return the caller.
+def _admit(endpoint: Endpoint, role: Role, caller: Caller) -> None:
+    """Refuse a caller who may not use the endpoint.
 
     Raises:
-        Problem: 401, 403 or 429.
+        Problem: 403.
     """
-    caller = authenticator.caller(http)
     if not caller.role.allows(role):
         raise Problem(403, f"This needs the role {role}; the key '{caller.name}' has the role {caller.role}.")
     if endpoint.unrestricted and caller.categories is not None:
         raise Problem(403, f"This concerns all jobs; the key '{caller.name}' is limited to some categories.")
-    return caller

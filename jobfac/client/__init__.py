@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.client.transport import HEADER_VALUE, MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
+from jobfac.client.transport import HEADER_VALUE, LARGEST, MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
 from jobfac.errors import Kind
 from jobfac.settings.passwords import without_password
 from jobfac.states import FINAL
@@ -222,31 +222,35 @@ class Client:
         path = f"/v1/runs/{run_id}/output"
         response = self._api.send("GET", path, repeatable=True, stream=True, headers=headers)
         try:
-            if not response.is_success:
-                response.read()
             self._api.check(response)
             if response.headers.get("content-type", "").partition(";")[0] != "text/event-stream":
                 raise self._api.foreign("no stream of events")
             found: dict[str, str] = {}
             for line in _lines(response.iter_text()):
                 name, _, value = line.partition(": ")
-                if name:
+                if name in ("id", "event", "data"):
                     found[name] = value
-                elif "event" in found:
+                elif not name and "event" in found:
                     position = found.get("id", position)
                     yield found["event"], position, found.get("data", "")
                     found = {}
         except httpx.TransportError:
             return  # the caller resumes at the last position
-        except httpx.DecodingError:
-            raise self._api.foreign("an unreadable body") from None
+        except ValueError:
+            raise self._api.foreign(f"an event of more than {LARGEST:,} characters") from None
         finally:
             response.close()
 
 
 def _lines(parts: Iterable[str]) -> Iterator[str]:
-    r"""Yield the lines of a stream of events. They end with \n only; JSON may hold other characters that end a line."""
+    r"""Yield the lines of a stream of events. They end with \n only; JSON may hold other characters that end a line.
+
+    Raises:
+        ValueError: a line is longer than ``LARGEST``.
+    """
     rest = ""
     for part in parts:
         *lines, rest = (rest + part).split("\n")
         yield from lines
+        if len(rest) > LARGEST:
+            raise ValueError

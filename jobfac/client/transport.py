@@ -5,6 +5,7 @@ import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -23,6 +24,8 @@ MAX_WAIT = 30.0
 RETRY_FOR = 15.0
 """Seconds for which a request that is safe to repeat is repeated while the API or its database is unreachable."""
 
+LARGEST = 64 * 2**20
+"""Bytes of an answer, or of an event of a stream, at most. Those of the API are far shorter: long lists have pages."""
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 """A key that can be the value of a header. HTTP libraries quote another one in their errors."""
@@ -72,6 +75,10 @@ def _authorities(url: str) -> ssl.SSLContext:
     return context
 
 
+class _Foreign(Exception):
+    """The answer is none of the API; ``str()`` says what it is."""
+
+
 class ApiTransport:
     """Connections to one API with one key. Threads may share it.
 
@@ -87,7 +94,7 @@ class ApiTransport:
     def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
         self._url = url.rstrip("/")
         self._shown = without_password(self._url)
-        headers = {"Authorization": f"Bearer {key}"}
+        headers = {"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"}
         timeout = httpx.Timeout(MAX_WAIT + 30)
         try:
             base = httpx.URL(self._url)
@@ -133,7 +140,7 @@ class ApiTransport:
 
         Args:
             repeatable: repeat the request while the API or its database is unreachable.
-            stream: leave the body unread; the caller closes the response.
+            stream: leave the body of a success unread; the caller closes the response.
             options: those of ``httpx.Client.build_request``.
 
         Raises:
@@ -146,12 +153,11 @@ class ApiTransport:
         def once() -> httpx.Response:
             nonlocal doubtful
             try:
-                response = self._http.send(request, stream=stream)
+                response = self._answer(request, stream)
             except httpx.TransportError as error:
                 doubtful |= method != "GET" and not isinstance(error, NOT_SENT)
                 raise
             if _is_unavailable(response):
-                response.read()
                 doubtful |= method != "GET" and _leaves_doubt(response)
             return response
 
@@ -170,14 +176,27 @@ class ApiTransport:
             if doubtful:
                 raise InDoubt(f"{sentence} {IN_DOUBT}") from error
             raise Unreachable(sentence) from error
-        except httpx.DecodingError as error:
+        except _Foreign as error:
             if method != "GET":
-                raise InDoubt(f"{self.foreign('an unreadable body')} {IN_DOUBT}") from error
-            raise self.foreign("an unreadable body") from error
+                raise InDoubt(f"{self.foreign(str(error))} {IN_DOUBT}") from error
+            raise self.foreign(str(error)) from error
         if doubtful and _is_unavailable(response):
             said = self._said(response)
             raise InDoubt(said if IN_DOUBT in said else f"{said} {IN_DOUBT}")
         return response
+
+    def _answer(self, request: httpx.Request, stream: bool) -> httpx.Response:
+        """Send a request once and return its response.
+
+        Raises:
+            httpx.TransportError: there was none.
+            _Foreign: it is longer than ``LARGEST``, or compressed, although that was not asked for.
+        """
+        response = self._http.send(request, stream=True)
+        if response.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
+            response.close()
+            raise _Foreign("a compressed body")
+        return response if stream and response.is_success else _whole(response)
 
     def read(self, response: httpx.Response) -> Object:
         """Return the JSON object of a response, empty if it has no body. Raises as ``call`` does."""
@@ -186,7 +205,7 @@ class ApiTransport:
             return {}
         try:
             found = response.json()
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, MemoryError):
             found = None
         if not isinstance(found, dict):
             raise self.foreign("no JSON object")
@@ -252,9 +271,24 @@ def problem_of(response: httpx.Response) -> Object:
     """Return the problem document of a response, empty if it has none."""
     try:
         found = response.json()
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _whole(response: httpx.Response) -> httpx.Response:
+    """Return the response with its body.
+
+    Raises:
+        _Foreign: it is longer than ``LARGEST``.
+    """
+    body = bytearray()
+    with closing(response):
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > LARGEST:
+                raise _Foreign(f"more than {LARGEST:,} bytes")
+    return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
 
 
 def _is_unavailable(response: httpx.Response) -> bool:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, cast
 
-import h11
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -63,10 +62,9 @@ def connection_limit(configured: int = 0) -> int:
 class Connections:
     """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until a request is complete and the owner of its key is known, and again after the
-    response. In between it is *busy* and is not closed in favour of others. A request may have no key, or a made-up
-    one, so its client keeps its place among those that wait until somebody calls ``protect``. A client that takes
-    nothing of a response waits, too: it may have sent many requests that need no key.
+    A connection is *waiting* until the owner of a request's key is known, and again after the response. In between it
+    is *busy* and is not closed in favour of others, however slowly its client sends or takes a body. A request may have
+    no key, or a made-up one, so its client keeps its place among those that wait until somebody calls ``protect``.
     """
 
     def __init__(self, limit: int) -> None:
@@ -111,8 +109,7 @@ class Connections:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
     def handle(self, number: int, owner: str | None) -> None:
-        """Record that a request is being handled, for this owner. None: its sender is not known, has not sent the body,
-        or takes nothing of a response.
+        """Record that a request is being handled, for this owner. None: its sender is not known.
 
         One owner leaves twice as many places to others as it has: the connections of more requests wait.
         """
@@ -279,7 +276,7 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def record(self) -> None:
             if self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected):
                 self.scope[PROTOCOL] = self  # type: ignore[literal-required]
-                connections.handle(self.number, _owner(self))
+                connections.handle(self.number, cast(Scope, self.scope).get(PROTECTED))
 
         def on_response_complete(self) -> None:
             connections.idle(self.number)
@@ -288,12 +285,10 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def pause_writing(self) -> None:
             super().pause_writing()
             self.stalled = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
-            self.record()
 
         def resume_writing(self) -> None:
             self._moves()
             super().resume_writing()
-            self.record()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._moves()
@@ -313,13 +308,6 @@ def protect(scope: Scope, owner: str) -> None:
     scope[PROTECTED] = owner
     if PROTOCOL in scope:
         scope[PROTOCOL].record()
-
-
-def _owner(protocol: H11Protocol) -> str | None:
-    """Return for whom the connection is kept; None: it may be closed in favour of others, although a request is being
-    handled."""
-    waits = protocol.conn.their_state is h11.SEND_BODY or protocol.flow.write_paused
-    return None if waits else cast(Scope, protocol.scope).get(PROTECTED)
 
 
 def _closed(scope: Scope | None) -> None:

@@ -67,8 +67,10 @@ class OriginGuard:
         )
         if problem is None:
             if "cookie" in headers:
-                given = [(name, own_cookies(value) if name == b"cookie" else value) for name, value in scope["headers"]]
-                scope = {**scope, "headers": given}
+                # The scope stays the same object: with it, the connection and its request find each other.
+                scope["headers"] = [
+                    (name, own_cookies(value) if name == b"cookie" else value) for name, value in scope["headers"]
+                ]
             await self._app(scope, receive, with_headers)
         else:
             await response(problem)(scope, receive, with_headers)

@@ -29,5 +29,9 @@ def keep(content: bytes, media: str) -> Kept:
 
 
 def takes_gzip(request: Request) -> bool:
-    """Whether the client accepts a compressed response."""
-    return "gzip" in request.headers.get("accept-encoding", "")
+    """Whether the client accepts a compressed response. With ``q=0`` it does not."""
+    for one in ",".join(request.headers.getlist("accept-encoding")).lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() == "gzip":
+            return weight.strip().rstrip("0.") != "q="
+    return False

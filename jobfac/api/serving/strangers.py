@@ -94,6 +94,9 @@ class Strangers:
         self._checks, self._open = LastFirst(CHECKS), LastFirst(OPEN)
         self._known: OrderedDict[str, str] = OrderedDict()  # the owner of the key of each sender
 
+    def __contains__(self, sender: str) -> bool:
+        return sender in self._known
+
     async def check(
         self, request: Request, sender: str, owner: Callable[[Any], str], work: Callable[..., T], *arguments: Any
     ) -> T:
@@ -127,7 +130,8 @@ class Strangers:
                 self._known.pop(sender, None)
                 raise
         if isinstance(found, Response):
-            self._known.pop(sender, None)
+            if found.status_code < 500:  # a database that is away says nothing about a key
+                self._known.pop(sender, None)
         else:
             self._remember(sender, owner(found))
         return found

@@ -223,6 +223,22 @@ def test_slow_forms_block_no_other_client(served: Served) -> None:
         assert httpx.get(f"{served.url}/healthz").status_code == 200
 
 
+def test_a_slow_body_with_a_key_is_awaited(served: Served) -> None:
+    """In a flood each start with a payload over a slow line was cut."""
+    served.define("job")
+    served.start("job")
+    served.server.connections.limit = 8
+    key = f"Authorization: {served.operator.headers['Authorization']}\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/jobs/job/runs HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: 14\r\n\r\n"
+    with ExitStack() as stack:
+        slow = connect(served.server.port, stack)
+        slow.sendall(f'{head}{{"pay'.encode())
+        assert is_healthy(connect(served.server.port, stack)), "the head has been read"
+        assert all(is_healthy(connect(served.server.port, stack)) for _ in range(20))
+        slow.sendall(b'load":""}')
+        assert slow.recv(65536).startswith(b"HTTP/1.1 201")
+
+
 def test_clients_that_take_no_answers_block_no_other_client(served: Served) -> None:
     """Who sends many requests at once and reads nothing would otherwise occupy a connection without a key."""
     served.server.connections.limit = 8

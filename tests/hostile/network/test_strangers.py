@@ -40,8 +40,9 @@ def test_made_up_keys_keep_out_no_valid_one(served: Served, monkeypatch: pytest.
         stack.callback(done.set)
         clients = stack.enter_context(ExitStack())
         for number in range(60):
-            head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n\r\n"
-            connect(served.server.port, clients).sendall(head.encode())
+            head = f"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer jf_madeup{number:06}_x\r\n"
+            head += "Cookie: of=another application\r\n" if number % 2 else ""
+            connect(served.server.port, clients).sendall(f"{head}\r\n".encode())
         wait_for(lambda: len(checked) == CHECKS and len(served.server.connections) <= 20, "the others wait")
         assert served.client(served.keys[Role.VIEWER], timeout=5).get("/v1/runs").is_success
         assert served.client(served.keys[Role.OPERATOR], timeout=5).post("/v1/jobs/job/runs").status_code == 201
@@ -110,6 +111,20 @@ def test_all_sessions_of_one_key_have_one_share() -> None:
         await first
 
     asyncio.run(both())
+
+
+def test_a_key_stays_known_while_the_database_is_away() -> None:
+    """Sessions did not: in a flood they were strangers again after each outage."""
+    strangers = Strangers(Shares(Limits(1, 1), 1), 1)
+
+    async def known_after(status: int) -> bool:
+        await strangers.check(Request({"type": "http"}), "session", str, lambda: "anna")
+        answer = await strangers.check(Request({"type": "http"}), "session", str, Response, "", status)
+        assert isinstance(answer, Response)
+        return "session" in strangers
+
+    assert asyncio.run(known_after(503))
+    assert not asyncio.run(known_after(303))
 
 
 def test_whoever_came_last_is_the_next() -> None:

@@ -18,7 +18,7 @@ def identity(peer: str = "10.0.0.1", **headers: str) -> str:
 
 
 def test_requests_with_one_key_or_session_share_and_those_without_do_not() -> None:
-    assert identity(authorization="Bearer a") == identity(authorization="Bearer a", accept="text/html")
+    assert identity(authorization="Bearer a") == identity(authorization="bearer   a", accept="text/html")
     assert identity(cookie="jobfac-443=a") == identity(cookie="jobfac-theme=dark; jobfac-443=a")
     ways = [{"authorization": "Bearer a"}, {"cookie": "jobfac-443=a"}, {}, {}]
     ways += [{"cookie": "jobfac-theme=dark"}, {"cookie": "jobfac-theme=dark"}]

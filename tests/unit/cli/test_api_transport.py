@@ -1,6 +1,7 @@
 """The transport of the clients over HTTP, with no server."""
 
 import ssl
+from collections.abc import Iterator
 from unittest.mock import Mock
 
 import certifi
@@ -255,16 +256,33 @@ def test_a_stream_that_ends_at_once_is_resumed_after_a_pause(monkeypatch: pytest
     assert len(asked) == 5
 
 
-def test_a_body_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
-        raise httpx.DecodingError("incorrect header check", request=request)
+def test_an_answer_takes_no_more_memory_than_those_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 GB of zeros fit into an answer of 20 MB with gzip: a wrong server ended the command with a traceback."""
+    monkeypatch.setattr("jobfac.client.transport.LARGEST", 1000)
+    monkeypatch.setattr("jobfac.client.LARGEST", 1000)
 
-    monkeypatch.setattr(httpx.Client, "send", send)
+    def endless(start: bytes) -> Iterator[bytes]:
+        yield start
+        yield from (b" " * 500 for _ in range(4))
+        pytest.fail("more was read")
+
+    packed = {"Content-Encoding": "gzip"}
+    events = {"Content-Type": "text/event-stream"}
+    answers = [
+        *[httpx.Response(status, content=endless(b"")) for status in (200, 404, 201)],
+        *[httpx.Response(200, headers=packed, content=endless(b"\x1f\x8b")) for _ in range(3)],
+        httpx.Response(200, headers=events, content=endless(b"data: ")),
+    ]
+    transport(monkeypatch, *answers)
     client = Client("http://api", "key", retry_for=0)
-    with pytest.raises(Unreachable, match="an unreadable body"):
-        client.run(1)
-    with pytest.raises(InDoubt, match="an unreadable body"):
-        client.start("load")
+    for what in ("more than 1,000 bytes", "a compressed body"):
+        for _ in range(2):
+            with pytest.raises(Unreachable, match=what):
+                client.run(1)
+        with pytest.raises(InDoubt, match=what):
+            client.start("load")
+    with pytest.raises(Unreachable, match="an event of more than 1,000 characters"):
+        next(client.follow(1))
 
 
 def test_one_text_is_no_list_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
