@@ -149,6 +149,17 @@ def test_little_is_read_of_a_large_environment(stage: Stage, is_first: bool) -> 
     until(lambda: not process.alive())
 
 
+def test_a_process_that_becomes_another_program_is_not_lost(stage: Stage, tmp_path: Path) -> None:
+    """Its environment is empty for a moment, in which a program that ended left nothing and was over."""
+    script = tmp_path / "again.sh"
+    script.write_text('exec /bin/sh "$0"')
+    process, _, _ = stage.start("/bin/sh", str(script))
+    found = {markers([process.pid]).get(process.pid) for _ in range(1000)}
+    process.kill()
+    finish(process)
+    assert found <= {process.marker, mark_of(process.marker)}
+
+
 def test_a_title_over_an_environment_is_recognised_by_its_beginning() -> None:
     titles = (b"a title", b"a=title\0\0\0\0A=1\0", b"\0\0\0", b"le\0H=/\0", b"a=title\0OME/x\0A=1\0")
     assert [one for one in titles if not procfs._is_overwritten(one)] == []
@@ -201,8 +212,7 @@ def test_an_end_is_noticed_when_what_the_program_left_can_be_seen(stage: Stage) 
     process, out, _ = stage.start("sh", "-c", "setsid sleep 600 & echo $!; exit 3")
     watcher.add(process)
     (left,) = stage.numbers(out)
-    until(lambda: is_dead(process.pid))
-    until(lambda: Path(f"/proc/{left}/cmdline").read_bytes().startswith(b"sleep"))  # in exec it has no environment
+    until(lambda: is_dead(process.pid) and os.getsid(left) == left)
     with no_descriptors():
         assert watcher.wait(0.1) == set()
         process.terminate()
