@@ -60,7 +60,7 @@ def entry(pid: int) -> Entry | None:
 
 
 def _fields(pid: int) -> list[bytes]:
-    """The fields of ``/proc/PID/stat`` from the third one on: that of number N in proc(5) is at N - 3. May raise OSError."""
+    """The fields of ``/proc/PID/stat`` from the third one on, so number N of proc(5) is at N - 3. May raise OSError."""
     text = _content(f"/proc/{pid}/stat")
     # The name in brackets may contain any characters, including brackets and spaces.
     return text[text.rindex(b")") + 2 :].split()
