@@ -139,11 +139,12 @@ def _marker(pid: int) -> str | None:
 def _has_environment(pid: int) -> bool:
     """Whether a process whose environment was read as empty has one, or gets one: it becomes another program (exec).
 
-    One that was started with an empty environment has none, nor has a zombie or a thread of the kernel.
+    Then the end of its code is set after the environment. One that was started with an empty environment has none, nor
+    has a zombie or a thread of the kernel.
     """
     fields = _fields(pid)
-    size, begins, ends = int(fields[20]), int(fields[47]), int(fields[48])
-    return size > 0 and (ends == 0 or ends > begins)
+    size, code_ends, begins, ends = (int(fields[number - 3]) for number in (23, 27, 50, 51))
+    return size > 0 and (code_ends == 0 or ends > begins)
 
 
 def _marker_or_mark(pid: int) -> str | None:
