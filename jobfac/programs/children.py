@@ -154,7 +154,8 @@ class Children:
             with contextlib.suppress(ProcessLookupError):
                 sessions[pid] = os.getsid(pid)
         # A child in our own session was started by another part of this process, which reaps it itself.
-        self._orphans |= self._owners({pid: session for pid, session in sessions.items() if session != here})
+        if fresh := {pid: session for pid, session in sessions.items() if session != here}:
+            self._orphans |= self._owners(fresh)
 
     def _reap(self) -> int:
         number = 0
