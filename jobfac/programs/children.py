@@ -134,7 +134,7 @@ class Children:
         """Record new orphans and reap the dead ones. Returns the number of dead ones.
 
         Raises:
-            OSError: the machine cannot show its processes now. Nothing was done.
+            OSError: the machine cannot show its processes now. The next call does what is left.
         """
         with self.lock:
             number = 0
