@@ -8,24 +8,24 @@ the kernel's list of this process's children shows whether any process of it is 
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from jobfac.machine.marks import MARK
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
-from jobfac.programs.procfs import number_of
 from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Table, mark_of, markers, user_of
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
+
+ROUNDS = 10
+"""Looks at the children in one sweep at most. A program may fork and end for ever."""
 
 SELF = "/proc/self"
 """Names the PID of the process that reads it, if /proc belongs to its PID namespace."""
@@ -134,33 +134,43 @@ class Children:
         """Record new orphans and reap the dead ones. Returns the number of dead ones.
 
         Raises:
-            OSError: the machine cannot show its processes now. Nothing was done.
+            OSError: the machine cannot show its processes now. The next call does what is left.
         """
         with self.lock:
-            if self._list is None:
-                return 0
-            here = os.getsid(0)
-            listed = self._listed()
-            self._earlier &= listed
-            sessions = {}
-            for pid in listed - self._programs.keys() - self._helpers - self._earlier - self._orphans.keys():
-                with contextlib.suppress(ProcessLookupError):
-                    sessions[pid] = os.getsid(pid)
-            # A child in our own session was started by another part of this process, which reaps it itself.
-            self._orphans |= self._owners({pid: session for pid, session in sessions.items() if session != here})
             number = 0
-            for pid in list(self._orphans):
-                try:
-                    done, _, used = os.wait4(pid, os.WNOHANG)
-                except ChildProcessError:
-                    del self._orphans[pid]
-                    continue
-                if done == pid:
-                    number += 1
-                    meter = self._meter(self._orphans.pop(pid))
-                    if meter is not None:
-                        meter.add_orphan(used)
+            for _ in range(ROUNDS if self._list is not None else 0):
+                self._adopt()
+                number += (dead := self._reap())
+                if not dead:  # otherwise this process has just adopted what they left, as of a daemon that forks twice
+                    break
             return number
+
+    def _adopt(self) -> None:
+        here = os.getsid(0)
+        listed = self._listed()
+        self._earlier &= listed
+        sessions = {}
+        for pid in listed - self._programs.keys() - self._helpers - self._earlier - self._orphans.keys():
+            with contextlib.suppress(ProcessLookupError):
+                sessions[pid] = os.getsid(pid)
+        # A child in our own session was started by another part of this process, which reaps it itself.
+        if fresh := {pid: session for pid, session in sessions.items() if session != here}:
+            self._orphans |= self._owners(fresh)
+
+    def _reap(self) -> int:
+        number = 0
+        for pid in list(self._orphans):
+            try:
+                done, _, used = os.wait4(pid, os.WNOHANG)
+            except ChildProcessError:
+                del self._orphans[pid]
+                continue
+            if done == pid:
+                number += 1
+                meter = self._meter(self._orphans.pop(pid))
+                if meter is not None:
+                    meter.add_orphan(used)
+        return number
 
     def orphans(self, owner: Started | None) -> list[int]:
         """Return the adopted processes of this program; with None, those of unknown origin."""
@@ -276,43 +286,6 @@ def unignore_signals() -> None:
             signal.signal(number, do_nothing)
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def inheriting(marker: str) -> Iterator[None]:
-    """Prepare what a program inherits from the thread that starts it."""
-    with _nothing_blocked(), _marking(marker):
-        yield
-
-
-@contextlib.contextmanager
-def _nothing_blocked() -> Iterator[None]:
-    """Unblock all signals in this thread, because a program inherits the signal mask of the thread that starts it."""
-    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    try:
-        yield
-    finally:
-        if blocked:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-@contextlib.contextmanager
-def _marking(marker: str) -> Iterator[None]:
-    """Let what is started inside inherit the mark of an execution (see ``procfs.markers``).
-
-    What another thread starts meanwhile inherits it, too. That does no harm, as its environment can be read.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    former = resource.getrlimit(MARK)
-    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
-        resource.setrlimit(MARK, (number_of(marker), former[1]))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(MARK, former)
 
 
 children = Children()

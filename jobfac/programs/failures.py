@@ -21,13 +21,13 @@ class InstallationFault(OSError):
     """jobfac's own programs cannot start, as it was removed or replaced under this worker. No run is at fault."""
 
 
-SCRIPTS = ("guardian.py", "files/becoming.py", "files/accounts.py")
-"""The programs of jobfac that a worker starts, by their places beside this file."""
+SCRIPTS = ("programs/guardian.py", "programs/files/becoming.py", "programs/files/accounts.py", "sqljob/__main__.py")
+"""The programs of jobfac that a worker starts, by their places in the package."""
 
 
 def check_installation() -> None:
     """Check that the interpreter and the programs of jobfac are there. Raises InstallationFault."""
-    for path in (Path(sys.executable), *(Path(__file__).parent / script for script in SCRIPTS)):
+    for path in (Path(sys.executable), *(Path(__file__).parent.parent / script for script in SCRIPTS)):
         if not os.path.exists(path):  # noqa: PTH110 (raises nothing)
             raise InstallationFault(
                 f"the installation of jobfac under this worker is gone: there is no {str(path)!r}; install it again "

@@ -1,17 +1,23 @@
-"""The gate before a program with limits: nothing of it runs before it is in its cgroup."""
+"""What a program begins in: nothing of one with limits runs before it is in its cgroup (the gate), and each inherits a
+mark and no blocked signals."""
 
 import contextlib
 import errno
 import hashlib
 import os
+import resource
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from jobfac.machine.marks import MARK
 from jobfac.programs.cgroup import Group, Limits, delegation
+from jobfac.programs.procfs import number_of
 
 WAIT = 'read -r _ && exec "$@" </dev/null'
 """The shell waits for a line, then becomes the program. So the process that the worker has started stays the leader."""
@@ -84,3 +90,40 @@ class Gate:
             os.close(descriptor)
         if value is not None:
             self.group.remove()
+
+
+@contextlib.contextmanager
+def inheriting(marker: str) -> Iterator[None]:
+    """Prepare what a program inherits from the thread that starts it."""
+    with _nothing_blocked(), _marking(marker):
+        yield
+
+
+@contextlib.contextmanager
+def _nothing_blocked() -> Iterator[None]:
+    """Unblock all signals in this thread, because a program inherits the signal mask of the thread that starts it."""
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _marking(marker: str) -> Iterator[None]:
+    """Let what is started inside inherit the mark of an execution (see ``procfs.markers``).
+
+    What another thread starts meanwhile inherits it, too. That does no harm, as its environment can be read.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    former = resource.getrlimit(MARK)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
+        resource.setrlimit(MARK, (number_of(marker), former[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(MARK, former)

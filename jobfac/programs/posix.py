@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jobfac.programs.cgroup import Group, Limits
-from jobfac.programs.children import children, inheriting, is_dead, regular_file
+from jobfac.programs.children import children, is_dead, regular_file
 from jobfac.programs.failures import StartError, explain
 from jobfac.programs.files.becoming import Becoming, File, OutputFile, become
 from jobfac.programs.files.identity import other_user
-from jobfac.programs.gate import Gate
+from jobfac.programs.gate import Gate, inheriting
 from jobfac.programs.tree import Entry, Looks, Table, entry, kill_found, now, refuses_signals, send
 from jobfac.programs.usage import Exit, Meter, Usage, reap
 
@@ -173,9 +173,9 @@ class Process:
         self._remember(children.orphans(self))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
         seeds += children.marked(self, by_marker, table)
-        if children.holds(self):
-            return table.family([*seeds, self.pid], sessions=[self.pid])
-        return table.family(seeds)
+        late = {pid: one for pid in children.orphans(self) if pid not in table.entries and (one := entry(pid))}
+        own = [self.pid] if children.holds(self) else []
+        return table.family([*seeds, *own], sessions=own) | late
 
 
 def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
@@ -301,9 +301,9 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
     if not processes:
         return []
     with children.lock:
-        children.sweep()
         table = Table.read()
         by_marker = table.pids_by_marker(min(process.since for process in processes))
+        children.sweep()  # finds what is not in the table, because its parent has started it since and has ended
         found = [process._tree(table, by_marker) for process in processes]
         for process, tree in zip(processes, found, strict=True):
             process._members |= {one.pid: one.start for one in tree.values()}

@@ -50,15 +50,20 @@ def now() -> int:
 def entry(pid: int) -> Entry | None:
     """The process with this PID, or None. Raises OSError if the machine has no descriptor to read it (``NOT_READ``)."""
     try:
-        text = _content(f"/proc/{pid}/stat")
+        fields = _fields(pid)
     except OSError as error:
         _check(error)
         return None
-    # The name in brackets may contain any characters, including brackets and spaces.
-    fields = text[text.rindex(b")") + 2 :].split()
     # A zombie with more than one thread is a program that is alive although its first thread has ended.
     dead = fields[0] in b"ZX" and int(fields[17]) <= 1
     return Entry(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), dead)
+
+
+def _fields(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` from the third one on, so number N of proc(5) is at N - 3. May raise OSError."""
+    text = _content(f"/proc/{pid}/stat")
+    # The name in brackets may contain any characters, including brackets and spaces.
+    return text[text.rindex(b")") + 2 :].split()
 
 
 def entries() -> dict[int, Entry]:
@@ -105,8 +110,8 @@ def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
     the mark of a program that another thread started at the same time, so this is for programs of dead workers.
 
     A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
-    a container, may not read that of other users. Others write a title over it, and some have more than is read. Then
-    it is the mark of the execution (``mark_of``).
+    a container, may not read that of other users. Others write a title over it, some have more than is read, and one
+    that becomes another program has none for a moment. Then it is the mark of the execution (``mark_of``).
     """
     return {pid: found for pid, found in read_each(_marker_or_mark if cleared else _marker, pids).items() if found}
 
@@ -114,6 +119,10 @@ def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
 def _marker(pid: int) -> str | None:
     try:
         environment = _content(f"/proc/{pid}/environ")
+        if not environment and _has_environment(pid):
+            environment = _content(f"/proc/{pid}/environ")
+            if not environment:
+                return _mark(pid)
     except PermissionError:
         return _mark(pid)
     except OSError as error:
@@ -125,6 +134,17 @@ def _marker(pid: int) -> str | None:
     if found and (ends or not is_cut):
         return os.fsdecode(marker)
     return _mark(pid) if is_cut or _is_overwritten(environment) else None
+
+
+def _has_environment(pid: int) -> bool:
+    """Whether a process whose environment was read as empty has one, or gets one: it becomes another program (exec).
+
+    Then the end of its code is set after the environment. One that was started with an empty environment has none, nor
+    has a zombie or a thread of the kernel.
+    """
+    fields = _fields(pid)
+    size, code_ends, begins, ends = (int(fields[number - 3]) for number in (23, 27, 50, 51))
+    return size > 0 and (code_ends == 0 or ends > begins)
 
 
 def _marker_or_mark(pid: int) -> str | None:

@@ -149,6 +149,72 @@ def test_little_is_read_of_a_large_environment(stage: Stage, is_first: bool) -> 
     until(lambda: not process.alive())
 
 
+def test_a_process_that_becomes_another_program_is_not_lost(stage: Stage, tmp_path: Path) -> None:
+    """Its environment is empty for a moment, in which a program that ended left nothing and was over."""
+    script = tmp_path / "again.sh"
+    script.write_text('export V="${V:-$(printf %0100000d 0)}"; exec /bin/sh "$0"')
+    process, _, _ = stage.start("/bin/sh", str(script))
+    found = {markers([process.pid]).get(process.pid) for _ in range(3000)}
+    process.kill()
+    finish(process)
+    assert found <= {process.marker, mark_of(process.marker)}
+
+
+FORKS_LATE = """
+import os, signal
+def fork(*_):
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.execv("/bin/sleep", ["sleep", "600"])
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGUSR1, fork)
+    print(os.getpid(), flush=True)
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
+    while True:
+        signal.pause()
+"""
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["at the end", "afterwards"])
+def test_a_daemon_that_forks_while_somebody_looks_is_not_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    """The parent ends after the look that does not show its child yet."""
+    process, out, _ = stage.start(sys.executable, "-S", "-c", FORKS_LATE)
+    (parent,) = stage.numbers(out)
+    until(lambda: is_dead(process.pid))
+    listed, read = children._listed, procfs.entry
+
+    def fork() -> None:
+        os.kill(parent, signal.SIGUSR1)
+        until(lambda: is_dead(parent))
+
+    def listed_before() -> set[int]:
+        found = listed()
+        if parent in found and not is_dead(parent):
+            fork()
+        return found
+
+    def read_after(pid: int) -> procfs.Entry | None:
+        if pid == parent and not is_dead(parent):
+            fork()
+        return read(pid)
+
+    if is_first:
+        monkeypatch.setattr(children, "_listed", listed_before)
+    else:
+        until(process.poll)
+        monkeypatch.setattr(procfs, "entry", read_after)
+    until(process.poll)
+    (daemon,) = process.leftovers()
+    assert daemon != parent
+    process.kill()
+    until(lambda: not process.alive())
+    assert not lives(daemon)
+
+
 def test_a_title_over_an_environment_is_recognised_by_its_beginning() -> None:
     titles = (b"a title", b"a=title\0\0\0\0A=1\0", b"\0\0\0", b"le\0H=/\0", b"a=title\0OME/x\0A=1\0")
     assert [one for one in titles if not procfs._is_overwritten(one)] == []
@@ -201,8 +267,7 @@ def test_an_end_is_noticed_when_what_the_program_left_can_be_seen(stage: Stage) 
     process, out, _ = stage.start("sh", "-c", "setsid sleep 600 & echo $!; exit 3")
     watcher.add(process)
     (left,) = stage.numbers(out)
-    until(lambda: is_dead(process.pid))
-    until(lambda: Path(f"/proc/{left}/cmdline").read_bytes().startswith(b"sleep"))  # in exec it has no environment
+    until(lambda: is_dead(process.pid) and os.getsid(left) == left)
     with no_descriptors():
         assert watcher.wait(0.1) == set()
         process.terminate()

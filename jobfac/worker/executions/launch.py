@@ -21,6 +21,7 @@ from jobfac.programs import (
     Series,
     Spool,
     StartError,
+    check_installation,
     destination_path,
     open_destination,
     other_user,
@@ -184,6 +185,7 @@ class Launch:
         if job.sql is not None:
             if arguments:
                 raise StartError("a sql job takes no arguments; start it without them, or use parameters")
+            check_installation()  # without it the run would end as failed by its own program
             argv: tuple[str, ...] = SQL_PROGRAM
             environment |= self._write_script(job.sql, secrets)
         elif job.shell:

@@ -135,7 +135,7 @@ def test_an_installation_that_is_gone_gives_the_run_back_and_names_the_cause(
         accounts.accounts.ask("nobody")
     (crossroads / "spool").mkdir(mode=0o711)
     assert examine(crossroads / "spool") is None
-    monkeypatch.setattr(failures, "SCRIPTS", ("guardian.py", "none.py"))
+    monkeypatch.setattr(failures, "SCRIPTS", ("programs/guardian.py", "none.py"))
     why = "the installation of jobfac under this worker is gone: there is no"
     job = Job.model_validate({"command": ["/bin/true"], "user": "nobody", "directory": "/"})
     one = Execution(claimed(), job, "token", crossroads / "spool", SILENCE)

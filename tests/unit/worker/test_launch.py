@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Job
-from jobfac.programs import Places, Series, Signals
+from jobfac.programs import Places, Series, Signals, failures
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState, Stop
@@ -50,6 +51,19 @@ def test_the_cleanups_of_former_values_are_forgotten(tmp_path: Path, monkeypatch
     begun = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: begun + old_files.PAUSE)
     assert after(20) == 1
+
+
+def test_a_sql_job_is_given_back_if_the_installation_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program is a part of jobfac: it ended as failed, or without the interpreter as start_failed."""
+    job = Job.model_validate({"sql": {"connection": {"secret": "env:PATH"}, "text": "SELECT 1"}})
+    gone = [(sys, "executable", "/none/python"), (failures, "SCRIPTS", ("sqljob/none.py",))]
+    for number, (module, name, value) in enumerate(gone):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            one = Execution(claimed(number), job, "token", tmp_path, SILENCE)
+            assert str(one.begin()).startswith("the installation of jobfac under this worker is gone")
+            assert one.outcome(0.5).state == RunState.QUEUED
+            one.close()
 
 
 def open_files() -> int:
