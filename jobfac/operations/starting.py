@@ -152,8 +152,8 @@ def retry(
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
-    each call starts a run, unless a retry of the run is active, or the run failed and a retry of it has succeeded:
-    a second person who has seen the failure does its work no second time. ``from_failed``: a sequence continues from
+    each call starts a run, unless a retry of the run is active, or the run failed and a retry of it, or of a sequence
+    around it, has done its work: a second person does that no second time. ``from_failed``: a sequence continues from
     the step that failed, without what succeeded there. ``changes``: values in place of those of the finished run.
     ``once_after``: one of many, which queue behind each other; only if no run above this id retries the run already.
 
@@ -194,13 +194,14 @@ def retry(
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
     """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same.
 
-    Also if one of the same chain of retries has succeeded.
+    Also if one of the same chain of retries has succeeded, or what a retry of its sequence has started in its place.
     """
+    has_others = former.retry_of is not None or former.sequence_run_id is not None
     other = retries.since(conn, former.job, former.id, above, but=new)
-    if other is None and former.retry_of is not None:
-        other = retries.beside(conn, former.job, former.id, above, but=new)
+    if other is None and has_others:
+        other = retries.beside(conn, former.job, former.id, but=new)
     found = other.id if other is not None and other.counts else None
-    if found is None and former.retry_of is not None:
+    if found is None and has_others:
         found = retries.succeeded(conn, former.job, former.id)
     if found is not None:
         raise AlreadyRetried(former.id, found)
