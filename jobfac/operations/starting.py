@@ -16,7 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
 from jobfac.errors import Forbidden, InDoubt, Interrupted, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import JobKind, Role
+from jobfac.states import JobKind, Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
@@ -174,14 +174,14 @@ def retry(
         started = repeat(conn, run_id, by.name, from_failed=from_failed, key=start_key)
         if started.is_new:
             # Who approved the finished run approved its parameters.
-            approved = None if changes else run_id
-            _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
+            approved, first = None if changes else run_id, runs.first_step(conn, started.run_id)
+            _check_approvals(conn, by, former.job, first, approved)
             # The start holds the lock that all retries of the run take.
             _check_alone(conn, by, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
             else:
-                _check_not_over(conn, former, started.run_id if changes else None)
+                _check_not_over(conn, former, started.run_id, first, has_changes=bool(changes))
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -223,19 +223,27 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
 
 
-def _check_not_over(conn: sa.Connection, former: RunView, changed: int | None) -> None:
-    """Raises ``Refused`` if a retry of a failed run has succeeded.
+def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str | None, *, has_changes: bool) -> None:
+    """Raises ``Refused`` if a retry of a failed run has succeeded, or has done the step with which this one begins.
 
     Called after the search for retries that are active: one that ends between both is found by this.
 
     Args:
-        changed: the new retry, if it was given values. It may go on with others than those that succeeded.
+        new: the new retry. If it was given values, it may go on with others than those that succeeded.
+        first: the step of a sequence with which it begins; None: the first one.
     """
     other = retries.succeeded(conn, former.job, former.id)
-    if other is not None and (changed is None or retries.have_same_values(conn, other, changed)):
+    if other is not None and (not has_changes or retries.have_same_values(conn, other, new)):
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."
+        )
+    has_failed = former.state != RunState.SUCCEEDED
+    other = retries.passed(conn, former.id, new, first) if first is not None and has_failed else None
+    if other is not None:
+        raise Refused(
+            f"Run {former.id} was retried as run {other}, which has done the step '{first}'; retry run {other}, or "
+            "start the sequence with this step."
         )
 
 

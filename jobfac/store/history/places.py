@@ -7,6 +7,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.tables import run, visit
+from jobfac.database.types import sql_literals
+from jobfac.states import StepResult
 from jobfac.store.history import recovery
 
 VALUES = ("arguments", "payload", "parameters", "sensitive", "for_worker")
@@ -35,18 +37,39 @@ def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
     """
     level: Collection[int] = {line[-1]}
     for inner in reversed(line[:-1]):
-        level = _inside(conn, {*level, *_retries(conn, inner, level)}, inner)
+        around_it = sa.select(_around.c.job).join(_mine, _mine.c.sequence_run_id == _around.c.id)
+        job = around_it.where(_mine.c.id == inner).scalar_subquery()
+        level = _inside(conn, _with_retries(conn, job, level), inner)
     return {line[0], *level}
 
+
+def passed(conn: sa.Connection, line: Sequence[int], former: int, new: int, step: str) -> int | None:
+    """Return the last run of a sequence after ``former`` that did the same, at a step with success or in part.
+
+    ``line``: the lineage of ``former``; ``new``: a later run that does not count. The others have the values of that.
+    """
+    job = sa.select(_around.c.job).where(_around.c.id == new).scalar_subquery()
+    query = (
+        sa.select(sa.func.max(run.c.id))
+        .select_from(run)
+        .join(visit, visit.c.run_id == run.c.id)
+        .join(_mine, _mine.c.id == new)
+        .where(lists.by_id(run.c.id, _with_retries(conn, job, same(conn, line))), run.c.id > former)
+        .where(run.c.id != new, visit.c.step == step, _HAS_DONE, *same_values(conn.dialect.name, run, _mine))
+    )
+    return conn.execute(query).scalar()
+
+
+_HAS_DONE = sa.text(f"visit.result NOT IN ({sql_literals((StepResult.FAILURE, StepResult.SKIPPED))})")
 
 _mine, _its, _around = run.alias("mine"), visit.alias("its"), run.alias("around")
 
 
-def _retries(conn: sa.Connection, inner: int, firsts: Collection[int]) -> Collection[int]:
-    """Return the retries of these sequences, which are of the job of the one around the run ``inner``."""
-    of_job = sa.select(_around.c.job).join(_mine, _mine.c.sequence_run_id == _around.c.id).where(_mine.c.id == inner)
-    query = sa.select(run.c.id).where(run.c.job == of_job.scalar_subquery(), run.c.id > min(firsts))
-    return conn.execute(query.where(recovery.repeats(conn.dialect.name, firsts))).scalars().all()
+def _with_retries(conn: sa.Connection, job: sa.ColumnElement[str], firsts: Collection[int]) -> Collection[int]:
+    """Return these runs of a sequence, whose job is given, and their retries."""
+    query = sa.select(run.c.id).where(run.c.job == job, run.c.id > min(firsts))
+    found = conn.execute(query.where(recovery.repeats(conn.dialect.name, firsts))).scalars()
+    return {*firsts, *found}
 
 
 def _inside(conn: sa.Connection, sequences: Collection[int], inner: int) -> Collection[int]:

@@ -101,6 +101,14 @@ def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
+def passed(conn: sa.Connection, run_id: int, new: int, step: str) -> int | None:
+    """Return the last run that repeats a run of a sequence, and has done this step with success or in part.
+
+    ``new``: another one, which begins with the step. Those with other values than its own do not count.
+    """
+    return places.passed(conn, lineage(conn, run_id), run_id, new, step)
+
+
 def have_same_values(conn: sa.Connection, run_id: int, other: int) -> bool:
     """Whether two runs of a job were given the same."""
     pair = sa.select(run.c.id).select_from(run.join(_again, _again.c.id == other))
