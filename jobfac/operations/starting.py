@@ -224,7 +224,7 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
 
 
 def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str | None, *, has_changes: bool) -> None:
-    """Raises ``Refused`` if a retry of a failed run has succeeded, or has done the step with which this one begins.
+    """Raises ``Refused`` if a retry of a failed run has succeeded, or has done work of this one's first step.
 
     Called after the search for retries that are active: one that ends between both is found by this.
 
@@ -242,8 +242,8 @@ def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str |
     other = retries.passed(conn, former.id, new, first) if first is not None and has_failed else None
     if other is not None:
         raise Refused(
-            f"Run {former.id} was retried as run {other}, which has done the step '{first}'; retry run {other}, or "
-            "start the sequence with this step."
+            f"Run {former.id} was retried as run {other}, which has done work of the step '{first}'; retry run "
+            f"{other}, or start the sequence with this step."
         )
 
 

@@ -338,13 +338,15 @@ BEGIN
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
-        -- Nor does a retry begin with a step that another one has done.
+        -- Nor does a retry begin with a step of which another one has done work.
         SELECT @other = MAX(s.id)
         FROM jobfac.run AS s
         JOIN jobfac.visit AS v ON v.run_id = s.id AND v.step = JSON_VALUE(@overrides, '$.first_step')
         JOIN jobfac.run AS n ON n.id = @run_id
         WHERE @state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.id <> @run_id
-            AND v.result NOT IN ('failure', 'skipped')
+            AND (v.result = 'success' OR EXISTS (
+                SELECT 1 FROM jobfac.run AS c WHERE c.visit_id = v.id AND c.state = 'succeeded'
+            ))
             AND COALESCE(CAST(JSON_VALUE(s.origin, '$.first') AS BIGINT), s.id)
                 IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
             AND COALESCE(s.parameters, N'') = COALESCE(n.parameters, N'') COLLATE Latin1_General_BIN2
@@ -352,7 +354,7 @@ BEGIN
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(
-                N'Run ', @run, N' was retried as run ', @other, N', which has done the step ''',
+                N'Run ', @run, N' was retried as run ', @other, N', which has done work of the step ''',
                 JSON_VALUE(@overrides, '$.first_step'), N'''; retry run ', @other,
                 N', or start the sequence with this step.'
             );

@@ -3286,13 +3286,15 @@ BEGIN
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
-        -- Nor does a retry begin with a step that another one has done.
+        -- Nor does a retry begin with a step of which another one has done work.
         SELECT @other = MAX(s.id)
         FROM jobfac.run AS s
         JOIN jobfac.visit AS v ON v.run_id = s.id AND v.step = JSON_VALUE(@overrides, '$.first_step')
         JOIN jobfac.run AS n ON n.id = @run_id
         WHERE @state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.id <> @run_id
-            AND v.result NOT IN ('failure', 'skipped')
+            AND (v.result = 'success' OR EXISTS (
+                SELECT 1 FROM jobfac.run AS c WHERE c.visit_id = v.id AND c.state = 'succeeded'
+            ))
             AND COALESCE(CAST(JSON_VALUE(s.origin, '$.first') AS BIGINT), s.id)
                 IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
             AND COALESCE(s.parameters, N'') = COALESCE(n.parameters, N'') COLLATE Latin1_General_BIN2
@@ -3300,7 +3302,7 @@ BEGIN
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(
-                N'Run ', @run, N' was retried as run ', @other, N', which has done the step ''',
+                N'Run ', @run, N' was retried as run ', @other, N', which has done work of the step ''',
                 JSON_VALUE(@overrides, '$.first_step'), N'''; retry run ', @other,
                 N', or start the sequence with this step.'
             );
@@ -4113,7 +4115,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, '48c3c9a9736c2eae' AS digest;
+SELECT '0.1.0' AS version, 'db9c549afed0de3c' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

@@ -7,8 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.tables import run, visit
-from jobfac.database.types import sql_literals
-from jobfac.states import StepResult
+from jobfac.states import RunState, StepResult
 from jobfac.store.history import recovery
 
 VALUES = ("arguments", "payload", "parameters", "sensitive", "for_worker")
@@ -44,23 +43,25 @@ def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
 
 
 def passed(conn: sa.Connection, line: Sequence[int], former: int, new: int, step: str) -> int | None:
-    """Return the last run of a sequence after ``former`` that did the same, at a step with success or in part.
+    """Return the last run of a sequence after ``former`` that did the same, and of which this step, or a job in it, has
+    succeeded. What it has taken over does not count.
 
     ``line``: the lineage of ``former``; ``new``: a later run that does not count. The others have the values of that.
     """
     job = sa.select(_around.c.job).where(_around.c.id == new).scalar_subquery()
+    child = run.alias("child")
+    has_done = sa.exists().where(child.c.visit_id == visit.c.id, child.c.state == RunState.SUCCEEDED).correlate(visit)
     query = (
         sa.select(sa.func.max(run.c.id))
         .select_from(run)
         .join(visit, visit.c.run_id == run.c.id)
         .join(_mine, _mine.c.id == new)
         .where(lists.by_id(run.c.id, _with_retries(conn, job, same(conn, line))), run.c.id > former)
-        .where(run.c.id != new, visit.c.step == step, _HAS_DONE, *same_values(conn.dialect.name, run, _mine))
+        .where(run.c.id != new, visit.c.step == step, *same_values(conn.dialect.name, run, _mine))
+        .where((visit.c.result == StepResult.SUCCESS) | has_done)
     )
     return conn.execute(query).scalar()
 
-
-_HAS_DONE = sa.text(f"visit.result NOT IN ({sql_literals((StepResult.FAILURE, StepResult.SKIPPED))})")
 
 _mine, _its, _around = run.alias("mine"), visit.alias("its"), run.alias("around")
 

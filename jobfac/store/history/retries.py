@@ -102,7 +102,7 @@ def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
 
 
 def passed(conn: sa.Connection, run_id: int, new: int, step: str) -> int | None:
-    """Return the last run that repeats a run of a sequence, and has done this step with success or in part.
+    """Return the last run that repeats a run of a sequence, and has done work of this step with success.
 
     ``new``: another one, which begins with the step. Those with other values than its own do not count.
     """
