@@ -232,8 +232,8 @@ def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str |
         new: the new retry. If it was given values, it may go on with others than those that succeeded.
         first: the step of a sequence with which it begins; None: the first one.
     """
-    other = retries.succeeded(conn, former.job, former.id)
-    if other is not None and (not has_changes or retries.have_same_values(conn, other, new)):
+    other = retries.succeeded(conn, former.job, former.id, new if has_changes else None)
+    if other is not None:
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."

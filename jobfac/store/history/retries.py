@@ -82,11 +82,14 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     return next((_retry(row) for row in rows if firsts[row.retry_of] in mine), None)
 
 
-def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
+def succeeded(conn: sa.Connection, job: str, run_id: int, like: int | None = None) -> int | None:
     """Return the latest success that repeats a failed run of this job: a retry of it or of its retries, or what a
     retry of the sequence around it has started in its place.
 
     None: there is none, or only a sequence that skipped the step that had failed; or the run has succeeded itself.
+
+    Args:
+        like: a run with the values that it must have; None: it may have any.
     """
     engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
     mine = _same(conn, run_id)
@@ -98,6 +101,8 @@ def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
         .where(success.c.job == job, success.c.id > run_id, success.c.state == RunState.SUCCEEDED)
         .where(its, recovery.repeats_work(engine, "success", "failure"))
     )
+    if like is not None:
+        query = query.join(_again, _again.c.id == like).where(*places.same_values(engine, success, _again))
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
@@ -107,13 +112,6 @@ def passed(conn: sa.Connection, run_id: int, new: int, step: str) -> int | None:
     ``new``: another one, which begins with the step. Those with other values than its own do not count.
     """
     return places.passed(conn, lineage(conn, run_id), run_id, new, step)
-
-
-def have_same_values(conn: sa.Connection, run_id: int, other: int) -> bool:
-    """Whether two runs of a job were given the same."""
-    pair = sa.select(run.c.id).select_from(run.join(_again, _again.c.id == other))
-    its = places.same_values(conn.dialect.name, run, _again)
-    return conn.execute(pair.where(run.c.id == run_id, *its)).first() is not None
 
 
 def _same(conn: sa.Connection, run_id: int) -> set[int]:

@@ -85,6 +85,9 @@ def test_a_failure_is_retried_with_other_values_than_those_that_succeeded(db: Da
         with pytest.raises(Refused, match=f"Run {run_id} was retried as run {first}, which succeeded"):
             starting.retry(db, ANN, run_id, changes=changes)
     assert starting.retry(db, ANN, run_id, changes={"limit": 7}).state == RunState.QUEUED
+    hand.end(hand.take())
+    with pytest.raises(Refused, match=f"Run {run_id} was retried as run {first}, which succeeded"):
+        starting.retry(db, ANN, run_id, changes={"limit": 10})
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
