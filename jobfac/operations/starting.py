@@ -196,13 +196,14 @@ def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> N
 
     Also if one of the same chain of retries has succeeded, or what a retry of its sequence has started in its place.
     """
-    has_others = former.retry_of is not None or former.sequence_run_id is not None
+    same = retries.same(conn, former.id)
+    has_others = same != {former.id}
     other = retries.since(conn, former.job, former.id, above, but=new)
     if other is None and has_others:
-        other = retries.beside(conn, former.job, former.id, but=new)
+        other = retries.beside(conn, former.job, same, but=new)
     found = other.id if other is not None and other.counts else None
     if found is None and has_others:
-        found = retries.succeeded(conn, former.job, former.id)
+        found = retries.succeeded(conn, former.job, former.id, same)
     if found is not None:
         raise AlreadyRetried(former.id, found)
 
@@ -232,14 +233,15 @@ def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str |
         new: the new retry. If it was given values, it may go on with others than those that succeeded.
         first: the step of a sequence with which it begins; None: the first one.
     """
-    other = retries.succeeded(conn, former.job, former.id, new if has_changes else None)
+    same = retries.same(conn, former.id)
+    other = retries.succeeded(conn, former.job, former.id, same, new if has_changes else None)
     if other is not None:
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."
         )
     has_failed = former.state != RunState.SUCCEEDED
-    other = retries.passed(conn, former.id, new, first) if first is not None and has_failed else None
+    other = retries.passed(conn, former.job, former.id, new, first) if first is not None and has_failed else None
     if other is not None:
         raise Refused(
             f"Run {former.id} was retried as run {other}, which has done work of the step '{first}'; retry run "

@@ -252,6 +252,7 @@ BEGIN
             WHERE i.id = @inner AND r.id > (SELECT MIN(p.id) FROM @places AS p WHERE p.depth = @depth)
                 AND r.retry_of IS NOT NULL AND COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
                     IN (SELECT p.id FROM @places AS p WHERE p.depth = @depth);
+            INSERT INTO @places (depth, id) VALUES (@depth - 1, @inner);
             INSERT INTO @places (depth, id)
             SELECT @depth - 1, c.id
             FROM @places AS p
@@ -259,7 +260,7 @@ BEGIN
             JOIN jobfac.visit AS v ON v.id = c.visit_id
             JOIN jobfac.run AS i ON i.id = @inner AND i.job = c.job
             JOIN jobfac.visit AS w ON w.id = i.visit_id AND w.step = v.step
-            WHERE p.depth = @depth AND (c.id = i.id OR v.run_id <> w.run_id)
+            WHERE p.depth = @depth AND p.id <> i.sequence_run_id
                 AND COALESCE(c.for_worker, N'') = COALESCE(i.for_worker, N'')
                 AND (
                     (

@@ -3200,6 +3200,7 @@ BEGIN
             WHERE i.id = @inner AND r.id > (SELECT MIN(p.id) FROM @places AS p WHERE p.depth = @depth)
                 AND r.retry_of IS NOT NULL AND COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
                     IN (SELECT p.id FROM @places AS p WHERE p.depth = @depth);
+            INSERT INTO @places (depth, id) VALUES (@depth - 1, @inner);
             INSERT INTO @places (depth, id)
             SELECT @depth - 1, c.id
             FROM @places AS p
@@ -3207,7 +3208,7 @@ BEGIN
             JOIN jobfac.visit AS v ON v.id = c.visit_id
             JOIN jobfac.run AS i ON i.id = @inner AND i.job = c.job
             JOIN jobfac.visit AS w ON w.id = i.visit_id AND w.step = v.step
-            WHERE p.depth = @depth AND (c.id = i.id OR v.run_id <> w.run_id)
+            WHERE p.depth = @depth AND p.id <> i.sequence_run_id
                 AND COALESCE(c.for_worker, N'') = COALESCE(i.for_worker, N'')
                 AND (
                     (
@@ -4115,7 +4116,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, 'db9c549afed0de3c' AS digest;
+SELECT '0.1.0' AS version, '4da93b70f0d33932' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

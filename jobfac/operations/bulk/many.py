@@ -99,7 +99,8 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
             reason = f"its sequence repeated it as run {looped[run.id]}"
         has_others = run.retry_of is not None or run.sequence_run_id is not None
         if reason is None and dry_run and has_others:  # otherwise the retry itself looks
-            other = db.query(retries.succeeded, run.job, run.id, retry_for=by.retry_for)
+            same = db.query(retries.same, run.id, retry_for=by.retry_for)
+            other = db.query(retries.succeeded, run.job, run.id, same, retry_for=by.retry_for)
             reason = None if other is None else f"it was retried as run {other}"
         if reason is not None:
             lines.append(_line(run, Result.SKIPPED, reason))

@@ -10,7 +10,7 @@ from jobfac.database.tables import run, visit
 from jobfac.states import RunState, StepResult
 from jobfac.store.history import recovery
 
-VALUES = ("arguments", "payload", "parameters", "sensitive", "for_worker")
+VALUES = ("parameters", "arguments", "payload", "sensitive", "for_worker")
 """The columns with what a run was given."""
 
 _EMPTY: sa.ColumnElement[str] = sa.literal_column("''")
@@ -34,21 +34,19 @@ def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
     Args:
         line: what ``retries.lineage`` returns.
     """
-    level: Collection[int] = {line[-1]}
+    level = {line[-1]}
     for inner in reversed(line[:-1]):
-        around_it = sa.select(_around.c.job).join(_mine, _mine.c.sequence_run_id == _around.c.id)
-        job = around_it.where(_mine.c.id == inner).scalar_subquery()
-        level = _inside(conn, _with_retries(conn, job, level), inner)
-    return {line[0], *level}
+        around = conn.execute(_AROUND.where(_mine.c.id == inner)).one()
+        others = with_retries(conn, around.job, level) - {around.id}
+        level = {inner, *(_inside(conn, others, inner) if others else ())}
+    return level
 
 
-def passed(conn: sa.Connection, line: Sequence[int], former: int, new: int, step: str) -> int | None:
-    """Return the last run of a sequence after ``former`` that did the same, and of which this step, or a job in it, has
-    succeeded. What it has taken over does not count.
+def passed(conn: sa.Connection, sequences: Collection[int], former: int, new: int, step: str) -> int | None:
+    """Return the last of these runs of a sequence, after ``former``, of which this step, or a job in it, has succeeded.
 
-    ``line``: the lineage of ``former``; ``new``: a later run that does not count. The others have the values of that.
+    What it has taken over does not count. ``new``: another run, with the same values.
     """
-    job = sa.select(_around.c.job).where(_around.c.id == new).scalar_subquery()
     child = run.alias("child")
     has_done = sa.exists().where(child.c.visit_id == visit.c.id, child.c.state == RunState.SUCCEEDED).correlate(visit)
     query = (
@@ -56,25 +54,26 @@ def passed(conn: sa.Connection, line: Sequence[int], former: int, new: int, step
         .select_from(run)
         .join(visit, visit.c.run_id == run.c.id)
         .join(_mine, _mine.c.id == new)
-        .where(lists.by_id(run.c.id, _with_retries(conn, job, same(conn, line))), run.c.id > former)
-        .where(run.c.id != new, visit.c.step == step, *same_values(conn.dialect.name, run, _mine))
+        .where(lists.by_id(run.c.id, sequences), run.c.id > former)
+        .where(visit.c.step == step, *same_values(conn.dialect.name, run, _mine))
         .where((visit.c.result == StepResult.SUCCESS) | has_done)
     )
     return conn.execute(query).scalar()
 
 
 _mine, _its, _around = run.alias("mine"), visit.alias("its"), run.alias("around")
+_AROUND = sa.select(_around.c.id, _around.c.job).join(_mine, _mine.c.sequence_run_id == _around.c.id)
 
 
-def _with_retries(conn: sa.Connection, job: sa.ColumnElement[str], firsts: Collection[int]) -> Collection[int]:
-    """Return these runs of a sequence, whose job is given, and their retries."""
+def with_retries(conn: sa.Connection, job: str, firsts: Collection[int]) -> set[int]:
+    """Return these runs of a job, and their retries."""
     query = sa.select(run.c.id).where(run.c.job == job, run.c.id > min(firsts))
     found = conn.execute(query.where(recovery.repeats(conn.dialect.name, firsts))).scalars()
     return {*firsts, *found}
 
 
 def _inside(conn: sa.Connection, sequences: Collection[int], inner: int) -> Collection[int]:
-    """Return the runs that these sequences have started where one of them has started the run ``inner``."""
+    """Return the runs that these sequences have started where another one has started the run ``inner``."""
     engine = conn.dialect.name
     is_alone = (
         run.c.item.is_(None),
@@ -90,8 +89,7 @@ def _inside(conn: sa.Connection, sequences: Collection[int], inner: int) -> Coll
         .join(visit, visit.c.id == run.c.visit_id)
         .join(_mine, recovery.unindexed(engine, "run.job") == _mine.c.job)
         .join(_its, (_its.c.id == _mine.c.visit_id) & (_its.c.step == visit.c.step))
-        .where(_mine.c.id == inner, lists.by_id(run.c.sequence_run_id, sequences))
-        .where(sa.or_(run.c.id == inner, visit.c.run_id != _its.c.run_id))
+        .where(_mine.c.id == inner, lists.by_id(visit.c.run_id, sequences))
         .where(sa.or_(sa.and_(*same_values(engine, run, _mine)), sa.and_(*is_alone)))
     )
     return conn.execute(query).scalars().all()

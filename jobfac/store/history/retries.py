@@ -57,11 +57,13 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     return next((one for one in found if one.counts), found[0] if found else None)
 
 
-def beside(conn: sa.Connection, job: str, run_id: int, but: int) -> Retry | None:
-    """Return a later retry, except ``but``, that has not ended and repeats what this run of this job did, as ``active``
-    does."""
-    query = sa.select(*_RETRY).where(_ACTIVE, run.c.job == job, run.c.id > run_id, run.c.id != but)
-    its = recovery.repeats(conn.dialect.name, _same(conn, run_id))
+def beside(conn: sa.Connection, job: str, same: Collection[int], but: int) -> Retry | None:
+    """Return a retry, except ``but``, that has not ended and repeats what these runs of this job did.
+
+    ``same``: what ``same`` returns.
+    """
+    query = sa.select(*_RETRY).where(_ACTIVE, run.c.job == job, run.c.id > min(same), run.c.id != but)
+    its = recovery.repeats(conn.dialect.name, same)
     found = conn.execute(query.where(its).order_by(run.c.id.desc()).limit(1)).first()
     return None if found is None else _retry(found)
 
@@ -78,22 +80,22 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     rows = _repeating(conn, {job}, but)
     if not rows:
         return None
-    firsts, mine = first_ones(conn, {row.retry_of for row in rows}), _same(conn, run_id)
+    firsts, mine = first_ones(conn, {row.retry_of for row in rows}), same(conn, run_id)
     return next((_retry(row) for row in rows if firsts[row.retry_of] in mine), None)
 
 
-def succeeded(conn: sa.Connection, job: str, run_id: int, like: int | None = None) -> int | None:
+def succeeded(conn: sa.Connection, job: str, run_id: int, same: Collection[int], like: int | None = None) -> int | None:
     """Return the latest success that repeats a failed run of this job: a retry of it or of its retries, or what a
     retry of the sequence around it has started in its place.
 
     None: there is none, or only a sequence that skipped the step that had failed; or the run has succeeded itself.
 
     Args:
+        same: what ``same`` returns for the run.
         like: a run with the values that it must have; None: it may have any.
     """
     engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
-    mine = _same(conn, run_id)
-    its = recovery.repeats(engine, mine, "success") | lists.among_ids(success.c.id, "same", mine)
+    its = recovery.repeats(engine, same, "success") | lists.among_ids(success.c.id, "same", same)
     query = (
         sa.select(success.c.id)
         .select_from(success.join(failure, failure.c.job == success.c.job))
@@ -106,15 +108,16 @@ def succeeded(conn: sa.Connection, job: str, run_id: int, like: int | None = Non
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
-def passed(conn: sa.Connection, run_id: int, new: int, step: str) -> int | None:
-    """Return the last run that repeats a run of a sequence, and has done work of this step with success.
+def passed(conn: sa.Connection, job: str, run_id: int, new: int, step: str) -> int | None:
+    """Return the last run that repeats a run of this sequence, and has done work of this step with success.
 
     ``new``: another one, which begins with the step. Those with other values than its own do not count.
     """
-    return places.passed(conn, lineage(conn, run_id), run_id, new, step)
+    others = places.with_retries(conn, job, same(conn, run_id)) - {new}
+    return places.passed(conn, others, run_id, new, step)
 
 
-def _same(conn: sa.Connection, run_id: int) -> set[int]:
+def same(conn: sa.Connection, run_id: int) -> set[int]:
     """Return the first ones of the chains of retries that do what this run did."""
     return places.same(conn, lineage(conn, run_id))
 
