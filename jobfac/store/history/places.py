@@ -36,8 +36,8 @@ def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
     """
     level = {line[-1]}
     for inner in reversed(line[:-1]):
-        around = conn.execute(_AROUND.where(_mine.c.id == inner)).one()
-        others = with_retries(conn, around.job, level) - {around.id}
+        around = conn.execute(_AROUND.where(_mine.c.id == inner)).first()  # it may have been purged
+        others = with_retries(conn, around.job, level) - {around.id} if around is not None else set()
         level = {inner, *(_inside(conn, others, inner) if others else ())}
     return level
 

@@ -126,11 +126,11 @@ def test_a_visit_of_a_loop_may_be_retried_though_the_same_step_has_done_other_wo
     run_id, player = start(db, "night"), Player(db)
     failures = []
     for _ in range(2):
-        for visit in range(2):
+        for number in range(2):
             player.look()
-            player.finish("next", outputs={"n": str(visit)})
+            player.finish("next", outputs={"n": str(number)})
             player.look()
-            (player.fail if visit else player.finish)("pay")
+            (player.fail if number else player.finish)("pay")
         failures.append(children(db, run_id)[-1]["id"])
         run_id = starting.retry(db, ANN, run_id).id
     player.look()
