@@ -16,7 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Sequence
 from jobfac.errors import Forbidden, InDoubt, Interrupted, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
-from jobfac.states import JobKind, Role
+from jobfac.states import JobKind, Role, RunState
 from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.history import retries
 from jobfac.store.runs import StartRequest
@@ -152,8 +152,8 @@ def retry(
     """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
-    each call starts a run, unless a retry of the run is active, or the run failed and a retry of it has succeeded:
-    a second person who has seen the failure does its work no second time. ``from_failed``: a sequence continues from
+    each call starts a run, unless a retry of the run is active, or the run failed and a retry of it, or of a sequence
+    around it, has done its work: a second person does that no second time. ``from_failed``: a sequence continues from
     the step that failed, without what succeeded there. ``changes``: values in place of those of the finished run.
     ``once_after``: one of many, which queue behind each other; only if no run above this id retries the run already.
 
@@ -174,14 +174,14 @@ def retry(
         started = repeat(conn, run_id, by.name, from_failed=from_failed, key=start_key)
         if started.is_new:
             # Who approved the finished run approved its parameters.
-            approved = None if changes else run_id
-            _check_approvals(conn, by, former.job, runs.first_step(conn, started.run_id), approved)
+            approved, first = None if changes else run_id, runs.first_step(conn, started.run_id)
+            _check_approvals(conn, by, former.job, first, approved)
             # The start holds the lock that all retries of the run take.
             _check_alone(conn, by, former, started.run_id, chain=once_after is None)
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
             else:
-                _check_not_over(conn, former, started.run_id if changes else None)
+                _check_not_over(conn, former, started.run_id, first, has_changes=bool(changes))
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -194,14 +194,16 @@ def retry(
 def _check_once(conn: sa.Connection, former: RunView, new: int, above: int) -> None:
     """Raises ``AlreadyRetried`` if a run above this id, but not ``new``, retries the run, or repeats the same.
 
-    Also if one of the same chain of retries has succeeded.
+    Also if one of the same chain of retries has succeeded, or what a retry of its sequence has started in its place.
     """
+    same = retries.same(conn, former.id)
+    has_others = same != {former.id}
     other = retries.since(conn, former.job, former.id, above, but=new)
-    if other is None and former.retry_of is not None:
-        other = retries.beside(conn, former.job, former.id, above, but=new)
+    if other is None and has_others:
+        other = retries.beside(conn, former.job, same, but=new)
     found = other.id if other is not None and other.counts else None
-    if found is None and former.retry_of is not None:
-        found = retries.succeeded(conn, former.job, former.id)
+    if found is None and has_others:
+        found = retries.succeeded(conn, former.job, former.id, same)
     if found is not None:
         raise AlreadyRetried(former.id, found)
 
@@ -222,19 +224,28 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
 
 
-def _check_not_over(conn: sa.Connection, former: RunView, changed: int | None) -> None:
-    """Raises ``Refused`` if a retry of a failed run has succeeded.
+def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str | None, *, has_changes: bool) -> None:
+    """Raises ``Refused`` if a retry of a failed run has succeeded, or has done work of this one's first step.
 
     Called after the search for retries that are active: one that ends between both is found by this.
 
     Args:
-        changed: the new retry, if it was given values. It may go on with others than those that succeeded.
+        new: the new retry. If it was given values, it may go on with others than those that succeeded.
+        first: the step of a sequence with which it begins; None: the first one.
     """
-    other = retries.succeeded(conn, former.job, former.id)
-    if other is not None and (changed is None or retries.have_same_values(conn, other, changed)):
+    same = retries.same(conn, former.id)
+    other = retries.succeeded(conn, former.job, former.id, same, new if has_changes else None)
+    if other is not None:
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."
+        )
+    has_failed = former.state != RunState.SUCCEEDED
+    other = retries.passed(conn, former.job, former.id, new, first) if first is not None and has_failed else None
+    if other is not None:
+        raise Refused(
+            f"Run {former.id} was retried as run {other}, which has done work of the step '{first}'; retry run "
+            f"{other}, or start the sequence with this step."
         )
 
 

@@ -233,12 +233,67 @@ BEGIN
             SET @rows = @@ROWCOUNT;
             SET @depth = @depth + 1;
         END;
+        -- What the retries of the sequences around it did in its place: the runs of the same step, outermost first. Those
+        -- with other values, as of for_each or of several visits, are another place; alone in their last visits they may
+        -- have other outputs of earlier steps.
+        DECLARE @places TABLE (depth INT NOT NULL, id BIGINT NOT NULL, PRIMARY KEY (depth, id));
+        DECLARE @inner BIGINT;
+        INSERT INTO @places (depth, id)
+        SELECT TOP (1) l.depth, l.first_run FROM @lines AS l WHERE l.retry = @run_id ORDER BY l.depth DESC;
+        SELECT @depth = p.depth FROM @places AS p;
+        WHILE @depth > 0
+        BEGIN
+            SELECT @inner = l.first_run FROM @lines AS l WHERE l.retry = @run_id AND l.depth = @depth - 1;
+            INSERT INTO @places (depth, id)
+            SELECT @depth, r.id
+            FROM jobfac.run AS i
+            JOIN jobfac.run AS o ON o.id = i.sequence_run_id
+            JOIN jobfac.run AS r ON r.job = o.job
+            WHERE i.id = @inner AND r.id > (SELECT MIN(p.id) FROM @places AS p WHERE p.depth = @depth)
+                AND r.retry_of IS NOT NULL AND COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
+                    IN (SELECT p.id FROM @places AS p WHERE p.depth = @depth);
+            INSERT INTO @places (depth, id) VALUES (@depth - 1, @inner);
+            INSERT INTO @places (depth, id)
+            SELECT @depth - 1, c.id
+            FROM @places AS p
+            JOIN jobfac.run AS c ON c.sequence_run_id = p.id
+            JOIN jobfac.visit AS v ON v.id = c.visit_id
+            JOIN jobfac.run AS i ON i.id = @inner AND i.job = c.job
+            JOIN jobfac.visit AS w ON w.id = i.visit_id AND w.step = v.step
+            WHERE p.depth = @depth AND p.id <> i.sequence_run_id
+                AND COALESCE(c.for_worker, N'') = COALESCE(i.for_worker, N'')
+                AND (
+                    (
+                        COALESCE(c.parameters, N'') = COALESCE(i.parameters, N'') COLLATE Latin1_General_BIN2
+                        AND COALESCE(c.sensitive, N'') = COALESCE(i.sensitive, N'') COLLATE Latin1_General_BIN2
+                        AND COALESCE(c.arguments, N'') = COALESCE(i.arguments, N'') COLLATE Latin1_General_BIN2
+                        AND COALESCE(c.payload, N'') = COALESCE(i.payload, N'') COLLATE Latin1_General_BIN2
+                    )
+                    OR (
+                        c.item IS NULL AND i.item IS NULL
+                        AND JSON_VALUE(c.origin, '$.given') = JSON_VALUE(i.origin, '$.given')
+                        AND NOT EXISTS (
+                            SELECT 1 FROM jobfac.visit AS n
+                            WHERE n.run_id = v.run_id AND n.step = v.step AND n.id > v.id
+                        )
+                        AND NOT EXISTS (
+                            SELECT 1 FROM jobfac.visit AS n
+                            WHERE n.run_id = w.run_id AND n.step = w.step AND n.id > w.id
+                        )
+                    )
+                );
+            SET @depth = @depth - 1;
+        END;
         SELECT TOP (1) @other = r.id, @other_state = r.state
-        FROM @lines AS mine
-        JOIN @lines AS l ON l.first_run = mine.first_run AND l.retry <> mine.retry
+        FROM @lines AS l
         JOIN jobfac.run AS r ON r.id = l.retry
-        WHERE mine.retry = @run_id AND (mine.depth = 0 OR l.depth = 0)
-            AND l.retry NOT IN (SELECT w.id FROM @within AS w)
+        WHERE l.retry <> @run_id AND l.retry NOT IN (SELECT w.id FROM @within AS w) AND (
+            EXISTS (
+                SELECT 1 FROM @lines AS mine
+                WHERE mine.retry = @run_id AND mine.first_run = l.first_run AND (mine.depth = 0 OR l.depth = 0)
+            )
+            OR (l.depth = 0 AND l.first_run IN (SELECT p.id FROM @places AS p WHERE p.depth = 0))
+        )
         ORDER BY r.id DESC;
         IF @other IS NOT NULL
         BEGIN
@@ -253,10 +308,13 @@ BEGIN
         FROM jobfac.run AS s
         JOIN jobfac.run AS r ON r.id = @run
         WHERE r.state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.state = 'succeeded'
-            AND s.retry_of IS NOT NULL AND (
-                s.retry_of = r.id
-                OR JSON_VALUE(s.origin, '$.first') =
-                    COALESCE(JSON_VALUE(r.origin, '$.first'), CAST(r.id AS NVARCHAR(20)))
+            AND (
+                s.id IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
+                OR (
+                    s.retry_of IS NOT NULL
+                    AND COALESCE(CAST(JSON_VALUE(s.origin, '$.first') AS BIGINT), s.retry_of)
+                        IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
+                )
             )
             -- A sequence that skipped the step that had failed shows nothing about that.
             AND (r.kind <> 'sequence' OR NOT EXISTS (
@@ -278,6 +336,28 @@ BEGIN
             SET @sentence = CONCAT(
                 N'Run ', @run, N' was retried as run ', @other, N', which succeeded; to do the work again, retry run ',
                 @other, N' or start the job.'
+            );
+            EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
+        END;
+        -- Nor does a retry begin with a step of which another one has done work.
+        SELECT @other = MAX(s.id)
+        FROM jobfac.run AS s
+        JOIN jobfac.visit AS v ON v.run_id = s.id AND v.step = JSON_VALUE(@overrides, '$.first_step')
+        JOIN jobfac.run AS n ON n.id = @run_id
+        WHERE @state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.id <> @run_id
+            AND (v.result = 'success' OR EXISTS (
+                SELECT 1 FROM jobfac.run AS c WHERE c.visit_id = v.id AND c.state = 'succeeded'
+            ))
+            AND COALESCE(CAST(JSON_VALUE(s.origin, '$.first') AS BIGINT), s.id)
+                IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
+            AND COALESCE(s.parameters, N'') = COALESCE(n.parameters, N'') COLLATE Latin1_General_BIN2
+            AND COALESCE(s.sensitive, N'') = COALESCE(n.sensitive, N'') COLLATE Latin1_General_BIN2;
+        IF @other IS NOT NULL
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Run ', @run, N' was retried as run ', @other, N', which has done work of the step ''',
+                JSON_VALUE(@overrides, '$.first_step'), N'''; retry run ', @other,
+                N', or start the sequence with this step.'
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;

@@ -72,6 +72,15 @@ def by_id(column: sa.ColumnElement[int], values: Iterable[int]) -> sa.ColumnElem
     return column == given.table_valued(sa.column("value", BigId), name=f"given_{column.key}").c.value
 
 
+def among_ids(column: sa.ColumnElement[int], name: str, values: Iterable[int]) -> sa.ColumnElement[bool]:
+    """Condition: the column has one of these ids. It is no join, so it may be part of another condition.
+
+    ``name``: that of the list, once in a statement.
+    """
+    given = _Ids(sa.bindparam(f"{name}_list", as_list(values), type_=sa.UnicodeText()))
+    return column.in_(sa.select(given.table_valued(sa.column("value", BigId), name=f"given_{name}").c.value))
+
+
 def among(column: sa.ColumnElement[Any], values: Iterable[str]) -> sa.ColumnElement[bool]:
     """Condition: the column has one of these names.
 

@@ -97,8 +97,10 @@ def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool 
         reason = _why_not(run, former, inside) or taken.get(firsts[run.id])
         if reason is None and run.id in looped:
             reason = f"its sequence repeated it as run {looped[run.id]}"
-        if reason is None and dry_run and run.retry_of is not None:  # otherwise the retry itself looks
-            other = db.query(retries.succeeded, run.job, run.id, retry_for=by.retry_for)
+        has_others = run.retry_of is not None or run.sequence_run_id is not None
+        if reason is None and dry_run and has_others:  # otherwise the retry itself looks
+            same = db.query(retries.same, run.id, retry_for=by.retry_for)
+            other = db.query(retries.succeeded, run.job, run.id, same, retry_for=by.retry_for)
             reason = None if other is None else f"it was retried as run {other}"
         if reason is not None:
             lines.append(_line(run, Result.SKIPPED, reason))

@@ -7,14 +7,16 @@ of a backfill's run is over only by a success for the same due time. The views `
 """
 
 import functools
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.tables import run, visit
+from jobfac.database.types import BigId
 from jobfac.states import JobKind, StepStart
 
 REPEATS, DUE, BACKFILL, GIVEN, PATH = "first", "due_utc", "backfill", "given", "path"
@@ -61,7 +63,10 @@ AND (
         AND ({failure[backfill]} IS NULL OR {success[due_utc]} = {failure[due_utc]})
     )
 )
-AND ({failure}.kind <> 'sequence' OR NOT EXISTS (
+AND """
+
+_WORKED = """
+({failure}.kind <> 'sequence' OR NOT EXISTS (
     SELECT 1
     FROM {schema}visit AS f
     JOIN {schema}visit AS k ON k.run_id = {success}.id AND k.step = f.step AND k.start = 'skipped'
@@ -113,20 +118,31 @@ def shows_recovery(engine: str, success: str, failure: str) -> sa.TextClause:
 @functools.cache
 def condition(engine: str, success: str, failure: str) -> str:
     """Return the condition of ``shows_recovery`` as a text of this engine's SQL."""
+    return _filled(_RULE + _WORKED, engine, success, failure)
+
+
+def repeats_work(engine: str, success: str, failure: str) -> sa.TextClause:
+    """Return the condition that a success, which repeats a failure, did what had failed, as ``shows_recovery`` says."""
+    return sa.text(_filled(_WORKED, engine, success, failure))
+
+
+def _filled(rule: str, engine: str, success: str, failure: str) -> str:
     names = {"success": _named(engine, success), "failure": _named(engine, failure)}
     texts = {"schema": "", "exactly": "", "id": f"{failure}.id"}
     if engine == "mssql":
         texts = {"schema": "jobfac.", "exactly": " COLLATE Latin1_General_BIN2"}
         texts["id"] = f"CAST({failure}.id AS NVARCHAR(20))"
-    return "(" + " ".join(_RULE.format(**texts, **names).split()) + ")"
+    return "(" + " ".join(rule.format(**texts, **names).split()) + ")"
 
 
-def repeats(engine: str, first: int, name: str = "run") -> sa.ColumnElement[bool]:
-    """Return the condition that a run is a retry of the run ``first``, or of a retry of that.
+def repeats(engine: str, firsts: Collection[int], name: str = "run") -> sa.ColumnElement[bool]:
+    """Return the condition that a run is a retry of one of the runs ``firsts``, or of a retry of that.
 
     ``name``: that of a table ``run``.
     """
-    return first_one(engine, name) == (str(first) if engine == "mssql" else first)
+    retry_of = sa.literal_column(f"{name}.retry_of", BigId)
+    first = sa.func.coalesce(sa.cast(first_one(engine, name), BigId), retry_of)
+    return sa.and_(retry_of.is_not(None), lists.among_ids(first, "firsts", firsts))
 
 
 def first_one(engine: str, name: str = "run") -> sa.ColumnElement[Any]:
@@ -135,6 +151,11 @@ def first_one(engine: str, name: str = "run") -> sa.ColumnElement[Any]:
     None: it is no retry, or is older than this key.
     """
     return sa.literal_column(_named(engine, name)[REPEATS])
+
+
+def given(engine: str, name: str) -> sa.ColumnElement[Any]:
+    """Return the column with the fingerprint of what the start of a run gave, for a table ``run`` of this name."""
+    return sa.literal_column(_named(engine, name)[GIVEN])
 
 
 def is_of_backfill(engine: str) -> sa.ColumnElement[bool]:

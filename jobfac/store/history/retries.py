@@ -10,7 +10,7 @@ from jobfac.database.dialects import DIRTY, PASS, lists
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, HELD, JobKind, RunState
-from jobfac.store.history import recovery
+from jobfac.store.history import places, recovery
 
 _HELD = sa.text(f"state IN ({sql_literals(HELD)})")
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -57,11 +57,13 @@ def since(conn: sa.Connection, job: str, run_id: int, newest: int, but: int = 0)
     return next((one for one in found if one.counts), found[0] if found else None)
 
 
-def beside(conn: sa.Connection, job: str, run_id: int, newest: int, but: int) -> Retry | None:
-    """Return a retry among the job's runs above ``newest``, except ``but``, that has not ended and repeats what this
-    run did, as ``active`` does."""
-    query = sa.select(*_RETRY).where(_ACTIVE, run.c.job == job, run.c.id > newest, run.c.id != but)
-    its = recovery.repeats(conn.dialect.name, first_ones(conn, {run_id})[run_id])
+def beside(conn: sa.Connection, job: str, same: Collection[int], but: int) -> Retry | None:
+    """Return a retry, except ``but``, that has not ended and repeats what these runs of this job did.
+
+    ``same``: what ``same`` returns.
+    """
+    query = sa.select(*_RETRY).where(_ACTIVE, run.c.job == job, run.c.id > min(same), run.c.id != but)
+    its = recovery.repeats(conn.dialect.name, same)
     found = conn.execute(query.where(its).order_by(run.c.id.desc()).limit(1)).first()
     return None if found is None else _retry(found)
 
@@ -70,7 +72,7 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     """Return a run of this job that has not ended and repeats what this run did; None: there is none.
 
     It retries this run, a run that this one retries, or a retry of one of them: of a failure whose retry has failed,
-    too, two people may see either.
+    too, two people may see either. Or it retries what a retry of the sequence around it has repeated.
 
     Args:
         but: another retry, which this transaction starts. Then also what a worker changes at this moment is found.
@@ -78,32 +80,46 @@ def active(conn: sa.Connection, job: str, run_id: int, but: int | None = None) -
     rows = _repeating(conn, {job}, but)
     if not rows:
         return None
-    firsts = first_ones(conn, {run_id, *(row.retry_of for row in rows)})
-    return next((_retry(row) for row in rows if firsts[row.retry_of] == firsts[run_id]), None)
+    firsts, mine = first_ones(conn, {row.retry_of for row in rows}), same(conn, run_id)
+    return next((_retry(row) for row in rows if firsts[row.retry_of] in mine), None)
 
 
-def succeeded(conn: sa.Connection, job: str, run_id: int) -> int | None:
-    """Return the latest success that repeats a failed run of this job, as a retry of it or of its retries.
+def succeeded(conn: sa.Connection, job: str, run_id: int, same: Collection[int], like: int | None = None) -> int | None:
+    """Return the latest success that repeats a failed run of this job: a retry of it or of its retries, or what a
+    retry of the sequence around it has started in its place.
 
     None: there is none, or only a sequence that skipped the step that had failed; or the run has succeeded itself.
+
+    Args:
+        same: what ``same`` returns for the run.
+        like: a run with the values that it must have; None: it may have any.
     """
     engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
-    its = recovery.repeats(engine, first_ones(conn, {run_id})[run_id], "success")
+    its = recovery.repeats(engine, same, "success") | lists.among_ids(success.c.id, "same", same)
     query = (
         sa.select(success.c.id)
         .select_from(success.join(failure, failure.c.job == success.c.job))
         .where(failure.c.id == run_id, failure.c.state != RunState.SUCCEEDED)
         .where(success.c.job == job, success.c.id > run_id, success.c.state == RunState.SUCCEEDED)
-        .where(success.c.retry_of.is_not(None), its)
-        .where(recovery.shows_recovery(engine, "success", "failure"))
+        .where(its, recovery.repeats_work(engine, "success", "failure"))
     )
+    if like is not None:
+        query = query.join(_again, _again.c.id == like).where(*places.same_values(engine, success, _again))
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
-def have_same_values(conn: sa.Connection, run_id: int, other: int) -> bool:
-    """Whether two runs of a job were given the same."""
-    pair = sa.select(run.c.id).select_from(run.join(_again, _again.c.id == other))
-    return conn.execute(pair.where(run.c.id == run_id, *_SAME)).first() is not None
+def passed(conn: sa.Connection, job: str, run_id: int, new: int, step: str) -> int | None:
+    """Return the last run that repeats a run of this sequence, and has done work of this step with success.
+
+    ``new``: another one, which begins with the step. Those with other values than its own do not count.
+    """
+    others = places.with_retries(conn, job, same(conn, run_id)) - {new}
+    return places.passed(conn, others, run_id, new, step)
+
+
+def same(conn: sa.Connection, run_id: int) -> set[int]:
+    """Return the first ones of the chains of retries that do what this run did."""
+    return places.same(conn, lineage(conn, run_id))
 
 
 def chains(
@@ -214,25 +230,20 @@ _again, _before, _after = run.alias("again"), visit.alias("before"), visit.alias
 _NOTHING = (RunState.STOPPED, RunState.DENIED)
 """States of runs that have perhaps done nothing."""
 
-_NONE: sa.ColumnElement[str] = sa.literal_column("''")
-_SAME = [
-    sa.func.coalesce(_again.c[name], _NONE) == sa.func.coalesce(run.c[name], _NONE)
-    for name in ("arguments", "payload", "parameters", "sensitive", "for_worker")
-]
-
 _IN_LOOPS = (
     sa.select(run.c.id, sa.func.max(_again.c.id).label("again"))
     .join(_before, _before.c.id == run.c.visit_id)
     .join(_after, (_after.c.run_id == _before.c.run_id) & (_after.c.step == _before.c.step))
     .join(_again, (_again.c.visit_id == _after.c.id) & (_again.c.job == run.c.job))
-    .where(_after.c.id > _before.c.id, sa.text(f"again.state NOT IN ({sql_literals(_NOTHING)})"), *_SAME)
+    .where(_after.c.id > _before.c.id, sa.text(f"again.state NOT IN ({sql_literals(_NOTHING)})"))
     .group_by(run.c.id)
 )
 
 
 def in_loops(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, int]:
     """Return, by run, the last one that repeats it in a later visit of its step: the same job with the same values."""
-    return {row.id: row.again for row in conn.execute(_IN_LOOPS.where(lists.by_id(run.c.id, run_ids)))}
+    its = places.same_values(conn.dialect.name, run, _again)
+    return {row.id: row.again for row in conn.execute(_IN_LOOPS.where(lists.by_id(run.c.id, run_ids), *its))}
 
 
 def running(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, Retry]:

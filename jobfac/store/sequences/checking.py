@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lists
 from jobfac.database.tables import run, visit
+from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.definitions.parameters.uses import unmasked
@@ -62,12 +63,14 @@ def _approvals(conn: sa.Connection, steps: Iterable[Step]) -> Iterator[Step]:
         level = [step for one in found if isinstance(one, Definition) for step in one.steps]
 
 
+_GOOD = sa.text(f"result IN ({sql_literals((StepResult.SUCCESS, StepResult.SKIPPED))})")
+
+
 def _passed(conn: sa.Connection, former: int) -> set[str]:
     """Return the steps that succeeded in a run, or in the runs that it continues."""
     passed: set[str] = set()
     for one in lineage(conn, former):
-        good = visit.c.result.in_([StepResult.SUCCESS, StepResult.SKIPPED])
-        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == one, good)).scalars())
+        passed |= set(conn.execute(sa.select(visit.c.step).where(visit.c.run_id == one, _GOOD)).scalars())
     return passed
 
 

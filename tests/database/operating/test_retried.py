@@ -17,21 +17,10 @@ from jobfac.store import sequences
 from jobfac.store.history import retries
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import Result
-from tests.database.operating.retrying import ANN, failed, retry
+from tests.database.operating.retrying import ANN, DOORS, again, failed, retry
 from tests.support.database import Hand, define, start, state
-from tests.support.engines import ENGINES
 from tests.support.sequences import Player, children
 from tests.support.tsql import call
-
-DOORS = [(engine, "program") for engine in ENGINES] + [(engine, "procedure") for engine in ENGINES[1:]]
-
-
-def again(db: Database, door: str, run_id: int) -> int:
-    """Retry a run through one of the two doors; returns the new run."""
-    if door == "program":
-        return starting.retry(db, ANN, run_id).id
-    with db.begin() as conn:
-        return int(call(conn, "retry_run", run=run_id, by="bob"))
 
 
 def refused_beside(db: Database, door: str, late: int, first: int) -> None:
@@ -96,6 +85,9 @@ def test_a_failure_is_retried_with_other_values_than_those_that_succeeded(db: Da
         with pytest.raises(Refused, match=f"Run {run_id} was retried as run {first}, which succeeded"):
             starting.retry(db, ANN, run_id, changes=changes)
     assert starting.retry(db, ANN, run_id, changes={"limit": 7}).state == RunState.QUEUED
+    hand.end(hand.take())
+    with pytest.raises(Refused, match=f"Run {run_id} was retried as run {first}, which succeeded"):
+        starting.retry(db, ANN, run_id, changes={"limit": 10})
 
 
 @pytest.mark.parametrize(("url", "door"), DOORS, indirect=["url"])
@@ -200,7 +192,7 @@ def test_a_job_inside_a_repeated_sequence_that_goes_on_may_be_retried(db: Databa
     player.fail("pay")
     (night,) = children(db, repeated)
     by_hand = again(db, door, children(db, night["id"])[0]["id"])
-    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {pay} is being retried: run {repeated} is running"):
+    with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {pay} is being retried: run {by_hand} is queued"):
         again(db, door, pay)
     player.look()
     player.fail("pay")

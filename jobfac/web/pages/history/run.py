@@ -59,6 +59,13 @@ class Facts(NamedTuple):
     now: datetime
 
 
+def _done_by(conn: sa.Connection, run: RunView) -> int | None:
+    """Return the run that has done the work of a failure that nobody has acknowledged; None: none has."""
+    if run.state not in FAILED or run.acknowledged_at is not None:
+        return None
+    return retries.succeeded(conn, run.job, run.id, retries.same(conn, run.id))
+
+
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
     seen = visible_run(conn, visit.caller, visit.path("run"))
     (run,) = waiting.explained(conn, [seen], visit.caller.categories)
@@ -76,7 +83,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
         retries.active(conn, run.job, run.id) if run.state in FINAL else None,
-        retries.succeeded(conn, run.job, run.id) if run.state in FAILED and run.acknowledged_at is None else None,
+        _done_by(conn, run),
         current_time(conn),
     )
 
