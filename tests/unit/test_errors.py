@@ -68,6 +68,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                     "Pending",
                     "Faulty",
                     "_Repeated",
+                    "_Foreign",
                     "NotJsonError",
                     "_Missing",
                     "LeaseLost",

@@ -269,22 +269,17 @@ def last_ones(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[i
     if not run_ids:
         return {}
     engine, firsts = conn.dialect.name, first_ones(conn, run_ids)
-    first_one = recovery.first_one(engine)
-    is_of_chain = first_one.in_(sa.select(lists.names("firsts").c.value))
-    # IN and no join: SQLite would read the lists again for each retry of the job.
-    is_given = run.c.retry_of.in_(sa.select(lists.ids().c.value))  # without the key that names the first one
     query = (
-        sa.select(run.c.retry_of, *_RETRY, first_one.label("first"))
+        sa.select(run.c.retry_of, *_RETRY, recovery.first_one(engine).label("first"))
         .with_hint(run, DIRTY, "mssql")  # a retry that another transaction is just storing counts, too
-        .where(run.c.job == job, run.c.id > min(run_ids), run.c.retry_of.is_not(None), is_of_chain | is_given)
+        .where(run.c.job == job, run.c.id > min(run_ids))
+        .where(recovery.repeats(engine, {*firsts, *firsts.values()}))
         .order_by(run.c.id)
     )
-    chains = set(firsts.values())
-    given = {"ids": lists.as_list(run_ids), "firsts": lists.as_list(map(str, chains) if engine == "mssql" else chains)}
     last: dict[int, int] = {}
-    for row in conn.execute(query, given):
+    for row in conn.execute(query):
         if _retry(row).counts:
-            last[firsts[row.retry_of] if row.first is None else int(row.first)] = row.id
+            last[firsts.get(row.retry_of, row.retry_of) if row.first is None else int(row.first)] = row.id
     newest = {run_id: max(run_id, last.get(first, 0)) for run_id, first in firsts.items()}
     ended = sa.select(run.c.id, run.c.ended_at, run.c.state).where(lists.by_id(run.c.id, set(newest.values())))
     known = {row.id: Last(row.id, row.ended_at, RunState(row.state)) for row in conn.execute(ended)}
