@@ -190,12 +190,14 @@ class ApiTransport:
 
         Raises:
             httpx.TransportError: there was none.
-            _Foreign: it is longer than ``LARGEST``, or compressed, although that was not asked for.
+            _Foreign: it is longer than ``LARGEST``, or a success that is compressed, although that was not asked for.
         """
         response = self._http.send(request, stream=True)
         if response.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
             response.close()
-            raise _Foreign("a compressed body")
+            if response.is_success:
+                raise _Foreign("a compressed body")
+            return httpx.Response(response.status_code)  # the page of a proxy
         return response if stream and response.is_success else _whole(response)
 
     def read(self, response: httpx.Response) -> Object:

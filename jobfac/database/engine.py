@@ -290,7 +290,7 @@ class Database:
                 "Use the newer jobfac that made it."
             )
         try:
-            with upgrading_alone(self._migrating), self._migrating.connect() as conn:
+            with self._migrating.connect() as conn, upgrading_alone(conn):
                 # Another process may have upgraded it meanwhile.
                 if (found := self.version()) is not None and found != (needed := self.head()):
                     refuse_while_workers_live(conn, found, needed)

@@ -46,11 +46,12 @@ def refuse_while_workers_live(conn: sa.Connection, found: str, needed: str) -> N
 
 
 @contextmanager
-def upgrading_alone(engine: sa.Engine) -> Iterator[None]:
-    """Let other processes that upgrade the schema wait. On SQLite their transaction locks the file."""
-    if engine.dialect.name == "sqlite":
+def upgrading_alone(conn: sa.Connection) -> Iterator[None]:
+    """Let other processes that upgrade the schema wait. ``conn``: upgrades it inside; on SQLite in one transaction."""
+    if conn.dialect.name == "sqlite":
+        conn.begin()  # locks the file
         yield
         return
-    with engine.begin() as conn:  # a connection of its own: each migration ends its transaction
-        locks.take(conn, {locks.MIGRATIONS})
+    with conn.engine.begin() as other:  # a connection of its own: each migration ends its transaction
+        locks.take(other, {locks.MIGRATIONS})
         yield

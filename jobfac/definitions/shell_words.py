@@ -14,7 +14,7 @@ _WORD = re.compile(r"""(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^ \t\r\n'"\\])+""", re.
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
-_IN_QUOTES = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\[^A-Za-z0-9]""", re.DOTALL)
+_IN_QUOTES = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\\W""", re.DOTALL)
 """What is quoted, or escaped so that it stands for itself."""
 
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|<|[012&]?>{1,2}(?:&[012]|[\w./~$-]+)?")

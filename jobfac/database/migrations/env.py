@@ -23,8 +23,6 @@ else:
             f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema} AUTHORIZATION dbo')"
         )
         connection.commit()
-    elif not connection.in_transaction():
-        connection.begin()  # one transaction for all: of two upgrades of a file, the second one finds nothing to do
     context.configure(connection=connection, **options)
     with context.begin_transaction():
         context.run_migrations()

@@ -120,8 +120,8 @@ _TEXTS = {
     r"(sqlite3|duckdb)": _Option(
         words="others", apart=r"-cmd|-c|-s", leading=r"--?(separator|newline|nullvalue|init|cmd|vfs)"
     ),
-    # The first word is the name of its file.
-    r"flock": _Option(r"-[a-z]*c", r"--com[a-z]*", leading=r"(.*/)?flock|-.*|[0-9.]+"),
+    # The first word is the name of its file, unless it is a number of seconds, or a value that may be one.
+    r"flock": _Option(r"-[a-z]*c", r"--com[a-z]*", leading=r"(.*/)?flock|-.*|[0-9.]+|\$\{.*"),
 }
 """By program, the options whose argument is text of a program."""
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,28 @@ def test_an_upgrade_of_a_file_is_one_transaction(tmp_path: Path) -> None:
     assert seen == {None, db.head()}
     for one in (db, other):
         one.close()
+
+
+def test_the_version_of_a_file_is_read_under_the_lock_of_its_upgrade(tmp_path: Path) -> None:
+    """Of two at once, the second one took the schema for an old one that the first one had just upgraded."""
+    db = Database(f"sqlite:///{tmp_path}/old.db")
+    db.dialect.create()
+    _upgrade_to(db, "0002")
+    locked: list[bool] = []
+
+    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if not statement.startswith("SELECT alembic_version"):
+            return
+        other = sqlite3.connect(tmp_path / "old.db", timeout=0)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            locked.append(True)
+        else:
+            locked.append(False)
+        other.close()
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    db.upgrade()
+    assert locked[:2] == [False, True], "the first one only refuses a schema that is not known"
+    db.close()

@@ -46,7 +46,7 @@ def refused(job: dict[str, Any], **others: Any) -> str:
         ["docker", "run", "--entrypoint=psql", "img", "-c", X], ["perl", "-0777ne", X], ["perl", f"-0777pes/a/{X}/"],
         ["start-stop-daemon", "--exec", "/bin/sh", "--pidfile", "p", "--", "-c", X], ["ruby", "-W0e", X],
         ["flock", "-w", "10", "/lock", "-c", X], ["flock", "/lock", "bash", "-c", X], ["su", "batch", "--comm", X],
-        ["sed", "-ife.bak", f"s/{X}/a/", "f"],
+        ["sed", "-ife.bak", f"s/{X}/a/", "f"], ["flock", "-w", "${due.date}", "/lock", "-c", X],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -285,6 +285,17 @@ def test_an_answer_takes_no_more_memory_than_those_of_the_api(monkeypatch: pytes
         next(client.follow(1))
 
 
+def test_a_compressed_page_of_a_proxy_counts_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 502 is repeated, and behind a 403 no start is in doubt, as without the compression that nobody asked for."""
+    pages = [
+        httpx.Response(status, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+        for status in (502, 403)
+    ]
+    transport(monkeypatch, *pages)
+    with pytest.raises(ProblemError, match="answered 403"):
+        Client("http://api", "key").start("load")
+
+
 def test_one_text_is_no_list_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its letters were the arguments."""
     _, asked = transport(monkeypatch)

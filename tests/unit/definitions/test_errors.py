@@ -261,9 +261,10 @@ def test_an_invalid_stored_definition_names_its_job() -> None:
 def test_a_secret_that_is_no_reference_is_not_shown() -> None:
     said = sentences(
         "jobs:\n  j: {sql: {text: x, connection: 'mssql+pyodbc://sa:w0rd@h/d'}}\n"
-        "  k: {command: x, environment: {T: {secret: w0rd}}}\n"
+        "  k: {command: x, environment: {T: {secret: w0rd}}}\n  l: {sql: 'mssql+pyodbc://sa:w0rd@h/d'}\n"
     )
     assert said == [
         """line 2: job 'j': sql.connection must be a reference to a secret, such as {secret: "env:NAME"}""",
         "line 3: job 'k': environment.T.secret must be env:NAME, file:/path or keyring:service/user",
+        "line 4: job 'l': sql must be a mapping with connection, and with text or file",
     ]

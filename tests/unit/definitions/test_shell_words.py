@@ -38,6 +38,8 @@ def test_what_only_a_shell_understands_is_a_warning(command: str, sign: str) -> 
 def test_a_backslash_that_disappears_is_a_warning() -> None:
     (warning,) = from_data({"jobs": {"j": {"command": r"sqlcmd -S SQL01\INST -E"}}}).warnings
     assert str(warning) == r"job 'j': command has SQL01\INST, which loses its \ as in a shell; put it in single quotes"
+    for path in (r"D:\Übergabe", r"D:\_old"):
+        assert len(from_data({"jobs": {"j": {"command": f"load {path}"}}}).warnings) == 1
 
 
 @pytest.mark.parametrize(
