@@ -218,7 +218,8 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
     """
     other = retries.active(conn, former.job, former.id, but=new) if chain else None
     if other is None:
-        other = retries.of_sequence(conn, former.id, but=new, is_sequence=former.kind == JobKind.SEQUENCE)
+        is_sequence = former.kind == JobKind.SEQUENCE
+        other = retries.of_sequence(conn, former.job, former.id, but=new, is_sequence=is_sequence)
     if other is not None:
         how = _how_retried(conn, by, other)
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
