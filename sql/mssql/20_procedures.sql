@@ -160,7 +160,7 @@ BEGIN
         DECLARE @line TABLE (depth INT NOT NULL PRIMARY KEY, id BIGINT NOT NULL);
         DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
         DECLARE @within TABLE (id BIGINT NOT NULL PRIMARY KEY);
-        DECLARE @around BIGINT = @run, @outside BIGINT;
+        DECLARE @around BIGINT = @run, @outside BIGINT, @is_same BIT;
         WHILE @around IS NOT NULL
         BEGIN
             WHILE @around IS NOT NULL
@@ -308,9 +308,15 @@ BEGIN
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         -- A second person who has seen the failure does its work no second time.
-        SELECT TOP (1) @other = s.id
+        SELECT TOP (1) @other = s.id, @is_same = same.[values]
         FROM jobfac.run AS s
         JOIN jobfac.run AS r ON r.id = @run
+        CROSS APPLY (SELECT CASE
+            WHEN COALESCE(s.parameters, N'') = COALESCE(r.parameters, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.sensitive, N'') = COALESCE(r.sensitive, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.arguments, N'') = COALESCE(r.arguments, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.payload, N'') = COALESCE(r.payload, N'') COLLATE Latin1_General_BIN2
+                THEN 1 ELSE 0 END AS [values]) AS same
         WHERE r.state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.state = 'succeeded'
             AND (
                 s.id IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
@@ -334,12 +340,17 @@ BEGIN
             AND (s.kind <> 'sequence' OR EXISTS (
                 SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
             ))
-        ORDER BY s.id DESC;
+        ORDER BY same.[values] DESC, s.id DESC;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(
-                N'Run ', @run, N' was retried as run ', @other, N', which succeeded; to do the work again, retry run ',
-                @other, N' or start the job.'
+                N'Run ', @run, N' was retried as run ', @other, N', which succeeded',
+                CASE @is_same
+                    WHEN 1 THEN CONCAT(N'; to do the work again, retry run ', @other, N' or start the job.')
+                    ELSE CONCAT(
+                        N' with other values; to do the work with those of run ', @run, N', start the job with them.'
+                    )
+                END
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
