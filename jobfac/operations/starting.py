@@ -169,8 +169,7 @@ def retry(
 
     def work(conn: sa.Connection) -> RunView:
         former = visible_run(conn, by, run_id)
-        is_many = once_after is not None
-        repeat = partial(sequences.retry, changes=changes, categories=by.categories, queues=is_many)
+        repeat = partial(sequences.retry, changes=changes, categories=by.categories, queues=once_after is not None)
         started = repeat(conn, run_id, by.name, from_failed=from_failed, key=start_key)
         if started.is_new:
             # Who approved the finished run approved its parameters.
@@ -181,7 +180,8 @@ def retry(
             if once_after is not None:
                 _check_once(conn, former, started.run_id, max(run_id, once_after - UNCOMMITTED))
             else:
-                _check_not_over(conn, former, started.run_id, first, has_changes=bool(changes))
+                _check_not_over(conn, former, started.run_id, has_changes=bool(changes))
+            _check_not_passed(conn, former, started.run_id, first)
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)
 
@@ -218,28 +218,39 @@ def _check_alone(conn: sa.Connection, by: Caller, former: RunView, new: int, *, 
     """
     other = retries.active(conn, former.job, former.id, but=new) if chain else None
     if other is None:
-        other = retries.of_sequence(conn, former.id, but=new, is_sequence=former.kind == JobKind.SEQUENCE)
+        is_sequence = former.kind == JobKind.SEQUENCE
+        other = retries.of_sequence(conn, former.job, former.id, but=new, is_sequence=is_sequence)
     if other is not None:
         how = _how_retried(conn, by, other)
         raise Refused(f"Run {former.id} is being retried{how}; wait for its end, or start the job.")
 
 
-def _check_not_over(conn: sa.Connection, former: RunView, new: int, first: str | None, *, has_changes: bool) -> None:
-    """Raises ``Refused`` if a retry of a failed run has succeeded, or has done work of this one's first step.
+def _check_not_over(conn: sa.Connection, former: RunView, new: int, *, has_changes: bool) -> None:
+    """Raises ``Refused`` if a retry of a failed run has succeeded.
 
-    Called after the search for retries that are active: one that ends between both is found by this.
-
-    Args:
-        new: the new retry. If it was given values, it may go on with others than those that succeeded.
-        first: the step of a sequence with which it begins; None: the first one.
+    Called after the search for retries that are active: one that ends between both is found by this. ``new``: the new
+    retry. If it was given values, it may go on with others than those that succeeded.
     """
     same = retries.same(conn, former.id)
-    other = retries.succeeded(conn, former.job, former.id, same, new if has_changes else None)
+    other = retries.succeeded(conn, former.job, former.id, same, like=new)
     if other is not None:
         raise Refused(
             f"Run {former.id} was retried as run {other}, which succeeded; to do the work again, retry run {other} or "
             "start the job."
         )
+    other = None if has_changes else retries.succeeded(conn, former.job, former.id, same)
+    if other is not None:
+        raise Refused(
+            f"Run {former.id} was retried as run {other}, which succeeded with other values; to do the work with those "
+            f"of run {former.id}, start the job with them."
+        )
+
+
+def _check_not_passed(conn: sa.Connection, former: RunView, new: int, first: str | None) -> None:
+    """Raises ``Refused`` if a retry of a failed sequence has done work of the step with which the new one begins.
+
+    ``first``: this step; None: the first one of the sequence.
+    """
     has_failed = former.state != RunState.SUCCEEDED
     other = retries.passed(conn, former.job, former.id, new, first) if first is not None and has_failed else None
     if other is not None:

@@ -157,9 +157,10 @@ BEGIN
         -- the first one of these; or a job inside it. First, collect the jobs that they can belong to.
         DECLARE @other BIGINT, @other_state VARCHAR(16), @depth INT = 0, @rows INT = 1, @first BIGINT = @run;
         DECLARE @jobs TABLE (job NVARCHAR(128) NOT NULL);
+        DECLARE @line TABLE (depth INT NOT NULL PRIMARY KEY, id BIGINT NOT NULL);
         DECLARE @inside TABLE (id BIGINT NOT NULL PRIMARY KEY, depth INT NOT NULL);
         DECLARE @within TABLE (id BIGINT NOT NULL PRIMARY KEY);
-        DECLARE @around BIGINT = @run, @outside BIGINT;
+        DECLARE @around BIGINT = @run, @outside BIGINT, @is_same BIT;
         WHILE @around IS NOT NULL
         BEGIN
             WHILE @around IS NOT NULL
@@ -171,67 +172,10 @@ BEGIN
                     WHERE r.id = @first AND r.retry_of IS NOT NULL
                 );
             END;
-            IF @depth = 0
-            BEGIN
-                INSERT INTO @inside (id, depth) SELECT r.id, 0 FROM jobfac.run AS r WHERE r.id IN (@run, @first);
-                SET @outside = @first;
-            END;
+            INSERT INTO @line (depth, id) VALUES (@depth, @first);
             INSERT INTO @jobs (job) SELECT r.job FROM jobfac.run AS r WHERE r.id IN (@first, @run);
-            SET @depth = 1;
+            SET @depth = @depth + 1;
             SET @around = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @first);
-        END;
-        SET @depth = 0;
-        WHILE @rows > 0
-        BEGIN
-            INSERT INTO @jobs (job)
-            SELECT DISTINCT i.job
-            FROM @inside AS s
-            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-            WHERE s.depth = @depth;
-            INSERT INTO @inside (id, depth)
-            SELECT i.id, @depth + 1
-            FROM @inside AS s
-            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
-            WHERE s.depth = @depth AND i.kind = 'sequence';
-            SET @rows = @@ROWCOUNT;
-            SET @depth = @depth + 1;
-        END;
-        -- A sequence that is a retry itself and started the first run has not repeated it.
-        SET @outside = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @outside);
-        WHILE @outside IS NOT NULL
-        BEGIN
-            INSERT INTO @within (id) VALUES (@outside);
-            SET @outside = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @outside);
-        END;
-        -- The lineage of each: the first run of its chain, and those of the sequences around that.
-        DECLARE @lines TABLE (
-            retry BIGINT NOT NULL, depth INT NOT NULL, first_run BIGINT NOT NULL, PRIMARY KEY (retry, depth)
-        );
-        INSERT INTO @lines (retry, depth, first_run)
-        SELECT r.id, 0, r.retry_of
-        FROM jobfac.run AS r
-        WHERE r.job IN (SELECT j.job FROM @jobs AS j)
-            AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND r.retry_of IS NOT NULL;
-        SET @rows = @@ROWCOUNT;
-        SET @depth = 0;
-        WHILE @rows > 0
-        BEGIN
-            WHILE @rows > 0
-            BEGIN
-                UPDATE l
-                SET first_run = COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
-                FROM @lines AS l
-                JOIN jobfac.run AS r ON r.id = l.first_run
-                WHERE l.depth = @depth AND r.retry_of IS NOT NULL;
-                SET @rows = @@ROWCOUNT;
-            END;
-            INSERT INTO @lines (retry, depth, first_run)
-            SELECT l.retry, @depth + 1, r.sequence_run_id
-            FROM @lines AS l
-            JOIN jobfac.run AS r ON r.id = l.first_run
-            WHERE l.depth = @depth AND r.sequence_run_id IS NOT NULL;
-            SET @rows = @@ROWCOUNT;
-            SET @depth = @depth + 1;
         END;
         -- What the retries of the sequences around it did in its place: the runs of the same step, outermost first. Those
         -- with other values, as of for_each or of several visits, are another place; alone in their last visits they may
@@ -239,11 +183,11 @@ BEGIN
         DECLARE @places TABLE (depth INT NOT NULL, id BIGINT NOT NULL, PRIMARY KEY (depth, id));
         DECLARE @inner BIGINT;
         INSERT INTO @places (depth, id)
-        SELECT TOP (1) l.depth, l.first_run FROM @lines AS l WHERE l.retry = @run_id ORDER BY l.depth DESC;
+        SELECT TOP (1) l.depth, l.id FROM @line AS l ORDER BY l.depth DESC;
         SELECT @depth = p.depth FROM @places AS p;
         WHILE @depth > 0
         BEGIN
-            SELECT @inner = l.first_run FROM @lines AS l WHERE l.retry = @run_id AND l.depth = @depth - 1;
+            SELECT @inner = l.id FROM @line AS l WHERE l.depth = @depth - 1;
             INSERT INTO @places (depth, id)
             SELECT @depth, r.id
             FROM jobfac.run AS i
@@ -284,16 +228,76 @@ BEGIN
                 );
             SET @depth = @depth - 1;
         END;
+        INSERT INTO @inside (id, depth)
+        SELECT r.id, 0
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.kind = 'sequence' AND (
+            r.id IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
+            OR (
+                r.id > (SELECT MIN(p.id) FROM @places AS p WHERE p.depth = 0) AND r.retry_of IS NOT NULL
+                AND COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
+                    IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
+            )
+        );
+        WHILE @rows > 0
+        BEGIN
+            INSERT INTO @jobs (job)
+            SELECT DISTINCT i.job
+            FROM @inside AS s
+            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
+            WHERE s.depth = @depth;
+            INSERT INTO @inside (id, depth)
+            SELECT i.id, @depth + 1
+            FROM @inside AS s
+            JOIN jobfac.run AS i ON i.sequence_run_id = s.id
+            WHERE s.depth = @depth AND i.kind = 'sequence';
+            SET @rows = @@ROWCOUNT;
+            SET @depth = @depth + 1;
+        END;
+        -- A sequence that is a retry itself and started the first run has not repeated it.
+        SET @outside = (
+            SELECT r.sequence_run_id FROM @line AS l JOIN jobfac.run AS r ON r.id = l.id WHERE l.depth = 0
+        );
+        WHILE @outside IS NOT NULL
+        BEGIN
+            INSERT INTO @within (id) VALUES (@outside);
+            SET @outside = (SELECT r.sequence_run_id FROM jobfac.run AS r WHERE r.id = @outside);
+        END;
+        -- The lineage of each: the first run of its chain, and those of the sequences around that.
+        DECLARE @lines TABLE (
+            retry BIGINT NOT NULL, depth INT NOT NULL, first_run BIGINT NOT NULL, PRIMARY KEY (retry, depth)
+        );
+        INSERT INTO @lines (retry, depth, first_run)
+        SELECT r.id, 0, r.retry_of
+        FROM jobfac.run AS r
+        WHERE r.job IN (SELECT j.job FROM @jobs AS j)
+            AND r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping') AND r.retry_of IS NOT NULL;
+        SET @rows = @@ROWCOUNT;
+        SET @depth = 0;
+        WHILE @rows > 0
+        BEGIN
+            WHILE @rows > 0
+            BEGIN
+                UPDATE l
+                SET first_run = COALESCE(CAST(JSON_VALUE(r.origin, '$.first') AS BIGINT), r.retry_of)
+                FROM @lines AS l
+                JOIN jobfac.run AS r ON r.id = l.first_run
+                WHERE l.depth = @depth AND r.retry_of IS NOT NULL;
+                SET @rows = @@ROWCOUNT;
+            END;
+            INSERT INTO @lines (retry, depth, first_run)
+            SELECT l.retry, @depth + 1, r.sequence_run_id
+            FROM @lines AS l
+            JOIN jobfac.run AS r ON r.id = l.first_run
+            WHERE l.depth = @depth AND r.sequence_run_id IS NOT NULL;
+            SET @rows = @@ROWCOUNT;
+            SET @depth = @depth + 1;
+        END;
         SELECT TOP (1) @other = r.id, @other_state = r.state
         FROM @lines AS l
         JOIN jobfac.run AS r ON r.id = l.retry
-        WHERE l.retry <> @run_id AND l.retry NOT IN (SELECT w.id FROM @within AS w) AND (
-            EXISTS (
-                SELECT 1 FROM @lines AS mine
-                WHERE mine.retry = @run_id AND mine.first_run = l.first_run AND (mine.depth = 0 OR l.depth = 0)
-            )
-            OR (l.depth = 0 AND l.first_run IN (SELECT p.id FROM @places AS p WHERE p.depth = 0))
-        )
+        WHERE l.retry <> @run_id AND l.retry NOT IN (SELECT w.id FROM @within AS w)
+            AND EXISTS (SELECT 1 FROM @places AS p WHERE p.id = l.first_run AND (p.depth = 0 OR l.depth = 0))
         ORDER BY r.id DESC;
         IF @other IS NOT NULL
         BEGIN
@@ -304,9 +308,15 @@ BEGIN
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
         -- A second person who has seen the failure does its work no second time.
-        SELECT TOP (1) @other = s.id
+        SELECT TOP (1) @other = s.id, @is_same = same.[values]
         FROM jobfac.run AS s
         JOIN jobfac.run AS r ON r.id = @run
+        CROSS APPLY (SELECT CASE
+            WHEN COALESCE(s.parameters, N'') = COALESCE(r.parameters, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.sensitive, N'') = COALESCE(r.sensitive, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.arguments, N'') = COALESCE(r.arguments, N'') COLLATE Latin1_General_BIN2
+                AND COALESCE(s.payload, N'') = COALESCE(r.payload, N'') COLLATE Latin1_General_BIN2
+                THEN 1 ELSE 0 END AS [values]) AS same
         WHERE r.state <> 'succeeded' AND s.job = @job AND s.id > @run AND s.state = 'succeeded'
             AND (
                 s.id IN (SELECT p.id FROM @places AS p WHERE p.depth = 0)
@@ -330,12 +340,17 @@ BEGIN
             AND (s.kind <> 'sequence' OR EXISTS (
                 SELECT 1 FROM jobfac.visit AS v WHERE v.run_id = s.id AND v.start <> 'skipped'
             ))
-        ORDER BY s.id DESC;
+        ORDER BY same.[values] DESC, s.id DESC;
         IF @other IS NOT NULL
         BEGIN
             SET @sentence = CONCAT(
-                N'Run ', @run, N' was retried as run ', @other, N', which succeeded; to do the work again, retry run ',
-                @other, N' or start the job.'
+                N'Run ', @run, N' was retried as run ', @other, N', which succeeded',
+                CASE @is_same
+                    WHEN 1 THEN CONCAT(N'; to do the work again, retry run ', @other, N' or start the job.')
+                    ELSE CONCAT(
+                        N' with other values; to do the work with those of run ', @run, N', start the job with them.'
+                    )
+                END
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;

@@ -24,8 +24,8 @@ def same_values(engine: str, one: sa.FromClause, other: sa.FromClause) -> list[s
     return [its == others for its, others in pairs]
 
 
-def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
-    """Return the runs that did what the first run of a lineage did, and that one.
+def same(conn: sa.Connection, line: Sequence[int]) -> list[set[int]]:
+    """Return, for each run of a lineage, the runs that did what it did, and that one.
 
     They are of the same job, and were started by the same step of the sequences around it, by later or earlier runs of
     these: the first one, and its retries. Of the values of ``for_each``, and of several visits of the step, only the
@@ -34,12 +34,12 @@ def same(conn: sa.Connection, line: Sequence[int]) -> set[int]:
     Args:
         line: what ``retries.lineage`` returns.
     """
-    level = {line[-1]}
+    levels = [{line[-1]}]
     for inner in reversed(line[:-1]):
         around = conn.execute(_AROUND.where(_mine.c.id == inner)).first()  # it may have been purged
-        others = with_retries(conn, around.job, level) - {around.id} if around is not None else set()
-        level = {inner, *(_inside(conn, others, inner) if others else ())}
-    return level
+        others = with_retries(conn, around.job, levels[0]) - {around.id} if around is not None else set()
+        levels.insert(0, {inner, *(_inside(conn, others, inner) if others else ())})
+    return levels
 
 
 def passed(conn: sa.Connection, sequences: Collection[int], former: int, new: int, step: str) -> int | None:

@@ -119,7 +119,7 @@ def passed(conn: sa.Connection, job: str, run_id: int, new: int, step: str) -> i
 
 def same(conn: sa.Connection, run_id: int) -> set[int]:
     """Return the first ones of the chains of retries that do what this run did."""
-    return places.same(conn, lineage(conn, run_id))
+    return places.same(conn, lineage(conn, run_id))[0]
 
 
 def chains(
@@ -135,17 +135,18 @@ def chains(
     return firsts, {firsts[row.retry_of]: _retry(row) for row in rows}
 
 
-def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -> Retry | None:
-    """Return a run that has not ended and repeats a sequence around this run, or a job inside it; None: none does.
+def of_sequence(conn: sa.Connection, job: str, run_id: int, but: int, is_sequence: bool) -> Retry | None:
+    """Return a run that has not ended and repeats a sequence around this run of a job, or a job inside it.
 
-    What a retry repeats is what the first run of its chain did, so that counts: a retry by hand is in no sequence. A
-    sequence that is a retry itself and started that first run has not repeated it.
+    None: none does. What a retry repeats is what the first run of its chain did, so that counts: a retry by hand is in
+    no sequence. It repeats as well what another retry of the sequences around has done at the same place. A sequence
+    that is a retry itself and started that first run has not repeated it.
     """
     mine = lineage(conn, run_id)
     if len(mine) == 1 and not is_sequence:
         return None
     jobs = set(conn.execute(sa.select(run.c.job).where(lists.by_id(run.c.id, mine[1:]))).scalars())
-    inside = [run_id, mine[0]] if is_sequence else []
+    inside: Collection[int] = places.with_retries(conn, job, places.same(conn, mine)[0]) if is_sequence else ()
     while inside:
         child = lists.by_id(run.c.sequence_run_id, inside)
         jobs |= set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars())
@@ -153,10 +154,11 @@ def of_sequence(conn: sa.Connection, run_id: int, but: int, is_sequence: bool) -
     rows = _repeating(conn, jobs, but)
     if not rows:
         return None
-    theirs, outer = _lineages(conn, {row.retry_of for row in rows}), around(conn, mine[0])
+    levels, theirs = places.same(conn, mine), _lineages(conn, {row.retry_of for row in rows})
+    outer = around(conn, mine[0])
     for row in (one for one in rows if one.id not in outer):
-        its = theirs[row.retry_of]
-        if its[0] != mine[0] and (its[0] in mine or mine[0] in its):
+        first, *beyond = theirs[row.retry_of]
+        if any(first in level for level in levels[1:]) or not levels[0].isdisjoint(beyond):
             return _retry(row)
     return None
 

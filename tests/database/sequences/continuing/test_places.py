@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
 from jobfac.operations import starting
+from jobfac.operations.bulk import many
 from jobfac.states import RunState
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import Result
@@ -69,7 +70,7 @@ def test_a_step_that_a_retry_has_done_is_not_the_first_one_of_another_retry(db: 
         first = starting.retry(db, ANN, run_id, from_failed=True).id
         player.look()
         player.fail("pay")
-    second = starting.retry(db, ANN, first, from_failed=True).id
+    second = starting.retry(db, ANN, run_id, from_failed=True).id
     player.look()
     player.finish("pay")
     player.look()
@@ -80,6 +81,8 @@ def test_a_step_that_a_retry_has_done_is_not_the_first_one_of_another_retry(db: 
             starting.retry(db, ANN, one, from_failed=True)
     with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {first} {said}"):
         again(db, door, first)
+    (line,) = many.retry(db, ANN, many.find(db, ANN, [first]))
+    assert (line.result, line.reason) == (Result.REFUSED, f"Run {first} {said} the sequence with this step.")
     other = starting.retry(db, ANN, run_id, from_failed=True, changes={"day": 2}).id
     player.look()
     player.fail("pay")
@@ -112,8 +115,15 @@ def test_other_steps_and_other_values_of_a_repeated_sequence_may_be_retried(db: 
     a, b, x, other, made = play(night, "batch 1")
     second = play(starting.retry(db, ANN, night).id, "batch 2", 0, 2, 4)
     for failure, by in ((a, second[0]), (x, second[2]), (made, second[4])):
-        with pytest.raises((Refused, sa.exc.DBAPIError), match=f"Run {failure} was retried as run {by}, which"):
+        how = " with other values; to do the work with those of run" if failure == made else "; to do the work again"
+        said = f"Run {failure} was retried as run {by}, which succeeded{how}"
+        with pytest.raises((Refused, sa.exc.DBAPIError), match=said):
             again(db, door, failure)
+    assert starting.retry(db, ANN, made, changes={"to": "batch 1"}).retry_of == made
+    player.look()
+    player.finish("pay")
+    with pytest.raises((Refused, sa.exc.DBAPIError), match="which succeeded; to do the work again"):
+        again(db, door, made)
     assert again(db, door, b) < again(db, door, other)
     assert starting.retry(db, ANN, a, changes={"to": "y"}).state == RunState.QUEUED
 
