@@ -9,7 +9,8 @@ from jobfac.states import Decision, JobKind, RunState, StepResult, StepStart, Wa
 class StepRunView(NamedTuple):
     """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits
     of a nested sequence, None for a program. ``item``: with ``for_each``, the place of its values, from 0.
-    ``taken_from``: the sequence run in which it succeeded, if this one has taken it over from there.
+    ``taken_from``: the sequence run in which it succeeded, if this one has taken it over from there; itself, if it is a
+    retry by hand.
     ``truncated``: contains ``outputs`` if these are left out because they are larger than 4 KiB; the run has them."""
 
     id: int | None

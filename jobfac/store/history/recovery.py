@@ -140,9 +140,16 @@ def repeats(engine: str, firsts: Collection[int], name: str = "run") -> sa.Colum
 
     ``name``: that of a table ``run``.
     """
-    retry_of = sa.literal_column(f"{name}.retry_of", BigId)
-    first = sa.func.coalesce(sa.cast(first_one(engine, name), BigId), retry_of)
-    return sa.and_(retry_of.is_not(None), lists.among_ids(first, "firsts", firsts))
+    return sa.and_(_retry_of(name).is_not(None), lists.among_ids(repeated(engine, name), "firsts", firsts))
+
+
+def repeated(engine: str, name: str = "run") -> sa.ColumnElement[int]:
+    """Return the column with the first run of the retries that led to a retry, for a table ``run`` of this name."""
+    return sa.func.coalesce(sa.cast(first_one(engine, name), BigId), _retry_of(name))
+
+
+def _retry_of(name: str) -> sa.ColumnElement[int]:
+    return sa.literal_column(f"{name}.retry_of", BigId)
 
 
 def first_one(engine: str, name: str = "run") -> sa.ColumnElement[Any]:

@@ -87,7 +87,7 @@ def _read(conn: sa.Connection, ids: Sequence[int], categories: Sequence[str] | N
         for row in conn.execute(query).mappings().all():
             is_long = row["outputs"] is not None and len(row["outputs"]) > LIMIT
             child = from_row(StepRunView, {**row, "outputs": None} if is_long else row)
-            child = child._replace(taken_from=row["sequence_run_id"])
+            child = child._replace(taken_from=row["sequence_run_id"] or row["id"])
             if is_long:
                 child = child._replace(truncated=["outputs"])
             if child.kind is JobKind.SEQUENCE:
