@@ -24,8 +24,11 @@ from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
 
-ROUNDS = 10
-"""Looks at the children in one sweep at most. A program may fork and end for ever."""
+Dead = list[str | None]
+"""The markers of dead orphans; None: it is not known whose one was."""
+
+SWEEPS = 4
+"""Sweeps at most for one decision. A daemon forks two or three times."""
 
 SELF = "/proc/self"
 """Names the PID of the process that reads it, if /proc belongs to its PID namespace."""
@@ -122,28 +125,40 @@ class Children:
     def remove_helper(self, pid: int) -> None:
         self._helpers.discard(pid)
 
-    def try_sweep(self) -> int:
+    def try_sweep(self) -> Dead:
         """Call ``sweep``, unless the machine cannot show its processes now (see ``failed``)."""
         try:
             return self.sweep()
         except OSError as error:
             self.failed(error)
-            return 0
+            return []
 
-    def sweep(self) -> int:
-        """Record new orphans and reap the dead ones. Returns the number of dead ones.
+    def sweep(self) -> Dead:
+        """Record new orphans and reap the dead ones. What these left, this process has adopted since: the next call
+        finds it.
 
         Raises:
-            OSError: the machine cannot show its processes now. The next call does what is left.
+            OSError: the machine cannot show its processes now. Nothing was done.
         """
         with self.lock:
-            number = 0
-            for _ in range(ROUNDS if self._list is not None else 0):
-                self._adopt()
-                number += (dead := self._reap())
-                if not dead:  # otherwise this process has just adopted what they left, as of a daemon that forks twice
-                    break
-            return number
+            if self._list is None:
+                return []
+            self._adopt()
+            return self._reap()
+
+    def sweep_for(self, programs: Sequence[Started]) -> None:
+        """Sweep before it is decided whether these programs have left something.
+
+        Once more, while one of them may have: an orphan was dead that may be its own, as of a daemon that forks twice,
+        and no other is there. Dead ones of other programs count for nothing: these may fork and end for ever.
+
+        Raises:
+            OSError: as ``sweep``.
+        """
+        for _ in range(SWEEPS):
+            dead = set(self.sweep())
+            if not any({program.marker, None} & dead and not self.orphans(program) for program in programs):
+                return
 
     def _adopt(self) -> None:
         here = os.getsid(0)
@@ -157,8 +172,8 @@ class Children:
         if fresh := {pid: session for pid, session in sessions.items() if session != here}:
             self._orphans |= self._owners(fresh)
 
-    def _reap(self) -> int:
-        number = 0
+    def _reap(self) -> Dead:
+        dead: Dead = []
         for pid in list(self._orphans):
             try:
                 done, _, used = os.wait4(pid, os.WNOHANG)
@@ -166,11 +181,11 @@ class Children:
                 del self._orphans[pid]
                 continue
             if done == pid:
-                number += 1
-                meter = self._meter(self._orphans.pop(pid))
+                dead.append(marked := self._orphans.pop(pid))
+                meter = self._meter(marked)
                 if meter is not None:
                     meter.add_orphan(used)
-        return number
+        return dead
 
     def orphans(self, owner: Started | None) -> list[int]:
         """Return the adopted processes of this program; with None, those of unknown origin."""

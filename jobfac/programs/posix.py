@@ -109,7 +109,7 @@ class Process:
 
     def _record_left(self) -> None:
         if children.adopting:
-            children.sweep()
+            children.sweep_for([self])
             self._remember(children.orphans(self))
         elif not self.detach:
             self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
@@ -303,7 +303,9 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
     with children.lock:
         table = Table.read()
         by_marker = table.pids_by_marker(min(process.since for process in processes))
-        children.sweep()  # finds what is not in the table, because its parent has started it since and has ended
+        children.sweep_for(
+            processes
+        )  # finds what is not in the table, because its parent has started it since and has ended
         found = [process._tree(table, by_marker) for process in processes]
         for process, tree in zip(processes, found, strict=True):
             process._members |= {one.pid: one.start for one in tree.values()}

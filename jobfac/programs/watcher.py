@@ -83,7 +83,7 @@ class ExitWatcher:
             else:
                 ended.remove(process)
                 self._poll(process)
-        self._is_crowded = children.try_sweep() >= CROWD
+        self._is_crowded = len(children.try_sweep()) >= CROWD
         return ended
 
     def _poll(self, process: Process) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import ExitWatcher, Signals, procfs, reading
-from jobfac.programs.children import children, is_dead
+from jobfac.programs.children import SWEEPS, children, is_dead
 from jobfac.programs.procfs import mark_of, markers
 from jobfac.programs.reading import read_each
 from jobfac.store.workers import Fenced
@@ -284,3 +284,23 @@ def test_an_end_is_noticed_when_what_the_program_left_can_be_seen(stage: Stage) 
     os.kill(left, signal.SIGKILL)
     until(lambda: not process.alive())
     watcher.close()
+
+
+@pytest.mark.parametrize(("whose", "sweeps"), [("of others", 1), (None, SWEEPS)])
+def test_a_sweep_is_repeated_for_what_may_be_left_of_its_programs_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, whose: str | None, sweeps: int
+) -> None:
+    """Processes of one program that fork and end all the time kept the worker sweeping for longer than its lease."""
+    process, _, _ = stage.start("sleep", "600")
+    done: list[int] = []
+
+    def reap() -> list[str | None]:
+        done.append(1)
+        return [whose]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "_reap", reap)
+        children.sweep_for([process])
+    assert len(done) == sweeps
+    process.kill()
+    until(lambda: not process.alive())

@@ -68,7 +68,7 @@ def test_a_process_of_another_user_does_not_keep_a_program_from_ending(stage: St
     finally:
         for pid in filter(None, (before, after)):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: children.sweep() >= 0 and not lives(before) and not lives(after))
+    until(lambda: children.sweep() is not None and not lives(before) and not lives(after))
 
 
 @contextmanager
