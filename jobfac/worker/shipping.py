@@ -74,31 +74,37 @@ class Shipper:
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
             pause = BEHIND if behind else self._interval / 10 if flooding else self._interval
 
-    def ship(self, executions: Collection[Execution]) -> bool:
+    def ship(self, executions: Collection[Execution], final: bool = False) -> bool:
         """Store new output and reports of these programs in one transaction.
 
         Returns whether output or reports are left for the next call because they exceed the size limits.
+
+        Args:
+            final: the programs have ended. Then all output is stored by several calls, but no report.
 
         Raises:
             Unreachable: the database does not answer. Nothing is lost: the next call ships it.
         """
         ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
         try:
-            return self._ship(ours)
+            return self._ship(ours, final) or (final and len(ours) < len(executions))
         finally:
             for execution in ours:
                 execution.shipping.release()
             if ours:
                 self._on_shipped()
 
-    def _ship(self, executions: Collection[Execution]) -> bool:
+    def _ship(self, executions: Collection[Execution], final: bool) -> bool:
         behind = False
         share = max(LEAST_SHARE, SHIPMENT // max(1, len(executions)))
         written: list[tuple[Execution, list[output.Stored]]] = []
         for execution in executions:
             with execution.lock:
-                if chunks := execution.collect(final=False, most=share):
+                if chunks := execution.collect(final, most=share):
                     written.append((execution, chunks))
+            if final:
+                behind |= len(chunks) > 0
+                continue
             behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE
             behind |= not execution.report.read()
         reported = [e for e in executions if e.report.changed]

@@ -65,6 +65,7 @@ class SpoolFolder:
         self.token = token
         self.path = spool / token
         self._lock: int | None = None
+        self.is_left = False  # to the next worker of this machine, which stores the output in it, as after a kill
         self._logged_as_skipped: set[str] = set()
         self._fenced: list[Fenced] = []  # lost executions whose programs may still run
 
@@ -201,8 +202,9 @@ class SpoolFolder:
             return 0
 
     def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder, unless it is left."""
+        if not self.is_left:
+            shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
 

@@ -296,22 +296,22 @@ class Worker:
         self._agenda.more = True
 
     def _register_again(self) -> None:
-        """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
+        """After the lease is lost: kill all programs, store output and outcomes that came in time, register again."""
         self._lease.check()  # it may find that nobody can have ended the lease
         if time.monotonic() < self._agenda.not_before or self._lease.is_trusted():
             return
         self._phases.fence()
         self._held.kill()
-        if not self._held.gather_in_time():
-            self._agenda.not_before = time.monotonic() + 0.02
-            return
         why = "its worker could not renew its lease in time and ended it"
-        fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
-        request = self._compose(free=0, most=0)
-        request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
-        end = partial(end_registration, request=request, token=self._who.token)
         try:
-            self._register(end)
+            with self._pulse.waiting():
+                if not self._held.gather_in_time() or self._shipper.ship(self._held.living(), final=True):
+                    self._agenda.not_before = time.monotonic() + 0.02
+                    return
+            fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
+            request = self._compose(free=0, most=0)
+            request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
+            self._register(partial(end_registration, request=request, token=self._who.token))
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
             self._agenda.not_before = time.monotonic() + RETRY_INTERVAL

@@ -166,6 +166,19 @@ def test_the_disk_space_of_the_cut_is_freed(tmp_path: Path) -> None:
     spool.read()
     assert spool.flooding
     assert spool.size == 25 << 20
+    for _ in range(20):
+        os.write(spool.fd, b"x" * (1 << 20))
+        spool.trim()
+        assert os.fstat(spool.fd).st_blocks * 512 <= 3 << 19, "also while the database cannot be written"
+    spool.close(delete=True)
+
+
+def test_a_secret_at_the_end_of_the_head_is_masked_though_nothing_was_read_for_long(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1-1.stdout", 1 << 20, Mask([b"secret-word"]))
+    os.write(spool.fd, b"x" * ((1 << 19) - 4) + b"secret-word" + b"y" * (5 << 20))
+    spool.trim()
+    assert os.fstat(spool.fd).st_blocks * 512 <= 3 << 19
+    assert spool.read()[1].data[-4:] == b"****"
     spool.close(delete=True)
 
 

@@ -126,6 +126,11 @@ class Spool:
         self._free()
         return chunks
 
+    def trim(self) -> None:
+        """Free the disk space that is no longer needed while nothing can be read, as nothing can be stored."""
+        self._update_length()
+        self._free()
+
     def open_for_program(self) -> int:
         """Open the file once more, for the program; returns the descriptor, which the caller closes.
 
@@ -256,15 +261,16 @@ class Spool:
 
     def _free(self) -> None:
         """Free the disk space between head and tail that is no longer needed."""
-        start = max(self._freed, self._base)
-        stop = min(self._position, self.size - self.tail) - self._mask.reach
+        # A secret may begin in the head, as long as that is read.
+        start = max(self._freed, self._base, self.head + self._mask.reach if self._position < self.head else 0)
+        stop = self.size - self.tail - self._mask.reach
         if stop - start < HOLE:
             return
         first = -(-(start - self._base) // BLOCK) * BLOCK
         last = (stop - self._base) // BLOCK * BLOCK
         if punch_hole(self.fd, first, last - first):
             self._freed = self._base + last
-        else:
+        elif self._position >= self.head:
             self._start_over()
 
     def _start_over(self) -> None:

@@ -293,15 +293,15 @@ class Execution:
         Args:
             most: maximum pending bytes, to bound the memory when the output limit is large; None: everything.
         """
-        room = None if most is None else most - sum(len(one.data) for one in self.pending)
+        room = float("inf") if most is None else most - sum(len(one.data) for one in self.pending)
         for stream, spool in self.spools.items():
-            while room is None or room > 0:
-                chunks = spool.read(final) if room is None else spool.read(final, min(room, BATCH))
-                if not chunks:
+            while room > 0:
+                if not (chunks := spool.read(final, int(min(room, BATCH)))):
                     break
                 self.pending += [self._stored(stream, chunk) for chunk in chunks]
-                if room is not None:
-                    room -= sum(len(chunk.data) for chunk in chunks)
+                room -= sum(len(chunk.data) for chunk in chunks)
+            else:
+                spool.trim()
         return list(self.pending)
 
     def unread(self) -> int:
@@ -331,11 +331,11 @@ class Execution:
     def _stored(self, stream: str, chunk: Chunk) -> Stored:
         return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data, self.claimed.created_at)
 
-    def close(self) -> None:
-        """Remove the files of this execution. Their content is stored or no longer needed."""
+    def close(self, is_stored: bool = True) -> None:
+        """Remove the files of this execution, but not those of its output if that is not stored."""
         with self.lock:
             for spool in self.spools.values():
-                spool.close(delete=True, is_left=self.definition.detach)
+                spool.close(delete=is_stored, is_left=self.definition.detach)
             self.spools.clear()
         self.report.close()
         if self.process is not None and self.process.group is not None:
@@ -343,7 +343,7 @@ class Execution:
         files = [] if self.claimed.payload is None else [self._launch.payload]
         files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
-        files += [self._launch.fingerprints] if self._launch.has_secrets else []
+        files += [self._launch.fingerprints] if self._launch.has_secrets and is_stored else []
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 file.unlink()

@@ -334,16 +334,17 @@ class Executions:
             execution.log.error("outcome not stored", action="outcome_not_stored")
         given_up = [*self.living(), *(execution for execution, _ in self.over)]
         self._stored.extend(execution.key for execution in given_up)  # so these are no claims whose answers were lost
-        self._forget(given_up)
+        self._spool.is_left = True
+        self._forget(given_up, is_stored=False)
         self.live.clear()
         self.over.clear()
 
-    def _forget(self, executions: Sequence[Execution]) -> None:
+    def _forget(self, executions: Sequence[Execution], is_stored: bool = True) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
         self.isolation.forget(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)
-            execution.close()
+            execution.close(is_stored)
             self._old_files.after(execution.definition.retention, execution.series())

@@ -140,11 +140,16 @@ def test_a_failover_of_the_server_affects_no_run(server_fleet: Fleet, tds: Any) 
 
 def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_fleet: Fleet, tds: Any) -> None:
     fleet = server_fleet
-    fleet.define(long=fleet.journal.job(600, later=0), brief=fleet.journal.job(0.5, restartable=False))
+    speak = ["sh", "-c", f"while echo paid; do echo paid >> {fleet.folder}/paid; sleep 0.05; done"]
+    fleet.define(
+        long=fleet.journal.job(600, later=0),
+        brief=fleet.journal.job(0.5, restartable=False),
+        speaks={"command": speak, "restartable": False},
+    )
     for number in range(2):
         fleet.factory.role("scheduler", "--name", f"s{number}", **USUAL)
-    worker = fleet.worker()
-    long, brief = fleet.start("long") + fleet.start("brief")
+    worker = fleet.worker(JOBFAC_SHIP_INTERVAL="60")
+    speaks, long, brief = fleet.start("speaks") + fleet.start("long") + fleet.start("brief")
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running")
     pids = fleet.programs(worker)
     assert pids
@@ -152,7 +157,9 @@ def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_f
     wait_for(lambda: "lease not renewed in time" in fleet.log(worker), "fenced", timeout=LEASE)
     wait_for(lambda: "registered again" in fleet.log(worker), "back", timeout=LEASE + 10)
     fleet.db.close()  # the failover has cut its connections, too
-    found = {row["id"]: row for row in fleet.finish(long, brief)}
+    found = {row["id"]: row for row in fleet.finish(long, brief, speaks)}
+    said = (fleet.folder / "paid").read_text(encoding="utf-8").count("\n")
+    assert fleet.text(speaks).count(b"\n") in (said, said + 1), "also what it wrote while the server was away"
     assert (found[long]["state"], found[long]["attempt"]) == ("succeeded", 2)
     assert not fleet.journal.doubled()
     # Whichever role is back first, it does not take the worker for dead, and what ended in time counts.

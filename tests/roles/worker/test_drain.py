@@ -64,23 +64,26 @@ def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
 def test_a_second_term_does_not_wait_for_a_database_that_cannot_store_outcomes(sqlite_fleet: Fleet) -> None:
     """On SQLite nobody can end the lease while the file is locked, so without the signal the worker would not leave.
 
-    The run has been executed, so it does not begin again if it must not.
+    The run has been executed, so it does not begin again if it must not. The next worker stores its output.
     """
     fleet = sqlite_fleet
-    fleet.define(job=fleet.journal.job(0.5), once=fleet.journal.job(0.5, restartable=False))
-    (run_id,), (once,) = fleet.start("job"), fleet.start("once")
-    worker = fleet.worker(slots=2, JOBFAC_LEASE="4", JOBFAC_HEARTBEAT="1")
+    speak = {"command": ["sh", "-c", "sleep 0.5; echo last words"], "restartable": False}
+    fleet.define(job=fleet.journal.job(0.5), once=fleet.journal.job(0.5, restartable=False), speaks=speak)
+    (run_id,), (once,), (speaks,) = fleet.start("job"), fleet.start("once"), fleet.start("speaks")
+    worker = fleet.worker(slots=3, JOBFAC_LEASE="4", JOBFAC_HEARTBEAT="1", JOBFAC_SHIP_INTERVAL="60")
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running")
     with closing(sqlite3.connect(fleet.factory.folder / "jobfac.db")) as conn:
         conn.execute("BEGIN IMMEDIATE")
         wait_for(lambda: "turn failed" in fleet.log(worker), "the outcome cannot be stored")
         worker.send_signal(signal.SIGTERM)
-        wait_for(lambda: "Stopping: 2 outcomes wait for the database" in fleet.log(worker), "it says what it waits for")
+        wait_for(lambda: "Stopping: 3 outcomes wait for the database" in fleet.log(worker), "it says what it waits for")
         worker.send_signal(signal.SIGTERM)
         wait_for(lambda: "outcome not stored" in fleet.log(worker), "it gives up")
         conn.rollback()
     assert worker.wait(30) == 0
-    assert (fleet.get(run_id)["state"], fleet.get(once)["state"]) == ("queued", "lost")
+    assert [fleet.get(one)["state"] for one in (run_id, once, speaks)] == ["queued", "lost", "lost"]
+    fleet.worker("next")
+    wait_for(lambda: fleet.text(speaks) == b"last words\n", "the output is stored")
 
 
 def test_a_worker_is_drained_by_a_command(sqlite_fleet: Fleet) -> None:
