@@ -95,50 +95,6 @@ def test_only_what_did_not_succeed_starts(db: Database) -> None:
     assert [begun(db, one) for one in (second, third, again)] == [["b", "c"], ["c", "d"], ["c"]]
 
 
-def test_what_was_retried_by_hand_with_success_is_not_done_again(db: Database) -> None:
-    player, first = prepared(db, ONE, USE)
-    player.look()
-    player.finish("b")
-    player.fail("a", "c")
-    inside = {child["job"]: child["id"] for child in children(db, first)}
-    by_hand = {job: retry(db, inside[job], from_failed=False) for job in "ac"}
-    player.look()
-    player.finish("a", outputs='{"file": "x"}')
-    player.fail("c")
-    second = retry(db, first)
-    assert player.look() == ["c"], "the retry by hand of c has failed, too"
-    player.fail("c")
-    last = retry(db, by_hand["c"], from_failed=False)
-    player.look()
-    player.finish("c")
-    third = retry(db, second)
-    assert player.look() == ["d"], "nothing of the step is left"
-    assert children(db, third)[0]["arguments"] == '["x"]', "the outputs of the retry by hand are there"
-    assert {one.job: (one.id, one.taken_from) for one in history(db, third)[0].runs} == {
-        "a": (by_hand["a"], by_hand["a"]),
-        "b": (inside["b"], first),
-        "c": (last, last),
-    }
-    player.finish("d")
-    assert get(db, third)["state"] == RunState.SUCCEEDED
-
-
-def test_values_that_were_retried_by_hand_with_success_are_not_done_again(db: Database) -> None:
-    player, first = fanned(db, GATHER)
-    player.look()
-    player.fail("a")
-    player.finish("b", outputs='{"file": "x"}')
-    player.look()
-    player.finish("a", "b", outputs='{"file": "x"}')
-    (failed,) = (child["id"] for child in children(db, first) if child["state"] == RunState.FAILED)
-    retry(db, failed, from_failed=False)
-    player.look()
-    player.finish("a", outputs='{"file": "y"}')
-    second = retry(db, first)
-    assert player.look() == ["d"]
-    assert children(db, second)[0]["arguments"] == json.dumps(['["y", "x"]'])
-
-
 def test_values_count_by_what_they_are(db: Database) -> None:
     player, first = fanned(db, GATHER)
     player.look()
