@@ -108,20 +108,22 @@ def succeeded(conn: sa.Connection, job: str, run_id: int, same: Collection[int],
     return conn.execute(query.order_by(success.c.id.desc()).limit(1)).scalar()
 
 
-def by_hand(conn: sa.Connection, job: str, run_ids: Collection[int]) -> Sequence[tuple[int, int]]:
-    """Return the successes among the retries of failed runs of this job, which are no retries themselves: a failure and
-    a success each.
+def by_hand(conn: sa.Connection, job: str, run_ids: Collection[int]) -> dict[int, int]:
+    """Return, by failed run of this job that is no retry itself, the latest success with the same values among its
+    retries, if it has one.
 
     A sequence that skipped the step that had failed is none.
     """
     engine, success, failure = conn.dialect.name, run.alias("success"), run.alias("failure")
     query = (
-        sa.select(failure.c.id, success.c.id)
+        sa.select(failure.c.id, sa.func.max(success.c.id).label("success"))
         .select_from(success.join(failure, failure.c.id == recovery.repeated(engine, "success")))
         .where(success.c.job == job, success.c.id > min(run_ids), success.c.state == RunState.SUCCEEDED)
         .where(recovery.repeats(engine, run_ids, "success"), recovery.repeats_work(engine, "success", "failure"))
+        .where(*places.same_values(engine, success, failure))
+        .group_by(failure.c.id)
     )
-    return [(found, by) for found, by in conn.execute(query)]
+    return {row.id: row.success for row in conn.execute(query)}
 
 
 def passed(conn: sa.Connection, job: str, run_id: int, new: int, step: str) -> int | None:
