@@ -6,17 +6,16 @@ that keeps the file open delays nothing. One limitation remains: a program that 
 """
 
 import contextlib
-import ctypes
 import os
 import re
 import stat
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
+from jobfac.programs.files.room import SLACK, Use, punch_hole
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
@@ -24,8 +23,6 @@ BATCH = 16 * CHUNK  # default limit in bytes of one read()
 FLOOD = 4 * 1024 * 1024  # a stream that grows by at least this many bytes between two reads is flooding
 HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
-PUNCH_HOLE_KEEP_SIZE = 0x03
-LIBC = ctypes.CDLL(None)
 SEAL = b"\0jobfac\n"
 """The first bytes of the file, before the stream. They are missing if the program has emptied its file."""
 
@@ -68,6 +65,7 @@ class Spool:
         self.flooding = False
         """Whether the program wrote so much between the last two reads that the next one should come soon."""
         self._mask = mask
+        self._known = 0  # the size at the last read
         self._position = 0  # everything before it was returned or is in the cut
         self._base = 0  # offset in the stream where the file begins; above 0 after a truncation, below 0 with a seal
         self._length = 0  # last known length of the file
@@ -101,9 +99,8 @@ class Spool:
     def unread(self) -> int:
         """Bytes written so far that have to be stored and were not returned yet."""
         self._update_length()
-        start = self._position
-        head = max(0, min(self.head, self.size) - start)
-        return head + max(0, self.size - max(start, self.head, self.size - self.tail))
+        head = max(0, min(self.head, self.size) - self._position)
+        return head + max(0, self.size - max(self._position, self.head, self.size - self.tail))
 
     def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
         """Return at most `most` new bytes to store, with masked secrets. Repeat until the result is empty.
@@ -112,9 +109,8 @@ class Spool:
         """
         if self._is_given_up:
             return []
-        before = self.size
         self._update_length()
-        self.flooding = self.size - before >= FLOOD
+        self.flooding, self._known = self.size - self._known >= FLOOD, self.size
         if self._position >= self.size:
             return self._farewell() if final else []
         chunks: list[Chunk] = []
@@ -125,6 +121,23 @@ class Spool:
             chunks += self._take(max(self._position, self.size - self.tail), self.size, room, final)
         self._free()
         return chunks
+
+    def use(self) -> Use:
+        """Return what the file takes on the disk. If that is much, first free the cut, even if it was freed before."""
+        found, cut = os.fstat(self.fd), 0
+        if found.st_blocks * 512 > SLACK:
+            self._update_length()
+            first = -(-(max(self.head, self._base) + self._mask.reach - self._base) // BLOCK) * BLOCK
+            last = (self.size - self.tail - self._mask.reach - self._base) // BLOCK * BLOCK
+            cut = last - first if first < last and punch_hole(self.fd, first, last - first) else 0
+            found = os.fstat(self.fd)
+        return Use(found.st_blocks * 512, found.st_size - cut, found.st_size)
+
+    def trim(self, is_left: bool) -> None:
+        """Free what nobody needs, behind the file's end, too: the program has ended. `is_left`: see `close`."""
+        use = self.use()
+        if use.is_excessive if is_left else use.is_wasteful:
+            os.ftruncate(self.fd, use.size)
 
     def open_for_program(self) -> int:
         """Open the file once more, for the program; returns the descriptor, which the caller closes.
@@ -282,13 +295,6 @@ class Spool:
         self._base = self._freed = end
         self._length = 0
         self.is_sealed, self._end = False, b""
-
-
-def punch_hole(fd: int, start: int, length: int) -> bool:
-    """Free the blocks of a part of a file without changing its length; returns False if this is not supported."""
-    if sys.platform != "linux":
-        return False
-    return bool(LIBC.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(length)) == 0)
 
 
 class SpoolName(NamedTuple):
