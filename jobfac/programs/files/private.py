@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobfac.errors import Refused
 from jobfac.machine.trusted import ForeignLink, folder
-from jobfac.programs.failures import StartError
+from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.identity import other_user
 from jobfac.settings import state_folder
 
@@ -113,6 +113,30 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
                 message = f"this worker may not switch to user {user!r}; run it as root or as that user"
                 raise StartError(message) from None
             _allow_entry(path.parent)
+
+
+def open_own(path: str | Path) -> tuple[int, bool]:
+    """Open a spool file for this worker and its program. Returns it, and whether it is new.
+
+    An existing one must be a file of this worker's own.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o600), True
+    except FileExistsError:  # a worker that died has left it, or another user has put something in its place
+        pass
+    except OSError as error:
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        os.close(descriptor)
+        raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
+    os.set_blocking(descriptor, True)
+    return descriptor, False
 
 
 def _allow_entry(folder: Path) -> None:

@@ -8,13 +8,13 @@ that keeps the file open delays nothing. One limitation remains: a program that 
 import contextlib
 import os
 import re
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
+from jobfac.programs.files.private import open_own
 from jobfac.programs.files.room import SLACK, Use, punch_hole
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
@@ -74,7 +74,7 @@ class Spool:
         self._open = True
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
-        self.fd, is_new = _opened(path)
+        self.fd, is_new = open_own(path)
         self.is_sealed = self._seal() if is_new else self._peek(0, len(SEAL)) in (SEAL, None)
         self._is_marked = False  # whether the output says that it was emptied
         self._end = b""  # the last bytes of the file when its length was last checked
@@ -123,15 +123,24 @@ class Spool:
         return chunks
 
     def use(self) -> Use:
-        """Return what the file takes on the disk. If that is much, first free the cut, even if it was freed before."""
-        found, cut = os.fstat(self.fd), 0
-        if found.st_blocks * 512 > SLACK:
+        """Return what the file takes on the disk. If that is much, first free the cut, although nothing may be stored.
+
+        In what was freed before, only a program that means to take the disk has anything.
+        """
+        found = os.fstat(self.fd)
+        taken, cut, refilled = found.st_blocks * 512, 0, False
+        if taken > SLACK:
             self._update_length()
             first = -(-(max(self.head, self._base) + self._mask.reach - self._base) // BLOCK) * BLOCK
             last = (self.size - self.tail - self._mask.reach - self._base) // BLOCK * BLOCK
-            cut = last - first if first < last and punch_hole(self.fd, first, last - first) else 0
+            freed = min(last, (self._freed - self._base) // BLOCK * BLOCK)
+            if first < freed and punch_hole(self.fd, first, freed - first):
+                refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
+            if first < last and punch_hole(self.fd, first, last - first):
+                cut, self._freed = last - first, max(self._freed, self._base + last)
             found = os.fstat(self.fd)
-        return Use(found.st_blocks * 512, found.st_size - cut, found.st_size)
+        needed = found.st_size - cut
+        return Use(taken, needed, needed) if refilled else Use(found.st_blocks * 512, needed, found.st_size)
 
     def trim(self, is_left: bool) -> None:
         """Free what nobody needs, behind the file's end, too: the program has ended. `is_left`: see `close`."""
@@ -303,30 +312,6 @@ class SpoolName(NamedTuple):
     run: int
     attempt: int
     stream: str
-
-
-def _opened(path: str | Path) -> tuple[int, bool]:
-    """Open a spool file for this worker and its program. Returns it, and whether it is new.
-
-    An existing one must be a file of this worker's own.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-    try:
-        return os.open(path, flags | os.O_EXCL, 0o600), True
-    except FileExistsError:  # a worker that died has left it, or another user has put something in its place
-        pass
-    except OSError as error:
-        raise StartError(explain_file("the spool file", Path(path), error)) from error
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise StartError(explain_file("the spool file", Path(path), error)) from error
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        os.close(descriptor)
-        raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
-    os.set_blocking(descriptor, True)
-    return descriptor, False
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:
