@@ -33,8 +33,7 @@ from jobfac.states import RunState
 from jobfac.store import jobs, output, parameters
 from jobfac.store.workers import Fenced
 from jobfac.telemetry.logs import logger
-from jobfac.worker.executions.connections import secrets_of
-from jobfac.worker.executions.fingerprints import SecretChanged, check, fingerprints_path
+from jobfac.worker.executions.fingerprints import SecretChanged, check, fingerprints_path, secrets_of
 
 log = logger("jobfac.spool")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobfac.errors import Refused
 from jobfac.machine.trusted import ForeignLink, folder
-from jobfac.programs.failures import StartError
+from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.identity import other_user
 from jobfac.settings import state_folder
 
@@ -115,6 +115,30 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
             _allow_entry(path.parent)
 
 
+def open_own(path: str | Path) -> tuple[int, bool]:
+    """Open a spool file for this worker and its program. Returns it, and whether it is new.
+
+    An existing one must be a file of this worker's own.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags | os.O_EXCL, 0o600), True
+    except FileExistsError:  # a worker that died has left it, or another user has put something in its place
+        pass
+    except OSError as error:
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise StartError(explain_file("the spool file", Path(path), error)) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+        os.close(descriptor)
+        raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
+    os.set_blocking(descriptor, True)
+    return descriptor, False
+
+
 def _allow_entry(folder: Path) -> None:
     """Let other users open their files by name in a folder of the spool. They cannot list or change the folder.
 
@@ -127,20 +151,22 @@ def _allow_entry(folder: Path) -> None:
             path.chmod(stat.S_IMODE(found.st_mode) | ENTER)
 
 
-def shorten(path: str, identity: tuple[int, int], size: int) -> None:
+def shorten(path: str, identity: tuple[int, int] | None, size: int, frees: bool = False) -> None:
     """Cut a file that a program writes to ``size`` bytes, if it is longer and can be opened.
 
     A program that appends goes on at the new end, and another one leaves a gap that takes no space. A file that has
     another name, too, is left alone: the program may have linked somebody else's file here.
 
     Args:
-        identity: device and inode of the file.
+        identity: device and inode of the file; None: any.
+        frees: free the blocks behind the end of a shorter one, too. What is appended meanwhile is lost.
     """
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.fstat(handle)
-            if (found.st_dev, found.st_ino) == identity and found.st_nlink == 1 and found.st_size > size:
-                os.ftruncate(handle, size)
+            is_it = identity in (None, (found.st_dev, found.st_ino))
+            if is_it and stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and (frees or found.st_size > size):
+                os.ftruncate(handle, min(size, found.st_size))
         finally:
             os.close(handle)

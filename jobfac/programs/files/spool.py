@@ -6,17 +6,16 @@ that keeps the file open delays nothing. One limitation remains: a program that 
 """
 
 import contextlib
-import ctypes
 import os
 import re
-import stat
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
+from jobfac.programs.files.private import open_own
+from jobfac.programs.files.room import SLACK, Use, punch_hole
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
@@ -24,8 +23,6 @@ BATCH = 16 * CHUNK  # default limit in bytes of one read()
 FLOOD = 4 * 1024 * 1024  # a stream that grows by at least this many bytes between two reads is flooding
 HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
-PUNCH_HOLE_KEEP_SIZE = 0x03
-LIBC = ctypes.CDLL(None)
 SEAL = b"\0jobfac\n"
 """The first bytes of the file, before the stream. They are missing if the program has emptied its file."""
 
@@ -68,6 +65,7 @@ class Spool:
         self.flooding = False
         """Whether the program wrote so much between the last two reads that the next one should come soon."""
         self._mask = mask
+        self._known = 0  # the size at the last read
         self._position = 0  # everything before it was returned or is in the cut
         self._base = 0  # offset in the stream where the file begins; above 0 after a truncation, below 0 with a seal
         self._length = 0  # last known length of the file
@@ -76,7 +74,7 @@ class Spool:
         self._open = True
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
-        self.fd, is_new = _opened(path)
+        self.fd, is_new = open_own(path)
         self.is_sealed = self._seal() if is_new else self._peek(0, len(SEAL)) in (SEAL, None)
         self._is_marked = False  # whether the output says that it was emptied
         self._end = b""  # the last bytes of the file when its length was last checked
@@ -101,9 +99,8 @@ class Spool:
     def unread(self) -> int:
         """Bytes written so far that have to be stored and were not returned yet."""
         self._update_length()
-        start = self._position
-        head = max(0, min(self.head, self.size) - start)
-        return head + max(0, self.size - max(start, self.head, self.size - self.tail))
+        head = max(0, min(self.head, self.size) - self._position)
+        return head + max(0, self.size - max(self._position, self.head, self.size - self.tail))
 
     def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
         """Return at most `most` new bytes to store, with masked secrets. Repeat until the result is empty.
@@ -112,9 +109,8 @@ class Spool:
         """
         if self._is_given_up:
             return []
-        before = self.size
         self._update_length()
-        self.flooding = self.size - before >= FLOOD
+        self.flooding, self._known = self.size - self._known >= FLOOD, self.size
         if self._position >= self.size:
             return self._farewell() if final else []
         chunks: list[Chunk] = []
@@ -126,10 +122,31 @@ class Spool:
         self._free()
         return chunks
 
-    def trim(self) -> None:
-        """Free the disk space that is no longer needed while nothing can be read, as nothing can be stored."""
-        self._update_length()
-        self._free()
+    def use(self) -> Use:
+        """Return what the file takes on the disk. If that is much, first free the cut, although nothing may be stored.
+
+        In what was freed before, only a program that means to take the disk has anything.
+        """
+        found = os.fstat(self.fd)
+        taken, cut, refilled = found.st_blocks * 512, 0, False
+        if taken > SLACK:
+            self._update_length()
+            first = -(-(max(self.head, self._base) + self._mask.reach - self._base) // BLOCK) * BLOCK
+            last = (self.size - self.tail - self._mask.reach - self._base) // BLOCK * BLOCK
+            freed = min(last, (self._freed - self._base) // BLOCK * BLOCK)
+            if first < freed and punch_hole(self.fd, first, freed - first):
+                refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
+            if first < last and punch_hole(self.fd, first, last - first):
+                cut, self._freed = last - first, max(self._freed, self._base + last)
+            found = os.fstat(self.fd)
+        needed = found.st_size - cut
+        return Use(taken, needed, needed) if refilled else Use(found.st_blocks * 512, needed, found.st_size)
+
+    def trim(self, is_left: bool) -> None:
+        """Free what nobody needs, behind the file's end, too: the program has ended. `is_left`: see `close`."""
+        use = self.use()
+        if use.is_excessive if is_left else use.is_wasteful:
+            os.ftruncate(self.fd, use.size)
 
     def open_for_program(self) -> int:
         """Open the file once more, for the program; returns the descriptor, which the caller closes.
@@ -261,16 +278,15 @@ class Spool:
 
     def _free(self) -> None:
         """Free the disk space between head and tail that is no longer needed."""
-        # A secret may begin in the head, as long as that is read.
-        start = max(self._freed, self._base, self.head + self._mask.reach if self._position < self.head else 0)
-        stop = self.size - self.tail - self._mask.reach
+        start = max(self._freed, self._base)
+        stop = min(self._position, self.size - self.tail) - self._mask.reach
         if stop - start < HOLE:
             return
         first = -(-(start - self._base) // BLOCK) * BLOCK
         last = (stop - self._base) // BLOCK * BLOCK
         if punch_hole(self.fd, first, last - first):
             self._freed = self._base + last
-        elif self._position >= self.head:
+        else:
             self._start_over()
 
     def _start_over(self) -> None:
@@ -290,43 +306,12 @@ class Spool:
         self.is_sealed, self._end = False, b""
 
 
-def punch_hole(fd: int, start: int, length: int) -> bool:
-    """Free the blocks of a part of a file without changing its length; returns False if this is not supported."""
-    if sys.platform != "linux":
-        return False
-    return bool(LIBC.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(length)) == 0)
-
-
 class SpoolName(NamedTuple):
     """The execution and the stream of a spool file."""
 
     run: int
     attempt: int
     stream: str
-
-
-def _opened(path: str | Path) -> tuple[int, bool]:
-    """Open a spool file for this worker and its program. Returns it, and whether it is new.
-
-    An existing one must be a file of this worker's own.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-    try:
-        return os.open(path, flags | os.O_EXCL, 0o600), True
-    except FileExistsError:  # a worker that died has left it, or another user has put something in its place
-        pass
-    except OSError as error:
-        raise StartError(explain_file("the spool file", Path(path), error)) from error
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise StartError(explain_file("the spool file", Path(path), error)) from error
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-        os.close(descriptor)
-        raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
-    os.set_blocking(descriptor, True)
-    return descriptor, False
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:

@@ -1,7 +1,6 @@
 """One execution of a run: starts the program of its definition and turns the program's end into an outcome. No SQL."""
 
 import contextlib
-import os
 import secrets
 import threading
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jobfac.definitions import Job, write_duration
+from jobfac.definitions import Job
 from jobfac.programs import BATCH, Chunk, Places, Process, Series, Signals, Spool, StartError, spool_path, why_alive
 from jobfac.programs.files.inquiry import Place, Seen
 from jobfac.secret_references import SecretError
@@ -20,10 +19,11 @@ from jobfac.store.output import STREAMS, Stored
 from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.launch import Launch
-from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, start_delay, with_remarks
+from jobfac.worker.executions.lifecycle import Action, Lifecycle, Stage, earliest
+from jobfac.worker.executions.outcome import at_limit, judge, judge_report, out_of_memory, start_delay, with_remarks
 from jobfac.worker.executions.report import LIMIT, Report
-from jobfac.worker.executions.silence import Silence
+from jobfac.worker.executions.room import Room
+from jobfac.worker.executions.silence import Silence, states_of
 from jobfac.worker.executions.warning import warning_of
 from jobfac.worker.health import machine_fault
 
@@ -87,6 +87,7 @@ class Execution:
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
         self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
+        self._room = Room(self.lock, self._launch.spools, self.report, self._launch.given)
         self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
@@ -156,15 +157,19 @@ class Execution:
         self._note_refusal(process)
         # The worker may have stood still: what ended meanwhile on its own is not ended by a timeout now.
         ended = process.poll() is not None
-        self._act(self._life.tick(now, ended, ended and bool(process.leftovers())))
-        next_time = self._life.next_time(now, ended)
+        is_left = ended and bool(process.leftovers())
+        if ended and not is_left:
+            self._room.trim(self.definition.detach)
+        elif self._room.is_exceeded(now):
+            self._life.too_large(now, ended)
+        self._act(self._life.tick(now, ended, is_left))
+        next_time = earliest(self._life.next_time(now, ended), self._room.look_at)
         if self._silence is None or ended or self._life.cause is not None:
             return next_time
         if self._silence.is_too_long(now, self._written(places)):
             self._act(self._life.silent(now))
-            return self._life.next_time(now, ended)
-        look_at = self._silence.next_time()
-        return look_at if next_time is None else min(look_at, next_time)
+            return earliest(self._life.next_time(now, ended), self._room.look_at)
+        return earliest(next_time, self._silence.next_time())
 
     def _written(self, places: Places) -> Seen:
         """Size and time of everything that the program writes to: captured output, the report and files.
@@ -172,14 +177,10 @@ class Execution:
         Captured output and the report are in the worker's own folder. The files may be on a network drive that hangs;
         until it answers, they count as unchanged.
         """
-        own: list[os.stat_result] = []
-        ours: list[int | str] = [*(spool.fd for spool in self.spools.values()), self.report.path]
-        for file in ours:
-            with contextlib.suppress(OSError):  # not there yet, removed by the program, or on a failing disk
-                own.append(os.stat(file))  # noqa: PTH116
+        own = states_of([*(spool.fd for spool in self.spools.values()), self.report.path])
         if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
             self._files = files
-        return *((one.st_size, one.st_mtime_ns) for one in own), *self._files
+        return *own, *self._files
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""
@@ -266,11 +267,8 @@ class Execution:
             return RunState.QUEUED, self._not_started or "not started: its worker was drained"
         if cause is not None and cause.requeues:
             return RunState.QUEUED, "its worker was drained"
-        if cause == Cause.TIMED_OUT:
-            return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
-        if cause == Cause.SILENT:
-            silence = write_duration(self.definition.silent_timeout or 0)
-            return RunState.TIMED_OUT, f"wrote nothing for its silent_timeout of {silence}"
+        if cause is not None and cause.is_limit:
+            return at_limit(cause, self.definition, self._room.excess)
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
         group, limits = self.process.group, self.definition.limits
@@ -300,8 +298,6 @@ class Execution:
                     break
                 self.pending += [self._stored(stream, chunk) for chunk in chunks]
                 room -= sum(len(chunk.data) for chunk in chunks)
-            else:
-                spool.trim()
         return list(self.pending)
 
     def unread(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobfac.programs import spool_path, write_private
 from jobfac.secret_references import SecretError
+from jobfac.settings.database_url import passwords_in
 
 
 class SecretChanged(SecretError):
@@ -20,6 +21,11 @@ class SecretChanged(SecretError):
 
 BYTES = 2
 """The length of a fingerprint: one change in 65,536 is not seen."""
+
+
+def secrets_of(url: str) -> list[bytes]:
+    """What output and reports of a ``sql`` job must not contain: the URL of its connection and its passwords."""
+    return [part.encode() for part in (url, *passwords_in(url)) if part]
 
 
 def fingerprints_path(folder: Path, run: int, attempt: int) -> Path:

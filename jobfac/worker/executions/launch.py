@@ -36,10 +36,9 @@ from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import read_json
-from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, environment_of
 from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
-from jobfac.worker.executions.fingerprints import fingerprints_path, keep
+from jobfac.worker.executions.fingerprints import fingerprints_path, keep, secrets_of
 from jobfac.worker.executions.report import Report
 
 SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
@@ -53,6 +52,7 @@ class Launch:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
         definition: the job; after ``start`` without placeholders.
+        given: by path, the bytes of each file that was written for the program, and belongs to its user.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Launch:
         """``environment``: variables that the worker sets for the program. Those of the definition take precedence."""
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
+        self.given: dict[str, int] = {}
         self.definition = definition
         self._template = definition
         self._claimed = claimed
@@ -224,7 +225,7 @@ class Launch:
             environment |= dict(parameter_variables(self._values))
             environment["JOBFAC_PARAMETERS_FILE"] = str(self.parameters)
             text = json.dumps(self._values, ensure_ascii=False, indent=2)
-            write_private(self.parameters, text.encode(), job.user)
+            self._give(self.parameters, text)
         return environment, secrets
 
     def _resolve(self, secret: Secret | str) -> str:
@@ -234,11 +235,16 @@ class Launch:
 
     def _write_payload(self, payload: str) -> Mapping[str, str]:
         """Write the payload file; returns the variables that pass the payload to the program."""
-        write_private(self.payload, payload.encode(), self.definition.user)
+        self._give(self.payload, payload)
         variables = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             variables["JOBFAC_PAYLOAD"] = payload
         return variables
+
+    def _give(self, path: Path, text: str) -> None:
+        data = text.encode()
+        write_private(path, data, self.definition.user)
+        self.given[str(path)] = len(data)
 
     def _started_at(self) -> datetime:
         """Return when this attempt started. The run's own time is that of its first start."""
@@ -252,7 +258,7 @@ class Launch:
         body = sql.model_dump(exclude_none=True, exclude={"connection", "timeout"})
         if sql.timeout is not None:
             body["timeout"] = sql.timeout  # in seconds; a dump writes 30s
-        write_private(self.script, json.dumps(body).encode(), self.definition.user)
+        self._give(self.script, json.dumps(body))
         return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
     def _open(self, stream: str) -> int:

@@ -33,6 +33,7 @@ class Cause(StrEnum):
 
     TIMED_OUT = "timed_out"
     SILENT = "silent"  # it wrote nothing for too long
+    TOO_LARGE = "too_large"  # its files take too much of the disk
     STOPPED = "stopped"
     STOPPED_NOW = "stopped_now"
     REQUEUED = "requeued"  # ended to requeue the run
@@ -41,12 +42,12 @@ class Cause(StrEnum):
     @property
     def is_now(self) -> bool:
         """Whether the program is killed without grace."""
-        return self in (Cause.STOPPED_NOW, Cause.REQUEUED_NOW)
+        return self in (Cause.TOO_LARGE, Cause.STOPPED_NOW, Cause.REQUEUED_NOW)
 
     @property
-    def is_timeout(self) -> bool:
-        """Whether the definition limits the time that has passed."""
-        return self in (Cause.TIMED_OUT, Cause.SILENT)
+    def is_limit(self) -> bool:
+        """Whether the program has exceeded a limit, of its time or of the disk."""
+        return self in (Cause.TIMED_OUT, Cause.SILENT, Cause.TOO_LARGE)
 
     @property
     def requeues(self) -> bool:
@@ -82,6 +83,11 @@ LEFTOVER_INTERVAL = 0.05
 """Seconds between two polls for processes that a program left running. The kernel does not report their end."""
 
 
+def earliest(*times: float | None) -> float | None:
+    """Return the earliest of these times; None stands for never."""
+    return min((time for time in times if time is not None), default=None)
+
+
 class Lifecycle:
     """The state machine of one execution. Only the worker's loop uses it. All times are monotonic seconds.
 
@@ -108,8 +114,8 @@ class Lifecycle:
 
     @property
     def stopped(self) -> bool:
-        """Whether the worker has ended the program for another reason than that it took too long."""
-        return self.cause is not None and not self.cause.is_timeout
+        """Whether the worker has ended the program for another reason than that it took too much."""
+        return self.cause is not None and not self.cause.is_limit
 
     def started(self, now: float) -> None:
         """Call when the program was started."""
@@ -146,6 +152,14 @@ class Lifecycle:
             return ()
         self.cause = Cause.SILENT
         return self._end(now)
+
+    def too_large(self, now: float, ended: bool) -> None:
+        """Let the next ``tick`` kill a program, or what it left, because its files take too much of the disk."""
+        if self.stage in (Stage.PREPARED, Stage.OVER) or self._unanswered_at is not None:
+            return
+        self._kill_at = now
+        if not ended and self.cause is None:
+            self.cause = Cause.TOO_LARGE
 
     def tick(self, now: float, ended: bool, leftovers: bool) -> tuple[Action, ...]:
         """Apply timeout and grace period; returns the signals to send.
@@ -187,7 +201,7 @@ class Lifecycle:
         else:
             times.append(self.began + self._timeout if self._timeout and self.cause is None else None)
             times.append(self.warn_at)
-        return min((time for time in times if time is not None), default=None)
+        return earliest(*times)
 
     @property
     def warn_at(self) -> float | None:

@@ -3,10 +3,11 @@
 import signal
 from string import ascii_letters
 
-from jobfac.definitions import Job
+from jobfac.definitions import Job, write_duration
 from jobfac.definitions.values import write_size
 from jobfac.states import RunState
 from jobfac.store.workers import Claimed
+from jobfac.worker.executions.lifecycle import Cause
 
 FIRST_DELAY, LONGEST_DELAY = 10.0, 300.0
 """Seconds until a further start of a run that could not become its user's program, the first time and at most."""
@@ -21,6 +22,20 @@ def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, 
     if code in job.warning_codes:
         return RunState.SUCCEEDED, f"exit code {code} (a warning)"
     return RunState.FAILED, f"exit code {code}"
+
+
+def at_limit(cause: Cause, job: Job, excess: str | None) -> tuple[RunState, str | None]:
+    """Return the state of a program that was ended at a limit, and the reason to show.
+
+    Args:
+        excess: how it has exceeded that of its files.
+    """
+    if cause == Cause.TOO_LARGE:
+        return RunState.FAILED, excess
+    if cause == Cause.SILENT:
+        silence = write_duration(job.silent_timeout or 0)
+        return RunState.TIMED_OUT, f"wrote nothing for its silent_timeout of {silence}"
+    return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(job.timeout or 0)}"
 
 
 def out_of_memory(limit: int) -> str:

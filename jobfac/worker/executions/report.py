@@ -63,7 +63,7 @@ class Report:
         mask: hides the secrets of the execution in every value.
         changed: progress or message has changed; the reader of these resets it.
         is_blocked: the machine cannot read the file at the moment; a later call may.
-        taken: total bytes read.
+        taken, limit: total bytes read, and the most.
     """
 
     def __init__(self, path: str | Path, limit: int = LIMIT) -> None:
@@ -82,7 +82,7 @@ class Report:
         self._refused: str | None = None
         self._skipped: str | None = None  # a line that may have held anything
         self._may_be_result = False  # such a line came after the last result
-        self._limit = limit
+        self.limit = limit
         self._file: tuple[int, int] | None = None  # device and inode
         self._position = 0  # in the file
         self._before = b""  # the last bytes before the position
@@ -151,14 +151,14 @@ class Report:
             self._find_position(handle, found)
             stop = self.taken + most
             while self._position < found.st_size:
-                if self.taken >= self._limit:
-                    self._incomplete = f"its report is longer than {write_size(self._limit)}; the rest was not read"
+                if self.taken >= self.limit:
+                    self._incomplete = f"its report is longer than {write_size(self.limit)}; the rest was not read"
                     # A program may report for days. The byte more tells a worker that settles the run of a dead one.
-                    shorten(self.path, (found.st_dev, found.st_ino), self._limit + 1)
+                    shorten(self.path, (found.st_dev, found.st_ino), self.limit + 1)
                     return True
                 if self.taken >= stop:
                     return False
-                if not (data := os.pread(handle, min(PIECE, self._limit - self.taken), self._position)):
+                if not (data := os.pread(handle, min(PIECE, self.limit - self.taken), self._position)):
                     break
                 self._feed(data)
         finally:

@@ -1,12 +1,24 @@
 """How long a program has written nothing. Uses no process and no clock."""
 
-from collections.abc import Hashable
+import contextlib
+import os
+from collections.abc import Hashable, Iterable
 
 SHARE = 20
 """A silence is measured in so many steps, so it is detected at most this share of it too late."""
 
 SHORTEST, LONGEST = 0.05, 10.0
 """Seconds between two checks."""
+
+
+def states_of(files: Iterable[int | str]) -> list[tuple[int, int]]:
+    """Return size and time of these files, by descriptor or path."""
+    found: list[tuple[int, int]] = []
+    for file in files:
+        with contextlib.suppress(OSError):  # not there yet, removed by the program, or on a failing disk
+            one = os.stat(file)  # noqa: PTH116
+            found.append((one.st_size, one.st_mtime_ns))
+    return found
 
 
 class Silence:

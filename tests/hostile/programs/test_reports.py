@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from jobfac import job
+from jobfac.programs.files import room
 from jobfac.settings import Settings
 from jobfac.worker.executions.held import REPORT_READ, Executions
 from jobfac.worker.executions.report import DEEPEST, PIECE, Report
@@ -88,3 +89,14 @@ def test_the_loop_reads_a_share_of_long_reports_in_each_turn(tmp_path: Path) -> 
         assert sum(report.taken for report in reports) - before <= REPORT_READ + PIECE
         turns += 1
     assert (len(held.over), turns > 4) == (2, True)
+
+
+def test_a_program_that_takes_the_disk_without_a_size_is_ended(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SLACK", 1 << 20)
+    served.define("fill", shell=True, command='>>"$JOBFAC_REPORT"; fallocate -n -o 1M -l 9M "$JOBFAC_REPORT"; sleep 60')
+    run = served.start("fill")
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json().get("ended_at"), "the run has ended")
+    found = served.viewer.get(f"/v1/runs/{run}").json()
+    why = "its report takes 9 MiB of the spool's disk, but 0 bytes of it are needed"
+    assert (found["state"], found["reason"]) == ("failed", why)

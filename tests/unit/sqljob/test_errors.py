@@ -9,7 +9,7 @@ from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 
 from jobfac.sqljob.mssql import SqlServer
 from jobfac.sqljob.scripts import split
-from jobfac.worker.executions.connections import secrets_of
+from jobfac.worker.executions.fingerprints import secrets_of
 
 PREFIX = "[Microsoft][ODBC Driver 18 for SQL Server][SQL Server]"
 

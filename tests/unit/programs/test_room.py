@@ -1,0 +1,99 @@
+"""What a program takes of the spool's disk in ways that no size shows is found, and freed when it has ended."""
+
+import os
+import subprocess
+from pathlib import Path
+from threading import Lock
+
+import pytest
+
+from jobfac.programs import Spool
+from jobfac.programs.files import room as file_room
+from jobfac.programs.files import spool as spool_module
+from jobfac.worker.executions.report import Report
+from jobfac.worker.executions.room import Room
+
+MIB = 1 << 20
+
+
+class Files:
+    """The files of one execution, and the looks at them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder / "1-1.stdout", 64 * 1024)
+        self.report = Report(folder / "1-1.report", 64 * 1024)
+        Path(self.report.path).touch()
+        self.parameters = folder / "1-1.parameters"
+        self.parameters.write_bytes(b"{}")
+        self.room = Room(Lock(), {"stdout": self.spool}, self.report, {str(self.parameters): 2})
+        self.now = 100.0
+
+    def look(self) -> str | None:
+        self.now += 1
+        return self.room.excess if self.room.is_exceeded(self.now) else None
+
+    def taken(self) -> int:
+        return sum(Path(path).stat().st_blocks * 512 for path in (self.spool.path, self.report.path, self.parameters))
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    for module in (file_room, spool_module):
+        monkeypatch.setattr(module, "SLACK", MIB)
+    monkeypatch.setattr(file_room, "REST", 16 * 1024)
+    return Files(tmp_path)
+
+
+def take(path: str | Path, *options: str) -> None:
+    subprocess.run(["fallocate", "-o", "1M", "-l", "4M", *options, path], check=True)
+
+
+@pytest.mark.parametrize("name", ["stdout", "report", "parameters"])
+def test_blocks_that_no_size_shows_end_a_program_and_are_freed_then(files: Files, name: str) -> None:
+    assert (files.look(), files.look()) == (None, None)
+    path = Path({"stdout": files.spool.path, "report": files.report.path}.get(name, files.parameters))
+    take(path, *([] if name == "parameters" else ["-n"]))
+    assert files.look() is None
+    found = files.look()
+    assert found is not None
+    what = "parameters file" if name == "parameters" else name
+    assert found.startswith(f"its {what} takes 4 MiB of the spool's disk, but ")
+    assert files.taken() > 4 * MIB
+    files.room.trim(is_left=False)
+    assert files.taken() < MIB
+    assert files.parameters.read_bytes() == b"{}"
+
+
+def test_what_was_freed_is_freed_again_and_not_filled_again(files: Files) -> None:
+    """A program may make its output long and take blocks in the part that no reader comes back to."""
+    os.truncate(files.spool.path, 1 << 40)
+    while files.spool.read():
+        pass
+    assert files.look() is None
+    take(files.spool.path)
+    assert files.taken() > 4 * MIB
+    assert files.look() is None
+    assert files.taken() < MIB
+    take(files.spool.path)
+    assert str(files.look()).startswith("its stdout takes 4 MiB of the spool's disk, but ")
+
+
+def test_a_long_report_is_cut_while_its_reader_waits(files: Files) -> None:
+    for _ in range(3):
+        Path(files.report.path).write_bytes(bytes(4 * MIB))
+        assert (files.look(), Path(files.report.path).stat().st_size) == (None, 64 * 1024 + 1)
+        assert files.look() is None
+
+
+def test_much_output_and_an_emptied_one_take_what_they_need(files: Files) -> None:
+    writer = files.spool.open_for_program()
+    for _ in range(3):
+        os.write(writer, b"x" * (5 * MIB))
+        assert files.look() is None
+        assert os.pread(files.spool.fd, 1, 2 * MIB) == b"\0", "what nobody reads is freed, although nothing is stored"
+        os.truncate(files.spool.path, 0)
+    os.write(writer, b"end\n")
+    files.room.trim(is_left=False)
+    chunks = [chunk.data for _ in range(9) for chunk in files.spool.read(final=True)]
+    assert b"".join(chunks).endswith(b"end\n")
+    os.close(writer)
