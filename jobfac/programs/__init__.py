@@ -4,7 +4,7 @@ It contains no SQL. It is made for Linux; docstrings say what is missing on othe
 """
 
 from jobfac.programs.cgroup import Limits
-from jobfac.programs.children import become_subreaper
+from jobfac.programs.children import become_subreaper, unignore_signals
 from jobfac.programs.failures import InstallationFault, StartError, check_installation, explain_file
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
@@ -22,7 +22,6 @@ from jobfac.programs.files.private import (
     write_private,
 )
 from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, recover, spool_path
-from jobfac.programs.gate import unignore_signals
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Process, Program, Signals, kill_all, start
 from jobfac.programs.tree import kill_marked

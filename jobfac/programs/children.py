@@ -8,11 +8,12 @@ the kernel's list of this process's children shows whether any process of it is 
 import contextlib
 import ctypes
 import os
+import signal
 import stat
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from jobfac.programs.failures import StartError
@@ -23,13 +24,8 @@ from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
 
-
-class Orphan(NamedTuple):
-    """What is known of an orphan. ``marker`` None: not whose it is, only its user, if programs have several ones."""
-
-    marker: str | None
-    user: int | None
-
+Dead = list[str | None]
+"""The markers of dead orphans; None: it is not known whose one was."""
 
 SWEEPS = 4
 """Sweeps at most for one decision. A daemon forks two or three times."""
@@ -65,7 +61,6 @@ class Children:
         self._users: set[int] = set()  # other users, as which programs were started
         self._earlier: set[int] = set()  # children that existed before the adoption began
         self._orphans: dict[int, str | None] = {}
-        self._strangers: dict[int, int | None] = {}  # the users of those of unknown origin
         # Of ended programs with orphans. A meter lasts as long as its owner, a ``Process``.
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._list: int | None = None
@@ -130,21 +125,17 @@ class Children:
     def remove_helper(self, pid: int) -> None:
         self._helpers.discard(pid)
 
-    def try_sweep(self, programs: Sequence[Started] | None = None) -> list[Orphan]:
+    def try_sweep(self) -> Dead:
         """Call ``sweep``, unless the machine cannot show its processes now (see ``failed``)."""
         try:
-            return self.sweep(programs)
+            return self.sweep()
         except OSError as error:
             self.failed(error)
             return []
 
-    def sweep(self, programs: Sequence[Started] | None = None) -> list[Orphan]:
+    def sweep(self) -> Dead:
         """Record new orphans and reap the dead ones. What these left, this process has adopted since: the next call
         finds it.
-
-        Args:
-            programs: reap only what may be of these. One program may have thousands of dead ones at any time, and each
-                that is reaped lets it fork again. So they are reaped once in a turn, not for each of the others.
 
         Raises:
             OSError: the machine cannot show its processes now. Nothing was done.
@@ -153,27 +144,21 @@ class Children:
             if self._list is None:
                 return []
             self._adopt()
-            return self._reap(programs)
+            return self._reap()
 
     def sweep_for(self, programs: Sequence[Started]) -> None:
         """Sweep before it is decided whether these programs have left something.
 
         Once more, while one of them may have: an orphan was dead that may be its own, as of a daemon that forks twice,
-        and no other is there. Dead ones of other programs or users count for nothing: they may fork and end for ever.
+        and no other is there. Dead ones of other programs count for nothing: these may fork and end for ever.
 
         Raises:
             OSError: as ``sweep``.
         """
         for _ in range(SWEEPS):
-            dead = set(self.sweep(programs))
-            if not any(self._may_be_among(dead, program) and not self.orphans(program) for program in programs):
+            dead = set(self.sweep())
+            if not any({program.marker, None} & dead and not self.orphans(program) for program in programs):
                 return
-
-    def _may_be_among(self, orphans: Collection[Orphan], program: Started) -> bool:
-        names = {program.marker, mark_of(program.marker)}
-        return any(
-            self._is_possible(program, one.user) if one.marker is None else one.marker in names for one in orphans
-        )
 
     def _adopt(self) -> None:
         here = os.getsid(0)
@@ -185,29 +170,19 @@ class Children:
                 sessions[pid] = os.getsid(pid)
         # A child in our own session was started by another part of this process, which reaps it itself.
         if fresh := {pid: session for pid, session in sessions.items() if session != here}:
-            found = self._owners(fresh)
-            if self._users:
-                self._strangers |= {pid: user_of(pid) for pid, marked in found.items() if marked is None}
-            self._orphans |= found
+            self._orphans |= self._owners(fresh)
 
-    def _reap(self, programs: Sequence[Started] | None = None) -> list[Orphan]:
-        dead: list[Orphan] = []
-        known = {pid: Orphan(marked, self._strangers.get(pid)) for pid, marked in self._orphans.items()}
-        wanted = set(known.values())
-        if programs is not None:
-            wanted = {one for one in wanted if any(self._may_be_among([one], program) for program in programs)}
-        for pid in [pid for pid, one in known.items() if one in wanted]:
+    def _reap(self) -> Dead:
+        dead: Dead = []
+        for pid in list(self._orphans):
             try:
                 done, _, used = os.wait4(pid, os.WNOHANG)
             except ChildProcessError:
                 del self._orphans[pid]
-                self._strangers.pop(pid, None)
                 continue
             if done == pid:
-                del self._orphans[pid]
-                self._strangers.pop(pid, None)
-                dead.append(one := known[pid])
-                meter = self._meter(one.marker)
+                dead.append(marked := self._orphans.pop(pid))
+                meter = self._meter(marked)
                 if meter is not None:
                     meter.add_orphan(used)
         return dead
@@ -235,12 +210,9 @@ class Children:
         return [*by_marker.get(program.marker, ()), *(pid for pid in by_mark if self._may_be_of(program, pid))]
 
     def _may_be_of(self, program: Started, pid: int) -> bool:
-        """Whether a process may be one of a program by its user."""
-        return self._is_possible(program, user_of(pid) if self._users else None)
-
-    def _is_possible(self, program: Started, user: int | None) -> bool:
-        """Whether a process of this user may be one of a program. Of a program of root it may have become any user,
+        """Whether a process may be one of a program by its user. Of a program of root it may have become any user,
         except one as which other programs were started."""
+        user = user_of(pid) if self._users else None
         return user is None or user == program.user or user not in self._users
 
     def _listed(self) -> set[int]:
@@ -311,6 +283,24 @@ def regular_file(file: int | str) -> File | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def do_nothing(number: int, frame: object) -> None:
+    """A signal handler that does nothing. Unlike SIG_IGN, programs do not inherit it."""
+
+
+def unignore_signals() -> None:
+    """Let programs start with default signal handling, even if this process ignores signals (nohup, a shell's `&`).
+
+    Called once, by the main thread. Ignored signals get a handler that does nothing: this process still ignores them,
+    and exec resets the handler. An ignored SIGCHLD would lose exit codes, so it gets the default handling. (Every start
+    restores SIGPIPE and SIGXFSZ.)
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, do_nothing)
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 children = Children()

@@ -127,21 +127,3 @@ def _marking(marker: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(MARK, former)
-
-
-def do_nothing(number: int, frame: object) -> None:
-    """A signal handler that does nothing. Unlike SIG_IGN, programs do not inherit it."""
-
-
-def unignore_signals() -> None:
-    """Let programs start with default signal handling, even if this process ignores signals (nohup, a shell's `&`).
-
-    Called once, by the main thread. Ignored signals get a handler that does nothing: this process still ignores them,
-    and exec resets the handler. An ignored SIGCHLD would lose exit codes, so it gets the default handling. (Every start
-    restores SIGPIPE and SIGXFSZ.)
-    """
-    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD}:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, do_nothing)
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

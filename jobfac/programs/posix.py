@@ -145,7 +145,7 @@ class Process:
         """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
         with children.lock:
             if self._had_orphans:
-                children.try_sweep([self])
+                children.try_sweep()
             used = self.meter.usage()
         return used if self.group is None else self.group.usage(used)
 
@@ -303,8 +303,9 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
     with children.lock:
         table = Table.read()
         by_marker = table.pids_by_marker(min(process.since for process in processes))
-        # Finds what is not in the table, because its parent has started it since and has ended.
-        children.sweep_for(processes)
+        children.sweep_for(
+            processes
+        )  # finds what is not in the table, because its parent has started it since and has ended
         found = [process._tree(table, by_marker) for process in processes]
         for process, tree in zip(processes, found, strict=True):
             process._members |= {one.pid: one.start for one in tree.values()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import ExitWatcher, Signals, procfs, reading
-from jobfac.programs.children import SWEEPS, Orphan, children, is_dead
+from jobfac.programs.children import SWEEPS, children, is_dead
 from jobfac.programs.procfs import mark_of, markers
 from jobfac.programs.reading import read_each
 from jobfac.store.workers import Fenced
@@ -286,55 +286,21 @@ def test_an_end_is_noticed_when_what_the_program_left_can_be_seen(stage: Stage) 
     watcher.close()
 
 
-OTHER, STRANGER = 54321, 54322
-"""A user as which another program was started, and one as which none was."""
-
-
-@pytest.mark.parametrize(
-    ("whose", "sweeps"),
-    [
-        (Orphan("of others", None), 1),
-        (Orphan(None, OTHER), 1),
-        *((Orphan(None, user), SWEEPS) for user in (None, os.geteuid(), STRANGER)),
-    ],
-)
+@pytest.mark.parametrize(("whose", "sweeps"), [("of others", 1), (None, SWEEPS)])
 def test_a_sweep_is_repeated_for_what_may_be_left_of_its_programs_alone(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, whose: Orphan, sweeps: int
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, whose: str | None, sweeps: int
 ) -> None:
     """Processes of one program that fork and end all the time kept the worker sweeping for longer than its lease."""
     process, _, _ = stage.start("sleep", "600")
     done: list[int] = []
 
-    def reap(programs: object) -> list[Orphan]:
+    def reap() -> list[str | None]:
         done.append(1)
         return [whose]
 
     with monkeypatch.context() as patch:
         patch.setattr(children, "_reap", reap)
-        patch.setattr(children, "_users", {OTHER})
         children.sweep_for([process])
     assert len(done) == sweeps
-    process.kill()
-    until(lambda: not process.alive())
-
-
-def test_what_other_programs_left_is_not_reaped_for_a_program(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each dead one that is reaped lets a program at its limit fork again, which kept the worker reaping."""
-    process, _, _ = stage.start("sleep", "600")
-    mine, other, unknown = Orphan(process.marker, None), Orphan("of others", None), Orphan(None, None)
-    asked: list[int] = []
-
-    def wait4(pid: int, options: int) -> tuple[int, int, object]:
-        asked.append(pid)
-        return 0, 0, None
-
-    known = dict(enumerate((one.marker for one in (mine, other, unknown)), start=1))
-    with monkeypatch.context() as patch:
-        patch.setattr(children, "_orphans", known)
-        patch.setattr(os, "wait4", wait4)
-        children._reap([process])
-        assert asked == [1, 3]
-        children._reap()
-        assert asked == [1, 3, 1, 2, 3]
     process.kill()
     until(lambda: not process.alive())

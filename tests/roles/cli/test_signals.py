@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobfac.cli.signals import on_signal
-from jobfac.programs.gate import do_nothing
+from jobfac.programs.children import do_nothing
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
