@@ -81,14 +81,14 @@ def _read_text_or_secret(value: Any) -> str | Secret:
 def _read_url(value: Any) -> str | Secret:
     url = _read_text_or_secret(value)
     if isinstance(url, str) and not re.fullmatch(r"https?://[^\s/]\S*", url):
-        raise ValueError(f"must be a URL that begins with https:// or http://, not {shown(url)}")
+        raise ValueError("must be a URL that begins with https:// or http://")  # what is given may be the secret
     return url
 
 
 def _read_apprise(value: Any) -> str | Secret:
     url = _read_text_or_secret(value)
     if isinstance(url, str) and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url):
-        raise ValueError(f"must be an apprise URL such as msteams://..., not {shown(url)}")
+        raise ValueError("must be an apprise URL such as msteams://...")
     return url
 
 

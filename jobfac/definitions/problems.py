@@ -119,6 +119,8 @@ def _message(detail: ErrorDetails) -> str:
             return f"must be a list, not {shown(value)}"
         case "model_type" if detail["ctx"]["class_name"] == "Secret":  # what is given may be the secret itself
             return 'must be a reference to a secret, such as {secret: "env:NAME"}'
+        case "model_type" if detail["ctx"]["class_name"] == "Signature":
+            return 'must be a mapping, such as {github: {secret: "env:NAME"}}'
         case "model_type" if detail["ctx"]["class_name"] == "Sql":  # perhaps the URL with its password
             return "must be a mapping with connection, and with text or file"
         case "dict_type" | "model_type":
