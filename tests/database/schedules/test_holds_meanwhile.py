@@ -27,16 +27,18 @@ def hold(db: Database) -> HoldView:
 
 @pytest.mark.parametrize("policy", ["deny", "replace"])
 def test_what_is_due_under_a_hold_queues(db: Database, policy: str) -> None:
-    clocks = [{"name": name, "cron": "* * * * *", "missed": "all"} for name in "ab"]
+    with db.read() as conn:
+        now = conn.execute(sa.select(utcnow())).scalar_one()
+    daily = f"{now.minute} {now.hour} * * *"  # not each minute: the next one may begin meanwhile
+    clocks = [{"name": name, "cron": daily, "missed": "all"} for name in "ab"]
     rules = [*clocks, {"after": {"job": "first"}}, {"file": "/in/*"}]
     wanted = {"first": {"command": ["x"]}, "skip": {"command": ["x"], "already_running": policy, "schedules": rules}}
     for job, one in d.from_data({"jobs": wanted}).jobs.items():
         db.transact(schedules.put, job, one, "me")
     found = hold(db)
     for name in "ab":
+        is_due = {"fire_at": now, "next_due_at": now.replace(second=0, microsecond=0)}
         with db.begin() as conn:
-            now = conn.execute(sa.select(utcnow())).scalar_one()
-            is_due = {"fire_at": now, "next_due_at": now.replace(second=0, microsecond=0)}
             conn.execute(schedule.update().where(schedule.c.name == name).values(is_due))
         db.transact(schedules.insert_due, "s1")
         start(db, "first", priority=5)
