@@ -134,8 +134,8 @@ class Children:
             return []
 
     def sweep(self) -> Dead:
-        """Record new orphans and reap the dead ones. What these left, this process has adopted since: the next call
-        finds it.
+        """Record new orphans and reap the dead ones. The next call finds the children of those, which this process has
+        adopted meanwhile.
 
         Raises:
             OSError: the machine cannot show its processes now. Nothing was done.

@@ -303,9 +303,8 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
     with children.lock:
         table = Table.read()
         by_marker = table.pids_by_marker(min(process.since for process in processes))
-        children.sweep_for(
-            processes
-        )  # finds what is not in the table, because its parent has started it since and has ended
+        # Finds what is not in the table, because its parent has started it since and has ended.
+        children.sweep_for(processes)
         found = [process._tree(table, by_marker) for process in processes]
         for process, tree in zip(processes, found, strict=True):
             process._members |= {one.pid: one.start for one in tree.values()}

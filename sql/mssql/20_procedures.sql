@@ -354,7 +354,7 @@ BEGIN
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
-        -- Nor does a retry begin with a step of which another one has done work.
+        -- A retry does not begin with a step whose work another retry has done, all of it or in part.
         SELECT @other = MAX(s.id)
         FROM jobfac.run AS s
         JOIN jobfac.visit AS v ON v.run_id = s.id AND v.step = JSON_VALUE(@overrides, '$.first_step')

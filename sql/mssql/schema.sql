@@ -3302,7 +3302,7 @@ BEGIN
             );
             EXEC jobfac.refuse @number = 50004, @sentence = @sentence;
         END;
-        -- Nor does a retry begin with a step of which another one has done work.
+        -- A retry does not begin with a step whose work another retry has done, all of it or in part.
         SELECT @other = MAX(s.id)
         FROM jobfac.run AS s
         JOIN jobfac.visit AS v ON v.run_id = s.id AND v.step = JSON_VALUE(@overrides, '$.first_step')
@@ -4131,7 +4131,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, '1bc3e15067ed8e1d' AS digest;
+SELECT '0.1.0' AS version, '9b8b7b192b162cc4' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Literal
 
-_SCRIPT_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*")
+SCRIPT_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*")
 """Shells whose first word that is no option is a file: what follows are its arguments, as in `bash load.sh -c X`."""
 
 _SHELLS = re.compile(r"(c|tc|fi)sh[0-9.-]*|su|runuser|script")
@@ -26,7 +26,7 @@ _JOINED = re.compile(r"-[A-Zabd-z]*c.|--(c|se)[a-z-]*=", re.DOTALL)
 _ENTRYPOINT = re.compile(r"--(entrypoint|exec|startas)")
 """Options that name a program whose arguments follow later, as in `docker run --entrypoint sh IMAGE -c TEXT`."""
 
-_POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
+POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
 _POWERSHELL_FILE = re.compile(r"[-/]f(i(le?)?)?", re.IGNORECASE)
 _POWERSHELL_SWITCH = re.compile(r"[-/](no[a-z]+|sta|mta|l|login|i|interactive)", re.IGNORECASE)
 _POWERSHELL_SETTING = re.compile(
@@ -218,9 +218,9 @@ def _of_shells(words: Sequence[str]) -> Iterator[tuple[int, str]]:
             script = ""
         name = name_of_program(word).lower()
         is_rsync |= name == "rsync"
-        if _SHELLS.fullmatch(name) or (_SCRIPT_SHELLS.fullmatch(name) and _is_entrypoint(words, at)):
+        if _SHELLS.fullmatch(name) or (SCRIPT_SHELLS.fullmatch(name) and _is_entrypoint(words, at)):
             anywhere = name
-        elif _SCRIPT_SHELLS.fullmatch(name):
+        elif SCRIPT_SHELLS.fullmatch(name):
             script = name
         elif _OPEN_SHELLS.fullmatch(name) and not (word == "CMD" and at and name_of_program(words[at - 1]) == "R"):
             if file := _script_of_powershell(words, at):
@@ -242,7 +242,7 @@ def _script_of_powershell(words: Sequence[str], at: int) -> int | None:
 
     The arguments behind a script are never text.
     """
-    if not _POWERSHELLS.fullmatch(name_of_program(words[at]).lower()):
+    if not POWERSHELLS.fullmatch(name_of_program(words[at]).lower()):
         return None
     place = at + 1
     while place < min(len(words) - 1, at + 30):

@@ -4,11 +4,10 @@ import re
 from collections.abc import Sequence
 
 from jobfac.definitions.parameters.placeholders import Placeholder
-from jobfac.definitions.parameters.program_texts import name_of_program
+from jobfac.definitions.parameters.program_texts import POWERSHELLS, SCRIPT_SHELLS, name_of_program
 
-_SHELLS = re.compile(r"(ba|rba|da|k|z|a|mk|pdk)?sh[0-9.-]*|su|runuser")
+_SHELLS = re.compile(rf"{SCRIPT_SHELLS.pattern}|su|runuser")
 _OTHERS_WITH_A_SHELL = re.compile(r"(c|tc|fi)sh[0-9.-]*|script|flock|eval|watch|parallel|hyperfine|tmux")
-_POWERSHELLS = re.compile(r"(powershell|pwsh)(\.exe)?")
 _OF_SQL = re.compile(r"(psql|mysql|mariadb|sqlcmd|osql|isql|bcp|sqlite3)(\.exe)?")
 
 _BY_SQL = "let a job with sql bind the value (jobfac help sql)"
@@ -33,7 +32,7 @@ def in_text(one: Placeholder, program: str, before: Sequence[str]) -> str:
     """Return the remedy for a placeholder in a text that a program reads. ``before``: the words before the text."""
     if _OF_SQL.fullmatch(program):
         return _BY_SQL
-    if _POWERSHELLS.fullmatch(program):
+    if POWERSHELLS.fullmatch(program):
         return f"give it to a script behind -File, or {by_variable(one, 'write $env:{}')} in that text"
     if program == "ssh":
         return by_variable(

@@ -131,9 +131,9 @@ class Spool:
         taken, cut, refilled = found.st_blocks * 512, 0, False
         if taken > SLACK:
             self._update_length()
-            first = -(-(max(self.head, self._base) + self._mask.reach - self._base) // BLOCK) * BLOCK
-            last = (self.size - self.tail - self._mask.reach - self._base) // BLOCK * BLOCK
-            freed = min(last, (self._freed - self._base) // BLOCK * BLOCK)
+            start = max(self.head, self._base) + self._mask.reach
+            first, last = self._blocks(start, self.size - self.tail - self._mask.reach)
+            freed = min(last, self._blocks(start, self._freed)[1])
             if first < freed and punch_hole(self.fd, first, freed - first):
                 refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
             if first < last and punch_hole(self.fd, first, last - first):
@@ -282,12 +282,15 @@ class Spool:
         stop = min(self._position, self.size - self.tail) - self._mask.reach
         if stop - start < HOLE:
             return
-        first = -(-(start - self._base) // BLOCK) * BLOCK
-        last = (stop - self._base) // BLOCK * BLOCK
+        first, last = self._blocks(start, stop)
         if punch_hole(self.fd, first, last - first):
             self._freed = self._base + last
         else:
             self._start_over()
+
+    def _blocks(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where in the file the whole blocks of a part of the stream begin and end."""
+        return -(-(start - self._base) // BLOCK) * BLOCK, (stop - self._base) // BLOCK * BLOCK
 
     def _start_over(self) -> None:
         """Truncate the file; the program continues at its start. Bytes written during the truncation are lost."""

@@ -43,7 +43,7 @@ def same(conn: sa.Connection, line: Sequence[int]) -> list[set[int]]:
 
 
 def passed(conn: sa.Connection, sequences: Collection[int], former: int, new: int, step: str) -> int | None:
-    """Return the last of these runs of a sequence, after ``former``, of which this step, or a job in it, has succeeded.
+    """Return the last of these runs of a sequence, after ``former``, in which this step, or a job in it, has succeeded.
 
     What it has taken over does not count. ``new``: another run, with the same values.
     """

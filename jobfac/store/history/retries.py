@@ -164,7 +164,8 @@ def of_sequence(conn: sa.Connection, job: str, run_id: int, but: int, is_sequenc
     if len(mine) == 1 and not is_sequence:
         return None
     jobs = set(conn.execute(sa.select(run.c.job).where(lists.by_id(run.c.id, mine[1:]))).scalars())
-    inside: Collection[int] = places.with_retries(conn, job, places.same(conn, mine)[0]) if is_sequence else ()
+    levels = places.same(conn, mine) if is_sequence else []
+    inside: Collection[int] = places.with_retries(conn, job, levels[0]) if is_sequence else ()
     while inside:
         child = lists.by_id(run.c.sequence_run_id, inside)
         jobs |= set(conn.execute(sa.select(run.c.job).where(child).distinct()).scalars())
@@ -172,8 +173,8 @@ def of_sequence(conn: sa.Connection, job: str, run_id: int, but: int, is_sequenc
     rows = _repeating(conn, jobs, but)
     if not rows:
         return None
-    levels, theirs = places.same(conn, mine), _lineages(conn, {row.retry_of for row in rows})
-    outer = around(conn, mine[0])
+    levels = levels or places.same(conn, mine)
+    theirs, outer = _lineages(conn, {row.retry_of for row in rows}), around(conn, mine[0])
     for row in (one for one in rows if one.id not in outer):
         first, *beyond = theirs[row.retry_of]
         if any(first in level for level in levels[1:]) or not levels[0].isdisjoint(beyond):

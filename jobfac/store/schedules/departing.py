@@ -20,8 +20,8 @@ This cannot start a file twice for one arrival:
 - A worker that was stopped for hours reports what it saw before. It began to look before the note was written, so its
   report starts nothing.
 - The new run is stored as a retry of the former one, so nobody retries that while the new one has not ended, also not
-  with many others. A retry of any of the runs that the file has become counts: whoever retries the first one puts the
-  file back for it.
+  with many others. A retry of any of the file's runs counts: a person who retries the first one puts the file back for
+  that retry.
 
 Files are never forgotten here, so a worker that sees an old listing of a network drive starts nothing, either.
 """

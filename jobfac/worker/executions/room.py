@@ -39,7 +39,7 @@ class Room:
     def is_exceeded(self, now: float) -> bool:
         """Whether the program has to be ended: at two looks in a row, a file takes too much of the disk.
 
-        The first one cuts a report of which no more is read: its reader may wait for the database.
+        The first look cuts a report behind its limit: the thread that reads reports may be waiting for the database.
         """
         if self.look_at is None or now < self.look_at:
             return False
@@ -89,7 +89,7 @@ class Room:
 
 
 def _use_of(path: str, most: int) -> Use | None:
-    """Return what a file takes of which at most so many bytes are needed; None: it is missing."""
+    """Return what a file takes on the disk; None: it is missing. ``most``: the bytes of it that are needed, at most."""
     try:
         found = os.lstat(path)
     except OSError:
