@@ -96,6 +96,7 @@ def test_a_schedule_fires_although_many_take_turns_with_the_lock(db: Database, m
     other.join()
 
 
+@pytest.mark.alone
 def test_a_lock_that_is_not_had_in_a_moment_is_not_waited_for_again_soon(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
