@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.becoming import File
 from jobfac.programs.reading import read_each
-from jobfac.programs.tree import Table, mark_of, markers, user_of
+from jobfac.programs.tree import mark_of, markers, user_of
 from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -196,17 +196,14 @@ class Children:
             by_marker.setdefault(name or "", []).append(pid)
         return self.marked(owner, by_marker)
 
-    def marked(self, program: Started, by_marker: Mapping[str, Sequence[int]], table: Table | None = None) -> list[int]:
+    def marked(self, program: Started, by_marker: Mapping[str, Sequence[int]]) -> list[int]:
         """Return the PIDs of the processes with the marker or the mark of a program, as ``tree.marked``.
 
         Every user may read a mark and copy it. Processes of others with the mark of this program would keep it from
-        ending. So a mark does not count if the process can be none of the program's: by its user, or because it does
-        not descend from this process. ``table``: has its ancestors; None: it is a child of this process.
+        ending. So a mark does not count if the process can be none of the program's by its user.
         """
         mark = mark_of(program.marker)
         by_mark = () if mark == program.marker else by_marker.get(mark, ())
-        if table is not None and self.adopting:
-            by_mark = [pid for pid in by_mark if not table.is_outside(pid, os.getpid())]
         return [*by_marker.get(program.marker, ()), *(pid for pid in by_mark if self._may_be_of(program, pid))]
 
     def _may_be_of(self, program: Started, pid: int) -> bool:
@@ -240,7 +237,7 @@ class Children:
             for pid, session in sessions.items()
             if own.get(pid) in known or session in self._programs
         }
-        held = read_each(outputs_of, [pid for pid in living if pid not in found])
+        held = read_each(outputs_of, user_of, [pid for pid in living if pid not in found])
         for pid in sessions.keys() - found.keys():
             files = held.get(pid, set())
             owners = [

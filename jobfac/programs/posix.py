@@ -112,7 +112,7 @@ class Process:
             children.sweep_for([self])
             self._remember(children.orphans(self))
         elif not self.detach:
-            self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+            self._members = {one.pid: one.start for one in _trees([self])[0].values()}
 
     def leftovers(self) -> list[int]:
         """PIDs of the tree that are alive after the main program's end. Empty before it, and for a detached program.
@@ -164,15 +164,13 @@ class Process:
     def _remember(self, pids: Iterable[int]) -> None:
         self._members |= {one.pid: one.start for pid in pids if (one := entry(pid))}
 
-    def _tree(self, table: Table, by_marker: Mapping[str, list[int]] | None = None) -> dict[int, Entry]:
+    def _tree(self, table: Table, by_marker: Mapping[str, list[int]]) -> dict[int, Entry]:
         """Return the living members of the tree in this table; empty for a detached program that has ended."""
         if self.exit is not None and self.detach:
             return {}
-        if by_marker is None:
-            by_marker = table.pids_by_marker(self.since)
         self._remember(children.orphans(self))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
-        seeds += children.marked(self, by_marker, table)
+        seeds += children.marked(self, by_marker)
         late = {pid: one for pid in children.orphans(self) if pid not in table.entries and (one := entry(pid))}
         own = [self.pid] if children.holds(self) else []
         return table.family([*seeds, *own], sessions=own) | late
@@ -302,7 +300,9 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
         return []
     with children.lock:
         table = Table.read()
-        by_marker = table.pids_by_marker(min(process.since for process in processes))
+        # What is left of a program that this process has not adopted is none of its descendants.
+        since = min(process.since for process in processes)
+        by_marker = {} if children.adopting else table.pids_by_marker(since)
         # Finds what is not in the table, because its parent has started it since and has ended.
         children.sweep_for(processes)
         found = [process._tree(table, by_marker) for process in processes]

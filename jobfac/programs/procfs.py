@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from jobfac.programs.reading import read_each
 
@@ -103,17 +103,23 @@ def mark_of(marker: str) -> str:
     return f"#{number_of(marker)}"
 
 
-def markers(pids: Iterable[int], cleared: bool = False) -> dict[int, str]:
+def markers(pids: Collection[int], known: Collection[str] = ()) -> dict[int, str]:
     """The markers in the initial environments of these processes, by PID, without those that have none.
 
-    ``cleared``: of those whose environment has none, as after ``env -i``, their mark. A helper of the worker may have
-    the mark of a program that another thread started at the same time, so this is for programs of dead workers.
+    ``known``: what has one of these marks is not read further, so it is found although it has cleared its environment
+    (``env -i``) or its memory is locked. A helper of the worker may have the mark of a program that another thread
+    started at the same time, so this is for programs of dead workers.
 
     A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
     a container, may not read that of other users. Others write a title over it, some have more than is read, and one
-    that becomes another program has none for a moment. Then it is the mark of the execution (``mark_of``).
+    that becomes another program has none for a moment. Then it is the mark of the execution (``mark_of``), as well as
+    where the environment could not be read in time.
     """
-    return {pid: found for pid, found in read_each(_marker_or_mark if cleared else _marker, pids).items() if found}
+    by_mark = {pid: mark for pid in pids if (mark := _mark(pid)) in known} if known else {}
+    rest = [pid for pid in pids if pid not in by_mark]
+    read = read_each(_marker, user_of, rest)
+    found = by_mark | {pid: read[pid] if pid in read else _mark(pid) for pid in rest}
+    return {pid: name for pid, name in found.items() if name}
 
 
 def _marker(pid: int) -> str | None:
@@ -147,10 +153,6 @@ def _has_environment(pid: int) -> bool:
     return size > 0 and (code_ends == 0 or ends > begins)
 
 
-def _marker_or_mark(pid: int) -> str | None:
-    return _marker(pid) or _mark(pid)
-
-
 def _is_overwritten(environment: bytes) -> bool:
     """Whether a process has written its title over its environment, as perl's ``$0 = ...`` and ssh do.
 
@@ -164,6 +166,7 @@ def _is_overwritten(environment: bytes) -> bool:
 
 
 def _mark(pid: int) -> str | None:
+    """The mark of a process; None: it has none, or this user may not signal it. Reads nothing of its memory."""
     try:
         os.kill(pid, 0)  # what this user may not signal is none of its programs
         limits = _content(f"/proc/{pid}/limits")

@@ -1,59 +1,101 @@
-"""Reads about other processes that end within seconds, even if a process is stuck in the kernel.
+"""Reads about other processes that end within two seconds, even if a process is stuck in the kernel.
 
-While a process waits for a drive that does not answer, the kernel may hold a lock on its memory, and whoever reads its
-environment waits, too. Only that reader waits here: a thread of its own. The guardian runs this module, so it imports
-little.
+Whoever reads the environment of a process waits while the kernel holds the lock on its memory: for as long as a drive
+does not answer, or as its user likes. Only the readers wait here: threads, one for each user, so that no user delays
+the reading of what belongs to others. The guardian runs this module, so it imports little.
 """
 
 import _thread
 import errno
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 1.0
+LIMIT = 2.0
+"""Seconds of one call at most."""
+
+PATIENCE = 0.5
 """Seconds without progress after which a process counts as stuck. Nothing waits for it again until its reader ends."""
 
-BEGINS = 1.0
+BEGINS = 0.5
 """Seconds within which a thread has to begin. One without memory ends before it begins, without an error."""
 
+REST = 20.0
+"""Seconds for which nothing is read of a user whose processes have taken a whole call."""
+
+MOST_STUCK = 16
+"""Stuck processes of one user at most. Each has a thread."""
+
+MOST_USERS = 16
+"""Users at most that have readers of their own. One user may own thousands of user IDs, which are the highest ones."""
+
 _stuck: dict[int, "_Reader[Any]"] = {}
+_resting: dict[int, float] = {}
 
 
-def read_each(read: Callable[[int], T], pids: Iterable[int]) -> dict[int, T]:
-    """Return what ``read`` returns for each process, without those that are stuck.
+def read_each(read: Callable[[int], T], user_of: Callable[[int], int | None], pids: Iterable[int]) -> dict[int, T]:
+    """Return what ``read`` returns for each process, without those that are stuck and those for which time was short.
 
     Raises:
-        OSError: ``read`` has raised it.
+        OSError: ``read`` or ``user_of`` has raised it.
     """
-    for pid in [pid for pid, reader in list(_stuck.items()) if reader.is_over]:
-        _stuck.pop(pid, None)
-    waiting = [pid for pid in pids if pid not in _stuck]
+    end = time.monotonic() + LIMIT
+    waiting = _by_user(user_of, pids)
     found: dict[int, T] = {}
     number = 1
-    while waiting:
-        readers = [_Reader(read, waiting[first::number]) for first in range(min(number, len(waiting)))]
-        waiting = [pid for reader in readers for pid in reader.wait()]
+    while waiting and time.monotonic() < end:
+        readers = [
+            _Reader(read, user, its[first::number], end)
+            for user, its in waiting.items()
+            for first in range(min(number, len(its)))
+        ]
+        waiting = {}
+        for reader in readers:
+            waiting.setdefault(reader.user, []).extend(reader.wait())
         for reader in readers:
             found |= dict(reader.found)
             if reader.error is not None:
                 raise reader.error
+        waiting = {user: its for user, its in waiting.items() if its}
         number *= 2  # where one is stuck, there may be many: twice as many readers find them in fewer turns
+    _resting.update(dict.fromkeys(waiting, end + REST))
+    return found
+
+
+def _by_user(user_of: Callable[[int], int | None], pids: Iterable[int]) -> dict[int, list[int]]:
+    """Return the processes of each user whose processes are to be read now, without those that are stuck."""
+    now = time.monotonic()
+    for pid in [pid for pid, reader in list(_stuck.items()) if reader.is_over]:
+        _stuck.pop(pid, None)
+    for user in [user for user, end in list(_resting.items()) if end <= now]:
+        _resting.pop(user, None)
+    stuck = Counter(reader.user for reader in list(_stuck.values()))
+    found: dict[int, list[int]] = {}
+    for pid in pids:
+        its_user = None if pid in _stuck else user_of(pid)
+        if its_user is not None and its_user not in _resting and stuck[its_user] < MOST_STUCK:
+            found.setdefault(its_user, []).append(pid)
+    for user in sorted(found)[MOST_USERS:]:
+        found.setdefault(-1, []).extend(found.pop(user))
     return found
 
 
 class _Reader(Generic[T]):
     """A thread that reads some processes, one after the other. Only the thread writes, except ``_is_left``."""
 
-    def __init__(self, read: Callable[[int], T], pids: Sequence[int]) -> None:
+    def __init__(self, read: Callable[[int], T], user: int, pids: Sequence[int], end: float) -> None:
         self.found: list[tuple[int, T]] = []
         self.error: OSError | None = None
         self.is_over = False
+        self.user = user
         self._is_left = False
         self._read = read
         self._pids = pids
+        self._end = end
+        self._begins = min(time.monotonic() + BEGINS, end)
         self._at = 0
         self._begun = _thread.allocate_lock()  # taken by the thread that reads
         self._ended = _thread.allocate_lock()
@@ -64,21 +106,22 @@ class _Reader(Generic[T]):
             self._begin()
 
     def wait(self) -> Sequence[int]:
-        """Wait for the end, or until there is no progress; returns the processes that are still to be read."""
-        before, waits, end = -1, 0, time.monotonic() + BEGINS
-        while not self._ended.acquire(timeout=PATIENCE / 2):
+        """Wait until all are read, the time is over, or there is no progress; returns the processes that are still to
+        be read."""
+        before, waits = -1, 0
+        while not self._ended.acquire(timeout=max(0.0, min(PATIENCE / 2, self._end - time.monotonic()))):
             if not self._begun.locked():
-                if time.monotonic() >= end:
+                if time.monotonic() >= self._begins:
                     self._begin()
                 continue
             # Two waits: after this process or the machine was suspended, the first one may end at once.
             waits = waits + 1 if self._at == before else 0
             before = self._at
-            if waits == 2:
+            if waits == 2 or time.monotonic() >= self._end:
                 self._is_left = True
                 _stuck[self._pids[before]] = self
                 return self._pids[before + 1 :]
-        return ()
+        return self._pids[len(self.found) :]
 
     def _begin(self) -> None:
         if self._begun.acquire(blocking=False):
@@ -89,7 +132,7 @@ class _Reader(Generic[T]):
             for at, pid in enumerate(self._pids):
                 self._at = at
                 self.found.append((pid, self._read(pid)))
-                if self._is_left:
+                if self._is_left or time.monotonic() >= self._end:
                     return
         except OSError as error:
             self.error = error

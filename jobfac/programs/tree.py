@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -66,25 +66,14 @@ class Table:
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
-    def is_outside(self, pid: int, ancestor: int) -> bool:
-        """Whether a process certainly does not descend from another one.
-
-        A parent that is not in the table may have ended while the table was read, so it is no proof.
-        """
-        passed: set[int] = set()
-        while pid in self.entries and pid != ancestor and pid not in passed:
-            passed.add(pid)
-            pid = self.entries[pid].parent
-        return pid == 0
-
-    def pids_by_marker(self, since: int = 0, cleared: bool = False) -> dict[str, list[int]]:
+    def pids_by_marker(self, since: int = 0, known: Collection[str] = ()) -> dict[str, list[int]]:
         """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later.
 
-        ``cleared``: also those that cleared their environment (see ``procfs.markers``).
+        ``known``: marks that count whatever the environment contains (see ``procfs.markers``).
         """
         found: dict[str, list[int]] = {}
-        pids = (one.pid for one in self.entries.values() if one.start >= since)
-        for pid, its_marker in markers(pids, cleared).items():
+        pids = [one.pid for one in self.entries.values() if one.start >= since]
+        for pid, its_marker in markers(pids, known).items():
             found.setdefault(its_marker, []).append(pid)
         return found
 
@@ -194,10 +183,11 @@ def kill_marked(*prefixes: str) -> int:
     may read and signal.
     """
     starts = tuple(f"{one.rstrip('/')}/" for one in prefixes)
+    known = {mark_of(one) for one in prefixes}
 
     def find() -> Iterable[Entry]:
         table = Table.read()
-        found = table.pids_by_marker(cleared=True)
+        found = table.pids_by_marker(known=known)
         whole = [pid for name, pids in found.items() if f"{name}/".startswith(starts) for pid in pids]
         by_mark = [pid for one in prefixes for pid in marked(found, one)]
         return table.family([*whole, *by_mark]).values()

@@ -142,6 +142,7 @@ class DryRun:
             self._observer.remark(polite if request == Stop.POLITE else "the program is ended at once")
             execution.request_stop(request)
         self._signals.send()  # what could not be sent before
+        execution.room.look()
         due = execution.tick(now, self._places)
         if long := execution.runs_long(now):
             self._observer.remark(long)

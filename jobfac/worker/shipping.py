@@ -1,19 +1,23 @@
 """The thread that stores new output and progress of running programs, about twice a second."""
 
 import threading
+import time
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
-from jobfac.programs import abandoned
 from jobfac.store import output
 from jobfac.store.runs import note_program, report_progress
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.execution import Execution
 
 log = logger("jobfac.output")
+
+UNKNOWN_FOR = 60.0
+"""Seconds for which the output of fenced executions is tried to be stored in spite of an error that jobfac does not
+know."""
 
 SHIPMENT = 8 * 1024 * 1024
 """Bytes of output of all executions in one transaction. This bounds the memory and the time that locks are held."""
@@ -37,12 +41,19 @@ class Shipper:
         interval: float,
         worker: str,
         live: Callable[[], Collection[Execution]],
+        fenced: Callable[[], Collection[Execution]],
         on_shipped: Callable[[], None],
     ) -> None:
+        """
+        Args:
+            live, fenced: return the executions under way, and those that were fenced and have ended.
+        """
         self._db = db
         self._interval = interval
         self._log = log.bind(worker=worker)
         self._live = live
+        self._fenced = fenced
+        self._unknown_since: float | None = None
         self._on_shipped = on_shipped
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ship_forever, name="shipper", daemon=True)
@@ -62,11 +73,12 @@ class Shipper:
             executions = self._live()
             behind = False
             try:
-                abandoned.trim()
                 for execution in executions:
                     if execution.process is not None:
                         execution.process.sample()
                 behind = self.ship(executions)
+                if fenced := self._fenced():
+                    behind |= self.ship_rest(fenced)
             except Unreachable as error:
                 self._log.outage("output waits", action="ship_failed", reason=str(error))
             except Exception:  # one program's output must not stop the shipping of the others
@@ -80,19 +92,43 @@ class Shipper:
         Returns whether output or reports are left for the next call because they exceed the size limits.
 
         Args:
-            final: the programs have ended. Then all output is stored by several calls, but no report.
+            final: the programs were fenced and have ended. All output is stored by several calls, but no report.
 
         Raises:
             Unreachable: the database does not answer. Nothing is lost: the next call ships it.
         """
         ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
         try:
-            return self._ship(ours, final) or (final and len(ours) < len(executions))
+            return self._ship(ours, final)
         finally:
             for execution in ours:
                 execution.shipping.release()
             if ours:
                 self._on_shipped()
+
+    def ship_rest(self, executions: Collection[Execution]) -> bool:
+        """Store all output of fenced executions (``Execution.is_shipped``); returns whether to call it again.
+
+        If the database answers with an error that jobfac does not know, and goes on to do so, the output is left in the
+        spool.
+
+        Raises:
+            Unreachable: the database does not answer.
+        """
+        try:
+            behind = self.ship(executions, final=True)
+        except sa.exc.DBAPIError as error:
+            self._unknown_since = self._unknown_since or time.monotonic()
+            if time.monotonic() - self._unknown_since < UNKNOWN_FOR:
+                raise Unreachable(f"The database answers with an error: {error.orig}.") from error
+            why = f"the next worker of this machine stores it; the database answers with an error: {error.orig}"
+            self._log.warning("output is left in the spool", action="output_left", reason=why)
+            for execution in executions:
+                execution.leaves_output = execution.is_shipped = True
+            self._on_shipped()
+            behind = False
+        self._unknown_since = None
+        return behind
 
     def _ship(self, executions: Collection[Execution], final: bool) -> bool:
         behind = False
@@ -103,6 +139,7 @@ class Shipper:
                 if chunks := execution.collect(final, most=share):
                     written.append((execution, chunks))
             if final:
+                execution.is_shipped = not chunks
                 behind |= len(chunks) > 0
                 continue
             behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE

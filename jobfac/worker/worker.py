@@ -1,7 +1,7 @@
 """The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
 Threads: the loop, and one for its transactions (``loop.database``); the heartbeat and its watchdog (``lease``); the
-poller; the one that ships output (``shipping``); where files start jobs, the one that watches for them (``files``).
+poller; those for output (``shipping``, ``keeper``); where files start jobs, the one that watches for them (``files``).
 They send messages to the loop through its ``Inbox``. The guardian is a separate process.
 """
 
@@ -96,7 +96,8 @@ class Worker:
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._files = FileWatcher(db, settings, name, pools)
-        self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
+        fenced = self._held.keeper.fenced.copy
+        self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, fenced, self._watcher.wake)
 
     # Called from other threads and from signal handlers
 
@@ -155,8 +156,8 @@ class Worker:
         self._guardian.start()
         self._inbox.put_load(self._limits.exceeded(measure()))
         self._register(lambda conn: None)
-        for thread in (self._lease, self._shipper, self._poller, self._database):
-            thread.start()
+        for one in (self._lease, self._shipper, self._held.keeper, self._poller, self._database):
+            one.start()
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
             while not self._is_done():
@@ -296,21 +297,20 @@ class Worker:
         self._agenda.more = True
 
     def _register_again(self) -> None:
-        """After the lease is lost: kill all programs, store output and outcomes that came in time, register again."""
+        """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         self._lease.check()  # it may find that nobody can have ended the lease
         if time.monotonic() < self._agenda.not_before or self._lease.is_trusted():
             return
         self._phases.fence()
         self._held.kill()
+        if not self._held.gather_in_time():
+            self._agenda.not_before = time.monotonic() + 0.02
+            return
         why = "its worker could not renew its lease in time and ended it"
+        fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
+        request = self._compose(free=0, most=0)
+        request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
         try:
-            with self._pulse.waiting():
-                if not self._held.gather_in_time() or self._shipper.ship(self._held.living(), final=True):
-                    self._agenda.not_before = time.monotonic() + 0.02
-                    return
-            fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
-            request = self._compose(free=0, most=0)
-            request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
             self._register(partial(end_registration, request=request, token=self._who.token))
         except Unreachable as error:
             self._log.outage("cannot register", action="register_failed", reason=str(error))
@@ -320,7 +320,7 @@ class Worker:
             return
         self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
         self._held.stored()
-        self._held.forget_fenced(why)
+        self._held.fence(why)
         self._health.shown("")
         self._agenda.registered()
         self._phases.registered()
@@ -336,7 +336,7 @@ class Worker:
         for execution in self._held.living():  # not empty only after an error in the loop
             execution.request_stop(Stop.NOW)
         self._held.kill()
-        for thread in (self._poller, self._files, self._shipper):
+        for thread in (self._poller, self._files, self._shipper, self._held.keeper):
             thread.close()
         self._lease.leave()
         try:

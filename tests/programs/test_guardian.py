@@ -284,10 +284,10 @@ def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
     searches: list[Table] = []
     search = Table.pids_by_marker
 
-    def late(table: Table, since: int = 0, cleared: bool = False) -> dict[str, list[int]]:
+    def late(table: Table, since: int = 0) -> dict[str, list[int]]:
         until(lambda: not lives(child) and not lives(process.pid))
         searches.append(table)
-        return search(table, since, cleared)
+        return search(table, since)
 
     monkeypatch.setattr(Table, "pids_by_marker", late)
     guarded.kill()

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs import ExitWatcher, Signals, procfs, reading
+from jobfac.programs import ExitWatcher, Signals, kill_all, procfs, reading
 from jobfac.programs.children import SWEEPS, children, is_dead
 from jobfac.programs.procfs import mark_of, markers
 from jobfac.programs.reading import read_each
+from jobfac.programs.tree import Table
 from jobfac.store.workers import Fenced
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.process_stage import Stage, finish, lives, until, written
@@ -52,6 +53,10 @@ def test_other_programs_are_killed_while_one_is_stuck(
     until(lambda: not process.alive())
 
 
+def one_user(pid: int) -> int:
+    return 0
+
+
 def test_what_is_stuck_is_read_again_when_it_answers(released: threading.Event) -> None:
     reads: list[int] = []
 
@@ -63,11 +68,65 @@ def test_what_is_stuck_is_read_again_when_it_answers(released: threading.Event) 
 
     pids = range(1, 41)
     well = {pid: -pid for pid in pids if pid % 10}
-    assert read_each(read, pids) == well
-    assert read_each(read, pids) == well
+    assert read_each(read, one_user, pids) == well
+    assert read_each(read, one_user, pids) == well
     assert reads.count(10) == 1, "nothing waits twice for a stuck process"
     released.set()
-    until(lambda: len(read_each(read, pids)) == 40)
+    until(lambda: len(read_each(read, one_user, pids)) == 40)
+
+
+def test_a_user_whose_processes_answer_slowly_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold the locks on their memory for as long as it likes. Its programs are found by their marks."""
+    monkeypatch.setattr(reading, "LIMIT", 0.2)
+    monkeypatch.setattr(reading, "_resting", {})
+    reads: list[int] = []
+
+    def read(pid: int) -> int:
+        reads.append(pid)
+        if pid < 1000:
+            threading.Event().wait(0.02)
+        return -pid
+
+    def user(pid: int) -> int:
+        return 5 if pid < 1000 else pid % 3
+
+    slow, others = range(500), range(1000, 1100)
+    found = read_each(read, user, [*slow, *others])
+    assert found.keys() >= set(others)
+    assert 0 < len(found.keys() & set(slow)) < 500
+    reads.clear()
+    assert read_each(read, user, [*slow, *others]).keys() == set(others) == set(reads)
+
+
+def test_what_is_not_read_in_time_has_its_mark(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    monkeypatch.setattr(reading, "_resting", {procfs.user_of(process.pid): float("inf")})
+    assert markers([process.pid]) == {process.pid: mark_of(process.marker)}
+    process.kill()
+    until(lambda: not process.alive())
+
+
+def test_a_process_with_a_known_mark_is_not_read_further(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    other, _, _ = stage.start("sleep", "600")
+    reads: list[int] = []
+    monkeypatch.setattr(procfs, "_marker", reads.append)
+    mark = mark_of(process.marker)
+    assert markers([process.pid, other.pid], known={mark}) == {process.pid: mark}
+    assert reads == [other.pid]
+    kill_all([process, other])
+    until(lambda: not process.alive() and not other.alive())
+
+
+def test_no_environment_of_others_is_read_to_find_what_descends_from_this_process(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, out, _ = stage.start("sh", "-c", "setsid sleep 600 & echo $!; wait")
+    (escaped,) = stage.numbers(out)
+    monkeypatch.setattr(Table, "pids_by_marker", None)
+    process.kill()
+    until(lambda: not process.alive())
+    assert not lives(escaped)
 
 
 def test_an_error_of_a_read_reaches_the_caller() -> None:
@@ -75,7 +134,7 @@ def test_an_error_of_a_read_reaches_the_caller() -> None:
         raise OSError(pid)
 
     with pytest.raises(OSError, match="7"):
-        read_each(read, [7])
+        read_each(read, one_user, [7])
 
 
 def test_a_read_without_memory_does_not_count_as_done() -> None:
@@ -85,14 +144,14 @@ def test_a_read_without_memory_does_not_count_as_done() -> None:
         return pid
 
     with pytest.raises(OSError, match="out of memory"):
-        read_each(read, [6, 7, 8])
+        read_each(read, one_user, [6, 7, 8])
 
 
 def test_a_thread_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "PATIENCE", 0.02)
     monkeypatch.setattr(reading, "BEGINS", 0.05)
     monkeypatch.setattr(_thread, "start_new_thread", lambda run, arguments: None)
-    assert read_each(lambda pid: -pid, [1, 2, 3]) == {1: -1, 2: -2, 3: -3}
+    assert read_each(lambda pid: -pid, one_user, [1, 2, 3]) == {1: -1, 2: -2, 3: -3}
 
 
 ENDLESS = """

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from jobfac.programs import Chunk, Spool, abandoned, recover, spool_path
 from jobfac.programs.files import abandoned as abandoned_module
+from jobfac.programs.files import room
 from jobfac.programs.files import spool as spool_module
 from jobfac.programs.files.abandoned import Abandoned
 from jobfac.programs.files.spool import parse_name
 from jobfac.programs.masking import Mask
+from tests.support.process_stage import free
 
 
 class Store:
@@ -34,6 +36,7 @@ class Store:
         keep_from = self.spool.keep_from
         if keep_from is not None:
             self.chunks = [c for c in self.chunks if c.offset < self.spool.head or c.offset + len(c.data) > keep_from]
+        free(self.spool)
         if final and fresh:
             self.ship(final)
 
@@ -57,10 +60,11 @@ def small(monkeypatch: pytest.MonkeyPatch, can_punch: bool) -> None:
     monkeypatch.setattr(spool_module, "CHUNK", 7)
     monkeypatch.setattr(spool_module, "BATCH", 28)
     monkeypatch.setattr(spool_module, "HOLE", 8)
+    monkeypatch.setattr(room, "HOLE", 8)
     monkeypatch.setattr(spool_module, "BLOCK", 4)
-    monkeypatch.setattr(spool_module, "SLACK", 0)
+    monkeypatch.setattr(room, "SLACK", 0)
     # The real call frees only whole blocks of 4096 bytes. Zeros in smaller ones show that they are freed, too.
-    monkeypatch.setattr(spool_module, "punch_hole", erase if can_punch else lambda *_: False)
+    monkeypatch.setattr(room, "punch_hole", erase if can_punch else lambda *_: False)
 
 
 def erase(fd: int, start: int, length: int) -> bool:
@@ -73,7 +77,7 @@ def erase(fd: int, start: int, length: int) -> bool:
     return True
 
 
-steps = st.lists(st.one_of(st.binary(max_size=80), st.sampled_from(["read", "use"])), max_size=30)
+steps = st.lists(st.one_of(st.binary(max_size=80), st.sampled_from(["read", "free"])), max_size=30)
 
 
 @pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
@@ -94,7 +98,7 @@ def test_head_and_tail_are_exact(can_punch: bool, monkeypatch: pytest.MonkeyPatc
                 elif step == "read":
                     store.ship()
                 else:
-                    spool.use()
+                    free(spool)
             store.ship(final=True)
             spool.close(delete=True)
             store.check(written)
@@ -102,7 +106,7 @@ def test_head_and_tail_are_exact(can_punch: bool, monkeypatch: pytest.MonkeyPatc
     play()
 
 
-texts = st.lists(st.one_of(st.text("abc", max_size=40).map(str.encode), st.sampled_from(["read", "use"])), max_size=30)
+texts = st.lists(st.one_of(st.text("abc", max_size=40).map(str.encode), st.sampled_from(["read", "free"])), max_size=30)
 secrets = st.lists(st.text("ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=3)
 
 
@@ -124,7 +128,7 @@ def test_every_secret_is_masked(can_punch: bool, monkeypatch: pytest.MonkeyPatch
                 elif step == "read":
                     store.ship()
                 else:
-                    spool.use()
+                    free(spool)
             store.ship(final=True)
             spool.close(delete=True)
             store.check(masked(written, hidden))
@@ -165,6 +169,7 @@ def test_the_disk_space_of_the_cut_is_freed(tmp_path: Path) -> None:
     for _ in range(20):
         os.write(spool.fd, b"x" * (1 << 20))
         spool.read()
+        free(spool)
         assert os.fstat(spool.fd).st_blocks * 512 <= 3 << 19
         assert not spool.flooding
     os.write(spool.fd, b"x" * (5 << 20))
@@ -279,6 +284,7 @@ def test_a_file_of_a_program_that_was_left_running_is_let_go_if_its_disk_fails(
         with monkeypatch.context() as broken:
             broken.setattr(os, "close", fail)
             files.keep(kept := os.open(theirs.name, os.O_RDWR))
+            files.trim(now=2e9)
         assert len(files) == 0
         os.close(kept)
 

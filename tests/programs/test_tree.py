@@ -228,12 +228,12 @@ def test_many_orphans_at_once_are_found_with_few_readers(
     until(lambda: not ends or all(map(children_module.is_dead, orphans())))
     reads: list[int] = []
 
-    def counted(read: Callable[[int], Any], pids: Iterable[int]) -> dict[int, Any]:
+    def counted(read: Callable[[int], Any], user: Callable[[int], int | None], pids: Iterable[int]) -> dict[int, Any]:
         reads.append(1)
-        return read_each(read, pids)
+        return read_each(read, user, pids)
 
     monkeypatch.setattr(children_module, "read_each", counted)
-    monkeypatch.setattr(children_module, "markers", lambda pids: counted(procfs._marker, list(pids)))
+    monkeypatch.setattr(children_module, "markers", lambda pids: counted(procfs._marker, procfs.user_of, pids))
     dead = children.sweep()
     assert (len(dead) >= 150) == ends
     assert len(reads) == 2

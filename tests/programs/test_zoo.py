@@ -9,7 +9,7 @@ import pytest
 
 from jobfac.programs import Exit, ExitWatcher, Process, Signals, posix
 from jobfac.programs.tree import Looks, Table, entry
-from tests.support.process_stage import Stage, finish, lives, text, until
+from tests.support.process_stage import Stage, finish, free, lives, text, until
 
 
 def ending(process: Process) -> Exit:
@@ -99,6 +99,7 @@ def test_a_flood_uses_little_disk_space(stage: Stage) -> None:
         over = process.poll() is not None
         stored = out.read(final=over)
         flooded |= out.flooding
+        free(out)
         found = os.fstat(out.fd)
         assert found.st_blocks * 512 < 3 * (1 << 20) + (found.st_size - out.size)
         assert sum(len(chunk.data) for chunk in stored) <= 1 << 20

@@ -27,7 +27,7 @@ class Abandoned:
     """The files. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._trimming = threading.Lock()
         self._files: deque[int] = deque()
         self._look_at = 0.0
 
@@ -36,22 +36,26 @@ class Abandoned:
 
     def keep(self, descriptor: int) -> None:
         """Take over the descriptor of a deleted file that other processes may have open."""
-        with self._lock:
-            self._files.append(descriptor)
-            if len(self._files) > MOST:
-                _close(self._files.popleft())
+        self._files.append(descriptor)
 
     def trim(self, now: float | None = None) -> None:
-        """Empty files that have grown, and close those that nobody else has open, at most every ``INTERVAL``."""
+        """Empty files that have grown, and close those that nobody else has open, at most every ``INTERVAL``.
+
+        Does nothing while another thread does it, which may wait for a program that writes to one.
+        """
         now = time.monotonic() if now is None else now
-        if not self._files or now < self._look_at:
+        if not self._files or now < self._look_at or not self._trimming.acquire(blocking=False):
             return
-        with self._lock:
+        try:
             self._look_at = now + INTERVAL
+            while len(self._files) > MOST:
+                _close(self._files.popleft())
             for descriptor in list(self._files):
                 if _is_over(descriptor):
                     self._files.remove(descriptor)
                     _close(descriptor)
+        finally:
+            self._trimming.release()
 
 
 def _close(descriptor: int) -> None:

@@ -151,22 +151,20 @@ def _allow_entry(folder: Path) -> None:
             path.chmod(stat.S_IMODE(found.st_mode) | ENTER)
 
 
-def shorten(path: str, identity: tuple[int, int] | None, size: int, frees: bool = False) -> None:
+def shorten(path: str, size: int, frees: bool = False) -> None:
     """Cut a file that a program writes to ``size`` bytes, if it is longer and can be opened.
 
     A program that appends goes on at the new end, and another one leaves a gap that takes no space. A file that has
     another name, too, is left alone: the program may have linked somebody else's file here.
 
     Args:
-        identity: device and inode of the file; None: any.
         frees: free the blocks behind the end of a shorter one, too. What is appended meanwhile is lost.
     """
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.fstat(handle)
-            is_it = identity in (None, (found.st_dev, found.st_ino))
-            if is_it and stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and (frees or found.st_size > size):
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and (frees or found.st_size > size):
                 os.ftruncate(handle, min(size, found.st_size))
         finally:
             os.close(handle)

@@ -2,7 +2,9 @@
 end of a file (`fallocate`), or in the part of an output that was freed because nobody reads it."""
 
 import ctypes
+import os
 import sys
+from dataclasses import dataclass
 from typing import NamedTuple
 
 SLACK = 64 * 1024 * 1024
@@ -11,6 +13,9 @@ SLACK = 64 * 1024 * 1024
 PREALLOCATED = 8 * 1024**3
 """Bytes that a file system takes in advance for a file that grows, at most: XFS up to twice what the file has, and up
 to its longest extent."""
+
+HOLE = 64 * 1024
+"""Bytes that are worth a call of the system."""
 
 REST = 1024 * 1024
 """Bytes of the disk that are not worth freeing after a program's end."""
@@ -35,6 +40,52 @@ class Use(NamedTuple):
     def is_wasteful(self) -> bool:
         """Whether freeing what is not needed is worth it."""
         return self.taken > self.needed + REST
+
+
+@dataclass
+class Space:
+    """What an output file takes, and which part of it nobody needs: its cut. All are offsets in the file.
+
+    Attributes:
+        fd: a descriptor of its own, which the caller closes.
+        base: the offset in the stream at which the file begins.
+        first, last: the beginning and the end of the cut.
+        freed: the end of what was freed of it.
+        seen: the bytes that the file took when it was last looked at.
+        can_punch: whether the file system can free a part of a file.
+    """
+
+    fd: int
+    base: int
+    first: int
+    freed: int
+    last: int
+    seen: int
+    can_punch: bool = True
+
+    def free(self) -> Use:
+        """Free the cut. This may wait for as long as the program writes to the file: its write has the file's lock.
+
+        In what was freed before, only a program that means to take the disk has anything. It is freed again if the file
+        takes more than at the last look, because it changes the time of the file, as if the program wrote to it.
+        """
+        found = os.fstat(self.fd)
+        taken, refilled = found.st_blocks * 512, False
+        if found.st_size < self.last:  # the program has emptied the file meanwhile
+            return Use(taken, found.st_size, found.st_size)
+        if taken > self.seen and taken > SLACK and self.first < self.freed:
+            self._punch(self.first, self.freed)
+            refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
+        if self.last - max(self.first, self.freed) >= HOLE and self._punch(max(self.first, self.freed), self.last):
+            self.freed = self.last
+        found = os.fstat(self.fd)
+        self.seen = found.st_blocks * 512
+        needed = found.st_size - max(0, self.freed - self.first)
+        return Use(taken, needed, needed) if refilled else Use(self.seen, needed, found.st_size)
+
+    def _punch(self, start: int, stop: int) -> bool:
+        self.can_punch = self.can_punch and punch_hole(self.fd, start, stop - start)
+        return self.can_punch
 
 
 def punch_hole(fd: int, start: int, length: int) -> bool:

@@ -15,13 +15,12 @@ from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.private import open_own
-from jobfac.programs.files.room import SLACK, Use, punch_hole
+from jobfac.programs.files.room import HOLE, Space
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
 BATCH = 16 * CHUNK  # default limit in bytes of one read()
 FLOOD = 4 * 1024 * 1024  # a stream that grows by at least this many bytes between two reads is flooding
-HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
 SEAL = b"\0jobfac\n"
 """The first bytes of the file, before the stream. They are missing if the program has emptied its file."""
@@ -71,6 +70,8 @@ class Spool:
         self._length = 0  # last known length of the file
         self._carry = b""  # the bytes right before the base that are still needed
         self._freed = self.head
+        self._seen = 0  # bytes that the file took when its space was last freed
+        self._can_punch = True
         self._open = True
         self._fault: str | None = None  # why the disk cannot tell the length; None: it can
         self._is_given_up = False
@@ -119,34 +120,26 @@ class Spool:
         if self._position >= self.head:
             room = most - sum(len(chunk.data) for chunk in chunks)
             chunks += self._take(max(self._position, self.size - self.tail), self.size, room, final)
-        self._free()
+        if not self._can_punch:
+            self._start_over()
         return chunks
 
-    def use(self) -> Use:
-        """Return what the file takes on the disk. If that is much, first free the cut, although nothing may be stored.
+    def space(self) -> Space:
+        """Return what is needed to free the cut by a thread that does not use the spool meanwhile (see `Space.free`).
 
-        In what was freed before, only a program that means to take the disk has anything.
+        Raises:
+            OSError: there is no free descriptor, or the disk fails.
         """
-        found = os.fstat(self.fd)
-        taken, cut, refilled = found.st_blocks * 512, 0, False
-        if taken > SLACK:
-            self._update_length()
-            start = max(self.head, self._base) + self._mask.reach
-            first, last = self._blocks(start, self.size - self.tail - self._mask.reach)
-            freed = min(last, self._blocks(start, self._freed)[1])
-            if first < freed and punch_hole(self.fd, first, freed - first):
-                refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
-            if first < last and punch_hole(self.fd, first, last - first):
-                cut, self._freed = last - first, max(self._freed, self._base + last)
-            found = os.fstat(self.fd)
-        needed = found.st_size - cut
-        return Use(taken, needed, needed) if refilled else Use(found.st_blocks * 512, needed, found.st_size)
+        self._update_length()
+        start = max(self.head, self._base) + self._mask.reach
+        first, last = self._blocks(start, self.size - self.tail - self._mask.reach)
+        freed = min(last, self._blocks(start, self._freed)[1])
+        return Space(os.dup(self.fd), self._base, first, freed, last, self._seen, self._can_punch)
 
-    def trim(self, is_left: bool) -> None:
-        """Free what nobody needs, behind the file's end, too: the program has ended. `is_left`: see `close`."""
-        use = self.use()
-        if use.is_excessive if is_left else use.is_wasteful:
-            os.ftruncate(self.fd, use.size)
+    def was_freed(self, space: Space) -> None:
+        """Take over what the thread has done. Where it could not free the cut, `read` starts the file over."""
+        self._freed, self._seen = max(self._freed, space.base + space.freed), space.seen
+        self._can_punch = space.can_punch
 
     def open_for_program(self) -> int:
         """Open the file once more, for the program; returns the descriptor, which the caller closes.
@@ -276,24 +269,17 @@ class Spool:
             sentence = f"[jobfac: {length:,} bytes of the output cannot be read: {error.strerror}]\n"
             return sentence.encode().ljust(length, b"\0")[:length]
 
-    def _free(self) -> None:
-        """Free the disk space between head and tail that is no longer needed."""
-        start = max(self._freed, self._base)
-        stop = min(self._position, self.size - self.tail) - self._mask.reach
-        if stop - start < HOLE:
-            return
-        first, last = self._blocks(start, stop)
-        if punch_hole(self.fd, first, last - first):
-            self._freed = self._base + last
-        else:
-            self._start_over()
-
     def _blocks(self, start: int, stop: int) -> tuple[int, int]:
         """Return where in the file the whole blocks of a part of the stream begin and end."""
         return -(-(start - self._base) // BLOCK) * BLOCK, (stop - self._base) // BLOCK * BLOCK
 
     def _start_over(self) -> None:
-        """Truncate the file; the program continues at its start. Bytes written during the truncation are lost."""
+        """Truncate a file of which much is cut; the program continues at its start.
+
+        Bytes written during the truncation are lost.
+        """
+        if min(self._position, self.size - self.tail) - self._mask.reach - max(self._freed, self._base) < HOLE:
+            return
         end = self._base + self._file_length()
         needed = max(self._position, end - self.tail) - self._mask.reach
         carry = self._raw(needed, end)

@@ -40,8 +40,9 @@ class Execution:
         lock: guards ``spools`` and ``pending``.
         spools, paths: by stream, the captured output and the file it is redirected to; written once, by the loop.
         pending: output read from the spool but not stored yet; written by the holder of ``shipping``.
-        report: read by the holder of ``shipping``.
-        process_stored: the process is stored in the database; written by the shipping thread.
+        report, room: its report, read by the holder of ``shipping``, and what its files take.
+        process_stored, is_shipped: the process, and all output of a fenced execution; written by the shipping thread.
+        leaves_output: its output stays in the spool, for the next worker of this machine.
         ended_in_time: the execution ended on its own before the lease was lost, but its outcome was not gathered.
             Written by the thread that detects the loss, before it reports the loss to the loop.
     """
@@ -81,13 +82,13 @@ class Execution:
         self.pending: list[Stored] = []
         self.report = Report(spool_path(folder, *self.key, "report"), report_limit)
         self.process_stored = False
-        self.ended_in_time = False
+        self.ended_in_time = self.is_shipped = self.leaves_output = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
         self._folder, self._signals = folder, signals or Signals(at_once=True)
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
         self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
-        self._room = Room(self.lock, self._launch.spools, self.report, self._launch.given)
+        self.room = Room(self.lock, self._launch.spools, self.report, self._launch.given)
         self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
@@ -159,16 +160,16 @@ class Execution:
         ended = process.poll() is not None
         is_left = ended and bool(process.leftovers())
         if ended and not is_left:
-            self._room.trim(self.definition.detach)
-        elif self._room.is_exceeded(now):
+            self.room.program_ended(self.definition.detach)
+        elif self.room.excess is not None:
             self._life.too_large(now, ended)
         self._act(self._life.tick(now, ended, is_left))
-        next_time = earliest(self._life.next_time(now, ended), self._room.look_at)
+        next_time = self._life.next_time(now, ended)
         if self._silence is None or ended or self._life.cause is not None:
             return next_time
         if self._silence.is_too_long(now, self._written(places)):
             self._act(self._life.silent(now))
-            return earliest(self._life.next_time(now, ended), self._room.look_at)
+            return self._life.next_time(now, ended)
         return earliest(next_time, self._silence.next_time())
 
     def _written(self, places: Places) -> Seen:
@@ -268,7 +269,7 @@ class Execution:
         if cause is not None and cause.requeues:
             return RunState.QUEUED, "its worker was drained"
         if cause is not None and cause.is_limit:
-            return at_limit(cause, self.definition, self._room.excess)
+            return at_limit(cause, self.definition, self.room.excess)
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
         group, limits = self.process.group, self.definition.limits
@@ -327,19 +328,23 @@ class Execution:
     def _stored(self, stream: str, chunk: Chunk) -> Stored:
         return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data, self.claimed.created_at)
 
-    def close(self, is_stored: bool = True) -> None:
-        """Remove the files of this execution, but not those of its output if that is not stored."""
+    def close(self) -> None:
+        """Remove the files of this execution, but not those of its output if it is left (``leaves_output``).
+
+        This may wait for a process that writes to one of them.
+        """
         with self.lock:
-            for spool in self.spools.values():
-                spool.close(delete=is_stored, is_left=self.definition.detach)
+            spools = list(self.spools.values())
             self.spools.clear()
+        for spool in spools:
+            spool.close(delete=not self.leaves_output, is_left=self.definition.detach)
         self.report.close()
         if self.process is not None and self.process.group is not None:
             self.process.group.remove()
         files = [] if self.claimed.payload is None else [self._launch.payload]
         files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
-        files += [self._launch.fingerprints] if self._launch.has_secrets and is_stored else []
+        files += [self._launch.fingerprints] if self._launch.has_secrets and not self.leaves_output else []
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 file.unlink()

@@ -25,6 +25,7 @@ from jobfac.worker.executions.lifecycle import PATIENCE, Isolation, Stage
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
+from jobfac.worker.keeper import Keeper
 from jobfac.worker.spool_folder import SpoolFolder
 
 ANSWER = 10.0
@@ -69,13 +70,13 @@ class Executions:
         self._guardian = guardian
         self._watcher = watcher
         self._telemetry = telemetry
-        self._old_files = old_files
         self._is_trusted = is_trusted
         self._on_progress = on_progress
         self._health = health
         self._settings = settings
         self.isolation = Isolation(settings.poison_attempts, random.uniform(*PATIENCE))
         self._places = Places(watcher.wake)
+        self.keeper = Keeper(spool, old_files, self.living, watcher.wake, telemetry.log)
         self._signals = Signals()
         self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
@@ -221,6 +222,7 @@ class Executions:
             requeue: stop and requeue every run.
         """
         now = time.monotonic()
+        self.keeper.remove_shipped()
         self._request_stops(stops, requeue)
         due = self._start_answered()
         room = REPORT_READ
@@ -307,7 +309,7 @@ class Executions:
         for execution, outcome in gone:
             self._stored.append(execution.key)
             self._telemetry.ended(execution.log, outcome)
-        self._forget([execution for execution, _ in gone])
+        self._forget([execution for execution, _ in gone], self.keeper.remove)
 
     def gather_in_time(self) -> bool:
         """After a lost lease: gather the executions that ended before the loss, and those that never began, whose runs
@@ -319,11 +321,11 @@ class Executions:
                 self._gather(execution, REPORT_READ)
         return all(e.process is not None and e.is_over() and not e.ended_in_time for e in self.living())
 
-    def forget_fenced(self, why: str) -> None:
-        """Forget the executions left after a lost lease. They have ended; other workers may own their runs by now."""
+    def fence(self, why: str) -> None:
+        """Give up the executions left after a lost lease, but not their output. Others may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
-        self._forget(self.living())
+        self._forget(self.living(), self.keeper.fence)
         self.live.clear()
 
     def forget_all(self) -> None:
@@ -334,17 +336,15 @@ class Executions:
             execution.log.error("outcome not stored", action="outcome_not_stored")
         given_up = [*self.living(), *(execution for execution, _ in self.over)]
         self._stored.extend(execution.key for execution in given_up)  # so these are no claims whose answers were lost
-        self._spool.is_left = True
-        self._forget(given_up, is_stored=False)
+        self._forget(given_up, self.keeper.leave)
         self.live.clear()
         self.over.clear()
 
-    def _forget(self, executions: Sequence[Execution], is_stored: bool = True) -> None:
+    def _forget(self, executions: Sequence[Execution], leave_to: Callable[[Sequence[Execution]], None]) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
         self.isolation.forget(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)
-            execution.close(is_stored)
-            self._old_files.after(execution.definition.retention, execution.series())
+        leave_to(executions)

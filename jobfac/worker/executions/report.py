@@ -14,7 +14,7 @@ from typing import Any
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
 from jobfac.machine.disk import FAILING
-from jobfac.programs import shorten, write_private
+from jobfac.programs import write_private
 from jobfac.programs.masking import NOTHING_HIDDEN
 
 LIMIT = 16 * 1024 * 1024
@@ -153,8 +153,6 @@ class Report:
             while self._position < found.st_size:
                 if self.taken >= self.limit:
                     self._incomplete = f"its report is longer than {write_size(self.limit)}; the rest was not read"
-                    # A program may report for days. The byte more tells a worker that settles the run of a dead one.
-                    shorten(self.path, (found.st_dev, found.st_ino), self.limit + 1)
                     return True
                 if self.taken >= stop:
                     return False

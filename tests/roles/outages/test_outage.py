@@ -148,7 +148,7 @@ def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_f
     )
     for number in range(2):
         fleet.factory.role("scheduler", "--name", f"s{number}", **USUAL)
-    worker = fleet.worker(JOBFAC_SHIP_INTERVAL="60")
+    worker = fleet.worker()
     speaks, long, brief = fleet.start("speaks") + fleet.start("long") + fleet.start("brief")
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running")
     pids = fleet.programs(worker)
@@ -159,7 +159,8 @@ def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_f
     fleet.db.close()  # the failover has cut its connections, too
     found = {row["id"]: row for row in fleet.finish(long, brief, speaks)}
     said = (fleet.folder / "paid").read_text(encoding="utf-8").count("\n")
-    assert fleet.text(speaks).count(b"\n") in (said, said + 1), "also what it wrote while the server was away"
+    # Also what it wrote while the server was away.
+    wait_for(lambda: fleet.text(speaks).count(b"\n") in (said, said + 1), "its output is stored")
     assert (found[long]["state"], found[long]["attempt"]) == ("succeeded", 2)
     assert not fleet.journal.doubled()
     # Whichever role is back first, it does not take the worker for dead, and what ended in time counts.

@@ -125,7 +125,8 @@ def test_each_attempt_keeps_its_own_output(sqlite_fleet: Fleet) -> None:
 
 def test_a_flood_neither_blocks_the_program_nor_fills_the_disk(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(job={"command": ["sh", "-c", "head -c 300000000 /dev/zero"], "output": {"limit": "64KiB"}})
+    flood = "for i in $(seq 30); do head -c 10000000 /dev/zero; sleep 0.02; done"
+    fleet.define(job={"command": ["sh", "-c", flood], "output": {"limit": "64KiB"}})
     worker = fleet.worker()
     (run_id,) = fleet.start("job")
     used = [0]

@@ -2,16 +2,16 @@
 
 import os
 import subprocess
+import threading
 from pathlib import Path
-from threading import Lock
 
 import pytest
 
 from jobfac.programs import Spool
 from jobfac.programs.files import room as file_room
-from jobfac.programs.files import spool as spool_module
 from jobfac.worker.executions.report import Report
 from jobfac.worker.executions.room import Room
+from jobfac.worker.executions.silence import states_of
 
 MIB = 1 << 20
 
@@ -25,12 +25,15 @@ class Files:
         Path(self.report.path).touch()
         self.parameters = folder / "1-1.parameters"
         self.parameters.write_bytes(b"{}")
-        self.room = Room(Lock(), {"stdout": self.spool}, self.report, {str(self.parameters): 2})
-        self.now = 100.0
+        self.lock = threading.Lock()
+        self.room = Room(self.lock, {"stdout": self.spool}, self.report, {str(self.parameters): 2})
 
     def look(self) -> str | None:
-        self.now += 1
-        return self.room.excess if self.room.is_exceeded(self.now) else None
+        return self.room.excess if self.room.look() else None
+
+    def trim(self) -> None:
+        self.room.program_ended(is_left=False)
+        self.room.look()
 
     def taken(self) -> int:
         return sum(Path(path).stat().st_blocks * 512 for path in (self.spool.path, self.report.path, self.parameters))
@@ -38,8 +41,7 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    for module in (file_room, spool_module):
-        monkeypatch.setattr(module, "SLACK", MIB)
+    monkeypatch.setattr(file_room, "SLACK", MIB)
     monkeypatch.setattr(file_room, "REST", 16 * 1024)
     return Files(tmp_path)
 
@@ -59,7 +61,7 @@ def test_blocks_that_no_size_shows_end_a_program_and_are_freed_then(files: Files
     what = "parameters file" if name == "parameters" else name
     assert found.startswith(f"its {what} takes 4 MiB of the spool's disk, but ")
     assert files.taken() > 4 * MIB
-    files.room.trim(is_left=False)
+    files.trim()
     assert files.taken() < MIB
     assert files.parameters.read_bytes() == b"{}"
 
@@ -78,6 +80,36 @@ def test_what_was_freed_is_freed_again_and_not_filled_again(files: Files) -> Non
     assert str(files.look()).startswith("its stdout takes 4 MiB of the spool's disk, but ")
 
 
+def test_a_look_is_nothing_that_the_program_wrote(files: Files) -> None:
+    """Otherwise a program that hangs would never be silent."""
+    os.write(files.spool.fd, b"x" * (5 * MIB))
+    assert files.look() is None
+    before = states_of([files.spool.fd])
+    assert files.look() is None
+    assert states_of([files.spool.fd]) == before
+    assert files.taken() < MIB
+
+
+def test_a_look_that_waits_has_no_lock(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may be in one write of its output for minutes, and the kernel lets nobody else change the file."""
+    looks, done = threading.Event(), threading.Event()
+
+    def waits(fd: int, start: int, length: int) -> bool:
+        looks.set()
+        return done.wait(60)
+
+    monkeypatch.setattr(file_room, "punch_hole", waits)
+    os.write(files.spool.fd, b"x" * (5 * MIB))
+    look = threading.Thread(target=files.room.look)
+    look.start()
+    assert looks.wait(60)
+    assert files.lock.acquire(timeout=60)
+    files.lock.release()
+    assert files.look() is None, "another look does not wait"
+    done.set()
+    look.join()
+
+
 def test_a_long_report_is_cut_while_its_reader_waits(files: Files) -> None:
     for _ in range(3):
         Path(files.report.path).write_bytes(bytes(4 * MIB))
@@ -93,7 +125,7 @@ def test_much_output_and_an_emptied_one_take_what_they_need(files: Files) -> Non
         assert os.pread(files.spool.fd, 1, 2 * MIB) == b"\0", "what nobody reads is freed, although nothing is stored"
         os.truncate(files.spool.path, 0)
     os.write(writer, b"end\n")
-    files.room.trim(is_left=False)
+    files.trim()
     chunks = [chunk.data for _ in range(9) for chunk in files.spool.read(final=True)]
     assert b"".join(chunks).endswith(b"end\n")
     os.close(writer)

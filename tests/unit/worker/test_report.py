@@ -5,6 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -13,6 +14,7 @@ from jobfac.programs import StartError
 from jobfac.programs.masking import Mask
 from jobfac.worker.executions import report as report_module
 from jobfac.worker.executions.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
+from jobfac.worker.executions.room import Room
 
 
 @pytest.fixture
@@ -204,17 +206,19 @@ def test_what_is_beyond_the_limit_takes_no_disk_and_a_second_reader_sees_the_sam
     """26 million lines took 2 GB until the end of the run, beside the database."""
     path, link = Path(report.path), Path(report.path).with_suffix(".link")
     small = Report(path, limit=1024)
+    room = Room(Lock(), {}, small, {})
     with path.open("a", buffering=1) as program:
         for _ in range(3):
             program.write('{"message": "early"}\n' + " " * 5000 + "\n")
             assert small.read()
+            room.look()
             assert path.stat().st_size == 1025
         again = Report(path, limit=1024)
         assert again.read(final=True)
         assert (again.message, again.incomplete) == (small.message, small.incomplete)
         link.hardlink_to(path)
         program.write(" " * 5000 + "\n")
-        assert small.read()
+        room.look()
         assert path.stat().st_size > 5000, "it may be a file of somebody else"
 
 

@@ -1,0 +1,158 @@
+"""The threads that free the disk of the spool and remove its files.
+
+To cut a file, to free a part of it and to remove it, the kernel takes the lock of the file, which a program has while
+it writes. One write of a gigabyte at the lowest priority takes minutes. Only these threads wait for it: neither the
+loop, which would lose its lease, nor the thread that ships output.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from jobfac.programs import abandoned
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.old_files import OldFiles
+from jobfac.worker.spool_folder import SpoolFolder
+
+INTERVAL = 0.25
+"""Seconds between two looks at the files of an execution. While it floods the disk, they are a fifth of that."""
+
+PATIENCE = 1.0
+"""Seconds after which another helper goes on with the other files."""
+
+MOST = 32
+"""The most helpers at once. All but one of them wait for a program."""
+
+
+class Keeper:
+    """Looks at what the files of executions take, and removes those of ended ones. The worker's loop calls it.
+
+    Attributes:
+        fenced: executions of a lost lease, which have ended, but whose output is not stored yet.
+    """
+
+    def __init__(
+        self,
+        spool: SpoolFolder,
+        old_files: OldFiles,
+        live: Callable[[], Collection[Execution]],
+        on_excess: Callable[[], None],
+        log: Any,
+    ) -> None:
+        """
+        Args:
+            live: returns the executions under way.
+            on_excess: called when the program of one has to be ended (``Execution.room``).
+        """
+        self.fenced: list[Execution] = []
+        self._spool = spool
+        self._old_files = old_files
+        self._live = live
+        self._on_excess = on_excess
+        self._log = log
+        self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._ended = threading.Event()
+        self._helpers: list[_Helper] = []
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._help()
+        self._thread.start()
+
+    def remove(self, executions: Collection[Execution]) -> None:
+        """Remove the files of executions soon, except for output that is left to the next worker."""
+        for execution in executions:
+            self._spool.is_left |= execution.leaves_output
+            if self._helpers and not self._ended.is_set():
+                self._actions.put(execution.close)
+            else:
+                execution.close()
+            self._old_files.after(execution.definition.retention, execution.series())
+
+    def leave(self, executions: Collection[Execution]) -> None:
+        """Remove the files of executions, but leave their output to the next worker of this machine."""
+        for execution in executions:
+            execution.leaves_output = True
+        self.remove(executions)
+
+    def fence(self, executions: Collection[Execution]) -> None:
+        """Keep the files of these until their output is stored, by the thread that ships output."""
+        for execution in executions:
+            execution.room.program_ended(execution.definition.detach)
+        self.fenced += executions
+
+    def remove_shipped(self) -> None:
+        """Remove the files of fenced executions whose output is stored by now."""
+        for execution in [one for one in self.fenced if one.is_shipped]:
+            self.fenced.remove(execution)
+            self.remove([execution])
+
+    def close(self) -> None:
+        """Remove what is left to remove. What waits for a program is left undone."""
+        self._spool.is_left |= bool(self.fenced)
+        self._ended.set()
+        if not self._helpers:
+            return
+        self._thread.join(timeout=5.0)
+        for _ in self._helpers:
+            self._actions.put(None)
+        self._helpers[-1].join(timeout=5.0)
+
+    def _keep(self) -> None:
+        pause = INTERVAL
+        while not self._ended.wait(pause):
+            executions = [*self._live(), *self.fenced]
+            for execution in executions:
+                self._actions.put(partial(self._look, execution))
+            self._actions.put(abandoned.trim)
+            self._relieve()
+            pause = INTERVAL / 5 if any(execution.room.floods for execution in executions) else INTERVAL
+
+    def _look(self, execution: Execution) -> None:
+        if execution.room.look():
+            self._on_excess()
+
+    def _relieve(self) -> None:
+        """Start another helper if the last one waits. The one that waits ends afterwards."""
+        self._helpers = [one for one in self._helpers if one.is_alive()]
+        last = self._helpers[-1] if self._helpers else None
+        if last is None or (last.waits(time.monotonic()) and len(self._helpers) < MOST):
+            with suppress(RuntimeError):  # the machine has no thread for it now
+                self._help()
+                if last is not None:
+                    last.is_relieved = True
+
+    def _help(self) -> None:
+        helper = _Helper(self._actions, self._log)
+        helper.start()
+        self._helpers.append(helper)
+
+
+class _Helper(threading.Thread):
+    """Does one action after the other."""
+
+    def __init__(self, actions: "SimpleQueue[Callable[[], None] | None]", log: Any) -> None:
+        super().__init__(name="keeper's helper", daemon=True)
+        self.is_relieved = False
+        self._actions = actions
+        self._log = log
+        self._since: float | None = None
+
+    def waits(self, now: float) -> bool:
+        """Whether it has been busy with one action for long."""
+        since = self._since
+        return since is not None and now - since > PATIENCE
+
+    def run(self) -> None:
+        while not self.is_relieved and (action := self._actions.get()) is not None:
+            self._since = time.monotonic()
+            try:
+                action()
+            except Exception:  # the files of one execution must not stop the looks at those of others
+                self._log.exception("a look at the spool failed", action="look_failed")
+            self._since = None

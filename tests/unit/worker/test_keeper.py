@@ -1,0 +1,134 @@
+"""The threads that free and remove files: while one waits for a program, the others go on."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import MagicMock
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.definitions import Job
+from jobfac.errors import Unreachable
+from jobfac.programs import Spool
+from jobfac.store import output
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker import keeper as keeper_module
+from jobfac.worker import shipping
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.keeper import Keeper
+from jobfac.worker.shipping import Shipper
+from tests.support.factory import wait_for
+from tests.unit.worker.test_launch import claimed
+
+
+def executions(folder: Path, number: int) -> list[Execution]:
+    """Executions, each with a file that only its end removes."""
+    job = Job.model_validate({"command": ["true"], "parameters": {"p": {}}})
+    made = []
+    for run in range(1, number + 1):
+        one = Execution(claimed(run, parameters=json.dumps({"p": 1})), job, "token", folder, SILENCE)
+        file_of(one).touch()
+        made.append(one)
+    return made
+
+
+def file_of(execution: Execution) -> Path:
+    return Path(execution.report.path)
+
+
+@pytest.fixture
+def excess() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch, excess: threading.Event) -> Iterator[Keeper]:
+    monkeypatch.setattr(keeper_module, "INTERVAL", 0.01)
+    monkeypatch.setattr(keeper_module, "PATIENCE", 0.05)
+    made = Keeper(MagicMock(is_left=False), MagicMock(), list, excess.set, SILENCE)
+    yield made
+    made.close()
+
+
+def test_files_are_removed_while_one_cannot_be(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, *others = executions(tmp_path, 5)
+    removed = threading.Event()
+
+    def waits(path: Any) -> None:
+        removed.wait(60)
+
+    monkeypatch.setattr(stuck.report, "close", lambda: waits(None))
+    keeper.start()
+    keeper.remove([stuck])
+    keeper.remove(others)
+    wait_for(lambda: not any(file_of(one).exists() for one in others), "the others are removed")
+    assert file_of(stuck).exists()
+    removed.set()
+
+
+def test_without_a_thread_files_are_removed_at_once(keeper: Keeper, tmp_path: Path) -> None:
+    (one,) = executions(tmp_path, 1)
+    keeper.remove([one])
+    assert not file_of(one).exists()
+
+
+def test_an_excess_wakes_the_loop(keeper: Keeper, tmp_path: Path, excess: threading.Event) -> None:
+    (one,) = executions(tmp_path, 1)
+    one.room.excess = "its report takes too much"
+    keeper.fenced.append(one)
+    keeper.start()
+    assert excess.wait(60)
+
+
+def test_a_look_that_fails_ends_no_thread(
+    keeper: Keeper, tmp_path: Path, excess: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = executions(tmp_path, 2)
+    monkeypatch.setattr(bad.room, "look", None)
+    good.room.excess = "its report takes too much"
+    keeper.fenced += [bad, good]
+    keeper.start()
+    assert excess.wait(60)
+
+
+def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Keeper, tmp_path: Path) -> None:
+    shipped, unshipped = executions(tmp_path, 2)
+    keeper.fence([shipped, unshipped])
+    shipped.is_shipped = True
+    keeper.remove_shipped()
+    assert not file_of(shipped).exists()
+    assert not keeper._spool.is_left
+    keeper.close()
+    assert keeper._spool.is_left
+    assert file_of(unshipped).exists()
+
+
+def test_output_that_a_database_refuses_for_long_is_left_to_the_next_worker(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is simulated: none is known. It ended a worker that came back after an outage."""
+    (one,) = executions(tmp_path, 1)
+    one.spools["stdout"] = spool = Spool(tmp_path / "1-1.stdout", 1000)
+    os.write(spool.fd, b"paid")
+    db = Database(sqlite_url)
+    shipper = Shipper(db, 1.0, "w", list, lambda: [one], lambda: None)
+
+    def fail(*_: object) -> NoReturn:
+        raise sa.exc.DataError("INSERT", None, Exception("refused"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "append", fail)
+        with pytest.raises(Unreachable, match="The database answers with an error: refused"):
+            shipper.ship_rest([one])
+        assert not one.is_shipped
+        patch.setattr(shipping, "UNKNOWN_FOR", -1.0)
+        assert not shipper.ship_rest([one])
+    assert (one.is_shipped, one.leaves_output) == (True, True)
+    one.close()
+    assert Path(spool.path).exists()
+    db.close()
