@@ -32,6 +32,7 @@ class Keeper:
     """Looks at what the files of executions take, and removes those of ended ones. The worker's loop calls it.
 
     Attributes:
+        live: returns the executions under way.
         fenced: executions of a lost lease, which have ended, but whose output is not stored yet.
     """
 
@@ -45,13 +46,13 @@ class Keeper:
     ) -> None:
         """
         Args:
-            live: returns the executions under way.
+            live: see ``Keeper``.
             on_excess: called when the program of one has to be ended (``Execution.room``).
         """
         self.fenced: list[Execution] = []
         self._spool = spool
         self._old_files = old_files
-        self._live = live
+        self.live = live
         self._on_excess = on_excess
         self._log = log
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -106,7 +107,7 @@ class Keeper:
     def _keep(self) -> None:
         pause = INTERVAL
         while not self._ended.wait(pause):
-            executions = [*self._live(), *self.fenced]
+            executions = [*self.live(), *self.fenced]
             for execution in executions:
                 self._actions.put(partial(self._look, execution))
             self._actions.put(abandoned.trim)

@@ -12,6 +12,7 @@ from jobfac.store import output
 from jobfac.store.runs import note_program, report_progress
 from jobfac.telemetry.logs import logger
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.keeper import Keeper
 
 log = logger("jobfac.output")
 
@@ -30,7 +31,7 @@ LEAST_SHARE = 256 * 1024
 
 
 class Shipper:
-    """Ships output of every execution that ``live`` returns. Output that cannot be stored stays pending, up to limits.
+    """Ships output of every execution that the keeper knows. Output that cannot be stored stays pending, up to limits.
 
     This thread also parses the reports, so a program that reports a lot does not delay the worker's loop.
     """
@@ -40,19 +41,13 @@ class Shipper:
         db: Database,
         interval: float,
         worker: str,
-        live: Callable[[], Collection[Execution]],
-        fenced: Callable[[], Collection[Execution]],
+        keeper: Keeper,
         on_shipped: Callable[[], None],
     ) -> None:
-        """
-        Args:
-            live, fenced: return the executions under way, and those that were fenced and have ended.
-        """
         self._db = db
         self._interval = interval
         self._log = log.bind(worker=worker)
-        self._live = live
-        self._fenced = fenced
+        self._keeper = keeper
         self._unknown_since: float | None = None
         self._on_shipped = on_shipped
         self._ended = threading.Event()
@@ -70,14 +65,14 @@ class Shipper:
     def _ship_forever(self) -> None:
         pause = self._interval
         while not self._ended.wait(pause):
-            executions = self._live()
+            executions = self._keeper.live()
             behind = False
             try:
                 for execution in executions:
                     if execution.process is not None:
                         execution.process.sample()
                 behind = self.ship(executions)
-                if fenced := self._fenced():
+                if fenced := list(self._keeper.fenced):
                     behind |= self.ship_rest(fenced)
             except Unreachable as error:
                 self._log.outage("output waits", action="ship_failed", reason=str(error))

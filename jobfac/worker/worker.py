@@ -96,8 +96,7 @@ class Worker:
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._files = FileWatcher(db, settings, name, pools)
-        fenced = self._held.keeper.fenced.copy
-        self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, fenced, self._watcher.wake)
+        self._shipper = Shipper(db, settings.ship_interval, name, self._held.keeper, self._watcher.wake)
 
     # Called from other threads and from signal handlers
 
@@ -253,7 +252,6 @@ class Worker:
         failpoint("committed")
         self._health.shown(request.message)
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began, len(result.left))
-        # Before the next starts, because ext4 makes new files faster when others have just been deleted.
         self._held.stored(result.left)
         agenda.turn_left(self._held.unstored, time.monotonic())
         self._give_up(in_vain=False)  # what the turn has left
@@ -301,7 +299,8 @@ class Worker:
         self._lease.check()  # it may find that nobody can have ended the lease
         if time.monotonic() < self._agenda.not_before or self._lease.is_trusted():
             return
-        self._phases.fence()
+        if self._phases.fence():
+            self._db.close()  # its connections may be dead without a word: each would cost a minute
         self._held.kill()
         if not self._held.gather_in_time():
             self._agenda.not_before = time.monotonic() + 0.02

@@ -1,7 +1,6 @@
 """A look at all processes costs little for each of them. One that is stuck in the kernel stops neither the search for
 others nor their end, and what a look that failed could not do is done later."""
 
-import _thread
 import os
 import resource
 import signal
@@ -16,7 +15,6 @@ import pytest
 from jobfac.programs import ExitWatcher, Signals, kill_all, procfs, reading
 from jobfac.programs.children import SWEEPS, children, is_dead
 from jobfac.programs.procfs import mark_of, markers
-from jobfac.programs.reading import read_each
 from jobfac.programs.tree import Table
 from jobfac.store.workers import Fenced
 from jobfac.worker.spool_folder import SpoolFolder
@@ -53,51 +51,6 @@ def test_other_programs_are_killed_while_one_is_stuck(
     until(lambda: not process.alive())
 
 
-def one_user(pid: int) -> int:
-    return 0
-
-
-def test_what_is_stuck_is_read_again_when_it_answers(released: threading.Event) -> None:
-    reads: list[int] = []
-
-    def read(pid: int) -> int:
-        reads.append(pid)
-        if pid % 10 == 0:
-            released.wait()
-        return -pid
-
-    pids = range(1, 41)
-    well = {pid: -pid for pid in pids if pid % 10}
-    assert read_each(read, one_user, pids) == well
-    assert read_each(read, one_user, pids) == well
-    assert reads.count(10) == 1, "nothing waits twice for a stuck process"
-    released.set()
-    until(lambda: len(read_each(read, one_user, pids)) == 40)
-
-
-def test_a_user_whose_processes_answer_slowly_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may hold the locks on their memory for as long as it likes. Its programs are found by their marks."""
-    monkeypatch.setattr(reading, "LIMIT", 0.2)
-    monkeypatch.setattr(reading, "_resting", {})
-    reads: list[int] = []
-
-    def read(pid: int) -> int:
-        reads.append(pid)
-        if pid < 1000:
-            threading.Event().wait(0.02)
-        return -pid
-
-    def user(pid: int) -> int:
-        return 5 if pid < 1000 else pid % 3
-
-    slow, others = range(500), range(1000, 1100)
-    found = read_each(read, user, [*slow, *others])
-    assert found.keys() >= set(others)
-    assert 0 < len(found.keys() & set(slow)) < 500
-    reads.clear()
-    assert read_each(read, user, [*slow, *others]).keys() == set(others) == set(reads)
-
-
 def test_what_is_not_read_in_time_has_its_mark(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     process, _, _ = stage.start("sleep", "600")
     monkeypatch.setattr(reading, "_resting", {procfs.user_of(process.pid): float("inf")})
@@ -127,31 +80,6 @@ def test_no_environment_of_others_is_read_to_find_what_descends_from_this_proces
     process.kill()
     until(lambda: not process.alive())
     assert not lives(escaped)
-
-
-def test_an_error_of_a_read_reaches_the_caller() -> None:
-    def read(pid: int) -> int:
-        raise OSError(pid)
-
-    with pytest.raises(OSError, match="7"):
-        read_each(read, one_user, [7])
-
-
-def test_a_read_without_memory_does_not_count_as_done() -> None:
-    def read(pid: int) -> int:
-        if pid == 7:
-            raise MemoryError
-        return pid
-
-    with pytest.raises(OSError, match="out of memory"):
-        read_each(read, one_user, [6, 7, 8])
-
-
-def test_a_thread_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "PATIENCE", 0.02)
-    monkeypatch.setattr(reading, "BEGINS", 0.05)
-    monkeypatch.setattr(_thread, "start_new_thread", lambda run, arguments: None)
-    assert read_each(lambda pid: -pid, one_user, [1, 2, 3]) == {1: -1, 2: -2, 3: -3}
 
 
 ENDLESS = """

@@ -89,9 +89,11 @@ class Phases:
             return True
         return False
 
-    def fence(self) -> None:
-        """The lease was lost."""
+    def fence(self) -> bool:
+        """The lease was lost. Returns whether that is new."""
+        is_new = self._machine.state != Phase.FENCED
         self._machine.move(Phase.FENCED)
+        return is_new
 
     def registered(self) -> None:
         """The worker has a new lease: return to the phase before the loss."""

@@ -109,14 +109,14 @@ def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Kee
 
 
 def test_output_that_a_database_refuses_for_long_is_left_to_the_next_worker(
-    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault is simulated: none is known. It ended a worker that came back after an outage."""
     (one,) = executions(tmp_path, 1)
     one.spools["stdout"] = spool = Spool(tmp_path / "1-1.stdout", 1000)
     os.write(spool.fd, b"paid")
     db = Database(sqlite_url)
-    shipper = Shipper(db, 1.0, "w", list, lambda: [one], lambda: None)
+    shipper = Shipper(db, 1.0, "w", keeper, lambda: None)
 
     def fail(*_: object) -> NoReturn:
         raise sa.exc.DataError("INSERT", None, Exception("refused"))
