@@ -13,6 +13,9 @@ from jobfac.errors import JobfacError, Kind
 MOST_PROBLEMS = 100
 """Problems of one definition that are named. Each takes a search for what its author may have meant."""
 
+MAY_HOLD_SECRETS = frozenset({"call", "environment", "notify"})
+"""Keys below which an address or a key may stand in the place of a list or a mapping. No problem shows it."""
+
 Path = tuple[str | int, ...]
 """The keys and list positions that lead from a definition (or a file) to a value."""
 
@@ -85,7 +88,7 @@ def explain(
             suggested.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
             findings.append(Finding(path, _unknown_key(path, keys, {} if path[:-1] else relatives)))
         else:
-            subject, message = field_path(path), _message(detail)
+            subject, message = field_path(path), _message(detail, hides=not MAY_HOLD_SECRETS.isdisjoint(path))
             if detail["loc"][-1:] == ("[key]",):
                 subject += " has a wrong key: it"
             findings.append(Finding(path, f"{subject} {message}" if subject else message))
@@ -102,8 +105,9 @@ def _unknown_key(path: Path, hint: str, relatives: Mapping[str, type[Model]]) ->
     return f"unknown key '{key}'{f' in {place}' if place else ''}{hint}"
 
 
-def _message(detail: ErrorDetails) -> str:
+def _message(detail: ErrorDetails, hides: bool) -> str:
     value = detail["input"]
+    of_other_type = "a text" if hides and isinstance(value, str) else shown(value)
     match detail["type"]:
         case "missing":
             return "must be given"
@@ -116,7 +120,7 @@ def _message(detail: ErrorDetails) -> str:
         case "too_short":
             return "must not be empty"
         case "tuple_type":
-            return f"must be a list, not {shown(value)}"
+            return f"must be a list, not {of_other_type}"
         case "model_type" if detail["ctx"]["class_name"] == "Secret":  # what is given may be the secret itself
             return 'must be a reference to a secret, such as {secret: "env:NAME"}'
         case "model_type" if detail["ctx"]["class_name"] == "Signature":
@@ -124,7 +128,7 @@ def _message(detail: ErrorDetails) -> str:
         case "model_type" if detail["ctx"]["class_name"] == "Sql":  # perhaps the URL with its password
             return "must be a mapping with connection, and with text or file"
         case "dict_type" | "model_type":
-            return f"must be a mapping, not {shown(value)}"
+            return f"must be a mapping, not {of_other_type}"
         case _:
             return f"is not valid: {detail['msg']}"
 
