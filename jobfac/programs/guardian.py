@@ -95,7 +95,9 @@ class Guarded:
     def _family(self, table: Table) -> dict[int, Entry]:
         found = table.pids_by_marker()
         seeds, sessions = self._roots(table)
-        return table.family([*seeds, *(pid for marker in self.leaders for pid in marked(found, marker))], sessions)
+        # While it starts a program, the worker has its mark.
+        others = {pid for marker in self.leaders for pid in marked(found, marker)} - {os.getppid()}
+        return table.family([*seeds, *others], sessions)
 
     def _roots(self, table: Table) -> tuple[list[int], list[int]]:
         """Return the leaders that are alive, and the sessions of the others."""

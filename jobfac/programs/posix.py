@@ -300,7 +300,7 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
         return []
     with children.lock:
         table = Table.read()
-        # What is left of a program that this process has not adopted is none of its descendants.
+        # All that a program has left descends from it, or was adopted. Elsewhere only a marker shows it.
         since = min(process.since for process in processes)
         by_marker = {} if children.adopting else table.pids_by_marker(since)
         # Finds what is not in the table, because its parent has started it since and has ended.

@@ -95,7 +95,10 @@ class Keeper:
 
     def close(self) -> None:
         """Remove what is left to remove. What waits for a program is left undone."""
-        self._spool.is_left |= bool(self.fenced)
+        if self.fenced:
+            self._spool.is_left = True
+            why = "the next worker of this machine stores it"
+            self._log.warning("output is left in the spool", action="output_left", reason=why)
         self._ended.set()
         if not self._helpers:
             return
@@ -108,9 +111,10 @@ class Keeper:
         pause = INTERVAL
         while not self._ended.wait(pause):
             executions = [*self.live(), *self.fenced]
-            for execution in executions:
-                self._actions.put(partial(self._look, execution))
-            self._actions.put(abandoned.trim)
+            if self._actions.qsize() <= len(executions):  # otherwise the helpers have enough to do
+                for execution in executions:
+                    self._actions.put(partial(self._look, execution))
+                self._actions.put(abandoned.trim)
             self._relieve()
             pause = INTERVAL / 5 if any(execution.room.floods for execution in executions) else INTERVAL
 

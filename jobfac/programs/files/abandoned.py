@@ -39,17 +39,20 @@ class Abandoned:
         self._files.append(descriptor)
 
     def trim(self, now: float | None = None) -> None:
-        """Empty files that have grown, and close those that nobody else has open, at most every ``INTERVAL``.
+        """Close those beyond ``MOST``. Every ``INTERVAL`` empty files that have grown, and close those that nobody else
+        has open.
 
         Does nothing while another thread does it, which may wait for a program that writes to one.
         """
         now = time.monotonic() if now is None else now
-        if not self._files or now < self._look_at or not self._trimming.acquire(blocking=False):
+        if not self._files or not self._trimming.acquire(blocking=False):
             return
         try:
-            self._look_at = now + INTERVAL
             while len(self._files) > MOST:
                 _close(self._files.popleft())
+            if now < self._look_at:
+                return
+            self._look_at = now + INTERVAL
             for descriptor in list(self._files):
                 if _is_over(descriptor):
                     self._files.remove(descriptor)

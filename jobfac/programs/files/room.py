@@ -52,7 +52,7 @@ class Space:
         first, last: the beginning and the end of the cut.
         freed: the end of what was freed of it.
         seen: the bytes that the file took when it was last looked at.
-        can_punch: whether the file system can free a part of a file.
+        can_punch: whether the file system has freed all that it should.
     """
 
     fd: int

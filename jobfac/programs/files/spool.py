@@ -134,10 +134,10 @@ class Spool:
         start = max(self.head, self._base) + self._mask.reach
         first, last = self._blocks(start, self.size - self.tail - self._mask.reach)
         freed = min(last, self._blocks(start, self._freed)[1])
-        return Space(os.dup(self.fd), self._base, first, freed, last, self._seen, self._can_punch)
+        return Space(os.dup(self.fd), self._base, first, freed, last, self._seen)
 
     def was_freed(self, space: Space) -> None:
-        """Take over what the thread has done. Where it could not free the cut, `read` starts the file over."""
+        """Take over what the thread has done. If it could not free the cut, `read` starts the file over."""
         self._freed, self._seen = max(self._freed, space.base + space.freed), space.seen
         self._can_punch = space.can_punch
 
