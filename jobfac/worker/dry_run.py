@@ -143,6 +143,7 @@ class DryRun:
             execution.request_stop(request)
         self._signals.send()  # what could not be sent before
         execution.room.look()
+        execution.room.free()
         due = execution.tick(now, self._places)
         if long := execution.runs_long(now):
             self._observer.remark(long)

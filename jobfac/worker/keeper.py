@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -41,18 +40,21 @@ class Keeper:
         spool: SpoolFolder,
         old_files: OldFiles,
         live: Callable[[], Collection[Execution]],
+        over: Callable[[], Collection[Execution]],
         on_excess: Callable[[], None],
         log: Any,
     ) -> None:
         """
         Args:
             live: see ``Keeper``.
+            over: returns those that have ended, whose outcomes are not stored yet. A full disk may be the reason.
             on_excess: called when the program of one has to be ended (``Execution.room``).
         """
         self.fenced: list[Execution] = []
         self._spool = spool
         self._old_files = old_files
         self.live = live
+        self._over = over
         self._on_excess = on_excess
         self._log = log
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -110,17 +112,23 @@ class Keeper:
     def _keep(self) -> None:
         pause = INTERVAL
         while not self._ended.wait(pause):
-            executions = [*self.live(), *self.fenced]
+            executions = [*self.live(), *self._over(), *self.fenced]
+            found = [self._look(execution) for execution in executions]
+            if any(found):
+                self._on_excess()
             if self._actions.qsize() <= len(executions):  # otherwise the helpers have enough to do
                 for execution in executions:
-                    self._actions.put(partial(self._look, execution))
+                    self._actions.put(execution.room.free)
                 self._actions.put(abandoned.trim)
             self._relieve()
             pause = INTERVAL / 5 if any(execution.room.floods for execution in executions) else INTERVAL
 
-    def _look(self, execution: Execution) -> None:
-        if execution.room.look():
-            self._on_excess()
+    def _look(self, execution: Execution) -> bool:
+        try:
+            return execution.room.look()
+        except Exception:  # the files of one execution must not stop the looks at those of others
+            self._log.exception("a look at the spool failed", action="look_failed")
+            return False
 
     def _relieve(self) -> None:
         """Start another helper if the last one waits. The one that waits ends afterwards."""
@@ -158,6 +166,6 @@ class _Helper(threading.Thread):
             self._since = time.monotonic()
             try:
                 action()
-            except Exception:  # the files of one execution must not stop the looks at those of others
-                self._log.exception("a look at the spool failed", action="look_failed")
+            except Exception:  # as above
+                self._log.exception("files in the spool were not freed", action="free_failed")
             self._since = None

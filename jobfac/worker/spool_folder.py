@@ -196,7 +196,7 @@ class SpoolFolder:
     def size(self) -> int:
         """Bytes of disk space that the folder's files use."""
         try:
-            return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path))
+            return sum(path.stat().st_blocks * 512 for path in self.path.rglob("*"))
         except OSError:  # a file or the folder was removed meanwhile
             return 0
 
@@ -210,7 +210,7 @@ class SpoolFolder:
 
 def _age(folder: Path) -> float:
     """Return for how many seconds nothing in a folder has changed."""
-    return time.time() - max(path.stat().st_mtime for path in folder.iterdir())
+    return time.time() - max(path.stat().st_mtime for path in folder.rglob("*"))
 
 
 class _Attempt(NamedTuple):
@@ -259,7 +259,7 @@ def _recover(db: Database, token: str, name: SpoolName, path: Path) -> None:
         url = resolve(job.sql.connection)
         secrets += secrets_of(url)
         resolved[job.sql.connection if isinstance(job.sql.connection, str) else job.sql.connection.secret] = url
-    check(fingerprints_path(path.parent, name.run, name.attempt), resolved)
+    check(fingerprints_path(path), resolved)
     stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), Mask(in_encoding(secrets, job.encoding)))
     begins = 0 if spool.is_sealed or not stored else None

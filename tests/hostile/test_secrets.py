@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.programs import spool_path
 from jobfac.programs.masking import Mask, base64_forms, period
 from jobfac.secret_references import SecretError, resolve
 from jobfac.store import output
@@ -25,6 +24,7 @@ from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, start
 from tests.support.factory import wait_for
+from tests.support.process_stage import left_file
 
 SECRET = "p4ss/w0rd+?>~ü"
 
@@ -220,7 +220,7 @@ def leave_output(spool: Path, token: str, run: int, text: str) -> Path:
     left.mkdir(parents=True)
     spool.chmod(0o700)
     (left / "lock").touch()
-    Path(spool_path(left, run, 1, "stdout")).write_text(text)
+    left_file(left, run).write_text(text)
     return left
 
 
@@ -244,7 +244,7 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
         run = start(db, "a")
         Hand(db, f"of-{now}").take()
         left = leave_output(tmp_path / "spool", f"of-{now}", run, f"with {now}")
-        keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": now})
+        keep(fingerprints_path(left_file(left, run)), {"env:HOSTILE_TOKEN": now})
         monkeypatch.setenv("HOSTILE_TOKEN", "latest-secret")
         SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
         with db.read() as conn:
@@ -263,9 +263,9 @@ def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
         run = start(db, "a")
         Hand(db, token).take()
         left = leave_output(tmp_path / "spool", token, run, "with geheim-12")
-        keep(fingerprints_path(left, run, 1), {"env:HOSTILE_TOKEN": "geheim-12"})
+        keep(fingerprints_path(left_file(left, run)), {"env:HOSTILE_TOKEN": "geheim-12"})
         if token == "old":
-            for path in left.iterdir():
+            for path in left.rglob("*"):
                 os.utime(path, (1, 1))
         folder = SpoolFolder(tmp_path / "spool", "mine", "w2")
         folder.clear_dead(db)
@@ -288,7 +288,7 @@ def test_what_a_worker_of_another_database_left_is_not_stored_and_stays(db: Data
     SpoolFolder(tmp_path / "spool", "mine", "w2").clear_dead(db)
     with db.read() as conn:
         assert list(output.read(conn, run, 1, {"stdout": 0})) == []
-    assert Path(spool_path(left, run, 1, "stdout")).exists()
+    assert left_file(left, run).exists()
 
 
 def test_what_a_worker_left_is_not_stored_for_a_run_that_another_worker_had(db: Database, tmp_path: Path) -> None:

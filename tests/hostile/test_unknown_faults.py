@@ -14,7 +14,6 @@ from jobfac import definitions as d
 from jobfac.database import sequence_memory
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, notification, run, schedule, worker_lease
-from jobfac.programs import spool_path
 from jobfac.scheduler import Scheduler
 from jobfac.scheduler import notifier as notifying
 from jobfac.scheduler.notifier import Notifier
@@ -31,6 +30,7 @@ from tests.support.database import Hand, define, get, start
 from tests.support.engines import DRIVERS
 from tests.support.factory import wait_for
 from tests.support.outbox import notified_events, on
+from tests.support.process_stage import left_file
 from tests.support.sequences import Player
 
 
@@ -161,7 +161,7 @@ def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_ur
     hand.take()
     dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
     dead.ensure()
-    Path(spool_path(dead.path, run_id, 1, "stdout")).write_text("hello")
+    left_file(dead.path, run_id).write_text("hello")
     assert dead._lock is not None
     os.close(dead._lock)  # the process has ended
     with db.begin() as conn:
@@ -170,7 +170,7 @@ def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_ur
     living.ensure()
     for _ in range(2):
         living.clear_dead(db)
-    assert Path(spool_path(dead.path, run_id, 1, "stdout")).read_text() == "hello"
+    assert left_file(dead.path, run_id).read_text() == "hello"
     with db.begin() as conn:
         conn.execute(job_version.update().values(definition='{"command": ["true"]}'))
     living.clear_dead(db)

@@ -305,6 +305,7 @@ def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:
 def test_a_dead_workers_spools_are_found_and_read_again(tmp_path: Path) -> None:
     names = [spool_path(tmp_path, run, 2, stream) for run in (10, 9) for stream in ("stdout", "stderr")]
     for path in names:
+        Path(path).parent.mkdir(exist_ok=True)
         spool = Spool(path, 100)
         os.write(spool.fd, b"0123456789" * 20)
         spool.read()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobfac.programs import Limits, Process, Program, Spool, start
+from jobfac.programs import Limits, Process, Program, Spool, spool_path, start
 from jobfac.programs.files.spool import SEAL
 from jobfac.programs.tree import entry
 
@@ -19,6 +19,14 @@ def free(spool: Spool) -> None:
     space.free()
     os.close(space.fd)
     spool.was_freed(space)
+
+
+def left_file(folder: Path, run: int, stream: str = "stdout") -> Path:
+    """Return the path of a file that the first attempt of a run left in the folder of its worker, for the caller to
+    write."""
+    path = Path(spool_path(folder, run, 1, stream))
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:

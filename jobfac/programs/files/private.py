@@ -140,12 +140,13 @@ def open_own(path: str | Path) -> tuple[int, bool]:
 
 
 def _allow_entry(folder: Path) -> None:
-    """Let other users open their files by name in a folder of the spool. They cannot list or change the folder.
+    """Let other users open their files by name in the folder of an execution. They cannot list or change the folder.
 
     In the state folder the ones above it belong to the worker, too, which has created them for itself alone.
     """
     state = state_folder()
-    for path in (folder, folder.parent, *(one for one in folder.parent.parents if one.is_relative_to(state))):
+    spool = folder.parent.parent
+    for path in (folder, folder.parent, spool, *(one for one in spool.parents if one.is_relative_to(state))):
         found = path.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & 0o001:
             path.chmod(stat.S_IMODE(found.st_mode) | ENTER)

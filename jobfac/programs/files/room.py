@@ -53,6 +53,7 @@ class Space:
         freed: the end of what was freed of it.
         seen: the bytes that the file took when it was last looked at.
         can_punch: whether the file system has freed all that it should.
+        is_refilled: much was freed where all had been freed before.
     """
 
     fd: int
@@ -62,6 +63,7 @@ class Space:
     last: int
     seen: int
     can_punch: bool = True
+    is_refilled: bool = False
 
     def free(self) -> Use:
         """Free the cut. This may wait for as long as the program writes to the file: its write has the file's lock.
@@ -70,18 +72,18 @@ class Space:
         takes more than at the last look, because it changes the time of the file, as if the program wrote to it.
         """
         found = os.fstat(self.fd)
-        taken, refilled = found.st_blocks * 512, False
+        taken = found.st_blocks * 512
         if found.st_size < self.last:  # the program has emptied the file meanwhile
             return Use(taken, found.st_size, found.st_size)
         if taken > self.seen and taken > SLACK and self.first < self.freed:
             self._punch(self.first, self.freed)
-            refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
+            self.is_refilled = taken - os.fstat(self.fd).st_blocks * 512 > SLACK
         if self.last - max(self.first, self.freed) >= HOLE and self._punch(max(self.first, self.freed), self.last):
             self.freed = self.last
         found = os.fstat(self.fd)
         self.seen = found.st_blocks * 512
         needed = found.st_size - max(0, self.freed - self.first)
-        return Use(taken, needed, needed) if refilled else Use(self.seen, needed, found.st_size)
+        return Use(taken if self.is_refilled else self.seen, needed, found.st_size)
 
     def _punch(self, start: int, stop: int) -> bool:
         self.can_punch = self.can_punch and punch_hole(self.fd, start, stop - start)

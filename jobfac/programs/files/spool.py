@@ -15,7 +15,7 @@ from jobfac.machine.disk import FAILING
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.private import open_own
-from jobfac.programs.files.room import HOLE, Space
+from jobfac.programs.files.room import HOLE, Space, Use
 from jobfac.programs.masking import NOTHING_HIDDEN, Mask
 
 CHUNK = 256 * 1024  # maximum bytes of one chunk
@@ -123,6 +123,13 @@ class Spool:
         if not self._can_punch:
             self._start_over()
         return chunks
+
+    def use(self) -> Use:
+        """Return what the file takes on the disk, as far as it can be told without reading it."""
+        found = os.fstat(self.fd)
+        first, freed = self._blocks(max(self.head, self._base) + self._mask.reach, self._freed)
+        needed = max(0, found.st_size - max(0, freed - first))
+        return Use(found.st_blocks * 512, needed, found.st_size)
 
     def space(self) -> Space:
         """Return what is needed to free the cut by a thread that does not use the spool meanwhile (see `Space.free`).
@@ -304,8 +311,12 @@ class SpoolName(NamedTuple):
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:
-    """Return the path of a file of an execution, such as that of its stdout."""
-    return f"{folder}/{run}-{attempt}.{stream}"  # each start makes some, and a Path takes ten times as long
+    """Return the path of a file of an execution, such as that of its stdout. Each execution has a folder of its own.
+
+    Who removes a file has the lock of its folder while he waits for a program that writes to the file. In a folder for
+    all executions nobody could start a program meanwhile.
+    """
+    return f"{folder}/{run}-{attempt}/{run}-{attempt}.{stream}"  # a Path takes ten times as long
 
 
 def parse_name(path: Path) -> SpoolName | None:
@@ -317,8 +328,12 @@ def parse_name(path: Path) -> SpoolName | None:
 def recover(folder: Path) -> list[tuple[SpoolName, Path]]:
     """Return the spool files that a dead worker left in its folder, ordered by run; empty if there is no folder.
 
-    A `Spool` on such a path reads the file from its start. Head and tail are still in the file.
+    A `Spool` on such a path reads the file from its start. Head and tail are still in the file. Workers of earlier
+    versions had all files in one folder.
     """
     if not folder.is_dir():
         return []
-    return sorted((name, path) for path in folder.iterdir() if (name := parse_name(path)))
+    with os.scandir(folder) as entries:
+        inside = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    paths = (path for one in (folder, *inside) for path in one.iterdir())
+    return sorted((name, path) for path in paths if (name := parse_name(path)))

@@ -345,6 +345,6 @@ class Execution:
         files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
         files += [self._launch.fingerprints] if self._launch.has_secrets and not self.leaves_output else []
-        for file in files:
-            with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-                file.unlink()
+        for remove in (*(file.unlink for file in files), Path(self.report.path).parent.rmdir):
+            with contextlib.suppress(OSError):  # missing, or the program has put something else there
+                remove()

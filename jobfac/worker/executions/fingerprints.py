@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobfac.programs import spool_path, write_private
+from jobfac.programs import write_private
 from jobfac.secret_references import SecretError
 from jobfac.settings.database_url import passwords_in
 
@@ -28,9 +28,9 @@ def secrets_of(url: str) -> list[bytes]:
     return [part.encode() for part in (url, *passwords_in(url)) if part]
 
 
-def fingerprints_path(folder: Path, run: int, attempt: int) -> Path:
-    """Return the path of the file with the fingerprints of an execution."""
-    return Path(spool_path(folder, run, attempt, "secrets"))
+def fingerprints_path(path: str | Path) -> Path:
+    """Return the path of the file with the fingerprints of an execution. ``path``: of another file of it."""
+    return Path(path).with_suffix(".secrets")
 
 
 def keep(path: Path, secrets: Mapping[str, str]) -> None:

@@ -93,7 +93,7 @@ class Launch:
     @property
     def fingerprints(self) -> Path:
         """The file that recognises a change of the secrets, which exists only if there are some."""
-        return fingerprints_path(self._folder, *self._claimed.key)
+        return fingerprints_path(self._report.path)
 
     @property
     def has_secrets(self) -> bool:
@@ -166,6 +166,8 @@ class Launch:
             OSError: a file in the worker's spool cannot be created.
         """
         self.definition, self._values, hidden = self._filled or self._fill()
+        with contextlib.suppress(FileExistsError):
+            Path(self._report.path).parent.mkdir(0o700)
         program, secrets = self._program()
         if secrets:
             self._report.mask = self._mask([*secrets, *(text.encode() for text in hidden)])

@@ -3,7 +3,8 @@ must not fill the disk of everybody."""
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 
 from jobfac.programs import Spool, shorten
@@ -11,71 +12,101 @@ from jobfac.programs.files.room import Use
 from jobfac.programs.files.spool import FLOOD
 from jobfac.worker.executions.report import Report
 
+HOLD = 2.0
+"""Seconds for which a file takes too much of the disk before its program is ended. Meanwhile it is freed or cut, if
+nobody writes to it."""
+
+LOOKS = 4
+"""Looks in a row, at least, that find that: this process may have stood still for longer."""
+
 
 class Room:
-    """Looks at the files, and frees what nobody needs. Each look may wait for the program, so the loop has none.
+    """Looks at the files, and frees what nobody needs. A look waits for nothing; to free may wait for the program.
 
     Attributes:
-        excess: a sentence that at two looks in a row a file took too much of the disk; None: none did.
+        excess: a sentence that a file takes too much of the disk; None: none does.
         floods: whether the program wrote so much between the last two looks that the next one should come soon.
     """
 
-    def __init__(self, lock: Lock, spools: Mapping[str, Spool], report: Report, given: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        lock: Lock,
+        spools: Mapping[str, Spool],
+        report: Report,
+        given: Mapping[str, int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         Args:
-            lock: guards the spools. It is never held while a look waits.
+            lock: guards the spools. It is never held by who waits for the program.
             given: by path, the bytes of the files that were written for the program.
         """
         self.excess: str | None = None
         self.floods = False
-        self._size = 0
         self._lock = lock
         self._spools = spools
         self._report = report
         self._given = given
-        self._was_excessive = False
+        self._clock = clock
+        self._size = 0
+        self._excessive_looks = 0
+        self._excessive_since = 0.0
+        self._refills: dict[str, int] = {}
         self._is_left: bool | None = None
         self._is_over = False
-        self._looking = Lock()
+        self._freeing = Lock()
 
     def program_ended(self, is_left: bool) -> None:
-        """Let the next look, the last one, free all that is not needed: a full disk may keep the outcome from being
+        """Let the next call of ``free`` free all that is not needed: a full disk may keep the outcome from being
         stored. ``is_left``: the program may have left processes that still write to its output."""
         self._is_left = is_left
 
     def look(self) -> bool:
-        """Free what nobody needs; returns whether the program has to be ended (see ``excess``).
-
-        Does nothing while another thread looks, and after the last look.
-        """
-        if self._is_over or not self._looking.acquire(blocking=False):
+        """Return whether the program has to be ended (see ``excess``). One thread calls it, again and again."""
+        if self._is_left is not None:
             return False
+        uses = list(self._uses())
+        size = sum(use.size for _, use in uses)
+        self.floods, self._size = size - self._size >= FLOOD, size
+        found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if use.is_excessive), None)
+        now = self._clock()
+        if found is None:
+            self._excessive_looks, self._excessive_since = 0, now
+            return self.excess is not None
+        self._excessive_looks += 1
+        if self._excessive_looks >= LOOKS and now - self._excessive_since >= HOLD:
+            self.excess = self.excess or found
+        return self.excess is not None
+
+    def free(self) -> None:
+        """Free what nobody needs, for the last time after the program's end. Does nothing while another thread does."""
+        if self._is_over or not self._freeing.acquire(blocking=False):
+            return
         try:
             is_left = self._is_left
-            uses = list(self._uses(is_left))
-            size = sum(use.size for _, use in uses)
-            self.floods, self._size = size - self._size >= FLOOD, size
-            found = [f"its {name} takes {_sentence(use)}" for name, use in uses if use.is_excessive]
-            self._is_over = is_left is not None
-            if found and self._was_excessive and not self._is_over:
-                self.excess = self.excess or found[0]
-            self._was_excessive = bool(found)
-            return self.excess is not None
+            with self._lock:
+                streams = list(self._spools)
+            has_failed = False
+            for stream in streams:
+                try:
+                    self._free(stream, is_left)
+                except OSError:  # of a failing disk, or for want of a descriptor
+                    has_failed = True
+            for path, _, most in self._further():
+                use = _use_of(path, most)
+                # The thread that reads reports may be waiting for the database. A report may grow for days.
+                if path == self._report.path:
+                    shorten(path, most)
+                if is_left is not None and use is not None and use.is_wasteful:
+                    shorten(path, most, frees=True)
+            self._is_over = is_left is not None and not has_failed
         finally:
-            self._looking.release()
+            self._freeing.release()
 
-    def _uses(self, is_left: bool | None) -> Iterator[tuple[str, Use]]:
+    def _free(self, stream: str, is_left: bool | None) -> None:
         with self._lock:
-            spools = dict(self._spools)
-        for stream, spool in spools.items():
-            with contextlib.suppress(OSError):  # of a failing disk
-                yield stream, self._free(spool, is_left)
-        yield from self._further(self._report.path, "report", self._report.limit + 1, is_left)
-        for path, size in self._given.items():
-            yield from self._further(path, f"{path.rpartition('.')[2]} file", size, is_left)
-
-    def _free(self, spool: Spool, is_left: bool | None) -> Use:
-        with self._lock:
+            if (spool := self._spools.get(stream)) is None:  # the execution is over
+                return
             space = spool.space()
         try:
             use = space.free()
@@ -85,22 +116,41 @@ class Room:
             os.close(space.fd)
         with self._lock:
             spool.was_freed(space)
-        return use
+        # Only a program that means to take the disk fills what was freed, and then fills it again.
+        self._refills[stream] = self._refills.get(stream, 0) + 1 if space.is_refilled else 0
+        if self._refills[stream] == 2:
+            self.excess = self.excess or f"its {stream} takes {_sentence(use)}"
 
-    def _further(self, path: str, name: str, most: int, is_left: bool | None) -> Iterator[tuple[str, Use]]:
-        """Yield what another file takes. ``most``: the bytes of it that are needed, at most."""
-        try:
-            found = os.lstat(path)
-        except OSError:  # it is missing
-            return
-        needed = min(most, found.st_size)
-        use = Use(found.st_blocks * 512, needed, needed)
-        # The thread that reads reports may be waiting for the database. A report may grow for days.
-        if path == self._report.path and found.st_size > most:
-            shorten(path, most)
-        if is_left is not None and use.is_wasteful:
-            shorten(path, most, frees=True)
-        yield name, use
+    def _uses(self) -> Iterator[tuple[str, Use]]:
+        if self._lock.acquire(blocking=False):  # otherwise their output is being read, and the next look sees them
+            try:
+                for stream, spool in self._spools.items():
+                    with contextlib.suppress(OSError):  # of a failing disk
+                        yield stream, spool.use()
+            finally:
+                self._lock.release()
+        for path, name, most in self._further():
+            if use := _use_of(path, most):
+                yield name, use
+
+    def _further(self) -> Iterator[tuple[str, str, int]]:
+        """Yield the path of each further file, its name, and how many bytes of it are needed at most.
+
+        Of a report it is a byte more than is read: it tells a reader that the rest was cut.
+        """
+        yield self._report.path, "report", self._report.limit + 1
+        for path, size in self._given.items():
+            yield path, f"{path.rpartition('.')[2]} file", size
+
+
+def _use_of(path: str, most: int) -> Use | None:
+    """Return what a file takes on the disk; None: it is missing. ``most``: the bytes of it that are needed, at most."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    needed = min(most, found.st_size)
+    return Use(found.st_blocks * 512, needed, needed)
 
 
 def _sentence(use: Use) -> str:

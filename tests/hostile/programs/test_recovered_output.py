@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.programs import spool_path
 from jobfac.programs.files.spool import BATCH, EMPTIED, SEAL
 from jobfac.store import output
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.database import Hand, define, start
+from tests.support.process_stage import left_file
 
 FIRST = b"".join(b"line %d of the beginning\n" % number for number in range(400))
 LONG = b"one of the lines that came after\n" * (BATCH // 32)
@@ -42,7 +42,7 @@ def test_output_that_follows_an_emptying_is_recovered(
         db.transact(output.append, [output.Stored(run_id, 1, "stdout", 0, stored)])
     dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
     dead.ensure()
-    Path(spool_path(dead.path, run_id, 1, "stdout")).write_bytes(left)
+    left_file(dead.path, run_id).write_bytes(left)
     assert dead._lock is not None
     os.close(dead._lock)  # the process has ended
     living = SpoolFolder(tmp_path / "spool", "living", "living")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.programs import Spool, StartError, UnsafeFolder, private_fault, spool_path, write_private
+from jobfac.programs import Spool, StartError, UnsafeFolder, private_fault, write_private
 from jobfac.settings import Settings, state_folder
 from jobfac.store import output
 from jobfac.worker.spool_folder import SpoolFolder
@@ -17,6 +17,7 @@ from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.database import Hand, define, start
 from tests.support.factory import Factory
 from tests.support.fleet import Fleet
+from tests.support.process_stage import left_file
 
 SERVER = "mssql+pyodbc://me:secret@server/one"
 
@@ -157,10 +158,10 @@ def test_a_worker_and_the_doctor_report_an_unsafe_spool(sqlite_factory: Factory)
 @needs_root
 @pytest.mark.parametrize("plant", ["link", "pipe", "theirs", "twice"])
 def test_planted_output_is_not_stored(tmp_path: Path, plant: str) -> None:
-    path, other = Path(spool_path(tmp_path, 1, 1, "stdout")), tmp_path / "other"
+    path, other = left_file(tmp_path, 1), tmp_path / "other"
     other.write_text("forged")
     if plant == "link":
-        path.symlink_to("other")
+        path.symlink_to("../other")
     elif plant == "pipe":
         os.mkfifo(path)
     elif plant == "theirs":
@@ -192,7 +193,7 @@ def test_output_in_a_folder_of_another_user_is_not_stored(tmp_path: Path, sqlite
     (folder := tmp_path / "spool/dead").mkdir(parents=True)
     (tmp_path / "spool").chmod(0o700)
     (folder / "lock").touch()
-    Path(spool_path(folder, 1, 1, "stdout")).write_text("forged")
+    left_file(folder, 1).write_text("forged")
     os.chown(folder, owner, owner)
     SpoolFolder(tmp_path / "spool", "mine", "w1").clear_dead(db)
     assert (db.query(output.end_of, 1, 1, "stdout") > 0) == (owner == 0)

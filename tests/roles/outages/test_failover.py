@@ -57,7 +57,7 @@ def test_the_output_of_a_killed_worker_is_stored_by_another_one(sqlite_fleet: Fl
     (run_id,) = fleet.start("speaks")
     first = fleet.worker("first", JOBFAC_SHIP_INTERVAL="60")
     spool = fleet.folder / "spool"
-    wait_for(lambda: any(path.stat().st_size > len(SEAL) for path in spool.glob("*/*.stdout")), "it has spoken")
+    wait_for(lambda: any(path.stat().st_size > len(SEAL) for path in spool.glob("*/*/*.stdout")), "it has spoken")
     fleet.worker("second")
     kill(first)
     fleet.wait(run_id)

@@ -132,7 +132,7 @@ def test_a_flood_neither_blocks_the_program_nor_fills_the_disk(sqlite_fleet: Fle
     used = [0]
 
     def ended() -> bool:
-        used.append(sum(path.stat().st_blocks * 512 for path in (fleet.folder / "spool").glob("*/*.stdout")))
+        used.append(sum(path.stat().st_blocks * 512 for path in (fleet.folder / "spool").glob("*/*/*.stdout")))
         return bool(fleet.get(run_id)["state"] == "succeeded")
 
     wait_for(ended, "the flood is over")

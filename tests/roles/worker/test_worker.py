@@ -169,7 +169,7 @@ def test_payloads_are_passed_in_a_file_and_small_ones_in_the_environment_too(fle
     large = fleet.one("job", payload="x" * 200_000)
     assert fleet.text(large["id"]) == b"x" * 200_000 + b"\n0\n"
     # The outcome is durable and visible shortly before the files are removed.
-    wait_for(lambda: not list((fleet.folder / "spool").glob("*/*.payload")), "the payloads gone")
+    wait_for(lambda: not list((fleet.folder / "spool").glob("*/*/*.payload")), "the payloads gone")
 
 
 def test_arguments_a_shell_only_when_asked_for_and_detached_programs(sqlite_fleet: Fleet) -> None:

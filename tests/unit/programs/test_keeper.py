@@ -32,6 +32,7 @@ def executions(folder: Path, number: int) -> list[Execution]:
     made = []
     for run in range(1, number + 1):
         one = Execution(claimed(run, parameters=json.dumps({"p": 1})), job, "token", folder, SILENCE)
+        file_of(one).parent.mkdir()
         file_of(one).touch()
         made.append(one)
     return made
@@ -47,10 +48,16 @@ def excess() -> threading.Event:
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch, excess: threading.Event) -> Iterator[Keeper]:
+def over() -> list[Execution]:
+    """Ended executions whose outcomes are not stored yet."""
+    return []
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch, excess: threading.Event, over: list[Execution]) -> Iterator[Keeper]:
     monkeypatch.setattr(keeper_module, "INTERVAL", 0.01)
     monkeypatch.setattr(keeper_module, "PATIENCE", 0.05)
-    made = Keeper(MagicMock(is_left=False), MagicMock(), list, excess.set, SILENCE)
+    made = Keeper(MagicMock(is_left=False), MagicMock(), list, over.copy, excess.set, SILENCE)
     yield made
     made.close()
 
@@ -69,6 +76,20 @@ def test_files_are_removed_while_one_cannot_be(keeper: Keeper, tmp_path: Path, m
     wait_for(lambda: not any(file_of(one).exists() for one in others), "the others are removed")
     assert file_of(stuck).exists()
     removed.set()
+
+
+def test_what_an_ended_program_does_not_need_is_freed_before_its_outcome_is_stored(
+    keeper: Keeper, tmp_path: Path, over: list[Execution]
+) -> None:
+    """The disk may be full, so that the outcome cannot be stored: both would wait for each other."""
+    (one,) = executions(tmp_path, 1)
+    one._launch.spools["stdout"] = spool = Spool(tmp_path / "1-1.stdout", 1000)
+    os.write(spool.fd, b"x" * (8 << 20))
+    one.room.program_ended(is_left=False)
+    over.append(one)
+    keeper.start()
+    wait_for(lambda: os.fstat(spool.fd).st_blocks * 512 < 1 << 20, "its disk is freed")
+    spool.close(delete=True)
 
 
 def test_without_a_thread_files_are_removed_at_once(keeper: Keeper, tmp_path: Path) -> None:

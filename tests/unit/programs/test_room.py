@@ -10,7 +10,7 @@ import pytest
 from jobfac.programs import Spool
 from jobfac.programs.files import room as file_room
 from jobfac.worker.executions.report import Report
-from jobfac.worker.executions.room import Room
+from jobfac.worker.executions.room import LOOKS, Room
 from jobfac.worker.executions.silence import states_of
 
 MIB = 1 << 20
@@ -26,14 +26,19 @@ class Files:
         self.parameters = folder / "1-1.parameters"
         self.parameters.write_bytes(b"{}")
         self.lock = threading.Lock()
-        self.room = Room(self.lock, {"stdout": self.spool}, self.report, {str(self.parameters): 2})
+        self.now = 100.0
+        given = {str(self.parameters): 2}
+        self.room = Room(self.lock, {"stdout": self.spool}, self.report, given, lambda: self.now)
 
     def look(self) -> str | None:
-        return self.room.excess if self.room.look() else None
+        self.now += 1
+        found = self.room.look()
+        self.room.free()
+        return self.room.excess if found else None
 
     def trim(self) -> None:
         self.room.program_ended(is_left=False)
-        self.room.look()
+        self.room.free()
 
     def taken(self) -> int:
         return sum(Path(path).stat().st_blocks * 512 for path in (self.spool.path, self.report.path, self.parameters))
@@ -55,11 +60,10 @@ def test_blocks_that_no_size_shows_end_a_program_and_are_freed_then(files: Files
     assert (files.look(), files.look()) == (None, None)
     path = Path({"stdout": files.spool.path, "report": files.report.path}.get(name, files.parameters))
     take(path, *([] if name == "parameters" else ["-n"]))
-    assert files.look() is None
-    found = files.look()
-    assert found is not None
+    *before, found = (files.look() for _ in range(LOOKS))
+    assert (before, found is None) == ([None] * (LOOKS - 1), False)
     what = "parameters file" if name == "parameters" else name
-    assert found.startswith(f"its {what} takes 4 MiB of the spool's disk, but ")
+    assert str(found).startswith(f"its {what} takes 4 MiB of the spool's disk, but ")
     assert files.taken() > 4 * MIB
     files.trim()
     assert files.taken() < MIB
@@ -77,6 +81,7 @@ def test_what_was_freed_is_freed_again_and_not_filled_again(files: Files) -> Non
     assert files.look() is None
     assert files.taken() < MIB
     take(files.spool.path)
+    assert files.look() is None
     assert str(files.look()).startswith("its stdout takes 4 MiB of the spool's disk, but ")
 
 
@@ -90,7 +95,7 @@ def test_a_look_is_nothing_that_the_program_wrote(files: Files) -> None:
     assert files.taken() < MIB
 
 
-def test_a_look_that_waits_has_no_lock(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_frees_a_file_holds_no_lock_while_it_waits(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program may be in one write of its output for minutes, and the kernel lets nobody else change the file."""
     looks, done = threading.Event(), threading.Event()
 
@@ -100,14 +105,16 @@ def test_a_look_that_waits_has_no_lock(files: Files, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(file_room, "punch_hole", waits)
     os.write(files.spool.fd, b"x" * (5 * MIB))
-    look = threading.Thread(target=files.room.look)
-    look.start()
+    frees = threading.Thread(target=files.room.free)
+    frees.start()
     assert looks.wait(60)
     assert files.lock.acquire(timeout=60)
     files.lock.release()
-    assert files.look() is None, "another look does not wait"
+    assert files.look() is None, "another thread does not wait"
+    take(files.report.path, "-n")
+    assert "its report takes" in str([files.look() for _ in range(LOOKS)])
     done.set()
-    look.join()
+    frees.join()
 
 
 def test_a_long_report_is_cut_while_its_reader_waits(files: Files) -> None:
