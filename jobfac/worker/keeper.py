@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from jobfac.programs import abandoned
+from jobfac.store.runs import Outcome
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
@@ -40,14 +41,14 @@ class Keeper:
         spool: SpoolFolder,
         old_files: OldFiles,
         live: Callable[[], Collection[Execution]],
-        over: Callable[[], Collection[Execution]],
+        over: Callable[[], Collection[tuple[Execution, Outcome]]],
         on_excess: Callable[[], None],
         log: Any,
     ) -> None:
         """
         Args:
             live: see ``Keeper``.
-            over: returns those that have ended, whose outcomes are not stored yet. A full disk may be the reason.
+            over: returns those whose outcomes are not stored yet. A full disk may be the reason.
             on_excess: called when the program of one has to be ended (``Execution.room``).
         """
         self.fenced: list[Execution] = []
@@ -112,7 +113,7 @@ class Keeper:
     def _keep(self) -> None:
         pause = INTERVAL
         while not self._ended.wait(pause):
-            executions = [*self.live(), *self._over(), *self.fenced]
+            executions = [*self.live(), *(one for one, _ in self._over()), *self.fenced]
             found = [self._look(execution) for execution in executions]
             if any(found):
                 self._on_excess()

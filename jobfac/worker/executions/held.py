@@ -76,7 +76,7 @@ class Executions:
         self._settings = settings
         self.isolation = Isolation(settings.poison_attempts, random.uniform(*PATIENCE))
         self._places = Places(watcher.wake)
-        self.keeper = Keeper(spool, old_files, self.living, lambda: [e for e, _ in self.over], watcher.wake, telemetry.log)
+        self.keeper = Keeper(spool, old_files, self.living, lambda: self.over, watcher.wake, telemetry.log)
         self._signals = Signals()
         self._unanswered: dict[tuple[int, int], float] = {}  # until when they wait for an answer (monotonic)
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)

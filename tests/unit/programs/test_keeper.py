@@ -48,13 +48,15 @@ def excess() -> threading.Event:
 
 
 @pytest.fixture
-def over() -> list[Execution]:
+def over() -> list[tuple[Execution, Any]]:
     """Ended executions whose outcomes are not stored yet."""
     return []
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch, excess: threading.Event, over: list[Execution]) -> Iterator[Keeper]:
+def keeper(
+    monkeypatch: pytest.MonkeyPatch, excess: threading.Event, over: list[tuple[Execution, Any]]
+) -> Iterator[Keeper]:
     monkeypatch.setattr(keeper_module, "INTERVAL", 0.01)
     monkeypatch.setattr(keeper_module, "PATIENCE", 0.05)
     made = Keeper(MagicMock(is_left=False), MagicMock(), list, over.copy, excess.set, SILENCE)
@@ -79,14 +81,14 @@ def test_files_are_removed_while_one_cannot_be(keeper: Keeper, tmp_path: Path, m
 
 
 def test_what_an_ended_program_does_not_need_is_freed_before_its_outcome_is_stored(
-    keeper: Keeper, tmp_path: Path, over: list[Execution]
+    keeper: Keeper, tmp_path: Path, over: list[tuple[Execution, Any]]
 ) -> None:
     """The disk may be full, so that the outcome cannot be stored: both would wait for each other."""
     (one,) = executions(tmp_path, 1)
     one._launch.spools["stdout"] = spool = Spool(tmp_path / "1-1.stdout", 1000)
     os.write(spool.fd, b"x" * (8 << 20))
     one.room.program_ended(is_left=False)
-    over.append(one)
+    over.append((one, None))
     keeper.start()
     wait_for(lambda: os.fstat(spool.fd).st_blocks * 512 < 1 << 20, "its disk is freed")
     spool.close(delete=True)
