@@ -33,7 +33,7 @@ class Keeper:
 
     Attributes:
         live: returns the executions under way.
-        fenced: executions of a lost lease, which have ended, but whose output is not stored yet.
+        fenced: executions of a lost lease, of which output is not stored yet, or whose programs KILL has not ended.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Keeper:
         self.fenced += executions
 
     def remove_shipped(self) -> None:
-        """Remove the files of fenced executions whose output is stored by now."""
-        for execution in [one for one in self.fenced if one.is_shipped]:
+        """Remove the files of fenced executions that have ended, and whose output is stored by now."""
+        for execution in [one for one in self.fenced if one.is_shipped and one.is_over()]:
             self.fenced.remove(execution)
             self.remove([execution])
 

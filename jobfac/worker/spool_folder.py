@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from jobfac.programs import (
     open_private,
     recover,
 )
+from jobfac.programs.files.removal import remove_folder
 from jobfac.programs.files.spool import EMPTIED
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
@@ -88,7 +88,7 @@ class SpoolFolder:
                 try:
                     with _locked(name, spool) as is_dead:
                         if is_dead:
-                            self._clear(name, spool, db)
+                            self._clear(name, db)
                 except OSError as error:
                     self._log_skipped(str(self._spool / name), error)
         finally:
@@ -151,7 +151,7 @@ class SpoolFolder:
         finally:
             os.close(inside)
 
-    def _clear(self, token: str, spool: int, db: Database) -> None:
+    def _clear(self, token: str, db: Database) -> None:
         """Kill the programs that a dead worker's guardian may have left running, and store their output.
 
         A folder of a worker of another database is left: the setting ``spool`` may be the same for both.
@@ -184,7 +184,7 @@ class SpoolFolder:
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
         if not unread:  # otherwise another worker recovers it
-            shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
+            remove_folder(folder)
 
     def _log_skipped(self, path: str, why: Exception | str) -> None:
         if path not in self._logged_as_skipped:
@@ -203,7 +203,7 @@ class SpoolFolder:
     def close(self) -> None:
         """Remove the folder, unless it is left."""
         if not self.is_left:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_folder(self.path)
         if self._lock is not None:
             os.close(self._lock)
 

@@ -302,7 +302,7 @@ class Worker:
         if self._phases.fence():
             self._db.close()  # its connections may be dead without a word: each would cost a minute
         self._held.kill()
-        if not self._held.gather_in_time():
+        if not self._held.gather_in_time(self._phases.fenced_at):
             self._agenda.not_before = time.monotonic() + 0.02
             return
         why = "its worker could not renew its lease in time and ended it"

@@ -1,9 +1,10 @@
 """The data that a turn of the worker's loop has to store."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from jobfac.programs import why_alive
 from jobfac.store import output
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
@@ -99,6 +100,16 @@ def events_of(execution: Execution, now: float, worker: str) -> list[Event]:
         execution.log.warning("a run takes long", action="run_long", reason=why)
         found.append(Event(*execution.key, "running_long", worker, why, execution.claimed.notify))
     if why := execution.outlives_kill(now):
-        execution.log.error("a program does not end", action="kill_unanswered", reason=why)
-        found.append(Event(*execution.key, "kill_unanswered", worker, why))
+        found.append(_unanswered(execution, worker, why))
     return found
+
+
+def events_of_stuck(executions: Iterable[Execution], worker: str) -> list[Event]:
+    """Return of those whose programs have not ended that KILL does not end them. Logs them."""
+    stuck = ((one, one.process) for one in executions if one.process is not None and not one.is_over())
+    return [_unanswered(one, worker, why_alive(process)) for one, process in stuck]
+
+
+def _unanswered(execution: Execution, worker: str, why: str) -> Event:
+    execution.log.error("a program does not end", action="kill_unanswered", reason=why)
+    return Event(*execution.key, "kill_unanswered", worker, why)

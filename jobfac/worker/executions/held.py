@@ -18,10 +18,10 @@ from jobfac.store.workers import Claimed
 from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.views.waiting import SUSPECTED
-from jobfac.worker.executions.deliveries import LAST_OUTPUT, MEMORY, Deliveries, events_of, gather
+from jobfac.worker.executions.deliveries import LAST_OUTPUT, MEMORY, Deliveries, events_of, events_of_stuck, gather
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.filling import NONE, Definitions
-from jobfac.worker.executions.lifecycle import PATIENCE, Isolation, Stage
+from jobfac.worker.executions.lifecycle import KILL_ANSWERED, PATIENCE, Isolation, Stage
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
@@ -105,8 +105,6 @@ class Executions:
             execution.ended_in_time = execution.is_over() and clock() < until
         kill_all([e.process for e in living if e.process is not None])
         self._watcher.wake()
-
-    # Starting
 
     def begin(
         self, claims: Sequence[Claimed], definitions: Definitions, since: int, usual: Mapping[str, float]
@@ -311,20 +309,22 @@ class Executions:
             self._telemetry.ended(execution.log, outcome)
         self._forget([execution for execution, _ in gone], self.keeper.remove)
 
-    def gather_in_time(self) -> bool:
-        """After a lost lease: gather the executions that ended before the loss, and those that never began, whose runs
-        are queued again. True when no other is alive."""
+    def gather_in_time(self, fenced_at: float) -> bool:
+        """After a lost lease: gather those that ended before the loss, and those that never began, whose runs go back.
+        True when no other is alive, or KILL has not ended it for long."""
         for execution in self.living():
             if execution.process is None and not execution.is_over():
                 execution.requeue("its worker lost its lease")
             if execution.process is None or execution.ended_in_time:
                 self._gather(execution, REPORT_READ)
-        return all(e.process is not None and e.is_over() and not e.ended_in_time for e in self.living())
+        in_vain = time.monotonic() - fenced_at > KILL_ANSWERED
+        return all(e.process and (in_vain or e.is_over()) and not e.ended_in_time for e in self.living())
 
     def fence(self, why: str) -> None:
         """Give up the executions left after a lost lease, but not their output. Others may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
+        self.events += events_of_stuck(self.living(), self._telemetry.worker)
         self._forget(self.living(), self.keeper.fence)
         self.live.clear()
 

@@ -1,5 +1,6 @@
 """The phases of a worker, and the legal moves between them. Only the worker's loop changes the phase."""
 
+import time
 from enum import StrEnum
 
 from jobfac.states import WorkerState
@@ -30,6 +31,7 @@ class Phases:
         drain_until: when a draining worker stops waiting for its runs (monotonic seconds); None: no drain was
             requested. The deadline is kept when the lease is lost.
         is_signalled: a signal or this process requested the drain, so no operator can take it back.
+        fenced_at: when the lease was lost last (monotonic seconds).
         gives_up: a drain was requested that does not wait for a database that cannot store the outcomes.
     """
 
@@ -38,6 +40,7 @@ class Phases:
         self.drain_until: float | None = None
         self.is_signalled = False
         self.gives_up = False
+        self.fenced_at = 0.0
 
     @property
     def phase(self) -> Phase:
@@ -93,6 +96,8 @@ class Phases:
         """The lease was lost. Returns whether that is new."""
         is_new = self._machine.state != Phase.FENCED
         self._machine.move(Phase.FENCED)
+        if is_new:
+            self.fenced_at = time.monotonic()
         return is_new
 
     def registered(self) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -16,6 +18,7 @@ from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.held import Executions
+from jobfac.worker.executions.lifecycle import KILL_ANSWERED
 from jobfac.worker.worker import Worker
 from tests.support.factory import wait_for
 from tests.unit.worker.test_launch import claimed
@@ -38,6 +41,20 @@ def test_a_busy_worker_that_makes_room_for_a_suspected_run_claims_nothing() -> N
     assert held.claims_nothing()
     held.live.clear()
     assert not held.claims_nothing(), "it claims the run"
+
+
+def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_again() -> None:
+    """It may be stuck in the kernel for hours, and other programs need no drive."""
+    spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
+    held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
+    stuck = MagicMock(key=(7, 2), ended_in_time=False, process=MagicMock(pid=os.getpid()))
+    stuck.is_over.return_value = False
+    held.live[stuck.key] = stuck
+    assert not held.gather_in_time(time.monotonic())
+    assert held.gather_in_time(time.monotonic() - KILL_ANSWERED - 1)
+    held.fence("its worker lost its lease")
+    assert (held.live, held.keeper.fenced) == ({}, [stuck])
+    assert [(one.run_id, one.event) for one in held.events] == [(7, "kill_unanswered")]
 
 
 def test_what_ends_after_the_guardian_may_have_acted_has_not_ended_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

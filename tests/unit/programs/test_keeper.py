@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.errors import Unreachable
 from jobfac.programs import Spool
+from jobfac.programs.files import removal
 from jobfac.store import output
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker import keeper as keeper_module
@@ -122,6 +124,7 @@ def test_a_look_that_fails_ends_no_thread(
 def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Keeper, tmp_path: Path) -> None:
     shipped, unshipped = executions(tmp_path, 2)
     keeper.fence([shipped, unshipped])
+    shipped.fail_start("it never began")
     shipped.is_shipped = True
     keeper.remove_shipped()
     assert not file_of(shipped).exists()
@@ -155,3 +158,36 @@ def test_output_that_a_database_refuses_for_long_is_left_to_the_next_worker(
     one.close()
     assert Path(spool.path).exists()
     db.close()
+
+
+def test_files_of_a_program_that_outlives_kill_are_kept_until_it_ends(keeper: Keeper, tmp_path: Path) -> None:
+    (one,) = executions(tmp_path, 1)
+    keeper.fence([one])
+    one.is_shipped = True
+    one.process = MagicMock(**{"poll.return_value": None})
+    keeper.remove_shipped()
+    assert (keeper.fenced, file_of(one).exists()) == ([one], True)
+    one.process = MagicMock(**{"leftovers.return_value": []})
+    keeper.remove_shipped()
+    assert (keeper.fenced, file_of(one).exists()) == ([], False)
+
+
+def test_a_folder_whose_removal_waits_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be inside one write to a file in it for minutes."""
+    monkeypatch.setattr(removal, "PATIENCE", 0.01)
+    begun: list[Path] = []
+    goes_on = threading.Event()
+    remove = shutil.rmtree
+
+    def waits(folder: Path, ignore_errors: bool) -> None:
+        begun.append(folder)
+        goes_on.wait(60)
+        remove(folder, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", waits)
+    (tmp_path / "dead").mkdir()
+    for _ in range(2):
+        removal.remove_folder(tmp_path / "dead")
+    assert begun == [tmp_path / "dead"]
+    goes_on.set()
+    wait_for(lambda: not (tmp_path / "dead").exists(), "it is removed")
