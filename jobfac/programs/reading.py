@@ -29,15 +29,15 @@ REST = 20.0
 MOST_STUCK = 16
 """Stuck processes of one user at most. Each has a thread."""
 
-MOST_USERS = 16
-"""Users at most that have readers of their own. One user may own thousands of user IDs, which are the highest ones."""
+MOST_USERS = 64
+"""Users at most whose processes are read. One user may own thousands of user IDs, which are the highest ones."""
 
 _stuck: dict[int, "_Reader[Any]"] = {}
 _resting: dict[int, float] = {}
 
 
 def read_each(read: Callable[[int], T], user_of: Callable[[int], int | None], pids: Iterable[int]) -> dict[int, T]:
-    """Return what ``read`` returns for each process, without those that are stuck and those for which time was short.
+    """Return what ``read`` returns for each process, without those that are stuck, or of users who delay others.
 
     Raises:
         OSError: ``read`` or ``user_of`` has raised it.
@@ -78,9 +78,7 @@ def _by_user(user_of: Callable[[int], int | None], pids: Iterable[int]) -> dict[
         its_user = None if pid in _stuck else user_of(pid)
         if its_user is not None and its_user not in _resting and stuck[its_user] < MOST_STUCK:
             found.setdefault(its_user, []).append(pid)
-    for user in sorted(found)[MOST_USERS:]:
-        found.setdefault(-1, []).extend(found.pop(user))
-    return found
+    return {user: found[user] for user in sorted(found)[:MOST_USERS]}
 
 
 class _Reader(Generic[T]):

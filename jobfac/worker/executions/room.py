@@ -57,8 +57,11 @@ class Room:
         self._freeing = Lock()
 
     def program_ended(self, is_left: bool) -> None:
-        """Let the next call of ``free`` free all that is not needed: a full disk may keep the outcome from being
-        stored. ``is_left``: the program may have left processes that still write to its output."""
+        """Let ``free`` free all that is not needed: a full disk may keep the outcome from being stored.
+
+        Args:
+            is_left: the program may have left processes that still write to its output.
+        """
         self._is_left = is_left
 
     def look(self) -> bool:
@@ -79,7 +82,10 @@ class Room:
         return self.excess is not None
 
     def free(self) -> None:
-        """Free what nobody needs, for the last time after the program's end. Does nothing while another thread does."""
+        """Free what nobody needs: for the last time after the program's end, unless it has left something that writes.
+
+        Does nothing while another thread does it.
+        """
         if self._is_over or not self._freeing.acquire(blocking=False):
             return
         try:
@@ -99,7 +105,7 @@ class Room:
                     shorten(path, most)
                 if is_left is not None and use is not None and use.is_wasteful:
                     shorten(path, most, frees=True)
-            self._is_over = is_left is not None and not has_failed
+            self._is_over = is_left is False and not has_failed
         finally:
             self._freeing.release()
 

@@ -58,6 +58,13 @@ def test_a_user_whose_processes_answer_slowly_delays_nobody(monkeypatch: pytest.
     assert read_each(read, user, [*slow, *others]).keys() == set(others) == set(reads)
 
 
+def test_only_so_many_users_have_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user may own thousands of user IDs. They are the highest ones."""
+    monkeypatch.setattr(reading, "MOST_USERS", 3)
+    pids = range(1, 40)
+    assert read_each(lambda pid: pid, lambda pid: pid % 10, pids).keys() == {pid for pid in pids if pid % 10 < 3}
+
+
 def test_an_error_of_a_read_reaches_the_caller() -> None:
     def read(pid: int) -> int:
         raise OSError(pid)

@@ -117,6 +117,19 @@ def test_what_frees_a_file_holds_no_lock_while_it_waits(files: Files, monkeypatc
     frees.join()
 
 
+@pytest.mark.parametrize("is_left", [True, False])
+def test_what_a_program_has_left_is_freed_again_and_again(files: Files, is_left: bool) -> None:
+    """It may write for as long as the outcome cannot be stored."""
+    files.room.program_ended(is_left)
+    taken = []
+    for _ in range(3):
+        os.write(files.spool.fd, b"x" * (5 * MIB))
+        files.room.free()
+        taken.append(files.taken())
+    assert (max(taken) < 2 * MIB) == is_left
+    assert taken[0] < 2 * MIB
+
+
 def test_a_long_report_is_cut_while_its_reader_waits(files: Files) -> None:
     for _ in range(3):
         Path(files.report.path).write_bytes(bytes(4 * MIB))
