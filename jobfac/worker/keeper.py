@@ -12,6 +12,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
+from jobfac.machine import threads
 from jobfac.programs import abandoned
 from jobfac.store.runs import Outcome
 from jobfac.worker.executions.execution import Execution
@@ -87,7 +88,7 @@ class Keeper:
     def fence(self, executions: Collection[Execution]) -> None:
         """Keep the files of these until their output is stored, by the thread that ships output."""
         for execution in executions:
-            execution.room.program_ended(execution.definition.detach)
+            execution.room.program_ended(execution.definition.detach or not execution.is_over())
         self.fenced += executions
 
     def remove_shipped(self) -> None:
@@ -98,6 +99,7 @@ class Keeper:
 
     def close(self) -> None:
         """Remove what is left to remove. What waits for a program is left undone."""
+        self.remove_shipped()
         if self.fenced:
             self._spool.is_left = True
             why = "the next worker of this machine stores it"
@@ -108,7 +110,7 @@ class Keeper:
         self._thread.join(timeout=5.0)
         for _ in self._helpers:
             self._actions.put(None)
-        self._helpers[-1].join(timeout=5.0)
+        self._helpers[-1].ended.wait(5.0)
 
     def _keep(self) -> None:
         pause = INTERVAL
@@ -133,7 +135,7 @@ class Keeper:
 
     def _relieve(self) -> None:
         """Start another helper if the last one waits. The one that waits ends afterwards."""
-        self._helpers = [one for one in self._helpers if one.is_alive()]
+        self._helpers = [one for one in self._helpers if not one.ended.is_set()]
         last = self._helpers[-1] if self._helpers else None
         if last is None or (last.waits(time.monotonic()) and len(self._helpers) < MOST):
             with suppress(RuntimeError):  # the machine has no thread for it now
@@ -143,16 +145,16 @@ class Keeper:
 
     def _help(self) -> None:
         helper = _Helper(self._actions, self._log)
-        helper.start()
+        threads.begin(helper.run)
         self._helpers.append(helper)
 
 
-class _Helper(threading.Thread):
-    """Does one action after the other."""
+class _Helper:
+    """Does one action after the other, in a thread."""
 
     def __init__(self, actions: "SimpleQueue[Callable[[], None] | None]", log: Any) -> None:
-        super().__init__(name="keeper's helper", daemon=True)
         self.is_relieved = False
+        self.ended = threading.Event()
         self._actions = actions
         self._log = log
         self._since: float | None = None
@@ -163,6 +165,7 @@ class _Helper(threading.Thread):
         return since is not None and now - since > PATIENCE
 
     def run(self) -> None:
+        """Work until it is relieved."""
         while not self.is_relieved and (action := self._actions.get()) is not None:
             self._since = time.monotonic()
             try:
@@ -170,3 +173,4 @@ class _Helper(threading.Thread):
             except Exception:  # as above
                 self._log.exception("files in the spool were not freed", action="free_failed")
             self._since = None
+        self.ended.set()

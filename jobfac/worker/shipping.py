@@ -130,11 +130,12 @@ class Shipper:
         share = max(LEAST_SHARE, SHIPMENT // max(1, len(executions)))
         written: list[tuple[Execution, list[output.Stored]]] = []
         for execution in executions:
+            over = final and execution.is_over()  # before: it may write until it ends, and KILL may not end it
             with execution.lock:
-                if chunks := execution.collect(final, most=share):
+                if chunks := execution.collect(over, most=share):
                     written.append((execution, chunks))
             if final:
-                execution.is_shipped = not chunks
+                execution.is_shipped = over and not chunks
                 behind |= len(chunks) > 0
                 continue
             behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE

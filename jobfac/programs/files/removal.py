@@ -1,26 +1,38 @@
 """Removes folders of the spool without waiting for a program that is inside one long write to a file in them."""
 
+import contextlib
 import shutil
 import threading
 from pathlib import Path
 
+from jobfac.machine import threads
+
 PATIENCE = 0.5
 """Seconds for which a removal is waited for. Whatever is left of it then is the folder of a dead worker."""
 
-_threads: dict[Path, threading.Thread] = {}
+_removals: dict[Path, threading.Event] = {}
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it, by a thread of its own. A repeated call starts no second one."""
-    for other in [one for one, thread in list(_threads.items()) if not thread.is_alive()]:
-        _threads.pop(other, None)
-    if folder in _threads:
+    """Remove the folder of a worker, by a thread of its own. A repeated call starts no second one."""
+    for other in [one for one, done in list(_removals.items()) if done.is_set()]:
+        _removals.pop(other, None)
+    if folder in _removals:
         return
-    thread = threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True)
+    done = _removals[folder] = threading.Event()
     try:
-        thread.start()
+        threads.begin(_remove, folder, done)
     except RuntimeError:  # the machine has no thread for it
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    _threads[folder] = thread
-    thread.join(PATIENCE)
+        _remove(folder, done)
+    done.wait(PATIENCE)
+
+
+def _remove(folder: Path, done: threading.Event) -> None:
+    """The process may end meanwhile. The next worker takes what is left for the folder of a dead one as long as it has
+    its lock, and masks what it stores as long as it has the fingerprints."""
+    files = [path for path in folder.rglob("*") if path.name != "lock" and not path.is_dir()]
+    for path in sorted(files, key=lambda path: path.suffix == ".secrets"):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    done.set()

@@ -311,12 +311,12 @@ class SpoolName(NamedTuple):
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> str:
-    """Return the path of a file of an execution, such as that of its stdout. Each execution has a folder of its own.
+    """Return the path of a file of an execution, such as that of its stdout, in a folder of its own.
 
     Who removes a file has the lock of its folder while he waits for a program that writes to the file. In a folder for
     all executions nobody could start a program meanwhile.
     """
-    return f"{folder}/{run}-{attempt}/{run}-{attempt}.{stream}"  # a Path takes ten times as long
+    return f"{folder}/{run}-{attempt}.{stream}"  # each start makes some, and a Path takes ten times as long
 
 
 def parse_name(path: Path) -> SpoolName | None:

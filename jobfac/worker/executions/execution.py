@@ -1,6 +1,5 @@
 """One execution of a run: starts the program of its definition and turns the program's end into an outcome. No SQL."""
 
-import contextlib
 import secrets
 import threading
 import time
@@ -80,10 +79,11 @@ class Execution:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
-        self.report = Report(spool_path(folder, *self.key, "report"), report_limit)
+        own = Path(f"{folder}/{claimed.id}-{claimed.attempt}-{secrets.token_hex(4)}")
+        self.report = Report(spool_path(own, *self.key, "report"), report_limit)
         self.process_stored = False
         self.ended_in_time = self.is_shipped = self.leaves_output = False
-        self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
+        self._launch = Launch(claimed, definition, self.marker, own, self.report, environment)
         self._folder, self._signals = folder, signals or Signals(at_once=True)
         self._warning = warning_of(definition.warn_after, usual)
         self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
@@ -337,14 +337,8 @@ class Execution:
             spools = list(self.spools.values())
             self.spools.clear()
         for spool in spools:
-            spool.close(delete=not self.leaves_output, is_left=self.definition.detach)
+            spool.close(not self.leaves_output, is_left=self.definition.detach and not self.leaves_output)
         self.report.close()
         if self.process is not None and self.process.group is not None:
             self.process.group.remove()
-        files = [] if self.claimed.payload is None else [self._launch.payload]
-        files += [self._launch.parameters] if self.definition.parameters else []
-        files += [] if self.definition.sql is None else [self._launch.script]
-        files += [self._launch.fingerprints] if self._launch.has_secrets and not self.leaves_output else []
-        for remove in (*(file.unlink for file in files), Path(self.report.path).parent.rmdir):
-            with contextlib.suppress(OSError):  # missing, or the program has put something else there
-                remove()
+        self._launch.remove_files(self.leaves_output)

@@ -96,11 +96,6 @@ class Launch:
         return fingerprints_path(self._report.path)
 
     @property
-    def has_secrets(self) -> bool:
-        """Whether the start has resolved secrets."""
-        return bool(self._resolved)
-
-    @property
     def parameters(self) -> Path:
         """The file of parameters, which exists only if the job declares some."""
         return Path(spool_path(self._folder, *self._claimed.key, "parameters"))
@@ -166,8 +161,7 @@ class Launch:
             OSError: a file in the worker's spool cannot be created.
         """
         self.definition, self._values, hidden = self._filled or self._fill()
-        with contextlib.suppress(FileExistsError):
-            Path(self._report.path).parent.mkdir(0o700)
+        os.mkdir(self._folder, 0o700)  # noqa: PTH102 (in a hot path)
         program, secrets = self._program()
         if secrets:
             self._report.mask = self._mask([*secrets, *(text.encode() for text in hidden)])
@@ -180,6 +174,22 @@ class Launch:
                 opened.callback(os.close, handles[-1])
             stdout, stderr = (self._files.get(stream) for stream in STREAMS)
             return start(replace(program, files=(stdout, stderr)), *handles)
+
+    def remove_files(self, leaves_output: bool) -> None:
+        """Remove what was written for the program, and the folder if nothing is left in it.
+
+        Args:
+            leaves_output: the next worker of this machine stores the output, and needs the fingerprints for that.
+        """
+        files = [] if self._claimed.payload is None else [self.payload]
+        files += [self.parameters] if self.definition.parameters else []
+        files += [] if self.definition.sql is None else [self.script]
+        files += [self.fingerprints] if self._resolved and not leaves_output else []
+        for file in files:
+            with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
+                file.unlink()
+        with contextlib.suppress(OSError):  # it was never made, or something is left in it
+            self._folder.rmdir()
 
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self.definition, self._claimed

@@ -63,12 +63,12 @@ class Room:
             is_left: the program may have left processes that still write to its output.
         """
         self._is_left = is_left
+        self.floods = False
 
     def look(self) -> bool:
         """Return whether the program has to be ended (see ``excess``). One thread calls it, again and again."""
-        if self._is_left is not None:
-            return False
-        uses = list(self._uses())
+        if self._is_left is not None or (uses := self._uses()) is None:
+            return self.excess is not None
         size = sum(use.size for _, use in uses)
         self.floods, self._size = size - self._size >= FLOOD, size
         found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if use.is_excessive), None)
@@ -127,17 +127,18 @@ class Room:
         if self._refills[stream] == 2:
             self.excess = self.excess or f"its {stream} takes {_sentence(use)}"
 
-    def _uses(self) -> Iterator[tuple[str, Use]]:
-        if self._lock.acquire(blocking=False):  # otherwise their output is being read, and the next look sees them
-            try:
-                for stream, spool in self._spools.items():
-                    with contextlib.suppress(OSError):  # of a failing disk
-                        yield stream, spool.use()
-            finally:
-                self._lock.release()
-        for path, name, most in self._further():
-            if use := _use_of(path, most):
-                yield name, use
+    def _uses(self) -> list[tuple[str, Use]] | None:
+        """Return what each file takes; None: the output is being read, so the next look has to tell it."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        found = []
+        try:
+            for stream, spool in list(self._spools.items()):
+                with contextlib.suppress(OSError):  # of a failing disk
+                    found.append((stream, spool.use()))
+        finally:
+            self._lock.release()
+        return found + [(name, use) for path, name, most in self._further() if (use := _use_of(path, most))]
 
     def _further(self) -> Iterator[tuple[str, str, int]]:
         """Yield the path of each further file, its name, and how many bytes of it are needed at most.
@@ -145,7 +146,7 @@ class Room:
         Of a report it is a byte more than is read: it tells a reader that the rest was cut.
         """
         yield self._report.path, "report", self._report.limit + 1
-        for path, size in self._given.items():
+        for path, size in list(self._given.items()):
             yield path, f"{path.rpartition('.')[2]} file", size
 
 

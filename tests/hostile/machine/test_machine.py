@@ -19,6 +19,7 @@ from jobfac.database.dialects import lease_clock
 from jobfac.definitions import Job
 from jobfac.machine import trusted
 from jobfac.programs import Series, open_destination
+from jobfac.programs.children import children
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState
@@ -124,6 +125,7 @@ def test_an_output_file_is_opened_when_the_lease_is_returned(
 
 
 def test_runs_are_given_back_if_the_spool_or_the_guardian_has_no_room(tmp_path: Path) -> None:
+    children.take_fault()  # of an earlier test
     job, health = Job.model_validate({"command": ["true"]}), Health(MagicMock())
     spool = MagicMock(path=tmp_path, token="token", ensure=MagicMock(side_effect=OSError(errno.ENOSPC, "full")))
     guardian, watcher, telemetry, old_files = (MagicMock() for _ in range(4))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,19 +174,24 @@ def test_files_of_a_program_that_outlives_kill_are_kept_until_it_ends(keeper: Ke
 def test_a_folder_whose_removal_waits_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may be inside one write to a file in it for minutes."""
     monkeypatch.setattr(removal, "PATIENCE", 0.01)
-    begun: list[Path] = []
+    dead = tmp_path / "dead"
+    begun: list[str] = []
     goes_on = threading.Event()
-    remove = shutil.rmtree
+    remove = Path.unlink
 
-    def waits(folder: Path, ignore_errors: bool) -> None:
-        begun.append(folder)
+    def waits(path: Path) -> None:
+        begun.append(path.suffix)
         goes_on.wait(60)
-        remove(folder, ignore_errors)
+        remove(path)
 
-    monkeypatch.setattr(shutil, "rmtree", waits)
-    (tmp_path / "dead").mkdir()
+    monkeypatch.setattr(Path, "unlink", waits)
+    (dead / "1-1-x").mkdir(parents=True)
+    for file in (dead / "lock", dead / "1-1-x/1-1.secrets", dead / "1-1-x/1-1.stdout"):
+        file.touch()
     for _ in range(2):
-        removal.remove_folder(tmp_path / "dead")
-    assert begun == [tmp_path / "dead"]
+        removal.remove_folder(dead)
+    wait_for(lambda: begun == [".stdout"], "it has begun, once, with what needs the other files")
+    assert (dead / "lock").exists()
     goes_on.set()
-    wait_for(lambda: not (tmp_path / "dead").exists(), "it is removed")
+    wait_for(lambda: not dead.exists(), "it is removed")
+    assert begun == [".stdout", ".secrets"]
