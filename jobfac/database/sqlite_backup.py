@@ -69,7 +69,10 @@ def _connected(part: Path, handle: int, options: str) -> sqlite3.Connection:
     before = _open_files()
     connection = sqlite3.connect(f"file:{quote(str(part))}?{options}", uri=True, isolation_level=None)
     try:
-        _check(os.fstat(handle), [one for number, one in _open_files().items() if number not in before], part)
+        # A number may be that of a file that another thread has closed meanwhile.
+        after = _open_files()
+        fresh = [one for at, one in after.items() if at not in before or not os.path.samestat(one, before[at])]
+        _check(os.fstat(handle), fresh, part)
     except OSError:
         connection.close()
         raise

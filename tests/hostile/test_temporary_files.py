@@ -1,6 +1,11 @@
-"""A full folder for temporary files, which any user of a machine may fill, stops no writer of a SQLite database."""
+"""A full folder for temporary files, which any user of a machine may fill, stops no writer of a SQLite database. What
+other threads do with files disturbs no backup."""
 
 import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -31,3 +36,22 @@ def test_room_for_temporary_files_is_looked_for_where_they_are(sqlite_url: str) 
         pytest.raises(Unreachable, match=r"make room in \$SQLITE_TMPDIR, \$TMPDIR, /var/tmp or /tmp\."),
     ):
         db.transact(fill, retry_for=0)
+
+
+def test_a_backup_succeeds_while_another_thread_closes_files(sqlite_url: str, tmp_path: Path) -> None:
+    """SQLite's descriptor of the new file gets the number of one that is closed at that moment."""
+    connect, others = sqlite3.connect, [os.open(os.devnull, os.O_RDONLY) for _ in range(9)]
+
+    def after_a_close(*given: Any, **options: Any) -> sqlite3.Connection:
+        os.close(others.pop(0))
+        made: sqlite3.Connection = connect(*given, **options)
+        return made
+
+    db = Database(sqlite_url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", after_a_close)
+        db.back_up(tmp_path / "copy.db")
+    db.close()
+    for other in others:
+        os.close(other)
+    assert (tmp_path / "copy.db").exists()
