@@ -134,8 +134,8 @@ class Children:
             return []
 
     def sweep(self) -> Dead:
-        """Record new orphans and reap the dead ones. The next call finds the children of those, which this process has
-        adopted meanwhile.
+        """Record new orphans and reap the dead ones. This process adopts the children of a dead one; the next call
+        finds them.
 
         Raises:
             OSError: the machine cannot show its processes now. Nothing was done.

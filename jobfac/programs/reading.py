@@ -1,8 +1,8 @@
 """Reads about other processes that end within two seconds, even if a process is stuck in the kernel.
 
-Whoever reads the environment of a process waits while the kernel holds the lock on its memory: for as long as a drive
-does not answer, or as its user likes. Only the readers wait here: threads, one for each user, so that no user delays
-the reading of what belongs to others. The guardian runs this module, so it imports little.
+To read the environment of a process, the kernel needs the lock on its memory. A drive that does not answer, or the
+user of the process, may hold that lock for any time. So threads read, one for each user: no user delays the reads about
+processes of others. The guardian runs this module, so it imports little.
 """
 
 import _thread

@@ -69,7 +69,7 @@ class Table:
     def pids_by_marker(self, since: int = 0, known: Collection[str] = ()) -> dict[str, list[int]]:
         """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later.
 
-        ``known``: marks that count whatever the environment contains (see ``procfs.markers``).
+        ``known``: marks that identify a process without a look at its environment (see ``procfs.markers``).
         """
         found: dict[str, list[int]] = {}
         pids = [one.pid for one in self.entries.values() if one.start >= since]

@@ -34,7 +34,7 @@ class Keeper:
 
     Attributes:
         live: returns the executions under way.
-        fenced: executions of a lost lease, of which output is not stored yet, or whose programs KILL has not ended.
+        fenced: executions of a lost lease. Their output is not stored yet, or KILL has not ended their programs.
     """
 
     def __init__(

@@ -303,7 +303,9 @@ def test_a_program_has_a_descriptor_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_dead_workers_spools_are_found_and_read_again(tmp_path: Path) -> None:
-    names = [spool_path(tmp_path, run, 2, stream) for run in (10, 9) for stream in ("stdout", "stderr")]
+    # An earlier version had the files of all executions in one folder.
+    folders = {10: tmp_path, 9: tmp_path / "9-2-0a"}
+    names = [spool_path(folder, run, 2, stream) for run, folder in folders.items() for stream in ("stdout", "stderr")]
     for path in names:
         Path(path).parent.mkdir(exist_ok=True)
         spool = Spool(path, 100)

@@ -22,9 +22,8 @@ def free(spool: Spool) -> None:
 
 
 def left_file(folder: Path, run: int, stream: str = "stdout") -> Path:
-    """Return the path of a file that the first attempt of a run left in the folder of its worker, for the caller to
-    write."""
-    path = Path(spool_path(folder, run, 1, stream))
+    """Return the path of a file of a run's first attempt in the folder of its worker, for the caller to write."""
+    path = Path(spool_path(folder / f"{run}-1-0a", run, 1, stream))
     path.parent.mkdir(exist_ok=True)
     return path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobfac.machine import threads
 
 PATIENCE = 0.5
-"""Seconds for which a removal is waited for. Whatever is left of it then is the folder of a dead worker."""
+"""Seconds for which the caller waits for a removal. If the process ends before it, the next worker removes the rest."""
 
 _removals: dict[Path, threading.Event] = {}
 
@@ -28,8 +28,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def _remove(folder: Path, done: threading.Event) -> None:
-    """The process may end meanwhile. The next worker takes what is left for the folder of a dead one as long as it has
-    its lock, and masks what it stores as long as it has the fingerprints."""
+    """Remove the folder, with the fingerprints and the lock last, because this process may end at any moment.
+
+    The next worker finds the folder by its lock, and needs the fingerprints to mask output that is left.
+    """
     files = [path for path in folder.rglob("*") if path.name != "lock" and not path.is_dir()]
     for path in sorted(files, key=lambda path: path.suffix == ".secrets"):
         with contextlib.suppress(OSError):  # removed meanwhile

@@ -127,7 +127,7 @@ class Spool:
     def use(self) -> Use:
         """Return what the file takes on the disk, as far as it can be told without reading it."""
         found = os.fstat(self.fd)
-        first, freed = self._blocks(max(self.head, self._base) + self._mask.reach, self._freed)
+        first, freed = self._blocks(self._cut_start, self._freed)
         needed = max(0, found.st_size - max(0, freed - first))
         return Use(found.st_blocks * 512, needed, found.st_size)
 
@@ -138,9 +138,8 @@ class Spool:
             OSError: there is no free descriptor, or the disk fails.
         """
         self._update_length()
-        start = max(self.head, self._base) + self._mask.reach
-        first, last = self._blocks(start, self.size - self.tail - self._mask.reach)
-        freed = min(last, self._blocks(start, self._freed)[1])
+        first, last = self._blocks(self._cut_start, self.size - self.tail - self._mask.reach)
+        freed = min(last, self._blocks(self._cut_start, self._freed)[1])
         return Space(os.dup(self.fd), self._base, first, freed, last, self._seen)
 
     def was_freed(self, space: Space) -> None:
@@ -276,12 +275,17 @@ class Spool:
             sentence = f"[jobfac: {length:,} bytes of the output cannot be read: {error.strerror}]\n"
             return sentence.encode().ljust(length, b"\0")[:length]
 
+    @property
+    def _cut_start(self) -> int:
+        """The offset in the stream from which on its file holds bytes that may be cut."""
+        return max(self.head, self._base) + self._mask.reach
+
     def _blocks(self, start: int, stop: int) -> tuple[int, int]:
         """Return where in the file the whole blocks of a part of the stream begin and end."""
         return -(-(start - self._base) // BLOCK) * BLOCK, (stop - self._base) // BLOCK * BLOCK
 
     def _start_over(self) -> None:
-        """Truncate a file of which much is cut; the program continues at its start.
+        """Truncate the file if much of it is cut; the program continues at its start.
 
         Bytes written during the truncation are lost.
         """

@@ -4,7 +4,7 @@ must not fill the disk of everybody."""
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
 from jobfac.programs import Spool, shorten
@@ -67,19 +67,21 @@ class Room:
 
     def look(self) -> bool:
         """Return whether the program has to be ended (see ``excess``). One thread calls it, again and again."""
-        if self._is_left is not None or (uses := self._uses()) is None:
-            return self.excess is not None
+        if self._is_left is None and (uses := self._uses()) is not None:
+            self._judge(uses)
+        return self.excess is not None
+
+    def _judge(self, uses: Sequence[tuple[str, Use]]) -> None:
         size = sum(use.size for _, use in uses)
         self.floods, self._size = size - self._size >= FLOOD, size
         found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if use.is_excessive), None)
         now = self._clock()
         if found is None:
             self._excessive_looks, self._excessive_since = 0, now
-            return self.excess is not None
+            return
         self._excessive_looks += 1
         if self._excessive_looks >= LOOKS and now - self._excessive_since >= HOLD:
             self.excess = self.excess or found
-        return self.excess is not None
 
     def free(self) -> None:
         """Free what nobody needs: for the last time after the program's end, unless it has left something that writes.
@@ -99,11 +101,10 @@ class Room:
                 except OSError:  # of a failing disk, or for want of a descriptor
                     has_failed = True
             for path, _, most in self._further():
-                use = _use_of(path, most)
                 # The thread that reads reports may be waiting for the database. A report may grow for days.
                 if path == self._report.path:
                     shorten(path, most)
-                if is_left is not None and use is not None and use.is_wasteful:
+                if is_left is not None and (use := _use_of(path, most)) and use.is_wasteful:
                     shorten(path, most, frees=True)
             self._is_over = is_left is False and not has_failed
         finally:

@@ -68,11 +68,7 @@ def keeper(
 def test_files_are_removed_while_one_cannot_be(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck, *others = executions(tmp_path, 5)
     removed = threading.Event()
-
-    def waits(path: Any) -> None:
-        removed.wait(60)
-
-    monkeypatch.setattr(stuck.report, "close", lambda: waits(None))
+    monkeypatch.setattr(stuck.report, "close", lambda: removed.wait(60))
     keeper.start()
     keeper.remove([stuck])
     keeper.remove(others)

@@ -1,4 +1,4 @@
-"""Reads about many processes end in time, whatever single ones do."""
+"""Reads about many processes end in time, even if some processes do not answer."""
 
 import _thread
 import threading
