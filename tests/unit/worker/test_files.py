@@ -194,7 +194,7 @@ def test_the_folders_of_one_drive_that_hangs_leave_threads_for_the_others(
         wait_for(lambda: turn(*of_drive) and len(scanner.stuck(time.monotonic())) == lanes.MOST, "none answers")
         turn("/other/*")
         wait_for(lambda: turn() and found == ["/other/*"], "the other one is scanned")
-        wait_for(lambda: len(hung) == OF_ONE_MOUNT, "the rest wait without threads")
+        wait_for(lambda: turn() and len(hung) == OF_ONE_MOUNT, "the rest wait without threads")
     finally:
         gate.set()
     wait_for(lambda: turn() and set(found) == {*of_drive, "/other/*"}, "all are scanned when the drive answers")
