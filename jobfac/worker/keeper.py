@@ -84,6 +84,9 @@ class Keeper:
         for execution in executions:
             execution.leaves_output = True
         self.remove(executions)
+        if executions:
+            why = "the next worker of this machine stores it"
+            self._log.warning("output is left in the spool", action="output_left", reason=why)
 
     def fence(self, executions: Collection[Execution]) -> None:
         """Keep the files of these until their output is stored, by the thread that ships output."""
@@ -97,13 +100,18 @@ class Keeper:
             self.fenced.remove(execution)
             self.remove([execution])
 
+    def is_storing(self) -> bool:
+        """Whether output of fenced executions that have ended is still to be stored."""
+        return any(not one.is_shipped and one.is_over() for one in self.fenced)
+
+    def size(self) -> int:
+        """Return how many bytes of the disk the files took when they were looked at last. Safe for any thread."""
+        return sum(execution.room.taken for execution in self._kept())
+
     def close(self) -> None:
         """Remove what is left to remove. What waits for a program is left undone."""
         self.remove_shipped()
-        if self.fenced:
-            self._spool.is_left = True
-            why = "the next worker of this machine stores it"
-            self._log.warning("output is left in the spool", action="output_left", reason=why)
+        self.leave(self.fenced)
         self._ended.set()
         if not self._helpers:
             return
@@ -115,16 +123,28 @@ class Keeper:
     def _keep(self) -> None:
         pause = INTERVAL
         while not self._ended.wait(pause):
-            executions = [*self.live(), *(one for one, _ in self._over()), *self.fenced]
-            found = [self._look(execution) for execution in executions]
-            if any(found):
-                self._on_excess()
-            if self._actions.qsize() <= len(executions):  # otherwise the helpers have enough to do
-                for execution in executions:
-                    self._actions.put(execution.room.free)
-                self._actions.put(abandoned.trim)
-            self._relieve()
-            pause = INTERVAL / 5 if any(execution.room.floods for execution in executions) else INTERVAL
+            pause = INTERVAL
+            try:
+                if self._keep_once():
+                    pause = INTERVAL / 5
+            except Exception:  # such as want of memory: nobody else looks
+                self._log.exception("a look at the spool failed", action="look_failed")
+
+    def _kept(self) -> list[Execution]:
+        return [*self.live(), *(one for one, _ in self._over()), *self.fenced]
+
+    def _keep_once(self) -> bool:
+        """Returns whether a program floods the disk."""
+        executions = self._kept()
+        found = [self._look(execution) for execution in executions]
+        if any(found):
+            self._on_excess()
+        if self._actions.qsize() <= len(executions):  # otherwise the helpers have enough to do
+            for execution in executions:
+                self._actions.put(execution.room.free)
+            self._actions.put(abandoned.trim)
+        self._relieve()
+        return any(execution.room.floods for execution in executions)
 
     def _look(self, execution: Execution) -> bool:
         try:

@@ -86,9 +86,9 @@ class SpoolFolder:
         try:
             for name in sorted(os.listdir(spool)):  # noqa: PTH208 (a descriptor)
                 try:
-                    with _locked(name, spool) as is_dead:
-                        if is_dead:
-                            self._clear(name, db)
+                    with _locked(name, spool) as lock:
+                        if lock is not None:
+                            self._clear(name, db, lock)
                 except OSError as error:
                     self._log_skipped(str(self._spool / name), error)
         finally:
@@ -151,20 +151,20 @@ class SpoolFolder:
         finally:
             os.close(inside)
 
-    def _clear(self, token: str, db: Database) -> None:
+    def _clear(self, token: str, db: Database, lock: int) -> None:
         """Kill the programs that a dead worker's guardian may have left running, and store their output.
 
         A folder of a worker of another database is left: the setting ``spool`` may be the same for both.
+        ``lock``: this process holds the folder's lock by this descriptor.
         """
         folder = self._spool / token
         if not db.query(_is_known, token) and any(path.name != "lock" for path in folder.iterdir()):
             self._log_skipped(str(folder), UNKNOWN)
             return
-        for lost in db.query(_unfinished, token):
-            if killed := kill_marked(f"{token}/{lost.run}/{lost.attempt}"):
-                self._log.bind(**lost._asdict()).warning(
-                    "a dead worker's programs were killed", action="orphans_killed", count=killed
-                )
+        lost = db.query(_unfinished, token)
+        if killed := kill_marked(*(f"{token}/{one.run}/{one.attempt}" for one in lost)) if lost else 0:
+            runs = sorted({one.run for one in lost})
+            self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, runs=runs)
         unread = False
         for name, path in recover(folder):
             try:
@@ -184,7 +184,7 @@ class SpoolFolder:
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
         if not unread:  # otherwise another worker recovers it
-            remove_folder(folder)
+            remove_folder(folder, os.dup(lock))
 
     def _log_skipped(self, path: str, why: Exception | str) -> None:
         if path not in self._logged_as_skipped:
@@ -193,19 +193,14 @@ class SpoolFolder:
             reason = str(why) if isinstance(why, UnsafeFolder) else f"{path}: {what}"
             self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason)
 
-    def size(self) -> int:
-        """Bytes of disk space that the folder's files use."""
-        try:
-            return sum(path.stat().st_blocks * 512 for path in self.path.rglob("*"))
-        except OSError:  # a file or the folder was removed meanwhile
-            return 0
-
     def close(self) -> None:
         """Remove the folder, unless it is left."""
-        if not self.is_left:
-            remove_folder(self.path)
-        if self._lock is not None:
+        if self._lock is None:
+            return
+        if self.is_left:
             os.close(self._lock)
+        else:
+            remove_folder(self.path, self._lock)
 
 
 def _age(folder: Path) -> float:
@@ -317,8 +312,8 @@ def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -
 
 
 @contextlib.contextmanager
-def _locked(name: str, spool: int) -> Iterator[bool]:
-    """Yield whether the folder's worker is dead. If it is, this process holds the folder's lock inside the ``with``.
+def _locked(name: str, spool: int) -> Iterator[int | None]:
+    """Yield a descriptor with the folder's lock if its worker is dead, and otherwise None.
 
     Raises:
         OSError: the folder or its lock cannot be opened, or belongs to another user.
@@ -326,14 +321,14 @@ def _locked(name: str, spool: int) -> Iterator[bool]:
     try:
         inside = os.open(name, _INSIDE, dir_fd=spool)
     except (FileNotFoundError, NotADirectoryError):  # removed since the listing, or not a folder
-        yield False
+        yield None
         return
     try:
         if os.fstat(inside).st_uid != os.geteuid():
             raise PermissionError(None, "it belongs to another user")
         lock = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
     except FileNotFoundError:  # its worker is creating or removing it
-        yield False
+        yield None
         return
     finally:
         os.close(inside)
@@ -341,8 +336,8 @@ def _locked(name: str, spool: int) -> Iterator[bool]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
         else:
-            yield True
+            yield lock
     finally:
         os.close(lock)

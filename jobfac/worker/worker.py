@@ -99,7 +99,6 @@ class Worker:
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.keeper, self._watcher.wake)
 
     # Called from other threads and from signal handlers
-
     def drain(self, limit: float | None = None, *, gives_up: bool = False) -> None:
         """Stop claiming; requeue what runs after ``limit`` seconds (None: as set). ``gives_up``: see ``Phases``."""
         self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit), gives_up)
@@ -133,12 +132,11 @@ class Worker:
         return [
             Metric("gauge", "jobfac_worker_slots", "Maximum number of programs at once", self._who.slots),
             Metric("gauge", "jobfac_worker_running", "Running programs", self.running),
-            Metric("gauge", "jobfac_worker_spool_bytes", "Disk space of the spool folder", self._spool.size()),
+            Metric("gauge", "jobfac_worker_spool_bytes", "Disk space of the spool folder", self._held.keeper.size()),
             *self._lease.metrics(), *self._telemetry.metrics(),
         ]  # fmt: skip
 
     # The loop
-
     def run(self) -> None:
         """Claim and execute runs until the worker is drained.
 
@@ -197,7 +195,9 @@ class Worker:
         self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:
-        return self._phases.is_leaving and not self._held.live and not self._held.over
+        stores = self._lease.is_trusted() and not self._phases.is_giving_up(time.monotonic(), in_vain=False)
+        is_busy = self._held.live or self._held.over or (stores and self._held.keeper.is_storing())
+        return self._phases.is_leaving and not is_busy
 
     def _free(self) -> int:
         """Return for how many slots the worker may claim runs."""
@@ -290,8 +290,7 @@ class Worker:
 
     def _expire_dead(self) -> None:
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
-        poison = self._settings.poison_attempts
-        self._agenda.orphans = expire_dead(self._database, self._db, self._spool, self._telemetry, poison)
+        self._agenda.orphans = expire_dead(self._database, self._db, self._spool, self._telemetry, self._settings)
         self._agenda.more = True
 
     def _register_again(self) -> None:
@@ -343,6 +342,7 @@ class Worker:
         except Exception as error:  # its runs are requeued when its lease expires
             unknown = not isinstance(error, Unreachable)
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
+        self._held.forget_all()
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()

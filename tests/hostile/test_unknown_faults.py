@@ -19,12 +19,13 @@ from jobfac.scheduler import notifier as notifying
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.store import outbox, parameters, runs, schedules, sequences, workers
+from jobfac.store import outbox, output, parameters, runs, schedules, sequences, workers
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.sequences import advance
 from jobfac.worker import identity
 from jobfac.worker.lease import register
 from jobfac.worker.spool_folder import SpoolFolder
+from jobfac.worker.worker import Worker
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, get, start
 from tests.support.engines import DRIVERS
@@ -175,6 +176,38 @@ def test_output_of_a_job_that_cannot_be_read_is_left_to_a_newer_worker(sqlite_ur
         conn.execute(job_version.update().values(definition='{"command": ["true"]}'))
     living.clear_dead(db)
     assert not dead.path.exists()
+    db.close()
+
+
+def test_a_worker_that_ends_by_an_error_leaves_the_output_of_its_programs(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next worker of the machine stores it, as after kill -9."""
+    db = Database(sqlite_url)
+    define(db, job={"command": ["sh", "-c", "echo hello; exec sleep 600"]})
+    run_id = start(db, "job")
+    settings = Settings(spool=str(tmp_path / "spool"))
+    worker = Worker(db, settings, name="w1", slots=1)
+    iterate = worker._iterate
+
+    def iterate_until_written() -> None:
+        iterate()
+        if any(b"hello" in path.read_bytes() for path in tmp_path.rglob("*.stdout")):
+            raise ZeroDivisionError
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_iterate", iterate_until_written)
+        patched.setattr("jobfac.worker.shipping._store", refuse)
+        with pytest.raises(ZeroDivisionError):
+            worker.run()
+    db = Database(sqlite_url)
+    SpoolFolder(tmp_path / "spool", "living", "living").clear_dead(db)
+    with db.read() as conn:
+        assert b"".join(piece.data for piece in output.read(conn, run_id, 1, {"stdout": 0}, limit=99)) == b"hello\n"
+    wait_for(lambda: not any((tmp_path / "spool").iterdir()), "nothing is left")
     db.close()
 
 

@@ -53,7 +53,7 @@ def test_other_programs_are_killed_while_one_is_stuck(
 
 def test_what_is_not_read_in_time_has_its_mark(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     process, _, _ = stage.start("sleep", "600")
-    monkeypatch.setattr(reading, "_resting", {procfs.user_of(process.pid): float("inf")})
+    monkeypatch.setattr(reading.budget, "left", lambda: 0.0)
     assert markers([process.pid]) == {process.pid: mark_of(process.marker)}
     process.kill()
     until(lambda: not process.alive())
@@ -65,7 +65,7 @@ def test_a_process_with_a_known_mark_is_not_read_further(stage: Stage, monkeypat
     reads: list[int] = []
     monkeypatch.setattr(procfs, "_marker", reads.append)
     mark = mark_of(process.marker)
-    assert markers([process.pid, other.pid], known={mark}) == {process.pid: mark}
+    assert markers([process.pid, other.pid], knows=lambda name, _: name == mark) == {process.pid: mark}
     assert reads == [other.pid]
     kill_all([process, other])
     until(lambda: not process.alive() and not other.alive())

@@ -35,12 +35,13 @@ class Abandoned:
         return len(self._files)
 
     def keep(self, descriptor: int) -> None:
-        """Take over the descriptor of a deleted file that other processes may have open."""
+        """Take over the descriptor of a deleted file that others may have open. Close those beyond ``MOST``."""
         self._files.append(descriptor)
+        while len(self._files) > MOST:
+            _close(self._files.popleft())
 
     def trim(self, now: float | None = None) -> None:
-        """Close those beyond ``MOST``. Every ``INTERVAL`` empty files that have grown, and close those that nobody else
-        has open.
+        """Every ``INTERVAL`` empty files that have grown, and close those that nobody else has open.
 
         Does nothing while another thread does it, which may wait for a program that writes to one.
         """
@@ -48,15 +49,15 @@ class Abandoned:
         if not self._files or not self._trimming.acquire(blocking=False):
             return
         try:
-            while len(self._files) > MOST:
-                _close(self._files.popleft())
             if now < self._look_at:
                 return
             self._look_at = now + INTERVAL
-            for descriptor in list(self._files):
+            for _ in range(len(self._files)):
+                descriptor = self._files.popleft()  # so nobody else closes it meanwhile
                 if _is_over(descriptor):
-                    self._files.remove(descriptor)
                     _close(descriptor)
+                else:
+                    self._files.append(descriptor)
         finally:
             self._trimming.release()
 

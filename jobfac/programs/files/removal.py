@@ -1,6 +1,7 @@
 """Removes folders of the spool without waiting for a program that is inside one long write to a file in them."""
 
 import contextlib
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -10,31 +11,34 @@ from jobfac.machine import threads
 PATIENCE = 0.5
 """Seconds for which the caller waits for a removal. If the process ends before it, the next worker removes the rest."""
 
-_removals: dict[Path, threading.Event] = {}
 
+def remove_folder(folder: Path, lock: int) -> None:
+    """Remove the folder of a worker, by a thread of its own.
 
-def remove_folder(folder: Path) -> None:
-    """Remove the folder of a worker, by a thread of its own. A repeated call starts no second one."""
-    for other in [one for one, done in list(_removals.items()) if done.is_set()]:
-        _removals.pop(other, None)
-    if folder in _removals:
-        return
-    done = _removals[folder] = threading.Event()
+    Args:
+        lock: a descriptor with the lock of the folder, which the removal closes in the end. Until then nobody else
+            takes the folder for that of a dead worker: he would have to wait, too.
+    """
+    done = threading.Event()
     try:
-        threads.begin(_remove, folder, done)
-    except RuntimeError:  # the machine has no thread for it
-        _remove(folder, done)
-    done.wait(PATIENCE)
+        threads.begin(_remove, folder, lock, done)
+    except RuntimeError:  # the machine has no thread for it: a later worker removes it
+        os.close(lock)
+    else:
+        done.wait(PATIENCE)
 
 
-def _remove(folder: Path, done: threading.Event) -> None:
+def _remove(folder: Path, lock: int, done: threading.Event) -> None:
     """Remove the folder, with the fingerprints and the lock last, because this process may end at any moment.
 
     The next worker finds the folder by its lock, and needs the fingerprints to mask output that is left.
     """
-    files = [path for path in folder.rglob("*") if path.name != "lock" and not path.is_dir()]
-    for path in sorted(files, key=lambda path: path.suffix == ".secrets"):
-        with contextlib.suppress(OSError):  # removed meanwhile
-            path.unlink()
-    shutil.rmtree(folder, ignore_errors=True)
-    done.set()
+    try:
+        files = [Path(inside, name) for inside, _, names in os.walk(folder) for name in names if name != "lock"]
+        for path in sorted(files, key=lambda path: path.suffix == ".secrets"):
+            with contextlib.suppress(OSError):  # removed meanwhile
+                path.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+        done.set()

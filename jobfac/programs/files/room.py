@@ -14,6 +14,9 @@ PREALLOCATED = 8 * 1024**3
 """Bytes that a file system takes in advance for a file that grows, at most: XFS up to twice what the file has, and up
 to its longest extent."""
 
+LEAST = 4 * 1024 * 1024
+"""Bytes that a disk has left, or else a file system gives back what it has taken in advance."""
+
 HOLE = 64 * 1024
 """Bytes that are worth a call of the system."""
 
@@ -31,15 +34,25 @@ class Use(NamedTuple):
     needed: int
     size: int
 
-    @property
-    def is_excessive(self) -> bool:
-        """Whether the file takes more than content and file system explain."""
-        return self.taken > self.needed + min(2 * self.size, PREALLOCATED) + SLACK
+    def is_excessive(self, folder: str) -> bool:
+        """Whether the file takes more than content and file system explain. ``folder``: one on the same disk."""
+        if self.taken <= self.needed + SLACK:
+            return False
+        # A program may give the file any size, without content.
+        return self.taken > self.needed + min(2 * self.size, PREALLOCATED) + SLACK or _is_full(folder)
 
     @property
     def is_wasteful(self) -> bool:
         """Whether freeing what is not needed is worth it."""
         return self.taken > self.needed + REST
+
+
+def _is_full(folder: str) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:  # removed, or of a failing disk
+        return False
+    return found.f_bavail * found.f_frsize < LEAST
 
 
 @dataclass

@@ -25,6 +25,7 @@ class Room:
 
     Attributes:
         excess: a sentence that a file takes too much of the disk; None: none does.
+        taken: how many bytes of the disk the files took when they were looked at last.
         floods: whether the program wrote so much between the last two looks that the next one should come soon.
     """
 
@@ -43,10 +44,12 @@ class Room:
         """
         self.excess: str | None = None
         self.floods = False
+        self.taken = 0
         self._lock = lock
         self._spools = spools
         self._report = report
         self._given = given
+        self._folder = os.path.dirname(report.path)  # noqa: PTH120 (each start makes one)
         self._clock = clock
         self._size = 0
         self._excessive_looks = 0
@@ -73,8 +76,9 @@ class Room:
 
     def _judge(self, uses: Sequence[tuple[str, Use]]) -> None:
         size = sum(use.size for _, use in uses)
+        self.taken = sum(use.taken for _, use in uses)
         self.floods, self._size = size - self._size >= FLOOD, size
-        found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if use.is_excessive), None)
+        found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if self._is_excessive(use)), None)
         now = self._clock()
         if found is None:
             self._excessive_looks, self._excessive_since = 0, now
@@ -117,7 +121,7 @@ class Room:
             space = spool.space()
         try:
             use = space.free()
-            if is_left is not None and (use.is_excessive if is_left else use.is_wasteful):
+            if is_left is not None and (self._is_excessive(use) if is_left else use.is_wasteful):
                 os.ftruncate(space.fd, use.size)
         finally:
             os.close(space.fd)
@@ -127,6 +131,9 @@ class Room:
         self._refills[stream] = self._refills.get(stream, 0) + 1 if space.is_refilled else 0
         if self._refills[stream] == 2:
             self.excess = self.excess or f"its {stream} takes {_sentence(use)}"
+
+    def _is_excessive(self, use: Use) -> bool:
+        return use.is_excessive(self._folder)
 
     def _uses(self) -> list[tuple[str, Use]] | None:
         """Return what each file takes; None: the output is being read, so the next look has to tell it."""

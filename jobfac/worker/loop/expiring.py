@@ -5,6 +5,7 @@ from functools import partial
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.programs.children import children
+from jobfac.settings import Settings
 from jobfac.store import sequences
 from jobfac.store.workers import Fenced
 from jobfac.telemetry.worker import WorkerTelemetry
@@ -13,7 +14,7 @@ from jobfac.worker.spool_folder import SpoolFolder
 
 
 def expire_dead(
-    database: LoopDatabase, db: Database, spool: SpoolFolder, telemetry: WorkerTelemetry, poison_attempts: int
+    database: LoopDatabase, db: Database, spool: SpoolFolder, telemetry: WorkerTelemetry, settings: Settings
 ) -> bool:
     """Requeue the runs of dead workers. First kill their programs that survive on this machine.
 
@@ -22,7 +23,7 @@ def expire_dead(
     try:
         database.do(spool.end_fenced)  # those that could not be ended before
         database.do(lambda: spool.clear_dead(db))
-        expire = partial(sequences.expire, by=telemetry.worker, poison_attempts=poison_attempts)
+        expire = partial(sequences.expire, by=telemetry.worker, poison_attempts=settings.poison_attempts)
         expiry = database.transact(expire, retry_for=1.0)
     except (Unreachable, OSError) as error:
         telemetry.log.outage("cannot expire dead workers", action="expire_failed", reason=str(error))

@@ -82,7 +82,7 @@ def test_poison_attempts_of_the_settings_reach_the_expiry(tmp_path: Path, monkey
     expire = MagicMock()
     monkeypatch.setattr("jobfac.worker.worker.expire_dead", expire)
     Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), settings, name="w1", slots=1)._expire_dead()
-    assert expire.call_args.args[-1] == 7
+    assert expire.call_args.args[-1].poison_attempts == 7
     db = MagicMock()
     with contextlib.suppress(TypeError):  # the answer is none
         Scheduler(db, settings, "s1")._expire()

@@ -1,8 +1,10 @@
 """The threads that free and remove files: while one waits for a program, the others go on."""
 
+import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ from jobfac.definitions import Job
 from jobfac.errors import Unreachable
 from jobfac.programs import Spool
 from jobfac.programs.files import removal
+from jobfac.settings import Settings
 from jobfac.store import output
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker import keeper as keeper_module
@@ -23,6 +26,7 @@ from jobfac.worker import shipping
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.keeper import Keeper
 from jobfac.worker.shipping import Shipper
+from jobfac.worker.worker import Worker
 from tests.support.factory import wait_for
 from tests.unit.worker.test_launch import claimed
 
@@ -126,7 +130,7 @@ def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Kee
     assert not keeper._spool.is_left
     keeper.close()
     assert keeper._spool.is_left
-    assert file_of(unshipped).exists()
+    assert unshipped.leaves_output
 
 
 def test_output_that_a_database_refuses_for_long_is_left_to_the_next_worker(
@@ -184,10 +188,32 @@ def test_a_folder_whose_removal_waits_delays_nobody(tmp_path: Path, monkeypatch:
     (dead / "1-1-x").mkdir(parents=True)
     for file in (dead / "lock", dead / "1-1-x/1-1.secrets", dead / "1-1-x/1-1.stdout"):
         file.touch()
-    for _ in range(2):
-        removal.remove_folder(dead)
-    wait_for(lambda: begun == [".stdout"], "it has begun, once, with what needs the other files")
-    assert (dead / "lock").exists()
+    lock, other = (os.open(dead / "lock", os.O_RDWR) for _ in range(2))
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    removal.remove_folder(dead, lock)
+    wait_for(lambda: begun == [".stdout"], "it has begun, with what needs the other files")
+    with pytest.raises(BlockingIOError):  # nobody takes it for the folder of a dead worker, and waits, too
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     goes_on.set()
-    wait_for(lambda: not dead.exists(), "it is removed")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert not dead.exists()
     assert begun == [".stdout", ".secrets"]
+    os.close(other)
+
+
+def test_a_worker_that_leaves_stores_the_output_of_fenced_programs_first(tmp_path: Path) -> None:
+    settings = Settings(spool=str(tmp_path))
+    worker = Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), settings, name="w1", slots=1)
+    worker._lease.adopt(1, time.monotonic())
+    worker._phases.signal(time.monotonic(), gives_up=False)
+    assert worker._is_done()
+    (one,) = executions(tmp_path, 1)
+    worker._held.keeper.fence([one])
+    assert worker._is_done(), "its program lives: nobody waits for that"
+    one.fail_start("it never began")
+    assert not worker._is_done()
+    one.is_shipped = True
+    assert worker._is_done()
+    one.is_shipped = False
+    worker._phases.gives_up = True
+    assert worker._is_done()

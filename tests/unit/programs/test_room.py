@@ -70,6 +70,18 @@ def test_blocks_that_no_size_shows_end_a_program_and_are_freed_then(files: Files
     assert files.parameters.read_bytes() == b"{}"
 
 
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_length_without_content_explains_nothing_on_a_full_disk(
+    files: Files, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    """XFS takes blocks in advance by the length of a file, which a program sets without writing anything."""
+    monkeypatch.setattr(file_room, "_is_full", lambda folder: is_full)
+    os.truncate(files.spool.path, 64 * MIB)
+    take(files.spool.path, "-n", "-o", "64M")
+    *_, found = (files.look() for _ in range(LOOKS + 2))
+    assert (found is not None) == is_full
+
+
 def test_what_was_freed_is_freed_again_and_not_filled_again(files: Files) -> None:
     """A program may make its output long and take blocks in the part that no reader comes back to."""
     os.truncate(files.spool.path, 1 << 40)
