@@ -15,7 +15,7 @@ PREALLOCATED = 8 * 1024**3
 to its longest extent."""
 
 LEAST = 4 * 1024 * 1024
-"""Bytes that a disk has left, or else a file system gives back what it has taken in advance."""
+"""Bytes left on a disk, at most, when a file system gives back what it has taken in advance."""
 
 HOLE = 64 * 1024
 """Bytes that are worth a call of the system."""
