@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
-from jobfac.database.tables import WATCHED, job, notification, outbox_event, run, run_event, schedule, visit
+from jobfac.database.tables import WATCHED, attempt, job, notification, outbox_event, run, run_event, schedule, visit
 from jobfac.database.types import Instant, sql_literals
 from jobfac.definitions import DefinitionError
 from jobfac.doctor.finding import Finding, State
@@ -34,6 +34,12 @@ MAX_NAMES = 3
 
 LATE = 600.0
 """Seconds after which a waiting notification is late."""
+
+DAY = 86400.0
+"""Seconds for which a program is named that has survived KILL and the lease of its worker."""
+
+EVENTS = 100_000
+"""The newest events, among which such programs are looked for: events have no index by time."""
 
 LATE_FOR = 60.0
 """Seconds after which a due time that nothing has come of was put off."""
@@ -228,13 +234,26 @@ def _more(check: str, number: int, what: str, remedy: str) -> Iterator[Finding]:
 
 
 def programs(conn: sa.Connection) -> Iterator[Finding]:
-    """Report the runs whose program KILL does not end."""
+    """Report the runs whose program KILL does not end, and of late those that lost their worker meanwhile."""
     is_last = sa.and_(run_event.c.run_id == run.c.id, run_event.c.attempt == run.c.attempt)
     query = sa.select(run.c.id, run_event.c.by, run_event.c.detail).join(run_event, is_last)
     query = query.where(sa.text(f"state IN ({sql_literals(HELD)})"), run_event.c.event == "kill_unanswered")
     for run_id, worker, detail in conn.execute(query.order_by(run.c.id).limit(MAX_NAMES)):
         remedy = f"Look at the process on {worker}; its run holds a slot until it ends."
         yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
+    for run_id, worker, detail in conn.execute(_lost_programs()):
+        remedy = f"See on {worker} whether the process lives before you retry the run: its worker has lost it."
+        yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
+
+
+def _lost_programs() -> sa.Select[Any]:
+    """Programs that KILL did not end when their worker lost its lease. Nothing tells when they have ended."""
+    is_its = sa.and_(attempt.c.run_id == run_event.c.run_id, attempt.c.number == run_event.c.attempt)
+    newest = sa.select(sa.func.max(run_event.c.id)).scalar_subquery()
+    query = sa.select(run_event.c.run_id, run_event.c.by, run_event.c.detail).join(attempt, is_its)
+    query = query.where(run_event.c.event == "kill_unanswered", attempt.c.state == RunState.LOST)
+    query = query.where(run_event.c.id > newest - EVENTS, run_event.c.at > utcnow(-DAY * 1000))
+    return query.order_by(run_event.c.id.desc()).limit(MAX_NAMES)
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:

@@ -220,24 +220,18 @@ class Children:
         return {int(word) for word in text.split()}
 
     def _owners(self, sessions: Mapping[int, int]) -> dict[int, str | None]:
-        """Return by orphan the marker of its execution, found by its mark or marker, its session, or its
-        output file.
+        """Return by orphan the marker of its execution, found by its marker, its session, or its output file.
 
         ``sessions``: the session of each. Nothing but that is left of a dead one, and there may be thousands.
         """
         living = [pid for pid in sessions if not is_dead(pid)]
         known = {program.marker for program in self._programs.values()}
         by_mark = {mark_of(program.marker): program for program in self._programs.values()}
-
-        def knows(mark: str, pid: int) -> bool:
-            return mark in by_mark and self._may_be_of(by_mark[mark], pid)
-
         own: dict[int, str] = {}
-        for pid, name in markers(living, knows).items():
-            if name not in by_mark:
-                own[pid] = name
-            elif knows(name, pid):
-                own[pid] = by_mark[name].marker
+        for pid, name in markers(living).items():
+            marked = by_mark.get(name)
+            if marked is None or self._may_be_of(marked, pid):
+                own[pid] = name if marked is None else marked.marker
         found = {
             pid: own.get(pid) if own.get(pid) in known else self._programs[session].marker
             for pid, session in sessions.items()

@@ -50,6 +50,7 @@ class Guarded:
     def __init__(self) -> None:
         self.leaders: dict[str, int] = {}  # PID by marker; 0: about to be started
         self.known: dict[str, int] = {}  # by marker: when the worker sent the PID, in clock ticks
+        self.handles: dict[str, int] = {}  # by marker: a descriptor of the leader
         self.until: float | None = None
 
     def process_line(self, line: str) -> bool:
@@ -64,6 +65,7 @@ class Guarded:
         elif word == "=":
             self.leaders[rest[0]] = int(rest[1])
             self.known[rest[0]] = now()
+            self._hold(rest[0], int(rest[1]))
         elif word == "-":
             self.forget([rest[0]])
         return True
@@ -72,10 +74,27 @@ class Guarded:
         for marker in markers:
             self.leaders.pop(marker, None)
             self.known.pop(marker, None)
+            if (handle := self.handles.pop(marker, None)) is not None:
+                os.close(handle)
+
+    def _hold(self, marker: str, leader: int) -> None:
+        """Keep a descriptor of the leader: with it the program is killed without a look at /proc, which any user can
+        delay. Half of the descriptors are left for such looks."""
+        if len(self.handles) >= os.sysconf("SC_OPEN_MAX") // 2 or marker in self.handles:
+            return
+        try:
+            handle = os.pidfd_open(leader)
+        except (OSError, AttributeError):  # it has ended, or the system has no such descriptors
+            return
+        if os.getsid(leader) == leader:
+            self.handles[marker] = handle
+        else:  # the PID was reused
+            os.close(handle)
 
     def kill(self) -> None:
         """Kill all process trees and forget them."""
         markers = list(self.leaders)
+        self._kill_groups()
         while True:
             try:
                 self._kill_known()
@@ -84,6 +103,14 @@ class Guarded:
             except (OSError, MemoryError):  # no free descriptor, or no memory; nobody else would kill them
                 time.sleep(PAUSE)
         self.forget(markers)
+
+    def _kill_groups(self) -> None:
+        for marker, handle in self.handles.items():
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                os.killpg(self.leaders[marker], signal.SIGKILL)  # while the leader is not reaped, it is that group
+            except OSError:  # it was reaped, or has become another user
+                continue
 
     def _kill_known(self) -> None:
         """Kill what descends from the leaders. The search for all others reads the environments of all processes of the

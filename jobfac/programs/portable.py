@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import psutil
 
@@ -31,10 +31,10 @@ def entries() -> dict[int, Entry]:
     return {one.pid: one for one in map(entry, psutil.pids()) if one is not None}
 
 
-def markers(pids: Collection[int], knows: Callable[[str, int], bool] | None = None) -> dict[int, str]:
+def markers(pids: Collection[int], known: Collection[str] = ()) -> dict[int, str]:
     """The markers in the initial environments of these processes, by PID, without those that have none.
 
-    ``knows``: has no effect here, as processes have no mark.
+    ``known``: has no effect here, as processes have no mark.
     """
     return {pid: found for pid in pids if (found := _marker(pid)) is not None}
 

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from jobfac.programs.reading import read_each
 
@@ -103,19 +103,19 @@ def mark_of(marker: str) -> str:
     return f"#{number_of(marker)}"
 
 
-def markers(pids: Collection[int], knows: Callable[[str, int], bool] | None = None) -> dict[int, str]:
+def markers(pids: Collection[int], known: Collection[str] = ()) -> dict[int, str]:
     """The markers in the initial environments of these processes, by PID, without those that have none.
 
-    ``knows``: whether this mark of this process is enough. Then it is not read further, so it is found although it has
-    cleared its environment (``env -i``) or its memory is locked. A helper of the worker may have the mark of a program
-    that another thread started at the same time, so this is for orphans, and for programs of dead workers.
+    ``known``: what has one of these marks is not read further, so it is found although it has cleared its environment
+    (``env -i``) or its memory is locked. A helper of the worker may have the mark of a program that another thread
+    started at the same time, so this is for programs of dead workers.
 
     A process may forbid its own user to read its environment (ssh-agent does), and a root without CAP_SYS_PTRACE, as in
     a container, may not read that of other users. Others write a title over it, some have more than is read, and one
     that becomes another program has none for a moment. Then it is the mark of the execution (``mark_of``), as well as
     where the environment could not be read in time.
     """
-    by_mark = {pid: mark for pid in pids if (mark := _mark(pid)) and knows(mark, pid)} if knows else {}
+    by_mark = {pid: mark for pid in pids if (mark := _mark(pid)) in known} if known else {}
     rest = [pid for pid in pids if pid not in by_mark]
     read = read_each(_marker, user_of, rest)
     found = by_mark | {pid: read[pid] if pid in read else _mark(pid) for pid in rest}

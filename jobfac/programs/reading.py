@@ -2,9 +2,9 @@
 small part of the time.
 
 To read the environment of a process, the kernel needs the lock on its memory. A drive that does not answer, or the
-user of the process, may hold that lock for any time. So threads read, one for each user: no user delays the reads about
-processes of others. What is not read is known by its mark alone (``procfs.mark_of``). The guardian runs this module,
-so it imports little.
+user of the process, may hold that lock for any time. So threads read, one for each user: within a call no user delays
+the reads about processes of others. What is not read is known by its mark alone (``procfs.mark_of``). The guardian
+runs this module, so it imports little.
 """
 
 import _thread
@@ -60,7 +60,7 @@ class Budget:
         try:
             yield
         finally:
-            self._paid_until += PART * (self._clock() - began)
+            self._paid_until += PART * min(self._clock() - began, LIMIT)  # more if this process has stood still
 
 
 budget = Budget()

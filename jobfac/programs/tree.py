@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -66,14 +66,14 @@ class Table:
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
-    def pids_by_marker(self, since: int = 0, knows: Callable[[str, int], bool] | None = None) -> dict[str, list[int]]:
+    def pids_by_marker(self, since: int = 0, known: Collection[str] = ()) -> dict[str, list[int]]:
         """Return by marker, or by mark, the PIDs of processes that started at `since` (clock ticks) or later.
 
-        ``knows``: whether a mark identifies a process without a look at its environment (see ``procfs.markers``).
+        ``known``: marks that identify a process without a look at its environment (see ``procfs.markers``).
         """
         found: dict[str, list[int]] = {}
         pids = [one.pid for one in self.entries.values() if one.start >= since]
-        for pid, its_marker in markers(pids, knows).items():
+        for pid, its_marker in markers(pids, known).items():
             found.setdefault(its_marker, []).append(pid)
         return found
 
@@ -187,7 +187,7 @@ def kill_marked(*prefixes: str) -> int:
 
     def find() -> Iterable[Entry]:
         table = Table.read()
-        found = table.pids_by_marker(knows=lambda mark, _: mark in known)
+        found = table.pids_by_marker(known=known)
         whole = [pid for name, pids in found.items() if f"{name}/".startswith(starts) for pid in pids]
         by_mark = [pid for one in prefixes for pid in marked(found, one)]
         return table.family([*whole, *by_mark]).values()

@@ -107,8 +107,11 @@ class ExitWatcher:
             os.close(self._wake_writer)
 
 
-def why_alive(process: Process) -> str:
-    """Return the sentence that KILL has not ended a program, and what to look at."""
+def why_alive(process: Process, has_run: bool = True) -> str:
+    """Return the sentence that KILL has not ended a program, and what to look at.
+
+    ``has_run``: the program is still that of its run.
+    """
     try:
         found = entry(process.pid)
         tracer = tracer_of(process.pid) if found is not None and found.dead else None
@@ -117,18 +120,21 @@ def why_alive(process: Process) -> str:
     if tracer is not None:
         return (
             f"process {process.pid} has ended, but process {tracer} traces it, as a debugger does, and keeps its end "
-            f"back; the run ends when process {tracer} does"
+            f"back" + _until(f"process {tracer}", has_run)
         )
     pids = process.leftovers() or [process.pid]
     if others := [pid for pid in pids if refuses_signals(pid)]:
         return (
-            f"this worker may not end {_named(others)}, which became another user, as sudo does: end it as that user; "
-            "the run ends when the process does"
+            f"this worker may not end {_named(others)}, which became another user, as sudo does: end it as that user"
+            + _until("the process", has_run)
         )
-    return (
-        f"KILL does not end {_named(pids)}: it is stuck in the kernel, as on a drive that does not answer; "
-        "the run ends when the process does"
+    return f"KILL does not end {_named(pids)}: it is stuck in the kernel, as on a drive that does not answer" + _until(
+        "the process", has_run
     )
+
+
+def _until(what: str, has_run: bool) -> str:
+    return f"; the run ends when {what} does" if has_run else "; its worker has lost the run meanwhile"
 
 
 def _named(pids: Sequence[int]) -> str:

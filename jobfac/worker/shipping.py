@@ -112,6 +112,9 @@ class Shipper:
         """
         try:
             behind = self.ship(executions, final=True)
+        except Unreachable:
+            self._unknown_since = None
+            raise
         except sa.exc.DBAPIError as error:
             self._unknown_since = self._unknown_since or time.monotonic()
             if time.monotonic() - self._unknown_since < UNKNOWN_FOR:

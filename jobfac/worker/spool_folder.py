@@ -14,6 +14,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
+from jobfac.errors import Unreachable
 from jobfac.programs import (
     Chunk,
     Spool,
@@ -89,7 +90,9 @@ class SpoolFolder:
                     with _locked(name, spool) as lock:
                         if lock is not None:
                             self._clear(name, db, lock)
-                except OSError as error:
+                except Unreachable:
+                    raise
+                except Exception as error:  # whatever one folder holds, the others and this worker go on
                     self._log_skipped(str(self._spool / name), error)
         finally:
             os.close(spool)

@@ -19,11 +19,10 @@ from jobfac.definitions import AnyJob, DefinitionError
 from jobfac.errors import DatabaseDamaged, Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.settings import Settings
-from jobfac.states import Stop
-from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
+from jobfac.worker.executions.deliveries import events_of_fenced
 from jobfac.worker.executions.filling import match_patterns, with_slow_patterns
 from jobfac.worker.executions.held import Executions
 from jobfac.worker.executions.old_files import OldFiles
@@ -195,7 +194,7 @@ class Worker:
         self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:
-        stores = self._lease.is_trusted() and not self._phases.is_giving_up(time.monotonic(), in_vain=False)
+        stores = self._lease.is_trusted() and self._phases.stores_rest(time.monotonic())
         is_busy = self._held.live or self._held.over or (stores and self._held.keeper.is_storing())
         return self._phases.is_leaving and not is_busy
 
@@ -304,8 +303,8 @@ class Worker:
         if not self._held.gather_in_time(self._phases.fenced_at):
             self._agenda.not_before = time.monotonic() + 0.02
             return
-        why = "its worker could not renew its lease in time and ended it"
-        fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
+        why = "its worker could not renew its lease in time"
+        fenced = events_of_fenced(self._held.living(), self.name, why)
         request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
         try:
@@ -331,18 +330,17 @@ class Worker:
         self._poller.worker_id = worker_id
 
     def _shut_down(self) -> None:
-        for execution in self._held.living():  # not empty only after an error in the loop
-            execution.request_stop(Stop.NOW)
         self._held.kill()
-        for thread in (self._poller, self._files, self._shipper, self._held.keeper):
+        for thread in (self._poller, self._files, self._shipper):
             thread.close()
+        self._held.forget_all()  # after an error in the loop there are some
+        self._held.keeper.close()
         self._lease.leave()
         try:
             self._db.transact(deregister, self._compose(free=0, most=0), self._who.token, retry_for=3.0)
         except Exception as error:  # its runs are requeued when its lease expires
             unknown = not isinstance(error, Unreachable)
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
-        self._held.forget_all()
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()

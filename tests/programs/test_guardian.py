@@ -91,7 +91,10 @@ def test_twenty_trees_are_killed_after_the_workers_death(worker: Worker) -> None
 
 
 def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Worker) -> None:
-    program = worker.start("sleep", "600")
+    program = worker.start("sh", "-c", "setsid sleep 600 & wait")
+    until(lambda: len(marked(worker.token)) == 2)
+    (escaped,) = {*marked(worker.token)} - {program}
+    until(lambda: os.getsid(escaped) == escaped)
     guardian = int(worker.tell("guardian"))
     until(lambda: has_read(guardian))
     limits = resource.prlimit(guardian, resource.RLIMIT_NOFILE)
@@ -100,9 +103,9 @@ def test_a_guardian_without_free_descriptors_kills_when_there_is_one(worker: Wor
     worker.process.kill()
     worker.process.wait()
     until(lambda: pauses(guardian) > before + 3)  # it tries, and tries again
-    assert lives(program)
+    assert lives(escaped)
     resource.prlimit(guardian, resource.RLIMIT_NOFILE, limits)
-    until(lambda: not lives(program))
+    until(lambda: not lives(program) and not lives(escaped))
 
 
 def test_a_guardian_without_memory_kills_when_there_is_some(worker: Worker) -> None:
@@ -293,3 +296,28 @@ def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
     guarded.kill()
     assert searches
     assert guarded.leaders == {}
+
+
+def test_the_group_of_a_program_ends_before_the_processes_are_listed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user of the machine can delay the list. The program went on beside the next attempt on another machine."""
+    process, out, _ = stage.start("sh", "-c", "sleep 600 & echo $!; wait")
+    (child,) = stage.numbers(out)
+    guarded = Guarded()
+    for line in (f"+ {process.marker}", f"= {process.marker} {process.pid}"):
+        assert guarded.process_line(line)
+    (handle,) = guarded.handles.values()
+    lists: list[Table] = []
+    read = Table.read
+
+    def late() -> Table:
+        until(lambda: not lives(child) and not lives(process.pid))
+        lists.append(read())
+        return lists[-1]
+
+    monkeypatch.setattr(Table, "read", late)
+    guarded.kill()
+    assert lists
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)

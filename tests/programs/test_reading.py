@@ -65,7 +65,7 @@ def test_a_process_with_a_known_mark_is_not_read_further(stage: Stage, monkeypat
     reads: list[int] = []
     monkeypatch.setattr(procfs, "_marker", reads.append)
     mark = mark_of(process.marker)
-    assert markers([process.pid, other.pid], knows=lambda name, _: name == mark) == {process.pid: mark}
+    assert markers([process.pid, other.pid], known={mark}) == {process.pid: mark}
     assert reads == [other.pid]
     kill_all([process, other])
     until(lambda: not process.alive() and not other.alive())

@@ -177,10 +177,9 @@ def test_a_descendant_with_a_cleared_environment_is_found(stage: Stage) -> None:
     assert not lives(escaped)
 
 
-@pytest.mark.parametrize("how", ["marked", "holding"])
-def test_an_orphan_with_a_cleared_environment_is_found_by_its_mark_or_its_output_file(stage: Stage, how: str) -> None:
+def test_an_orphan_with_a_cleared_environment_is_found_by_its_output_file(stage: Stage) -> None:
     stage.start("sleep", "600")
-    process, escaped, go = let_escape(stage, how)
+    process, escaped, go = let_escape(stage, "holding")
     go.touch()
     finish(process)
     assert process.leftovers() == [escaped]
@@ -203,8 +202,8 @@ def test_an_unattributed_orphan_is_reported_and_not_killed(stage: Stage) -> None
 def unattributed_orphans() -> list[int]:
     """The living processes that a program left behind and that cannot be attributed to an execution.
 
-    Such a process has cleared its environment and its mark, opened its own session and closed its output file, and its
-    parent ended before a sweep. It is reaped when it ends, but never signalled.
+    Such a process has cleared its environment, opened its own session and closed its output file, and its parent ended
+    before a sweep. It is reaped when it ends, but never signalled.
     """
     with children.lock:
         children.sweep()
@@ -234,7 +233,7 @@ def test_many_orphans_at_once_are_found_with_few_readers(
         return read_each(read, user, pids)
 
     monkeypatch.setattr(children_module, "read_each", counted)
-    monkeypatch.setattr(children_module, "markers", lambda pids, _: counted(procfs._marker, procfs.user_of, pids))
+    monkeypatch.setattr(children_module, "markers", lambda pids: counted(procfs._marker, procfs.user_of, pids))
     dead = children.sweep()
     assert (len(dead) >= 150) == ends
     assert len(reads) == 2

@@ -104,10 +104,17 @@ def events_of(execution: Execution, now: float, worker: str) -> list[Event]:
     return found
 
 
+def events_of_fenced(executions: Iterable[Execution], worker: str, why: str) -> list[Event]:
+    """Return of executions whose worker lost its lease that it has ended their programs, or could not. ``why``: that
+    it lost its lease."""
+    ends = {True: "ended it", False: "has sent KILL, which has not ended it yet"}
+    return [Event(*one.key, "fenced", worker, f"{why} and {ends[one.is_over()]}") for one in executions]
+
+
 def events_of_stuck(executions: Iterable[Execution], worker: str) -> list[Event]:
     """Return of those whose programs have not ended that KILL does not end them. Logs them."""
     stuck = ((one, one.process) for one in executions if one.process is not None and not one.is_over())
-    return [_unanswered(one, worker, why_alive(process)) for one, process in stuck]
+    return [_unanswered(one, worker, why_alive(process, has_run=False)) for one, process in stuck]
 
 
 def _unanswered(execution: Execution, worker: str, why: str) -> Event:

@@ -48,15 +48,18 @@ def check(path: Path, secrets: Mapping[str, str]) -> None:
     """Compare the values with the fingerprints. Without a file, as of an earlier version, nothing is known.
 
     Raises:
-        SecretChanged: a value is another one now.
+        SecretChanged: a value is another one now, or the file does not tell.
         OSError: the file cannot be read.
     """
     if not secrets or not path.exists():
         return
-    kept = json.loads(path.read_text())
-    salt = bytes.fromhex(kept["salt"])
+    try:
+        kept = json.loads(path.read_text())
+        salt, known = bytes.fromhex(kept["salt"]), dict(kept["secrets"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise SecretChanged(f"{path} does not hold the fingerprints of its secrets") from error
     for reference, value in secrets.items():
-        if kept["secrets"].get(reference) != _fingerprint(salt, value):
+        if known.get(reference) != _fingerprint(salt, value):
             raise SecretChanged(
                 f"the secret {reference} has changed since the program was started, so its output, which may show the "
                 "former one, cannot be masked"

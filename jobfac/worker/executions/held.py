@@ -211,7 +211,6 @@ class Executions:
             execution.requeue(why)
 
     # While they run
-
     def tick(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> float | None:
         """Apply timeouts and stop requests, gather ended executions; returns when to call it again (monotonic).
 
@@ -311,14 +310,15 @@ class Executions:
 
     def gather_in_time(self, fenced_at: float) -> bool:
         """After a lost lease: gather those that ended before the loss, and those that never began, whose runs go back.
-        True when no other is alive, or KILL has not ended it for long."""
+        True when no other is alive, unless it is stuck in the kernel: one that may not be signalled works on."""
         for execution in self.living():
             if execution.process is None and not execution.is_over():
                 execution.requeue("its worker lost its lease")
             if execution.process is None or execution.ended_in_time:
                 self._gather(execution, REPORT_READ)
         in_vain = time.monotonic() - fenced_at > KILL_ANSWERED
-        return all(e.process and (in_vain or e.is_over()) and not e.ended_in_time for e in self.living())
+        gone = (e.process and (e.is_over() or (in_vain and not e.process.refuses)) for e in self.living())
+        return all(gone) and not any(e.ended_in_time for e in self.living())
 
     def fence(self, why: str) -> None:
         """Give up the executions left after a lost lease, but not their output. Others may own their runs by now."""

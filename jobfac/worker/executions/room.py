@@ -70,18 +70,21 @@ class Room:
 
     def look(self) -> bool:
         """Return whether the program has to be ended (see ``excess``). One thread calls it, again and again."""
-        if self._is_left is None and (uses := self._uses()) is not None:
-            self._judge(uses)
+        if (uses := self._uses()) is not None:
+            self.taken = sum(use.taken for _, use in uses)
+            if self._is_left is None:
+                self._judge(uses)
         return self.excess is not None
 
     def _judge(self, uses: Sequence[tuple[str, Use]]) -> None:
         size = sum(use.size for _, use in uses)
-        self.taken = sum(use.taken for _, use in uses)
         self.floods, self._size = size - self._size >= FLOOD, size
         found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if self._is_excessive(use)), None)
         now = self._clock()
         if found is None:
-            self._excessive_looks, self._excessive_since = 0, now
+            # A program may give space back for a moment, again and again.
+            if self._excessive_looks == 0 or not any(use.is_suspect for _, use in uses):
+                self._excessive_looks, self._excessive_since = 0, now
             return
         self._excessive_looks += 1
         if self._excessive_looks >= LOOKS and now - self._excessive_since >= HOLD:

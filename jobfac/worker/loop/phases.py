@@ -6,6 +6,9 @@ from enum import StrEnum
 from jobfac.states import WorkerState
 from jobfac.worker.machine import Machine
 
+STORING = 60.0
+"""Seconds beyond the deadline of a drain for which a worker stores output of programs that it lost."""
+
 
 class Phase(StrEnum):
     """The phase of a worker."""
@@ -63,6 +66,10 @@ class Phases:
         is unknown may be executed again. ``in_vain``: it holds none, or the database can never store them.
         """
         return self.is_drain_over(now) and (self.gives_up or in_vain)
+
+    def stores_rest(self, now: float) -> bool:
+        """Whether a worker that leaves waits for output of programs that it lost."""
+        return not self.is_drain_over(now if self.gives_up else now - STORING)
 
     def drain(self, until: float) -> None:
         """Drain until ``until`` at the latest. The earliest deadline of several requests applies."""

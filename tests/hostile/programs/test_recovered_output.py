@@ -8,6 +8,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.programs.files.spool import BATCH, EMPTIED, SEAL
 from jobfac.store import output
+from jobfac.worker.executions.fingerprints import fingerprints_path
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.database import Hand, define, start
 from tests.support.process_stage import left_file
@@ -52,4 +53,24 @@ def test_output_that_follows_an_emptying_is_recovered(
         pieces = output.read(conn, run_id, 1, {"stdout": 0}, limit=2 * BATCH)
     assert b"".join(piece.data for piece in pieces) == expected
     assert not any(piece.skipped for piece in pieces)
+    db.close()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"salt": 7}', '{"salt": "00", "secrets": 7}', "[" * 100_000])
+def test_fingerprints_of_another_kind_end_no_worker(sqlite_url: str, tmp_path: Path, content: str) -> None:
+    db = Database(sqlite_url)
+    define(db, a={"command": ["load"], "environment": {"HOME": {"secret": "env:HOME"}}})
+    run = start(db, "a")
+    hand = Hand(db, "dead")
+    hand.take()
+    dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
+    dead.ensure()
+    left = left_file(dead.path, run)
+    left.write_text("it may show a secret")
+    fingerprints_path(left).write_text(content)
+    assert dead._lock is not None
+    os.close(dead._lock)  # the process has ended
+    SpoolFolder(tmp_path / "spool", "living", "living").clear_dead(db)
+    with db.read() as conn:
+        assert list(output.read(conn, run, 1, {"stdout": 0})) == []
     db.close()

@@ -16,6 +16,7 @@ from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.store.workers.suspects import Waiting
 from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions.deliveries import events_of_fenced
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.held import Executions
 from jobfac.worker.executions.lifecycle import KILL_ANSWERED
@@ -47,11 +48,17 @@ def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_
     """It may be stuck in the kernel for hours, and other programs need no drive."""
     spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
     held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
-    stuck = MagicMock(key=(7, 2), ended_in_time=False, process=MagicMock(pid=os.getpid()))
+    stuck = MagicMock(key=(7, 2), ended_in_time=False, process=MagicMock(pid=os.getpid(), refuses=False))
     stuck.is_over.return_value = False
     held.live[stuck.key] = stuck
     assert not held.gather_in_time(time.monotonic())
-    assert held.gather_in_time(time.monotonic() - KILL_ANSWERED - 1)
+    long_ago = time.monotonic() - KILL_ANSWERED - 1
+    stuck.process.refuses = True
+    assert not held.gather_in_time(long_ago), "as another user it works on, and its worker may get the same run again"
+    stuck.process.refuses = False
+    assert held.gather_in_time(long_ago)
+    (fenced,) = events_of_fenced(held.living(), "w1", "it lost its lease")
+    assert fenced.detail == "it lost its lease and has sent KILL, which has not ended it yet"
     held.fence("its worker lost its lease")
     assert (held.live, held.keeper.fenced) == ({}, [stuck])
     assert [(one.run_id, one.event) for one in held.events] == [(7, "kill_unanswered")]

@@ -23,8 +23,6 @@ from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run_check
 from jobfac.store import schedulers, schedules, sequences
 from jobfac.store.api_keys import Role
-from jobfac.store.runs import events
-from jobfac.store.runs.event import Event
 from tests.roles.monitoring.test_top import history
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, start
@@ -330,19 +328,3 @@ def test_an_unreachable_database_is_exit_code_5_and_other_checks_still_run(tmp_p
         done = factory.run("doctor", code=5)
         assert done.stderr == ""
         assert not (tmp_path / "none.db").exists()
-
-
-def test_a_run_whose_program_kill_does_not_end_is_named(db: Database) -> None:
-    define(db, stuck={"command": ["x"]}, well={"command": ["x"]})
-    start(db, "stuck")
-    hand = Hand(db)
-    claimed = hand.take()
-    stuck = Event(claimed.id, 1, "kill_unanswered", "w1", "process 7 has not ended 10 s after KILL")
-    with db.begin() as conn:
-        events.record(conn, [stuck])
-    start(db, "well")
-    hand.take()
-    (finding,) = db.query(lambda conn: list(checks.programs(conn)))
-    assert finding.found == f"run {claimed.id} on w1: process 7 has not ended 10 s after KILL"
-    hand.end(claimed)
-    assert db.query(lambda conn: list(checks.programs(conn))) == []

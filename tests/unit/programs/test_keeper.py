@@ -26,6 +26,7 @@ from jobfac.worker import shipping
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.keeper import Keeper
 from jobfac.worker.shipping import Shipper
+from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.worker import Worker
 from tests.support.factory import wait_for
 from tests.unit.worker.test_launch import claimed
@@ -122,6 +123,7 @@ def test_a_look_that_fails_ends_no_thread(
 
 def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Keeper, tmp_path: Path) -> None:
     shipped, unshipped = executions(tmp_path, 2)
+    spool = unshipped.spools["stdout"] = Spool(file_of(unshipped).with_suffix(".stdout"), 1000)
     keeper.fence([shipped, unshipped])
     shipped.fail_start("it never began")
     shipped.is_shipped = True
@@ -130,7 +132,7 @@ def test_fenced_output_that_is_not_stored_is_left_to_the_next_worker(keeper: Kee
     assert not keeper._spool.is_left
     keeper.close()
     assert keeper._spool.is_left
-    assert unshipped.leaves_output
+    assert Path(spool.path).exists()
 
 
 def test_output_that_a_database_refuses_for_long_is_left_to_the_next_worker(
@@ -171,7 +173,10 @@ def test_files_of_a_program_that_outlives_kill_are_kept_until_it_ends(keeper: Ke
     assert (keeper.fenced, file_of(one).exists()) == ([], False)
 
 
-def test_a_folder_whose_removal_waits_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whose", ["a dead worker", "a worker that leaves"])
+def test_a_folder_whose_removal_waits_delays_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
     """A process may be inside one write to a file in it for minutes."""
     monkeypatch.setattr(removal, "PATIENCE", 0.01)
     dead = tmp_path / "dead"
@@ -188,9 +193,17 @@ def test_a_folder_whose_removal_waits_delays_nobody(tmp_path: Path, monkeypatch:
     (dead / "1-1-x").mkdir(parents=True)
     for file in (dead / "lock", dead / "1-1-x/1-1.secrets", dead / "1-1-x/1-1.stdout"):
         file.touch()
-    lock, other = (os.open(dead / "lock", os.O_RDWR) for _ in range(2))
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    removal.remove_folder(dead, lock)
+    other = os.open(dead / "lock", os.O_RDWR)
+    db = MagicMock()
+    db.query.return_value = []
+    if whose == "a dead worker":
+        db.query.side_effect = [[1], [], None]  # it is known, it left no execution, and none of this number
+        SpoolFolder(tmp_path, "living", "w1").clear_dead(db)
+    else:
+        own = SpoolFolder(tmp_path, "dead", "w1")
+        own.ensure()
+        other = os.open(dead / "lock", os.O_RDWR)
+        own.close()
     wait_for(lambda: begun == [".stdout"], "it has begun, with what needs the other files")
     with pytest.raises(BlockingIOError):  # nobody takes it for the folder of a dead worker, and waits, too
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """Reads about many processes end in time, even if some processes do not answer."""
 
 import _thread
+import os
 import threading
 from collections.abc import Callable
 
@@ -98,6 +99,10 @@ def test_only_so_many_users_have_readers(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(reading, "MOST_USERS", 3)
     pids = range(1, 40)
     assert read_each(lambda pid: pid, lambda pid: pid % 10, pids).keys() == {pid for pid in pids if pid % 10 < 3}
+    monkeypatch.setattr(os, "geteuid", lambda: 9)  # the worker's own user is read first
+    assert read_each(lambda pid: pid, lambda pid: pid % 10, pids).keys() == {
+        pid for pid in pids if pid % 10 in (0, 1, 9)
+    }
 
 
 def test_an_error_of_a_read_reaches_the_caller() -> None:

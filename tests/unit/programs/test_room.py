@@ -82,6 +82,23 @@ def test_a_length_without_content_explains_nothing_on_a_full_disk(
     assert (found is not None) == is_full
 
 
+def test_a_program_that_gives_space_back_for_a_moment_takes_too_much(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+    monkeypatch.setattr(file_room, "_is_full", lambda folder: is_full)
+    os.truncate(files.spool.path, 64 * MIB)
+    take(files.spool.path, "-n", "-o", "64M")
+    for _ in range(LOOKS):
+        assert files.look() is None
+        is_full = not is_full
+    found = [files.look()]
+    while found[-1] is None and len(found) < 2 * LOOKS:
+        is_full = not is_full
+        found.append(files.look())
+    assert found[-1] is not None
+
+
 def test_what_was_freed_is_freed_again_and_not_filled_again(files: Files) -> None:
     """A program may make its output long and take blocks in the part that no reader comes back to."""
     os.truncate(files.spool.path, 1 << 40)
