@@ -14,6 +14,7 @@ expires, the worker is frozen or cut off from the database: the guardian kills i
 It runs as `python -I -S guardian.py` and imports little, to stay small.
 """
 
+import _thread
 import os
 import select
 import signal
@@ -31,6 +32,9 @@ from jobfac.programs.tree import PAUSE, Entry, Table, kill_found, marked, now, s
 PIPE = 0
 MOST = 1 << 16
 """Bytes that are read at once. Where memory is short, there may be none for more."""
+
+PATIENCE = 1.0
+"""Seconds for which the processes of the machine are listed before the groups of the programs are killed without it."""
 
 CLOCK_INTERVAL = (
     1.0  # seconds between two checks of the clock: a timeout does not advance while the machine is suspended
@@ -83,26 +87,46 @@ class Guarded:
         if len(self.handles) >= os.sysconf("SC_OPEN_MAX") // 2 or marker in self.handles:
             return
         try:
-            handle = os.pidfd_open(leader)
+            self.handles[marker] = os.pidfd_open(leader)
         except (OSError, AttributeError):  # it has ended, or the system has no such descriptors
             return
-        if os.getsid(leader) == leader:
-            self.handles[marker] = handle
-        else:  # the PID was reused
-            os.close(handle)
+        try:
+            is_leader = os.getsid(leader) == leader
+        except OSError:
+            is_leader = False
+        if not is_leader:  # it has ended, and its PID may be another one's
+            os.close(self.handles.pop(marker))
 
     def kill(self) -> None:
         """Kill all process trees and forget them."""
         markers = list(self.leaders)
-        self._kill_groups()
+        listed, over = _thread.allocate_lock(), _thread.allocate_lock()
+        listed.acquire()
+        over.acquire()
+        try:
+            _thread.start_new_thread(self._kill_groups_unless, (listed, over))
+        except RuntimeError:  # the machine has no thread for it
+            over.release()
         while True:
             try:
                 self._kill_known()
+                if listed.locked():
+                    listed.release()
                 kill_found(lambda: self._family(Table.read()).values())
                 break
             except (OSError, MemoryError):  # no free descriptor, or no memory; nobody else would kill them
                 time.sleep(PAUSE)
+        over.acquire(timeout=PATIENCE)  # it uses the descriptors, which are closed now; without memory it never begins
         self.forget(markers)
+
+    def _kill_groups_unless(self, listed: "_thread.LockType", over: "_thread.LockType") -> None:
+        """Kill the groups of the programs, unless all that descends from them was killed in time: afterwards nothing
+        tells any more what descends from a leader."""
+        try:
+            if not listed.acquire(timeout=PATIENCE):
+                self._kill_groups()
+        finally:
+            over.release()
 
     def _kill_groups(self) -> None:
         for marker, handle in self.handles.items():

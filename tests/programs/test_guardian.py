@@ -18,7 +18,7 @@ import pytest
 
 from jobfac.cli.commands import roles
 from jobfac.machine.marks import MARK
-from jobfac.programs import Guardian, StartError, kill_marked
+from jobfac.programs import Guardian, Process, StartError, guardian, kill_marked
 from jobfac.programs.guardian import Guarded
 from jobfac.programs.tree import Table, entry
 from tests.support.process_stage import ZOO, Stage, lives, until
@@ -59,6 +59,13 @@ def worker(stage: Stage) -> Iterator[Worker]:
     yield made
     made.end()
     until(lambda: not lives(guardian))
+
+
+def guarding(process: Process) -> Guarded:
+    guarded = Guarded()
+    for line in (f"+ {process.marker}", f"= {process.marker} {process.pid}"):
+        assert guarded.process_line(line)
+    return guarded
 
 
 def marked(token: str) -> list[int]:
@@ -281,9 +288,7 @@ def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
     """The environments of other processes may take longer than the lease, after which another worker starts the run."""
     process, out, _ = stage.start("sh", "-c", "setsid sleep 600 & echo $!; wait")
     (child,) = stage.numbers(out)
-    guarded = Guarded()
-    for line in (f"+ {process.marker}", f"= {process.marker} {process.pid}"):
-        assert guarded.process_line(line)
+    guarded = guarding(process)
     searches: list[Table] = []
     search = Table.pids_by_marker
 
@@ -298,15 +303,13 @@ def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
     assert guarded.leaders == {}
 
 
-def test_the_group_of_a_program_ends_before_the_processes_are_listed(
+def test_the_group_of_a_program_ends_although_the_processes_cannot_be_listed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every user of the machine can delay the list. The program went on beside the next attempt on another machine."""
     process, out, _ = stage.start("sh", "-c", "sleep 600 & echo $!; wait")
     (child,) = stage.numbers(out)
-    guarded = Guarded()
-    for line in (f"+ {process.marker}", f"= {process.marker} {process.pid}"):
-        assert guarded.process_line(line)
+    guarded = guarding(process)
     (handle,) = guarded.handles.values()
     lists: list[Table] = []
     read = Table.read
@@ -316,8 +319,26 @@ def test_the_group_of_a_program_ends_before_the_processes_are_listed(
         lists.append(read())
         return lists[-1]
 
+    monkeypatch.setattr(guardian, "PATIENCE", 0.01)
     monkeypatch.setattr(Table, "read", late)
     guarded.kill()
     assert lists
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(handle)
+
+
+def test_what_hides_in_a_session_of_its_own_ends_with_its_leader(stage: Stage) -> None:
+    """As `sudo` with a terminal of its own: when its leader was killed first, nothing told where it came from."""
+    process, out, _ = stage.start("sh", "-c", "prlimit --locks=5 env -i setsid sleep 600 & echo $!; wait")
+    (hidden,) = stage.numbers(out)
+    until(lambda: os.getsid(hidden) == hidden)
+    guarded = guarding(process)
+    guarded.kill()
+    until(lambda: not lives(process.pid) and not lives(hidden))
+
+
+def test_a_leader_that_ends_as_it_is_named_harms_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, _, _ = stage.start("true")
+    opened = os.pidfd_open
+    monkeypatch.setattr(os, "pidfd_open", lambda pid: (opened(pid), until(process.poll))[0])
+    assert guarding(process).handles == {}
