@@ -340,5 +340,11 @@ def test_what_hides_in_a_session_of_its_own_ends_with_its_leader(stage: Stage) -
 def test_a_leader_that_ends_as_it_is_named_harms_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     process, _, _ = stage.start("true")
     opened = os.pidfd_open
-    monkeypatch.setattr(os, "pidfd_open", lambda pid: (opened(pid), until(process.poll))[0])
+
+    def reaped(pid: int) -> int:
+        handle = opened(pid)
+        until(process.poll)
+        return handle
+
+    monkeypatch.setattr(os, "pidfd_open", reaped)
     assert guarding(process).handles == {}

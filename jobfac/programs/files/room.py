@@ -34,14 +34,9 @@ class Use(NamedTuple):
     needed: int
     size: int
 
-    @property
-    def is_suspect(self) -> bool:
-        """Whether the file takes much more than its content explains."""
-        return self.taken > self.needed + SLACK
-
     def is_excessive(self, folder: str) -> bool:
         """Whether the file takes more than content and file system explain. ``folder``: one on the same disk."""
-        if not self.is_suspect:
+        if self.taken <= self.needed + SLACK:
             return False
         # A program may give the file any size, without content.
         return self.taken > self.needed + min(2 * self.size, PREALLOCATED) + SLACK or _is_full(folder)

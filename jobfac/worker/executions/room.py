@@ -17,7 +17,10 @@ HOLD = 2.0
 nobody writes to it."""
 
 LOOKS = 4
-"""Looks in a row, at least, that find that: this process may have stood still for longer."""
+"""Looks, at least, that find that: this process may have stood still for longer."""
+
+PART = 10
+"""Ten seconds without it make up for one with it: a program may give space back for a moment, again and again."""
 
 
 class Room:
@@ -52,8 +55,8 @@ class Room:
         self._folder = os.path.dirname(report.path)  # noqa: PTH120 (each start makes one)
         self._clock = clock
         self._size = 0
-        self._excessive_looks = 0
-        self._excessive_since = 0.0
+        self._judged_at = clock()
+        self._excessive_for = 0.0
         self._refills: dict[str, int] = {}
         self._is_left: bool | None = None
         self._is_over = False
@@ -81,13 +84,9 @@ class Room:
         self.floods, self._size = size - self._size >= FLOOD, size
         found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if self._is_excessive(use)), None)
         now = self._clock()
-        if found is None:
-            # A program may give space back for a moment, again and again.
-            if self._excessive_looks == 0 or not any(use.is_suspect for _, use in uses):
-                self._excessive_looks, self._excessive_since = 0, now
-            return
-        self._excessive_looks += 1
-        if self._excessive_looks >= LOOKS and now - self._excessive_since >= HOLD:
+        passed, self._judged_at = min(now - self._judged_at, HOLD / LOOKS), now
+        self._excessive_for = max(0.0, self._excessive_for + (passed if found else -passed / PART))
+        if found and self._excessive_for >= HOLD:
             self.excess = self.excess or found
 
     def free(self) -> None:
