@@ -14,7 +14,7 @@ expires, the worker is frozen or cut off from the database: the guardian kills i
 It runs as `python -I -S guardian.py` and imports little, to stay small.
 """
 
-import _thread
+import errno
 import os
 import select
 import signal
@@ -33,8 +33,8 @@ PIPE = 0
 MOST = 1 << 16
 """Bytes that are read at once. Where memory is short, there may be none for more."""
 
-PATIENCE = 1.0
-"""Seconds for which the processes of the machine are listed before the groups of the programs are killed without it."""
+PROCESS_GROUP = 4
+"""PIDFD_SIGNAL_PROCESS_GROUP: the signal is for the group of the process. Source: pidfd_send_signal(2)."""
 
 CLOCK_INTERVAL = (
     1.0  # seconds between two checks of the clock: a timeout does not advance while the machine is suspended
@@ -82,7 +82,7 @@ class Guarded:
                 os.close(handle)
 
     def _hold(self, marker: str, leader: int) -> None:
-        """Keep a descriptor of the leader: with it the program is killed without a look at /proc, which any user can
+        """Keep a descriptor of the leader: with it the program is stopped without a look at /proc, which any user can
         delay. Half of the descriptors are left for such looks."""
         if len(self.handles) >= os.sysconf("SC_OPEN_MAX") // 2 or marker in self.handles:
             return
@@ -100,41 +100,33 @@ class Guarded:
     def kill(self) -> None:
         """Kill all process trees and forget them."""
         markers = list(self.leaders)
-        listed, over = _thread.allocate_lock(), _thread.allocate_lock()
-        listed.acquire()
-        over.acquire()
-        try:
-            _thread.start_new_thread(self._kill_groups_unless, (listed, over))
-        except RuntimeError:  # the machine has no thread for it
-            over.release()
+        self._stop_groups()
         while True:
             try:
                 self._kill_known()
-                if listed.locked():
-                    listed.release()
                 kill_found(lambda: self._family(Table.read()).values())
                 break
             except (OSError, MemoryError):  # no free descriptor, or no memory; nobody else would kill them
                 time.sleep(PAUSE)
-        over.acquire(timeout=PATIENCE)  # it uses the descriptors, which are closed now; without memory it never begins
         self.forget(markers)
 
-    def _kill_groups_unless(self, listed: "_thread.LockType", over: "_thread.LockType") -> None:
-        """Kill the groups of the programs, unless all that descends from them was killed in time: afterwards nothing
-        tells any more what descends from a leader."""
-        try:
-            if not listed.acquire(timeout=PATIENCE):
-                self._kill_groups()
-        finally:
-            over.release()
-
-    def _kill_groups(self) -> None:
+    def _stop_groups(self) -> None:
+        """Let the processes in the groups of the programs stand still until they are killed. To list the processes of
+        the machine may take long, and the next attempts begin. A killed leader would no longer tell what descends from
+        it."""
         for marker, handle in self.handles.items():
             try:
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-                os.killpg(self.leaders[marker], signal.SIGKILL)  # while the leader is not reaped, it is that group
-            except OSError:  # it was reaped, or has become another user
-                continue
+                signal.pidfd_send_signal(handle, signal.SIGSTOP, None, PROCESS_GROUP)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # a kernel before 6.9
+                    self._stop_group(handle, self.leaders[marker])
+
+    def _stop_group(self, handle: int, leader: int) -> None:
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGSTOP)
+            os.killpg(leader, signal.SIGSTOP)  # while the leader is not reaped, it is that group
+        except OSError:  # it was reaped, or has become another user
+            return
 
     def _kill_known(self) -> None:
         """Kill what descends from the leaders. The search for all others reads the environments of all processes of the

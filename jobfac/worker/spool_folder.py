@@ -194,7 +194,8 @@ class SpoolFolder:
             self._logged_as_skipped.add(path)
             what = why.strerror if isinstance(why, OSError) else why
             reason = str(why) if isinstance(why, UnsafeFolder) else f"{path}: {what}"
-            self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason)
+            unknown = isinstance(why, Exception) and not isinstance(why, OSError | UnsafeFolder)
+            self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason, exc_info=unknown)
 
     def close(self) -> None:
         """Remove the folder, unless it is left."""

@@ -303,26 +303,26 @@ def test_what_descends_from_the_leaders_ends_before_any_environment_is_read(
     assert guarded.leaders == {}
 
 
-def test_the_group_of_a_program_ends_although_the_processes_cannot_be_listed(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("flag", [guardian.PROCESS_GROUP, 1 << 20], ids=["new kernel", "old kernel"])
+def test_the_group_of_a_program_stands_still_until_the_processes_are_listed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, flag: int
 ) -> None:
     """Every user of the machine can delay the list. The program went on beside the next attempt on another machine."""
     process, out, _ = stage.start("sh", "-c", "sleep 600 & echo $!; wait")
     (child,) = stage.numbers(out)
     guarded = guarding(process)
     (handle,) = guarded.handles.values()
-    lists: list[Table] = []
     read = Table.read
 
     def late() -> Table:
-        until(lambda: not lives(child) and not lives(process.pid))
-        lists.append(read())
-        return lists[-1]
+        monkeypatch.setattr(Table, "read", read)
+        until(lambda: all(b") T " in Path(f"/proc/{pid}/stat").read_bytes() for pid in (child, process.pid)))
+        return read()
 
-    monkeypatch.setattr(guardian, "PATIENCE", 0.01)
+    monkeypatch.setattr(guardian, "PROCESS_GROUP", flag)
     monkeypatch.setattr(Table, "read", late)
     guarded.kill()
-    assert lists
+    until(lambda: not lives(child) and not lives(process.pid))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(handle)
 

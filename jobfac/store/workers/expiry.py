@@ -108,7 +108,7 @@ def expire(
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
         rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
         poison = poison_attempts if only is None else None
-        why = _died(dead.name) if only is None else f"its worker {dead.name} lost its lease and ended it"
+        why = _died(dead.name) if only is None else f"its worker {dead.name} lost its lease"
         finished = requeue(conn, rows, why, by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)

@@ -107,14 +107,25 @@ def events_of(execution: Execution, now: float, worker: str) -> list[Event]:
 def events_of_fenced(executions: Iterable[Execution], worker: str, why: str) -> list[Event]:
     """Return of executions whose worker lost its lease that it has ended their programs, or could not. ``why``: that
     it lost its lease."""
-    ends = {True: "ended it", False: "has sent KILL, which has not ended it yet"}
-    return [Event(*one.key, "fenced", worker, f"{why} and {ends[one.is_over()]}") for one in executions]
+    return [Event(*one.key, "fenced", worker, f"{why} and {_end(one)}") for one in executions]
+
+
+def _end(execution: Execution) -> str:
+    if not execution.is_over():
+        return "has sent KILL, which has not ended it yet"
+    if execution.process is not None and execution.process.refuses:
+        return "could not end it; it has ended by itself"
+    return "ended it"
 
 
 def events_of_stuck(executions: Iterable[Execution], worker: str) -> list[Event]:
-    """Return of those whose programs have not ended that KILL does not end them. Logs them."""
-    stuck = ((one, one.process) for one in executions if one.process is not None and not one.is_over())
-    return [_unanswered(one, worker, why_alive(process, has_run=False)) for one, process in stuck]
+    """Return, once each, of those whose programs have not ended that KILL does not end them. Logs them."""
+    found = []
+    for one in executions:
+        if one.process is not None and not one.is_reported and not one.is_over():
+            one.is_reported = True
+            found.append(_unanswered(one, worker, why_alive(one.process, has_run=False)))
+    return found
 
 
 def _unanswered(execution: Execution, worker: str, why: str) -> Event:

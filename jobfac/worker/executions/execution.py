@@ -42,6 +42,7 @@ class Execution:
         report, room: its report, read by the holder of ``shipping``, and what its files take.
         process_stored, is_shipped: the process, and all output of a fenced execution; written by the shipping thread.
         leaves_output: its output stays in the spool, for the next worker of this machine.
+        is_reported: it is recorded that its program has survived KILL after the lease was lost.
         ended_in_time: the execution ended on its own before the lease was lost, but its outcome was not gathered.
             Written by the thread that detects the loss, before it reports the loss to the loop.
     """
@@ -82,7 +83,7 @@ class Execution:
         own = Path(f"{folder}/{claimed.id}-{claimed.attempt}-{secrets.token_hex(4)}")
         self.report = Report(spool_path(own, *self.key, "report"), report_limit)
         self.process_stored = False
-        self.ended_in_time = self.is_shipped = self.leaves_output = False
+        self.ended_in_time = self.is_shipped = self.leaves_output = self.is_reported = False
         self._launch = Launch(claimed, definition, self.marker, own, self.report, environment)
         self._folder, self._signals = folder, signals or Signals(at_once=True)
         self._warning = warning_of(definition.warn_after, usual)

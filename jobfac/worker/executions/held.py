@@ -316,7 +316,8 @@ class Executions:
                 execution.requeue("its worker lost its lease")
             if execution.process is None or execution.ended_in_time:
                 self._gather(execution, REPORT_READ)
-        in_vain = time.monotonic() - fenced_at > KILL_ANSWERED
+        if in_vain := time.monotonic() - fenced_at > KILL_ANSWERED:
+            self.events += events_of_stuck(self.living(), self._telemetry.worker)
         gone = (e.process and (e.is_over() or (in_vain and not e.process.refuses)) for e in self.living())
         return all(gone) and not any(e.ended_in_time for e in self.living())
 
@@ -324,7 +325,6 @@ class Executions:
         """Give up the executions left after a lost lease, but not their output. Others may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
-        self.events += events_of_stuck(self.living(), self._telemetry.worker)
         self._forget(self.living(), self.keeper.fence)
         self.live.clear()
 

@@ -285,7 +285,7 @@ def test_a_worker_that_loses_its_lease_queues_again_what_it_has_claimed_without_
     db.transact(end_registration, request, "of another worker with this id")
     assert states(db, [claimed, running, within]) == ["running"] * 3
     db.transact(end_registration, request, hand.name)
-    never = ("queued", NEVER_STARTED) if uncertain else ("lost", "its worker w1 lost its lease and ended it")
+    never = ("queued", NEVER_STARTED) if uncertain else ("lost", "its worker w1 lost its lease")
     found = [(state(db, one), attempts(db, one)[0].reason) for one in (claimed, third.id)]
     assert found == [never, never]
     assert (state(db, running), state(db, within)) == ("lost", "running" if uncertain else "failed")

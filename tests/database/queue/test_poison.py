@@ -67,7 +67,7 @@ def test_a_lost_lease_of_a_live_worker_does_not_count(db: Database) -> None:
         hand.lapse()
         db.transact(workers.expire, f"w{number}", only=hand.id)
     found = get(db, run_id)
-    assert (found["state"], found["reason"]) == (RunState.QUEUED, "its worker w3 lost its lease and ended it")
+    assert (found["state"], found["reason"]) == (RunState.QUEUED, "its worker w3 lost its lease")
 
 
 def test_a_run_that_was_not_started_is_requeued_even_if_not_restartable(db: Database) -> None:

@@ -8,7 +8,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.programs.files.spool import BATCH, EMPTIED, SEAL
 from jobfac.store import output
-from jobfac.worker.executions.fingerprints import fingerprints_path
+from jobfac.worker.executions.fingerprints import SecretChanged, check, fingerprints_path
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.support.database import Hand, define, start
 from tests.support.process_stage import left_file
@@ -68,6 +68,8 @@ def test_fingerprints_of_another_kind_end_no_worker(sqlite_url: str, tmp_path: P
     left = left_file(dead.path, run)
     left.write_text("it may show a secret")
     fingerprints_path(left).write_text(content)
+    with pytest.raises(SecretChanged):
+        check(fingerprints_path(left), {"env:HOME": "/root"})
     assert dead._lock is not None
     os.close(dead._lock)  # the process has ended
     SpoolFolder(tmp_path / "spool", "living", "living").clear_dead(db)

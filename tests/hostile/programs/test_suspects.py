@@ -48,7 +48,9 @@ def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_
     """It may be stuck in the kernel for hours, and other programs need no drive."""
     spool, guardian, watcher, telemetry, old_files, health = (MagicMock() for _ in range(6))
     held = Executions(spool, guardian, watcher, telemetry, old_files, lambda: True, lambda: None, health, Settings())
-    stuck = MagicMock(key=(7, 2), ended_in_time=False, process=MagicMock(pid=os.getpid(), refuses=False))
+    stuck = MagicMock(
+        key=(7, 2), ended_in_time=False, is_reported=False, process=MagicMock(pid=os.getpid(), refuses=False)
+    )
     stuck.is_over.return_value = False
     held.live[stuck.key] = stuck
     assert not held.gather_in_time(time.monotonic())

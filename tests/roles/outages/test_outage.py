@@ -165,7 +165,7 @@ def test_a_failover_longer_than_the_lease_restarts_a_run_but_loses_none(server_f
     assert not fleet.journal.doubled()
     # Whichever role is back first, it does not take the worker for dead, and what ended in time counts.
     assert (found[brief]["state"], found[brief]["attempt"]) == ("succeeded", 1)
-    assert fleet.attempts(long)[0]["reason"] == "its worker w1 lost its lease and ended it"
+    assert fleet.attempts(long)[0]["reason"] == "its worker w1 lost its lease"
     assert found[long]["lost"] is None
 
 

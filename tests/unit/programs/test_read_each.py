@@ -79,6 +79,10 @@ def test_slow_reads_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatc
     assert reading.budget.left() == pytest.approx(0.48)
     now += 20.0
     assert reading.budget.left() == reading.LIMIT
+    with reading.budget.spent():
+        now += 3600.0  # this process stood still
+    now += 20.0
+    assert reading.budget.left() == reading.LIMIT
 
 
 def test_a_reader_that_has_not_begun_in_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
