@@ -21,6 +21,15 @@ PROBE = 1 << 16
 """Bytes that are written to learn the error."""
 
 
+def why_not_seen(folder: Path) -> str | None:
+    """Return why a look at a folder fails, as a clause with the remedy; None: its disk answers."""
+    try:
+        os.stat(folder)  # noqa: PTH116
+    except OSError as error:
+        return clause(folder, error.errno) if error.errno in FAILING else None
+    return None
+
+
 def why_not_written(folder: Path, files: Iterable[Path], known: str | None) -> str | None:
     """Return why a write to one of these files fails although the disk has room, as a clause with the remedy.
 

@@ -281,13 +281,11 @@ class FileWaiter:
 
     def _poll(self, text: str, values: dict[str, Any]) -> tuple[int, float | None]:
         """Poll once. It bypasses SQLAlchemy, because a poll precedes the start of every run."""
-        pooled = self._engine.raw_connection()
         try:
-            found, until_next = pooled.cursor().execute(text, values).fetchone()
+            with contextlib.closing(self._engine.raw_connection()) as pooled:
+                found, until_next = pooled.cursor().execute(text, values).fetchone()
         except sqlite3.Error as error:
             raise sa.exc.OperationalError(text, values, error) from error
-        finally:
-            pooled.close()
         return found, until_next
 
     def _watch(self) -> bool:

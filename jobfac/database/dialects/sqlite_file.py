@@ -15,13 +15,11 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from jobfac.errors import DatabaseDamaged, DatabaseReplaced, Unreachable, no_schema
-from jobfac.machine.disk import clause, why_not_written
+from jobfac.machine.disk import clause, why_not_seen, why_not_written
 from jobfac.machine.file_locks import writer_of
 
 Inode = tuple[int, int]  # device and number
-
 MOUNTS = Path("/proc/self/mountinfo")
-
 LOCKS = Path("/proc/locks")
 
 SHARED = "1073741826"
@@ -48,8 +46,9 @@ def primary_code(error: BaseException) -> int:
 def damage(why: str) -> str:
     """The clause for a damaged file, with the remedy."""
     return (
-        f"its file is damaged ({why}), as after a copy was written over it while it was in use; stop every jobfac "
-        "process that uses it, move the file, its -wal and its -shm away, and put a backup in their place"
+        f"its file is damaged ({why}), as after a copy was written over it while it was in use, or its disk fails (see "
+        "dmesg, and repair that first: the file may be whole); stop every jobfac process that uses it, move the file, "
+        "its -wal and its -shm away, and put a backup in their place"
     )
 
 
@@ -152,7 +151,8 @@ class DatabaseFile:
         path = Path(self.path)
         # Functions of os.path, because those of Path raise errors of a folder that may not be entered, or of a disk.
         if not os.path.isdir(path.parent):  # noqa: PTH112
-            return f"there is no folder {path.parent} for this user; create it, or correct JOBFAC_DATABASE_URL"
+            missing = f"there is no folder {path.parent} for this user; create it, or correct JOBFAC_DATABASE_URL"
+            return why_not_seen(path.parent) or missing
         if not os.path.exists(path):  # noqa: PTH110
             return None
         if _is_read_only(path):

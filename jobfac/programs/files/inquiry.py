@@ -157,9 +157,8 @@ class Inquiry:
             self._find(place)
             return None
         if isinstance(place, Opened):
-            found = self._look(place.path)
-            if found is not None:
-                _open(place.path, found)
+            if self._look(place.path) is not None:
+                _open(place.path)
             return None
         for path in place.paths:
             found = self._look(path)
@@ -217,10 +216,21 @@ class Inquiry:
             rest += target.split("/")[::-1]
 
 
-def _open(path: str, found: os.stat_result) -> None:
-    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+def _open(path: str) -> None:
+    """Open a folder, or a file of this process's user, and close it.
+
+    Another user may have put a link in its place, and a file that is closed loses all locks of this process: those of
+    the SQLite database.
+    """
+    with contextlib.suppress(OSError):
+        seen = os.open(path, getattr(os, "O_PATH", os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(seen)
+            is_own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+            if is_own or stat.S_ISDIR(found.st_mode):
+                os.close(os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        finally:
+            os.close(seen)
 
 
 def _is_own(user: str | None) -> bool:

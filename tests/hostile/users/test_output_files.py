@@ -1,8 +1,11 @@
 """Output files are opened as the run's user, and links, pipes and devices of other users are not opened."""
 
+import fcntl
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from jobfac.programs import (
     remove_timestamped,
 )
 from jobfac.programs.files.destinations import Kind
+from jobfac.programs.files.inquiry import Inquiry, Opened
 from jobfac.states import RunState
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
@@ -236,3 +240,19 @@ def test_opening_as_another_user_does_not_change_the_workers_threads(place: Path
         done.set()
         watcher.join()
     assert seen == {0}
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_link_in_the_place_of_an_output_file_costs_no_lock(place: Path, kind: str) -> None:
+    """A file that is closed loses all locks of the process. So a link to its SQLite database made it lose that."""
+    database, link = place.parent / "secret", place / "x.log"
+    (link.symlink_to if kind == "symbolic" else link.hardlink_to)(database)
+    with database.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        inquiry = Inquiry([Opened(str(link))], lambda _: False, lambda: None)
+        inquiry.run()
+        assert inquiry.is_answered
+        program = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        done = subprocess.run([sys.executable, "-c", program, str(database)], capture_output=True, check=False)
+        assert b"BlockingIOError" in done.stderr
