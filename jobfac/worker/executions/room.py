@@ -13,14 +13,11 @@ from jobfac.programs.files.spool import FLOOD
 from jobfac.worker.executions.report import Report
 
 HOLD = 2.0
-"""Seconds for which a file takes too much of the disk before its program is ended. Meanwhile it is freed or cut, if
-nobody writes to it."""
+"""Seconds for which a file takes too much of the disk before its program is ended, all together: a program may give
+space back for a moment. Meanwhile the file is freed or cut, if nobody writes to it."""
 
 LOOKS = 4
 """Looks, at least, that find that: this process may have stood still for longer."""
-
-PART = 10
-"""Ten seconds without it make up for one with it: a program may give space back for a moment, again and again."""
 
 
 class Room:
@@ -85,9 +82,10 @@ class Room:
         found = next((f"its {name} takes {_sentence(use)}" for name, use in uses if self._is_excessive(use)), None)
         now = self._clock()
         passed, self._judged_at = min(now - self._judged_at, HOLD / LOOKS), now
-        self._excessive_for = max(0.0, self._excessive_for + (passed if found else -passed / PART))
-        if found and self._excessive_for >= HOLD:
-            self.excess = self.excess or found
+        if found is not None:
+            self._excessive_for += passed
+            if self._excessive_for >= HOLD:
+                self.excess = self.excess or found
 
     def free(self) -> None:
         """Free what nobody needs: for the last time after the program's end, unless it has left something that writes.
