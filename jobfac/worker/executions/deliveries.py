@@ -1,5 +1,6 @@
 """The data that a turn of the worker's loop has to store."""
 
+import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -105,17 +106,18 @@ def events_of(execution: Execution, now: float, worker: str) -> list[Event]:
 
 
 def events_of_fenced(executions: Iterable[Execution], worker: str, why: str) -> list[Event]:
-    """Return of executions whose worker lost its lease that it has ended their programs, or could not. ``why``: that
-    it lost its lease."""
-    return [Event(*one.key, "fenced", worker, f"{why} and {_end(one)}") for one in executions]
+    """Return what has become of executions whose worker lost its lease. ``why``: that it lost its lease."""
+    return [Event(*one.key, "fenced", worker, f"{why}{_end(one)}") for one in executions]
 
 
 def _end(execution: Execution) -> str:
     if not execution.is_over():
-        return "has sent KILL, which has not ended it yet"
-    if execution.process is not None and execution.process.refuses:
-        return "could not end it; it has ended by itself"
-    return "ended it"
+        return " and has sent KILL, which has not ended it yet"
+    found = None if execution.process is None else execution.process.exit
+    if found is None or found.signal == signal.SIGKILL or (found.code is None and found.signal is None):
+        return " and ended it"
+    how = f"exit code {found.code}" if found.signal is None else f"signal {found.signal}"
+    return f"; its program had ended by itself with {how}, and this result does not count"
 
 
 def events_of_stuck(executions: Iterable[Execution], worker: str) -> list[Event]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from jobfac.states import WorkerState
 from jobfac.worker.machine import Machine
 
-STORING = 60.0
+STORING = 20.0
 """Seconds beyond the deadline of a drain for which a worker stores output of programs that it lost."""
 
 

@@ -12,6 +12,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.programs.guardian import clock
+from jobfac.programs.usage import Exit
 from jobfac.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.store.workers.suspects import Waiting
@@ -61,6 +62,16 @@ def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_
     assert held.gather_in_time(long_ago)
     (fenced,) = events_of_fenced(held.living(), "w1", "it lost its lease")
     assert fenced.detail == "it lost its lease and has sent KILL, which has not ended it yet"
+    stuck.is_over.return_value = True
+    ends = {
+        Exit(None, 9, 0.0): "it lost its lease and ended it",
+        Exit(0, None, 0.0): "it lost its lease; its program had ended by itself with exit code 0, and this result does "
+        "not count",
+    }
+    for end, sentence in ends.items():
+        stuck.process.exit = end
+        assert [one.detail for one in events_of_fenced(held.living(), "w1", "it lost its lease")] == [sentence]
+    stuck.is_over.return_value = False
     held.fence("its worker lost its lease")
     assert (held.live, held.keeper.fenced) == ({}, [stuck])
     assert [(one.run_id, one.event) for one in held.events] == [(7, "kill_unanswered")]
