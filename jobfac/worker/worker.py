@@ -302,8 +302,6 @@ class Worker:
         self._held.kill()
         if not self._held.gather_in_time(self._phases.fenced_at):
             self._agenda.not_before = time.monotonic() + 0.02
-            if self._phases.is_giving_up(time.monotonic(), in_vain=False):
-                self._held.forget_all()
             return
         why = "its worker could not renew its lease in time"
         fenced = events_of_fenced(self._held.living(), self.name, why)

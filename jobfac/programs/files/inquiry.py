@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -157,8 +158,9 @@ class Inquiry:
             self._find(place)
             return None
         if isinstance(place, Opened):
-            if self._look(place.path) is not None:
-                _open(place.path)
+            found = self._look(place.path)
+            if found is not None:
+                _open(place.path, is_folder=stat.S_ISDIR(found.st_mode))
             return None
         for path in place.paths:
             found = self._look(path)
@@ -216,21 +218,23 @@ class Inquiry:
             rest += target.split("/")[::-1]
 
 
-def _open(path: str) -> None:
-    """Open a folder, or a file of this process's user, and close it.
+def _open(path: str, is_folder: bool) -> None:
+    """Open a folder or a regular file, and close it.
 
-    Another user may have put a link in its place, and a file that is closed loses all locks of this process: those of
-    the SQLite database.
+    Another user may have put a link in the place of the file, and a file that is closed loses all locks of this
+    process: those of the SQLite database. So no link is followed to a file, and nothing else is opened.
     """
     with contextlib.suppress(OSError):
-        seen = os.open(path, getattr(os, "O_PATH", os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            found = os.fstat(seen)
-            is_own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
-            if is_own or stat.S_ISDIR(found.st_mode):
-                os.close(os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        finally:
-            os.close(seen)
+        if is_folder:
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC))
+        elif sys.platform == "linux":
+            seen = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # asks nobody, and closing it costs nothing
+            try:
+                found = os.fstat(seen)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                    os.close(os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            finally:
+                os.close(seen)
 
 
 def _is_own(user: str | None) -> bool:

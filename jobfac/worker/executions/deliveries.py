@@ -113,7 +113,8 @@ def events_of_fenced(executions: Iterable[Execution], worker: str, why: str) -> 
 def _end(execution: Execution) -> str:
     if not execution.is_over():
         return " and has sent KILL, which has not ended it yet"
-    found = None if execution.process is None else execution.process.exit
+    process = execution.process
+    found = None if process is None or process.was_signalled else process.exit
     if found is None or found.signal == signal.SIGKILL or (found.code is None and found.signal is None):
         return " and ended it"
     how = f"exit code {found.code}" if found.signal is None else f"signal {found.signal}"

@@ -69,7 +69,7 @@ def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_
         "not count",
     }
     for end, sentence in ends.items():
-        stuck.process.exit = end
+        stuck.process.exit, stuck.process.was_signalled = end, False
         assert [one.detail for one in events_of_fenced(held.living(), "w1", "it lost its lease")] == [sentence]
     stuck.is_over.return_value = False
     held.fence("its worker lost its lease")

@@ -256,3 +256,24 @@ def test_a_link_in_the_place_of_an_output_file_costs_no_lock(place: Path, kind: 
         program = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         done = subprocess.run([sys.executable, "-c", program, str(database)], capture_output=True, check=False)
         assert b"BlockingIOError" in done.stderr
+
+
+def test_what_a_start_opens_is_really_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only then an NFS client asks its server."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "out.log").touch()
+    (tmp_path / "link").symlink_to("folder")
+    read_only = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    opened: list[Path] = []
+    real = os.open
+
+    def note(path: str, flags: int, *more: int) -> int:
+        handle = real(path, flags, *more)
+        if flags & ~os.O_DIRECTORY == read_only:
+            opened.append(Path(f"/proc/self/fd/{handle}").readlink())
+        return handle
+
+    monkeypatch.setattr(os, "open", note)
+    for name in ("folder", "link", "out.log"):
+        Inquiry([Opened(str(tmp_path / name))], lambda _: False, lambda: None).run()
+    assert opened == [tmp_path / "folder", tmp_path / "folder", tmp_path / "out.log"]

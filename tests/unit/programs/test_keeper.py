@@ -230,18 +230,3 @@ def test_a_worker_that_leaves_stores_the_output_of_fenced_programs_first(tmp_pat
     one.is_shipped = False
     worker._phases.gives_up = True
     assert worker._is_done()
-
-
-def test_a_second_signal_ends_a_worker_that_waits_for_a_program_after_a_lost_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = Worker(Database(f"sqlite:///{tmp_path}/jobfac.db"), Settings(spool=str(tmp_path)), name="w1", slots=1)
-    (one,) = executions(tmp_path, 1)
-    worker._held.live[one.key] = one
-    monkeypatch.setattr(worker._held, "gather_in_time", lambda fenced_at: False)
-    monkeypatch.setattr(worker._lease, "check", lambda: None)
-    for gives_up in (False, True):
-        worker._phases.signal(time.monotonic(), gives_up)
-        worker._agenda.not_before = 0.0
-        worker._register_again()
-        assert worker._is_done() == gives_up
