@@ -238,12 +238,12 @@ def programs(conn: sa.Connection) -> Iterator[Finding]:
     is_last = sa.and_(run_event.c.run_id == run.c.id, run_event.c.attempt == run.c.attempt)
     query = sa.select(run.c.id, run_event.c.by, run_event.c.detail).join(run_event, is_last)
     query = query.where(sa.text(f"state IN ({sql_literals(HELD)})"), run_event.c.event == "kill_unanswered")
-    for run_id, worker, detail in conn.execute(query.order_by(run.c.id).limit(MAX_NAMES)):
-        remedy = f"Look at the process on {worker}; its run holds a slot until it ends."
-        yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
-    for run_id, worker, detail in conn.execute(_lost_programs()):
-        remedy = f"See on {worker} whether the process lives before you retry the run: its worker has lost it."
-        yield Finding("programs", State.WARNING, f"run {run_id} on {worker}: {detail}", remedy)
+    held = "Look at the process on {}; its run holds a slot until it ends."
+    lost = "See on {} whether the process lives before you retry the run: its worker has lost it."
+    for which, remedy in ((query.order_by(run.c.id).limit(MAX_NAMES), held), (_lost_programs(), lost)):
+        for run_id, worker, detail in conn.execute(which):
+            found = f"run {run_id} on {worker}: {detail}"
+            yield Finding("programs", State.WARNING, found, remedy.format(worker))
 
 
 def _lost_programs() -> sa.Select[Any]:

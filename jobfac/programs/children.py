@@ -134,8 +134,7 @@ class Children:
             return []
 
     def sweep(self) -> Dead:
-        """Record new orphans and reap the dead ones. This process adopts the children of a dead one; the next call
-        finds them.
+        """Record new orphans and reap the dead ones. This process adopts their children, which the next call finds.
 
         Raises:
             OSError: the machine cannot show its processes now. Nothing was done.

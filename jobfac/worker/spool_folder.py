@@ -92,7 +92,7 @@ class SpoolFolder:
                             self._clear(name, db, lock)
                 except Unreachable:
                     raise
-                except Exception as error:  # whatever one folder holds, the others and this worker go on
+                except Exception as error:  # one bad folder must not stop this worker
                     self._log_skipped(str(self._spool / name), error)
         finally:
             os.close(spool)

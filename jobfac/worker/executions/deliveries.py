@@ -115,10 +115,10 @@ def _end(execution: Execution) -> str:
         return " and has sent KILL, which has not ended it yet"
     process = execution.process
     found = None if process is None or process.was_signalled else process.exit
-    if found is None or found.signal == signal.SIGKILL or (found.code is None and found.signal is None):
+    if found is None or (found.code is None and found.signal in (None, signal.SIGKILL)):
         return " and ended it"
-    how = f"exit code {found.code}" if found.signal is None else f"signal {found.signal}"
-    return f"; its program had ended by itself with {how}, and this result does not count"
+    how = f"signal {found.signal}" if found.code is None else f"exit code {found.code}"
+    return f"; its program had already ended with {how}; the result was discarded"
 
 
 def events_of_stuck(executions: Iterable[Execution], worker: str) -> list[Event]:

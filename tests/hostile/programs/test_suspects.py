@@ -65,8 +65,8 @@ def test_a_program_that_outlives_kill_does_not_keep_its_worker_from_registering_
     stuck.is_over.return_value = True
     ends = {
         Exit(None, 9, 0.0): "it lost its lease and ended it",
-        Exit(0, None, 0.0): "it lost its lease; its program had ended by itself with exit code 0, and this result does "
-        "not count",
+        Exit(0, None, 0.0): "it lost its lease; its program had already ended with exit code 0; the result was "
+        "discarded",
     }
     for end, sentence in ends.items():
         stuck.process.exit, stuck.process.was_signalled = end, False
