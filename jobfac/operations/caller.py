@@ -100,13 +100,14 @@ def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
         tried = None
         with audit.receipts(conn) as written:
             result = work(conn)
-        tried = (written[-1], result) if written else None
+        # SQLite answers in this process: a commit that failed took no effect, and the ids may by now be another's.
+        tried = (written[-1], result) if written and db.dialect.name != "sqlite" else None
         return result
 
     try:
         return db.transact(once, retry_for=by.retry_for)
     except (errors.Unreachable, sa.exc.DBAPIError) as error:
-        if tried is None or db.dialect.name == "sqlite":  # it answers in this process
+        if tried is None:
             raise
         said = error if isinstance(error, errors.Unreachable) else f"The database answers with an error: {error.orig}."
         raise errors.InDoubt(f"{said} {errors.IN_DOUBT}") from error

@@ -1,5 +1,6 @@
-"""A write to the SQLite file that fails although the disk has room: the sentence names the cause and the remedy."""
+"""A write to the SQLite file that fails: the sentence names the cause and the remedy, and what is tried again is done."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -15,8 +16,13 @@ from jobfac.doctor.engine import sqlite_file
 from jobfac.doctor.finding import State
 from jobfac.errors import Unreachable
 from jobfac.machine.disk import clause, why_not_written
+from jobfac.operations import starting
+from jobfac.operations.caller import Caller
 from jobfac.store.audit import note
+from jobfac.store.history import search
+from jobfac.store.runs import StartRequest
 from tests.hostile.others import needs_root
+from tests.support.database import define
 
 
 def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
@@ -34,6 +40,27 @@ def test_a_limit_of_the_size_of_files_is_named(sqlite_url: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     db.transact(note, "me", "test", "nothing", retry_for=0)
     db.close()
+
+
+def test_a_start_that_was_not_stored_is_not_taken_for_the_next_one_by_the_same_name(sqlite_url: str) -> None:
+    """The ids of what was rolled back are given again."""
+    with contextlib.closing(Database(sqlite_url)) as db, contextlib.closing(Database(sqlite_url)) as other:
+        define(db, first={}, second={})
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+        def start_another() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            db.on_retry.clear()
+            starting.start(other, Caller("me"), StartRequest("second", "me"))
+
+        db.on_retry.append(start_another)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            starting.start(db, Caller("me"), StartRequest("first", "me"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with db.read() as conn:
+            assert sorted(run.job for run in search.find_all(conn)) == ["first", "second"]
 
 
 @needs_root
