@@ -65,6 +65,8 @@ def explain(
             f"{name!r} cannot be started: the limit of processes is reached, to which all processes of user {user!r} "
             "count; raise it (LimitNPROC= of the worker's unit, ulimit -u, pids.max) or end some of them"
         )
+    if error.errno == errno.ETXTBSY:
+        return f"{name!r} cannot be started while somebody writes the file, as a deployment does"
     if error.errno in MACHINE:
         return f"{name!r} cannot be started: {MACHINE[error.errno]}"
     if error.errno in FAILING:  # nothing can be found out, and what is there would seem missing

@@ -1,6 +1,7 @@
 """Output to files that a definition names."""
 
 import os
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_append_rotates_when_the_file_is_too_large(tmp_path: Path) -> None:
         "out.log.1": b"2" * 15 + b"+" * 10,
         "out.log.2": b"1" * 15 + b"+" * 10,
     }
+
+
+def test_a_rotated_file_keeps_its_access_list(tmp_path: Path) -> None:
+    path = write(tmp_path, "append", "out.log", b"a" * 30)
+    entries = [(1, 6, -1), (2, 4, 12345), (4, 0, -1), (16, 4, -1), (32, 0, -1)]  # a user may read, and no group
+    given = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_access", given)
+    write(tmp_path, "append", "out.log", b"b")
+    assert (path.read_bytes(), os.getxattr(path, "system.posix_acl_access")) == (b"b", given)
 
 
 def test_a_rotation_that_keeps_nothing_begins_anew(tmp_path: Path) -> None:

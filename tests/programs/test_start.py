@@ -150,10 +150,9 @@ def test_what_a_failing_disk_does_not_show_does_not_count_as_missing(number: int
 
 
 def test_other_errors_keep_their_text() -> None:
-    error = OSError(errno.ETXTBSY, "Text file busy")
-    assert (
-        explain(["/bin/sh"], {}, None, None, error)
-        == "'/bin/sh' cannot be started: Text file busy; correct the command"
+    error = OSError(errno.ELIBBAD, "Accessing a corrupted shared library")
+    assert explain(["/bin/sh"], {}, None, None, error) == (
+        "'/bin/sh' cannot be started: Accessing a corrupted shared library; correct the command"
     )
 
 

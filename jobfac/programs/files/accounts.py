@@ -4,13 +4,15 @@ A child process asks for them: the name services behind them, such as a director
 ``os.getgrouplist`` keeps all threads of a process waiting for them. It runs as `python -I -S accounts.py USER`.
 """
 
+import ctypes
+import errno
 import json
 import os
 import pwd
 import subprocess
 import sys
 import time
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 PATIENCE = 5.0
 """Seconds to wait for the name services if the account is known from before. Then it counts as it was."""
@@ -23,6 +25,13 @@ FRESH = 30.0
 
 MISSING = 5.0
 """Seconds for which a user that does not exist is not asked for again: its name services may be slow, too."""
+
+DOUBT = 900.0
+"""Seconds for which a user that existed and is not found now may still exist: name services that are being restarted
+may say so, too."""
+
+NOT_REACHED = 3
+"""The exit code of the child process if the name services cannot be reached."""
 
 COMMAND = (sys.executable, "-I", "-S", __file__)
 """Prints an account as JSON; ``null``: there is none. Its argument is the name of the user."""
@@ -37,59 +46,101 @@ class Account(TypedDict):
     home: str
 
 
+class InDoubt(OSError):
+    """Nobody can say now whether there is such a user."""
+
+
+class Answer(NamedTuple):
+    """What the name services said last about a user.
+
+    Attributes:
+        account: the account; None: there is none.
+        at: when they said so (monotonic seconds).
+        missed_at: since when they do not find the account, which they had found before; None: they do.
+    """
+
+    account: Account | None
+    at: float
+    missed_at: float | None = None
+
+
 class Accounts:
     """The accounts that were asked for. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Account | None, float]] = {}  # with the time of the answer (monotonic seconds)
+        self._known: dict[str, Answer] = {}
 
     def known(self, name: str) -> Account | None:
-        """Return the account of the last answer; None: there is none, or nobody has asked for it."""
-        return self._known.get(name, (None, 0.0))[0]
+        """Return the account of the last answer that had one; None: there is none, or nobody has asked for it."""
+        known = self._known.get(name)
+        return None if known is None else known.account
 
     def find(self, name: str, limit: float) -> Account | None:
         """Return the account of the last answer, and ask only if there is none. Raises as ``ask`` does."""
-        found, at = self._known.get(name, (None, -MISSING))
-        return found if found is not None or time.monotonic() < at + MISSING else self.ask(name, limit)
+        known = self._known.get(name)
+        if known is None or (known.account is None and time.monotonic() > known.at + MISSING):
+            return self.ask(name, limit)
+        if known.missed_at is not None:
+            raise _doubt(name)
+        return known.account
 
     def is_fresh(self, name: str) -> bool:
         """Whether somebody has asked for the account just before, and it exists."""
-        found, at = self._known.get(name, (None, 0.0))
-        return found is not None and time.monotonic() < at + FRESH
+        known = self._known.get(name)
+        if known is None or known.account is None or known.missed_at is not None:
+            return False
+        return time.monotonic() < known.at + FRESH
 
     def ask(self, name: str, limit: float = LIMIT) -> Account | None:
         """Ask for an account; None: there is none. One that is known counts if the name services do not answer.
+
+        One that was known and is not found any more is in doubt for ``DOUBT`` seconds.
 
         Args:
             limit: seconds to wait for one that is not known.
 
         Raises:
             TimeoutError: the name services have not answered.
+            InDoubt: the name services cannot be reached, or the account is in doubt.
             OSError: the process that asks cannot be started, or has failed. If the installation of jobfac is at fault,
                 it is an InstallationFault.
         """
         from jobfac.programs.failures import InstallationFault, check_installation  # not there for the child process
 
         check_installation()
-        known = self.known(name)
+        before = self._known.get(name, Answer(None, 0.0))
+        known = before.account
         try:
             done = subprocess.run(
                 [*COMMAND, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 timeout=limit if known is None else PATIENCE, check=False,
             )  # fmt: skip
-            if done.returncode:
+            if done.returncode == NOT_REACHED and known is None:
+                raise InDoubt("the name services cannot be reached; check those that /etc/nsswitch.conf names")
+            if done.returncode not in (0, NOT_REACHED):
                 how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
                 failed = f"the process that asks for it ended with {how}"
                 if done.returncode < 0:  # the name services run in it, and may fail for this user alone
                     raise OSError(f"{failed}; check the name services that /etc/nsswitch.conf names")
                 raise InstallationFault(f"{failed}; repair the installation of jobfac on this worker")
-            found: Account | None = json.loads(done.stdout)
+            found: Account | None = known if done.returncode == NOT_REACHED else json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             if known is None:
                 raise TimeoutError from None
             found = known
-        self._known[name] = found, time.monotonic()
+        now = time.monotonic()
+        if known is not None and found is None:
+            missed_at = now if before.missed_at is None else before.missed_at
+            if now < missed_at + DOUBT:
+                self._known[name] = Answer(known, now, missed_at)
+                raise _doubt(name)
+        self._known[name] = Answer(found, now)
         return found
+
+
+def _doubt(name: str) -> InDoubt:
+    why = f"user {name!r} existed and is not found any more; check the name services that /etc/nsswitch.conf names"
+    return InDoubt(f"{why}, or correct the job's user")
 
 
 accounts = Accounts()
@@ -99,12 +150,22 @@ def main(name: str) -> None:
     found = None
     try:
         entry = pwd.getpwnam(name)
-    except KeyError:
-        pass
+    except KeyError:  # Python does not tell why
+        if not _is_answered(name):
+            sys.exit(NOT_REACHED)
     else:
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         found = Account(user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, home=entry.pw_dir)
     print(json.dumps(found))
+
+
+def _is_answered(name: str) -> bool:
+    """Whether the name services say that there is no such user. Source: getpwnam_r(3), which names these errors."""
+    entry, text, found = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(65536), ctypes.c_void_p()
+    error = ctypes.CDLL(None).getpwnam_r(
+        name.encode(errors="surrogateescape"), entry, text, ctypes.c_size_t(len(text)), ctypes.byref(found)
+    )
+    return error in (0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,23 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from jobfac.machine.trusted import folder, open_regular
+from jobfac.machine.trusted import folder, open_regular, trusted_owners
 from jobfac.programs.failures import StartError, explain_file
 
 Kind = Literal["overwrite", "append", "timestamped"]
 
 MARK = "user.jobfac"
 """The extended attribute that names the series of a file."""
+
+ACCESS_LIST = "system.posix_acl_access"
+"""The extended attribute that holds the access control list of a file."""
 
 
 def destination_path(kind: Kind, pattern: str, directory: str | None, run_id: int, now: datetime) -> Path:
@@ -55,8 +60,9 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "",
     """Open the output file with this process's rights; returns the descriptor, which the caller closes.
 
     Missing folders are created. `append` first renames a file of more than `rotate_at` bytes to `.1`, the former `.1`
-    to `.2`, and so on; `keep` of them are kept. Only regular files are opened, and symbolic links that another user
-    could have created are not followed.
+    to `.2`, and so on; `keep` of them are kept. The new file has the mode and the group of the renamed one. A file
+    that this process may not rename, as in a folder of root, grows on. Only regular files are opened, and symbolic
+    links that another user could have created are not followed.
 
     Args:
         mark: the series of the file (``MARK``), stored if its file system can; empty: none is stored.
@@ -71,7 +77,9 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "",
         with folder(path.parent, make=0o777) as at:
             if kind == "append":
                 _rotate(path.name, at, rotate_at, keep)
-            descriptor = open_regular(path.name, at, flags, 0o666)
+                descriptor = _open_series(path.name, at, flags)
+            else:
+                descriptor = open_regular(path.name, at, flags, 0o666)
         if kind == "overwrite":  # only after the check that it is a regular file
             os.ftruncate(descriptor, 0)
         if mark:
@@ -99,14 +107,58 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
             named = os.stat(name, dir_fd=at, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if not os.path.samestat(os.fstat(file), named):  # another start has rotated it
+        if not os.path.samestat(os.fstat(file), named) or named.st_size <= rotate_at:  # another start has rotated it
             return
-        for number in range(keep - 1, 0, -1):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
-        if keep:
-            os.replace(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at)
-        else:
-            os.unlink(name, dir_fd=at)
+        with contextlib.suppress(OSError):  # it may not be renamed: the program appends to it
+            if keep:
+                _make_room(name, at, keep)
+                os.replace(name, f"{name}.1", src_dir_fd=at, dst_dir_fd=at)
+            else:
+                os.ftruncate(file, 0)
     finally:
         os.close(file)
+
+
+def _make_room(name: str, at: int, keep: int) -> None:
+    """Leave no file with the number 1. Only those before a gap move, so that repeated failures lose no further file."""
+    present = itertools.takewhile(lambda number: _stat(f"{name}.{number}", at), range(1, keep))
+    for number in reversed(list(present)):
+        os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
+
+
+def _open_series(name: str, at: int, flags: int) -> int:
+    """Open a file that is rotated. If it is missing, the new one is as private as the last one that was renamed."""
+    with contextlib.suppress(FileNotFoundError):
+        return open_regular(name, at, flags & ~os.O_CREAT)
+    former = _stat(f"{name}.1", at)
+    if former is None or not stat.S_ISREG(former.st_mode):
+        return open_regular(name, at, flags, 0o666)
+    mode = former.st_mode & 0o666 | 0o600
+    entries = _access_list(f"{name}.1", at)
+    # Without the access list the mode of the group would be its mask, and another group would get what this one had.
+    folder_of = os.fstat(at)
+    group = folder_of.st_gid if folder_of.st_mode & stat.S_ISGID else os.getegid()
+    is_same = not entries and group == former.st_gid
+    descriptor = open_regular(name, at, flags, mode if is_same else mode & 0o606 | (mode & 0o006) << 3)
+    if former.st_uid in trusted_owners():  # another user's file may make it more private, but not less
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, -1, former.st_gid)
+            if entries:
+                os.setxattr(descriptor, ACCESS_LIST, entries)
+            os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def _stat(name: str, at: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except OSError:  # it is missing, or the number makes its name too long
+        return None
+
+
+def _access_list(name: str, at: int) -> bytes:
+    """Return the POSIX access control list of a file; empty: it has none. Source: acl(5)."""
+    try:
+        return os.getxattr(f"/proc/self/fd/{at}/{name}", ACCESS_LIST, follow_symlinks=False)
+    except (OSError, AttributeError):  # AttributeError: not on Linux
+        return b""

@@ -24,7 +24,7 @@ from jobfac.worker.executions.report import LIMIT, Report
 from jobfac.worker.executions.room import Room
 from jobfac.worker.executions.silence import Silence, states_of
 from jobfac.worker.executions.warning import warning_of
-from jobfac.worker.health import machine_fault
+from jobfac.worker.health import machine_fault, passes
 
 
 class Execution:
@@ -93,6 +93,7 @@ class Execution:
         self._files: Seen = ()
         self._error: str | None = None
         self._not_started: str | None = None
+        self._is_put_off = False
         self._refusal_logged = False
 
     @property
@@ -134,7 +135,8 @@ class Execution:
             is_said = isinstance(error, StartError | SecretError)
             why = str(error) if is_said else f"the worker could not prepare the start: {error}"
             fault = machine_fault(error, self._folder)
-            if fault is None:
+            self._is_put_off = passes(error)
+            if fault is None and not self._is_put_off:
                 self.fail_start(why)
             else:
                 self.requeue(why)
@@ -235,7 +237,7 @@ class Execution:
         has_begun = self.process is not None and self.process.not_started is None
         code, number = (over.code, over.signal) if over and has_begun else (None, None)
         again = None if self._life.stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance)
-        if self.process is not None and not has_begun and state == RunState.QUEUED:
+        if state == RunState.QUEUED and (self._is_put_off or (self.process is not None and not has_begun)):
             again = start_delay(self.claimed, chance)
         return Outcome(
             run_id=self.claimed.id,
@@ -262,7 +264,7 @@ class Execution:
             return RunState.START_FAILED, self._error
         if self.process is not None and (error := self.process.not_started) is not None:
             why = self.report.mask.hide(str(error))
-            if machine_fault(error, self._folder) is None:
+            if machine_fault(error, self._folder) is None and not passes(error):
                 return RunState.START_FAILED, why
             return RunState.QUEUED, f"not started: {why}"
         if self.process is None or self.process.exit is None:

@@ -1,4 +1,4 @@
-"""A write to the SQLite file that fails: the sentence names the cause and the remedy, and what is tried again is done."""
+"""A write to the SQLite file that fails: a sentence names the cause and the remedy, and a retry does it."""
 
 import contextlib
 import errno

@@ -2,19 +2,22 @@
 
 import os
 import pwd
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from jobfac.programs.files import accounts
+from jobfac.programs.files import accounts, places
 from jobfac.programs.files.accounts import Accounts
 from jobfac.programs.files.inquiry import User
 from jobfac.programs.files.places import Places
-from jobfac.worker.executions import held
+from jobfac.worker.executions import held, outcome
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
+COMMAND = accounts.COMMAND
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -92,6 +95,72 @@ def test_an_account_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked.is_fresh(ME)
 
 
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets what the child process does: a text of sh."""
+
+    def set_answer(text: str) -> None:
+        monkeypatch.setattr(accounts, "COMMAND", ("sh", "-c", text, "sh"))
+
+    return set_answer
+
+
+def test_a_known_account_counts_while_the_name_services_cannot_be_reached(answer: Callable[[str], None]) -> None:
+    asked = Accounts()
+    found = asked.ask(ME)
+    answer(f"exit {accounts.NOT_REACHED}")
+    assert asked.ask(ME) == found
+    with pytest.raises(OSError, match="the name services cannot be reached"):
+        asked.ask("another")
+
+
+def test_a_known_user_that_is_not_found_starts_nothing_and_fails_nothing_for_a_while(
+    answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Accounts()
+    found = asked.ask(ME)
+    answer("echo null")
+    for ask in (asked.ask, lambda name: asked.find(name, 1.0)):
+        with pytest.raises(OSError, match=f"user '{ME}' existed and is not found any more"):
+            ask(ME)
+    assert not asked.is_fresh(ME)
+    monkeypatch.undo()
+    assert asked.ask(ME) == asked.find(ME, 1.0) == found
+    monkeypatch.setattr(accounts, "DOUBT", 0.0)
+    answer("echo null")
+    assert asked.ask(ME) is None, "it was deleted"
+
+
+def test_a_run_whose_user_is_in_doubt_is_put_off(
+    served: Served, answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts.accounts, "_known", {})
+    monkeypatch.setattr(accounts, "FRESH", 0.0)
+    monkeypatch.setattr(places, "FRESH", 0.0)
+    monkeypatch.setattr(outcome, "FIRST_DELAY", 0.1)
+    served.define("payroll", user=ME)
+    served.define("other")
+    with served.worker():
+        first = served.start("payroll")
+        wait_for(lambda: _state(served, first) == "succeeded", "its user is known")
+        answer("echo null")
+        run, other = served.start("payroll"), served.start("other")
+        wait_for(lambda: "existed and is not found" in _reason(served, run), "the start was put off")
+        wait_for(lambda: _state(served, other) == "succeeded", "the worker is well")
+        monkeypatch.setattr(accounts, "COMMAND", COMMAND)
+        wait_for(lambda: _state(served, run) == "succeeded", "the user is found again")
+
+
+def test_a_name_service_that_is_away_is_told_from_a_user_that_does_not_exist(tmp_path: Path) -> None:
+    """Python's pwd raises KeyError for both."""
+    away = 'import pwd, runpy, ctypes, sys; sys.argv = ["accounts.py", "nobody-of-this-name"]; '
+    away += "library = type('L', (), {'getpwnam_r': staticmethod(lambda *given: 111)}); "
+    away += f"ctypes.CDLL = lambda name: library; runpy.run_path({accounts.__file__!r}, run_name='__main__')"
+    assert subprocess.run([sys.executable, "-I", "-c", away], check=False).returncode == accounts.NOT_REACHED
+    done = subprocess.run([*accounts.COMMAND, "nobody-of-this-name"], check=False, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"null\n")
+
+
 def test_silent_users_leave_threads_for_folders(silence: Path, tmp_path: Path) -> None:
     asked = Places(lambda: None)
     for number in range(100):
@@ -100,6 +169,10 @@ def test_silent_users_leave_threads_for_folders(silence: Path, tmp_path: Path) -
     assert asked.silent([str(tmp_path)]) is None
     silence.unlink()
     wait_for(lambda: asked.silent([User(ME)]) is None, "the name services answer again")
+
+
+def _reason(served: Served, run: int) -> str:
+    return str(served.viewer.get(f"/v1/runs/{run}").json()["reason"])
 
 
 def _state(served: Served, run: int) -> str:

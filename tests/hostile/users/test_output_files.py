@@ -55,7 +55,7 @@ def write(kind: Kind, pattern: str, place: Path, user: str | None, rotate_at: in
         file = OutputFile(kind, str(path), rotate_at, 5, "")
         run(Program(("printf", "written"), "m/1/1", {}, user=user, files=(file, None)))
         return path
-    handle, path = open_destination(kind, pattern, str(place), 7, NOW)
+    handle, path = open_destination(kind, pattern, str(place), 7, NOW, rotate_at)
     os.write(handle, b"written")
     os.close(handle)
     return path
@@ -136,6 +136,40 @@ def test_an_old_file_with_another_value_in_its_name_is_known_again(place: Path, 
 def test_a_file_that_the_runs_user_may_not_write_is_refused_in_a_sentence(place: Path) -> None:
     with pytest.raises(StartError, match="user 'nobody' has no right to"):
         write("append", "../secret", place, "nobody")
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+def test_a_rotated_file_stays_private(place: Path, user: str | None) -> None:
+    path = place / "out.log"
+    path.write_text("salaries")
+    path.chmod(0o640)
+    os.chown(path, *((0, 12345) if user is None else NOBODY[2:4]))
+    write("append", "out.log", place, user, rotate_at=1)
+    assert sorted(one.name for one in place.iterdir()) == ["out.log", "out.log.1"]
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o640, 12345 if user is None else NOBODY.pw_gid)
+
+
+@needs_root
+def test_a_file_that_another_user_placed_opens_no_output_to_others(place: Path) -> None:
+    place.chmod(0o1777)
+    as_nobody(lambda: (place / "out.log.1").touch())
+    (place / "out.log.1").chmod(0o666)
+    assert stat.S_IMODE(write("append", "out.log", place, None).stat().st_mode) == 0o644
+
+
+@needs_root
+def test_a_file_that_may_not_be_renamed_grows_and_no_older_one_is_lost(place: Path) -> None:
+    os.chown(place, 0, 0)
+    place.chmod(0o1777)  # nobody may rename its own files, and not this one
+    (place / "out.log").touch()
+    (place / "out.log").chmod(0o666)
+    as_nobody(lambda: [(place / f"out.log.{number}").write_text(f"old {number}") for number in (1, 2)])
+    for _ in range(5):
+        write("append", "out.log", place, "nobody", rotate_at=1)
+    assert (place / "out.log").read_text() == "written" * 5
+    assert [(place / f"out.log.{number}").read_text() for number in (2, 3)] == ["old 1", "old 2"]
 
 
 @needs_root

@@ -1,5 +1,6 @@
 """What a user can do to a start of its own program does not make the worker wait."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -273,3 +274,19 @@ def test_a_program_of_another_user_is_in_no_folder_that_it_cannot_get_to(
     assert shown("pwd") == f"{folder}\n"
     folder.parent.chmod(0o700)
     assert shown("pwd") == "/\n"
+
+
+@pytest.mark.parametrize("user", [None, pytest.param("nobody", marks=needs_root)])
+def test_a_program_that_somebody_writes_is_started_later(program: Path, user: str | None) -> None:
+    job = Job.model_validate({"command": [str(program)], "user": user, "directory": "/"})
+    for is_written in (True, False):
+        one = Execution(claimed(), job, "token", program.parent, SILENCE)
+        with program.open("a") if is_written else contextlib.nullcontext():
+            assert one.begin() is None, "the machine is well"
+            if one.process is not None:
+                finish(one.process)
+        found = one.outcome(0.0)
+        shown = (found.state, found.retry_after, found.reason)
+        why = f"not started: {str(program)!r} cannot be started while somebody writes the file, as a deployment does"
+        assert shown == ((RunState.QUEUED, 10.0, why) if is_written else (RunState.SUCCEEDED, None, None))
+        one.close()
