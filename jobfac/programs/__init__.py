@@ -9,7 +9,7 @@ from jobfac.programs.failures import InstallationFault, StartError, check_instal
 from jobfac.programs.files.abandoned import abandoned
 from jobfac.programs.files.becoming import OutputFile
 from jobfac.programs.files.descriptors import NO_ROOM, descriptor_limit, room_for_programs
-from jobfac.programs.files.destinations import destination_path, open_destination
+from jobfac.programs.files.destinations import destination_path
 from jobfac.programs.files.identity import account, other_user
 from jobfac.programs.files.old_files import Series, remove_timestamped
 from jobfac.programs.files.places import Places
@@ -58,7 +58,6 @@ __all__ = [
     "file_in_the_way",
     "kill_all",
     "kill_marked",
-    "open_destination",
     "open_private",
     "other_user",
     "private_fault",

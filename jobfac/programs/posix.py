@@ -25,7 +25,7 @@ class Program:
     """A program to start. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
 
     marker: unique to the execution, without spaces. detach: do not end the processes that it leaves running.
-    limits: of its whole tree, by a cgroup. files: of stdout and stderr, opened as another user.
+    limits: of its whole tree, by a cgroup. files: of stdout and stderr, opened as its user.
     """
 
     argv: tuple[str, ...]
@@ -55,11 +55,11 @@ class Process:
         group: Group | None = None,
         becoming: Becoming | None = None,
     ) -> None:
-        """``becoming``: the start as another user."""
+        """``becoming``: its start by a process that becomes it."""
         self.pid = pid
         self.group = group
         self.marker = program.marker
-        self.user = os.geteuid() if becoming is None else becoming.uid
+        self.user = os.geteuid() if becoming is None or becoming.uid is None else becoming.uid
         self.started = time.monotonic()
         self.exit: Exit | None = None
         self.refuses = self.was_signalled = False
@@ -81,7 +81,7 @@ class Process:
 
     @property
     def not_started(self) -> StartError | None:
-        """After the end: why the process did not become the program of another user (``Becoming.failure``)."""
+        """After the end: why the process did not become the program (``Becoming.failure``)."""
         return None if self._becoming is None else self._becoming.failure
 
     def poll(self) -> Exit | None:
@@ -179,8 +179,8 @@ class Process:
 def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
     """Start a program in its own session and process group, with the null device as stdin.
 
-    The caller keeps the descriptors of stdout and stderr open. A program of another user may still fail to start after
-    this, and then ends with the reason in ``not_started``.
+    The caller keeps the descriptors of stdout and stderr open. A program of another user, or with output files, may
+    still fail to start after this, and then ends with the reason in ``not_started``.
 
     Raises:
         StartError: the program cannot be started.
@@ -194,9 +194,10 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
         becoming: Becoming | None = None
         try:
             gate.check(environment, program.directory)
-            if program.user is not None and identity is not None:
+            if identity is not None or any(program.files):
+                user = None if identity is None else program.user
                 pid, becoming = become(
-                    program.user, identity, gate.argv, environment, program.directory, program.files, program.marker,
+                    user, identity, gate.argv, environment, program.directory, program.files, program.marker,
                     gate.stdin, stdout_fd, stderr_fd,
                 )  # fmt: skip
             else:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.programs import StartError, open_destination
-from jobfac.programs.files.destinations import Kind
+from jobfac.programs import StartError, destination_path
+from jobfac.programs.files.destinations import Kind, open_path
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 def write(folder: Path, kind: Kind, pattern: str, text: bytes, rotate_at: int = 20, keep: int = 2) -> Path:
-    fd, path = open_destination(kind, pattern, str(folder), 42, NOW, rotate_at, keep)
+    path = destination_path(kind, pattern, str(folder), 42, NOW)
+    fd = open_path(kind, path, rotate_at, keep)
     os.write(fd, text)
     os.close(fd)
     return path
@@ -28,8 +29,8 @@ def test_overwrite_truncates_the_file_and_creates_folders(tmp_path: Path) -> Non
 
 
 def test_two_streams_in_one_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    one, path = open_destination("overwrite", "both.log", str(tmp_path), 1, NOW)
-    two, _ = open_destination("overwrite", "both.log", str(tmp_path), 1, NOW)
+    path = tmp_path / "both.log"
+    one, two = (open_path("overwrite", path, 0, 0) for _ in range(2))
     for fd, text in ((one, b"a"), (two, b"b"), (one, b"c")):
         os.write(fd, text)
     os.close(one)

@@ -5,7 +5,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobfac.programs import Series, open_destination, remove_timestamped
+from jobfac.programs import Series, destination_path, remove_timestamped
+from jobfac.programs.files.destinations import open_path
 
 DAY = 86400.0
 NOW = time.time()
@@ -14,8 +15,8 @@ NOW = time.time()
 def make(folder: Path, days_ago: float, run_id: int, pattern: str = "logs/out-*.log", mark: str = "") -> str:
     """Create a file like that of a run that ended ``days_ago``."""
     started = datetime.fromtimestamp(NOW, UTC) - timedelta(days=days_ago)
-    fd, path = open_destination("timestamped", pattern, str(folder), run_id, started, mark=mark)
-    os.close(fd)
+    path = destination_path("timestamped", pattern, str(folder), run_id, started)
+    os.close(open_path("timestamped", path, 0, 0, mark))
     os.utime(path, (NOW - days_ago * DAY, NOW - days_ago * DAY))
     return path.name
 

@@ -1,8 +1,11 @@
-"""Becomes another user, then a program of that user: the part of a start that this user can hold up.
+"""Becomes another user, then a program of that user: the part of a start that users can hold up.
 
 A user can stop its own processes, and let them wait for a file system of its own. So the worker starts this process,
 which is the worker's own user until it has read the request, and does not wait until it has become the program. After
 that, output files and the directory are opened with the rights of the other user, so that its links lead nowhere else.
+
+Output files of the worker's own user are opened here, too. Another user may own the file or its folder: to empty one of
+very many pieces takes as long as that user likes, and the worker loses the locks of a file that it opens and closes.
 
 It runs as `python -I -S becoming.py SOCKET` and imports little, to start in milliseconds. It answers through the
 socket: a line with the output files, and if the program cannot start, a line with the number of the error that may be
@@ -59,7 +62,7 @@ File = tuple[int, int]  # device and inode
 
 
 class OutputFile(NamedTuple):
-    """A file that a stream is redirected to, to be opened as the other user."""
+    """A file that a stream is redirected to, to be opened as the program's user."""
 
     kind: Kind
     path: str
@@ -69,19 +72,20 @@ class OutputFile(NamedTuple):
 
 
 class Becoming:
-    """The start of a program as another user. The holder of ``children.lock`` calls it.
+    """The start of a program by the process that becomes it. The holder of ``children.lock`` calls it.
 
     Attributes:
+        uid: the id of its other user; None: it has none.
         files: the output files that the process has opened; None: it has not got there.
         failure: why it has not become the program; None: it has, or it has not got there yet. Its cause is an OSError
             only if the machine may be at fault.
     """
 
-    def __init__(self, channel: socket.socket, user: str, uid: int) -> None:
+    def __init__(self, channel: socket.socket, user: str | None, uid: int | None) -> None:
         self.uid = uid
         self.files: frozenset[File] | None = None
         self.failure: StartError | None = None
-        self._user = user
+        self._what = "the process that " + ("opens the output files" if user is None else f"becomes user {user!r}")
         self._channel = channel
         self._text = b""
 
@@ -94,8 +98,7 @@ class Becoming:
         except TimeoutError:  # without the whole request it would wait for ever
             os.kill(pid, signal.SIGKILL)
             self.failure = _failure(
-                f"the process that becomes user {self._user!r} did not begin within {SECONDS:g} s; "
-                "give this worker fewer slots",
+                f"{self._what} did not begin within {SECONDS:g} s; give this worker fewer slots",
                 errno.EAGAIN,
             )
         except OSError:  # it has died, which its exit shows
@@ -127,7 +130,7 @@ class Becoming:
         self.close()
         if code is not None and self.files is None and self.failure is None:
             why = (
-                f"the process that becomes user {self._user!r} ended with exit code {code} before the program began; "
+                f"{self._what} ended with exit code {code} before the program began; "
                 "repair the installation of jobfac on this worker"
             )
             self.failure = StartError(why)
@@ -145,8 +148,8 @@ def _failure(sentence: str, number: int) -> StartError:
 
 
 def become(
-    user: str,
-    identity: Mapping[str, Any],
+    user: str | None,
+    identity: Mapping[str, Any] | None,
     argv: Sequence[str],
     environment: Mapping[str, str],
     directory: str | None,
@@ -157,6 +160,7 @@ def become(
     """Start the process that becomes the user and then the program; returns its PID. The caller reaps it.
 
     Args:
+        user, identity: the other user; None: it stays the worker's own.
         environment: of the program. The process itself must not have it: it may name code of the user, to be loaded.
         files: by stream, stdout first, the output file; None: the stream stays as it is.
         streams: the descriptors of stdin, stdout and stderr.
@@ -190,7 +194,7 @@ def become(
             ours.close()
             raise
     handle.returncode = 0  # prevents Popen from reaping the process
-    becoming = Becoming(ours, user, identity["user"])
+    becoming = Becoming(ours, user, None if identity is None else identity["user"])
     becoming.request(json.dumps(request).encode(), handle.pid)
     return handle.pid, becoming
 
@@ -228,10 +232,11 @@ def _number(error: Exception) -> int:
 def _become(channel: socket.socket, request: dict[str, Any]) -> None:
     """Become the user and the program. Raises StartError."""
     user, identity, directory = request["user"], request["identity"], request["directory"]
-    who = f"user {user!r}"
+    who = "this worker" if user is None else f"user {user!r}"
     opened = []
     try:
-        _switch(user, identity)
+        if user is not None:
+            _switch(user, identity)
         for stream, file in enumerate(request["files"], 1):
             if file is not None:
                 kind, path, rotate_at, keep, mark = file

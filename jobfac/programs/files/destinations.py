@@ -38,24 +38,6 @@ def destination_path(kind: Kind, pattern: str, directory: str | None, run_id: in
     return path
 
 
-def open_destination(
-    kind: Kind,
-    pattern: str,
-    directory: str | None,
-    run_id: int,
-    now: datetime,
-    rotate_at: int = 10 * 1024 * 1024,
-    keep: int = 5,
-    mark: str = "",
-) -> tuple[int, Path]:
-    """Open the file that a program of this process's user writes to; returns the descriptor and the path.
-
-    Raises as ``destination_path`` and ``open_path``.
-    """
-    path = destination_path(kind, pattern, directory, run_id, now)
-    return open_path(kind, path, rotate_at, keep, mark), path
-
-
 def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "", who: str = "this worker") -> int:
     """Open the output file with this process's rights; returns the descriptor, which the caller closes.
 

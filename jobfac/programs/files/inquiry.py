@@ -3,7 +3,6 @@
 import contextlib
 import os
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,9 +48,9 @@ class Kept(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A folder or a file that the start opens as this process's user. It is opened here, too.
+    """A folder that the start enters as this process's user. It is opened here, too.
 
-    An NFS client asks its server for that, and not for each look at a file. Source: nfs(5), close-to-open.
+    An NFS client asks its server for that, and not for each look at it. Source: nfs(5), close-to-open.
     """
 
     path: str
@@ -160,7 +159,7 @@ class Inquiry:
         if isinstance(place, Opened):
             found = self._look(place.path)
             if found is not None:
-                _open(place.path, is_folder=stat.S_ISDIR(found.st_mode))
+                _open(place.path)
             return None
         for path in place.paths:
             found = self._look(path)
@@ -218,23 +217,10 @@ class Inquiry:
             rest += target.split("/")[::-1]
 
 
-def _open(path: str, is_folder: bool) -> None:
-    """Open a folder or a regular file, and close it.
-
-    Another user may have put a link in the place of the file, and a file that is closed loses all locks of this
-    process: those of the SQLite database. So no link is followed to a file, and nothing else is opened.
-    """
+def _open(path: str) -> None:
+    """Open a folder, and close it. Nothing else: a file that is closed loses all locks of this process."""
     with contextlib.suppress(OSError):
-        if is_folder:
-            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC))
-        elif sys.platform == "linux":
-            seen = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # asks nobody, and closing it costs nothing
-            try:
-                found = os.fstat(seen)
-                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                    os.close(os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            finally:
-                os.close(seen)
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _is_own(user: str | None) -> bool:

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +23,10 @@ from jobfac.programs import (
     StartError,
     check_installation,
     destination_path,
-    open_destination,
-    other_user,
     spool_path,
     start,
     write_private,
 )
-from jobfac.programs.failures import OF_NO_FILE
 from jobfac.programs.files.inquiry import Kept, Opened, Place, Search, User
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import resolve
@@ -74,7 +71,7 @@ class Launch:
         self._values: Values = {}
         self._filled: Filled | None = None
         self._resolved: dict[str, str] = {}  # secrets by their references
-        self._files: dict[str, OutputFile] = {}  # by stream, the file that is opened as another user
+        self._files: dict[str, OutputFile] = {}  # by stream, the file that the program's own process opens
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -111,8 +108,7 @@ class Launch:
             return []
         base = job.directory or "."
         found: list[Place] = [] if job.user is None else [User(job.user)]
-        place: Callable[[str], Place] = str if job.user else Opened  # what another user opens is opened in a helper
-        found += [] if job.directory is None else [place(job.directory)]
+        found += [] if job.directory is None else [job.directory if job.user else Opened(job.directory)]
         if job.sql is None and not job.shell:
             path = job.environment.get("PATH", base_environment()["PATH"])
             search = "" if "/" in job.command[0] else path
@@ -121,7 +117,7 @@ class Launch:
         for stream in STREAMS:
             path = getattr(job.output, stream).path
             whole = None if path is None else os.path.join(base, path)  # noqa: PTH118
-            found += [] if whole is None else [place(os.path.dirname(whole)), place(whole)]  # noqa: PTH120
+            found += [] if whole is None else [os.path.dirname(whole), whole]  # noqa: PTH120
         secrets = [value for value in job.environment.values() if not isinstance(value, str)]
         secrets += [] if job.sql is None or isinstance(job.sql.connection, str) else [job.sql.connection]
         references = [one.secret for one in secrets]
@@ -289,19 +285,10 @@ class Launch:
         rotate = output.rotate
         series = self.series(stream)
         mark = "" if series is None else series.mark
-        if other_user(self.definition.user) is not None:
-            path = destination_path(*place)
-            self.paths[stream] = str(path)
-            self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep, mark)
-            return os.open(os.devnull, os.O_WRONLY)
-        try:
-            handle, path = open_destination(*place, rotate.size, rotate.keep, mark)
-        except StartError as error:
-            if _errno(error) not in OF_NO_FILE:
-                raise StartError(str(error)) from None  # the job chose this file, so the machine is not at fault
-            raise
+        path = destination_path(*place)
         self.paths[stream] = str(path)
-        return handle
+        self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep, mark)
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 @functools.lru_cache(1000)
@@ -309,7 +296,3 @@ def _program_place(name: str, base: str, search: str, user: str | None) -> Searc
     """Return where a program is looked for. ``search``: a PATH. ``user``: as whom it runs."""
     folders = search.split(os.pathsep)
     return Search(tuple(os.path.join(base, one, name) for one in folders), user)  # noqa: PTH118 (it may be missing)
-
-
-def _errno(error: StartError) -> int | None:
-    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None

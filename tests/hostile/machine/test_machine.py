@@ -18,8 +18,9 @@ import pytest
 from jobfac.database.dialects import lease_clock
 from jobfac.definitions import Job
 from jobfac.machine import trusted
-from jobfac.programs import Series, open_destination
+from jobfac.programs import Series
 from jobfac.programs.children import children
+from jobfac.programs.files.destinations import open_path
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState
@@ -89,8 +90,7 @@ def test_a_worker_whose_own_folder_is_gone_opens_files_elsewhere(
     (tmp_path / "token").write_text("geheim\n")
     assert resolve(f"file:{tmp_path}/token") == "geheim"
     SpoolFolder(tmp_path / "spool", "token", "w1").begin()
-    handle, _ = open_destination("append", str(tmp_path / "logs/out.log"), None, 1, NOW)
-    os.close(handle)
+    os.close(open_path("append", tmp_path / "logs/out.log", 1, 1))
     assert (tmp_path / "spool/token/lock").exists()
     assert (tmp_path / "logs/out.log").exists()
 
@@ -120,8 +120,7 @@ def test_an_output_file_is_opened_when_the_lease_is_returned(
     monkeypatch.setattr(trusted, "LEASE", 10.0)
     path, file = leased
     threading.Timer(0.1, fcntl.fcntl, (file, fcntl.F_SETLEASE, fcntl.F_UNLCK)).start()
-    handle, _ = open_destination("append", str(path), None, 1, NOW)
-    assert handle > 0
+    assert open_path("append", path, 1 << 20, 1) > 0
 
 
 def test_runs_are_given_back_if_the_spool_or_the_guardian_has_no_room(tmp_path: Path) -> None:

@@ -116,22 +116,22 @@ def test_a_drive_with_a_server_is_asked_again_soon(
 
 
 def test_what_a_start_opens_is_opened_elsewhere_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NFS answers a look at a file from its cache while its server is away, and asks the server to open the file."""
-    (tmp_path / "out.log").touch()
+    """NFS answers a look at a folder from its cache while its server is away, and asks the server to open it."""
+    (tmp_path / "data").mkdir()
     answers, real = threading.Event(), os.open
 
     def play(path: Any, *more: Any, **options: Any) -> int:
-        if str(path).endswith("out.log"):
+        if str(path).endswith("data"):
             answers.wait()
         return real(path, *more, **options)
 
     monkeypatch.setattr(os, "open", play)
     monkeypatch.setattr(places, "AT_ONCE", A_SLOW_MACHINE)
-    asked, file = places.Places(lambda: None), inquiry.Opened(str(tmp_path / "out.log"))
-    assert asked.silent([str(tmp_path), file.path]) is None, "nothing is opened as another user"
-    assert asked.silent([inquiry.Opened(str(tmp_path)), file]) == file.path
+    asked, data = places.Places(lambda: None), inquiry.Opened(str(tmp_path / "data"))
+    assert asked.silent([str(tmp_path), data.path]) is None, "nothing is opened as another user"
+    assert asked.silent([inquiry.Opened(str(tmp_path)), data]) == data.path
     answers.set()
-    wait_for(lambda: asked.silent([inquiry.Opened(str(tmp_path)), file]) is None, "the drive answers again")
+    wait_for(lambda: asked.silent([inquiry.Opened(str(tmp_path)), data]) is None, "the drive answers again")
 
 
 def test_the_interpreter_of_a_program_is_looked_at(

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,12 @@ from jobfac.programs import (
     Series,
     StartError,
     destination_path,
-    open_destination,
     remove_timestamped,
 )
-from jobfac.programs.files.destinations import Kind
+from jobfac.programs.files.destinations import Kind, open_path
 from jobfac.programs.files.inquiry import Inquiry, Opened
 from jobfac.states import RunState
+from jobfac.store.runs import Outcome
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.spool_folder import SpoolFolder
@@ -50,14 +51,9 @@ def place(crossroads: Path) -> Path:
 
 
 def write(kind: Kind, pattern: str, place: Path, user: str | None, rotate_at: int = 1 << 20) -> Path:
-    if user is not None:
-        path = destination_path(kind, pattern, str(place), 7, NOW)
-        file = OutputFile(kind, str(path), rotate_at, 5, "")
-        run(Program(("printf", "written"), "m/1/1", {}, user=user, files=(file, None)))
-        return path
-    handle, path = open_destination(kind, pattern, str(place), 7, NOW, rotate_at)
-    os.write(handle, b"written")
-    os.close(handle)
+    path = destination_path(kind, pattern, str(place), 7, NOW)
+    file = OutputFile(kind, str(path), rotate_at, 5, "")
+    run(Program(("printf", "written"), "m/1/1", {}, user=user, files=(file, None)))
     return path
 
 
@@ -224,7 +220,7 @@ def test_what_takes_the_place_of_the_file_after_the_first_look_is_refused(
     really_open = trusted._open
     monkeypatch.setattr(trusted, "_open", swapped)
     with pytest.raises(StartError, match="symbolic link" if kind == "link" else "second name"):
-        write("overwrite", "out.log", place, None)
+        open_path("overwrite", place / "out.log", 0, 0)
     assert (tmp_path / "secret").read_text() == "root's own"
 
 
@@ -284,30 +280,64 @@ def test_a_link_in_the_place_of_an_output_file_costs_no_lock(place: Path, kind: 
     (link.symlink_to if kind == "symbolic" else link.hardlink_to)(database)
     with database.open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        inquiry = Inquiry([Opened(str(link))], lambda _: False, lambda: None)
-        inquiry.run()
-        assert inquiry.is_answered
+        assert start_with_output(place, "append", "x.log").state == RunState.START_FAILED
         program = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         done = subprocess.run([sys.executable, "-c", program, str(database)], capture_output=True, check=False)
         assert b"BlockingIOError" in done.stderr
 
 
-def test_what_a_start_opens_is_really_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_thread_of_the_worker_opens_or_empties_an_output_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """A file of very many pieces is emptied for as long as its owner likes."""
+    (logs := tmp_path / "logs").mkdir()
+    (logs / "x.log").write_text("before")
+    touched, real = [], os.open
+
+    def note(path: Any, *more: Any, **options: Any) -> int:
+        handle = real(path, *more, **options)
+        where = str(Path(f"/proc/self/fd/{handle}").readlink())
+        touched.append(where) if where.startswith(f"{logs}/") else None
+        return handle
+
+    monkeypatch.setattr(os, "open", note)
+    assert start_with_output(logs, kind, "x*.log" if kind == "timestamped" else "x.log").state == RunState.SUCCEEDED
+    assert not touched
+    assert any("written" in path.read_text() for path in logs.iterdir())
+
+
+def start_with_output(place: Path, kind: Kind, name: str) -> Outcome:
+    """Do all that a worker does to start a program whose output goes to a file of its own user."""
+    output = {"stdout": {kind: str(place / name)}}
+    job = Job.model_validate({"command": ["echo", "written"], "directory": "/", "output": output})
+    one = Execution(claimed(), job, "token", place.parent, SILENCE)
+    (inquiry := Inquiry(one.places(), lambda _: False, lambda: None)).run()
+    assert inquiry.is_answered
+    assert one.begin() is None
+    assert one.process is not None
+    finish(one.process)
+    outcome = one.outcome(0.5)
+    one.close()
+    return outcome
+
+
+def test_the_folder_of_a_start_is_really_opened_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only then an NFS client asks its server."""
     (tmp_path / "folder").mkdir()
-    (tmp_path / "out.log").touch()
+    (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("folder")
-    read_only = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     opened: list[Path] = []
     real = os.open
 
     def note(path: str, flags: int, *more: int) -> int:
         handle = real(path, flags, *more)
-        if flags & ~os.O_DIRECTORY == read_only:
-            opened.append(Path(f"/proc/self/fd/{handle}").readlink())
+        opened.append(Path(f"/proc/self/fd/{handle}").readlink())
         return handle
 
     monkeypatch.setattr(os, "open", note)
-    for name in ("folder", "link", "out.log"):
+    for name in ("folder", "link", "file"):
         Inquiry([Opened(str(tmp_path / name))], lambda _: False, lambda: None).run()
-    assert opened == [tmp_path / "folder", tmp_path / "folder", tmp_path / "out.log"]
+    assert opened == [tmp_path / "folder"] * 2
