@@ -4,7 +4,6 @@ A pinned run waits in a queue of its worker's name, from which no other worker c
 so a worker that restarts under the same name takes the run.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, WEIGHT, dialect_of, lease_now, lists, utcnow
-from jobfac.database.dialects.lease_notice import IS_PROMISED
-from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.dialects import CLAIMING, DIRTY, IS_ALIVE, PASS, WEIGHT, lists, utcnow
+from jobfac.database.tables import run, worker
 from jobfac.database.types import flag
 from jobfac.errors import LIST_WORKERS, Refused
 from jobfac.states import RunState, WorkerState
@@ -42,17 +40,12 @@ def queue_of_worker(name: str) -> str:
     return f"{PREFIX}{name}"
 
 
-@functools.cache
-def _active(gives_notice: bool) -> sa.Select[Any]:
-    is_leased = worker_lease.c.lease_until > lease_now()
-    return (
-        sa.select(worker.c.name, worker.c.pools, worker.c.labels, worker.c.slots)
-        .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
-        .with_hint(worker_lease, DIRTY, "mssql")
-        .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"))
-        .where(sa.or_(is_leased, sa.text(IS_PROMISED)) if gives_notice else is_leased)
-        .order_by(worker.c.id)
-    )
+# The state counts and not the lease, which may have run out only because nobody could renew it: an expiry decides that.
+_ACTIVE = (
+    sa.select(worker.c.name, worker.c.pools, worker.c.labels, worker.c.slots)
+    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"))
+    .order_by(worker.c.id)
+)
 
 
 def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -69,7 +62,7 @@ def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any
     waits_in = next(one for one in jobs.known_queues(conn) if one.name.lower() == values["queue"].lower())
     names = [
         row.name
-        for row in conn.execute(_active(dialect_of(conn).gives_notice))
+        for row in conn.execute(_ACTIVE)
         if wanted in (EACH, row.name)
         and jobs.serves(json.loads(row.pools), json.loads(row.labels), row.slots, waits_in)
     ]
@@ -98,9 +91,8 @@ def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
     return conn.execute(sa.select(run.c.id).where(run.c.job == job, theirs).order_by(run.c.id)).scalars().all()
 
 
-# The state counts and not the lease, which may have run out only because nobody could renew it: an expiry decides that.
 _OF_NAME = sa.select(worker.c.id).with_hint(worker, DIRTY, "mssql").where(worker.c.name == run.c.for_worker)
-_MAY_TAKE_IT = _OF_NAME.where(
+_MAY_TAKE_IT = _OF_NAME.where(  # by the state, as above
     # One that ended at a time that the clock has yet to reach, since it was set back, has gone, too.
     sa.or_(IS_ALIVE, worker.c.ended_at.between(utcnow(-RETURN * 1000), utcnow(RETURN * 1000))),
     worker.c.slots >= WEIGHT,
