@@ -34,6 +34,7 @@ from jobfac.worker.health import Health
 from jobfac.worker.spool_folder import SpoolFolder
 from tests.hostile.others import needs_root
 from tests.support.factory import wait_for
+from tests.support.process_stage import finish
 from tests.unit.worker.test_launch import claimed
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -71,9 +72,10 @@ def leased(tmp_path: Path) -> Iterator[tuple[Path, Any]]:
 def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
     leased: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trusted, "LEASE", 0.05)
     one = execution(tmp_path, {"stdout": {"append": str(leased[0])}})
     assert one.begin() is None
+    assert one.process is not None
+    finish(one.process)
     outcome = one.outcome(0.5)
     assert outcome.state == RunState.START_FAILED
     assert "another program, such as a file server, has reserved it" in str(outcome.reason)
