@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from jobfac.database.dialects.sqlite_file import refuse_mounted_alone
+from jobfac.database.dialects.sqlite_file import refuse_mounted_alone, refuse_without_index
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -31,9 +31,11 @@ def back_up(source: str, target: Path) -> None:
     Raises:
         FileExistsError: the target exists.
         OSError, sqlite3.Error: the database cannot be read, or the copy cannot be written.
-        Unreachable: the database is mounted without its folder, so the log cannot be seen.
+        Unreachable: the log cannot be seen: the database is mounted without its folder, or somebody has removed the log
+            under processes that use it.
     """
     refuse_mounted_alone(source)
+    refuse_without_index(source)
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")

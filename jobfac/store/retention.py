@@ -247,7 +247,8 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention, latest: int | None 
     if not ids:
         return Purged(0, False)
     for table in (run_output, run_event, attempt, visit, note):
-        # Dependent rows go first, so an interrupted purge leaves no orphans.
+        # Dependent rows go first, so an interrupted purge leaves no orphans. Events go before visits: a sequence
+        # without events is not continued, because its visits may be incomplete.
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
     delete(conn, run, [{"id": run_id} for run_id in ids])

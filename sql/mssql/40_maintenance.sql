@@ -142,7 +142,8 @@ BEGIN
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output and visits first and in batches: one run may have many.
+            -- Output, events and visits first and in batches: one run may have many. Events go before visits: a sequence
+            -- without events is not continued, because its visits may be incomplete.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
@@ -152,11 +153,16 @@ BEGIN
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
+                DELETE TOP (@batch) FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
                 DELETE TOP (@batch) FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
                 SET @pieces = @@ROWCOUNT;
             END;
             BEGIN TRANSACTION;
-            DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.note WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);

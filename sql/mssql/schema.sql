@@ -4024,7 +4024,8 @@ BEGIN
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output and visits first and in batches: one run may have many.
+            -- Output, events and visits first and in batches: one run may have many. Events go before visits: a sequence
+            -- without events is not continued, because its visits may be incomplete.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
@@ -4034,11 +4035,16 @@ BEGIN
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
+                DELETE TOP (@batch) FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
                 DELETE TOP (@batch) FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
                 SET @pieces = @@ROWCOUNT;
             END;
             BEGIN TRANSACTION;
-            DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.note WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
@@ -4131,7 +4137,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, '9b8b7b192b162cc4' AS digest;
+SELECT '0.1.0' AS version, 'abddf16bb1059358' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

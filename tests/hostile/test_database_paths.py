@@ -97,6 +97,8 @@ def test_nobody_opens_a_file_whose_users_have_another_log_or_index(
     beside.rename(away)
     with pytest.raises(Unreachable, match=f"{suffix} was removed while other processes use the database; stop every"):
         other.query(search.find_all)
+    with pytest.raises(Unreachable, match=f"{suffix} was removed while other processes use the database"):
+        other.back_up(tmp_path / "copy.db")  # it would make new ones, which nobody would take for missing
     away.rename(beside)
     other.query(search.find_all)
     here.close()

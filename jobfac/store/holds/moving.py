@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -56,7 +57,7 @@ def claimable(conn: sa.Connection, queues: Collection[str], by: str) -> list[str
     Sets the queued runs of held jobs aside first. If there may be more of them, the turn claims from no queue in which
     one waits, and the next one goes on.
     """
-    are_left = set_aside(conn, by) == BATCH
+    are_left = set_aside(conn, by).found == BATCH
     found = reading.open_queues(conn, queues)
     if not are_left:
         return found
@@ -65,15 +66,22 @@ def claimable(conn: sa.Connection, queues: Collection[str], by: str) -> list[str
     return [one for one in found if one not in waiting]
 
 
-def set_aside(conn: sa.Connection, by: str) -> int:
-    """Move up to ``BATCH`` queued runs of held jobs to ``blocked``. Returns how many were found."""
+class SetAside(NamedTuple):
+    """How many queued runs of held jobs were found, and how many of them no other transaction has locked."""
+
+    found: int
+    moved: int
+
+
+def set_aside(conn: sa.Connection, by: str) -> SetAside:
+    """Move up to ``BATCH`` queued runs of held jobs to ``blocked``."""
     held = [str(one) for one in conn.execute(_HELD_JOBS).scalars()]
     if not held:
-        return 0
+        return SetAside(0, 0)
     query = _queued(conn.dialect.name)
     found = conn.execute(query, rows.rows_parameter({"job": one} for one in held)).all()
     if not found:
-        return 0
+        return SetAside(0, 0)
     moved = admission.change_state(conn, [row.id for row in found], RunState.QUEUED, RunState.BLOCKED)
     holds, categories = reading.active(conn), _categories(conn, {row.job for row in found})
     events = []
@@ -83,7 +91,7 @@ def set_aside(conn: sa.Connection, by: str) -> int:
             why = None if over is None else over.sentence
             events.append(Event(row.id, row.attempt, RunState.BLOCKED, by, why, row.notify))
     record(conn, events)
-    return len(found)
+    return SetAside(len(found), len(moved))
 
 
 def _categories(conn: sa.Connection, job_ids: set[str]) -> dict[str, str | None]:

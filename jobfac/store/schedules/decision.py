@@ -21,6 +21,8 @@ TICK = timedelta(milliseconds=1)
 RETRY_AFTER = timedelta(minutes=1)
 """The delay until a schedule that is held, or that could not be used, is tried again."""
 
+LOOKS_WITHIN = timedelta(seconds=10)
+"""The time within which a scheduler has usually looked at a schedule that is due."""
 
 AHEAD = 600_000
 """By how many milliseconds a due time is ahead if the clock must have been set back. Those of files lie close together
@@ -145,11 +147,15 @@ def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> ti
 
 
 def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
-    """Return when a due time fires: the due time plus its jitter, or without it if it would lead into a blackout."""
+    """Return when a due time fires: the due time plus its jitter, or without it if it would lead into a blackout.
+
+    That holds shortly before a blackout, too: a scheduler that looks a moment later would find it has begun.
+    """
     if not schedule.jitter:
         return due
     later = due + timedelta(seconds=jitter(schedule_id, due, schedule.jitter))
-    return due if blackout_end(schedule.blackout, schedule.zone, later) else later
+    is_held = any(blackout_end(schedule.blackout, schedule.zone, at) for at in (later, later + LOOKS_WITHIN))
+    return due if is_held else later
 
 
 def request(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac import errors
 from jobfac.database.dialects import lists
-from jobfac.database.tables import run
+from jobfac.database.tables import run, run_event
 from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.errors import FROM_FAILED, Refused
@@ -23,6 +23,7 @@ from jobfac.store.sequences.decide import failed_step
 from jobfac.store.sequences.history import Visited, all_that_count
 from jobfac.views.serialization import read_json
 
+_HAS_EVENTS = sa.select(run_event.c.run_id).where(run_event.c.run_id == sa.bindparam("run")).limit(1)
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
 
@@ -129,6 +130,13 @@ def retry(
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
     that = all_that_count(conn, run_id)
+    if not conn.execute(
+        _HAS_EVENTS, {"run": run_id}
+    ).first():  # read after the steps, before which a purge removes them
+        raise Refused(
+            f"Run {run_id} is being purged, so it is not known which of its steps succeeded; start the sequence with the "
+            "step that failed."
+        )
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, that.visits)
     if step is None:
         raise _nothing_failed(run_id, row.overrides)

@@ -50,7 +50,7 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
         return Begun(0, [])
     is_held = bool(reading.active(conn))  # a hold that is placed after this may come too late, as for a worker's claim
     # After it has set runs aside, which locks them, the transaction must not wait for named locks.
-    if is_held and (moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
+    if is_held and (moving.set_aside(conn, by).moved or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE])):
         return Begun(0, [])
 
     names: dict[int, str] = {}

@@ -27,7 +27,7 @@ from jobfac.worker.turn import Turn, TurnRequest
 from tests.database.triggers.test_after import after
 from tests.support.database import Hand, start, states
 from tests.support.sequences import Player
-from tests.support.tsql import THROUGH_TSQL, define, take
+from tests.support.tsql import THROUGH_TSQL, define, execute, take
 
 pytestmark = THROUGH_TSQL
 
@@ -329,3 +329,15 @@ def test_a_worker_leaves_a_failure_whose_count_somebody_holds(db: Database) -> N
         locks.take(other, {schedules.failure_lock("a")})
         result = db.transact(Turn(request, definitions).take, retry_for=0)
     assert (list(result.left), states(db, [one.id for one in taken])) == ([taken[0].id], ["running", "failed"])
+
+
+def test_sequences_begin_although_a_queued_run_of_a_held_job_is_locked(db: Database) -> None:
+    """By a transaction that somebody has forgotten."""
+    define(db, a={}, b={}, seq={"steps": [{"name": "one", "jobs": ["b"]}]})
+    one, sequence = start(db, "a"), start(db, "seq")
+    execute(db, "hold", job="a", reason="migration", by="boss")
+    with db.engine.connect() as conn:
+        conn.execute(sa.text(f"SELECT id FROM jobfac.run WITH (UPDLOCK, ROWLOCK) WHERE id = {one}"))
+        assert db.transact(sequences.begin, "s1", retry_for=0).number == 1
+        conn.rollback()
+    assert states(db, [one, sequence]) == ["queued", "running"]

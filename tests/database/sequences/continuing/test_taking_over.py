@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import run
+from jobfac.database.tables import run, run_event, visit
 from jobfac.errors import Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
@@ -228,3 +228,17 @@ def test_a_step_that_waited_in_vain_waits_again(lite: Database) -> None:
     assert path(lite, second) == ["release:None>None"]
     approvals.approve(lite, Caller("ann", role=Role.OPERATOR), second, "release")
     assert player.look() == ["a", "b", "c"]
+
+
+def test_a_sequence_that_is_being_purged_is_not_continued(lite: Database) -> None:
+    """Its visits go before its run, so the steps that are left say nothing."""
+    player, first = prepared(lite, {"name": "one", "jobs": ["a"]}, {"name": "two", "jobs": ["b"]})
+    player.look()
+    player.finish("a")
+    player.fail("b")
+    with lite.begin() as conn:
+        conn.execute(run_event.delete().where(run_event.c.run_id == first))
+        conn.execute(visit.delete().where(visit.c.run_id == first))
+    with pytest.raises(Refused, match=f"Run {first} is being purged, so it is not known which of its steps succeeded"):
+        retry(lite, first)
+    assert player.look() == []
