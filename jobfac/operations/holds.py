@@ -47,7 +47,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
     placed = transact(db, by, work)
     # In batches of their own. The hold is placed even if one fails: a worker sets aside the rest before it claims.
     with contextlib.suppress(Unreachable):
-        while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
+        while db.transact(moving.set_aside, by.name, retry_for=by.retry_for).moved == moving.BATCH:
             time.sleep(db.dialect.pause_between_writes)
     return placed
 

@@ -130,13 +130,7 @@ def retry(
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
     that = all_that_count(conn, run_id)
-    if not conn.execute(
-        _HAS_EVENTS, {"run": run_id}
-    ).first():  # read after the steps, before which a purge removes them
-        raise Refused(
-            f"Run {run_id} is being purged, so it is not known which of its steps succeeded; start the sequence with the "
-            "step that failed."
-        )
+    _check_whole(conn, run_id)
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, that.visits)
     if step is None:
         raise _nothing_failed(run_id, row.overrides)
@@ -151,6 +145,19 @@ def retry(
     return runs.retry(
         conn, run_id, by, {FIRST: step, CONTINUED: _taken_over(conn, run_id, step, that)}, key, changes, categories
     )
+
+
+def _check_whole(conn: sa.Connection, run_id: int) -> None:
+    """Check, after its steps were read, that no purge has begun to remove them: it removes the events before.
+
+    Raises:
+        Refused: one has.
+    """
+    if not conn.execute(_HAS_EVENTS, {"run": run_id}).first():
+        raise Refused(
+            f"Run {run_id} is being purged, so it is not known which of its steps succeeded; start the sequence with "
+            "the step that failed."
+        )
 
 
 def _nothing_failed(run_id: int, overrides: str | None) -> Refused:

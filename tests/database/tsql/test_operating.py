@@ -26,7 +26,7 @@ def test_hold_and_release(db: Database) -> None:
     define(db, a={"category": "etl", **TOLD}, b={"pool": "big"})
     waiting = execute(db, "start_job", job="a")
     held = execute(db, "hold", job="a", reason="the disk is full", by="boss")
-    assert db.transact(moving.set_aside, "w1") == 1
+    assert db.transact(moving.set_aside, "w1") == (1, 1)
     assert states(db, [waiting]) == ["blocked"]
     (placed,) = db.query(reading.active)
     assert (placed.id, placed.job, placed.created_by, placed.sentence) == (

@@ -235,6 +235,7 @@ def test_a_sequence_that_is_being_purged_is_not_continued(lite: Database) -> Non
     player, first = prepared(lite, {"name": "one", "jobs": ["a"]}, {"name": "two", "jobs": ["b"]})
     player.look()
     player.finish("a")
+    player.look()
     player.fail("b")
     with lite.begin() as conn:
         conn.execute(run_event.delete().where(run_event.c.run_id == first))
