@@ -214,6 +214,12 @@ def no_run(run_id: int) -> NotFound:
     return NotFound(f"There is no run {run_id}; {{way}} shows what there is.", LIST_RUNS)
 
 
+def denied(run_id: int, job: str, reason: str | None, *, has_key: bool = False) -> str:
+    """Return the sentence about a start that was denied. ``has_key``: it had a start key, which always gives this run."""
+    again = "; its key starts no other run: give another one, or retry the run" if has_key else ""
+    return f"Run {run_id} of job '{job}' was denied: {reason}{again}."
+
+
 def no_job(job_id: str) -> NotFound:
     """The error for a job that does not exist."""
     return NotFound(f"There is no job '{job_id}'; {{way}} shows what there is.", LIST_JOBS)

@@ -22,7 +22,7 @@ from jobfac.errors import REFUSED as REFUSED
 from jobfac.errors import UNREACHABLE as UNREACHABLE
 from jobfac.errors import UNSUCCESSFUL as UNSUCCESSFUL
 from jobfac.errors import USAGE as USAGE
-from jobfac.errors import JobfacError
+from jobfac.errors import JobfacError, denied
 from jobfac.machine.bounded import MOST
 from jobfac.states import RunState
 
@@ -60,11 +60,11 @@ def fail(code: int, sentence: str) -> NoReturn:
     raise Failure(code, sentence)
 
 
-def refuse_denied(runs: "Iterable[RunView]") -> None:
-    """Fail if one of these runs was denied."""
+def refuse_denied(runs: "Iterable[RunView]", *, has_key: bool = False) -> None:
+    """Fail if one of these runs was denied. ``has_key``: they were started with a key."""
     for run in runs:
         if run.state == RunState.DENIED:
-            fail(REFUSED, f"Run {run.id} of job '{run.job}' was denied: {run.reason}.")
+            fail(REFUSED, denied(run.id, run.job, run.reason, has_key=has_key))
 
 
 def group(help_text: str) -> typer.Typer:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from jobfac.api import models, parameters
 from jobfac.api.problems import Problem
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoints, key_of
+from jobfac.errors import denied
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
@@ -62,17 +63,16 @@ def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: p
         parameters=body.parameters,
     )
     started = starting.start(request.db, request.by, start_request)
-    response = _started(started[0])
+    response = _started(started[0], has_key=headers.key is not None)
     if started[0].for_worker is None:
         return response
     return response._replace(content={**as_json(started[0]), "runs": all_as_json(started)})
 
 
-def _started(run: RunView) -> ApiResponse:
+def _started(run: RunView, *, has_key: bool = False) -> ApiResponse:
     location = {"Location": f"/v1/runs/{run.id}"}
     if run.state == RunState.DENIED:
-        detail = f"Run {run.id} of job '{run.job}' was denied: {run.reason}."
-        raise Problem(409, detail, location, run_id=run.id)
+        raise Problem(409, denied(run.id, run.job, run.reason, has_key=has_key), location, run_id=run.id)
     return ApiResponse(as_json(run), 201, location)
 
 

@@ -115,7 +115,7 @@ def start(
         if as_json:
             with reader_may_leave():
                 print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
-        refuse_denied(runs)
+        refuse_denied(runs, has_key=key is not None)
         if wait or follow:
             _fail_unless_succeeded(runs)
 

@@ -59,3 +59,13 @@ def test_an_invalid_definition_is_reported_before_a_failed_precondition(served: 
     headers = {"If-None-Match": "*"}
     assert served.admin.put("/v1/jobs/a", json={"nonsense": 1}, headers=headers).status_code == 422
     assert served.admin.put("/v1/jobs/a", json={"command": ["true"]}, headers=headers).status_code == 412
+
+
+def test_a_denied_start_says_that_its_key_is_used(served: Served) -> None:
+    """Otherwise who repeats it until it succeeds never starts the job."""
+    served.define("pay", already_running="deny")
+    served.start("pay")
+    for headers, says in (({"Idempotency-Key": "november"}, True), ({}, False)):
+        answer = served.operator.post("/v1/jobs/pay/runs", json={}, headers=headers)
+        assert answer.status_code == 409
+        assert ("its key starts no other run" in answer.json()["detail"]) == says

@@ -18,7 +18,7 @@ from jobfac.control_characters import REFUSED
 from jobfac.database.tables import KEY_LENGTH
 from jobfac.definitions import DefinitionError
 from jobfac.definitions.triggers.call import Call, NotJsonError, Request, Signature, taken
-from jobfac.errors import MAKE_URL, NotFound, no_job
+from jobfac.errors import MAKE_URL, NotFound, denied, no_job
 from jobfac.operations import caller as operations
 from jobfac.operations import start_urls as urls
 from jobfac.secret_references import SecretError, resolve_proof
@@ -170,7 +170,7 @@ def _started(
     except urls.TooManyStarts as error:
         raise Problem(429, str(error), {"Retry-After": str(error.seconds)}) from None
     if run.state == RunState.DENIED:
-        raise Problem(409, f"Run {run.id} of job '{run.job}' was denied: {run.reason}.", run_id=run.id)
+        raise Problem(409, denied(run.id, run.job, run.reason), run_id=run.id)
     return ApiResponse({"id": run.id, "job": run.job, "state": str(run.state), "reason": None}, 202)
 
 
