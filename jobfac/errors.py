@@ -215,7 +215,7 @@ def no_run(run_id: int) -> NotFound:
 
 
 def denied(run_id: int, job: str, reason: str | None, *, has_key: bool = False) -> str:
-    """Return the sentence about a start that was denied. ``has_key``: it had a start key, which always gives this run."""
+    """Return the sentence about a start that was denied. ``has_key``: it had a start key, which stays with this run."""
     again = "; its key starts no other run: give another one, or retry the run" if has_key else ""
     return f"Run {run_id} of job '{job}' was denied: {reason}{again}."
 
