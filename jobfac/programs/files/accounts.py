@@ -26,7 +26,7 @@ FRESH = 30.0
 MISSING = 5.0
 """Seconds for which a user that does not exist is not asked for again: its name services may be slow, too."""
 
-DOUBT = 900.0
+DOUBT = 3600.0
 """Seconds for which a user that existed and is not found now may still exist: name services that are being restarted
 may say so, too."""
 
@@ -56,11 +56,13 @@ class Answer(NamedTuple):
     Attributes:
         account: the account; None: there is none.
         at: when they said so (monotonic seconds).
+        doubt: why nobody can say whether there is such a user; None: they did.
         missed_at: since when they do not find the account, which they had found before; None: they do.
     """
 
     account: Account | None
     at: float
+    doubt: str | None = None
     missed_at: float | None = None
 
 
@@ -80,14 +82,14 @@ class Accounts:
         known = self._known.get(name)
         if known is None or (known.account is None and time.monotonic() > known.at + MISSING):
             return self.ask(name, limit)
-        if known.missed_at is not None:
-            raise _doubt(name)
+        if known.doubt is not None:
+            raise InDoubt(known.doubt)
         return known.account
 
     def is_fresh(self, name: str) -> bool:
         """Whether somebody has asked for the account just before, and it exists."""
         known = self._known.get(name)
-        if known is None or known.account is None or known.missed_at is not None:
+        if known is None or known.account is None or known.doubt is not None:
             return False
         return time.monotonic() < known.at + FRESH
 
@@ -116,7 +118,9 @@ class Accounts:
                 timeout=limit if known is None else PATIENCE, check=False,
             )  # fmt: skip
             if done.returncode == NOT_REACHED and known is None:
-                raise InDoubt("the name services cannot be reached; check those that /etc/nsswitch.conf names")
+                why = "the name services cannot be reached; check those that /etc/nsswitch.conf names"
+                self._known[name] = Answer(None, time.monotonic(), why)
+                raise InDoubt(why)
             if done.returncode not in (0, NOT_REACHED):
                 how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
                 failed = f"the process that asks for it ended with {how}"
@@ -132,15 +136,12 @@ class Accounts:
         if known is not None and found is None:
             missed_at = now if before.missed_at is None else before.missed_at
             if now < missed_at + DOUBT:
-                self._known[name] = Answer(known, now, missed_at)
-                raise _doubt(name)
+                why = f"user {name!r} existed and is not found any more; check the name services that "
+                why += "/etc/nsswitch.conf names, or correct the job's user"
+                self._known[name] = Answer(known, now, why, missed_at)
+                raise InDoubt(why)
         self._known[name] = Answer(found, now)
         return found
-
-
-def _doubt(name: str) -> InDoubt:
-    why = f"user {name!r} existed and is not found any more; check the name services that /etc/nsswitch.conf names"
-    return InDoubt(f"{why}, or correct the job's user")
 
 
 accounts = Accounts()

@@ -115,8 +115,7 @@ def retry(
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: the run has not ended, its job is disabled, there is no failed step to continue from, or it is not
-            known any more which of its jobs succeeded.
+        Refused: the run has not ended, its job is disabled, no step failed, or nobody knows which jobs succeeded.
     """
     if not from_failed:
         return runs.retry(conn, run_id, by, key=key, changes=changes, categories=categories, queues=queues)
@@ -125,15 +124,16 @@ def retry(
     ).first()
     if row is None:
         raise errors.no_run(run_id)
-    if row.kind != JobKind.SEQUENCE:
-        raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     former = jobs.load_version(conn, row.job, row.job_version)
-    assert isinstance(former, Definition)
+    if not isinstance(former, Definition):
+        raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     that = all_that_count(conn, run_id)
     _check_whole(conn, run_id)
-    step = None if row.state == RunState.SUCCEEDED else failed_step(former, that.visits)
-    if step is None:
-        raise _nothing_failed(run_id, row.overrides)
+    first = read_json(row.overrides).get(FIRST) if row.overrides else None
+    # Without visits, it has begun no step, and those of the runs that it continues were purged.
+    failed = failed_step(former, that.visits) if that.visits or first is None else first
+    if row.state == RunState.SUCCEEDED or (step := failed) is None:
+        raise _nothing_failed(run_id, first)
     stored = jobs.load(conn, row.job)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
@@ -160,8 +160,7 @@ def _check_whole(conn: sa.Connection, run_id: int) -> None:
         )
 
 
-def _nothing_failed(run_id: int, overrides: str | None) -> Refused:
-    first = read_json(overrides).get(FIRST) if overrides else None
+def _nothing_failed(run_id: int, first: str | None) -> Refused:
     what = "run all of it" if first is None else f"begin with the step '{first}' again"
     return Refused(f"No step of run {run_id} failed; retry it without {{way}} to {what}.", FROM_FAILED)
 

@@ -112,6 +112,9 @@ def test_a_known_account_counts_while_the_name_services_cannot_be_reached(answer
     assert asked.ask(ME) == found
     with pytest.raises(OSError, match="the name services cannot be reached"):
         asked.ask("another")
+    answer("sleep 60")
+    with pytest.raises(OSError, match="the name services cannot be reached"):
+        asked.find("another", 60.0)  # a start does not wait again
 
 
 def test_a_known_user_that_is_not_found_starts_nothing_and_fails_nothing_for_a_while(
