@@ -37,6 +37,9 @@ T = TypeVar("T")
 MAX_ID = 2**63 - 1
 """The greatest id."""
 
+MAX_VERSION = 2**31 - 1
+"""The greatest version of a job."""
+
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
 JobId = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import USAGE, fail, instant, period_end
+from jobfac.cli.common import MAX_ID, USAGE, fail, instant, period_end
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def selection(
     since: Since = None,
     until: Until = None,
     sequence: Annotated[
-        int | None, typer.Option("--sequence", min=1, metavar="RUN", help="Only runs of this sequence run.")
+        int | None, typer.Option("--sequence", min=1, max=MAX_ID, metavar="RUN", help="Only runs of this sequence run.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Only runs started with this key.")] = None,
     text: Annotated[
@@ -47,6 +47,9 @@ def selection(
     """Return the filter that the options describe."""
     from jobfac.store.history.search import Filter
 
+    for option, given in {"job": job, "category": category, "worker": worker, "key": key, "text": text}.items():
+        if given == "":  # as by a variable without a value, which must not choose more runs
+            fail(USAGE, f"--{option} is empty; leave the option out to choose all runs.")
     for word in states or []:
         if word not in list(RunState):
             fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")

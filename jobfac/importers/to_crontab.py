@@ -136,10 +136,14 @@ def _expressions(schedule: Schedule) -> Iterator[str]:
 
 
 def _check_ranges(fields: str) -> None:
-    """Refuse L, # and ranges over all values, which python-crontab writes as ``*``. Cron treats that differently."""
-    if any(letter in fields.upper() for letter in "L#W?") or {"0-59", "0-23", "1-31", "0-6", "0-7"} & set(
-        fields.split()
-    ):
+    """Refuse L, # and ranges that python-crontab writes with a ``*``. Cron treats such days differently."""
+    is_refused = any(letter in fields.upper() for letter in "L#W?")
+    if not is_refused:
+        written = CronTab(tab="").new(command="true")
+        written.setall(fields)
+        pairs = zip(fields.split(), written.slices, strict=True)
+        is_refused = any(part.render().startswith(ALWAYS) != field.startswith(ALWAYS) for field, part in pairs)
+    if is_refused:
         raise NotSimple(f"'{fields}' cannot be written so that it means the same")
 
 

@@ -59,6 +59,16 @@ def test_a_rotated_file_keeps_its_access_list(tmp_path: Path) -> None:
     assert (path.read_bytes(), os.getxattr(path, "system.posix_acl_access")) == (b"b", given)
 
 
+def test_a_rotated_file_gets_no_access_list_of_its_folder(tmp_path: Path) -> None:
+    path = write(tmp_path, "append", "out.log", b"a" * 30)
+    path.chmod(0o640)
+    entries = [(1, 7, -1), (2, 7, 12345), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
+    given = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(tmp_path, "system.posix_acl_default", given)
+    write(tmp_path, "append", "out.log", b"b")
+    assert (path.stat().st_mode & 0o777, os.listxattr(path)) == (0o640, [])
+
+
 def test_a_rotation_that_keeps_nothing_begins_anew(tmp_path: Path) -> None:
     for text in (b"a" * 30, b"b"):
         write(tmp_path, "append", "out.log", text, keep=0)

@@ -23,7 +23,8 @@ def _job(stored: jobs.Stored, status: int = 200) -> ApiResponse:
 @ENDPOINTS.add("GET", "/v1/jobs", responses={200: models.Jobs})
 def list_jobs(request: ApiRequest, query: parameters.JobsQuery) -> ApiResponse:
     """List jobs and sequences."""
-    visible = [job for job in request.read(jobs.load_all) if request.caller.sees(job.category)]
+    found = sorted(request.read(jobs.load_all), key=lambda job: job.id)  # as the cursor compares, not as a collation
+    visible = [job for job in found if request.caller.sees(job.category)]
     rest = [job for job in visible if not query.cursor or job.id > query.cursor]
     page = rest[: query.limit]
     next_cursor = page[-1].id if len(rest) > query.limit else None

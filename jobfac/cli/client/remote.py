@@ -206,9 +206,13 @@ class Remote(RemoteAdministration):
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
         items = self._api.items(self._api.get("/v1/schedules", **({} if job is None else {"job": job})))
-        return [
-            self._api.view(ScheduleView, item | {"definition": {}} if item.get("truncated") else item) for item in items
-        ]
+        return [self._api.view(ScheduleView, self._whole(item) if item.get("truncated") else item) for item in items]
+
+    def _whole(self, item: Object) -> Object:
+        """Return a schedule with its definition, which the list has left out because it is large."""
+        rules = self.job(item["job"]).definition.get("schedules", [])
+        named = {rule.get("name", str(position)): rule for position, rule in enumerate(rules, start=1)}
+        return item | {"definition": named.get(item["name"], {})}
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
@@ -282,7 +286,8 @@ class Remote(RemoteAdministration):
 
 def _filter(wanted: Filter) -> Object:
     """Return the fields of a filter as parameters of a query or fields of a body."""
-    fields = {name: value for name, value in wanted._asdict().items() if value and name not in ("states", "parameters")}
+    given = {name: value for name, value in wanted._asdict().items() if value not in (None, False)}
+    fields = {name: value for name, value in given.items() if name not in ("states", "parameters")}
     written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
     pairs = {"parameter": [f"{name}={value}" for name, value in wanted.parameters]} if wanted.parameters else {}
     return written | ({"state": list(wanted.states)} if wanted.states else {}) | pairs

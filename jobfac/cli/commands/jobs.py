@@ -8,7 +8,7 @@ import typer
 
 from jobfac.cli import completion, waiting
 from jobfac.cli.client import backend
-from jobfac.cli.common import MAX_ID, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
+from jobfac.cli.common import MAX_ID, MAX_VERSION, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
 from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.errors import JobfacError
@@ -260,7 +260,9 @@ def diff(
 @app.command()
 def rollback(
     job: JobId,
-    version: Annotated[int, typer.Argument(min=1, help="The version to return to, as `jobs history` shows it.")],
+    version: Annotated[
+        int, typer.Argument(min=1, max=MAX_VERSION, help="The version to return to, as `jobs history` shows it.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Return to an earlier version of a job. It becomes a new version."""

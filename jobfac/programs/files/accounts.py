@@ -30,8 +30,9 @@ DOUBT = 3600.0
 """Seconds for which a user that existed and is not found now may still exist: name services that are being restarted
 may say so, too."""
 
-NOT_REACHED = 3
-"""The exit code of the child process if the name services cannot be reached."""
+NOT_REACHED, UNCLEAR = 3, 4
+"""The exit codes of the child process if the name services cannot be reached, and if they answer by an error that may
+mean this or that there is no such user."""
 
 COMMAND = (sys.executable, "-I", "-S", __file__)
 """Prints an account as JSON; ``null``: there is none. Its argument is the name of the user."""
@@ -121,13 +122,14 @@ class Accounts:
                 why = "the name services cannot be reached; check those that /etc/nsswitch.conf names"
                 self._known[name] = Answer(None, time.monotonic(), why)
                 raise InDoubt(why)
-            if done.returncode not in (0, NOT_REACHED):
+            is_known = done.returncode == NOT_REACHED or (done.returncode == UNCLEAR and known is not None)
+            if done.returncode not in (0, NOT_REACHED, UNCLEAR):
                 how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
                 failed = f"the process that asks for it ended with {how}"
                 if done.returncode < 0:  # the name services run in it, and may fail for this user alone
                     raise OSError(f"{failed}; check the name services that /etc/nsswitch.conf names")
                 raise InstallationFault(f"{failed}; repair the installation of jobfac on this worker")
-            found: Account | None = known if done.returncode == NOT_REACHED else json.loads(done.stdout)
+            found: Account | None = known if is_known else json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             if known is None:
                 raise TimeoutError from None
@@ -152,21 +154,22 @@ def main(name: str) -> None:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:  # Python does not tell why
-        if not _is_answered(name):
-            sys.exit(NOT_REACHED)
+        error = _error(name)
     else:
+        error = 0
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         found = Account(user=entry.pw_uid, group=entry.pw_gid, extra_groups=groups, home=entry.pw_dir)
     print(json.dumps(found))
+    # Those that getpwnam_r(3) names for a user that is not there. libnss_ldap answers ENOENT while nslcd is away.
+    is_unclear = error in (errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM)
+    sys.exit(UNCLEAR if is_unclear else NOT_REACHED if error else 0)
 
 
-def _is_answered(name: str) -> bool:
-    """Whether the name services say that there is no such user. Source: getpwnam_r(3), which names these errors."""
+def _error(name: str) -> int:
+    """Return the number of the error with which the name services answer; 0: there is no such user."""
     entry, text, found = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(65536), ctypes.c_void_p()
-    error = ctypes.CDLL(None).getpwnam_r(
-        name.encode(errors="surrogateescape"), entry, text, ctypes.c_size_t(len(text)), ctypes.byref(found)
-    )
-    return error in (0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM)
+    given = name.encode(errors="surrogateescape")
+    return int(ctypes.CDLL(None).getpwnam_r(given, entry, text, ctypes.c_size_t(len(text)), ctypes.byref(found)))
 
 
 if __name__ == "__main__":

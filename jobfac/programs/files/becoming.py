@@ -251,7 +251,8 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
                 opened.append((found.st_dev, found.st_ino))
     finally:
         channel.sendall(json.dumps(opened).encode() + b"\n")
-    _enter(directory, who)
+    if user is not None or directory is not None:
+        _enter(directory, who)
     argv = [bytes.fromhex(one) for one in request["argv"]]
     environment = {bytes.fromhex(name): bytes.fromhex(text) for name, text in request["environment"].items()}
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
@@ -287,7 +288,8 @@ def _switch(user: str, identity: Mapping[str, Any]) -> None:
 def _enter(directory: str | None, who: str) -> None:
     """Enter the directory with the rights of the user; without one that of the worker.
 
-    Where the user may not enter that, it is /. A process in a folder reads files there even if it could not get there.
+    Where another user may not enter that, it is /. A process in a folder reads files there even if it could not get
+    there.
     """
     try:
         os.chdir(os.getcwd() if directory is None else directory)  # noqa: PTH109

@@ -79,7 +79,10 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
             return
     except FileNotFoundError:
         return
-    file = open_regular(name, at, os.O_WRONLY)
+    try:
+        file = open_regular(name, at, os.O_WRONLY)
+    except FileNotFoundError:  # another start has just renamed it
+        return
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,8 +113,8 @@ def _make_room(name: str, at: int, keep: int) -> None:
 
 def _open_series(name: str, at: int, flags: int) -> int:
     """Open a file that is rotated. If it is missing, the new one is as private as the last one that was renamed."""
-    with contextlib.suppress(FileNotFoundError):
-        return open_regular(name, at, flags & ~os.O_CREAT)
+    if _stat(name, at) is not None:  # with O_CREAT: only then the kernel minds fs.protected_regular
+        return open_regular(name, at, flags, 0o600)
     former = _stat(f"{name}.1", at)
     if former is None or not stat.S_ISREG(former.st_mode):
         return open_regular(name, at, flags, 0o666)
@@ -125,8 +128,7 @@ def _open_series(name: str, at: int, flags: int) -> int:
     if former.st_uid in trusted_owners():  # another user's file may make it more private, but not less
         with contextlib.suppress(OSError):
             os.fchown(descriptor, -1, former.st_gid)
-            if entries:
-                os.setxattr(descriptor, ACCESS_LIST, entries)
+            _set_access_list(descriptor, entries)
             os.fchmod(descriptor, mode)
     return descriptor
 
@@ -144,3 +146,12 @@ def _access_list(name: str, at: int) -> bytes:
         return os.getxattr(f"/proc/self/fd/{at}/{name}", ACCESS_LIST, follow_symlinks=False)
     except (OSError, AttributeError):  # AttributeError: not on Linux
         return b""
+
+
+def _set_access_list(descriptor: int, entries: bytes) -> None:
+    """Replace the access control list of a file, which may have one by its folder. Raises OSError."""
+    if entries:
+        os.setxattr(descriptor, ACCESS_LIST, entries)
+    else:
+        with contextlib.suppress(OSError, AttributeError):  # it has none
+            os.removexattr(descriptor, ACCESS_LIST)

@@ -182,12 +182,9 @@ class Execution:
         until it answers, they count as unchanged.
         """
         own = states_of([*(spool.fd for spool in self.spools.values()), self.report.path])
-        if not self.paths or self.process is None:
-            return tuple(own)
-        positions = self._launch.positions(self.process)
-        if (files := self._launch.outputs(self.process, positions)) and (seen := places.seen(files)) is not None:
-            self._files = seen
-        return *own, *self._files, *positions.items()
+        if self.paths and (files := places.seen(self._launch.outputs(self.process))) is not None:
+            self._files = files
+        return *own, *self._files
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,9 +37,6 @@ from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_en
 from jobfac.worker.executions.filling import Filled, fill_job, origin_variables, parameter_variables
 from jobfac.worker.executions.fingerprints import fingerprints_path, keep, secrets_of
 from jobfac.worker.executions.report import Report
-from jobfac.worker.executions.silence import position_of
-
-_NUMBERED = tuple(enumerate(STREAMS, 1))  # descriptors and streams
 
 SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
 """Runs the script of a ``sql`` job. Without -P, modules in the job's directory would come before those of Python."""
@@ -127,25 +124,13 @@ class Launch:
         found += [one.removeprefix("file:") for one in references if one.startswith("file:")]
         return found + [Kept(one) for one in references if one.startswith("keyring:")]
 
-    def positions(self, process: Process) -> dict[int, int]:
-        """Return how far the program has written to the files that it appends to, by descriptor.
-
-        Other runs may append to the same files, so their sizes do not say whether it writes.
-        """
-        appended = [number for number, stream in _NUMBERED if getattr(self.definition.output, stream).kind == "append"]
-        found = {number: position_of(process.pid, number) for number in appended}
-        return {number: position for number, position in found.items() if position is not None}
-
-    def outputs(self, process: Process, but: Container[int]) -> list[str]:
+    def outputs(self, process: Process | None) -> list[str]:
         """Return the paths of the files that the program writes to, and of what it has open as its output.
 
         A file may be renamed while it is open, as by the rotation of another run.
-
-        Args:
-            but: descriptors whose files are left out.
         """
-        named = [self.paths[stream] for number, stream in _NUMBERED if stream in self.paths and number not in but]
-        return [*named, *(f"/proc/{process.pid}/fd/{number}" for number, _ in _NUMBERED if number not in but)]
+        open_ones = [] if process is None else [f"/proc/{process.pid}/fd/{number}" for number in (1, 2)]
+        return [*self.paths.values(), *open_ones]
 
     def series(self, stream: str) -> Series | None:
         """Return the series to which the file of a stream belongs; None: the stream is not `timestamped`."""

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Hashable, Iterable
-from pathlib import Path
 
 SHARE = 20
 """A silence is measured in so many steps, so it is detected at most this share of it too late."""
@@ -20,14 +19,6 @@ def states_of(files: Iterable[int | str]) -> list[tuple[int, int]]:
             one = os.stat(file)  # noqa: PTH116
             found.append((one.st_size, one.st_mtime_ns))
     return found
-
-
-def position_of(pid: int, number: int) -> int | None:
-    """Return how far a process has written through a descriptor; None: it has none. Format: proc_pid_fdinfo(5)."""
-    try:
-        return int(Path(f"/proc/{pid}/fdinfo/{number}").read_bytes().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 class Silence:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -263,3 +264,23 @@ def test_a_purge_that_waited_for_a_lock_goes_on_soon(db: Database, monkeypatch: 
     monkeypatch.setattr(retention, "steps", steps)
     assert retention.purge_all(db, Keep(DAY)).removed == 2
     assert slept == pytest.approx([0.04, 1.0])
+
+
+def test_a_purge_removes_the_events_of_a_sequence_before_its_visits(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its events a retry knows that all of its visits are there."""
+    removed: list[str] = []
+
+    def note(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> int:
+        removed.append(table.name)
+        return remove_some(conn, table, run_ids)
+
+    remove_some = retention._remove_some
+    monkeypatch.setattr(retention, "_remove_some", note)
+    define(db, a={})
+    finish(db, "a", [40, 40])
+    assert retention.purge_all(db, Keep(30 * DAY)).removed > 0
+    assert removed.index("run_event") < removed.index("visit")
+    text = (Path(__file__).parents[3] / "sql/mssql/40_maintenance.sql").read_text()
+    assert text.index("DELETE TOP (@batch) FROM jobfac.run_event") < text.index("DELETE TOP (@batch) FROM jobfac.visit")

@@ -1,5 +1,6 @@
 """Name services that do not answer stop only the jobs with a user that nobody has asked for before."""
 
+import errno
 import os
 import pwd
 import subprocess
@@ -108,8 +109,12 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_known_account_counts_while_the_name_services_cannot_be_reached(answer: Callable[[str], None]) -> None:
     asked = Accounts()
     found = asked.ask(ME)
+    for code in (accounts.UNCLEAR, accounts.NOT_REACHED):
+        answer(f"echo null; exit {code}")
+        assert asked.ask(ME) == found
+    answer(f"echo null; exit {accounts.UNCLEAR}")
+    assert asked.ask("nobody-of-this-name") is None
     answer(f"exit {accounts.NOT_REACHED}")
-    assert asked.ask(ME) == found
     with pytest.raises(OSError, match="the name services cannot be reached"):
         asked.ask("another")
     answer("sleep 60")
@@ -157,9 +162,11 @@ def test_a_run_whose_user_is_in_doubt_is_put_off(
 def test_a_name_service_that_is_away_is_told_from_a_user_that_does_not_exist(tmp_path: Path) -> None:
     """Python's pwd raises KeyError for both."""
     away = 'import pwd, runpy, ctypes, sys; sys.argv = ["accounts.py", "nobody-of-this-name"]; '
-    away += "library = type('L', (), {'getpwnam_r': staticmethod(lambda *given: 111)}); "
+    away += "library = type('L', (), {'getpwnam_r': staticmethod(lambda *given: NUMBER)}); "
     away += f"ctypes.CDLL = lambda name: library; runpy.run_path({accounts.__file__!r}, run_name='__main__')"
-    assert subprocess.run([sys.executable, "-I", "-c", away], check=False).returncode == accounts.NOT_REACHED
+    for number, code in ((errno.ECONNREFUSED, accounts.NOT_REACHED), (errno.ENOENT, accounts.UNCLEAR)):
+        program = away.replace("NUMBER", str(number))
+        assert subprocess.run([sys.executable, "-I", "-c", program], check=False).returncode == code
     done = subprocess.run([*accounts.COMMAND, "nobody-of-this-name"], check=False, stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout) == (0, b"null\n")
 

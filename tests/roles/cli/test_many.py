@@ -33,6 +33,29 @@ def test_stop_and_retry_show_first_and_then_do_exactly_that(remote: InProcess, s
     assert remote.json("runs", "list", "--text", "HELL") == sqlite_factory.json("runs", "list", "--text", "HELL")
 
 
+def test_an_empty_option_chooses_no_more_runs(remote: InProcess, sqlite_factory: Factory) -> None:
+    """As by a variable without a value."""
+    for way in (remote, sqlite_factory):
+        run = way.start("hello")
+        for option in ("job", "category", "worker", "key", "text"):
+            done = way.run("stop", f"--{option}", "", "--since", "2h", "--all", code=2)
+            assert done.stderr == f"--{option} is empty; leave the option out to choose all runs.\n"
+        assert way.json("runs", "show", str(run))["state"] == "queued"
+        way.run("stop", "--since", "1h", "--all")
+    for words in (("stop", "--sequence", "9" * 20), ("jobs", "rollback", "hello", "9" * 20)):
+        assert "must be less than or equal to" in sqlite_factory.run(*words, code=2).stderr
+
+
+def test_a_large_schedule_has_its_time_zone_over_http(remote: InProcess, sqlite_factory: Factory) -> None:
+    rule = {"cron": "30 1 * * *", "timezone": "Asia/Tokyo", "payload": "x" * 5000}
+    sqlite_factory.apply({"big": {"command": ["true"], "schedules": [rule]}})
+    words = ("schedule", "backfill", "big", "--from", "2026-11-28", "--to", "2026-11-28", "--dry-run")
+    (at_home,) = sqlite_factory.json(*words)
+    assert remote.json(*words) == [at_home]
+    assert at_home["local"].startswith("2026-11-28T01:30")
+    assert remote.json("schedule", "list") == sqlite_factory.json("schedule", "list")
+
+
 def test_an_outage_in_the_middle_leaves_no_doubt_about_what_was_done(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
