@@ -12,6 +12,7 @@ from jobfac.channels import bounds, egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.control_characters import as_name
 from jobfac.definitions import Recipient
+from jobfac.machine import threads
 from jobfac.secret_references import resolve_setting
 from jobfac.settings import Settings
 
@@ -22,6 +23,10 @@ TIMEOUT = 20.0
 
 Then it has the time of the whole delivery: servers look for spam before they answer, and would get the mail again.
 """
+
+
+NAME = 5.0
+"""Seconds to wait for this machine's name, for which a name server may be asked."""
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
@@ -61,7 +66,7 @@ def shown(recipient: Recipient) -> str:
 
 def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
     """Build the mail. Its Message-ID is the same for each attempt, so mail programs recognise a second copy."""
-    sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
+    sender = settings.smtp_from or f"jobfac@{_own_name()}"
     mail = EmailMessage()
     mail["From"] = sender
     try:
@@ -92,11 +97,21 @@ def _leaving(server: smtplib.SMTP) -> Iterator[smtplib.SMTP]:
         server.close()
 
 
+def _own_name() -> str:
+    """Return the name of this machine. A name server that does not answer must not keep a mail back."""
+    try:
+        return threads.within(NAME, socket.getfqdn, lambda late: None)
+    except (TimeoutError, RuntimeError):
+        return socket.gethostname()
+
+
 def _connected(settings: Settings, place: str) -> smtplib.SMTP:
+    name = _own_name()
+    own = name if "." in name else "[127.0.0.1]"  # as smtplib says it, who would ask for the name again
     if settings.smtp_tls == "tls":
         context = ssl.create_default_context()
-        return smtplib.SMTP_SSL(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT, context=context)
-    server = smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT)
+        return smtplib.SMTP_SSL(settings.smtp_host, settings.smtp_port, own, timeout=TIMEOUT, context=context)
+    server = smtplib.SMTP(settings.smtp_host, settings.smtp_port, own, timeout=TIMEOUT)
     if settings.smtp_tls == "starttls":
         try:
             server.starttls(context=ssl.create_default_context())

@@ -43,21 +43,21 @@ class Keeper:
         old_files: OldFiles,
         live: Callable[[], Collection[Execution]],
         over: Callable[[], Collection[tuple[Execution, Outcome]]],
-        on_excess: Callable[[], None],
+        wake: Callable[[], None],
         log: Any,
     ) -> None:
         """
         Args:
             live: see ``Keeper``.
             over: returns those whose outcomes are not stored yet. A full disk may be the reason.
-            on_excess: called when the program of one has to be ended (``Execution.room``).
+            wake: wakes the loop: the program of one has to be ended (``Execution.room``), or its report was read.
         """
         self.fenced: list[Execution] = []
         self._spool = spool
         self._old_files = old_files
         self.live = live
         self._over = over
-        self._on_excess = on_excess
+        self._wake = wake
         self._log = log
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._ended = threading.Event()
@@ -87,6 +87,34 @@ class Keeper:
         if executions:
             why = "the next worker of this machine stores it"
             self._log.warning("output is left in the spool", action="output_left", reason=why)
+
+    def read_report(self, execution: Execution, room: int) -> bool | None:
+        """Read the report of a program that has ended, up to ``room`` bytes.
+
+        Returns True if all of it is read; the caller holds ``execution.shipping`` then. False: call again. None: call
+        again when the loop is woken. Another user may let the reader of a report wait, so a thread of its own reads
+        those.
+        """
+        report = execution.report
+        if not execution.shipping.acquire(blocking=False):
+            return None
+        if report.is_foreign and not report.is_at_end:
+            with suppress(RuntimeError):  # without a thread it is read here
+                threads.begin(self._read_report, execution)
+                return None
+        if report.is_at_end or report.read(final=True, most=room):
+            return True
+        execution.shipping.release()
+        return None if report.is_blocked else False
+
+    def _read_report(self, execution: Execution) -> None:
+        try:
+            while not execution.report.read(final=True) and not execution.report.is_blocked:
+                pass
+        finally:
+            execution.shipping.release()
+            if not execution.report.is_blocked:
+                self._wake()
 
     def fence(self, executions: Collection[Execution]) -> None:
         """Keep the files of these until their output is stored, by the thread that ships output."""
@@ -138,7 +166,7 @@ class Keeper:
         executions = self._kept()
         found = [self._look(execution) for execution in executions]
         if any(found):
-            self._on_excess()
+            self._wake()
         if self._actions.qsize() <= len(executions):  # otherwise the helpers have enough to do
             for execution in executions:
                 self._actions.put(execution.room.free)

@@ -269,14 +269,11 @@ class Executions:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
 
         Returns True if its report has more to read; then call this again after the other executions. Does nothing
-        while the machine cannot read it, while the shipping thread stores its output, or while more output is left than
-        fits into a turn. The shipping thread wakes the loop when it is done.
+        while the machine cannot read it, while another thread reads it or stores its output, or while more output is
+        left than fits into a turn. That thread wakes the loop when it is done.
         """
-        if execution.unread() > LAST_OUTPUT or not execution.shipping.acquire(blocking=False):
-            return False
-        if not execution.report.read(final=True, most=max(0, room)):
-            execution.shipping.release()
-            return not execution.report.is_blocked
+        if execution.unread() > LAST_OUTPUT or not (is_read := self.keeper.read_report(execution, max(0, room))):
+            return is_read is False
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
         return False

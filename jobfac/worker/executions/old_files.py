@@ -1,6 +1,5 @@
 """Retention of `timestamped` output files: the worker that creates them removes the old ones, as runs are purged."""
 
-import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,6 +11,9 @@ from jobfac.machine import threads
 from jobfac.programs import Series, remove_timestamped
 from jobfac.settings import Settings
 from jobfac.store.retention import DOUBTFUL
+
+AT_ONCE = 8
+"""Cleanups at most that run at the same time. Each may hang on a folder of its own."""
 
 PAUSE = 600.0
 """Minimum seconds between two cleanups of the same files."""
@@ -31,7 +33,7 @@ class OldFiles:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
         self._not_before: dict[tuple[str, str | None, str, str], float] = {}  # monotonic, by place, the earliest first
-        self._removes = threading.Lock()
+        self._cleaned: set[tuple[str, str | None, str, str]] = set()  # places with a thread that has not ended
         self._steps = ForwardSteps(STEP)
 
     def after(self, retention: Retention | None, written: Iterable[Series]) -> None:
@@ -43,17 +45,23 @@ class OldFiles:
             now = time.monotonic()
             while self._not_before and now >= next(iter(self._not_before.values())):
                 del self._not_before[next(iter(self._not_before))]
-            if series.place in self._not_before or not self._removes.acquire(blocking=False):
+            if series.place in self._cleaned or series.place in self._not_before or len(self._cleaned) >= AT_ONCE:
                 continue
+            self._cleaned.add(series.place)
             try:
                 threads.begin(self._remove, series, retention or self._default)
                 self._not_before[series.place] = now + PAUSE
             except RuntimeError:  # no more threads: the next run that ends tries again
-                self._removes.release()
+                self._cleaned.discard(series.place)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether files are being removed."""
+        return bool(self._cleaned)
 
     def _remove(self, series: Series, keep: Retention) -> None:
         try:
             if removed := remove_timestamped(series, time.time(), keep.age, keep.count):
                 self._log.info("old files were removed", action="purged", path=series.template, files=removed)
         finally:
-            self._removes.release()
+            self._cleaned.discard(series.place)

@@ -14,7 +14,7 @@ from typing import Any
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
 from jobfac.machine.disk import FAILING
-from jobfac.programs import write_private
+from jobfac.programs import other_user, write_private
 from jobfac.programs.masking import NOTHING_HIDDEN
 
 LIMIT = 16 * 1024 * 1024
@@ -63,6 +63,8 @@ class Report:
         mask: hides the secrets of the execution in every value.
         changed: progress or message has changed; the reader of these resets it.
         is_blocked: the machine cannot read the file at the moment; a later call may.
+        is_foreign: it belongs to another user, who may let its readers wait.
+        is_at_end: all of it was read after the end of the program.
         taken, limit: total bytes read, and the most.
     """
 
@@ -75,7 +77,7 @@ class Report:
         self.result: str | None = None
         self.exit_message: str | None = None
         self.changed = False
-        self.is_blocked = False
+        self.is_blocked = self.is_at_end = self.is_foreign = False
         self.taken = 0
         self._blocked_until: float | None = None
         self._incomplete: str | None = None
@@ -115,6 +117,7 @@ class Report:
             StartError: only root may give a file to another user.
         """
         write_private(Path(self.path), b"", user)
+        self.is_foreign = other_user(user) is not None
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
         """Read what was appended since the last call; returns whether everything was read.
@@ -126,11 +129,13 @@ class Report:
         try:
             done = self._read(most)
         except OSError as error:  # before the end the next call reads what this one could not
-            return not final or self._is_over(error)
+            self.is_at_end = final and self._is_over(error)
+            return not final or self.is_at_end
         self.is_blocked, self._blocked_until = False, None
         if final and done:
             self._take([self._line])
             self._line = b""
+            self.is_at_end = True
         return done
 
     def _is_over(self, error: OSError) -> bool:

@@ -110,7 +110,7 @@ def test_no_old_file_is_removed_for_hours_after_the_clock_was_set_forward(
         ahead.setattr(old_files, "datetime", Ahead, raising=False)
         ahead.setattr(lease_clock, "wall_ms", lambda: round((begun + YEAR) * 1000))
         files.after(None, series)
-        assert not files._removes.locked(), "it does not even look"
+        assert not files.is_at_work, "it does not even look"
         again = OldFiles(settings, SILENCE)
         again.after(None, series)
         wait_for(lambda: not old.exists(), "a worker that knows no other clock removes it")

@@ -1,14 +1,17 @@
 """Email and apprise, and the text that both send."""
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import AuthResult
 
-from jobfac.channels import DeliveryError, Message, deliver, render
+from jobfac.channels import DeliveryError, Message, deliver, email, render
 from jobfac.definitions import Recipient
 from jobfac.settings import Settings, SettingsError, load
 from tests.support.receivers import OK, Mailbox, Post, mailbox, part, receiving
@@ -237,6 +240,18 @@ def test_apprise_sends_title_and_text() -> None:
         assert b"7.2.failed.abc" in post.body
         receiver.answer = lambda post: 500
         assert failure(Settings(), to) == "the service behind json:// did not take the message"
+
+
+def test_a_mail_does_not_wait_for_a_name_server(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which machines ask for their own name, and which may not answer."""
+    answers = threading.Event()
+    silent = SimpleNamespace(getfqdn=lambda: answers.wait() and "too.late.example", gethostname=socket.gethostname)
+    monkeypatch.setattr(email, "socket", silent)
+    monkeypatch.setattr(email, "NAME", 0.05)
+    deliver(MESSAGE, TO, through(box, smtp_from=None))
+    answers.set()
+    (mail,) = box.mails
+    assert mail["From"] == f"jobfac@{socket.gethostname()}"
 
 
 @APPRISE

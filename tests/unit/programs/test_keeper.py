@@ -1,5 +1,6 @@
 """The threads that free and remove files: while one waits for a program, the others go on."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from jobfac.telemetry.logs import SILENCE
 from jobfac.worker import keeper as keeper_module
 from jobfac.worker import shipping
 from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.report import Report
 from jobfac.worker.keeper import Keeper
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
@@ -230,3 +232,46 @@ def test_a_worker_that_leaves_stores_the_output_of_fenced_programs_first(tmp_pat
     one.is_shipped = False
     worker._phases.gives_up = True
     assert worker._is_done()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """As long as it is not set, who reads the report of run 1 waits for its owner."""
+    answers, read = threading.Event(), Report.read
+
+    def play(report: Report, *given: Any, **options: Any) -> bool:
+        if "/1-1-" in report.path:
+            answers.wait()
+        return read(report, *given, **options)
+
+    monkeypatch.setattr(Report, "read", play)
+    return answers
+
+
+def test_the_loop_reads_no_report_of_another_user(
+    keeper: Keeper, excess: threading.Event, tmp_path: Path, reads: threading.Event
+) -> None:
+    (one,) = executions(tmp_path, 1)
+    file_of(one).write_text('{"result": "failed"}')
+    one.report.is_foreign = True
+    assert keeper.read_report(one, 100) is None
+    assert one.shipping.locked(), "it is being read"
+    assert keeper.read_report(one, 100) is None
+    reads.set()
+    assert excess.wait(30), "the loop is woken"
+    assert keeper.read_report(one, 100) is True
+    assert (one.report.result, one.shipping.locked()) == ("failed", True)
+
+
+def test_a_report_whose_owner_lets_its_reader_wait_delays_the_end_of_no_other_run(
+    sqlite_url: str, keeper: Keeper, tmp_path: Path, reads: threading.Event
+) -> None:
+    first, other = executions(tmp_path, 2)
+    with contextlib.closing(Database(sqlite_url)) as db:
+        shipper = Shipper(db, 1.0, "w1", keeper, lambda: None)
+        thread = threading.Thread(target=shipper.ship, args=([first, other],))
+        thread.start()
+        wait_for(first.shipping.locked, "its report is being read")
+        assert not other.shipping.locked()
+        reads.set()
+        thread.join()

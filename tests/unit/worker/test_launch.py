@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ def test_the_cleanups_of_former_values_are_forgotten(tmp_path: Path, monkeypatch
 
     def after(number: int, job: str = "job") -> int:
         files.after(None, [Series(f"{tmp_path}/{number // 10}/{number}-*.log", None, template, job)])
-        wait_for(lambda: not files._removes.locked(), "it has ended")
+        wait_for(lambda: not files.is_at_work, "it has ended")
         return len(files._not_before)
 
     assert [after(number) for number in range(20)] == [1] * 10 + [2] * 10, "one for each folder"
@@ -65,6 +66,26 @@ def test_a_sql_job_is_given_back_if_the_installation_is_gone(tmp_path: Path, mon
             assert str(one.begin()).startswith("the installation of jobfac under this worker is gone")
             assert one.outcome(0.5).state == RunState.QUEUED
             one.close()
+
+
+def test_a_folder_that_hangs_keeps_no_other_from_its_cleanup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network drive that is dead."""
+    answers, cleaned = threading.Event(), []
+
+    def remove(series: Series, *_: object) -> int:
+        if "dead" in series.pattern:
+            answers.wait()
+        cleaned.append(series.pattern)
+        return 0
+
+    monkeypatch.setattr(old_files, "remove_timestamped", remove)
+    files = OldFiles(Settings(), SILENCE)
+    dead, other = (f"{tmp_path}/{name}/*.log" for name in ("dead", "other"))
+    files.after(None, [Series(dead, None, dead, "job")])
+    files.after(None, [Series(other, None, other, "job")])
+    wait_for(lambda: cleaned == [other], "the other folder was cleaned")
+    answers.set()
+    wait_for(lambda: not files.is_at_work, "it has ended")
 
 
 def open_files() -> int:
