@@ -10,7 +10,7 @@ from jobfac.cli import completion, waiting
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, MAX_VERSION, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
-from jobfac.cli.rendering.text import cell, changed_value
+from jobfac.cli.rendering.text import changed_value
 from jobfac.errors import JobfacError
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView, VersionView
@@ -157,11 +157,11 @@ def _program(job: JobView) -> str:
 
     body = job.definition
     if "steps" in body:
-        return cell(" > ".join(step["name"] for step in body["steps"]))
+        return " > ".join(step["name"] for step in body["steps"])
     if "sql" in body:
-        return cell("sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split()))
+        return "sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split())
     command = body.get("command", "")
-    return cell(command if isinstance(command, str) else shlex.join(command))
+    return command if isinstance(command, str) else shlex.join(command)
 
 
 @app.command("show")
@@ -218,7 +218,7 @@ def history(job: JobId, as_json: Json = False) -> None:
         "WHEN": "created_at",
         "BY": "created_by",
         "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
-        "CHANGED": lambda one: cell(", ".join(_paths(before.get(one.version), one.definition))),
+        "CHANGED": lambda one: ", ".join(_paths(before.get(one.version), one.definition)),
     }
     print_list(found, columns, "no versions", as_json)
 

@@ -17,7 +17,6 @@ from jobfac.cli.common import (
     settings,
 )
 from jobfac.cli.rendering.printing import Columns, note, print_list
-from jobfac.cli.rendering.text import cell
 from jobfac.views.notifications import NotificationView
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def list_notifications(
 
 
 def _to(row: NotificationView) -> str:
-    return cell(f"{row.channel} {row.to}")
+    return f"{row.channel} {row.to}"
 
 
 @app.command()

@@ -9,7 +9,7 @@ from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_list, print_table
-from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
+from jobfac.cli.rendering.text import changed_value, duration, memory_text
 from jobfac.cli.selection import selecting
 from jobfac.states import HELD
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -60,10 +60,10 @@ def list_runs(
 
 def _why(run: RunView) -> str:
     if run.state in HELD and run.progress is not None:
-        return cell(f"{run.progress:.0%} {run.message or ''}")
+        return f"{run.progress:.0%} {run.message or ''}"
     if run.waits_for is not None:
-        return cell(f"waits: {run.waits_for}")
-    return cell(run.held or run.reason or run.exit_message or run.message)
+        return f"waits: {run.waits_for}"
+    return run.held or run.reason or run.exit_message or run.message or ""
 
 
 @app.command("show")
@@ -123,5 +123,5 @@ def _memory(attempt: AttemptView) -> str:
     return "" if attempt.peak_memory is None else memory_text(attempt.peak_memory)
 
 
-def _attempt_state(attempt: AttemptView) -> str:
-    return cell(attempt.state) or "running"
+def _attempt_state(attempt: AttemptView) -> object:
+    return attempt.state or "running"

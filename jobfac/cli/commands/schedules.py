@@ -11,7 +11,6 @@ from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import JobId, Json, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_list, print_table
-from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
 from jobfac.recurrence.wording import in_words
 from jobfac.views.results.backfill import BackfillResult, BackfillView
@@ -62,7 +61,7 @@ def _state(row: ScheduleView) -> str:
 
 
 def _rule(row: ScheduleView) -> str:
-    return cell(in_words(row.definition) if row.definition else "see the definition of the job")
+    return in_words(row.definition) if row.definition else "see the definition of the job"
 
 
 _TRIGGERS = {"after", "file"}

@@ -176,6 +176,7 @@ def _notify(text: str) -> dict[str, Any]:
 def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     """Wait until all runs are final, with a line of progress on a terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     done: list[RunView] = []
@@ -188,7 +189,7 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
                 if run.held != hold:
                     hold = run.held
                     note(f"Run {run.id} waits: {hold}." if hold else f"Run {run.id} is no longer held.")
-                status.update(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{details}")
+                status.update(Text(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{details}"))
                 run = factory.wait(run.id, 1.0)
             done.append(run)
     return done

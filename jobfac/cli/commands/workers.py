@@ -8,7 +8,7 @@ from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, note, print_list
-from jobfac.cli.rendering.text import cell, memory_text
+from jobfac.cli.rendering.text import memory_text
 from jobfac.views.workers import AFTER_LIMIT, WorkerView
 
 app = group("List and drain workers, or cancel a drain.")
@@ -51,7 +51,7 @@ def _memory(worker: WorkerView) -> str:
 
 
 def _pools(worker: WorkerView) -> str:
-    return cell(", ".join(worker.pools))
+    return ", ".join(worker.pools)
 
 
 Workers = Annotated[

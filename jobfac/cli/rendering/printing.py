@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
-Columns = Mapping[str, str | Callable[[Row], str]]
-"""By the title of a column: the name of a field of the view, or a function from the view to markup."""
+Columns = Mapping[str, str | Callable[[Row], object]]
+"""By the title of a column: the name of a field of the view, or a function from the view to a value."""
 
 
 def print_text(text: str) -> None:
@@ -68,15 +68,13 @@ def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:
     print_drawn(_table(columns, short, fit(_widths(columns, short), cuttable, width)))
 
 
-def _whole(row: Row, shown: "str | Callable[[Row], str]") -> "Text":
-    from rich.markup import render
-
-    text = render(shown(row) if callable(shown) else cell(getattr(row, shown)))
+def _whole(row: Row, shown: str | Callable[[Row], object]) -> "Text":
+    text = cell(shown(row) if callable(shown) else getattr(row, shown))
     text.plain = printable(text.plain)
     return text
 
 
-def _short(row: Row, shown: "str | Callable[[Row], str]", now: datetime) -> "Text":
+def _short(row: Row, shown: str | Callable[[Row], object], now: datetime) -> "Text":
     """Return the cell with a short time."""
     from rich.text import Text
 
@@ -84,7 +82,7 @@ def _short(row: Row, shown: "str | Callable[[Row], str]", now: datetime) -> "Tex
     return Text(write_short(value, now)) if isinstance(value, datetime) else _whole(row, shown)
 
 
-def _is_text(row: Row, shown: "str | Callable[[Row], str]") -> bool:
+def _is_text(row: Row, shown: str | Callable[[Row], object]) -> bool:
     return callable(shown) or isinstance(getattr(row, shown), str | list | dict)
 
 

@@ -3,11 +3,14 @@
 import json
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jobfac.cli.streams import escaped
 from jobfac.cli.times import write_time
 from jobfac.views.durations import Timed, has_duration
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STYLES = {
     "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
@@ -43,17 +46,18 @@ def printable_lines(text: str, indent: int) -> str:
     return ("\n" + " " * indent).join(printable(line) for line in text.splitlines())
 
 
-def styled(word: Any) -> str:
-    """Return a state in its colour, as markup."""
-    text = str(word)
-    return f"[{STYLES[text]}]{text}[/]" if text in STYLES else text
+def styled(word: object) -> "Text":
+    """Return a state in its colour."""
+    from rich.text import Text
+
+    return Text(str(word), style=STYLES.get(str(word), ""))
 
 
-def cell(value: object) -> str:
-    """Return a value as markup for a table, a state in its colour."""
-    from rich.markup import escape
+def cell(value: object) -> "Text":
+    """Return a value for a table, a state in its colour. No part of a text is taken for markup."""
+    from rich.text import Text
 
-    return styled(value) if isinstance(value, Enum) else escape(text_of(value))
+    return styled(value) if isinstance(value, Enum) else Text(text_of(value))
 
 
 def memory_text(size: int) -> str:

@@ -5,14 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from rich.text import Text
 
 from jobfac.cli.commands.monitoring.doctor import _table as findings_table
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, styled, text_of
-from jobfac.cli.rendering.tree import history_tree
+from jobfac.cli.rendering.tree import history_tree, walk_tree
 from jobfac.cli.streams import for_terminal
 from jobfac.doctor import Finding, State
 from jobfac.states import RunState, Waiting
+from jobfac.store.sequences.simulate import Walk
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepVisitView
 
@@ -70,8 +72,17 @@ def test_the_duration_of_a_running_run_ends_now_and_a_waiting_one_has_none() -> 
 
 
 def test_states_have_colours_and_texts_have_none() -> None:
-    assert (styled("failed"), styled("queued")) == ("[red]failed[/]", "queued")
-    assert (cell(RunState.FAILED), cell("failed"), cell("[red]x")) == ("[red]failed[/]", "failed", "\\[red]x")
+    assert (styled("failed"), styled("queued")) == (Text("failed", style="red"), Text("queued"))
+    assert (cell(RunState.FAILED).style, cell("failed").style) == ("red", "")
+
+
+@pytest.mark.parametrize("text", ["[/data/in.csv]", "[red]x", "order:key:4711", "D:\\[ x", "a\\[red]", "ends\\"])
+def test_texts_are_shown_as_they_are(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    columns: Columns[Line] = {"A": "text", "B": lambda line: line.text}
+    print_table([Line(1, text)], columns, "")
+    print_drawn(walk_tree(text, Walk([], RunState.FAILED, text)))
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[1].split("  "), lines[2]) == ([text, text], f"{text} failed  {text}")
 
 
 def test_json_is_one_document_without_escaped_letters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
 from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_json, print_list
-from jobfac.cli.rendering.text import cell, text_of
+from jobfac.cli.rendering.text import text_of
 from jobfac.cli.streams import escaped
 from jobfac.views.holds import HoldView
 from jobfac.views.serialization import as_json
@@ -83,7 +83,7 @@ def list_holds(
 
 
 def _scope(hold: HoldView) -> str:
-    return cell(hold.scope)
+    return text_of(hold.scope)
 
 
 def note_run(
