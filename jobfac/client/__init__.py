@@ -102,15 +102,17 @@ class Client:
                 Default: a new key, which makes this one call safe to repeat.
 
         Returns:
-            The run. Its state is ``denied`` if the job allows one run at a time and another is under way.
+            The run; with ``each_worker`` that of the first worker alone. Its state is ``denied`` if the job allows one
+            run at a time and another is under way.
 
         Raises:
             ProblemError: the API refused the start, for example because there is no such job.
-            TypeError: ``arguments`` is one text.
+            TypeError, ValueError: ``arguments`` is one text, or the key is blank.
             Unreachable: the API stayed away.
         """
         if isinstance(arguments, str):  # its letters would be the arguments
             raise TypeError("arguments are a list of texts, not one text; shlex.split makes them of a command line")
+        _check_key(idempotency_key)
         values = {
             "arguments": None if arguments is None else list(arguments),
             "payload": payload if payload is None or isinstance(payload, str) else json.dumps(payload),
@@ -240,6 +242,11 @@ class Client:
             raise self._api.foreign(f"an event of more than {LARGEST:,} characters") from None
         finally:
             response.close()
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not key.strip():  # as of a variable without a value
+        raise ValueError("idempotency_key must not be blank; leave it out if the program is not repeated")
 
 
 def _lines(parts: Iterable[str]) -> Iterator[str]:

@@ -62,7 +62,7 @@ class ProblemError(JobfacError):
         return (Kind.of_status(self.status) or self.kind).exit_code
 
 
-def _authorities(url: str) -> ssl.SSLContext:
+def authorities(url: str) -> ssl.SSLContext:
     """Return those that vouch for the server: none without TLS, because loading them takes longer than a request.
 
     They are those that the environment names, or else the library's and the machine's: an own authority is among these.
@@ -103,7 +103,7 @@ class ApiTransport:
                 f"The API's URL '{self._shown}' cannot be used: {fault(error)}. Check JOBFAC_API_URL."
             ) from error
         try:
-            self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=_authorities(self._url))
+            self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, verify=authorities(self._url))
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             why = fault(error).rstrip(".")
             raise Unreachable(

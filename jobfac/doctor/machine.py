@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 import httpx
 import sqlalchemy as sa
 
-from jobfac.client.transport import HEADER_VALUE, fault, proxy_words
+from jobfac.client.transport import HEADER_VALUE, authorities, fault, proxy_words
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
@@ -138,7 +138,8 @@ def api(settings: Settings) -> Iterator[Finding]:
     url, headers = settings.api_url, {"Authorization": f"Bearer {settings.api_key}"}
     shown, started = without_password(url), time.monotonic()
     try:
-        with httpx.stream("GET", f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10) as response:
+        address, checked = f"{url.rstrip('/')}/v1/workers", authorities(url)
+        with httpx.stream("GET", address, headers=headers, timeout=10, verify=checked) as response:
             pass  # the body may have any length
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         way, check = (

@@ -1,6 +1,8 @@
 """Requeue dead notifications."""
 
+import time
 from collections.abc import Sequence
+from functools import partial
 
 from jobfac.database.engine import Database
 from jobfac.operations.caller import Caller, transact
@@ -12,4 +14,13 @@ def requeue(db: Database, by: Caller, ids: Sequence[int] | None) -> list[int]:
 
     May be repeated: a second call requeues nothing more.
     """
-    return transact(db, by, lambda conn: outbox.requeue(conn, ids, by.name))
+    if ids is not None:
+        return transact(db, by, lambda conn: outbox.requeue(conn, ids, by.name))
+    done: list[int] = []
+    above = 0
+    # One transaction for all would delay the heartbeats of the fleet on SQLite.
+    while found := db.query(outbox.dead_ids, above, retry_for=by.retry_for):
+        done += transact(db, by, partial(outbox.requeue, ids=found, by=by.name))
+        above = found[-1]
+        time.sleep(db.dialect.pause_between_writes)
+    return done

@@ -8,6 +8,7 @@
 from jobfac.store.outbox.addressing import address, unaddressed
 from jobfac.store.outbox.delivery import (
     Leased,
+    dead_ids,
     delivered,
     failed,
     find,
@@ -21,6 +22,23 @@ from jobfac.store.outbox.shares import Room, Taken, places
 from jobfac.store.outbox.subscriptions import RECOVERED, subscription, wants
 
 __all__ = [
-    "RECOVERED", "Leased", "OutboxEvent", "Room", "Taken", "address", "delivered", "failed", "find", "follow_clock",
-    "forget", "places", "record", "requeue", "subscription", "take", "unaddressed", "wants",
+    "RECOVERED",
+    "Leased",
+    "OutboxEvent",
+    "Room",
+    "Taken",
+    "address",
+    "dead_ids",
+    "delivered",
+    "failed",
+    "find",
+    "follow_clock",
+    "forget",
+    "places",
+    "record",
+    "requeue",
+    "subscription",
+    "take",
+    "unaddressed",
+    "wants",
 ]  # fmt: skip

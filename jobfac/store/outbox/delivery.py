@@ -233,18 +233,26 @@ def find(
 
 
 def _view(row: sa.RowMapping, describe: Callable[[Recipient], str]) -> NotificationView:
-    to = Recipient.model_validate(json.loads(row["recipient"]))
+    try:
+        to = Recipient.model_validate(json.loads(row["recipient"]))
+    except ValueError:  # a newer jobfac stored it
+        return from_row(NotificationView, {**row, "channel": "unknown", "to": "a recipient of a newer jobfac"})
     return from_row(NotificationView, {**row, "channel": to.channel, "to": describe(to)})
 
 
 _SHOWN = [notification.c[name] for name in (*columns(NotificationView), "recipient") if name in notification.c]
 
 
-def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int]:
-    """Requeue dead notifications (``ids`` None: all) with their tries reset. Returns the ids of the requeued ones."""
+def dead_ids(conn: sa.Connection, above: int) -> Sequence[int]:
+    """Return the ids of the next ``BATCH`` dead notifications whose id is greater than ``above``, in order."""
+    query = sa.select(notification.c.id).where(notification.c.state == Delivery.DEAD, notification.c.id > above)
+    return conn.execute(query.order_by(notification.c.id).limit(BATCH)).scalars().all()
+
+
+def requeue(conn: sa.Connection, ids: Sequence[int], by: str) -> list[int]:
+    """Requeue dead notifications with their tries reset. Returns the ids of the requeued ones."""
     change = notification.update().where(notification.c.state == Delivery.DEAD)
-    if ids is not None:
-        change = by_primary_key(change.where(lists.by_id(notification.c.id, ids)), notification)
+    change = by_primary_key(change.where(lists.by_id(notification.c.id, ids)), notification)
     change = change.values(state=Delivery.WAITING, tries=0, due_at=utcnow()).returning(notification.c.id)
     found = sorted(conn.execute(change).scalars())
     for one in found:

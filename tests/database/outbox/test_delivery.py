@@ -2,18 +2,23 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.channels import shown
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import notification
+from jobfac.operations import notifications
+from jobfac.operations.caller import Caller
 from jobfac.scheduler.notifier import address_some, tail
 from jobfac.states import Delivery, RunState
 from jobfac.store import outbox, runs
+from jobfac.store.outbox import delivery
 from jobfac.store.outbox.addressing import BY_START
 from jobfac.store.outbox.delivery import TRIES
 from jobfac.store.output import Stored, append
@@ -167,7 +172,7 @@ def test_a_failed_notification_is_retried_then_dead_and_can_be_requeued(db: Data
         assert outbox.find(conn, shown, Delivery.DELIVERED) == []
     assert db.transact(outbox.requeue, [row["id"] + 1], "me") == []
     assert db.transact(outbox.requeue, [row["id"]], "me") == [row["id"]]
-    assert db.transact(outbox.requeue, None, "me") == []
+    assert notifications.requeue(db, Caller("me"), None) == []
     (taken,) = db.transact(outbox.take, 1, 60.0)
     assert (taken.tries, taken.dedupe) == (1, row["dedupe"])
 
@@ -221,3 +226,28 @@ class TestThroughTsql:
         hand = Hand(db)
         hand.end(hand.take(), RunState.FAILED)
         assert notified_events(db) == [("a", "failed")]
+
+
+def test_all_dead_notifications_are_requeued_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction for all would hold SQLite's lock for as long as it takes."""
+    monkeypatch.setattr(delivery, "BATCH", 2)
+    waiting(db, 5)
+    with db.begin() as conn:
+        conn.execute(notification.update().values(state=Delivery.DEAD))
+    begun: list[int] = []
+
+    def note(conn: sa.Connection, ids: Sequence[int], by: str) -> list[int]:
+        begun.append(len(ids))
+        return delivery.requeue(conn, ids, by)
+
+    monkeypatch.setattr(outbox, "requeue", note)
+    assert len(notifications.requeue(db, Caller("me"), None)) == 5
+    assert begun == [2, 2, 1]
+
+
+def test_a_recipient_that_a_newer_version_stored_is_listed(db: Database) -> None:
+    waiting(db, 1)
+    with db.begin() as conn:
+        conn.execute(notification.update().values(recipient='{"pager": "x"}'))
+    (found,) = db.query(outbox.find, shown)
+    assert (found.channel, found.to) == ("unknown", "a recipient of a newer jobfac")

@@ -15,10 +15,11 @@ from jobfac.api.resources import events, output
 from jobfac.api.serving.proxy import client as address_of
 from jobfac.api.single_sign_on import PEER, SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.errors import Invalid
+from jobfac.errors import Invalid, Unreachable
 from jobfac.operations import keys
 from jobfac.operations.caller import Caller
 from jobfac.settings import Settings, SettingsError
+from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
@@ -93,6 +94,17 @@ def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch)
     answer = served.client(None).get(served.server.link("anna"))
     assert answer.status_code == 403
     assert "is too old" in answer.text
+
+
+def test_a_login_link_is_not_spent_while_the_database_is_away(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Unreachable("The database is locked.")
+
+    link, browser = served.server.link("anna"), served.client(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(api_keys, "create", away)
+        assert browser.get(link).status_code == 503
+    assert browser.get(link).status_code == 303
 
 
 def test_the_login_link_is_for_the_next_hour(served: Served) -> None:

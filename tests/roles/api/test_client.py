@@ -44,6 +44,8 @@ def test_the_same_key_starts_one_run(served: Served, client: Client) -> None:
     served.define("a")
     assert client.start("a", idempotency_key="one").id == client.start("a", idempotency_key="one").id
     assert client.start("a").id != client.start("a").id
+    with pytest.raises(ValueError, match="must not be blank"):  # each call would start a run
+        client.start("a", idempotency_key="")
 
 
 def test_a_denied_start_returns_the_denied_run(served: Served, client: Client) -> None:

@@ -163,7 +163,7 @@ def _act(
     chosen = [line.id for line in shown if line.result is Result.CHOSEN]
     if dry_run:
         _print(shown, as_json)
-        if not as_json:
+        if not as_json or more:
             note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
         return
     if is_terminal() and not yes and chosen:
@@ -181,7 +181,7 @@ def _act(
     with reader_may_leave():
         _print(lines, as_json)
     number = {result: sum(line.result is result for line in lines) for result in Result}
-    if not as_json or interrupted:
+    if not as_json or more:
         word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
         if ending := _ending(lines):
             word, more = "asked to stop", f" Not ended yet: {ending}, see `jobfac runs list --state stopping`.{more}"
