@@ -135,9 +135,21 @@ def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     removed = {job_id: stored[job_id] for job_id in changes.remove}
     lost = renames.lost(conn, removed, {job_id: wanted.jobs[job_id] for job_id in changes.add})
     unbegun = beginnings.unbegun(conn, {job_id: wanted.jobs[job_id] for job_id in (*changes.add, *changes.change)})
-    said = (*lost, *unbegun, *waiting.keeping(conn, changes))
+    said = (*lost, *unbegun, *waiting.keeping(conn, changes), *_still_needed(conn, changes.remove))
     kept = Kept(disabled, *_paused(conn, wanted, changes.change), said)
     return Applied(changes, d.plan(defaults, wanted_defaults, prune), wanted, kept)
+
+
+def _still_needed(conn: sa.Connection, removed: Collection[str]) -> list[str]:
+    """Return a sentence for each sequence under way that has yet to start, or may start again, a removed job."""
+    said = []
+    for sequence, version in waiting.sequences_under_way(conn) if removed else ():
+        found = jobs.find_version(conn, sequence, version)
+        steps = found.steps if isinstance(found, d.Sequence) else ()
+        for job in sorted({job for step in steps for job in step.jobs} & set(removed)):
+            why = "which fails if it comes after the removal; apply when the run has ended"
+            said.append(f"a run of {sequence} that is under way has {job} in a step, {why}")
+    return list(dict.fromkeys(said))
 
 
 def _with_state(wanted: d.Definitions, stored: Mapping[str, jobs.Stored]) -> tuple[d.Definitions, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from jobfac import definitions as d
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
-from jobfac.states import ACTIVE, WAITING
+from jobfac.states import ACTIVE, WAITING, JobKind
 
 OF_THE_JOB = frozenset({
     "name", "description", "category", "enabled", "on_demand", "replace_arguments", "retention", "expect",
@@ -33,6 +33,13 @@ def keeping(conn: sa.Connection, plan: d.Plan) -> tuple[str, ...]:
         if job in number
     ]
     return tuple(found)
+
+
+def sequences_under_way(conn: sa.Connection) -> list[tuple[str, int]]:
+    """Return the sequences that have active runs, each with the version of its definition that these have."""
+    query = sa.select(run.c.job, run.c.job_version).distinct().with_hint(run, PASS, "mssql")
+    query = query.where(sa.text(f"run.state IN ({sql_literals(ACTIVE)})"), run.c.kind == JobKind.SEQUENCE)
+    return [(str(row.job), int(row.job_version)) for row in conn.execute(query.order_by(run.c.job, run.c.job_version))]
 
 
 def _is_of_runs(path: str) -> bool:

@@ -72,6 +72,16 @@ def test_runs_that_wait_and_do_not_follow_a_change_are_said(db: Database, tmp_pa
     assert removed == "runs of b that wait will start although the job is removed (1); stop them if they must not"
 
 
+def test_a_sequence_under_way_that_needs_a_removed_job_is_said(db: Database, tmp_path: Path) -> None:
+    steps = "jobs:\n  a: {command: [x]}\n  seq: {steps: [{name: one, jobs: [a]}, {name: two, jobs: [b]}]}\n"
+    apply(db, tmp_path, f"{steps}  b: {{command: [y]}}\n")
+    start(db, "seq")
+    other = steps.replace("jobs: [b]", "jobs: [c]") + "  c: {command: [y]}\n"
+    for dry_run in (True, False):
+        said = apply(db, tmp_path, other, dry_run=dry_run, prune=True).view().warnings
+        assert said[-1].startswith("a run of seq that is under way has b in a step, which fails if it comes after")
+
+
 def test_a_paused_schedule_is_named_as_it_can_be_resumed(db: Database, tmp_path: Path) -> None:
     """Without a name it has a number, and another one if a schedule is inserted before it."""
     text = "jobs:\n  a:\n    command: [x]\n    schedules: [{cron: '* * * * *'}]\n"
