@@ -37,12 +37,13 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     """
     if not settings.smtp_host:
         raise DeliveryError("no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs")
-    mail = compose(message, recipient, settings)
+    name = _own_name()  # here, because a thread is refused below
+    mail = compose(message, recipient, settings, name)
     bounds.install_for_mail()
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
         password = _password(settings) if settings.smtp_user else ""
-        with egress.guarded(settings, trusted_host=True), _leaving(_connected(settings, place)) as server:
+        with egress.guarded(settings, trusted_host=True), _leaving(_connected(settings, place, name)) as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, password)
             if server.sock is not None:
@@ -64,9 +65,12 @@ def shown(recipient: Recipient) -> str:
     return ", ".join(recipient.email)
 
 
-def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
-    """Build the mail. Its Message-ID is the same for each attempt, so mail programs recognise a second copy."""
-    sender = settings.smtp_from or f"jobfac@{_own_name()}"
+def compose(message: Message, recipient: Recipient, settings: Settings, name: str) -> EmailMessage:
+    """Build the mail. Its Message-ID is the same for each attempt, so mail programs recognise a second copy.
+
+    ``name``: that of this machine.
+    """
+    sender = settings.smtp_from or f"jobfac@{name}"
     mail = EmailMessage()
     mail["From"] = sender
     try:
@@ -105,8 +109,7 @@ def _own_name() -> str:
         return socket.gethostname()
 
 
-def _connected(settings: Settings, place: str) -> smtplib.SMTP:
-    name = _own_name()
+def _connected(settings: Settings, place: str, name: str) -> smtplib.SMTP:
     own = name if "." in name else "[127.0.0.1]"  # as smtplib says it, who would ask for the name again
     if settings.smtp_tls == "tls":
         context = ssl.create_default_context()

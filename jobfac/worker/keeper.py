@@ -60,6 +60,7 @@ class Keeper:
         self._wake = wake
         self._log = log
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._parses = threading.Lock()  # many that parse at once would keep the processor from the loop
         self._ended = threading.Event()
         self._helpers: list[_Helper] = []
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -99,15 +100,18 @@ class Keeper:
         if not execution.shipping.acquire(blocking=False):
             return None
         if report.is_foreign and not report.is_at_end:
-            with suppress(RuntimeError):  # without a thread it is read here
+            try:
                 threads.begin(self._read_report, execution)
-                return None
+            except RuntimeError:  # no more threads: the next tick tries again
+                execution.shipping.release()
+            return None
         if report.is_at_end or report.read(final=True, most=room):
             return True
         execution.shipping.release()
         return None if report.is_blocked else False
 
     def _read_report(self, execution: Execution) -> None:
+        execution.report.turn = self._parses
         try:
             while not execution.report.read(final=True) and not execution.report.is_blocked:
                 pass

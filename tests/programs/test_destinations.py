@@ -4,10 +4,13 @@ import os
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobfac.machine import trusted
 from jobfac.programs import StartError, destination_path
+from jobfac.programs.files import destinations
 from jobfac.programs.files.destinations import Kind, open_path
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -67,6 +70,23 @@ def test_a_rotated_file_gets_no_access_list_of_its_folder(tmp_path: Path) -> Non
     os.setxattr(tmp_path, "system.posix_acl_default", given)
     write(tmp_path, "append", "out.log", b"b")
     assert (path.stat().st_mode & 0o777, os.listxattr(path)) == (0o640, [])
+
+
+def test_a_start_beside_the_rotation_of_another_one_makes_a_file_like_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "append", "out.log", b"a")
+    path.chmod(0o640)
+
+    def rotated(*given: Any) -> int:
+        if not (tmp_path / "out.log.1").exists():
+            path.rename(tmp_path / "out.log.1")
+        return really_open(*given)
+
+    really_open = trusted.open_regular
+    monkeypatch.setattr(destinations, "open_regular", rotated)
+    os.close(open_path("append", path, 1000, 5))
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_rotation_that_keeps_nothing_begins_anew(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from jobfac.cli import completion, waiting
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, MAX_VERSION, USAGE, Failure, JobId, Json, Yes, confirm, fail, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
-from jobfac.cli.rendering.text import changed_value
+from jobfac.cli.rendering.text import changed_value, coloured
 from jobfac.errors import JobfacError
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView, VersionView
@@ -142,10 +142,10 @@ def list_jobs(as_json: Json = False) -> None:
     print_list(views, columns, "no jobs; `jobfac apply FILE` creates some", as_json)
 
 
-def _enabled(job: JobView) -> str:
+def _enabled(job: JobView) -> object:
     if job.unreadable:
-        return "[red]unreadable[/]"
-    return "yes" if job.enabled else "[yellow]no[/]"
+        return coloured("unreadable", "red")
+    return "yes" if job.enabled else coloured("no", "yellow")
 
 
 def _schedules(job: JobView) -> str:
@@ -217,7 +217,7 @@ def history(job: JobId, as_json: Json = False) -> None:
         "VERSION": "version",
         "WHEN": "created_at",
         "BY": "created_by",
-        "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
+        "IN FORCE": lambda one: coloured("yes", "green") if one.current else "",
         "CHANGED": lambda one: ", ".join(_paths(before.get(one.version), one.definition)),
     }
     print_list(found, columns, "no versions", as_json)

@@ -11,6 +11,7 @@ from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import JobId, Json, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_list, print_table
+from jobfac.cli.rendering.text import coloured
 from jobfac.cli.times import write_time
 from jobfac.recurrence.wording import in_words
 from jobfac.views.results.backfill import BackfillResult, BackfillView
@@ -44,15 +45,15 @@ def list_schedules(
     print_list(views, columns, "no schedules; add some to the definition of a job", as_json)
 
 
-def _state(row: ScheduleView) -> str:
+def _state(row: ScheduleView) -> object:
     if row.paused:
-        return "[yellow]paused[/]"
+        return coloured("paused", "yellow")
     if row.held:
-        return "[yellow]held[/]"
+        return coloured("held", "yellow")
     if not row.job_enabled:
-        return "[yellow]job disabled[/]"
+        return coloured("job disabled", "yellow")
     if row.definition.get("enabled") is False:
-        return "[yellow]off[/]"
+        return coloured("off", "yellow")
     if "after" in row.definition:
         return "waiting"
     if "file" in row.definition:
@@ -85,13 +86,13 @@ def preview(
     with backend() as factory:
         candidates = factory.preview(job, count, start, explain)
         triggers = [] if as_json else [one for one in factory.schedules(job) if _TRIGGERS & one.definition.keys()]
-    columns: dict[str, str | Callable[[CandidateView], str]] = {
+    columns: dict[str, str | Callable[[CandidateView], object]] = {
         "DUE": "due_at",
         "SCHEDULE": "schedule",
         "IN ITS ZONE": _local,
     }
     if explain:
-        columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
+        columns["FIRES"] = lambda row: "yes" if row.fires else coloured("no", "yellow")
     empty = f"job '{job}' is {'never due by the clock' if begin is None else f'not due by the clock after {begin}'}"
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"

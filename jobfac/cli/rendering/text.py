@@ -53,10 +53,19 @@ def styled(word: object) -> "Text":
     return Text(str(word), style=STYLES.get(str(word), ""))
 
 
+def coloured(word: str, style: str) -> "Text":
+    """Return a word of ours in a colour."""
+    from rich.text import Text
+
+    return Text(word, style=style)
+
+
 def cell(value: object) -> "Text":
     """Return a value for a table, a state in its colour. No part of a text is taken for markup."""
     from rich.text import Text
 
+    if isinstance(value, Text):
+        return value
     return styled(value) if isinstance(value, Enum) else Text(text_of(value))
 
 

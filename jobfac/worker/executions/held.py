@@ -268,11 +268,12 @@ class Executions:
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
 
-        Returns True if its report has more to read; then call this again after the other executions. Does nothing
-        while the machine cannot read it, while another thread reads it or stores its output, or while more output is
-        left than fits into a turn. That thread wakes the loop when it is done.
+        Returns True if its report has more to read; then call this again after the others. Does nothing while the
+        machine cannot read it, or another thread reads it or stores its output. That thread wakes the loop.
         """
-        if execution.unread() > LAST_OUTPUT or not (is_read := self.keeper.read_report(execution, max(0, room))):
+        if execution.unread() > LAST_OUTPUT:
+            return False
+        if not (is_read := self.keeper.read_report(execution, max(0, room))):
             return is_read is False
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]

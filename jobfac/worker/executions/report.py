@@ -78,6 +78,7 @@ class Report:
         self.exit_message: str | None = None
         self.changed = False
         self.is_blocked = self.is_at_end = self.is_foreign = False
+        self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()  # in which it parses
         self.taken = 0
         self._blocked_until: float | None = None
         self._incomplete: str | None = None
@@ -120,11 +121,9 @@ class Report:
         self.is_foreign = other_user(user) is not None
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
-        """Read what was appended since the last call; returns whether everything was read.
+        """Read what was appended since the last call, up to ``most`` bytes; returns whether everything was read.
 
-        Args:
-            final: the program has ended, so a last line without a newline counts, too.
-            most: maximum bytes to read; at least one piece is read.
+        ``final``: the program has ended, so a last line without a newline counts, too.
         """
         try:
             done = self._read(most)
@@ -163,7 +162,8 @@ class Report:
                     return False
                 if not (data := os.pread(handle, min(PIECE, self.limit - self.taken), self._position)):
                     break
-                self._feed(data)
+                with self.turn:
+                    self._feed(data)
         finally:
             os.close(handle)
         return True

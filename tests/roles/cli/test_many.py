@@ -46,6 +46,25 @@ def test_an_empty_option_chooses_no_more_runs(remote: InProcess, sqlite_factory:
         assert "must be less than or equal to" in sqlite_factory.run(*words, code=2).stderr
 
 
+def test_tables_have_no_markup(sqlite_factory: Factory) -> None:
+    rule = {"cron": "30 1 * * *", "name": "s"}
+    sqlite_factory.apply(
+        {"off": {"command": ["true"], "enabled": False}, "on": {"command": ["a"], "schedules": [rule]}}
+    )
+    sqlite_factory.run("schedule", "pause", "on")
+    said = [
+        sqlite_factory.run(*words).stdout
+        for words in (("jobs", "list"), ("schedule", "list"), ("jobs", "history", "on"))
+    ]
+    assert [text.splitlines()[-1].split()[place] for text, place in zip(said, (3, 2, 4), strict=True)] == [
+        "yes",
+        "paused",
+        "yes",
+    ]
+    assert "no" in said[0].split()
+    assert not any("[" in text for text in said)
+
+
 def test_a_large_schedule_has_its_time_zone_over_http(remote: InProcess, sqlite_factory: Factory) -> None:
     rule = {"cron": "30 1 * * *", "timezone": "Asia/Tokyo", "payload": "x" * 5000}
     sqlite_factory.apply({"big": {"command": ["true"], "schedules": [rule]}})

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.errors import Unreachable
+from jobfac.machine import threads
 from jobfac.programs import Spool
 from jobfac.programs.files import removal
 from jobfac.settings import Settings
@@ -275,3 +276,40 @@ def test_a_report_whose_owner_lets_its_reader_wait_delays_the_end_of_no_other_ru
         assert not other.shipping.locked()
         reads.set()
         thread.join()
+
+
+def test_one_thread_at_a_time_parses_reports_of_other_users(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once would keep the processor from the loop."""
+    most, now, feed = 0, 0, Report._feed
+
+    def note(report: Report, data: bytes) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        time.sleep(0.01)
+        feed(report, data)
+        now -= 1
+
+    monkeypatch.setattr(Report, "_feed", note)
+    made = executions(tmp_path, 8)
+    for one in made:
+        file_of(one).write_text("{}\n")
+        one.report.is_foreign = True
+        assert keeper.read_report(one, 100) is None
+    wait_for(lambda: all(one.report.is_at_end for one in made), "all are read")
+    assert most == 1
+
+
+def test_without_a_thread_the_loop_does_not_read_the_report_of_another_user(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise RuntimeError("no thread")
+
+    monkeypatch.setattr(threads, "begin", refuse)
+    (one,) = executions(tmp_path, 1)
+    one.report.is_foreign = True
+    assert keeper.read_report(one, 100) is None
+    assert (one.report.is_at_end, one.shipping.locked()) == (False, False), "the next tick tries again"

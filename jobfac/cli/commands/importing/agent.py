@@ -10,6 +10,7 @@ import typer
 from jobfac.cli.commands.importing.zones import Zone, zone_of
 from jobfac.cli.common import NOT_FOUND, UNREACHABLE, USAGE, Failure, fail
 from jobfac.cli.rendering.printing import Columns, note, print_table, print_text
+from jobfac.cli.rendering.text import coloured
 from jobfac.machine.bounded import read_bytes
 
 if TYPE_CHECKING:
@@ -131,6 +132,6 @@ def _compare(defined: "Iterable[Defined]") -> None:
         "SCHEDULE": "schedule",
         "AGENT": "agent",
         "JOBFAC": "ours",
-        "SAME": lambda row: "yes" if row.agent == row.ours else "[yellow]no[/]",
+        "SAME": lambda row: "yes" if row.agent == row.ours else coloured("no", "yellow"),
     }
     print_table(rows, columns, "no schedules")
