@@ -100,24 +100,34 @@ class Keeper:
         if not execution.shipping.acquire(blocking=False):
             return None
         if report.is_foreign and not report.is_at_end:
-            try:
-                threads.begin(self._read_report, execution)
-            except RuntimeError:  # no more threads: the next tick tries again
-                execution.shipping.release()
+            self._begin_to_read(execution, True)
             return None
         if report.is_at_end or report.read(final=True, most=room):
             return True
         execution.shipping.release()
         return None if report.is_blocked else False
 
-    def _read_report(self, execution: Execution) -> None:
-        execution.report.turn = self._parses
+    def read_foreign(self, executions: Collection[Execution]) -> None:
+        """Read what programs of other users have reported, in threads: each may have to wait."""
+        for execution in executions:
+            if execution.report.is_foreign and execution.shipping.acquire(blocking=False):
+                self._begin_to_read(execution, False)
+
+    def _begin_to_read(self, execution: Execution, final: bool) -> None:
         try:
-            while not execution.report.read(final=True) and not execution.report.is_blocked:
+            threads.begin(self._read_report, execution, final)
+        except RuntimeError:  # no more threads: the next call tries again
+            execution.shipping.release()
+
+    def _read_report(self, execution: Execution, final: bool) -> None:
+        report = execution.report
+        report.turn = self._parses
+        try:
+            while not report.read(final) and final and not report.is_blocked:
                 pass
         finally:
             execution.shipping.release()
-            if not execution.report.is_blocked:
+            if execution.is_over() and not report.is_blocked:  # the loop may wait for it
                 self._wake()
 
     def fence(self, executions: Collection[Execution]) -> None:

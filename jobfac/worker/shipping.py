@@ -30,10 +30,6 @@ LEAST_SHARE = 256 * 1024
 """Minimum bytes of each execution in one shipment, regardless of the number of executions."""
 
 
-SLOW = 0.1
-"""Seconds that the loop waits at most for the end of a run whose report is being read, once it has been read."""
-
-
 class Shipper:
     """Ships output of every execution that the keeper knows. Output that cannot be stored stays pending, up to limits.
 
@@ -76,6 +72,7 @@ class Shipper:
                     if execution.process is not None:
                         execution.process.sample()
                 behind = self.ship(executions)
+                self._keeper.read_foreign(executions)
                 if fenced := list(self._keeper.fenced):
                     behind |= self.ship_rest(fenced)
             except Unreachable as error:
@@ -96,10 +93,9 @@ class Shipper:
         Raises:
             Unreachable: the database does not answer. Nothing is lost: the next call ships it.
         """
-        behind = not final and self._read_reports(executions)
         ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
         try:
-            return self._ship(ours, final) or behind
+            return self._ship(ours, final)
         finally:
             for execution in ours:
                 execution.shipping.release()
@@ -133,23 +129,6 @@ class Shipper:
         self._unknown_since = None
         return behind
 
-    def _read_reports(self, executions: Collection[Execution]) -> bool:
-        """Read the reports of these programs; returns whether some are left for the next call.
-
-        One by one: who owns a report can let its reader wait, and meanwhile only its own run must not end.
-        """
-        behind = False
-        for execution in executions:
-            if execution.shipping.acquire(blocking=False):
-                began = time.monotonic()
-                try:
-                    behind |= not execution.report.read()
-                finally:
-                    execution.shipping.release()
-                if time.monotonic() > began + SLOW:
-                    self._on_shipped()
-        return behind
-
     def _ship(self, executions: Collection[Execution], final: bool) -> bool:
         behind = False
         share = max(LEAST_SHARE, SHIPMENT // max(1, len(executions)))
@@ -164,6 +143,7 @@ class Shipper:
                 behind |= len(chunks) > 0
                 continue
             behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE
+            behind |= not (execution.report.is_foreign or execution.report.read())
         reported = [e for e in executions if e.report.changed]
         unrecorded = [e for e in executions if not e.process_stored and e.process is not None]
         if not written and not reported and not unrecorded:

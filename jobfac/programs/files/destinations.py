@@ -112,36 +112,26 @@ def _make_room(name: str, at: int, keep: int) -> None:
 
 
 def _open_series(name: str, at: int, flags: int) -> int:
-    """Open a file that is rotated. A new one is as private as the last one that was renamed."""
+    """Open a file that is rotated. A new one is as private as the one that was renamed."""
     found = _stat(name, at)
-    if found is None and _stat(f"{name}.1", at) is None:
-        return open_regular(name, at, flags, 0o666)
+    former = found or _stat(f"{name}.1", at)  # another start may rename it before it is opened
+    if former is None or not stat.S_ISREG(former.st_mode):
+        return open_regular(name, at, flags, 0o666 if found is None else 0o600)
+    mode = former.st_mode & 0o666 | 0o600
+    entries = _access_list(name if found else f"{name}.1", at)
+    # Without the access list the mode of the group would be its mask, and another group would get what this one had.
+    folder_of = os.fstat(at)
+    group = folder_of.st_gid if folder_of.st_mode & stat.S_ISGID else os.getegid()
+    is_same = not entries and group == former.st_gid
     # Also of a file that is there with O_CREAT: only then the kernel minds fs.protected_regular.
-    descriptor = open_regular(name, at, flags, 0o600)
-    if found is None or not os.path.samestat(found, os.fstat(descriptor)):
-        with contextlib.suppress(OSError):  # another user's start has just made it
-            _make_like(descriptor, f"{name}.1", at)
-    return descriptor
-
-
-def _make_like(descriptor: int, name: str, at: int) -> None:
-    """Give a new file the mode, the group and the access list of another one. Raises OSError."""
-    former = _stat(name, at)
-    mode = 0o666 if former is None or not stat.S_ISREG(former.st_mode) else former.st_mode & 0o666 | 0o600
-    entries = _access_list(name, at)
-    if former is not None and former.st_uid in trusted_owners() and stat.S_ISREG(former.st_mode):
+    descriptor = open_regular(name, at, flags, mode if is_same else mode & 0o606 | (mode & 0o006) << 3)
+    is_new = found is None or not os.path.samestat(found, os.fstat(descriptor))
+    if is_new and former.st_uid in trusted_owners():  # another user's file may make it more private, but not less
         with contextlib.suppress(OSError):
             os.fchown(descriptor, -1, former.st_gid)
             _set_access_list(descriptor, entries)
             os.fchmod(descriptor, mode)
-            return
-    # A file that another user may have placed makes this one more private, but not less. Without the access list the
-    # mode of the group would be its mask, and another group would get what that one had.
-    if entries or former is None or os.fstat(descriptor).st_gid != former.st_gid:
-        mode = mode & 0o606 | (mode & 0o006) << 3
-    mask = os.umask(0o077)
-    os.umask(mask)
-    os.fchmod(descriptor, mode & ~mask | 0o600)
+    return descriptor
 
 
 def _stat(name: str, at: int) -> os.stat_result | None:

@@ -20,7 +20,7 @@ from jobfac.store.sequences import continuing
 from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
 from jobfac.store.sequences.checking import StepError
 from jobfac.store.sequences.decide import failed_step
-from jobfac.store.sequences.history import Visited, all_that_count
+from jobfac.store.sequences.history import Visited, all_that_count, lineage
 from jobfac.views.serialization import read_json
 
 _HAS_EVENTS = sa.select(run_event.c.run_id).where(run_event.c.run_id == sa.bindparam("run")).limit(1)
@@ -148,16 +148,18 @@ def retry(
 
 
 def _check_whole(conn: sa.Connection, run_id: int) -> None:
-    """Check, after its steps were read, that no purge has begun to remove them: it removes the events before.
+    """Check, after their steps were read, that no purge has begun to remove those of a run or of the runs that it
+    continues: it removes the events before.
 
     Raises:
         Refused: one has.
     """
-    if not conn.execute(_HAS_EVENTS, {"run": run_id}).first():
-        raise Refused(
-            f"Run {run_id} is being purged, so it is not known which of its steps succeeded; start the sequence with "
-            "the step that failed."
-        )
+    for one in lineage(conn, run_id):
+        if not conn.execute(_HAS_EVENTS, {"run": one}).first() and conn.execute(_RUN.where(run.c.id == one)).first():
+            raise Refused(
+                f"Run {one} is being purged, so it is not known which of its steps succeeded; start the sequence with "
+                "the step that failed."
+            )
 
 
 def _nothing_failed(run_id: int, first: str | None) -> Refused:

@@ -139,11 +139,13 @@ def read(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     if len(fans) < len(rows):
         query = sa.select(run.c.visit_id, run.c.state).where(where, run.c.item.is_(None))
         for child in conn.execute(query.order_by(run.c.ended_at, run.c.id)):
-            states[child.visit_id].append(RunState(child.state))
+            if child.visit_id in states:  # a purge may have removed it
+                states[child.visit_id].append(RunState(child.state))
     if fans:  # counted by the database: a step may have thousands of runs
         counts = sa.select(run.c.visit_id, run.c.state, sa.func.count().label("number")).where(where)
         for found in conn.execute(counts.where(run.c.item.is_not(None)).group_by(run.c.visit_id, run.c.state)):
-            states[found.visit_id] += [RunState(found.state)] * found.number
+            if found.visit_id in states:
+                states[found.visit_id] += [RunState(found.state)] * found.number
     return [_visit(row, states[row.id]) for row in rows]
 
 

@@ -33,7 +33,7 @@ class OldFiles:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
         self._log = log
         self._not_before: dict[tuple[str, str | None, str, str], float] = {}  # monotonic, by place, the earliest first
-        self._cleaned: set[tuple[str, str | None, str, str]] = set()  # places with a thread that has not ended
+        self._cleaned: set[tuple[str, str]] = set()  # jobs and paths for which a thread has not ended
         self._steps = ForwardSteps(STEP)
 
     def after(self, retention: Retention | None, written: Iterable[Series]) -> None:
@@ -45,14 +45,15 @@ class OldFiles:
             now = time.monotonic()
             while self._not_before and now >= next(iter(self._not_before.values())):
                 del self._not_before[next(iter(self._not_before))]
-            if series.place in self._cleaned or series.place in self._not_before or len(self._cleaned) >= AT_ONCE:
+            job = series.job, series.template
+            if job in self._cleaned or series.place in self._not_before or len(self._cleaned) >= AT_ONCE:
                 continue
-            self._cleaned.add(series.place)
+            self._cleaned.add(job)
             try:
                 threads.begin(self._remove, series, retention or self._default)
                 self._not_before[series.place] = now + PAUSE
             except RuntimeError:  # no more threads: the next run that ends tries again
-                self._cleaned.discard(series.place)
+                self._cleaned.discard(job)
 
     @property
     def is_at_work(self) -> bool:
@@ -64,4 +65,4 @@ class OldFiles:
             if removed := remove_timestamped(series, time.time(), keep.age, keep.count):
                 self._log.info("old files were removed", action="purged", path=series.template, files=removed)
         finally:
-            self._cleaned.discard(series.place)
+            self._cleaned.discard((series.job, series.template))

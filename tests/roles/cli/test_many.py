@@ -46,6 +46,13 @@ def test_an_empty_option_chooses_no_more_runs(remote: InProcess, sqlite_factory:
         assert "must be less than or equal to" in sqlite_factory.run(*words, code=2).stderr
 
 
+def test_runs_beyond_the_limit_are_named_beside_json(sqlite_factory: Factory) -> None:
+    for _ in range(3):
+        sqlite_factory.start("hello")
+    done = sqlite_factory.run("stop", "--job", "hello", "--all", "--limit", "2", "--json")
+    assert "There may be more than these 2: raise --limit." in done.stderr
+
+
 def test_tables_have_no_markup(sqlite_factory: Factory) -> None:
     rule = {"cron": "30 1 * * *", "name": "s"}
     sqlite_factory.apply(

@@ -116,6 +116,8 @@ def test_what_a_job_loses_is_a_remark() -> None:
         ({"times": {"at": "06:30:15"}}, {}, "cron knows no seconds"),
         ({"times": {"at": "06:30"}, "dates": {"nth": "second tue"}}, {}, "cron cannot name these days"),
         ({"cron": "0 6 1-31 * 1"}, {}, "'0 6 1-31 * 1' cannot be written so that it means the same"),
+        ({"cron": "0 6 1-31/2 * mon"}, {}, "'0 6 1-31/2 * mon' cannot be written so that it means the same"),
+        ({"cron": "0 6 1 * sun-sat"}, {}, "'0 6 1 * sun-sat' cannot be written so that it means the same"),
         ({"cron": "0 6 * * *", "jitter": "1m"}, {}, "cron has nothing like jitter"),
         ({"cron": "0 6 * * *"}, {"user": "batch"}, "it runs as 'batch', and a user's crontab has one user"),
         ({"cron": "0 6 * * *"}, {"environment": {"T": {"secret": "env:T"}}}, "its variable T is a secret"),

@@ -254,6 +254,7 @@ def test_the_loop_reads_no_report_of_another_user(
 ) -> None:
     (one,) = executions(tmp_path, 1)
     file_of(one).write_text('{"result": "failed"}')
+    one.requeue("it has ended")
     one.report.is_foreign = True
     assert keeper.read_report(one, 100) is None
     assert one.shipping.locked(), "it is being read"
@@ -268,14 +269,16 @@ def test_a_report_whose_owner_lets_its_reader_wait_delays_the_end_of_no_other_ru
     sqlite_url: str, keeper: Keeper, tmp_path: Path, reads: threading.Event
 ) -> None:
     first, other = executions(tmp_path, 2)
+    first.report.is_foreign = True
+    for one in (first, other):
+        file_of(one).write_text('{"progress": 0.5}\n')
+    keeper.read_foreign([first, other])
+    assert (first.shipping.locked(), other.shipping.locked()) == (True, False)
     with contextlib.closing(Database(sqlite_url)) as db:
-        shipper = Shipper(db, 1.0, "w1", keeper, lambda: None)
-        thread = threading.Thread(target=shipper.ship, args=([first, other],))
-        thread.start()
-        wait_for(first.shipping.locked, "its report is being read")
-        assert not other.shipping.locked()
-        reads.set()
-        thread.join()
+        Shipper(db, 1.0, "w1", keeper, lambda: None).ship([first, other])
+    assert (first.report.progress, other.report.progress) == (None, 0.5)
+    reads.set()
+    wait_for(lambda: first.report.progress, "it was read")
 
 
 def test_one_thread_at_a_time_parses_reports_of_other_users(

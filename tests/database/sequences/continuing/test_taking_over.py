@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, run_event, visit
@@ -242,4 +243,24 @@ def test_a_sequence_that_is_being_purged_is_not_continued(lite: Database) -> Non
         conn.execute(visit.delete().where(visit.c.run_id == first))
     with pytest.raises(Refused, match=f"Run {first} is being purged, so it is not known which of its steps succeeded"):
         retry(lite, first)
+    assert player.look() == []
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_run_that_continues_one_that_is_being_purged_is_not_continued(lite: Database, gone: int) -> None:
+    steps = [{"name": name, "jobs": [job]} for name, job in (("one", "a"), ("two", "b"), ("three", "c"))]
+    player, first = prepared(lite, *steps)
+    for job in ("a", "b"):
+        player.look()
+        player.finish(job)
+    player.look()
+    player.fail("c")
+    second = retry(lite, first)
+    lite.transact(sequences.stop, second, now=True, by="me")
+    with lite.begin() as conn:
+        ids = conn.execute(sa.select(visit.c.id).where(visit.c.run_id == first).order_by(visit.c.id)).scalars().all()
+        conn.execute(run_event.delete().where(run_event.c.run_id == first))
+        conn.execute(visit.delete().where(visit.c.id.in_(ids[:gone] if gone < 2 else ids[1:])))
+    with pytest.raises(Refused, match=f"Run {first} is being purged"):
+        retry(lite, second)
     assert player.look() == []
