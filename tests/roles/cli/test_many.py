@@ -47,8 +47,9 @@ def test_an_empty_option_chooses_no_more_runs(remote: InProcess, sqlite_factory:
 
 
 def test_runs_beyond_the_limit_are_named_beside_json(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"hello": {"command": ["true"]}})
     for _ in range(3):
-        sqlite_factory.start("hello")
+        sqlite_factory.json("start", "hello")
     done = sqlite_factory.run("stop", "--job", "hello", "--all", "--limit", "2", "--json")
     assert "There may be more than these 2: raise --limit." in done.stderr
 

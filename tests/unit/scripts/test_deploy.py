@@ -72,6 +72,8 @@ def test_a_stop_of_the_target_waits_for_each_role_and_the_roles_end_before_the_d
     after = re.search(r"^After=(.*)$", unit.read_text(), re.MULTILINE)
     assert after is not None
     assert {"jobfac.target", "mssql-server.service"} <= set(after[1].split())
+    # The drives and the users that jobs need. A worker that is there before them ends each such run as start_failed.
+    assert {"remote-fs.target", "nss-user-lookup.target"} <= set(after[1].split())
     assert "\nPartOf=jobfac.target\n" in unit.read_text()
 
 
