@@ -5,6 +5,7 @@ poller; those for output (``shipping``, ``keeper``); where files start jobs, the
 They send messages to the loop through its ``Inbox``. The guardian is a separate process.
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, DefinitionError
-from jobfac.errors import DatabaseDamaged, Unreachable
+from jobfac.errors import DatabaseDamaged, JobfacError, Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.settings import Settings
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad
@@ -336,11 +337,13 @@ class Worker:
         self._held.forget_all()  # after an error in the loop there are some
         self._held.keeper.close()
         self._lease.leave()
+        unknown = sys.exc_info()[1]  # after one, its runs count as lost when its lease expires: one may have caused it
         try:
-            self._db.transact(deregister, self._compose(free=0, most=0), self._who.token, retry_for=3.0)
+            if not isinstance(unknown, Exception) or isinstance(unknown, JobfacError):
+                self._db.transact(deregister, self._compose(free=0, most=0), self._who.token, retry_for=3.0)
         except Exception as error:  # its runs are requeued when its lease expires
-            unknown = not isinstance(error, Unreachable)
-            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=unknown)
+            is_unknown = not isinstance(error, Unreachable)
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error), exc_info=is_unknown)
         for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
             one.close()
         self._phases.leave()

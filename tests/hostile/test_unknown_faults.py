@@ -205,6 +205,7 @@ def test_a_worker_that_ends_by_an_error_leaves_the_output_of_its_programs(
             worker.run()
     db = Database(sqlite_url)
     SpoolFolder(tmp_path / "spool", "living", "living").clear_dead(db)
+    assert get(db, run_id)["state"] == "running", "until its worker's lease expires, which counts as a lost attempt"
     with db.read() as conn:
         assert b"".join(piece.data for piece in output.read(conn, run_id, 1, {"stdout": 0}, limit=99)) == b"hello\n"
     wait_for(lambda: not any((tmp_path / "spool").iterdir()), "nothing is left")
