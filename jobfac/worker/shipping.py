@@ -71,8 +71,10 @@ class Shipper:
                 for execution in executions:
                     if execution.process is not None:
                         execution.process.sample()
-                behind = self.ship(executions)
-                self._keeper.read_foreign(executions)
+                try:
+                    behind = self.ship(executions)
+                finally:  # in an outage, too
+                    self._keeper.read_foreign(executions)
                 if fenced := list(self._keeper.fenced):
                     behind |= self.ship_rest(fenced)
             except Unreachable as error:

@@ -58,7 +58,7 @@ class Answer(NamedTuple):
         account: the account; None: there is none.
         at: when they said so (monotonic seconds).
         doubt: why nobody can say whether there is such a user; None: they did.
-        missed_at: since when they do not find the account, which they had found before; None: they do.
+        missed_at: since when they do not find the account although there may be one; None: they do, or there is none.
     """
 
     account: Account | None
@@ -113,37 +113,43 @@ class Accounts:
         check_installation()
         before = self._known.get(name, Answer(None, 0.0))
         known = before.account
+        code: int | None = None
         try:
             done = subprocess.run(
                 [*COMMAND, name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 timeout=limit if known is None else PATIENCE, check=False,
             )  # fmt: skip
-            if done.returncode == NOT_REACHED and known is None:
-                why = "the name services cannot be reached; check those that /etc/nsswitch.conf names"
-                self._known[name] = Answer(None, time.monotonic(), why)
-                raise InDoubt(why)
-            is_known = done.returncode == NOT_REACHED or (done.returncode == UNCLEAR and known is not None)
-            if done.returncode not in (0, NOT_REACHED, UNCLEAR):
-                how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+            code = done.returncode
+            if code not in (0, NOT_REACHED, UNCLEAR):
+                how = f"exit code {code}" if code > 0 else f"signal {-code}"
                 failed = f"the process that asks for it ended with {how}"
-                if done.returncode < 0:  # the name services run in it, and may fail for this user alone
+                if code < 0:  # the name services run in it, and may fail for this user alone
                     raise OSError(f"{failed}; check the name services that /etc/nsswitch.conf names")
                 raise InstallationFault(f"{failed}; repair the installation of jobfac on this worker")
-            found: Account | None = known if is_known else json.loads(done.stdout)
+            found: Account | None = json.loads(done.stdout) if code == 0 else known
         except subprocess.TimeoutExpired:
             if known is None:
                 raise TimeoutError from None
             found = known
-        now = time.monotonic()
-        if known is not None and found is None:
-            missed_at = now if before.missed_at is None else before.missed_at
-            if now < missed_at + DOUBT:
-                why = f"user {name!r} existed and is not found any more; check the name services that "
-                why += "/etc/nsswitch.conf names, or correct the job's user"
-                self._known[name] = Answer(known, now, why, missed_at)
-                raise InDoubt(why)
-        self._known[name] = Answer(found, now)
-        return found
+        answer = _judge(name, before, found, code, time.monotonic())
+        self._known[name] = answer
+        if answer.doubt is not None:
+            raise InDoubt(answer.doubt)
+        return answer.account
+
+
+def _judge(name: str, before: Answer, found: Account | None, code: int | None, now: float) -> Answer:
+    """Return what is known of a user after a question. ``code``: the exit code of the child process; None: it hung."""
+    if found is not None or (code == 0 and before.account is None):
+        return Answer(found, now)
+    missed_at = now if before.missed_at is None else before.missed_at
+    if code != NOT_REACHED and now >= missed_at + DOUBT:
+        return Answer(None, now, missed_at=missed_at)
+    services = "the name services that /etc/nsswitch.conf names"
+    why = f"the name services cannot be reached; check {services}"
+    if before.account is not None:
+        why = f"user {name!r} existed and is not found any more; check {services}, or correct the job's user"
+    return Answer(before.account, now, why, missed_at)
 
 
 accounts = Accounts()

@@ -76,8 +76,7 @@ class Report:
         self.message: str | None = None
         self.result: str | None = None
         self.exit_message: str | None = None
-        self.changed = False
-        self.is_blocked = self.is_at_end = self.is_foreign = False
+        self.changed = self.is_blocked = self.is_at_end = self.is_foreign = False
         self.turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()  # in which it parses
         self.taken = 0
         self._blocked_until: float | None = None
@@ -132,9 +131,10 @@ class Report:
             return not final or self.is_at_end
         self.is_blocked, self._blocked_until = False, None
         if final and done:
-            self._take([self._line])
-            self._line = b""
-            self.is_at_end = True
+            if self._line:
+                with self.turn:
+                    self._take([self._line])
+            self._line, self.is_at_end = b"", True
         return done
 
     def _is_over(self, error: OSError) -> bool:
@@ -216,9 +216,9 @@ class Report:
             return ()
         text = line.decode(errors="replace").strip(BLANK)
         found: list[dict[str, Any] | None] = []
+        has_nul = "\\u0000" in text  # looked for once: a line may have very many objects
         try:
-            for one in _objects(text):
-                found.append(_without_nul(one) if "\\u0000" in text else one)
+            found.extend(_without_nul(one) if has_nul else one for one in _objects(text))
         except RecursionError:
             self._note_deep_line()
         except ValueError:

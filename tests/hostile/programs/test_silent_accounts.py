@@ -106,14 +106,20 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return set_answer
 
 
-def test_a_known_account_counts_while_the_name_services_cannot_be_reached(answer: Callable[[str], None]) -> None:
+def test_a_known_account_counts_while_the_name_services_cannot_be_reached(
+    answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = Accounts()
     found = asked.ask(ME)
     for code in (accounts.UNCLEAR, accounts.NOT_REACHED):
         answer(f"echo null; exit {code}")
         assert asked.ask(ME) == found
     answer(f"echo null; exit {accounts.UNCLEAR}")
-    assert asked.ask("nobody-of-this-name") is None
+    with pytest.raises(OSError, match="the name services cannot be reached"):
+        asked.ask("nobody-of-this-name")
+    with monkeypatch.context() as later:
+        later.setattr(accounts, "DOUBT", 0.0)
+        assert asked.ask("nobody-of-this-name") is None
     answer(f"exit {accounts.NOT_REACHED}")
     with pytest.raises(OSError, match="the name services cannot be reached"):
         asked.ask("another")

@@ -285,20 +285,21 @@ def test_one_thread_at_a_time_parses_reports_of_other_users(
     keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many at once would keep the processor from the loop."""
-    most, now, feed = 0, 0, Report._feed
+    most, now, parse = 0, 0, Report._parse
 
-    def note(report: Report, data: bytes) -> None:
+    def note(report: Report, line: bytes) -> Any:
         nonlocal most, now
         now += 1
         most = max(most, now)
         time.sleep(0.01)
-        feed(report, data)
+        found = parse(report, line)
         now -= 1
+        return found
 
-    monkeypatch.setattr(Report, "_feed", note)
+    monkeypatch.setattr(Report, "_parse", note)
     made = executions(tmp_path, 8)
     for one in made:
-        file_of(one).write_text("{}\n")
+        file_of(one).write_text("{}\n{}")
         one.report.is_foreign = True
         assert keeper.read_report(one, 100) is None
     wait_for(lambda: all(one.report.is_at_end for one in made), "all are read")

@@ -281,3 +281,10 @@ def test_a_rewritten_report_is_read_from_its_beginning(report: Report, how: str)
     message = {"shorter": "2", "longer": "two" * 100}.get(how, "two")
     read_lines(report, json.dumps({"message": message}), '{"outputs": {"rows": 1}}', '{"progress": 0.7}')
     assert (report.message, report.progress, report.outputs) == (message, 0.7, '{"rows": 1}')
+
+
+def test_a_line_of_very_many_objects_is_read_in_linear_time(report: Report) -> None:
+    """A look at the whole line for each of them would take more than a minute."""
+    Path(report.path).write_bytes(b"{}" * 200_000 + b'{"progress": 0.5}\n')
+    assert report.read()
+    assert report.progress == 0.5
