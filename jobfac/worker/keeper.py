@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from jobfac.machine import threads
 from jobfac.programs import abandoned
 from jobfac.store.runs import Outcome
 from jobfac.worker.executions.execution import Execution
 from jobfac.worker.executions.old_files import OldFiles
+from jobfac.worker.executions.silence import states_of
 from jobfac.worker.spool_folder import SpoolFolder
 
 INTERVAL = 0.25
@@ -60,6 +62,7 @@ class Keeper:
         self._wake = wake
         self._log = log
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._seen: WeakKeyDictionary[Execution, Any] = WeakKeyDictionary()  # what living programs' reports were like
         self._parses = threading.Lock()  # many that parse at once would keep the processor from the loop
         self._ended = threading.Event()
         self._helpers: list[_Helper] = []
@@ -110,7 +113,11 @@ class Keeper:
     def read_foreign(self, executions: Collection[Execution]) -> None:
         """Read what programs of other users have reported, in threads: each may have to wait."""
         for execution in executions:
-            if execution.report.is_foreign and execution.shipping.acquire(blocking=False):
+            if not execution.report.is_foreign or execution.report.is_at_end:
+                continue
+            found = states_of([execution.report.path])
+            if found != self._seen.get(execution) and execution.shipping.acquire(blocking=False):
+                self._seen[execution] = found
                 self._begin_to_read(execution, False)
 
     def _begin_to_read(self, execution: Execution, final: bool) -> None:
@@ -123,8 +130,10 @@ class Keeper:
         report = execution.report
         report.turn = self._parses
         try:
-            while not report.read(final) and final and not report.is_blocked:
+            while not (is_read := report.read(final)) and final and not report.is_blocked:
                 pass
+            if not is_read:
+                self._seen.pop(execution, None)
         finally:
             execution.shipping.release()
             if execution.is_over() and not report.is_blocked:  # the loop may wait for it

@@ -33,7 +33,8 @@ LEAST_SHARE = 256 * 1024
 class Shipper:
     """Ships output of every execution that the keeper knows. Output that cannot be stored stays pending, up to limits.
 
-    This thread also parses the reports, so a program that reports a lot does not delay the worker's loop.
+    This thread also parses the reports of the worker's own user, so a program that reports a lot does not delay the
+    worker's loop. The keeper's threads read those of other users.
     """
 
     def __init__(
