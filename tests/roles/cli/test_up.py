@@ -26,6 +26,7 @@ def test_up_creates_the_schema_serves_the_api_executes_runs_and_stops_on_term(sq
 
     link = wait_for(logged, "the link")
     wait_for(lambda: answers(f"{link[1]}/healthz"), "the API answers")
+    assert '"a new, empty database was made"' in fleet.log(up), "perhaps the disk of the right one is not mounted"
     often = {"command": ["true"], "schedules": [{"every": "1s"}]}
     fleet.factory.apply({"job": {"command": ["echo", "made"]}, "later": {"command": ["true"]}, "often": often})
     done = fleet.factory.run("start", "job", "--follow")
