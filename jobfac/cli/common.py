@@ -131,6 +131,21 @@ def role_database(loaded: "Settings", program: str, lock_wait: float | None = No
         yield db
 
 
+def upgrade_file(loaded: "Settings") -> None:
+    """Upgrade the schema of a SQLite database. One that is missing is made, as the log says: perhaps its disk is away."""
+    from jobfac.settings import sqlite_path
+    from jobfac.telemetry.logs import logger
+
+    path = sqlite_path(loaded.database_url)
+    if path is None:
+        return
+    is_missing = not os.path.exists(path)  # noqa: PTH110
+    with database() as db:
+        db.upgrade()
+    if is_missing:
+        logger("jobfac.database").warning("a new, empty database was made", action="database_made", path=str(path))
+
+
 def _check_file(loaded: "Settings") -> None:
     """Fail at once if the file of a SQLite database cannot exist or be read, instead of retrying."""
     from jobfac.settings import Settings, sqlite_path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, role_database, settings
+from jobfac.cli.common import REFUSED, USAGE, caller, fail, role_database, settings, upgrade_file
 from jobfac.cli.signals import on_signal, run_in_thread
 from jobfac.control_characters import check_name
 from jobfac.errors import DatabaseDamaged, Kind
@@ -137,20 +137,13 @@ def up(
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
-    from jobfac.telemetry.logs import logger
     from jobfac.web import site
     from jobfac.worker import lock_wait
 
     loaded = _executing(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
-    made = None
-    with database() as db:
-        if db.dialect.name == "sqlite":
-            made = None if os.path.exists(str(db.url.database)) else str(db.url.database)  # noqa: PTH110
-            db.upgrade()
+    upgrade_file(loaded)
     with role_database(loaded, f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
         db.check_schema()
-        if made:  # perhaps its disk is not mounted
-            logger("jobfac.up").warning("a new, empty database was made", action="database_made", path=made)
         worker_role = _worker(db, loaded, slots, pool, label, name)
         roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded, behind_proxy, site())]
         exporters.enter_context(_exporter(db, loaded, worker_role, roles[0]))
