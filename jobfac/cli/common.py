@@ -132,7 +132,7 @@ def role_database(loaded: "Settings", program: str, lock_wait: float | None = No
 
 
 def upgrade_file(loaded: "Settings") -> None:
-    """Upgrade the schema of a SQLite database. One that is missing is made, as the log says: perhaps its disk is away."""
+    """Upgrade the schema of a SQLite database. A missing one is made, as the log says: perhaps its disk is away."""
     from jobfac.settings import sqlite_path
     from jobfac.telemetry.logs import logger
 
