@@ -22,23 +22,6 @@ from jobfac.store.outbox.shares import Room, Taken, places
 from jobfac.store.outbox.subscriptions import RECOVERED, subscription, wants
 
 __all__ = [
-    "RECOVERED",
-    "Leased",
-    "OutboxEvent",
-    "Room",
-    "Taken",
-    "address",
-    "dead_ids",
-    "delivered",
-    "failed",
-    "find",
-    "follow_clock",
-    "forget",
-    "places",
-    "record",
-    "requeue",
-    "subscription",
-    "take",
-    "unaddressed",
-    "wants",
+    "RECOVERED", "Leased", "OutboxEvent", "Room", "Taken", "address", "dead_ids", "delivered", "failed", "find",
+    "follow_clock", "forget", "places", "record", "requeue", "subscription", "take", "unaddressed", "wants",
 ]  # fmt: skip
