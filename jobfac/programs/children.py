@@ -134,7 +134,7 @@ class Children:
             return []
 
     def sweep(self) -> Dead:
-        """Record new orphans and reap the dead ones. This process adopts their children, which the next call finds.
+        """Record new orphans and reap the ended ones. This process adopts their children, which the next call finds.
 
         Raises:
             OSError: the machine cannot show its processes now. Nothing was done.

@@ -16,7 +16,7 @@ from jobfac.programs import (
     file_in_the_way,
     room_for_programs,
 )
-from jobfac.programs.files.accounts import InDoubt
+from jobfac.programs.files.accounts import UserInDoubt
 from jobfac.store.workers.draining import LEAVING
 from jobfac.store.workers.suspects import ISOLATING
 from jobfac.worker.machine import Machine
@@ -208,7 +208,7 @@ def machine_fault(error: BaseException, folder: Path) -> str | None:
 def passes(error: BaseException) -> bool:
     """Whether a later start may succeed although this one has failed and the machine is well. The run is put off."""
     cause = error.__cause__
-    return isinstance(cause, InDoubt) or (isinstance(cause, OSError) and cause.errno == errno.ETXTBSY)
+    return isinstance(cause, UserInDoubt) or (isinstance(cause, OSError) and cause.errno == errno.ETXTBSY)
 
 
 def examine(folder: Path) -> str | None:

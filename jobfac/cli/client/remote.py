@@ -286,8 +286,10 @@ class Remote(RemoteAdministration):
 
 def _filter(wanted: Filter) -> Object:
     """Return the fields of a filter as parameters of a query or fields of a body."""
-    given = {name: value for name, value in wanted._asdict().items() if value not in (None, False)}
-    fields = {name: value for name, value in given.items() if name not in ("states", "parameters")}
-    written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
+    written = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in wanted._asdict().items()
+        if value not in (None, False) and name not in ("states", "parameters")
+    }
     pairs = {"parameter": [f"{name}={value}" for name, value in wanted.parameters]} if wanted.parameters else {}
     return written | ({"state": list(wanted.states)} if wanted.states else {}) | pairs

@@ -27,8 +27,8 @@ MISSING = 5.0
 """Seconds for which a user that does not exist is not asked for again: its name services may be slow, too."""
 
 DOUBT = 3600.0
-"""Seconds for which a user that existed and is not found now may still exist: name services that are being restarted
-may say so, too."""
+"""Seconds for which a user that is not found may still exist, if it existed before or the answer is unclear: name
+services that are being restarted may answer so, too."""
 
 NOT_REACHED, UNCLEAR = 3, 4
 """The exit codes of the child process if the name services cannot be reached, and if they answer by an error that may
@@ -47,7 +47,7 @@ class Account(TypedDict):
     home: str
 
 
-class InDoubt(OSError):
+class UserInDoubt(OSError):
     """Nobody can say now whether there is such a user."""
 
 
@@ -84,7 +84,7 @@ class Accounts:
         if known is None or (known.account is None and time.monotonic() > known.at + MISSING):
             return self.ask(name, limit)
         if known.doubt is not None:
-            raise InDoubt(known.doubt)
+            raise UserInDoubt(known.doubt)
         return known.account
 
     def is_fresh(self, name: str) -> bool:
@@ -97,14 +97,14 @@ class Accounts:
     def ask(self, name: str, limit: float = LIMIT) -> Account | None:
         """Ask for an account; None: there is none. One that is known counts if the name services do not answer.
 
-        One that was known and is not found any more is in doubt for ``DOUBT`` seconds.
+        One that was known and is not found any more, or whose answer is unclear, is in doubt for ``DOUBT`` seconds.
 
         Args:
             limit: seconds to wait for one that is not known.
 
         Raises:
             TimeoutError: the name services have not answered.
-            InDoubt: the name services cannot be reached, or the account is in doubt.
+            UserInDoubt: the name services cannot be reached, or the account is in doubt.
             OSError: the process that asks cannot be started, or has failed. If the installation of jobfac is at fault,
                 it is an InstallationFault.
         """
@@ -134,7 +134,7 @@ class Accounts:
         answer = _judge(name, before, found, code, time.monotonic())
         self._known[name] = answer
         if answer.doubt is not None:
-            raise InDoubt(answer.doubt)
+            raise UserInDoubt(answer.doubt)
         return answer.account
 
 

@@ -74,10 +74,8 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, mark: str = "",
 
 def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
     """Rotate a file that is too large. Concurrent starts rotate it only once."""
-    try:
-        if os.stat(name, dir_fd=at, follow_symlinks=False).st_size <= rotate_at:
-            return
-    except FileNotFoundError:
+    found = _stat(name, at)
+    if found is None or found.st_size <= rotate_at:
         return
     try:
         file = open_regular(name, at, os.O_WRONLY)
@@ -88,12 +86,9 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # another start rotates it, or the program has locked its log
             return
-        try:
-            named = os.stat(name, dir_fd=at, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if not os.path.samestat(os.fstat(file), named) or named.st_size <= rotate_at:  # another start has rotated it
-            return
+        named = _stat(name, at)
+        if named is None or not os.path.samestat(os.fstat(file), named) or named.st_size <= rotate_at:
+            return  # another start has rotated it
         with contextlib.suppress(OSError):  # it may not be renamed: the program appends to it
             if keep:
                 _make_room(name, at, keep)

@@ -15,7 +15,7 @@ def account(name: str) -> Account:
 
     Raises:
         StartError: the user does not exist, or the name services do not answer. Its cause is an OSError if the machine
-            may be at fault, and InDoubt if nobody can say now whether the user exists.
+            may be at fault, and UserInDoubt if nobody can say now whether the user exists.
     """
     try:
         found = accounts.find(name, ACCOUNT)

@@ -281,11 +281,12 @@ class Launch:
             except StartError as error:
                 raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
             return spool.open_for_program()
-        place = destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
         rotate = output.rotate
         series = self.series(stream)
         mark = "" if series is None else series.mark
-        path = destination_path(*place)
+        path = destination_path(
+            destination.kind, destination.path, self.definition.directory, self._claimed.id, self._started_at()
+        )
         self.paths[stream] = str(path)
         self._files[stream] = OutputFile(destination.kind, str(path.absolute()), rotate.size, rotate.keep, mark)
         return os.open(os.devnull, os.O_WRONLY)
