@@ -3,7 +3,6 @@
 import errno
 import os
 import subprocess
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,14 @@ from jobfac.machine.disk import FAILING
 from jobfac.programs import (
     NO_ROOM,
     InstallationFault,
-    Process,
     check_installation,
     descriptor_limit,
     file_in_the_way,
     room_for_programs,
 )
 from jobfac.programs.files.accounts import UserInDoubt
-from jobfac.states import RunState
-from jobfac.store.runs import Outcome
-from jobfac.store.workers import Claimed
 from jobfac.store.workers.draining import LEAVING
 from jobfac.store.workers.suspects import ISOLATING
-from jobfac.worker.loop.failed_starts import FailedStart, FailedStarts
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
@@ -78,7 +72,6 @@ class Health:
         self._isolation = ""  # that a run has to run alone; empty: none has
         self._shown = ""  # the message that is stored
         self._warned = False
-        self._failed = FailedStarts()
         self._ample_until = 0.0
         self._limit = 0  # of descriptors, as of then
 
@@ -128,16 +121,11 @@ class Health:
             self._log.warning("not all slots can be used", action="few_descriptors", reason=NO_ROOM, slots=free)
         return room
 
-    def starts(self, most: int, now: float) -> int:
+    def starts(self, most: int) -> int:
         """Return how many of up to ``most`` runs the worker may claim."""
         if self._overload:
             return 0
-        most = self._failed.most(most, now)
         return min(most, {Condition.UNHEALTHY: 0, Condition.PROBATION: 1}.get(self.condition, most))
-
-    def wakes_at(self) -> float | None:
-        """Return when to call ``recheck``; None: there is no need."""
-        return min((at for at in (self.retry_at, self._failed.wakes_at) if at is not None), default=None)
 
     def fault(self, what: str, now: float) -> None:
         """Record that a start failed because of the machine. ``what``: the fault, such as `no space in /spool`."""
@@ -154,45 +142,16 @@ class Health:
         self.retry_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def loaded(self, overload: str | None) -> None:
-        """Record why the machine is too loaded for more programs; empty: it is not. The first reason is kept.
-
-        None: nothing new is known.
-        """
-        if overload is None:
-            return
+    def loaded(self, overload: str) -> None:
+        """Record why the machine is too loaded for more programs; empty: it is not. The first reason is kept."""
         if overload and not self._overload:
             self._log.warning(overload, action="worker_overloaded")
         elif self._overload and not overload:
             self._log.info("the machine has free resources again", action="worker_relieved")
         self._overload = overload and (self._overload or overload)
 
-    def ended(self, claimed: Claimed, outcome: Outcome, process: Process | None, now: float) -> None:
-        """Record the end of an execution. ``process``: None if none was started.
-
-        A start that failed may have failed because of the run, or because of what only this machine lacks.
-        """
-        if outcome.pid is not None and process is not None:
-            self.started(process.started)
-        elif outcome.state == RunState.START_FAILED or outcome.retry_after is not None:
-            self._failed.add(FailedStart(claimed.job, claimed.job_version, outcome.reason or ""), now)
-            if self._failed.elsewhere is not None:
-                self.fault(self._failed.sentence(), now)
-
-    def compare(self, elsewhere: Callable[[FailedStart, float], str | None], now: float) -> None:
-        """If starts fail in a row, ask whether others start such runs. If one does, this machine is at fault.
-
-        ``elsewhere``: returns the worker that has begun one in the last so many seconds, or None.
-        """
-        if question := self._failed.to_ask(now):
-            self._failed.elsewhere = elsewhere(*question)
-            if self._failed.elsewhere is not None:
-                self.fault(self._failed.sentence(), now)
-
-    def started(self, at: float) -> None:
-        """Record that a program has begun at this time, after the last start that failed. This ends a probation."""
-        if not self._failed.begun(at):
-            return
+    def started(self) -> None:
+        """Record that a program was started. This ends a probation."""
         if self.condition == Condition.PROBATION:
             self._machine.move(Condition.WELL)
             self._pause = FIRST_PAUSE
@@ -205,20 +164,18 @@ class Health:
             self.retry_at = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:
-            self._log.info("the machine seems well again, so one run is claimed", action="worker_healthy")
+            self._log.info("the machine has recovered", action="worker_healthy")
             self._machine.move(Condition.PROBATION)
             self._message, self.retry_at = "", None
 
     def recheck(self, folder: Path, now: float) -> bool:
-        """After a fault, examine the machine when it is time; returns whether the worker may claim again, as after a
-        pause between failed starts.
+        """After a fault, examine the machine when it is time; returns whether the worker may claim again.
 
         Args:
             folder: the worker's spool folder.
         """
-        goes_on = self._failed.goes_on(now)
         if self.retry_at is None or now < self.retry_at:
-            return goes_on and not self.is_unhealthy
+            return False
         self.examined(examine(folder), now)
         return not self.is_unhealthy
 

@@ -190,7 +190,8 @@ class Worker:
             self._phases.signal(until, messages.gives_up)
         self._health.leaves(still_runs=self._phases.is_signalled and bool(self._held.live))
         self._agenda.more |= self._phases.follow(messages.state, time.monotonic() + self._settings.drain_limit)
-        self._health.loaded(messages.overload)
+        if messages.overload is not None:
+            self._health.loaded(messages.overload)
         self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:
@@ -200,7 +201,7 @@ class Worker:
 
     def _free(self) -> int:
         """Return for how many slots the worker may claim runs."""
-        if self._phases.is_leaving or self._held.claims_nothing() or not self._health.starts(1, time.monotonic()):
+        if self._phases.is_leaving or self._held.claims_nothing() or not self._health.starts(1):
             return 0
         return max(0, self._who.slots - self._held.slots())
 
@@ -213,7 +214,7 @@ class Worker:
         now, end = time.monotonic(), self._phases.drain_until
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
-            now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.wakes_at(), self._agenda.look_at,
+            now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
             self._agenda.wakes_at(acts), now if self._is_done() else end if end is not None and end > now else None,
         )  # fmt: skip
         return max(0.0, min(at for at in times if at is not None) - now)
@@ -232,9 +233,8 @@ class Worker:
         reported, doubtful = agenda.begin_turn()
         if (number := agenda.queues_to_read) is not None and self._queues.read():
             agenda.queues_read(number)
-        self._health.compare(partial(self._database.started_elsewhere, self.name), now := time.monotonic())
         free = self._free()
-        most = self._health.starts(self._health.room(free, len(self._held.live), now), now)
+        most = self._health.starts(self._health.room(free, len(self._held.live), time.monotonic()))
         request = self._compose(free, most, doubtful)
         failpoint("outcome_in_hand" if request.deliveries.outcomes else "gathered")
         began, clock_began = time.time_ns(), time.monotonic()

@@ -178,8 +178,7 @@ class Executions:
                 break
             failpoint("spawned")
             if execution.process is not None:
-                if not execution.paths and execution.definition.user is None:  # else its process may fail yet
-                    self._health.started(time.monotonic())
+                self._health.started()
                 self._watcher.add(execution.process)
             self._on_progress()
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
@@ -276,8 +275,7 @@ class Executions:
             return False
         if not (is_read := self.keeper.read_report(execution, max(0, room))):
             return is_read is False
-        self.over.append((execution, outcome := execution.outcome(random.random())))
-        self._health.ended(execution.claimed, outcome, execution.process, time.monotonic())
+        self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
         return False
 

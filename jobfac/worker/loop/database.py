@@ -10,8 +10,6 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
-from jobfac.store.workers.elsewhere import started_elsewhere
-from jobfac.worker.loop.failed_starts import FailedStart
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
 
@@ -68,13 +66,6 @@ class LoopDatabase:
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
         """``Database.query``, with the deputy. Raises as that does."""
         return self.do(lambda: self._db.query(work, *arguments, retry_for=retry_for))
-
-    def started_elsewhere(self, name: str, start: FailedStart, seconds: float) -> str | None:
-        """``workers.started_elsewhere``; None also if the database cannot answer."""
-        try:
-            return self.query(started_elsewhere, start.job, start.version, name, seconds, retry_for=0.0)
-        except Unreachable:
-            return None
 
     def do(self, work: Callable[[], T]) -> T:
         """Call ``work`` and return its result. Raises its error, or one of the deputy."""

@@ -1,26 +1,18 @@
-"""The load of the fleet and the number of queued runs, as a fair claim reads them, and when queues are read again.
+"""The load of the fleet and the number of queued runs, as a fair claim reads them, and when queues are read again."""
 
-Also whether other workers start what fails on one of them.
-"""
-
-import pytest
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
-from jobfac.states import RunState
 from jobfac.store import workers
 from jobfac.store.holds.placing import Scope
 from jobfac.store.workers import fleet_load
-from jobfac.store.workers.elsewhere import started_elsewhere
 from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.executions.deliveries import Deliveries
 from jobfac.worker.loop.fair_share import Share, share_of
 from jobfac.worker.turn import Turn, TurnRequest
-from tests.support.database import Hand, define, get, start
+from tests.support.database import Hand, define, start
 
 
 def test_the_load_of_every_live_worker_is_read(db: Database) -> None:
@@ -90,47 +82,3 @@ def test_a_worker_notices_that_one_hold_has_followed_two(db: Database) -> None:
     third = holds.hold(db, me, Scope(), "why").id
     assert third == first + second, "the sum of the ids alone would be the same"
     assert hand.survey().queues != before
-
-
-def found(db: Database, run_id: int, name: str = "bare", seconds: float = 10.0, later: int = 0) -> str | None:
-    """Ask for the version of this run's job."""
-    row = get(db, run_id)
-    return db.query(started_elsewhere, row["job"], row["job_version"] + later, name, seconds)
-
-
-def began_ago(db: Database, seconds: int) -> None:
-    with db.begin() as conn:
-        conn.execute(attempt.update().values(started_at=utcnow(-1000 * seconds)))
-
-
-def test_a_run_that_is_executed_for_a_second_has_begun(db: Database) -> None:
-    define(db, pay={}, other={})
-    run_id = start(db, "pay")
-    assert found(db, run_id) is None
-    Hand(db, "well").take()
-    began_ago(db, 0)
-    assert found(db, run_id) is None, "its start may fail yet"
-    began_ago(db, 2)
-    assert found(db, run_id) == "well"
-    assert found(db, run_id, name="well") is None, "its own"
-    assert found(db, run_id, later=1) is None, "another definition"
-    assert found(db, run_id, seconds=1.5) is None, "too long ago"
-    assert found(db, start(db, "other")) is None
-
-
-@pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.FAILED])
-def test_an_ended_run_has_begun_if_it_had_a_process(db: Database, state: RunState) -> None:
-    define(db, pay={})
-    run_id, well = start(db, "pay"), Hand(db, "well")
-    well.end(well.take(), state, pid=4711)
-    assert found(db, run_id) == "well"
-    with db.begin() as conn:
-        conn.execute(run.update().values(ended_at=utcnow(-20_000)))
-    assert found(db, run_id) is None, "its end is no news"
-
-
-def test_a_failed_start_is_none(db: Database) -> None:
-    define(db, pay={})
-    run_id, well = start(db, "pay"), Hand(db, "well")
-    well.end(well.take(), RunState.START_FAILED, reason="there is no program")
-    assert found(db, run_id) is None

@@ -1,25 +1,18 @@
 """A burst spreads over the idle workers of a fleet, and a frozen worker delays no run.
 
 A run is left to another worker for a tenth of a second, so these tests need processors for all workers.
-
-A machine that lacks what a job needs leaves its runs to others.
 """
 
 from collections import Counter
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from jobfac.worker.loop.fair_share import GRACE
-from tests.support.engines import DRIVERS
 from tests.support.factory import wait_for
-from tests.support.fleet import Fleet, Process, thaw
+from tests.support.fleet import Fleet, thaw
 
 SLEEP = ["sleep", "0.4"]
 BURSTS = 5
-ENGINES = pytest.mark.parametrize("url", ["sqlite", *DRIVERS[:1]], indirect=True)
 
 
 def spread(fleet: Fleet, names: list[str], count: int) -> list[int]:
@@ -103,56 +96,3 @@ def test_a_heavy_run_is_not_starved_by_light_ones(sqlite_fleet: Fleet) -> None:
     rows = {row["id"]: row for row in fleet.finish(heavy, *later)}
     before = [run_id for run_id in later if rows[run_id]["started_at"] < rows[heavy]["started_at"]]
     assert len(before) <= 20, "it waits for the runs of one worker, while the other one goes on"
-
-
-def tool(folder: Path, seconds: float = 0.3) -> None:
-    """Install the program of the job."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "tool"
-    path.write_text(f"#!/bin/sh\nexec sleep {seconds}\n")
-    path.chmod(0o755)
-
-
-@ENGINES
-@pytest.mark.parametrize("more", [{}, {"output": {"stdout": {"append": "tool.txt"}}}], ids=["direct", "by-another"])
-def test_a_machine_without_the_program_leaves_the_runs_to_others(fleet: Fleet, more: dict[str, Any]) -> None:
-    """Its starts fail at once, so it would be free first each time and take nearly all of a burst."""
-    fleet.define(pay={"command": ["tool"], **more})
-    tool(fleet.folder / "well")
-    (fleet.folder / "bare").mkdir()
-    fleet.worker("well", slots=8, PATH=f"{fleet.folder}/well:/usr/bin:/bin")
-    bare = fleet.worker("bare", slots=8, PATH=f"{fleet.folder}/bare:/usr/bin:/bin")
-    fleet.start("pay", 100)
-    wait_for(lambda: "unhealthy" in said(fleet, bare), "the machine at fault says so")
-    assert "starts failed here, while well starts such runs; the last one, of pay: " in said(fleet, bare)
-    ended = fleet.finish()
-    by_state = fleet.states()
-    assert by_state["start_failed"] <= 30, by_state
-    assert {one["worker"] for one in ended if one["state"] == "start_failed"} == {"bare"}
-    tool(fleet.folder / "bare")
-    fleet.start("pay", 4)
-    wait_for(partial(is_well, fleet, bare), "the machine is well again")
-
-
-def test_a_machine_at_fault_leaves_long_runs_in_the_queue(fleet: Fleet) -> None:
-    """Nobody else begins one again for hours."""
-    fleet.define(pay={"command": ["tool"]})
-    tool(fleet.folder / "well", 600)
-    (fleet.folder / "bare").mkdir()
-    fleet.worker("well", slots=2, PATH=f"{fleet.folder}/well:/usr/bin:/bin")
-    bare = fleet.worker("bare", slots=8, PATH=f"{fleet.folder}/bare:/usr/bin:/bin")
-    fleet.start("pay", 60)
-    wait_for(lambda: fleet.log(bare).count('"worker_unhealthy"') >= 3, "three faults")
-    assert fleet.states()["queued"] >= 28, fleet.states()
-
-
-def said(fleet: Fleet, worker: Process) -> str:
-    """Return the message of a worker."""
-    return fleet.registration(worker)["message"] or ""
-
-
-def is_well(fleet: Fleet, worker: Process) -> bool:
-    """Keep both workers busy until this one executes runs again."""
-    if set(fleet.states()) <= {"succeeded", "start_failed"}:
-        fleet.start("pay", 20)
-    return fleet.log(worker).count("worker_healthy") > 0 and not said(fleet, worker)

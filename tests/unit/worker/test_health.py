@@ -1,4 +1,4 @@
-"""The reaction of a worker to faults of the machine that prevent starts, and to starts that fail in a row."""
+"""The reaction of a worker to faults of the machine that prevent starts."""
 
 import errno
 import os
@@ -9,39 +9,23 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import StartError
-from jobfac.states import RunState
-from jobfac.store.runs import Outcome
-from jobfac.store.workers import Claimed
 from jobfac.store.workers.draining import LEAVING
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker import health as health_module
 from jobfac.worker.health import LONGEST_PAUSE, Condition, Health, examine, machine_fault
-from jobfac.worker.loop.failed_starts import (
-    ASK_AGAIN,
-    BEFORE,
-    CALM,
-    DOUBT,
-    ENOUGH,
-    LOOK_BACK,
-    PACE,
-    FailedStart,
-    FailedStarts,
-)
-
-PAY = FailedStart("pay", 3, "there is no program 'pay'")
 
 
 def test_a_fault_stops_the_claims_until_the_machine_is_well() -> None:
     health = Health(SILENCE)
-    assert (health.starts(4, 200.0), health.to_show(), health.retry_at) == (4, None, None)
+    assert (health.starts(4), health.to_show(), health.retry_at) == (4, None, None)
     health.fault("no space in /spool", 100.0)
-    assert (health.starts(4, 200.0), health.to_show(), health.retry_at) == (0, "unhealthy: no space in /spool", 101.0)
+    assert (health.starts(4), health.to_show(), health.retry_at) == (0, "unhealthy: no space in /spool", 101.0)
     health.shown("unhealthy: no space in /spool")
     assert health.to_show() is None
     health.examined(None, 101.0)
-    assert (health.starts(4, 200.0), health.starts(0, 200.0), health.to_show(), health.retry_at) == (1, 0, "", None)
-    health.started(200.0)
-    assert (health.starts(4, 200.0), health.condition) == (4, Condition.WELL)
+    assert (health.starts(4), health.starts(0), health.to_show(), health.retry_at) == (1, 0, "", None)
+    health.started()
+    assert (health.starts(4), health.condition) == (4, Condition.WELL)
 
 
 def test_a_worker_that_drains_says_so_while_it_has_runs() -> None:
@@ -73,7 +57,7 @@ def test_the_pauses_grow_until_a_program_starts() -> None:
     health.fault("out of memory", now)
     assert health.retry_at == now + LONGEST_PAUSE
     health.examined(None, now)
-    health.started(200.0)
+    health.started()
     health.fault("out of memory", now)
     assert health.retry_at == now + 1.0
 
@@ -161,93 +145,3 @@ def test_ample_descriptors_are_counted_once_a_second_and_scarce_ones_each_time(m
     assert [one.room(6, 2, now) for now in (11.3, 11.4)] == [6, 6]
     assert counted == [1000, 79, 3, 80]
     assert one.room(6, 2, 11.5) == 2, "the limit has changed"
-
-
-def failed(*times: float) -> FailedStarts:
-    starts = FailedStarts()
-    for at in times:
-        starts.add(PAY, at)
-    return starts
-
-
-def test_starts_that_fail_in_a_row_slow_the_claims_down_for_a_while() -> None:
-    starts = failed(10.0, 10.1)
-    assert (starts.most(8, 10.1), starts.wakes_at, starts.to_ask(10.1)) == (8, None, None)
-    starts.add(PAY, 10.2)
-    assert (starts.most(8, 10.2), starts.wakes_at, starts.goes_on(10.2)) == (0, 10.2 + PACE, False)
-    assert starts.goes_on(10.31)
-    assert not starts.goes_on(10.32), "it has just said so"
-    assert (starts.most(8, 10.32), starts.most(0, 10.32), starts.wakes_at) == (1, 0, None)
-    assert starts.most(8, 10.2 + DOUBT) == 8, "the job is at fault"
-    starts.add(PAY, 10.3 + DOUBT)
-    assert starts.most(8, 10.3 + DOUBT) == 8
-    starts.add(PAY, 10.3 + DOUBT + CALM)
-    assert starts.most(8, 10.3 + DOUBT + CALM) == 0, "the next doubt"
-
-
-def test_a_program_that_begins_ends_the_row() -> None:
-    starts = failed(10.0, 10.1, 10.2)
-    assert not starts.begun(10.15), "since then a start has failed"
-    assert starts.most(8, 10.2) == 0
-    assert starts.begun(10.25)
-    assert (starts.most(8, 10.3), starts.to_ask(10.3)) == (8, None)
-
-
-def test_other_workers_are_looked_at_after_each_failure_and_later_each_second() -> None:
-    starts = failed(10.0, 10.1, 10.5)
-    assert starts.to_ask(10.5) == (PAY, 0.5 + BEFORE)
-    assert starts.to_ask(10.6) is None, "nothing has failed since"
-    starts.add(PAY, 11.0)
-    assert starts.to_ask(11.0) == (PAY, 1.0 + BEFORE)
-    after = 10.5 + DOUBT
-    starts.add(PAY, after)
-    assert starts.to_ask(after) is not None
-    starts.add(PAY, after + 0.1)
-    assert starts.to_ask(after + 0.1) is None
-    assert starts.to_ask(after + ASK_AGAIN) is not None
-    starts.add(PAY, after + 3600)
-    assert starts.to_ask(after + 3600) == (PAY, LOOK_BACK)
-    starts.elsewhere = "w2"
-    starts.add(PAY, after + 3601)
-    assert starts.to_ask(after + 3601) is None, "the answer is known"
-
-
-def claimed() -> Claimed:
-    return Claimed(**{**dict.fromkeys(Claimed._fields), "job": "pay", "job_version": 3})  # type: ignore[arg-type]
-
-
-def outcome(state: RunState = RunState.START_FAILED, **more: float) -> Outcome:
-    return Outcome(1, 1, state, reason="there is no program 'pay'", **more)  # type: ignore[arg-type]
-
-
-def test_a_machine_that_fails_what_others_start_is_unhealthy_until_a_program_begins() -> None:
-    health = Health(SILENCE)
-    for number in range(ENOUGH):
-        health.compare(lambda start, seconds: "w2", 10.0)
-        assert health.condition == Condition.WELL
-        health.ended(claimed(), outcome(), None, 10.0 + number / 10)
-    health.compare(lambda start, seconds: None, 10.2)
-    assert health.condition == Condition.WELL, "nobody has begun such a run"
-    health.ended(claimed(), outcome(RunState.QUEUED, retry_after=10.0), None, 10.3)
-    health.compare(lambda start, seconds: "w2" if start == PAY else None, 10.3)
-    assert (health.condition, health.starts(8, 20.0), health.wakes_at()) == (Condition.UNHEALTHY, 0, 10.4)
-    assert health.to_show() == (
-        "unhealthy: the last 4 starts failed here, while w2 starts such runs; "
-        "the last one, of pay: there is no program 'pay'"
-    )
-    health.examined(None, 11.3)
-    assert health.starts(8, 20.0) == 1
-    health.ended(claimed(), outcome(), None, 11.4)
-    assert (health.condition, health.retry_at) == (Condition.UNHEALTHY, 13.4), "the pause grows"
-    health.examined(None, 13.4)
-    health.started(11.0)
-    assert health.starts(8, 20.0) == 1, "that program began earlier"
-    health.started(13.5)
-    assert (health.condition, health.starts(8, 20.0), health.to_show()) == (Condition.WELL, 8, None)
-
-
-def test_a_run_that_is_put_back_for_another_reason_is_no_failed_start() -> None:
-    health = Health(SILENCE)
-    for _ in range(2 * ENOUGH):
-        health.ended(claimed(), outcome(RunState.QUEUED), None, 10.0)
-    assert health.starts(8, 10.0) == 8

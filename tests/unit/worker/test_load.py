@@ -71,15 +71,15 @@ def test_an_overloaded_worker_claims_nothing_and_says_why_once() -> None:
     health = Health(SILENCE)
     health.loaded("claims nothing: CPU pressure of 85 % is above 80 %")
     health.loaded("claims nothing: CPU pressure of 93 % is above 80 %")
-    assert (health.starts(4, 200.0), health.to_show()) == (0, "claims nothing: CPU pressure of 85 % is above 80 %")
+    assert (health.starts(4), health.to_show()) == (0, "claims nothing: CPU pressure of 85 % is above 80 %")
     health.shown(health.to_show() or "")
     assert health.to_show() is None
     health.fault("no space in /spool", 0.0)
     assert health.to_show() == "unhealthy: no space in /spool"
     health.examined(None, 1.0)
-    assert health.starts(4, 200.0) == 0
+    assert health.starts(4) == 0
     health.loaded("")
-    assert (health.starts(4, 200.0), health.to_show()) == (1, "")
+    assert (health.starts(4), health.to_show()) == (1, "")
 
 
 @pytest.mark.parametrize(
