@@ -4,7 +4,7 @@ import os
 import re
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -163,7 +163,7 @@ class ApiTransport:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(httpx.TransportError) | tenacity.retry_if_result(_is_unavailable),
-            stop=tenacity.stop_after_delay(self._retry_for if repeatable else 0.0),
+            stop=_failing_for(self._retry_for if repeatable else 0.0),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
@@ -291,6 +291,19 @@ def _whole(response: httpx.Response) -> httpx.Response:
             if len(body) > LARGEST:
                 raise _Foreign(f"more than {LARGEST:,} bytes")
     return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
+
+
+def _failing_for(seconds: float) -> Callable[[tenacity.RetryCallState], bool]:
+    """Return what stops the repetition so long after the first failure. A long poll may fail later than that."""
+    first: float | None = None
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        nonlocal first
+        now = state.outcome_timestamp or 0.0
+        first = now if first is None else first
+        return now - first >= seconds
+
+    return stop
 
 
 def _is_unavailable(response: httpx.Response) -> bool:

@@ -13,6 +13,7 @@ from jobfac.database.engine import Database
 from jobfac.database.sql_files import Views, views
 from jobfac.doctor import engine, factory
 from jobfac.doctor.finding import Finding, State, error_text, run_check
+from jobfac.doctor.starts import starts
 from jobfac.errors import WrongSchema
 from jobfac.settings import sqlite_path
 
@@ -121,6 +122,7 @@ def factory_findings(db: Database) -> list[Finding]:
     """Check the factory's tables. A check that has a problem or a warning shows only these."""
     checks: dict[str, Callable[[sa.Connection], Iterable[Finding]]] = {
         "workers": factory.workers,
+        "starts": starts,
         "schedulers": factory.schedulers,
         "queue": factory.queues,
         "triggers": factory.triggers,

@@ -47,7 +47,7 @@ LATE_FOR = 60.0
 CHECKS = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
 """The check under which a problem of ``v_health`` is reported; all others belong to ``queue``."""
 
-ELSEWHERE = ("no worker", "notification dead")
+ELSEWHERE = ("no worker", "notification dead", "overdue")
 """Kinds of trouble that other checks report more exactly."""
 
 SERIOUS = ("lease expired", "not promoted", "schedule overdue")
@@ -146,7 +146,7 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
     query = query.where(sa.text(f"state = '{RunState.QUEUED}'"))
     query = query.where(_QUEUE.c.hold_id.is_(None)) if of is _QUEUE else query
     queued = {row.queue: row.number for row in conn.execute(query)}
-    served = {SEQUENCE_QUEUE}
+    served = {SEQUENCE_QUEUE} if scheduler_store.number_alive(conn) else set()
     idle: dict[str, WorkerView] = {}
     moment, seen = current_time(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
@@ -159,6 +159,8 @@ def queues(conn: sa.Connection) -> Iterator[Finding]:
             idle |= {name: row for name in mine if name not in idle or row.message == ISOLATING}
         else:
             served.update(mine)
+        if row.lease_until > moment:
+            served.add(SEQUENCE_QUEUE)
     yield from judge_queues(queued, served, idle)
 
 

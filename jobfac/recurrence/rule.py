@@ -179,8 +179,12 @@ def _rule(
     if at is not None:
         return _once(zone, at, gap, overlap, workdays)
     assert times is not None
-    overnight = FromSpans(int(times.every or 0), _spans(times), overnight=True) if _crosses_midnight(times) else None
-    return Rule(zone, day_test(dates), times_of_day(times, gap, overlap), workdays, overnight=overnight)
+    return Rule(zone, day_test(dates), times_of_day(times, gap, overlap), workdays, overnight=overnight(times))
+
+
+def overnight(times: Times) -> TimesOfDay | None:
+    """Return the times after midnight that belong to the day before, as ``Rule`` has them; None: there are none."""
+    return FromSpans(int(times.every or 0), _spans(times), overnight=True) if _crosses_midnight(times) else None
 
 
 def times_of_day(times: Times, gap: str, overlap: str) -> TimesOfDay:

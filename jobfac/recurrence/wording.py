@@ -104,7 +104,7 @@ def _day(day: Any) -> str:
 
 def _times(times: Mapping[str, Any]) -> str:
     if "at" in times:
-        text = ", ".join(str(clock)[:5] for clock in _many(times["at"]))
+        text = ", ".join(_FULL_MINUTE.sub(r"\1", str(clock)) for clock in _many(times["at"]))
     elif "every" in times:
         text = f"every {times['every']}"
     else:
@@ -114,6 +114,7 @@ def _times(times: Mapping[str, Any]) -> str:
     return f"{text}, {_list(times['between'])}" if "between" in times else text
 
 
+_FULL_MINUTE = re.compile(r"(\d+:\d+):00")
 _STEP = re.compile(r"\*/(\d+)")
 
 
@@ -134,11 +135,11 @@ def _clock(minute: str, hour: str) -> str | None:
         return ", ".join(f"{int(part):02}:{int(minute):02}" for part in hour.split(","))
     if span is not None and minute == "*":
         return f"every minute{span}"
-    if span is not None and (step := _STEP.fullmatch(minute)):
+    if span is not None and (step := _STEP.fullmatch(minute)) and 60 % max(1, int(step[1])) == 0:
         return f"every {step[1]}m{span}"
     if span is not None and all(part.isdigit() for part in minute.split(",")):
         return "hourly at " + ", ".join(f":{int(part):02}" for part in minute.split(",")) + span
-    if minute.isdigit() and (step := _STEP.fullmatch(hour)):
+    if minute.isdigit() and (step := _STEP.fullmatch(hour)) and 24 % max(1, int(step[1])) == 0:
         return f"every {step[1]}h at :{int(minute):02}"
     return None
 

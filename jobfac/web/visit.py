@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -96,7 +96,7 @@ class Visit:
         """The time zone of the browser; UTC if it is unknown."""
         name = self.request.cookies.get("jobfac-zone", "")
         try:
-            return ZoneInfo(name.replace("%2F", "/")) if name else ZoneInfo("UTC")
+            return ZoneInfo(unquote(name)) if name else ZoneInfo("UTC")
         except (ValueError, KeyError, OSError):
             return ZoneInfo("UTC")
 
@@ -154,8 +154,8 @@ class Visit:
         return self.read(both)
 
     def render(self, template: str, status: int = 200, /, **context: Any) -> Response:
-        """Return a page made from a template."""
-        notice = None if "hx-request" in self.request.headers else self._notice()
+        """Return a page made from a template. One that says what failed leaves the notice to the next."""
+        notice = None if "hx-request" in self.request.headers or status >= 400 else self._notice()
         html = templating.environment().get_template(template).render(visit=self, notice=notice, **context).encode()
         headers = dict(HEADERS)
         if len(html) >= assets.LEAST and takes_gzip(self.request):

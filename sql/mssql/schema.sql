@@ -1640,7 +1640,9 @@ SELECT
     MIN(q.queued_at),
     N'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
+WHERE q.state = 'queued' AND q.pool_workers = 0 AND q.hold_id IS NULL
+    -- A scheduler begins a sequence, too.
+    AND (q.kind = 'program' OR q.queued_at < DATEADD(SECOND, -60, SYSUTCDATETIME()))
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -1714,7 +1716,15 @@ JOIN jobfac.run AS r ON r.job = j.id AND r.state IN ('failed', 'timed_out', 'sta
 WHERE j.enabled = 1
     AND r.id > COALESCE((SELECT MAX(s.id) FROM jobfac.run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
 GROUP BY j.id
-HAVING COUNT(*) >= 3;
+HAVING COUNT(*) >= 3
+UNION ALL
+SELECT
+    N'overdue',
+    CONCAT(N'job ', e.job),
+    e.overdue_due_at,
+    N'It has not succeeded in time, as its `expect` says: see its runs in jobfac.v_runs, and what it waits for in v_queue.'
+FROM jobfac.expectation AS e
+WHERE e.overdue_at IS NOT NULL;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_holds AS
@@ -4137,7 +4147,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, 'abddf16bb1059358' AS digest;
+SELECT '0.1.0' AS version, '21540aac4dabe875' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

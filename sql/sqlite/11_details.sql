@@ -77,7 +77,9 @@ SELECT
     MIN(q.queued_at),
     'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
 FROM v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
+WHERE q.state = 'queued' AND q.pool_workers = 0 AND q.hold_id IS NULL
+    -- A scheduler begins a sequence, too.
+    AND (q.kind = 'program' OR q.queued_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds'))
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -151,7 +153,15 @@ JOIN run AS r ON r.job = j.id AND r.state IN ('failed', 'timed_out', 'start_fail
 WHERE j.enabled = 1
     AND r.id > COALESCE((SELECT MAX(s.id) FROM run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
 GROUP BY j.id
-HAVING COUNT(*) >= 3;
+HAVING COUNT(*) >= 3
+UNION ALL
+SELECT
+    'overdue',
+    'job ' || e.job,
+    e.overdue_due_at,
+    'It has not succeeded in time, as its `expect` says: see its runs in v_runs, and what it waits for in v_queue.'
+FROM expectation AS e
+WHERE e.overdue_at IS NOT NULL;
 
 
 DROP VIEW IF EXISTS v_holds;

@@ -210,7 +210,7 @@ def _remarks(found: LoadView) -> Iterator[str]:
     if found.unknown:
         yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
     if found.dense:
-        yield f"Due too often, so only the first due times are counted: {', '.join(found.dense[:10])}."
+        yield f"Too many runs, so only the first ones are counted: {', '.join(found.dense[:10])}."
     if found.unserved:
         yield f"No live worker has their pool, labels and slots: {', '.join(found.unserved[:10])}."
     if found.limited:

@@ -48,6 +48,9 @@ _LITERAL = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?P<\w+>|(?<
 times. A repeated group counts as a choice, because it multiplies those in it, and so does what repeats the text of a
 group."""
 
+_VERBOSE = re.compile(r"\(\?(?:#|[A-Za-z-]*x)")
+"""A comment, or the flag that allows some. A bracket or backslash in a comment begins no literal."""
+
 _CHOICE = re.compile(r"[*+?|{]|\\[1-9]")
 
 _PROGRAM = f"""
@@ -132,7 +135,7 @@ _results = _Results()
 @lru_cache(maxsize=1024)
 def is_simple(pattern: str) -> bool:
     """Whether a match takes little time for every value: at most one place of the pattern leaves a choice."""
-    return len(_CHOICE.findall(_LITERAL.sub("", pattern))) <= 1
+    return _VERBOSE.search(pattern) is None and len(_CHOICE.findall(_LITERAL.sub("", pattern))) <= 1
 
 
 def is_quick(pattern: str, length: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import lists
+from jobfac.database.dialects import DIRTY, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, TO_ACKNOWLEDGE, RunState
@@ -45,8 +45,10 @@ def _recoveries(engine: str, number: int) -> sa.Select[int]:
     """
     earlier = run.alias("earlier")
     latest = (
-        # Without PASS: an earlier run that somebody is just writing, perhaps to count it, would not be seen.
+        # PASS would not see an earlier run that somebody is just writing, perhaps to count it. Without a hint this
+        # would wait for whoever acknowledges it. What is read of an ended run stays as it is.
         sa.select(earlier.c.id)
+        .with_hint(earlier, DIRTY, "mssql")
         .where(earlier.c.job == run.c.job, earlier.c.id < run.c.id)
         .where(sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
         .order_by(earlier.c.id.desc())
@@ -55,6 +57,7 @@ def _recoveries(engine: str, number: int) -> sa.Select[int]:
     )
     unacknowledged = (
         sa.select(earlier.c.id)
+        .with_hint(earlier, DIRTY, "mssql")
         .where(earlier.c.id < run.c.id)
         .where(sa.text(f"earlier.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND earlier.acknowledged_at IS NULL"))
         .order_by(earlier.c.id.desc())
@@ -69,13 +72,19 @@ def _recoveries(engine: str, number: int) -> sa.Select[int]:
 def _follows(engine: str, *failures: sa.ColumnElement[bool] | sa.TextClause) -> sa.ColumnElement[bool]:
     """Return the condition that a run is the first success that follows one of these failures of its job."""
     is_over_already = (
-        sa.exists()
+        sa.select(_good.c.id)
+        .with_hint(_good, DIRTY, "mssql")
         .where(_good.c.job == run.c.job, _good.c.id > _failed.c.id, _good.c.id < run.c.id)
         .where(sa.text(f"good.state = '{RunState.SUCCEEDED}'"), _good.c.ended_at >= _failed.c.ended_at)
         .where(shows_recovery(engine, "good", "failed"))
         .correlate(run, _failed)
+        .exists()
     )
-    found = sa.select(_failed.c.id).where(*failures, unindexed(engine, "failed.job") == run.c.job)
+    found = (
+        sa.select(_failed.c.id)
+        .with_hint(_failed, DIRTY, "mssql")
+        .where(*failures, unindexed(engine, "failed.job") == run.c.job)
+    )
     found = found.where(_failed.c.ended_at <= run.c.ended_at, shows_recovery(engine, "run", "failed"), ~is_over_already)
     return sa.exists(found.correlate(run))
 

@@ -24,6 +24,9 @@ DENSE = 10_000
 SPARSE, TOTAL = 1000, 100_000
 """So many due times of each schedule are counted, and of all schedules together so many more."""
 
+LARGE, PROGRAMS = 1000, 200_000
+"""So many programs of one start are counted, and of all starts. Each schedule gets its share of these at least."""
+
 USUAL_DAYS = 30
 """The days of statistics from which usual durations are computed."""
 
@@ -83,7 +86,11 @@ def read_load(conn: sa.Connection, days: int) -> LoadView:
     for (job_id, name), times in due.items():
         parts = expansion.parts(job_id)
         used |= {part.job for part in parts}
-        for at in times:
+        number = sum(part.number for part in parts)
+        most = max(PROGRAMS // len(due), PROGRAMS - len(firings)) // max(1, number)
+        if (len(times) > most or expansion.is_cut) and f"{job_id}/{name}" not in dense:
+            dense.append(f"{job_id}/{name}")
+        for at in times[:most]:
             for one in parts:
                 when = at + timedelta(seconds=one.after)
                 firing = Firing(when, one.pool, one.job, name, one.seconds, one.slots, one.labels, one.limit)
@@ -141,19 +148,32 @@ class Expansion:
         self._usual = usual
         self._crews = crews
         self._followers = followers
+        self._left = LARGE
+        self.is_cut = False
 
-    def parts(self, job_id: str, after: float = 0.0, depth: int = 0) -> list[Part]:
-        """Return the programs that a start of the job executes, those of the jobs that follow included."""
+    def parts(self, job_id: str) -> list[Part]:
+        """Return the programs that a start of the job executes, those of the jobs that follow included.
+
+        Sequences in sequences may be millions. If there are more than ``LARGE``, ``is_cut`` is set.
+        """
+        self._left, self.is_cut = LARGE, False
+        return self._parts(job_id, 0.0, 0)
+
+    def _parts(self, job_id: str, after: float, depth: int) -> list[Part]:
         found, ends = self._run(job_id, after, depth)
         for job, end in ends if depth < DEEPEST else ():
             for follower in self._followers.get(job, ()):
-                found += self.parts(follower, end, depth + 1)
+                found += self._parts(follower, end, depth + 1)
         return found
 
     def _run(self, job_id: str, after: float, depth: int) -> tuple[list[Part], list[tuple[str, float]]]:
         """Return the programs of one run, and when the runs in it end: those of a sequence's steps, then its own."""
         one = self._stored.get(job_id)
         if one is None or depth > DEEPEST:
+            return [], []
+        self._left -= 1
+        if self._left < 0:
+            self.is_cut = True
             return [], []
         if not isinstance(one.definition, d.Sequence):
             part = self._program(one, one.definition, after)

@@ -1,12 +1,14 @@
 """Pause the schedules of a job that fails again and again, as its ``pause_after`` says."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.tables import run, schedule
-from jobfac.database.types import sql_literals
+from jobfac.database.dialects import DIRTY, PASS, lists, utcnow
+from jobfac.database.tables import audit, run, schedule
+from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import jobs, outbox
 from jobfac.store.history.recovery import is_of_backfill
@@ -60,18 +62,32 @@ def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
 
     Runs of a backfill stand for days that have passed, so they do not count.
     """
-    resumed = sa.select(sa.func.max(schedule.c.resumed_at)).where(schedule.c.job == job_id)
-    since = conn.execute(resumed).scalar()
     query = (
-        # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
-        sa.select(run.c.state)
+        # PASS would not see a success whose row somebody is just writing, perhaps to count it. Without a hint this
+        # would wait for whoever acknowledges a failure of the job.
+        sa.select(run.c.state, run.c.ended_at)
+        .with_hint(run, DIRTY, "mssql")
         .where(
             run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"), ~is_of_backfill(conn.dialect.name)
         )
         .order_by(run.c.id.desc())
         .limit(limit)
     )
-    if since is not None:
-        query = query.where(run.c.ended_at > since)
-    states = conn.execute(query).scalars().all()
-    return len(states) == limit and all(state in TO_ACKNOWLEDGE for state in states)
+    latest = conn.execute(query).all()
+    if len(latest) < limit or not all(row.state in TO_ACKNOWLEDGE for row in latest):
+        return False
+    return not _was_resumed(conn, job_id, min(row.ended_at for row in latest))
+
+
+def _was_resumed(conn: sa.Connection, job_id: str, since: datetime) -> bool:
+    """Whether a schedule of the job was resumed since then. A hold moves ``resumed_at``, too, so the audit says it."""
+    names = conn.execute(sa.select(schedule.c.name).where(schedule.c.job == job_id)).scalars().all()
+    query = (
+        sa.select(audit.c.id)
+        .with_hint(audit, PASS, "mssql")
+        .where(audit.c.at >= since, audit.c.at <= utcnow(), audit.c.action == "resume")
+        .where(audit.c.subject.in_(sa.select(lists.names("p_subjects").c.value)))
+        .limit(1)
+    )
+    subjects = [truncate_utf16(f"{job_id}/{name}", 200) for name in names]
+    return conn.execute(query, {"p_subjects": lists.as_list(subjects)}).first() is not None

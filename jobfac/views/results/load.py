@@ -38,7 +38,7 @@ class LoadView(NamedTuple):
 
     Attributes:
         unknown: jobs without statistics, which count with a minute.
-        dense: schedules that are due so often that only their first due times are counted.
+        dense: schedules with so many runs that only the first ones are counted.
         unserved: jobs that no live worker may claim: none has their pool, labels and number of slots.
         limited: jobs whose runs would wait more than a minute for others because of a limit.
     """

@@ -38,8 +38,9 @@ setInterval(tick, 1000);
 
 const offline = find("#offline"), news = find("#changed"), unreachable = offline.textContent;
 const PATIENCE = 60000, DEAF = 45000; // milliseconds without a touch that somebody still works; without a word of the server
+const AGE = 30000; // milliseconds after which a page is read again although no change is known: what is dead sends none
 const since = (moment) => Math.abs(Date.now() - moment); // the browser's clock may be set back
-let source = null, stale = false, uncounted = false, told = false, last = 0, counted = 0, lost = false, heard = 0, touched = Date.now();
+let source = null, stale = false, uncounted = false, told = false, last = Date.now(), counted = 0, lost = false, heard = 0, touched = Date.now();
 for (const kind of ["keydown", "pointerdown", "pointermove", "input"]) addEventListener(kind, () => { touched = Date.now(); }, true);
 
 const renewed = find("#refresh")?.getAttribute("hx-select-oob") || "#page"; // a note that is being written is in no such part
@@ -62,6 +63,7 @@ function read() {
 }
 
 function refresh() {
+  if (source && !stale && since(last) > AGE) stale = uncounted = true;
   if (!stale || document.hidden || since(last) < 2000) return;
   if (!busy()) { read(); return; }
   news.hidden = !told;

@@ -12,7 +12,9 @@ from jobfac import definitions as d
 from jobfac.database import sql_files
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker_lease
+from jobfac.database.tables import attempt, expectation, run, run_event, schedule, visit, worker_lease
+from jobfac.doctor import factory
+from jobfac.doctor.finding import State
 from jobfac.states import RunState
 from jobfac.store import output, runs, schedules, statistics, workers
 from jobfac.store.runs import Outcome, StartRequest
@@ -327,3 +329,25 @@ def test_v_health_lists_each_problem(jobs: Database) -> None:
         ("stop not obeyed", f"run {stubborn} of job load"),
     ]
     assert unwanted
+
+
+def test_v_health_names_a_sequence_that_nothing_begins(jobs: Database) -> None:
+    run_id = start(jobs, "all")
+    assert view(jobs, "v_health") == []
+    move_to_the_past(jobs, run, run_id, 90, "queued_at")
+    (found,) = view(jobs, "v_health")
+    assert (found["problem"], found["subject"]) == ("no worker", "queue @sequences")
+    (finding,) = jobs.query(lambda conn: list(factory.queues(conn)))
+    assert finding.state is State.PROBLEM
+    register(jobs)
+    assert view(jobs, "v_health") == []
+    (finding,) = jobs.query(lambda conn: list(factory.queues(conn)))
+    assert finding.state is State.OK
+
+
+def test_v_health_names_jobs_that_are_overdue(jobs: Database) -> None:
+    with jobs.begin() as conn:
+        row = {"job": "load", "definition": "1d", "since": utcnow(), "due_at": utcnow(), "overdue_due_at": utcnow()}
+        conn.execute(expectation.insert().values(**row, overdue_at=utcnow()))
+    (found,) = view(jobs, "v_health")
+    assert (found["problem"], found["subject"]) == ("overdue", "job load")

@@ -13,12 +13,13 @@ from jobfac.database import locks
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, outbox_event, run, schedule, visit
-from jobfac.operations import approvals, stopping
+from jobfac.operations import approvals, holds, stopping
 from jobfac.operations.bulk.backfill import BackfillRequest, backfill
 from jobfac.operations.caller import Caller
 from jobfac.operations.starting import retry
 from jobfac.states import Role, RunState
 from jobfac.store import jobs, runs, schedules, sequences, statistics
+from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.deliveries import Deliveries
@@ -69,6 +70,20 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, F, F, job="b") == [[]] * 4
     db.transact(schedules.resume, "a", None, "me")
     assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
+
+
+def test_a_due_time_under_a_hold_does_not_begin_the_count_anew(db: Database) -> None:
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    assert ends(db, hand, F) == [[]]
+    placed = holds.hold(db, ME, Scope(job="a"), "maintenance")
+    with db.begin() as conn:
+        conn.execute(schedule.update().values(next_due_at=utcnow(-2000), fire_at=utcnow(-1000)))
+    db.transact(schedules.insert_due, "s1")
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count(schedule.c.resumed_at))).scalar_one() > 0, "it was put off"
+    holds.release(db, ME, placed.id)
+    assert ends(db, hand, F) == [["a"]]
 
 
 @pytest.mark.parametrize("url", ["sqlite", "pyodbc"], indirect=True)

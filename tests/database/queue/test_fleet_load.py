@@ -3,8 +3,10 @@
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.doctor.starts import Start, judge_starts, starts
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
+from jobfac.states import RunState
 from jobfac.store import workers
 from jobfac.store.holds.placing import Scope
 from jobfac.store.workers import fleet_load
@@ -82,3 +84,38 @@ def test_a_worker_notices_that_one_hold_has_followed_two(db: Database) -> None:
     third = holds.hold(db, me, Scope(), "why").id
     assert third == first + second, "the sum of the ids alone would be the same"
     assert hand.survey().queues != before
+
+
+def test_the_doctor_names_a_worker_on_which_starts_fail_that_others_begin(db: Database) -> None:
+    define(db, pay={}, other={})
+    bare, well = Hand(db, "bare"), Hand(db, "well")
+
+    def fail(job: str, hand: Hand, reason: str = "there is no program") -> None:
+        start(db, job)
+        hand.end(hand.take(), RunState.START_FAILED, reason=reason)
+
+    for job in ("pay", "other"):
+        for _ in range(2):
+            fail(job, bare)
+    start(db, "pay")
+    well.end(well.take(), pid=4711)
+    assert db.query(lambda conn: list(starts(conn))) == [], "two are not enough"
+    start(db, "pay")
+    bare.end(bare.take(), RunState.QUEUED, reason="not started: user 'x' is not found", retry_after=60.0)
+    for job in ("other", "other"):
+        fail(job, bare)
+        fail(job, well)
+    (finding,) = db.query(lambda conn: list(starts(conn)))
+    assert finding.found == (
+        "the last 3 starts of pay failed on worker bare, not on well: not started: user 'x' is not found"
+    )
+    start(db, "pay")
+    bare.end(bare.take(), pid=4712)
+    assert db.query(lambda conn: list(starts(conn))) == [], "it has recovered"
+
+
+def test_starts_that_fail_everywhere_or_of_another_version_are_no_fault_of_a_machine() -> None:
+    bare = [Start("bare", "pay", 2, "no program")] * 5
+    assert list(judge_starts([*bare, Start("well", "pay", 2, "no program"), Start("well", "pay", 2, "")])) == []
+    assert list(judge_starts([*bare, Start("well", "pay", 1, "")])) == []
+    assert len(list(judge_starts([*bare, Start("well", "pay", 2, "")]))) == 1

@@ -107,3 +107,19 @@ def test_many_schedules_that_are_due_very_often_share_the_work(db: Database, mon
     found = db.query(read_load, 1)
     assert sum(hour.runs for pool in found.pools for hour in pool.hours) == (10 + 10) + (10 + 5) + 10
     assert found.dense == ["a/1", "b/1", "c/1"]
+
+
+def test_the_programs_of_large_sequences_are_counted_in_part(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each due time stands for all programs, and sequences in sequences for their product."""
+    monkeypatch.setattr(store_load, "LARGE", 50)
+    monkeypatch.setattr(store_load, "PROGRAMS", 90)
+    put(db, "one")
+    for level in range(8):
+        inner = "one" if level == 0 else f"s{level - 1}"
+        steps = [{"name": f"n{number}", "jobs": [inner]} for number in range(4)]
+        put(db, f"s{level}", steps=steps, **({"schedules": [{"every": "1h"}]} if level == 7 else {}))
+    put(db, "daily", schedules=[{"cron": "0 * * * *"}])
+    found = db.query(read_load, 4)
+    runs = sum(hour.runs for pool in found.pools for hour in pool.hours)
+    assert 45 <= runs <= 2 * 90
+    assert found.dense == ["daily/1", "s7/1"]

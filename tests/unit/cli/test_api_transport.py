@@ -1,6 +1,7 @@
 """The transport of the clients over HTTP, with no server."""
 
 import ssl
+import time
 from collections.abc import Iterator
 from unittest.mock import Mock
 
@@ -58,6 +59,22 @@ def test_only_what_may_be_repeated_is_repeated(
     with pytest.raises(Unreachable, match="http://api cannot be reached: refused"):
         api.get("/again")
     assert asked.count("/again") > 1
+
+
+def test_a_request_that_fails_after_a_long_poll_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        asked.append(began := time.monotonic())
+        if len(asked) > 1:
+            return httpx.Response(200, json={"ok": True})
+        while time.monotonic() < began + 0.2:  # longer than requests are repeated
+            pass
+        raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    assert ApiTransport("http://api", "key", retry_for=0.15).get("/wait") == {"ok": True}
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,14 @@ def test_a_page_is_read_again_after_the_clock_of_its_browser_was_set_back(window
     expect(page.locator("time[data-ago]").first).to_contain_text(" ago")
 
 
+def test_a_page_is_read_again_though_nothing_changes(window: Window) -> None:
+    """What is dead sends no change."""
+    window.page.clock.install()
+    page = window.open("/runs?job=slow")
+    with page.expect_response(f"{window.served.url}/runs?job=slow"):
+        page.clock.fast_forward(31_000)
+
+
 def test_the_server_goes_away_and_comes_back(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
     served, _ = shared
     with Served(served.db, served.settings) as first:
