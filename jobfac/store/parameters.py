@@ -164,10 +164,8 @@ _SCHEDULES = sa.select(schedule.c.id).order_by(schedule.c.id)
 
 
 def _successes(job: str, before: datetime) -> sa.Select[Any]:
-    """Return a query for the successes of a job that may stand for a time before this one."""
+    """Return a query for the successes of a job that may stand for a time before this one. ``PASS`` would miss some."""
     return (
-        # PASS would not see a success whose row somebody is just writing, perhaps to count it, and without a hint this
-        # would wait for its transaction. What is read of it stays as it is.
         sa.select(run.c.origin, run.c.due_at, run.c.created_at)
         .with_hint(run, DIRTY, "mssql")
         .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))

@@ -335,14 +335,11 @@ def test_v_health_names_a_sequence_that_nothing_begins(jobs: Database) -> None:
     run_id = start(jobs, "all")
     assert view(jobs, "v_health") == []
     move_to_the_past(jobs, run, run_id, 90, "queued_at")
-    (found,) = view(jobs, "v_health")
-    assert (found["problem"], found["subject"]) == ("no worker", "queue @sequences")
-    (finding,) = jobs.query(lambda conn: list(factory.queues(conn)))
-    assert finding.state is State.PROBLEM
+    assert [row["subject"] for row in view(jobs, "v_health", problem="no worker")] == ["queue @sequences"]
+    assert [one.state for one in jobs.query(lambda conn: list(factory.queues(conn)))] == [State.PROBLEM]
     register(jobs)
     assert view(jobs, "v_health") == []
-    (finding,) = jobs.query(lambda conn: list(factory.queues(conn)))
-    assert finding.state is State.OK
+    assert [one.state for one in jobs.query(lambda conn: list(factory.queues(conn)))] == [State.OK]
 
 
 def test_v_health_names_jobs_that_are_overdue(jobs: Database) -> None:

@@ -59,3 +59,23 @@ def test_days_without_times_open_at_midnight() -> None:
 def test_a_window_may_never_open() -> None:
     never = Times.model_validate({"hours": 3, "between": "22:00-23:00"})
     assert not any(in_window(None, never, BERLIN, datetime(2027, 1, 1, hour, 30, tzinfo=BERLIN)) for hour in range(24))
+
+
+@pytest.mark.parametrize("count", [{}, {"count_from": "span"}])
+@pytest.mark.parametrize(
+    ("instant", "expected"),
+    [
+        ("2027-06-11T21:00", False),
+        ("2027-06-11T23:00", True),  # a Friday
+        ("2027-06-12T01:00", True),  # Friday's span
+        ("2027-06-12T01:30", False),
+        ("2027-06-12T23:00", False),
+        ("2027-06-14T01:00", False),  # Sunday's span would be this one
+    ],
+)
+def test_points_in_a_span_across_midnight_belong_to_the_day_on_which_it_begins(
+    instant: str, expected: bool, count: dict[str, str]
+) -> None:
+    times = Times.model_validate({"every": "1h", "between": "22:00-04:00", **count})
+    dates = Dates.model_validate({"weekdays": "weekday"})
+    assert in_window(dates, times, BERLIN, datetime.fromisoformat(instant).replace(tzinfo=BERLIN)) is expected
