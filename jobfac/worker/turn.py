@@ -197,7 +197,9 @@ class Turn:
         pending: list[Match] = []
         for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
-            if key not in self.definitions:
+            if isinstance(
+                self.definitions.get(key), DefinitionError | None
+            ):  # an error may have had a cause that passes
                 self.definitions[key] = jobs.find_version(conn, *key)
             if isinstance(definition := self.definitions[key], DefinitionError):
                 continue  # its start fails

@@ -1,10 +1,10 @@
 """Matches values against a pattern of a definition, in bounded time.
 
 Some patterns, such as `(a+)+`, take a time that doubles with each character of the value. Python's `re` cannot be
-interrupted, and no other thread of the process runs meanwhile. So only simple patterns are matched here; all others are
-matched in a process of their own, which may use one second.
+interrupted, and no other thread of the process runs meanwhile. So only simple patterns are matched with it. All others
+are matched by the library `regex`, which may use one second, and lets other threads run.
 
-No transaction waits for such a process, because on SQLite all heartbeats would wait, too. ``Pending`` ends the
+No transaction waits for such a match, because on SQLite all heartbeats would wait, too. ``Pending`` ends the
 transaction; it is repeated after the match, whose result is remembered.
 """
 
@@ -12,9 +12,6 @@ import hashlib
 import json
 import math
 import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -24,24 +21,23 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import NamedTuple
 
-SECONDS = 1
-"""CPU time in seconds for one match, and for all of one process."""
+import regex
 
-PROCESSES = 3
-"""How many processes one after the other may match texts with one pattern for a transaction: a step may have thousands
-of texts, and the worker or scheduler that starts its jobs waits."""
+SECONDS = 1
+"""CPU time in seconds for one match."""
+
+TOGETHER = 3
+"""CPU time in seconds for all matches with one pattern for a transaction: a step may have thousands of texts, and the
+worker or scheduler that starts its jobs waits."""
 
 LONG = 100_000
-"""Characters beyond which even a simple pattern is matched in a process of its own."""
-
-WALL = 30.0
-"""Seconds to wait for the process on a machine that is busy."""
+"""Characters beyond which even a simple pattern is matched in bounded time."""
 
 REMEMBERED = 10_000
 """How many results to remember: more than one transaction needs."""
 
-SLOW_FOR, FAILED_FOR = 600.0, 5.0
-"""Seconds for which to remember a match that took too long, and one that this machine could not make."""
+SLOW_FOR = 600.0
+"""Seconds for which to remember a match that took too long, perhaps because of those before it."""
 
 _LITERAL = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?P<\w+>|(?<!\))\{\d+\}", re.DOTALL)
 """What contains no choice: escapes, classes, the beginnings of groups, and a character repeated a fixed number of
@@ -52,15 +48,6 @@ _VERBOSE = re.compile(r"\(\?(?:#|[A-Za-z-]*x)")
 """A comment, or the flag that allows some. A bracket or backslash in a comment begins no literal."""
 
 _CHOICE = re.compile(r"[*+?|{]|\\[1-9]")
-
-_PROGRAM = f"""
-import json, re, resource, sys
-resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS} + 1))
-pattern, lists = json.load(sys.stdin)
-match = re.compile(pattern).fullmatch
-for texts in lists:
-    print(next((at for at, text in enumerate(texts) if not match(text)), -1), flush=True)
-"""
 
 
 class TooSlowError(Exception):
@@ -121,9 +108,9 @@ class _Results:
             result, until = self._known.get(match.key, (None, 0.0))
             return (result,) if time.monotonic() < until else None
 
-    def add(self, match: Match, result: int | None, seconds: float) -> None:
+    def add(self, match: Match, result: int | None) -> None:
         with self._lock:
-            self._known[match.key] = result, time.monotonic() + seconds
+            self._known[match.key] = result, math.inf if result is not None else time.monotonic() + SLOW_FOR
             self._known.move_to_end(match.key)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
@@ -139,7 +126,7 @@ def is_simple(pattern: str) -> bool:
 
 
 def is_quick(pattern: str, length: int) -> bool:
-    """Whether texts of this length together, in characters, are matched here, without a process."""
+    """Whether to match texts of this length together, in characters, without a limit of time."""
     return is_simple(pattern) and length <= LONG
 
 
@@ -147,7 +134,7 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     """Return the first of the texts that does not match the pattern as a whole; None: all match.
 
     Raises:
-        TooSlowError: the match takes longer than ``SECONDS``, or no process could be started for it.
+        TooSlowError: the match takes longer than ``SECONDS``.
         Pending: the match has to be made outside of the transaction first.
     """
     if is_quick(pattern, sum(map(len, texts))):
@@ -165,32 +152,28 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     return None if known[0] < 0 else texts[known[0]]
 
 
-def _make(matches: Sequence[Match]) -> None:
+def _make(matches: list[Match]) -> None:
     """Make matches with the same pattern, and remember their results. Those that exceed the time count as too slow."""
-    left = list(matches)
-    for _ in range(PROCESSES):
-        if not left:
-            return
-        made = _in_a_process(left)
-        if made is None:
-            break
-        for one, result in zip(left, made, strict=False):
-            _results.add(one, result, math.inf)
-        if not made:  # the first one took all of the time
-            _results.add(left[0], None, SLOW_FOR)
-        left = left[max(1, len(made)) :]
-    for one in left:
-        _results.add(one, None, SLOW_FOR if made is not None else FAILED_FOR)
+    end = time.thread_time() + TOGETHER
+    for one in matches:
+        _results.add(one, _match(one, min(SECONDS, end - time.thread_time())))
 
 
-def _in_a_process(matches: Sequence[Match]) -> list[int] | None:
-    """Return the results of the first of these matches: as many as are made in time; None: the process has failed."""
-    command = [sys.executable, "-I", "-S", "-c", _PROGRAM]
-    given = json.dumps([matches[0].pattern, [one.texts for one in matches]]).encode()
+def _match(one: Match, seconds: float) -> int | None:
+    """Return the result of a match that may use so many seconds of CPU time; None: it takes longer."""
     try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=WALL, check=False, env={}, cwd="/")
-        if done.returncode in (0, -signal.SIGXCPU, -signal.SIGKILL):
-            return [int(line) for line in done.stdout.splitlines()]
-    except (OSError, ValueError, subprocess.SubprocessError):
-        pass
-    return None
+        match = regex.compile(one.pattern).fullmatch
+    except regex.error:  # `re` knows it
+        return None
+    end, wait = time.thread_time() + seconds, seconds
+    place = 0
+    while place < len(one.texts):
+        if time.thread_time() >= end:
+            return None
+        try:
+            if not match(one.texts[place], timeout=wait, concurrent=True):
+                return place
+            place += 1
+        except TimeoutError:
+            wait *= 2  # it counts the time in which others used the processor, too
+    return -1
