@@ -139,7 +139,7 @@ def upgrade_file(loaded: "Settings") -> None:
     path = sqlite_path(loaded.database_url)
     if path is None:
         return
-    is_missing = not os.path.exists(path)  # noqa: PTH110
+    is_missing = not os.path.exists(path) or os.path.getsize(path) == 0  # noqa: PTH110, PTH202
     with database() as db:
         db.upgrade()
     if is_missing:

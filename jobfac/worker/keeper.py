@@ -124,6 +124,7 @@ class Keeper:
         try:
             threads.begin(self._read_report, execution, final)
         except RuntimeError:  # no more threads: the next call tries again
+            self._seen.pop(execution, None)
             execution.shipping.release()
 
     def _read_report(self, execution: Execution, final: bool) -> None:
