@@ -18,8 +18,11 @@ from jobfac.views.serialization import View, from_json
 Object = dict[str, Any]
 """A JSON object."""
 
-MAX_WAIT = 30.0
-"""The maximum seconds for which one request waits for the end of a run."""
+MAX_WAIT = 10.0
+"""The maximum seconds for which one request waits for the end of a run. Proxies end one that lasts for longer."""
+
+ANSWER = 60.0
+"""Seconds within which the API answers: a transaction may wait for others."""
 
 RETRY_FOR = 15.0
 """Seconds for which a request that is safe to repeat is repeated while the API or its database is unreachable."""
@@ -95,7 +98,7 @@ class ApiTransport:
         self._url = url.rstrip("/")
         self._shown = without_password(self._url)
         headers = {"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"}
-        timeout = httpx.Timeout(MAX_WAIT + 30)
+        timeout = httpx.Timeout(ANSWER)
         try:
             base = httpx.URL(self._url)
         except httpx.InvalidURL as error:

@@ -176,6 +176,10 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str], idle: Mapping
     )
     unserved = sorted(set(queued) - set(served))
     for name in unserved:
+        if name == SEQUENCE_QUEUE:
+            found = f"no live worker or scheduler begins the {queued[name]:,} sequences that are queued"
+            yield Finding("queue", State.PROBLEM, found, "Start one: `jobfac worker` or `jobfac scheduler`.")
+            continue
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"
         if (row := idle.get(name)) is None:
             yield Finding("queue", State.PROBLEM, found, remedy)

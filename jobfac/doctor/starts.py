@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, utcnow
-from jobfac.database.tables import attempt, run
+from jobfac.database.dialects import DIRTY, IS_ALIVE, utcnow
+from jobfac.database.tables import attempt, run, worker
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import RunState
 
@@ -31,7 +31,7 @@ class Start(NamedTuple):
 
 
 def starts(conn: sa.Connection) -> Iterator[Finding]:
-    """Report workers on which the starts of a job fail while other workers begin it."""
+    """Report live workers on which starts of a job fail while others begin it."""
     return judge_starts(Start(*row) for row in conn.execute(_STARTS))
 
 
@@ -41,31 +41,36 @@ def judge_starts(newest_first: Iterable[Start]) -> Iterator[Finding]:
     for start in newest_first:
         by_job.setdefault((start.job, start.version), {}).setdefault(start.worker, []).append(start.failed)
     for (job, _), by_worker in by_job.items():
-        well = [worker for worker, failed in by_worker.items() if not failed[0]]
-        for worker, failed in by_worker.items() if well else ():
+        well = [name for name, failed in by_worker.items() if not failed[0]]
+        for name, failed in by_worker.items() if well else ():
             number = sum(1 for _ in takewhile(bool, failed))
             if number >= ENOUGH:
-                found = f"the last {number} starts of {job} failed on worker {worker}, not on {well[0]}: {failed[0]}"
+                found = f"the last {number} starts of {job} failed on worker {name}, not on {well[0]}: {failed[0]}"
                 remedy = "Drain that worker (`jobfac workers drain`), repair the machine, then retry the runs."
                 yield Finding("workers", State.WARNING, found, remedy)
 
 
-_PUT_OFF = attempt.c.reason.like("not started: %") & attempt.c.reason.not_like("not started: its worker %")
-"""Its start failed. What a worker gives back because it drains, or has lost its lease, shows nothing."""
-
-_NOT_BEGUN = sa.or_(sa.text(f"attempt.state = '{RunState.START_FAILED}'"), _PUT_OFF)
 _STARTS = (
     sa.select(
         attempt.c.worker,
         run.c.job,
         run.c.job_version,
-        sa.case((_NOT_BEGUN, sa.func.coalesce(attempt.c.reason, "?")), else_="").label("failed"),
+        sa.case(
+            (sa.text(f"attempt.state = '{RunState.START_FAILED}'"), sa.func.coalesce(attempt.c.reason, "?")), else_=""
+        ).label("failed"),
     )
     .join(run, run.c.id == attempt.c.run_id)
+    .join(worker, worker.c.id == attempt.c.worker_id)
     .with_hint(attempt, DIRTY, "mssql")
     .with_hint(run, DIRTY, "mssql")
+    .with_hint(worker, DIRTY, "mssql")
     .where(attempt.c.run_id.in_(sa.select(attempt.c.run_id).order_by(attempt.c.run_id.desc()).limit(LOOKED_AT)))
-    .where(attempt.c.started_at > utcnow(-WITHIN * 1000))
+    .where(attempt.c.started_at > utcnow(-WITHIN * 1000), IS_ALIVE)
+    .where(sa.func.coalesce(attempt.c.reason, "").not_like("not started: %"))
+    # What a run was given may be why it cannot be started, on any machine.
+    .where(run.c.arguments.is_(None), run.c.payload.is_(None), run.c.parameters.is_(None))
     .order_by(attempt.c.started_at.desc(), attempt.c.run_id.desc())
 )
-"""A run that is executed counts as begun: a start that fails has ended after moments."""
+"""The starts of live workers. A run that is executed counts as begun: a start that fails has ended after moments.
+
+What was put off is left out: if that lasts, ``v_health`` names it."""

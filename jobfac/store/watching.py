@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, SKIP, utcnow
+from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.tables import expectation, job, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions.execution.watching import Expect
@@ -47,10 +47,8 @@ _TO_WATCH = (
 _ORIGIN = sa.case((run.c.due_at.is_(None), run.c.origin)).label("origin")
 _HAS_WORKED = sa.case((has_worked(), 1), else_=0).label("has_worked")
 _ENDED = (
-    # PASS would not see a success whose row somebody is just writing, perhaps to count it. Without a hint this would
-    # wait for whoever acknowledges a failure of the job.
+    # Without PASS: a success whose row somebody is just writing, perhaps to count it, would not be seen.
     sa.select(run.c.id, run.c.state, run.c.ended_at, run.c.due_at, _ORIGIN, _HAS_WORKED)
-    .with_hint(run, DIRTY, "mssql")
     .where(run.c.job == sa.bindparam("p_job"), run.c.id < sa.bindparam("p_below", type_=BigId))
     .where(sa.text(f"run.state IN ({sql_literals(JUDGED)})"))
     .order_by(run.c.id.desc())

@@ -75,7 +75,10 @@ SELECT
     N'no worker',
     CONCAT(N'queue ', q.queue),
     MIN(q.queued_at),
-    N'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
+    CASE
+        WHEN MAX(q.kind) = 'sequence' THEN N'No process begins these sequences: start a worker or a scheduler.'
+        ELSE N'No active worker takes from this pool: start one, or correct it in the jobs, then stop and retry these runs.'
+    END
 FROM jobfac.v_queue AS q
 WHERE q.state = 'queued' AND q.pool_workers = 0 AND q.hold_id IS NULL
     -- A scheduler begins a sequence, too.

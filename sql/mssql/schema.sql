@@ -1638,7 +1638,10 @@ SELECT
     N'no worker',
     CONCAT(N'queue ', q.queue),
     MIN(q.queued_at),
-    N'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
+    CASE
+        WHEN MAX(q.kind) = 'sequence' THEN N'No process begins these sequences: start a worker or a scheduler.'
+        ELSE N'No active worker takes from this pool: start one, or correct it in the jobs, then stop and retry these runs.'
+    END
 FROM jobfac.v_queue AS q
 WHERE q.state = 'queued' AND q.pool_workers = 0 AND q.hold_id IS NULL
     -- A scheduler begins a sequence, too.
@@ -4147,7 +4150,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, '21540aac4dabe875' AS digest;
+SELECT '0.1.0' AS version, '92f8736f20f566a7' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

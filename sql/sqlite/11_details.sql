@@ -75,7 +75,10 @@ SELECT
     'no worker',
     'queue ' || q.queue,
     MIN(q.queued_at),
-    'No active worker takes from this pool: start one, or correct the pool of its jobs, then stop and retry these runs.'
+    CASE
+        WHEN MAX(q.kind) = 'sequence' THEN 'No process begins these sequences: start a worker or a scheduler.'
+        ELSE 'No active worker takes from this pool: start one, or correct it in the jobs, then stop and retry these runs.'
+    END
 FROM v_queue AS q
 WHERE q.state = 'queued' AND q.pool_workers = 0 AND q.hold_id IS NULL
     -- A scheduler begins a sequence, too.

@@ -101,14 +101,14 @@ def test_the_doctor_names_a_worker_on_which_starts_fail_that_others_begin(db: Da
     well.end(well.take(), pid=4711)
     assert db.query(lambda conn: list(starts(conn))) == [], "two are not enough"
     start(db, "pay")
-    bare.end(bare.take(), RunState.QUEUED, reason="not started: user 'x' is not found", retry_after=60.0)
+    bare.end(bare.take(), RunState.QUEUED, reason="not started: its worker lost its lease", retry_after=60.0)
+    assert db.query(lambda conn: list(starts(conn))) == [], "that says nothing of the machine"
+    fail("pay", bare, "there is no program 'pay'")
     for job in ("other", "other"):
         fail(job, bare)
         fail(job, well)
     (finding,) = db.query(lambda conn: list(starts(conn)))
-    assert finding.found == (
-        "the last 3 starts of pay failed on worker bare, not on well: not started: user 'x' is not found"
-    )
+    assert finding.found == "the last 3 starts of pay failed on worker bare, not on well: there is no program 'pay'"
     start(db, "pay")
     bare.end(bare.take(), pid=4712)
     assert db.query(lambda conn: list(starts(conn))) == [], "it has recovered"
