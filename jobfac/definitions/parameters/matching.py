@@ -159,10 +159,28 @@ def _make(matches: list[Match]) -> None:
         _results.add(one, _match(one, min(SECONDS, end - time.thread_time())))
 
 
+_READ_OTHERWISE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?!\d*,?\d*\})", re.DOTALL)
+"""Classes, and braces that repeat nothing, besides escapes. `regex` has named classes such as `[:digit:]` and fuzzy
+matches such as `{e<=1}`, which are plain characters to `re`."""
+
+
+def as_plain(pattern: str) -> str:
+    """Return a pattern of `re` so that it means the same to `regex`."""
+
+    def plain(found: re.Match[str]) -> str:
+        text = found[0]
+        if text == "{":
+            return r"\{"
+        first, inner = (text[0], text[1:]) if text[0] == "[" else ("", text)
+        return first + re.sub(r"\\.|\[", lambda part: r"\[" if part[0] == "[" else part[0], inner, flags=re.DOTALL)
+
+    return _READ_OTHERWISE.sub(plain, pattern)
+
+
 def _match(one: Match, seconds: float) -> int | None:
     """Return the result of a match that may use so many seconds of CPU time; None: it takes longer."""
     try:
-        match = regex.compile(one.pattern).fullmatch
+        match = regex.compile(as_plain(one.pattern)).fullmatch
     except regex.error:  # `re` knows it
         return None
     end, wait = time.thread_time() + seconds, seconds

@@ -95,15 +95,17 @@ def view(stored: Stored) -> JobView:
     return shown._replace(unreadable=stored.unreadable)
 
 
-def load(conn: sa.Connection, job_id: str) -> Stored | None:
-    """Return the current version of the job, or None if there is no such job."""
-    row = conn.execute(_ONE, {"p_job": job_id}).first()
-    return None if row is None else _stored(row)
+def load(conn: sa.Connection, job_id: str, any_zone: bool = False) -> Stored | None:
+    """Return the current version of the job, or None if there is no such job. ``any_zone``: as ``load_many``."""
+    return next((_stored(row, any_zone) for row in conn.execute(_ONE, {"p_job": job_id})), None)
 
 
-def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
-    """Return the jobs that exist, by id. The value is an error if this version of jobfac cannot read the definition."""
-    found = map(_stored, conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))))
+def load_many(
+    conn: sa.Connection, job_ids: Collection[str], any_zone: bool = False
+) -> dict[str, Stored | d.DefinitionError]:
+    """Return the jobs that exist, by id; an error for one that cannot be read here. ``any_zone``: to start it, which
+    needs no zone of a schedule."""
+    found = (_stored(row, any_zone) for row in conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))))
     return {one.id: one.parsed if isinstance(one.parsed, d.DefinitionError) else one for one in found}
 
 
@@ -169,11 +171,11 @@ def last_body(conn: sa.Connection, job_id: str) -> dict[str, Any] | None:
     return None if text is None else dict(json.loads(text))
 
 
-def _stored(row: Any) -> Stored:
+def _stored(row: Any, any_zone: bool = False) -> Stored:
     job_id, version, kind, enabled, in_category, waits_in, text, defaults = row
     found = job_id, version, JobKind(kind), enabled, in_category, waits_in, text
     try:
-        return Stored(*found, _parsed(job_id, text, enabled), category_defaults.parsed(defaults))
+        return Stored(*found, _parsed(job_id, text, enabled, any_zone), category_defaults.parsed(defaults))
     except d.DefinitionError as error:
         return Stored(*found, error, d.Defaults())
 

@@ -44,7 +44,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     Raises:
         NotFound, Refused, DefinitionError: as ``starting.start``; Refused also if it needs what only a trigger has.
     """
-    stored = jobs.load(conn, request.job)
+    stored = jobs.load(conn, request.job, True)
     values = new_row(conn, stored, request)
     if stored is not None:
         _check_first(request, stored.definition)
@@ -181,7 +181,7 @@ def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | Defin
     inside: dict[str, jobs.Stored | DefinitionError] = {}
     level = {sequence}
     while level:
-        found = jobs.load_many(conn, level)
+        found = jobs.load_many(conn, level, True)
         inside |= found
         steps = [step for one in found.values() for step in getattr(getattr(one, "definition", None), "steps", ())]
         level = {child for step in steps for child in step.jobs} - inside.keys()

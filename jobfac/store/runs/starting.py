@@ -161,7 +161,7 @@ def _started_with_any(conn: sa.Connection, request: StartRequest, keys: Sequence
 def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admission.Rule]:
     """Return the rules of the runs that these jobs' current definitions would start."""
     found = []
-    for stored in jobs.load_many(conn, job_ids).values() if job_ids else ():
+    for stored in jobs.load_many(conn, job_ids, True).values() if job_ids else ():
         if isinstance(stored, jobs.Stored):
             concurrency = stored.definition.concurrency
             key = concurrency.key if concurrency else None
@@ -175,7 +175,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     The caller must have taken the named locks of their rules (``rules_of_jobs``). A missing lock is taken if it is
     free. Returns one run id or error for each request, in order. A refused request does not stop the others.
     """
-    stored = jobs.load_many(conn, {request.job for request in requests})
+    stored = jobs.load_many(conn, {request.job for request in requests}, True)
     answers: dict[int, int | StartError] = {}
     rows: dict[int, list[dict[str, Any]]] = {}
     pending: list[Match] = []

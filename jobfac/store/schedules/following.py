@@ -12,14 +12,15 @@ import sqlalchemy as sa
 from jobfac.database import locks
 from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run, schedule, upstream, upstream_end
-from jobfac.definitions import Schedule
-from jobfac.store import audit, outbox, runs
+from jobfac.definitions import DefinitionError, Schedule
+from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
     FREE_ROWS,
+    UNUSABLE,
     Inserted,
     Miss,
     Refusal,
@@ -151,10 +152,10 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
         waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
         return [one.job for one in waiting]
 
-    jobs = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
-    done = Inserted(0, [], [], [], jobs.locked)
+    free = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
+    done = Inserted(0, [], [], [], free.locked)
     for one in waiting:
-        if one.job in jobs.locked:
+        if one.job in free.locked:
             continue
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
@@ -179,8 +180,10 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
 
 def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
     try:
+        if isinstance(unreadable := jobs.load_many(conn, [row.job], True).get(row.job), DefinitionError):
+            raise unreadable
         rule = read(row.definition)
-    except ValueError as error:  # a newer jobfac stored it, and its scheduler handles the ends
+    except UNUSABLE as error:  # a newer jobfac stored it, and its scheduler handles the ends
         return Inserted(0, [], [Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}")], [])
     decision = decide(rule, ends, row.now, row.resumed_at)
     if not decision.used:

@@ -13,7 +13,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
-from jobfac.definitions import Schedule
+from jobfac.definitions import DefinitionError, Schedule
 from jobfac.recurrence import due_times
 from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
@@ -31,6 +31,7 @@ from jobfac.store.schedules.decision import (
     read,
     request,
 )
+from jobfac.views.holds import HoldView
 
 BATCH = 200
 """The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
@@ -39,6 +40,11 @@ BATCH = 200
 LEFT_TO_OTHERS = timedelta(seconds=30)
 """How long a due schedule that cannot be used here stays due. Another scheduler may be newer, or have newer data on
 time zones and holidays, and to that one a time of a minute ago would be missed."""
+
+
+UNUSABLE = (DefinitionError, ValueError, LookupError, ArithmeticError, OSError, ImportError)
+"""Errors of a schedule, or of its job's definition, that cannot be used here, perhaps for a moment: a file of time
+zones or holidays is just replaced."""
 
 
 class Refusal(NamedTuple):
@@ -110,15 +116,14 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     found = _ready(conn, due, limit)
     # Holds come last: they may change while the transaction waits for the locks.
     held = reading.over_jobs(conn, {row.job for row in found}) if found else {}
+    stored = jobs.load_many(conn, {row.job for row in found}, True) if found else {}
     for row in found:
         if len(requests) >= RUNS:
             break
         try:
-            rule = read(row.definition)
-            hold = None if rule.missed.policy == "all" else held.get(row.job)  # with `all` each time queues up
-            decision = decide(rule, row) if hold is None else postpone(row, hold.until)
-            requests += _requests(rule, row, decision.times, is_held=row.job in held)
-        except (ValueError, LookupError, ArithmeticError) as error:
+            decision, starts = _decided(row, stored.get(row.job), held.get(row.job))
+            requests += starts
+        except UNUSABLE as error:
             if row.now - row.next_due_at < LEFT_TO_OTHERS:
                 continue
             decision = Decision([], row.next_due_at, row.now + RETRY_AFTER)
@@ -144,6 +149,21 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     record_refused(conn, refusals, by)
     new = [answer for answer in started if isinstance(answer, int)]
     return Inserted(len(moves), new, refusals, misses, due.locked)
+
+
+def _decided(
+    row: ScheduleRow, job: jobs.Stored | DefinitionError | None, hold: HoldView | None
+) -> tuple[Decision, list[StartRequest]]:
+    """Return the decision about a due schedule, and its starts. ``hold``: one that covers its job.
+
+    Raises one of ``UNUSABLE``. A job that cannot be read here would refuse the due times, and lose them.
+    """
+    if isinstance(job, DefinitionError):
+        raise job
+    rule = read(row.definition)
+    waits = hold is not None and rule.missed.policy != "all"  # with `all` each time queues up
+    decision = postpone(row, hold.until) if hold is not None and waits else decide(rule, row)
+    return decision, _requests(rule, row, decision.times, is_held=hold is not None)
 
 
 def _requests(rule: Schedule, row: ScheduleRow, times: Sequence[datetime], *, is_held: bool) -> list[StartRequest]:
@@ -187,7 +207,7 @@ def missed_event(miss: Miss) -> OutboxEvent:
 def record_refused(conn: sa.Connection, refusals: Sequence[Refusal], by: str) -> None:
     """Record that due times started no run, as missed. Not those of disabled jobs: somebody wanted it so."""
     at = {one: one.due_at for one in refusals if one.due_at is not None}
-    stored = jobs.load_many(conn, {one.job for one in at}) if at else {}
+    stored = jobs.load_many(conn, {one.job for one in at}, True) if at else {}
     events = []
     for one, due in at.items():
         if getattr(stored.get(one.job), "enabled", False):

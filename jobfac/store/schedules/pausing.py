@@ -28,7 +28,7 @@ def pause_failing(conn: sa.Connection, finished: Iterable[Finished]) -> list[str
     be called last in a transaction, since it locks schedules. Sends no query if none of ``finished`` has failed.
     """
     failed = {one.job for one in finished if one.state in TO_ACKNOWLEDGE}
-    stored = jobs.load_many(conn, failed) if failed else {}
+    stored = jobs.load_many(conn, failed, True) if failed else {}
     paused = []
     for job_id, one in sorted(stored.items()):
         limit = one.definition.pause_after if isinstance(one, jobs.Stored) else None
@@ -76,7 +76,9 @@ def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
     latest = conn.execute(query).all()
     if len(latest) < limit or not all(row.state in TO_ACKNOWLEDGE for row in latest):
         return False
-    return not _was_resumed(conn, job_id, min(row.ended_at for row in latest))
+    oldest = min(row.ended_at for row in latest)
+    moved = conn.execute(sa.select(sa.func.max(schedule.c.resumed_at)).where(schedule.c.job == job_id)).scalar()
+    return moved is None or moved <= oldest or not _was_resumed(conn, job_id, oldest)
 
 
 def _was_resumed(conn: sa.Connection, job_id: str, since: datetime) -> bool:

@@ -194,7 +194,7 @@ def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, S
         StepError: a job has ``each_worker``, so it would have several runs for one value.
         UnknownReference, UnresolvedError: as ``_start_request``.
     """
-    for job, stored in jobs.load_many(conn, step.jobs).items():
+    for job, stored in jobs.load_many(conn, step.jobs, True).items():
         if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
             raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
     return {job: start_request(conn, parent, step, job) for job in step.jobs}

@@ -25,6 +25,9 @@ UNKNOWN_FOR = 60.0
 """Seconds for which an error of the database that jobfac does not know counts as an outage. It may be one that hits
 every worker and passes. If it stays, it may be that of one run, so the worker ends and its runs go to others."""
 
+OF_THE_MACHINE = (OSError, ImportError)
+"""Errors of a transaction that reads files, such as those of time zones and holidays, which are just replaced."""
+
 
 class LoopDatabase:
     """Work on the database in the loop's own thread, and a deputy in another.
@@ -59,20 +62,23 @@ class LoopDatabase:
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
         """``Database.transact``, with the deputy. Raises as that does."""
-        result = self.do(lambda: self._db.transact(work, *arguments, retry_for=retry_for))
+        result = self.do(lambda: self._db.transact(work, *arguments, retry_for=retry_for), OF_THE_MACHINE)
         self._unknown_since = None
         return result
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float) -> T:
         """``Database.query``, with the deputy. Raises as that does."""
-        return self.do(lambda: self._db.query(work, *arguments, retry_for=retry_for))
+        return self.do(lambda: self._db.query(work, *arguments, retry_for=retry_for), OF_THE_MACHINE)
 
-    def do(self, work: Callable[[], T]) -> T:
-        """Call ``work`` and return its result. Raises its error, or one of the deputy."""
+    def do(self, work: Callable[[], T], passing: tuple[type[Exception], ...] = ()) -> T:
+        """Call ``work`` and return its result. Raises its error, or one of the deputy.
+
+        ``passing``: other errors that count as ``Unreachable`` for a while.
+        """
         with self._pulse.waiting():
             self._began = time.monotonic()
             try:
-                with self.unknown_is_outage():
+                with self.unknown_is_outage(passing):
                     return work()
             finally:
                 with self._lock:
@@ -81,7 +87,7 @@ class LoopDatabase:
                     raise self._error
 
     @contextmanager
-    def unknown_is_outage(self) -> Iterator[None]:
+    def unknown_is_outage(self, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         """Make an error of the database that jobfac does not know ``Unreachable``, unless it stays.
 
         Raises:
@@ -89,11 +95,13 @@ class LoopDatabase:
         """
         try:
             yield
-        except sa.exc.DBAPIError as error:
+        except Exception as error:
+            if not isinstance(error, (sa.exc.DBAPIError, *passing)):
+                raise
             self._unknown_since = self._unknown_since or time.monotonic()
             if time.monotonic() - self._unknown_since > UNKNOWN_FOR:
                 raise
-            raise Unreachable(f"The database answers with an error: {error.orig}.") from error
+            raise Unreachable(f"The database answers with an error: {getattr(error, 'orig', error)!s}.") from error
 
     def drain_if_damaged(self, phases: Phases, limit: float, log: Any) -> None:
         """Let the worker drain for at most ``limit`` seconds if the database file is damaged for certain.

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, schedule
-from jobfac.store import jobs, schedules
-from tests.support.database import now
+from jobfac.database.tables import audit, job_version, schedule
+from jobfac.store import jobs, runs, schedules
+from jobfac.store.runs import StartRequest
+from tests.support.database import Hand, now, start
 from tests.support.outbox import notified_events, on, rows
 
 NEEDS = {"n": {"type": "integer", "required": True}}
@@ -46,3 +47,47 @@ def _since(due: Any) -> str:
     return json.dumps({
         "every": "1h", "starts": due.isoformat(), "parameters": {"n": "${previous.success.date}"},
     })  # fmt: skip
+
+
+def store(db: Database, job: str, definition: str) -> None:
+    """Store a definition as another version of jobfac would."""
+    with db.begin() as conn:
+        conn.execute(job_version.update().where(job_version.c.job == job).values(definition=definition))
+
+
+def test_due_times_and_ends_of_a_job_that_cannot_be_read_here_wait(db: Database) -> None:
+    """A scheduler with an older jobfac, or whose files are just replaced, lost them, and told nobody."""
+    rules: dict[str, Any] = {"first": [], "clock": [{"every": "1h"}], "after": [{"after": {"job": "first"}}]}
+    wanted = {job: {"command": ["true"], "schedules": its} for job, its in rules.items()}
+    for job, one in d.from_data({"jobs": wanted}).jobs.items():
+        db.transact(schedules.put, job, one, "me")
+    hand = Hand(db)
+    start(db, "first")
+    hand.end(hand.take(), pid=1)
+    due = (now(db) - timedelta(minutes=10)).replace(microsecond=0)
+    with db.begin() as conn:
+        rule = json.dumps({"every": "1h", "starts": due.isoformat(), "missed": {"policy": "all"}})
+        conn.execute(
+            schedule.update().where(schedule.c.job == "clock").values(next_due_at=due, fire_at=due, definition=rule)
+        )
+    for job in ("clock", "after"):
+        store(db, job, '{"command": ["true"], "newer": 1}')
+    for work in (schedules.insert_due, schedules.insert_followers):
+        done = db.transact(work, "s1")
+        assert done.runs == []
+        assert ["cannot be used" in one.why for one in done.refusals] == [True]
+    for job in ("clock", "after"):
+        store(db, job, '{"command": ["true"]}')
+    with db.begin() as conn:
+        conn.execute(schedule.update().where(schedule.c.job == "clock").values(fire_at=due))
+    assert len(db.transact(schedules.insert_due, "s1").runs) == 1
+    assert len(db.transact(schedules.insert_followers, "s1").runs) == 1
+
+
+def test_a_start_needs_no_zone_of_a_schedule(db: Database) -> None:
+    put(db, "job", parameters={})
+    zone = {"cron": "0 6 * * *", "timezone": "Mars/Phobos", "missed": {"policy": "skip"}}
+    store(db, "job", json.dumps({"command": ["true"], "schedules": [zone]}))
+    assert start(db, "job")
+    (answer,) = db.transact(runs.start_each, [StartRequest("job", "me")])
+    assert isinstance(answer, int)

@@ -154,6 +154,29 @@ def test_a_pattern_means_the_same_in_bounded_time(value: str, many: bool) -> Non
             read_value(limits, given)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[a[:digit:]]+-[:digit:1]+",
+        "(?:eu|us){e<=1}[0-9]*",
+        r"(\{a{2,3}|b{,2}|[^][{}]+){1}",
+        r"[\[{]+\[?\{e}",
+        "a{e}*|{}",
+        r"(\w|\W)*",
+    ],
+)
+@pytest.mark.parametrize(
+    "text", ["1-2", "d]-d]", "eu1", "ex1", "eu{e<=1}1", "{aa", "bb", "[[{e}", "a{e}", "{}", "x", ""]
+)
+def test_a_pattern_means_what_re_says(pattern: str, text: str) -> None:
+    limits = Limits("text", pattern=pattern)
+    if re.fullmatch(pattern, text):
+        assert read_value(limits, text) == text
+    else:
+        with pytest.raises(ValueError, match="must match"):
+            read_value(limits, text)
+
+
 def test_other_threads_run_during_a_match() -> None:
     turns, is_over = [], threading.Event()
 

@@ -99,9 +99,9 @@ def test_the_loops_own_work_is_done_meanwhile_and_errors_come_through(sqlite_url
     assert loop.do(lambda: wait_for(lambda: len(calls) >= 2, "two calls meanwhile")) is True
 
     def fails(conn: sa.Connection) -> None:
-        raise TimeoutError("of the work itself")
+        raise LookupError("of the work itself")
 
-    with pytest.raises(TimeoutError, match="of the work itself"):
+    with pytest.raises(LookupError, match="of the work itself"):
         loop.transact(fails, retry_for=0.0)
     assert loop.query(lambda conn: conn.exec_driver_sql("SELECT 1").scalar(), retry_for=0.0) == 1
     loop.close()
@@ -119,6 +119,12 @@ def test_an_unknown_error_of_the_database_counts_as_an_outage_for_a_while(
 
     with pytest.raises(Unreachable, match="nothing"):
         loop.transact(fails, retry_for=0.0)
+
+    def reads(conn: sa.Connection) -> None:
+        raise ImportError("No module named 'holidays'")
+
+    with pytest.raises(Unreachable, match="holidays"):
+        loop.transact(reads, retry_for=0.0)
     monkeypatch.setattr(database, "UNKNOWN_FOR", 0.0)
     with pytest.raises(sa.exc.DBAPIError):
         loop.transact(fails, retry_for=0.0)
