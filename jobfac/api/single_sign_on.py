@@ -108,7 +108,8 @@ def _secret(settings: Settings) -> str:
     try:
         return resolve_proof(settings.proxy_secret) if settings.proxy_secret else ""
     except SecretError as error:
-        kind = NotReady if settings.proxy_secret.startswith("file:") else SettingsError  # a file may come later
+        # A file may come later, and a keyring may be unlocked later.
+        kind = NotReady if settings.proxy_secret.startswith(("file:", "keyring:")) else SettingsError
         raise kind(f"proxy_secret cannot be used: {error}.") from None
 
 

@@ -11,7 +11,7 @@ from jobfac.database.engine import Database
 from jobfac.doctor import machine
 from jobfac.doctor.central import examine_database, is_unreachable, judge_clock, unreachable
 from jobfac.doctor.finding import Finding, State, error_text, run_check
-from jobfac.errors import Unreachable
+from jobfac.errors import NotReady, Unreachable
 from jobfac.settings import Settings, SettingsError, load, sqlite_path
 from jobfac.store import workers
 
@@ -22,7 +22,7 @@ def examine(environment: Mapping[str, str] = os.environ) -> list[Finding]:
     """Run every check that is possible here. A failing check does not stop the others."""
     try:
         loaded = load(environment)
-    except SettingsError as error:
+    except (SettingsError, NotReady) as error:
         remedy = "Correct it; `jobfac config` lists what there is. Nothing that needs settings was checked."
         wrong = Finding("settings", State.PROBLEM, error_text(error), remedy)
         files = run_check("files", lambda: machine.files(_default_slots()))

@@ -75,3 +75,12 @@ def test_a_password_that_looks_like_host_and_options_is_refused(url: str) -> Non
 def test_a_sql_job_hides_every_password_of_its_url() -> None:
     url = "mssql+pyodbc://sa:ab@host/jobs?pwd=abcd&odbc_connect=PWD%3D%7Befgh%7D"
     assert Request(read_url(url), "SELECT 1").hide("ab, abcd and efgh on host") == "***, *** and *** on host"
+
+
+@pytest.mark.parametrize("option", ["driver=ODBC+Driver+18+for+SQL+Server", "TrustedServerCertificate=yes"])
+def test_an_option_that_mssql_python_does_not_take_is_explained(option: str) -> None:
+    db = Database(f"mssql+mssqlpython://me:w0rd@127.0.0.1:1/jobs?{option}")
+    with pytest.raises(Unreachable, match="JOBFAC_DATABASE_URL cannot be used: ") as caught:
+        db.check_schema()
+    assert "w0rd" not in str(caught.value)
+    db.close()

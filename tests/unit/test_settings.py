@@ -1,6 +1,7 @@
 """Settings: their sources, their precedence, and the messages about invalid ones."""
 
 import dataclasses
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from jobfac.cli import common
 from jobfac.definitions.parameters.checks import RESERVED
+from jobfac.errors import NotReady
 from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
 from jobfac.settings.database_url import read_url
 from jobfac.settings.misspelt import misspelt
@@ -290,3 +292,17 @@ def test_a_command_says_once_which_variable_nothing_reads(
     common.settings()
     assert capfd.readouterr().err == "Nothing reads JOBFAC_DATABASE. Did you mean JOBFAC_DATABASE_URL?\n"
     common.warn_of_misspelt.cache_clear()
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_no_mistake(tmp_path: Path) -> None:
+    """Supervisors do not start a role again that ends by a mistake."""
+    path = tmp_path / "jobfac.toml"
+    path.write_text("lease = 20")
+    load({"JOBFAC_CONFIG": str(path)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(NotReady, match="cannot be read: Too many open files"):
+            load({"JOBFAC_CONFIG": str(path)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

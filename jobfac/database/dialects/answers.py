@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects.lease_clock import ForwardSteps, forward_steps
+from jobfac.errors import Unreachable
 from jobfac.machine import threads
 from jobfac.machine.dead_network import given_up_when_dead
 
@@ -131,6 +132,10 @@ class LoginPause:
             self._tried(error if (is_refused := not is_transient(error) and refusal(error) is not None) else None)
             if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
                 vars(error)["at_login"] = True
+            driver = dialect.loaded_dbapi
+            if type(error).__module__.partition(".")[0] == driver.__name__ and not isinstance(error, driver.Error):
+                # mssql-python does not take an option.
+                raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from error
             raise
         self._tried(None)
         return connection
@@ -270,6 +275,8 @@ REFUSED = (
 )
 """Texts of errors of a login that a DBA has to mend. A retry at once would only lock the login out."""
 
+_INDEX = "an index of jobfac is missing, disabled or offline; have a DBA rebuild it"
+_PAGE = "a page of it is damaged or cannot be read; have a DBA restore it"
 OBSTACLES = (
     (334, "cannot have any enabled triggers", "a table of jobfac has a trigger; have a DBA drop it"),
     (
@@ -278,21 +285,11 @@ OBSTACLES = (
         "an index of jobfac is missing, disabled or offline; have a DBA rebuild it, or set the database to "
         "PARAMETERIZATION SIMPLE if it is FORCED",
     ),
-    *(
-        (number, phrase, "an index of jobfac is missing, disabled or offline; have a DBA rebuild it")
-        for number, phrase in (
-            (8653, "a filegroup which is not online"),
-            (8655, "unable to produce a plan because the index"),
-        )
-    ),
-    *(
-        (number, phrase, "a page of it is damaged or cannot be read; have a DBA restore it")
-        for number, phrase in (
-            (823, "The operating system returned error"),
-            (824, "consistency-based I/O error"),
-            (829, "is marked RestorePending"),
-        )
-    ),
+    (8653, "a filegroup which is not online", _INDEX),
+    (8655, "unable to produce a plan because the index", _INDEX),
+    (823, "The operating system returned error", _PAGE),
+    (824, "consistency-based I/O error", _PAGE),
+    (829, "is marked RestorePending", _PAGE),
     (
         7139,
         "to be replicated exceeds configured maximum",
