@@ -166,7 +166,7 @@ class ApiTransport:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(httpx.TransportError) | tenacity.retry_if_result(_is_unavailable),
-            stop=_failing_for(self._retry_for if repeatable else 0.0),
+            stop=self._stop(request) if repeatable else tenacity.stop_after_attempt(1),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
@@ -187,6 +187,12 @@ class ApiTransport:
             said = self._said(response)
             raise InDoubt(said if IN_DOUBT in said else f"{said} {IN_DOUBT}")
         return response
+
+    def _stop(self, request: httpx.Request) -> Callable[[tenacity.RetryCallState], bool]:
+        """Return what ends the repetition. A long poll may fail late. What switches something, and has no key by which
+        its repetition is known, is not repeated late: somebody may have switched it back."""
+        is_harmless = request.method == "GET" or "Idempotency-Key" in request.headers
+        return _failing_for(self._retry_for) if is_harmless else tenacity.stop_after_delay(self._retry_for)
 
     def _answer(self, request: httpx.Request, stream: bool) -> httpx.Response:
         """Send a request once and return its response.

@@ -31,7 +31,11 @@ TOGETHER = 3
 worker or scheduler that starts its jobs waits."""
 
 LONG = 100_000
-"""Characters beyond which even a simple pattern is matched in bounded time."""
+"""Characters beyond which even a simple pattern is matched in bounded time, and one with groups is not matched: what
+they match takes memory."""
+
+AT_ONCE = 0.01
+"""Seconds of the first try of a match."""
 
 REMEMBERED = 10_000
 """How many results to remember: more than one transaction needs."""
@@ -140,6 +144,8 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
     if is_quick(pattern, sum(map(len, texts))):
         match = re.compile(pattern).fullmatch
         return next((text for text in texts if not match(text)), None)
+    if "(" in pattern and any(len(text) > LONG for text in texts):
+        raise TooSlowError
     match_ = Match(pattern, tuple(texts))
     known = _results.get(match_)
     if known is None:
@@ -177,21 +183,33 @@ def as_plain(pattern: str) -> str:
     return _READ_OTHERWISE.sub(plain, pattern)
 
 
+_one_at_a_time = threading.Lock()
+"""The library keeps what each group has matched: up to 70 MB for a text of ``LONG`` characters."""
+
+
 def _match(one: Match, seconds: float) -> int | None:
     """Return the result of a match that may use so many seconds of CPU time; None: it takes longer."""
     try:
         match = regex.compile(as_plain(one.pattern)).fullmatch
-    except regex.error:  # `re` knows it
-        return None
-    end, wait = time.thread_time() + seconds, seconds
-    place = 0
-    while place < len(one.texts):
-        if time.thread_time() >= end:
-            return None
-        try:
-            if not match(one.texts[place], timeout=wait, concurrent=True):
+        used = 0.0
+        for place, text in enumerate(one.texts):
+            wait = AT_ONCE
+            while True:
+                began = time.thread_time()
+                try:
+                    with _one_at_a_time:
+                        # To let other threads run costs a switch, which most matches are not worth.
+                        found = match(text, timeout=wait, concurrent=wait > AT_ONCE)
+                    break
+                except TimeoutError:  # it counts the time in which others used the processor, too
+                    if used + time.thread_time() - began >= 0.9 * seconds:
+                        return None
+                    wait = max(2 * wait, seconds)
+            used += time.thread_time() - began
+            if used > seconds:
+                return None
+            if not found:
                 return place
-            place += 1
-        except TimeoutError:
-            wait *= 2  # it counts the time in which others used the processor, too
+    except (regex.error, RecursionError, MemoryError):  # `re` knows the pattern, or would take longer still
+        return None
     return -1

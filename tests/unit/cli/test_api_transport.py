@@ -75,6 +75,10 @@ def test_a_request_that_fails_after_a_long_poll_is_repeated(monkeypatch: pytest.
     monkeypatch.setattr(httpx.Client, "send", send)
     assert ApiTransport("http://api", "key", retry_for=0.15).get("/wait") == {"ok": True}
     assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(InDoubt):  # somebody may have disabled it again
+        ApiTransport("http://api", "key", retry_for=0.15).call("POST", "/enable", repeatable=True)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
