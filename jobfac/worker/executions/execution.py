@@ -231,7 +231,8 @@ class Execution:
         state, reason = self._final_state()
         if self.process is not None:
             report = self.report
-            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.reports)
+            in_vain = self._life.cause is not None and report.result == "succeeded"
+            state, reason = with_remarks(state, reason, report, self.definition.reports, in_vain)
         over = self.process.exit if self.process else None
         used = self.process.usage() if self.process else None
         has_begun = self.process is not None and self.process.not_started is None

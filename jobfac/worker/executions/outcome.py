@@ -2,6 +2,7 @@
 
 import signal
 from string import ascii_letters
+from typing import Protocol
 
 from jobfac.definitions import Job, write_duration
 from jobfac.definitions.values import write_size
@@ -57,19 +58,40 @@ def judge_report(result: str, message: str | None) -> tuple[RunState, str | None
     return RunState.FAILED, f"the program reported the result '{result}', which is neither succeeded nor failed"
 
 
+class Remarks(Protocol):
+    """What a report tells besides its result."""
+
+    @property
+    def exit_message(self) -> str | None:
+        """The program's own message."""
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why a part was not read."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why outputs were refused."""
+
+
 def with_remarks(
-    state: RunState, reason: str | None, incomplete: str | None, refused: str | None, aware: bool
+    state: RunState, reason: str | None, report: Remarks, aware: bool, in_vain: bool = False
 ) -> tuple[RunState, str | None]:
-    """Return the state and the reason, extended by the problems of the program's report.
+    """Return the state and the reason, extended by what the program's report tells.
+
+    If a part of it was not read, the success of an ``aware`` job becomes a failure, because that part may have reported
+    one.
 
     Args:
-        incomplete: why a part of the report was not read. Then the success of an ``aware`` job becomes a failure,
-            because that part may have reported one.
-        refused: why outputs were refused.
+        in_vain: the program was ended, and has reported success nevertheless. It may have finished its work in its
+            grace, so whoever repeats it has to know.
     """
-    if incomplete is not None and aware and state == RunState.SUCCEEDED:
+    if report.incomplete is not None and aware and state == RunState.SUCCEEDED:
         state = RunState.FAILED
-    return state, "; ".join(part for part in (reason, incomplete, refused) if part) or None
+    said = None
+    if in_vain:
+        said = "its program has reported success" + (f": {report.exit_message}" if report.exit_message else "")
+    return state, "; ".join(part for part in (reason, said, report.incomplete, report.refused) if part) or None
 
 
 def start_delay(claimed: Claimed, chance: float) -> float:

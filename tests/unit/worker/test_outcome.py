@@ -1,9 +1,17 @@
 """The state that a program's report gives its run."""
 
+from typing import NamedTuple
+
 import pytest
 
 from jobfac.states import RunState
 from jobfac.worker.executions.outcome import judge_report, with_remarks
+
+
+class Said(NamedTuple):
+    incomplete: str | None
+    refused: str | None
+    exit_message: str | None = None
 
 
 @pytest.mark.parametrize(
@@ -41,4 +49,12 @@ def test_a_reported_result_determines_the_state(
 def test_unread_parts_of_a_report_are_named_in_the_reason(
     state: str, reason: str | None, incomplete: str | None, refused: str | None, aware: bool, expected: object
 ) -> None:
-    assert with_remarks(RunState(state), reason, incomplete, refused, aware) == expected
+    assert with_remarks(RunState(state), reason, Said(incomplete, refused), aware) == expected
+
+
+def test_the_reason_says_that_a_program_has_reported_success_in_vain() -> None:
+    paid = Said(None, None, "all paid")
+    assert with_remarks(RunState.QUEUED, "its worker was drained", paid, True, True) == (
+        RunState.QUEUED,
+        "its worker was drained; its program has reported success: all paid",
+    )
