@@ -1,6 +1,7 @@
 """Output files named by a job's definition: overwritten, appended with rotation, or one file per run."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -100,8 +101,11 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
 
 
 def _make_room(name: str, at: int, keep: int) -> None:
-    """Leave no file with the number 1. Only those before a gap move, so that repeated failures lose no further file."""
-    present = itertools.takewhile(lambda number: _stat(f"{name}.{number}", at), range(1, keep))
+    """Leave no file with the number 1. Only those before a gap move, so that repeated failures lose no further file.
+
+    Raises OSError if a file cannot be looked at: it may be there.
+    """
+    present = itertools.takewhile(lambda number: _is_there(f"{name}.{number}", at), range(1, keep))
     for number in reversed(list(present)):
         os.replace(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
 
@@ -127,6 +131,16 @@ def _open_series(name: str, at: int, flags: int) -> int:
             _set_access_list(descriptor, entries)
             os.fchmod(descriptor, mode)
     return descriptor
+
+
+def _is_there(name: str, at: int) -> bool:
+    try:
+        os.stat(name, dir_fd=at, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):  # the number makes its name too long
+            return False
+        raise
+    return True
 
 
 def _stat(name: str, at: int) -> os.stat_result | None:
