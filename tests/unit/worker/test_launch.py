@@ -109,6 +109,23 @@ def test_no_descriptor_is_left_when_the_second_stream_cannot_be_opened(tmp_path:
     assert open_files() == before
 
 
+def test_the_attempts_of_one_run_share_the_name_of_their_sessions_and_no_other_run_has_it(tmp_path: Path) -> None:
+    sql = {"connection": {"secret": f"file:{tmp_path}/url"}, "text": "SELECT 1"}
+    job = Job.model_validate({"sql": sql, "directory": "/no/such"})
+    (tmp_path / "url").write_text("sqlite://")
+    first, names = claimed(), []
+    for number, run in enumerate((first, first._replace(attempt=2), claimed(2), claimed())):  # of another factory
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        execution = Execution(run, job, "token", folder, SILENCE)
+        execution.begin()
+        [script] = folder.rglob("*script")
+        names.append(json.loads(script.read_text())["session"])
+        execution.close()
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
