@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ CONTROLLERS = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
 REFUSED = "this worker cannot enforce the job's limits: {why}; {remedy}, or remove limits from the job"
 DELEGATE = "set Delegate=yes in the [Service] section of the worker's systemd unit and restart it"
 PERIOD = 100_000  # microseconds in which a program may use its share of CPU time
+MOST_TRIES = 100  # groups that are tried again at a start
 REMOVE_FOR = 0.2  # seconds to wait until the kernel has removed the last process
 
 
@@ -54,8 +56,10 @@ OPTIONAL = ("memory.swap.max", "memory.oom.group")
 class Group:
     """The cgroup of one program."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, left: "deque[Path] | None" = None) -> None:
+        """``left``: takes the folder if it cannot be removed."""
         self._folder = folder
+        self._left = left
 
     def enter(self, pid: int) -> None:
         """Move a process into the group. Processes that it starts later are in the group, too. Raises OSError."""
@@ -71,7 +75,14 @@ class Group:
         return Usage(cpu, peak)
 
     def hit_memory_limit(self) -> bool:
-        """Whether the kernel has killed a process of the group because of its memory limit."""
+        """Whether the kernel has killed a process of the group because of its memory limit, and not because the memory
+        of the machine, or of a group above, was out."""
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            return self.was_killed_for_memory() and int(self._counters("memory.events")["oom"]) > 0
+        return False
+
+    def was_killed_for_memory(self) -> bool:
+        """Whether the kernel has killed a process of the group because some memory was out."""
         with contextlib.suppress(OSError, KeyError, ValueError):
             return int(self._counters("memory.events")["oom_kill"]) > 0
         return False
@@ -83,7 +94,8 @@ class Group:
         return 0
 
     def remove(self) -> None:
-        """Remove the group. A group with living processes stays; a later worker removes it."""
+        """Remove the group. One with living processes stays; the next groups' delegation, or a later worker, removes
+        it."""
         end = time.monotonic() + REMOVE_FOR
         while True:
             try:
@@ -92,6 +104,8 @@ class Group:
                 return
             except OSError as error:
                 if error.errno != errno.EBUSY or self._is_populated() or time.monotonic() > end:
+                    if self._left is not None:
+                        self._left.append(self._folder)
                     return
                 time.sleep(0.001)
             else:
@@ -113,6 +127,7 @@ class Delegation:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._prepared: set[str] | None = None
+        self._left: deque[Path] = deque()  # groups of programs that have ended, with processes that they have left
 
     def group(self, name: str, limits: Limits) -> Group:
         """Make the cgroup of a program.
@@ -124,6 +139,7 @@ class Delegation:
         missing = needed - self._prepare()
         if missing:
             raise _refused(f"its cgroup lacks the controller {', '.join(sorted(missing))}", DELEGATE)
+        self._remove_left()
         folder = self._folder / f"{PREFIX}{name}"
         try:
             folder.mkdir(exist_ok=True)
@@ -133,7 +149,21 @@ class Delegation:
             with contextlib.suppress(OSError):
                 folder.rmdir()
             raise _refused(f"{folder} cannot be set up ({error.strerror})", DELEGATE) from None
-        return Group(folder)
+        return Group(folder, self._left)
+
+    def _remove_left(self) -> None:
+        """Remove the groups that are empty by now. Otherwise a detached program would leave one for each run."""
+        for _ in range(min(MOST_TRIES, len(self._left))):
+            try:
+                folder = self._left.popleft()
+            except IndexError:  # another thread has it
+                return
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # something in it is alive
+                self._left.append(folder)
 
     def _set(self, file: Path, text: str) -> None:
         try:

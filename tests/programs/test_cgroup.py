@@ -73,11 +73,27 @@ def test_groups_that_a_former_worker_left_are_removed(tree: Path) -> None:
     assert sorted(path.name for path in tree.iterdir() if path.is_dir()) == ["another", "jobfac-run-8-1", LEAF]
 
 
+def test_a_group_in_which_a_program_has_left_something_is_removed_after_its_end(tree: Path) -> None:
+    one = Delegation(tree)
+    for name in ("1-1", "1-2"):
+        group = one.group(name, Limits())
+        (tree / f"jobfac-run-{name}/alive").touch()  # it has as little a place in a removed folder as a process
+        group.remove()
+    (tree / "jobfac-run-1-1/alive").unlink()
+    one.group("1-3", Limits()).remove()
+    assert sorted(path.name for path in tree.glob("jobfac-run-*")) == ["jobfac-run-1-2"]
+    (tree / "jobfac-run-1-2/alive").unlink()
+    one.group("1-4", Limits()).remove()
+    assert not list(tree.glob("jobfac-run-*"))
+
+
 def test_what_a_group_used_is_read_from_its_files(tmp_path: Path) -> None:
     group, known = Group(tmp_path), Usage(0.25, 1000)
     assert (group.usage(known), group.hit_memory_limit(), group.refused_processes()) == (known, False, 0)
     (tmp_path / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1000000\n")
     (tmp_path / "memory.peak").write_text("67108864\n")
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 0\noom_kill 2\noom_group_kill 1\n")
+    assert (group.hit_memory_limit(), group.was_killed_for_memory()) == (False, True), "the machine was out of memory"
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 1\n")
     (tmp_path / "pids.events").write_text("max 3\n")
     assert (group.usage(known), group.hit_memory_limit(), group.refused_processes()) == (Usage(1.5, 64 << 20), True, 3)
