@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jobfac.machine.faults import fault_behind
 from jobfac.programs.failures import StartError
 from jobfac.programs.usage import Usage
 
@@ -133,7 +134,7 @@ class Delegation:
         """Make the cgroup of a program.
 
         Raises:
-            StartError: a limit cannot be kept here.
+            StartError: a limit cannot be kept here. Its cause is an OSError if the machine may be at fault.
         """
         needed = {CONTROLLERS[limit] for limit, value in limits._asdict().items() if value is not None}
         missing = needed - self._prepare()
@@ -148,7 +149,7 @@ class Delegation:
         except OSError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-            raise _refused(f"{folder} cannot be set up ({error.strerror})", DELEGATE) from None
+            raise _refused(f"{folder} cannot be set up ({error.strerror})", DELEGATE) from fault_behind(error)
         return Group(folder, self._left)
 
     def _remove_left(self) -> None:
@@ -187,7 +188,8 @@ class Delegation:
                 control.write_text(" ".join(f"+{controller}" for controller in wanted), encoding="ascii")
             self._prepared = set(control.read_text(encoding="ascii").replace("+", "").split())
         except OSError as error:
-            raise _refused(f"its cgroup {self._folder} cannot be divided ({error.strerror})", DELEGATE) from None
+            why = f"its cgroup {self._folder} cannot be divided ({error.strerror})"
+            raise _refused(why, DELEGATE) from fault_behind(error)
         for old in self._folder.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):  # something in it is alive
                 old.rmdir()
@@ -253,15 +255,18 @@ def delegation() -> Delegation:
     """The cgroup that is delegated to this process. Found once: the process moves into a child of it.
 
     Raises:
-        StartError: there is none.
+        StartError: there is none. Its cause is an OSError if the machine may be at fault.
     """
     try:
         folder = own_folder(
             Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"),
             Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape"),
         )
-    except OSError:
+    except FileNotFoundError:
         folder = None
+    except OSError as error:
+        why = f"its cgroup cannot be found ({error.strerror})"
+        raise _refused(why, "repair this machine") from fault_behind(error)
     if folder is None:
         raise _refused("this machine has no cgroup v2", "run it on a worker on Linux with cgroup v2")
     if not is_delegated(folder):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sys
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from jobfac.programs import Limits, StartError, gate
 from jobfac.programs.cgroup import LEAF, Delegation, Group, delegation, is_delegated, own_folder
 from jobfac.programs.usage import Usage
+from jobfac.worker.health import machine_fault, passes
 from tests.support.process_stage import Stage, finish, text, until
 
 ALL = Limits(memory=64 << 20, cpu=1.5, processes=20)
@@ -64,6 +66,23 @@ def test_a_group_that_cannot_be_made_refuses_the_start(tree: Path) -> None:
     (tree / "jobfac-run-1-2").write_text("in the way")
     with pytest.raises(StartError, match=r"1-2 cannot be set up \(File exists\); .*or remove limits from the job"):
         one.group("1-2", ALL)
+
+
+def test_that_the_machine_lacks_something_is_no_fault_of_the_job(tree: Path) -> None:
+    (tree / "jobfac-run-1-1").mkdir()
+    (tree / "jobfac-run-1-1/pids.max").symlink_to("/dev/full")
+    with pytest.raises(StartError, match="No space left") as full:
+        Delegation(tree).group("1-1", ALL)
+    assert passes(full.value)
+    delegation.cache_clear()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StartError, match="its cgroup cannot be found") as few:
+            delegation()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert machine_fault(few.value, tree) == "too many open files in this worker"
 
 
 def test_groups_that_a_former_worker_left_are_removed(tree: Path) -> None:
