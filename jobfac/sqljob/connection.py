@@ -39,9 +39,7 @@ def connect(request: Request) -> Iterator[tuple[Any, sa.Dialect]]:
             from jobfac.database.dialects.mssql import with_driver
 
             url = with_driver(url)
-        engine = sa.create_engine(
-            url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=_options(url)
-        )
+        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=_options(url))
     except (sa.exc.ArgumentError, ImportError, ValueError) as error:
         raise ScriptError(f"the driver for {url.drivername} cannot be used here: {error}; install it") from None
     try:
