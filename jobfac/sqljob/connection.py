@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from jobfac.sqljob.request import Request
 from jobfac.sqljob.scripts import ScriptError
 
-
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 4}
 """Options of libpq by which a statement fails within a minute when the server or the network is gone. By default its
 client waits for two hours."""

@@ -88,8 +88,9 @@ class SqlServer(Server):
                 return
             if time.monotonic() > end:
                 raise ScriptError(
-                    f"the session of a former attempt of this run has not ended within {EXCLUDED_FOR / 60:.0f} minutes; "
-                    "look for it in sys.dm_tran_locks (APPLICATION), end it (KILL) and retry the run"
+                    "the session of a former attempt of this run has not ended "
+                    f"within {EXCLUDED_FOR / 60:.0f} minutes; look for it in "
+                    "sys.dm_tran_locks (APPLICATION), end it (KILL) and retry the run"
                 )
             if not is_said:
                 self.say("Waiting for the end of the session of a former attempt of this run.")
