@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobfac.definitions import Secret
 from jobfac.errors import JobfacError
+from jobfac.machine.faults import fault_behind
 from jobfac.machine.threads import AGAIN, begin, longer
 from jobfac.machine.trusted import open_trusted
 
@@ -20,7 +21,10 @@ ANSWERS = 5.0
 
 
 class SecretError(JobfacError):
-    """A secret cannot be resolved here. The text names the reference, never the value."""
+    """A secret cannot be resolved here. The text names the reference, never the value.
+
+    Its cause is an OSError if the machine, or a disk for a moment, is at fault (``fault_behind``).
+    """
 
 
 def resolve(secret: Secret | str) -> str:
@@ -134,10 +138,21 @@ def _read_into(reading: _Reading, reference: str, read: Callable[[], str]) -> No
 
 def _from_file(reference: str, name: str) -> str:
     try:
-        return _read(Path(name)).decode().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SecretError(f"the secret {reference} cannot be read: {why}") from None
+        return _read_twice(Path(name)).decode().removesuffix("\n")
+    except UnicodeDecodeError:  # it has the value, so it is no cause to show
+        raise SecretError(f"the secret {reference} cannot be read: it is not UTF-8 text") from None
+    except OSError as error:
+        raise SecretError(f"the secret {reference} cannot be read: {error.strerror}") from fault_behind(error)
+
+
+def _read_twice(path: Path) -> bytes:
+    """Read a file, once more if its folder has been exchanged meanwhile, as Kubernetes and deployments do."""
+    try:
+        return _read(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        return _read(path)
 
 
 def _read(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 
 from jobfac.channels import addresses
 from jobfac.channels.message import DeliveryError
+from jobfac.machine.threads import begin
 from jobfac.settings import Settings
 
 SENDING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
@@ -137,6 +138,11 @@ def _install() -> None:
             _installed = True
 
 
+def _cut_late(rule: Rule, is_over: threading.Event) -> None:
+    if not is_over.wait(SECONDS):
+        rule.cut(rule.too_late)
+
+
 @contextmanager
 def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
     """Apply the rule of these settings to this thread.
@@ -145,13 +151,15 @@ def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
 
     Raises:
         DeliveryError: the rule refused a connection, a program or a thread, or the delivery took longer than
-            ``SECONDS``. The text gives the first refusal.
+            ``SECONDS``. The text gives the first refusal. Or no thread can begin that limits its time.
     """
     _install()
     rule = Rule(settings.webhook_allow_local, settings.webhook_allow_private or trusted_host)
-    timer = threading.Timer(SECONDS, rule.cut, [rule.too_late])
-    timer.daemon = True
-    timer.start()
+    is_over = threading.Event()
+    try:
+        begin(_cut_late, rule, is_over)
+    except RuntimeError as error:
+        raise DeliveryError(str(error)) from None
     _active.rule = rule
     try:
         yield rule
@@ -161,7 +169,7 @@ def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
         raise
     finally:
         _active.rule = None
-        timer.cancel()
+        is_over.set()
         rule.release()
     if rule.why is not None:
         raise DeliveryError(rule.why)

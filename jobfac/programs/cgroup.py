@@ -10,10 +10,12 @@ import errno
 import functools
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from jobfac.machine.faults import fault_behind
 from jobfac.programs.failures import StartError
 from jobfac.programs.usage import Usage
 
@@ -25,6 +27,7 @@ CONTROLLERS = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
 REFUSED = "this worker cannot enforce the job's limits: {why}; {remedy}, or remove limits from the job"
 DELEGATE = "set Delegate=yes in the [Service] section of the worker's systemd unit and restart it"
 PERIOD = 100_000  # microseconds in which a program may use its share of CPU time
+MOST_TRIES = 100  # groups that are tried again at a start
 REMOVE_FOR = 0.2  # seconds to wait until the kernel has removed the last process
 
 
@@ -54,8 +57,10 @@ OPTIONAL = ("memory.swap.max", "memory.oom.group")
 class Group:
     """The cgroup of one program."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, left: "deque[Path] | None" = None) -> None:
+        """``left``: takes the folder if it cannot be removed."""
         self._folder = folder
+        self._left = left
 
     def enter(self, pid: int) -> None:
         """Move a process into the group. Processes that it starts later are in the group, too. Raises OSError."""
@@ -71,7 +76,14 @@ class Group:
         return Usage(cpu, peak)
 
     def hit_memory_limit(self) -> bool:
-        """Whether the kernel has killed a process of the group because of its memory limit."""
+        """Whether the kernel has killed a process of the group because of its memory limit, and not because the memory
+        of the machine, or of a group above, was out."""
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            return self.was_killed_for_memory() and int(self._counters("memory.events")["oom"]) > 0
+        return False
+
+    def was_killed_for_memory(self) -> bool:
+        """Whether the kernel has killed a process of the group because some memory was out."""
         with contextlib.suppress(OSError, KeyError, ValueError):
             return int(self._counters("memory.events")["oom_kill"]) > 0
         return False
@@ -83,7 +95,8 @@ class Group:
         return 0
 
     def remove(self) -> None:
-        """Remove the group. A group with living processes stays; a later worker removes it."""
+        """Remove the group. One with living processes stays; the next groups' delegation, or a later worker, removes
+        it."""
         end = time.monotonic() + REMOVE_FOR
         while True:
             try:
@@ -92,6 +105,8 @@ class Group:
                 return
             except OSError as error:
                 if error.errno != errno.EBUSY or self._is_populated() or time.monotonic() > end:
+                    if self._left is not None:
+                        self._left.append(self._folder)
                     return
                 time.sleep(0.001)
             else:
@@ -113,17 +128,19 @@ class Delegation:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._prepared: set[str] | None = None
+        self._left: deque[Path] = deque()  # groups of programs that have ended, with processes that they have left
 
     def group(self, name: str, limits: Limits) -> Group:
         """Make the cgroup of a program.
 
         Raises:
-            StartError: a limit cannot be kept here.
+            StartError: a limit cannot be kept here. Its cause is an OSError if the machine may be at fault.
         """
         needed = {CONTROLLERS[limit] for limit, value in limits._asdict().items() if value is not None}
         missing = needed - self._prepare()
         if missing:
             raise _refused(f"its cgroup lacks the controller {', '.join(sorted(missing))}", DELEGATE)
+        self._remove_left()
         folder = self._folder / f"{PREFIX}{name}"
         try:
             folder.mkdir(exist_ok=True)
@@ -132,8 +149,22 @@ class Delegation:
         except OSError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-            raise _refused(f"{folder} cannot be set up ({error.strerror})", DELEGATE) from None
-        return Group(folder)
+            raise _refused(f"{folder} cannot be set up ({error.strerror})", DELEGATE) from fault_behind(error)
+        return Group(folder, self._left)
+
+    def _remove_left(self) -> None:
+        """Remove the groups that are empty by now. Otherwise a detached program would leave one for each run."""
+        for _ in range(min(MOST_TRIES, len(self._left))):
+            try:
+                folder = self._left.popleft()
+            except IndexError:  # another thread has it
+                return
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # something in it is alive
+                self._left.append(folder)
 
     def _set(self, file: Path, text: str) -> None:
         try:
@@ -157,7 +188,8 @@ class Delegation:
                 control.write_text(" ".join(f"+{controller}" for controller in wanted), encoding="ascii")
             self._prepared = set(control.read_text(encoding="ascii").replace("+", "").split())
         except OSError as error:
-            raise _refused(f"its cgroup {self._folder} cannot be divided ({error.strerror})", DELEGATE) from None
+            why = f"its cgroup {self._folder} cannot be divided ({error.strerror})"
+            raise _refused(why, DELEGATE) from fault_behind(error)
         for old in self._folder.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):  # something in it is alive
                 old.rmdir()
@@ -223,15 +255,18 @@ def delegation() -> Delegation:
     """The cgroup that is delegated to this process. Found once: the process moves into a child of it.
 
     Raises:
-        StartError: there is none.
+        StartError: there is none. Its cause is an OSError if the machine may be at fault.
     """
     try:
         folder = own_folder(
             Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"),
             Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape"),
         )
-    except OSError:
+    except FileNotFoundError:
         folder = None
+    except OSError as error:
+        why = f"its cgroup cannot be found ({error.strerror})"
+        raise _refused(why, "repair this machine") from fault_behind(error)
     if folder is None:
         raise _refused("this machine has no cgroup v2", "run it on a worker on Linux with cgroup v2")
     if not is_delegated(folder):

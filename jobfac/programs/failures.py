@@ -47,10 +47,6 @@ MACHINE = {
 }
 
 
-OF_NO_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of opening a file that the path does not cause."""
-
-
 def explain(
     argv: Sequence[str], environment: Mapping[str, str], directory: str | None, user: str | None, error: Exception
 ) -> str:

@@ -9,6 +9,17 @@ import sqlalchemy as sa
 from jobfac.sqljob.request import Request
 from jobfac.sqljob.scripts import ScriptError
 
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 4}
+"""Options of libpq by which a statement fails within a minute when the server or the network is gone. By default its
+client waits for two hours."""
+
+
+def _options(url: sa.URL) -> dict[str, int]:
+    """Return the options of the driver that the URL does not name."""
+    if url.get_backend_name() != "postgresql" or url.get_driver_name() not in ("psycopg", "psycopg2"):
+        return {}
+    return {name: value for name, value in KEEPALIVES.items() if name not in url.query}
+
 
 @contextmanager
 def connect(request: Request) -> Iterator[tuple[Any, sa.Dialect]]:
@@ -27,7 +38,7 @@ def connect(request: Request) -> Iterator[tuple[Any, sa.Dialect]]:
             from jobfac.database.dialects.mssql import with_driver
 
             url = with_driver(url)
-        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=_options(url))
     except (sa.exc.ArgumentError, ImportError, ValueError) as error:
         raise ScriptError(f"the driver for {url.drivername} cannot be used here: {error}; install it") from None
     try:

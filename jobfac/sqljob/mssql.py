@@ -6,11 +6,13 @@ because a statement must stand alone, the batch is sent unchanged: nothing of it
 """
 
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.sqljob.scripts import Batch
+from jobfac.sqljob.scripts import Batch, ScriptError
 from jobfac.sqljob.servers import Failure, Say, Server
 
 MARK = "jobfac-error"
@@ -20,6 +22,15 @@ BEGUN = "jobfac-begun"
 """The message with which a batch begins, which is not shown. A later statement may fail like a refused batch, uncaught:
 one that is compiled late and goes to a linked server. mssql-python cannot take the message, because it gives no counts
 behind one; there, a first result shows that the batch has begun."""
+
+EXCLUDED_FOR = 3600.0
+"""Seconds to wait for the end of a former attempt's session. Its rollback may take as long as its statement took."""
+
+LOOK = 1.0
+"""Seconds that one attempt to take the lock waits. A stop is noticed between two attempts."""
+
+TRY_AGAIN = (-1, -2, -3)
+"""What sp_getapplock returns after its time, after a cancel, and to the victim of a deadlock."""
 
 UDT = -151
 """ODBC's type of geography, geometry and hierarchyid, which pyodbc does not know. Without a converter the script would
@@ -61,6 +72,46 @@ class SqlServer(Server):
             self.connection.add_output_converter(UDT, lambda data: data)
         if isolation is not None:
             self.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+    def exclude_others(self, name: str, is_stopped: Callable[[], bool]) -> None:
+        """Take a lock that the session keeps until its end, which the server itself sees. The lock is one of the
+        database; where the login may not take it, the script runs without."""
+        end = time.monotonic() + EXCLUDED_FOR
+        is_said = False
+        while name and not is_stopped():
+            try:
+                if self._take(name):
+                    return
+            except self.dialect.loaded_dbapi.Error as error:
+                if self.is_lost(error):
+                    raise
+                return
+            if time.monotonic() > end:
+                raise ScriptError(
+                    "the session of a former attempt of this run has not ended "
+                    f"within {EXCLUDED_FOR / 60:.0f} minutes; look for it in "
+                    "sys.dm_tran_locks (APPLICATION), end it (KILL) and retry the run"
+                )
+            if not is_said:
+                self.say("Waiting for the end of the session of a former attempt of this run.")
+                is_said = True
+
+    def _take(self, name: str) -> bool:
+        """Try to take the session's lock. Returns whether it is taken, or cannot be."""
+        cursor = self.connection.cursor()
+        try:
+            resource = name[:255].replace("'", "''")
+            cursor.execute(
+                f"DECLARE @jobfac_taken__ int; EXEC @jobfac_taken__ = sp_getapplock @Resource = N'{resource}', "
+                "@LockMode = N'Exclusive', @LockOwner = N'Session', "
+                f"@LockTimeout = {LOOK * 1000:.0f}; SELECT @jobfac_taken__"
+            )
+            while cursor.description is None and cursor.nextset():
+                pass
+            row = None if cursor.description is None else cursor.fetchone()
+            return row is None or row[0] not in TRY_AGAIN
+        finally:
+            cursor.close()
 
     def wrap(self, text: str, batch: Batch) -> str:
         """Return the batch inside TRY ... CATCH. The numbers of its lines do not change.

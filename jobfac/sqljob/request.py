@@ -24,6 +24,8 @@ class Request:
     timeout: float | None = None
     isolation: str | None = None
     result: str = "rows"
+    session: str = ""
+    """A name that the sessions of all attempts of this run have, and no others; empty: none."""
 
     def hide(self, text: str) -> str:
         """Return the text with the passwords masked."""

@@ -131,6 +131,7 @@ class Runner:
                 bind(batch, self.parameters, self._server.style)
             try:
                 self._server.prepare(self.request.isolation)
+                self._server.exclude_others(self.request.session, lambda: self.stopping)
                 self._run_all(batches)
             except dialect.loaded_dbapi.Error as error:
                 if not self._server.is_lost(error):

@@ -67,7 +67,7 @@ _QUOTED = {
 _QUOTED["mariadb"] = _QUOTED["mysql"]
 _OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
 _PARAMETER = re.compile(r"\$\{\s*parameters\.((?:[^{}]*[^{}\s])?)\s*\}")
-_GO = re.compile(r"go(?:[ \t]++(\d++))?[ \t]*+;?[ \t]*+(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
+_GO = re.compile(r"go(?:[ \t]++(\d++))?[ \t]*+;?[ \t]*+(?:--[^\n]*+)?\r?(?:\n|\Z)", re.IGNORECASE)
 _EDGE = re.compile(r"/\*|\*/")
 NESTING = ("mssql", "postgresql")
 """Dialects with nested comments."""
@@ -92,7 +92,6 @@ def split(text: str, dialect: str) -> list[Batch]:
     Raises:
         ScriptError: a parameter is inside quotes, a placeholder is not a parameter, or a count after GO is too large.
     """
-    text = text.replace("\r\n", "\n")
     pieces = list(_pieces(text, dialect))
     cuts = _go_cuts(text, pieces) if dialect == "mssql" else _semicolon_cuts(text, pieces, dialect)
     batches = []

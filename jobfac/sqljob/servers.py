@@ -32,6 +32,15 @@ class Failure(NamedTuple):
         return f"{named}: {self.message}" if named else self.message
 
 
+END_WITH_CLIENT = (
+    "client_connection_check_interval = '1s'",  # the client's process has died, or was killed
+    "tcp_keepalives_idle = 4",  # its machine has lost its power or its network, while the statement is silent,
+    "tcp_keepalives_interval = 2",
+    "tcp_keepalives_count = 3",
+    "tcp_user_timeout = '10s'",  # and while it sends messages or rows
+)
+"""Settings by which PostgreSQL notices the end of a client within 10 seconds, so before a lease of 15 is over."""
+
 IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol of MySQL and MariaDB."""
 
@@ -74,8 +83,20 @@ class Server:
     def end_with_client(self) -> None:
         """Let PostgreSQL end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
         next attempt of the run."""
-        with suppress(self.dialect.loaded_dbapi.Error):  # before PostgreSQL 14, and on Windows, it cannot
-            self.execute("SET client_connection_check_interval = '1s'")
+        for setting in END_WITH_CLIENT:
+            with suppress(self.dialect.loaded_dbapi.Error):  # old versions, and those on Windows, lack some of them
+                self.execute(f"SET {setting}")
+
+    def exclude_others(self, name: str, is_stopped: Callable[[], bool]) -> None:
+        """Wait until no other session has this name. A former attempt of a run may still have one whose client the
+        server believes to be alive, because its machine has lost its power or its network.
+
+        Args:
+            is_stopped: whether to wait no longer.
+
+        Raises:
+            ScriptError: the other session has not ended in time.
+        """
 
     def wrap(self, text: str, batch: Batch) -> str:
         """Return the batch in the form that is sent."""

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from jobfac.database.engine import Database
 from jobfac.errors import NotReady
+from jobfac.machine.threads import begin
 from jobfac.settings import read_address
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
@@ -94,26 +95,27 @@ class Exporter:
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(self, *arguments: Any) -> None:
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Timer] = {}  # in the order in which they came
+        self._open: dict[socket.socket, threading.Event] = {}  # in the order in which they came; set when it is over
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client in a thread of its own, and send away one that is slow."""
-        timer = threading.Timer(READ_TIMEOUT, _end, [request])
-        timer.daemon = True
-        timer.start()
+        """Serve a client in a thread of its own, and send away one that is slow.
+
+        Raises:
+            RuntimeError: no thread can begin. The caller closes the connection.
+        """
+        is_over = threading.Event()
         with self._lock:
             oldest = next(iter(self._open)) if len(self._open) >= MOST else None
-            self._open[request] = timer
+            self._open[request] = is_over
         if oldest is not None:
             self._forget(oldest)
             _end(oldest)
-        super().process_request(request, client_address)
+        begin(_end_late, request, is_over)
+        begin(self.process_request_thread, request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a client's connection."""
@@ -122,12 +124,17 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def _forget(self, request: socket.socket) -> None:
         with self._lock:
-            timer = self._open.pop(request, None)
-        if timer is not None:
-            timer.cancel()
+            is_over = self._open.pop(request, None)
+        if is_over is not None:
+            is_over.set()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that disconnect or stall; the base class would print a traceback."""
+
+
+def _end_late(connection: socket.socket, is_over: threading.Event) -> None:
+    if not is_over.wait(READ_TIMEOUT):
+        _end(connection)
 
 
 def _end(connection: socket.socket) -> None:

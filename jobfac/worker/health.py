@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.machine.disk import FAILING
+from jobfac.machine.faults import PassingFault
 from jobfac.programs import (
     NO_ROOM,
     InstallationFault,
@@ -208,7 +209,9 @@ def machine_fault(error: BaseException, folder: Path) -> str | None:
 def passes(error: BaseException) -> bool:
     """Whether a later start may succeed although this one has failed and the machine is well. The run is put off."""
     cause = error.__cause__
-    return isinstance(cause, UserInDoubt) or (isinstance(cause, OSError) and cause.errno == errno.ETXTBSY)
+    return isinstance(cause, UserInDoubt | PassingFault) or (
+        isinstance(cause, OSError) and cause.errno == errno.ETXTBSY
+    )
 
 
 def examine(folder: Path) -> str | None:

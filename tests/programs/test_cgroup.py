@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sys
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from jobfac.programs import Limits, StartError, gate
 from jobfac.programs.cgroup import LEAF, Delegation, Group, delegation, is_delegated, own_folder
 from jobfac.programs.usage import Usage
+from jobfac.worker.health import machine_fault, passes
 from tests.support.process_stage import Stage, finish, text, until
 
 ALL = Limits(memory=64 << 20, cpu=1.5, processes=20)
@@ -66,6 +68,23 @@ def test_a_group_that_cannot_be_made_refuses_the_start(tree: Path) -> None:
         one.group("1-2", ALL)
 
 
+def test_that_the_machine_lacks_something_is_no_fault_of_the_job(tree: Path) -> None:
+    (tree / "jobfac-run-1-1").mkdir()
+    (tree / "jobfac-run-1-1/pids.max").symlink_to("/dev/full")
+    with pytest.raises(StartError, match="No space left") as full:
+        Delegation(tree).group("1-1", ALL)
+    assert passes(full.value)
+    delegation.cache_clear()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StartError, match="its cgroup cannot be found") as few:
+            delegation()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert machine_fault(few.value, tree) == "too many open files in this worker"
+
+
 def test_groups_that_a_former_worker_left_are_removed(tree: Path) -> None:
     (tree / "jobfac-run-7-1").mkdir()
     (tree / "another").mkdir()
@@ -73,11 +92,27 @@ def test_groups_that_a_former_worker_left_are_removed(tree: Path) -> None:
     assert sorted(path.name for path in tree.iterdir() if path.is_dir()) == ["another", "jobfac-run-8-1", LEAF]
 
 
+def test_a_group_in_which_a_program_has_left_something_is_removed_after_its_end(tree: Path) -> None:
+    one = Delegation(tree)
+    for name in ("1-1", "1-2"):
+        group = one.group(name, Limits())
+        (tree / f"jobfac-run-{name}/alive").touch()  # it has as little a place in a removed folder as a process
+        group.remove()
+    (tree / "jobfac-run-1-1/alive").unlink()
+    one.group("1-3", Limits()).remove()
+    assert sorted(path.name for path in tree.glob("jobfac-run-*")) == ["jobfac-run-1-2"]
+    (tree / "jobfac-run-1-2/alive").unlink()
+    one.group("1-4", Limits()).remove()
+    assert not list(tree.glob("jobfac-run-*"))
+
+
 def test_what_a_group_used_is_read_from_its_files(tmp_path: Path) -> None:
     group, known = Group(tmp_path), Usage(0.25, 1000)
     assert (group.usage(known), group.hit_memory_limit(), group.refused_processes()) == (known, False, 0)
     (tmp_path / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1000000\n")
     (tmp_path / "memory.peak").write_text("67108864\n")
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 0\noom_kill 2\noom_group_kill 1\n")
+    assert (group.hit_memory_limit(), group.was_killed_for_memory()) == (False, True), "the machine was out of memory"
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 1\n")
     (tmp_path / "pids.events").write_text("max 3\n")
     assert (group.usage(known), group.hit_memory_limit(), group.refused_processes()) == (Usage(1.5, 64 << 20), True, 3)

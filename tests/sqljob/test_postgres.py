@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobfac.sqljob.connection import KEEPALIVES, connect
+from jobfac.sqljob.servers import END_WITH_CLIENT
 from tests.sqljob.conftest import Done, Stage
 from tests.support.factory import wait_for
 
@@ -90,6 +92,18 @@ def test_after_an_error_the_rest_of_a_transaction_is_skipped(pg: Stage) -> None:
     done = pg.run(script, on_error="continue")
     assert done.message.endswith("division by zero; its transaction was rolled back and its rest skipped")
     assert (done.outputs, rows_of(pg.url)) == ({"x": "on"}, 0)
+
+
+def test_a_server_or_a_client_without_power_is_noticed(pg: Stage) -> None:
+    names = ", ".join(f"'{one.partition(' ')[0]}'" for one in END_WITH_CLIENT)
+    done = pg.run(f"SELECT min(source) AS a, max(source) AS b, count(*) AS n FROM pg_settings WHERE name IN ({names})")
+    assert done.outputs == {"a": "session", "b": "session", "n": len(END_WITH_CLIENT)}
+    pg.url += "&keepalives_idle=60"
+    with connect(pg.runner("SELECT 1").request) as (connection, _):
+        used = connection.info.get_parameters()
+    assert {name: used[name] for name in KEEPALIVES} == {
+        "keepalives_idle": "60", "keepalives_interval": "5", "keepalives_count": "4",
+    }  # fmt: skip
 
 
 def test_isolation(pg: Stage) -> None:

@@ -1,6 +1,7 @@
 """Scripts through Microsoft's drivers, on the TDS test server."""
 
 import re
+import threading
 import time
 from urllib.parse import quote_plus
 
@@ -8,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.guide import page
+from jobfac.sqljob import mssql as mssql_module
 from jobfac.sqljob.connection import connect
 from jobfac.sqljob.mssql import UDT
 from jobfac.sqljob.servers import server
 from tests.sqljob.conftest import Stage
+from tests.support.factory import wait_for
 from tests.tds_server.harness import TestServer
 
 TABLE = "CREATE TABLE dbo.t (a INT PRIMARY KEY, b NVARCHAR(20))"
@@ -138,6 +141,48 @@ def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
         "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back what was open\n",
     )
     assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
+
+
+def test_a_session_that_a_former_attempt_still_has_excludes_the_next_one(
+    mssql: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server ends it half a minute after the power of its machine has gone."""
+    monkeypatch.setattr(mssql_module, "LOOK", 0.05)
+    stopped, next_one = (mssql.runner("SELECT 5 AS x", session="jobfac run 7 o'clock") for _ in range(2))
+    threads = [threading.Thread(target=one.run) for one in (stopped, next_one)]
+    with connect(stopped.request) as (connection, dialect):
+        server(connection, dialect, print).exclude_others(stopped.request.session, lambda: False)
+        assert mssql.run("SELECT 6 AS x", session="jobfac run 8").outputs == {"x": 6}
+        threads[0].start()
+        wait_for(lambda: capfd.readouterr().out.startswith("Waiting for the end of the session of a former"))
+        stopped.stop()
+        assert stopped.done.wait(20)
+        assert stopped.ended.message == "stopped before the first batch"
+        threads[1].start()
+        wait_for(lambda: capfd.readouterr().out.startswith("Waiting for the end of the session of a former"))
+    assert next_one.done.wait(20)
+    assert mssql.done(next_one).outputs == {"x": 5}
+    for thread in threads:
+        thread.join()
+
+
+def test_where_the_session_cannot_be_locked_the_script_runs(mssql: Stage, tds: TestServer) -> None:
+    tds.faults('error 229 matching "sp_getapplock"')
+    try:
+        assert mssql.run("SELECT 5 AS x", session="jobfac run 9").outputs == {"x": 5}
+        assert tds.stats()["faults"][0]["fired"] == 1
+    finally:
+        tds.faults()
+
+
+def test_a_former_session_that_does_not_end_fails_the_run(mssql: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mssql_module, "EXCLUDED_FOR", 0.0)
+    monkeypatch.setattr(mssql_module, "LOOK", 0.01)
+    runner = mssql.runner("SELECT 5 AS x", session="jobfac run 10")
+    with connect(runner.request) as (connection, dialect):
+        server(connection, dialect, print).exclude_others("jobfac run 10", lambda: False)
+        runner.run()
+    assert runner.ended.message.startswith("the session of a former attempt of this run has not ended within 0 minutes")
 
 
 def test_columns_of_types_of_the_clr_are_read(mssql: Stage) -> None:

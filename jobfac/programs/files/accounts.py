@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,9 @@ services that are being restarted may answer so, too."""
 NOT_REACHED, UNCLEAR = 3, 4
 """The exit codes of the child process if the name services cannot be reached, and if they answer by an error that may
 mean this or that there is no such user."""
+
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that the child process does not cause itself."""
 
 COMMAND = (sys.executable, "-I", "-S", __file__)
 """Prints an account as JSON; ``null``: there is none. Its argument is the name of the user."""
@@ -104,7 +108,8 @@ class Accounts:
 
         Raises:
             TimeoutError: the name services have not answered.
-            UserInDoubt: the name services cannot be reached, or the account is in doubt.
+            UserInDoubt: the name services cannot be reached, the process that asks was ended from outside, or the
+                account is in doubt.
             OSError: the process that asks cannot be started, or has failed. If the installation of jobfac is at fault,
                 it is an InstallationFault.
         """
@@ -123,6 +128,8 @@ class Accounts:
             if code not in (0, NOT_REACHED, UNCLEAR):
                 how = f"exit code {code}" if code > 0 else f"signal {-code}"
                 failed = f"the process that asks for it ended with {how}"
+                if -code in FROM_OUTSIDE:
+                    raise UserInDoubt(f"{failed}, as one that an operator ends, or the kernel for want of memory")
                 if code < 0:  # the name services run in it, and may fail for this user alone
                     raise OSError(f"{failed}; check the name services that /etc/nsswitch.conf names")
                 raise InstallationFault(f"{failed}; repair the installation of jobfac on this worker")

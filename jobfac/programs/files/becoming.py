@@ -32,14 +32,8 @@ if __name__ == "__main__":
         bare.__path__ = [place]
         sys.modules[name] = bare
 
-from jobfac.programs.failures import (
-    OF_NO_FILE,
-    InstallationFault,
-    StartError,
-    check_installation,
-    explain,
-    explain_directory,
-)
+from jobfac.machine.faults import LACKING
+from jobfac.programs.failures import InstallationFault, StartError, check_installation, explain, explain_directory
 from jobfac.programs.files.destinations import Kind, open_path
 
 SECONDS = 10.0
@@ -243,7 +237,7 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
                 try:
                     descriptor = open_path(kind, Path(path), rotate_at, keep, mark, who)
                 except StartError as error:
-                    if isinstance(error.__cause__, OSError) and error.__cause__.errno in OF_NO_FILE:
+                    if isinstance(error.__cause__, OSError) and error.__cause__.errno in LACKING:
                         raise
                     raise StartError(str(error)) from None  # the job chose this file
                 os.dup2(descriptor, stream)

@@ -286,6 +286,8 @@ class Execution:
         state, reason = judge(self.process.exit.code, self.process.exit.signal, self.definition)
         if state == RunState.SUCCEEDED and self.definition.aware:  # its report of a failure may have met a full disk
             return RunState.FAILED, "the program reported no result, as aware: true demands"
+        if state == RunState.FAILED and group is not None and group.was_killed_for_memory():
+            reason = f"{reason}; the machine, or a limit above its worker, was out of memory"
         if state == RunState.FAILED and group is not None and (refused := group.refused_processes()):
             reason = f"{reason}; its limit of processes was reached {refused} times"
         return state, reason

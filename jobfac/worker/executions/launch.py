@@ -266,6 +266,8 @@ class Launch:
         body = sql.model_dump(exclude_none=True, exclude={"connection", "timeout"})
         if sql.timeout is not None:
             body["timeout"] = sql.timeout  # in seconds; a dump writes 30s
+        run = self._claimed
+        body["session"] = f"jobfac run {run.id} of {run.created_at.isoformat()}: {run.job}"  # factories share numbers
         self._give(self.script, json.dumps(body))
         return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from jobfac.database.engine import Database
+from jobfac.machine.threads import begin
 from jobfac.settings import Settings
 from jobfac.telemetry.logs import logger
 from jobfac.worker.files.events import FolderEvents, folder_events
@@ -30,7 +31,7 @@ class FileWatcher:
         self._number = 0
         self._changed = threading.Event()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._gone = threading.Event()  # its thread has ended
         self._events: FolderEvents | None = None
         self._lanes: Lanes | None = None
 
@@ -45,24 +46,23 @@ class FileWatcher:
             return
         events = folder_events()
         lanes = Lanes(events)
-        thread = threading.Thread(target=self._run, args=(self._make(lanes), events), name="files", daemon=True)
         try:
-            thread.start()
+            begin(self._run, self._make(lanes), events)
         except RuntimeError as error:  # the machine refuses threads; the next survey tries again
             self._number = 0
             events.close()
             self._log.warning("cannot watch for files, retrying", action="watch_failed", reason=str(error))
             return
-        self._events, self._lanes, self._thread = events, lanes, thread
+        self._events, self._lanes = events, lanes
 
     def close(self) -> None:
         """Stop watching."""
         self._ended.set()
-        if self._thread is None or self._events is None or self._lanes is None:
+        if self._events is None or self._lanes is None:
             return
         self._events.wake()
-        self._thread.join(timeout=1.0)
-        if self._lanes.close() and not self._thread.is_alive():  # a folder that hangs may use the events later
+        self._gone.wait(1.0)
+        if self._lanes.close() and self._gone.is_set():  # a folder that hangs may use the events later
             self._events.close()
 
     def _run(self, files: Files, events: FolderEvents) -> None:
@@ -72,6 +72,7 @@ class FileWatcher:
             except Exception:  # without this thread nobody would notice the files
                 self._log.exception("cannot watch for files", action="watch_failed")
                 self._ended.wait(RETRY)
+        self._gone.set()
 
     def _turn(self, files: Files, events: FolderEvents) -> None:
         if self._changed.is_set():

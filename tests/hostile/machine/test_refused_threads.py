@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from jobfac.api import Server
 from jobfac.api.serving import loop_watch
+from jobfac.channels import DeliveryError, egress
 from jobfac.database.engine import Database
 from jobfac.machine import threads
 from jobfac.programs import Series
@@ -23,6 +25,7 @@ from jobfac.scheduler.notifier import MAX_DELIVERIES, Notifier
 from jobfac.settings import Settings
 from jobfac.store import outbox, runs
 from jobfac.store.sequences import WaitingVisit
+from jobfac.telemetry.exporter import Exporter
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.files.events import NoEvents
 from jobfac.worker.files.lanes import Lanes
@@ -136,13 +139,32 @@ def test_the_watcher_of_files_begins_when_there_are_threads_again(
     watcher = FileWatcher(Database(sqlite_url), settings, "w", ["default"])
     refuse(True)
     watcher.noticed(1)
+    assert watcher._events is None
     refuse(False)
     watcher.noticed(1)
-    try:
-        assert watcher._thread is not None
-        assert watcher._thread.is_alive()
-    finally:
-        watcher.close()
+    assert watcher._events is not None
+    watcher.close()
+    assert watcher._gone.is_set()
+
+
+def test_a_delivery_whose_time_no_thread_can_limit_is_tried_again(refuse: Refuse) -> None:
+    before = set(threads._living)
+    refuse(True)
+    with pytest.raises(DeliveryError, match="a thread cannot begin"), egress.guarded(Settings()):
+        pass
+    refuse(False)
+    with egress.guarded(Settings()) as rule:
+        assert egress.active() is rule
+    wait_for(lambda: threads._living <= before, "the thread that limits its time has ended")
+
+
+def test_metrics_are_served_when_there_are_threads_again(sqlite_url: str, refuse: Refuse) -> None:
+    with Exporter("127.0.0.1:0", Database(sqlite_url), []) as exporter:
+        refuse(True)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(exporter.url)
+        refuse(False)
+        assert "jobfac_statements" in httpx.get(exporter.url).text
 
 
 def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, settings: Settings, refuse: Refuse) -> None:

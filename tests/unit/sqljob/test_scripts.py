@@ -38,6 +38,15 @@ def test_what_only_looks_like_go(line: str) -> None:
     assert texts(f"SELECT 1\n{line}\nSELECT 2") == [(f"SELECT 1\n{line}\nSELECT 2", 1, 1)]
 
 
+@pytest.mark.parametrize("dialect", ["mssql", "postgresql", "sqlite"])
+def test_line_ends_of_windows_separate_and_stay_in_texts(dialect: str) -> None:
+    end = "GO" if dialect == "mssql" else ";"
+    script = f"\r\nINSERT INTO a VALUES ('x\r\ny') -- a remark\r\n{end} -- next\r\n\r\nSELECT 2\r\n{end}\r\n"
+    first, second = split(script, dialect)
+    assert (first.text, first.line) == ("INSERT INTO a VALUES ('x\r\ny') -- a remark", 2)
+    assert (second.text.rpartition("\n")[2], second.line) == ("SELECT 2", 6 if dialect == "mssql" else 4)
+
+
 def test_a_count_that_is_too_large_is_refused() -> None:
     with pytest.raises(ScriptError, match="line 2: GO 100001 repeats too often"):
         split("SELECT 1\nGO 100001", "mssql")
@@ -159,8 +168,7 @@ def test_a_parameter_in_quotes_is_refused() -> None:
 )
 def test_nothing_but_separators_and_space_is_lost(script: str, dialect: str) -> None:
     batches = split(script, dialect)
-    plain = script.replace("\r\n", "\n")
     at = 0
     for batch in batches:
-        at = plain.index(batch.text, at) + len(batch.text)
-        assert plain.split("\n")[batch.line - 1 :][0]
+        at = script.index(batch.text, at) + len(batch.text)
+        assert script.split("\n")[batch.line - 1 :][0]

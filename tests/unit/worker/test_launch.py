@@ -1,8 +1,11 @@
 """Programs that cannot be started: nothing stays open, and the fault is attributed to the run or the machine."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -13,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from jobfac import secret_references
 from jobfac.definitions import Job
+from jobfac.machine import trusted
 from jobfac.programs import Places, Series, Signals, failures
+from jobfac.programs.files import accounts
 from jobfac.programs.files.inquiry import Opened, no_answer
 from jobfac.settings import Settings
 from jobfac.states import JobKind, RunState
@@ -109,6 +115,23 @@ def test_no_descriptor_is_left_when_the_second_stream_cannot_be_opened(tmp_path:
     assert open_files() == before
 
 
+def test_the_attempts_of_one_run_share_the_name_of_their_sessions_and_no_other_run_has_it(tmp_path: Path) -> None:
+    sql = {"connection": {"secret": f"file:{tmp_path}/url"}, "text": "SELECT 1"}
+    job = Job.model_validate({"sql": sql, "directory": "/no/such"})
+    (tmp_path / "url").write_text("sqlite://")
+    first, names = claimed(), []
+    for number, run in enumerate((first, first._replace(attempt=2), claimed(2), claimed())):  # of another factory
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        execution = Execution(run, job, "token", folder, SILENCE)
+        execution.begin()
+        [script] = folder.rglob("*script")
+        names.append(json.loads(script.read_text())["session"])
+        execution.close()
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,17 +140,63 @@ def no_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("payload", ["text", None])
+@pytest.mark.parametrize(
+    ("payload", "environment"), [("text", {}), (None, {}), (None, {"TOKEN": {"secret": f"file:{__file__}"}})]
+)
 def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
-    tmp_path: Path, no_descriptors: None, payload: str | None
+    tmp_path: Path, no_descriptors: None, payload: str | None, environment: Any
 ) -> None:
-    job = Job.model_validate({"command": ["true"]})
+    job = Job.model_validate({"command": ["true"], "environment": environment})
     execution = Execution(claimed(payload=payload), job, "token", tmp_path, SILENCE)
     assert execution.begin() == "too many open files in this worker"
     outcome = execution.outcome(0.5)
     assert (outcome.state, outcome.pid, execution.stage) == (RunState.QUEUED, None, Stage.OVER)
     assert (outcome.reason or "").startswith("not started: ")
     execution.close()
+
+
+def test_a_secret_that_cannot_be_read_for_a_moment_puts_the_run_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("geheim-12\n")
+    job = Job.model_validate({"command": ["true"], "environment": {"TOKEN": {"secret": f"file:{token}"}}})
+    monkeypatch.setattr(trusted, "LEASE", 0.01)
+    former = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with token.open("r+") as reserved:  # as a file server does, which has to write what it keeps
+        fcntl.fcntl(reserved, 1024, fcntl.F_WRLCK)  # F_SETLEASE
+        execution = Execution(claimed(), job, "token", tmp_path, SILENCE)
+        assert execution.begin() is None, "the machine is well"
+    signal.signal(signal.SIGIO, former)
+    outcome = execution.outcome(0.0)
+    assert (outcome.state, outcome.retry_after) == (RunState.QUEUED, 10.0)
+    assert (outcome.reason or "").startswith(f"not started: the secret file:{token} cannot be read: ")
+    execution.close()
+
+
+def test_a_secret_whose_folder_is_exchanged_meanwhile_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("geheim-12\n")
+    answers: list[Any] = [FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), None]
+
+    def exchanged(path: Path) -> int:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return trusted.open_trusted(path)
+
+    monkeypatch.setattr(secret_references, "open_trusted", exchanged)
+    assert secret_references.resolve(f"file:{tmp_path}/token") == "geheim-12"
+
+
+@pytest.mark.parametrize(("number", "is_in_doubt"), [(signal.SIGKILL, True), (signal.SIGSEGV, False)])
+def test_a_question_for_an_account_that_somebody_ends_says_nothing_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, number: int, is_in_doubt: bool
+) -> None:
+    monkeypatch.setattr(accounts, "COMMAND", ("/bin/sh", "-c", f"kill -{number:d} $$"))
+    with pytest.raises(OSError, match=f"ended with signal {number:d}") as caught:
+        accounts.Accounts().ask("nobody")
+    assert isinstance(caught.value, accounts.UserInDoubt) == is_in_doubt
 
 
 @pytest.mark.parametrize("decides", [False, True], ids=["before", "after the decision"])

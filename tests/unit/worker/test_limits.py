@@ -44,8 +44,11 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_that_hits_its_memory_limit_says_so(tmp_path: Path, group: Path) -> None:
-    (group / "memory.events").write_text("oom_kill 1\n")
+    (group / "memory.events").write_text("oom 0\noom_kill 1\n")
     (group / "memory.peak").write_text("2147483648\n")
+    outcome = ended(tmp_path, "sh", "-c", "kill -KILL $$").outcome(0.5)
+    assert outcome.reason == "killed by signal 9 (SIGKILL); the machine, or a limit above its worker, was out of memory"
+    (group / "memory.events").write_text("oom 1\noom_kill 1\n")
     outcome = ended(tmp_path, "sh", "-c", "kill -KILL $$").outcome(0.5)
     assert (outcome.state, outcome.reason) == (RunState.FAILED, "out of memory (limit 2 GiB)")
     assert (outcome.signal, outcome.peak_memory) == (9, 2 << 30)
