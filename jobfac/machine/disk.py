@@ -30,10 +30,6 @@ def why_not_seen(folder: Path) -> str | None:
     return None
 
 
-PASSING = FAILING | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
-"""Errors of reading a file that say nothing of the file: a later try may succeed."""
-
-
 def why_not_written(folder: Path, files: Iterable[Path], known: str | None) -> str | None:
     """Return why a write to one of these files fails although the disk has room, as a clause with the remedy.
 

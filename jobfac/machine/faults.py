@@ -9,6 +9,9 @@ LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 PASSING = FAILING | {errno.EAGAIN, errno.ENOSPC}
 
+OF_NO_FILE = FAILING | LACKING | {errno.EAGAIN, errno.EINTR}
+"""Errors of reading a file that say nothing of the file: a later try may succeed."""
+
 
 class PassingFault(OSError):
     """A fault that may be over at the next try, though the machine is well otherwise."""

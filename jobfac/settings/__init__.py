@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from jobfac.errors import NotReady
 from jobfac.machine.bounded import read_text
-from jobfac.machine.disk import PASSING
+from jobfac.machine.faults import OF_NO_FILE
 from jobfac.settings.ownership import owner_fault
 from jobfac.settings.passwords import without_password
 from jobfac.settings.state_folder import state_folder as state_folder
@@ -296,7 +296,7 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
             raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None
         return {}
     except OSError as error:
-        kind = NotReady if error.errno in PASSING else SettingsError
+        kind = NotReady if error.errno in OF_NO_FILE else SettingsError
         raise kind(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
