@@ -51,6 +51,8 @@ _SEVERAL_ERRORS = re.compile(r"\b(?:BACKUP|RESTORE|DBCC)\b", re.IGNORECASE)
 _REFUSED = re.compile(
     r"incorrect syntax near|must be the (?:first|only) statement|unclosed quotation mark", re.IGNORECASE
 )
+_REFUSED_BY_NUMBER = re.compile(r" \((?:102|103|105|111|156|170|319|1067)\)(?= \(SQL|; \[\w{5}\] )")
+"""The numbers of these and of similar errors, whose texts are in the language of the login. mssql-python has none."""
 _MARK = re.compile(rf"{MARK} (\d+) (\d+) ([^\r\n;]*?)(?= \(\d+\)|[\r\n;]|$)")
 _SOURCE = re.compile(r"(?:\[(?:Microsoft|SQL Server|ODBC [^\]]*|unixODBC|[0-9A-Z]{5})\] ?)+")
 _BETWEEN = re.compile(r"; (?=\[[0-9A-Z]{5}\] \[)")
@@ -133,7 +135,7 @@ class SqlServer(Server):
         said = str(error)
         if self._begun or BEGUN in said or self._mark is not None or _MARK.search(said) is not None:
             return False
-        return _REFUSED.search(said) is not None
+        return _REFUSED.search(said) is not None or _REFUSED_BY_NUMBER.search(said) is not None
 
     def messages(self, cursor: Any) -> bool:
         found = list(cursor.messages or ())

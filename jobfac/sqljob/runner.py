@@ -136,7 +136,7 @@ class Runner:
             except dialect.loaded_dbapi.Error as error:
                 if not self._server.is_lost(error):
                     raise ScriptError(f"the connection cannot be used: {error}") from None
-                self._lost(self._server, error)
+                self._lost(error)
         if self._first_row is not None and not self.stopping:
             self._report_outputs(*self._first_row)
         return self._summary()
@@ -316,9 +316,12 @@ class Runner:
         end = f" and {undone}" if undone else ""
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{end}")
 
-    def _lost(self, at: Server, error: Exception) -> None:
+    def _lost(self, error: Exception) -> None:
         why = self.request.hide(" ".join(str(error).split()))
-        self._fail(f"the connection to the database was lost in batch {self._batches}; {at.closing} ({why})")
+        self._fail(
+            f"the connection to the database was lost in batch {self._batches}; what was committed before stays, and "
+            f"whether that batch was is not known, so look before you repeat it ({why})"
+        )
 
     def _fail(self, sentence: str) -> None:
         self._failures.append(sentence)

@@ -133,3 +133,12 @@ def test_a_batch_that_asks_for_the_statement_before_it_follows_that(text: str, m
     [batch] = split(text, "mssql")
     made = SqlServer(None, MSDialect_pyodbc(), print)
     assert ("jobfac-begun" in made.wrap(batch.text, batch)) == marked
+
+
+@pytest.mark.parametrize(("number", "is_refused"), [(102, True), (111, True), (2627, False), (1102, False)])
+def test_a_batch_that_the_server_has_not_read_is_known_in_every_language(number: int, is_refused: bool) -> None:
+    [batch] = split("dbo.nightly", "mssql")
+    made, _ = server()
+    made.wrap(batch.text, batch)
+    text = f"[42000] {PREFIX}Falsche Syntax in der Nähe von 'nightly'. ({number}) (SQLExecDirectW)"
+    assert made.misread(Exception("42000", text)) is is_refused
