@@ -312,16 +312,13 @@ class Runner:
 
     def _explain_late(self, at: Server, batch: Batch) -> None:
         limit = write_duration(self.request.timeout or 0)
-        undone = self._roll_back(at, batch)
-        end = f" and {undone}" if undone else ""
+        end = f" and {undone}" if (undone := self._roll_back(at, batch)) else ""
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{end}")
 
     def _lost(self, error: Exception) -> None:
         why = self.request.hide(" ".join(str(error).split()))
-        self._fail(
-            f"the connection to the database was lost in batch {self._batches}; what was committed before stays, and "
-            f"whether that batch was is not known, so look before you repeat it ({why})"
-        )
+        unknown = "what was committed before stays, and whether that batch was is not known"
+        self._fail(f"the connection to the database was lost in batch {self._batches}; {unknown} ({why})")
 
     def _fail(self, sentence: str) -> None:
         self._failures.append(sentence)

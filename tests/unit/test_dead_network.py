@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.database.dialects.answers import LoginPause
+from jobfac.database.dialects.answers import LoginPause, is_transient
 from jobfac.database.dialects.mssql import Mssql
 from jobfac.machine import dead_network
 from jobfac.machine.dead_network import UNACKNOWLEDGED, sockets
@@ -44,3 +44,18 @@ def test_a_machine_that_does_not_show_them_keeps_nobody_from_connecting(monkeypa
     monkeypatch.setattr(dead_network, "OPEN", "/proc/self/missing")
     dialect: Any = SimpleNamespace(connect=lambda: "connected")
     assert LoginPause()._connect(dialect, None, (), {}) == "connected"
+
+
+def test_a_token_that_cannot_be_had_for_a_while_is_an_outage() -> None:
+    """The service that gives tokens may be away for an hour. Workers ended after a minute, and their programs."""
+
+    class Error(Exception):
+        """As the driver's."""
+
+    def connect() -> None:
+        raise Error("Driver Error: Failed to acquire an Entra ID access token for authentication type 'msi': timed out")
+
+    dialect: Any = SimpleNamespace(connect=connect, loaded_dbapi=SimpleNamespace(Error=Error, __name__="mssql_python"))
+    with pytest.raises(Error) as caught:
+        LoginPause()._connect(dialect, None, (), {})
+    assert is_transient(caught.value)

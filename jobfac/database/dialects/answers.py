@@ -130,7 +130,7 @@ class LoginPause:
             connection = _connected(dialect, arguments, named)
         except Exception as error:
             self._tried(error if (is_refused := not is_transient(error) and refusal(error) is not None) else None)
-            if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and SERVER in str(error):
+            if not is_refused and isinstance(error, dialect.loaded_dbapi.Error) and MAY_PASS.search(str(error)):
                 vars(error)["at_login"] = True
             driver = dialect.loaded_dbapi
             if type(error).__module__.partition(".")[0] == driver.__name__ and not isinstance(error, driver.Error):
@@ -243,8 +243,9 @@ PASSING = ("08001", "08003", "08004", "08007", "08S01", "40001", "HYT00", "HYT01
 """SQLSTATEs of a connection that broke or could not be made, of a timeout, and of a deadlock."""
 
 SERVER = "[SQL Server]"
-"""In the text of an error of the server itself. If it answers a login with one, and does not refuse it, that passes:
-the error may be in the language of the login, and mssql-python tells no number."""
+MAY_PASS = re.compile(rf"{re.escape(SERVER)}|acquire an Entra ID access token")
+"""In the text of an error of the server itself, and of the service that gives tokens. If it answers a login with one,
+and does not refuse it, that passes: it may be in the language of the login, and mssql-python tells no number."""
 
 NOT_AUTHORIZED = "28000"
 STATES = {

@@ -58,6 +58,10 @@ class TooSlowError(Exception):
     """A match would take too long."""
 
 
+class TooLongError(Exception):
+    """A match would take too much memory."""
+
+
 class Match(NamedTuple):
     """Texts to match with a pattern."""
 
@@ -139,13 +143,14 @@ def first_mismatch(pattern: str, texts: Sequence[str]) -> str | None:
 
     Raises:
         TooSlowError: the match takes longer than ``SECONDS``.
+        TooLongError: a text has more than ``LONG`` characters, and the pattern has groups.
         Pending: the match has to be made outside of the transaction first.
     """
     if is_quick(pattern, sum(map(len, texts))):
         match = re.compile(pattern).fullmatch
         return next((text for text in texts if not match(text)), None)
     if "(" in pattern and any(len(text) > LONG for text in texts):
-        raise TooSlowError
+        raise TooLongError
     match_ = Match(pattern, tuple(texts))
     known = _results.get(match_)
     if known is None:
@@ -165,26 +170,31 @@ def _make(matches: list[Match]) -> None:
         _results.add(one, _match(one, min(SECONDS, end - time.thread_time())))
 
 
-_READ_OTHERWISE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?!\d*,?\d*\})", re.DOTALL)
-"""Classes, and braces that repeat nothing, besides escapes. `regex` has named classes such as `[:digit:]` and fuzzy
-matches such as `{e<=1}`, which are plain characters to `re`."""
+_READ_OTHERWISE = re.compile(
+    r"\\N\{[^}]*\}|\\.|\(\?#[^)]*\)|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?!\d*,?\d*\})|\((?:\?P<\w+>|(?!\?))", re.DOTALL
+)
+"""Classes, braces that repeat nothing, and groups that keep what they match; besides escapes and comments. `regex` has
+named classes such as `[:digit:]` and fuzzy matches such as `{e<=1}`, which are plain characters to `re`."""
+
+_REFERENCE = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")
 
 
 def as_plain(pattern: str) -> str:
-    """Return a pattern of `re` so that it means the same to `regex`."""
+    """Return a pattern of `re` so that it means the same to `regex`, and its groups keep nothing: that takes memory."""
+    keeps = _REFERENCE.search(pattern) is not None
 
     def plain(found: re.Match[str]) -> str:
         text = found[0]
+        if text[0] == "(" and not text.startswith("(?#"):
+            return text if keeps else "(?:"
         if text == "{":
             return r"\{"
+        if text[0] == "(":
+            return text
         first, inner = (text[0], text[1:]) if text[0] == "[" else ("", text)
         return first + re.sub(r"\\.|\[", lambda part: r"\[" if part[0] == "[" else part[0], inner, flags=re.DOTALL)
 
     return _READ_OTHERWISE.sub(plain, pattern)
-
-
-_one_at_a_time = threading.Lock()
-"""The library keeps what each group has matched: up to 70 MB for a text of ``LONG`` characters."""
 
 
 def _match(one: Match, seconds: float) -> int | None:
@@ -197,9 +207,8 @@ def _match(one: Match, seconds: float) -> int | None:
             while True:
                 began = time.thread_time()
                 try:
-                    with _one_at_a_time:
-                        # To let other threads run costs a switch, which most matches are not worth.
-                        found = match(text, timeout=wait, concurrent=wait > AT_ONCE)
+                    # To let other threads run costs a switch, which most matches are not worth.
+                    found = match(text, timeout=wait, concurrent=wait > AT_ONCE)
                     break
                 except TimeoutError:  # it counts the time in which others used the processor, too
                     if used + time.thread_time() - began >= 0.9 * seconds:

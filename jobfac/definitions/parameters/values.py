@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
-from jobfac.definitions.parameters.matching import SECONDS, TooSlowError, first_mismatch
+from jobfac.definitions.parameters.matching import LONG, SECONDS, TooLongError, TooSlowError, first_mismatch
 from jobfac.definitions.values import as_float, read_duration, read_flag, read_text, shown, suggestion, write_duration
 
 Kind = Literal["text", "integer", "number", "boolean", "date", "datetime", "duration", "choice"]
@@ -74,6 +74,8 @@ def _check_pattern(limits: Limits, texts: list[Any]) -> None:
         raise ValueError(
             f"cannot be matched with {limits.pattern} within {SECONDS} s; give a shorter value, or simplify the pattern"
         ) from None
+    except TooLongError:
+        raise ValueError(f"has more than {LONG:,} characters, the most for a pattern with groups") from None
     if wrong is not None:
         raise ValueError(f"must match {limits.pattern}, not {shown(wrong)}")
 
