@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from jobfac.programs import (
     open_private,
     recover,
 )
-from jobfac.programs.files.removal import remove_folder
+from jobfac.programs.files.removal import remove_folder, unread_for
 from jobfac.programs.files.spool import EMPTIED
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
@@ -47,7 +46,7 @@ SAMPLE = 4096
 """Bytes of a stream's stored beginning and end by which a file is found to continue it."""
 
 KEPT = 86400.0
-"""Seconds for which output is kept that no worker has been able to read: it may show secrets."""
+"""Seconds for which output is kept that no worker can read, from the first one that tried: it may show secrets."""
 
 _INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -178,7 +177,7 @@ class SpoolFolder:
             except (StartError, SecretError, OSError, ValueError, KeyError) as error:
                 # Another worker of this machine may have the secret, and the machine may get well.
                 passes = isinstance(error, SecretError | OSError) and not isinstance(error, SecretChanged)
-                if passes and _age(folder) < KEPT:
+                if passes and unread_for(path) < KEPT:
                     unread = True
                     self._log_skipped(str(path), str(error))
                     continue
@@ -205,11 +204,6 @@ class SpoolFolder:
             os.close(self._lock)
         else:
             remove_folder(self.path, self._lock)
-
-
-def _age(folder: Path) -> float:
-    """Return for how many seconds nothing in a folder has changed."""
-    return time.time() - max(path.stat().st_mtime for path in folder.rglob("*"))
 
 
 class _Attempt(NamedTuple):
