@@ -175,9 +175,7 @@ class SpoolFolder:
                 unread = True
                 self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
             except (StartError, SecretError, OSError, ValueError, KeyError) as error:
-                # Another worker of this machine may have the secret, and the machine may get well.
-                passes = isinstance(error, SecretError | OSError) and not isinstance(error, SecretChanged)
-                if passes and unread_for(path) < KEPT:
+                if _passes(error) and unread_for(path) < KEPT:
                     unread = True
                     self._log_skipped(str(path), str(error))
                     continue
@@ -204,6 +202,12 @@ class SpoolFolder:
             os.close(self._lock)
         else:
             remove_folder(self.path, self._lock)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a later look may succeed: another worker here may have the secret, and the machine may get well."""
+    cause = error.__cause__ if isinstance(error, StartError) else error
+    return isinstance(cause, SecretError | OSError) and not isinstance(cause, SecretChanged)
 
 
 class _Attempt(NamedTuple):
