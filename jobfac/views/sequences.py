@@ -36,10 +36,11 @@ class StepVisitView(NamedTuple):
     ``next``: the step chosen, "end" or "end_failed".
 
     ``waits_for``: a person (``approval``), a ``time``, a ``file`` or an address (``http``), until ``wake_at``;
-    ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds; ``pool``: whose
-    workers look for the file; ``decision`` and ``decided_by`` say how that ended, and ``parameters`` what the person
-    gave. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and ``runs`` the
-    first hundred, failures first. ``taken``: how many of all runs it has taken over from runs that it continues.
+    ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds, and ``over``: when
+    its time was over if it got one more look; ``pool``: whose workers look for the file; ``decision`` and
+    ``decided_by`` say how that ended, and ``parameters`` what the person gave. ``children``: with ``for_each``, how
+    many runs it has in all; ``counts`` has them by state, and ``runs`` the first hundred, failures first. ``taken``:
+    how many of all runs it has taken over from runs that it continues.
     """
 
     step: str

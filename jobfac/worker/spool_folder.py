@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from jobfac.programs import (
     open_private,
     recover,
 )
-from jobfac.programs.files.removal import remove_folder
+from jobfac.programs.files.removal import remove_folder, unread_for
 from jobfac.programs.files.spool import EMPTIED
 from jobfac.programs.masking import Mask, in_encoding
 from jobfac.secret_references import SecretError, resolve
@@ -47,7 +46,7 @@ SAMPLE = 4096
 """Bytes of a stream's stored beginning and end by which a file is found to continue it."""
 
 KEPT = 86400.0
-"""Seconds for which output is kept that no worker has been able to read: it may show secrets."""
+"""Seconds for which output is kept that no worker can read, from the first one that tried: it may show secrets."""
 
 _INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -176,9 +175,7 @@ class SpoolFolder:
                 unread = True
                 self._log_skipped(str(path), f"the job's definition cannot be read by this version of jobfac: {error}")
             except (StartError, SecretError, OSError, ValueError, KeyError) as error:
-                # Another worker of this machine may have the secret, and the machine may get well.
-                passes = isinstance(error, SecretError | OSError) and not isinstance(error, SecretChanged)
-                if passes and _age(folder) < KEPT:
+                if _passes(error) and unread_for(path) < KEPT:
                     unread = True
                     self._log_skipped(str(path), str(error))
                     continue
@@ -207,9 +204,10 @@ class SpoolFolder:
             remove_folder(self.path, self._lock)
 
 
-def _age(folder: Path) -> float:
-    """Return for how many seconds nothing in a folder has changed."""
-    return time.time() - max(path.stat().st_mtime for path in folder.rglob("*"))
+def _passes(error: Exception) -> bool:
+    """Whether a later look may succeed: another worker here may have the secret, and the machine may get well."""
+    cause = error.__cause__ if isinstance(error, StartError) else error
+    return isinstance(cause, SecretError | OSError) and not isinstance(cause, SecretChanged)
 
 
 class _Attempt(NamedTuple):

@@ -19,7 +19,7 @@ from jobfac.programs.masking import Mask, base64_forms, period
 from jobfac.secret_references import SecretError, resolve
 from jobfac.store import output
 from jobfac.worker.executions.fingerprints import fingerprints_path, keep
-from jobfac.worker.spool_folder import SpoolFolder
+from jobfac.worker.spool_folder import KEPT, SpoolFolder
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, start
@@ -255,7 +255,7 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
 def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
     db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers of one machine share the spool, and not their environment."""
+    """Two workers of one machine share the spool, and not their environment. The day begins with the first look."""
     define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
     monkeypatch.delenv("HOSTILE_TOKEN", raising=False)
     texts = []
@@ -264,10 +264,14 @@ def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
         Hand(db, token).take()
         left = leave_output(tmp_path / "spool", token, run, "with geheim-12")
         keep(fingerprints_path(left_file(left, run)), {"env:HOSTILE_TOKEN": "geheim-12"})
-        if token == "old":
-            for path in left.rglob("*"):
-                os.utime(path, (1, 1))
+        for path in left.rglob("*"):
+            os.utime(path, (1, 1))  # the machine was off since
         folder = SpoolFolder(tmp_path / "spool", "mine", "w2")
+        for age in (-1e9, KEPT) if token == "old" else ():
+            folder.clear_dead(db)
+            (mark,) = left.rglob("*.unread")
+            assert abs(mark.stat().st_mtime - time.time()) < 60
+            os.utime(mark, (time.time() - age,) * 2)  # first by a clock that was ahead
         folder.clear_dead(db)
         assert left.exists() == (token == "young")
         with monkeypatch.context() as patch:

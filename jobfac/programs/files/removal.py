@@ -1,9 +1,13 @@
-"""Removes folders of the spool without waiting for a program that is inside one long write to a file in them."""
+"""Removes folders of the spool without waiting for a program that is inside one long write to a file in them.
+
+Also remembers since when a file in them could not be read.
+"""
 
 import contextlib
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from jobfac.machine import threads
@@ -42,3 +46,16 @@ def _remove(folder: Path, lock: int, done: threading.Event) -> None:
     finally:
         os.close(lock)
         done.set()
+
+
+def unread_for(path: Path) -> float:
+    """Return for how many seconds a file could not be read: 0 at the first call, which leaves a mark beside it.
+
+    The time of its last write does not tell: its machine may have been off since.
+    """
+    mark, now = path.with_name(f"{path.name}.unread"), time.time()
+    with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
+        if mark.exists() and (since := mark.stat().st_mtime) <= now:
+            return now - since
+        mark.touch(0o600)  # anew if the clock was ahead
+    return 0.0

@@ -38,7 +38,7 @@ from jobfac.store.sequences.decide import (
     too_many_visits,
 )
 from jobfac.store.sequences.requests import SequenceRun, read_sequence
-from jobfac.store.sequences.stepping import ask, enter, limit, start_more
+from jobfac.store.sequences.stepping import ask, end_waiting, enter, limit, start_more
 from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
@@ -267,8 +267,7 @@ def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -
         return place
     step = step_of(parent.sequence, place.visit.step)
     if step.waits and place.visit.decision is None and place.is_ripe:
-        expired = Decision.ELAPSED if step.otherwise is None else Decision.EXPIRED
-        visits.decide(conn, place.id, expired, parameters=_defaults(conn, parent.run_id, step))
+        end_waiting(conn, step, place.id, _defaults(conn, parent.run_id, step))
     elif step.approve is not None and step.approve.parameters and place.visit.decision == Decision.APPROVED:
         if _is_right(conn, parent, step, place):
             return place

@@ -1,7 +1,7 @@
-"""Enter a step: check its condition, and start its jobs or wait."""
+"""Enter a step: check its condition, and start its jobs or wait, until its time is over."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
@@ -15,7 +15,7 @@ from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
 from jobfac.definitions.waiting import Wait
-from jobfac.states import StepResult, StepStart, Waiting
+from jobfac.states import Decision, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
@@ -25,10 +25,17 @@ from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_
 from jobfac.store.sequences.requests import SequenceRun, outputs_of, start_request
 from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.values.references import UnknownReference, fill_typed
-from jobfac.store.sequences.visits import Awaited
+from jobfac.store.sequences.visits import Awaited, Expiring
+from jobfac.store.workers.fleet_load import Presence, serving
 
 Items = Sequence[Mapping[str, Any]]
 """The parameters of the runs of a step with ``for_each``."""
+
+LATE = timedelta(seconds=10)
+"""How much later than due something is done if no scheduler or worker was there to do it."""
+
+ONE_MORE_LOOK = timedelta(seconds=60)
+"""How long a step waits for one more look, apart from ``stable``: roles that come back start, and look or ask twice."""
 
 LONGEST_ITEMS = 4 * 1024 * 1024
 """Characters of these as JSON at most. They are stored at once, and read at the end of each of the runs."""
@@ -122,6 +129,50 @@ def _awaited(wait: Wait, now: datetime, context: Context) -> Awaited:
         url = fill_address(wait.http, context) if isinstance(wait.http, str) else {"secret": wait.http.secret}
         return Awaited(Waiting.HTTP, end, {"http": url, "every": wait.every})
     return Awaited(Waiting.TIME, end)
+
+
+def end_waiting(conn: sa.Connection, step: Step, visit_id: int, parameters: str | None) -> None:
+    """Decide a visit whose waiting time is over. ``parameters``: what holds if no person has decided.
+
+    A file or an address for which perhaps nobody looked at that time, because no worker or no scheduler ran, is looked
+    for once more before.
+    """
+    if step.wait is None or step.otherwise is None:
+        decision = Decision.ELAPSED if step.otherwise is None else Decision.EXPIRED
+        visits.decide(conn, visit_id, decision, parameters=parameters)
+        return
+    found = visits.expiring(conn, visit_id)
+    awaits = json.loads(found.awaits)
+    workers = [] if found.pool is None else serving(conn, found.pool)
+    if "over" not in awaits and was_overlooked(found, step.wait.stable, workers):
+        over = found.wake_at.isoformat(timespec="seconds")
+        until = found.now + ONE_MORE_LOOK + timedelta(seconds=step.wait.stable if found.pool else 0.0)
+        visits.wait_on(conn, visit_id, until, {**awaits, "over": over}, _one_more_look(over))
+        return
+    reason = None
+    if found.pool is not None and not workers:
+        reason = f"no live worker of pool '{found.pool}' looks for it"
+    elif "over" in awaits:
+        said = _one_more_look(awaits["over"])
+        reason = said if found.reason in (None, said) else f"{found.reason}; {said}"
+    visits.decide(conn, visit_id, Decision.EXPIRED, reason=reason)
+
+
+def was_overlooked(found: Expiring, stable: float, workers: Iterable[Presence]) -> bool:
+    """Whether perhaps nobody looked for a file, or asked an address, when the time of a visit was over. Pure.
+
+    ``workers``: the live ones that look for the file. One that has come just before has not seen it complete.
+    """
+    due = min(found.wake_at, found.look_at or found.wake_at)
+    if found.now - due > LATE:  # no scheduler ran, or all roles stood still
+        return True
+    in_time = max(found.entered_at, found.wake_at - LATE - timedelta(seconds=stable))
+    there = (one.started_at <= in_time and one.seen_at >= found.wake_at - LATE for one in workers)
+    return found.pool is not None and not any(there)
+
+
+def _one_more_look(over: str) -> str:
+    return f"its time was over at {over}, when perhaps nobody looked, so it got one more look"
 
 
 def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:

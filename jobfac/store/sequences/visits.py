@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, IS_ALIVE, lease_now, utcnow
-from jobfac.database.tables import run, visit, worker, worker_lease
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
@@ -92,7 +92,7 @@ class Awaited(NamedTuple):
     Attributes:
         wake_at: when the waiting ends automatically; None: never.
         awaits: of a file ``{"file": PATTERN, "stable": SECONDS}``, of an address ``{"http": URL, "every": SECONDS}``,
-            where URL may be ``{"secret": REFERENCE}``.
+            where URL may be ``{"secret": REFERENCE}``. ``over``: when its time was over, if it got one more look.
         pool: the pool whose workers look for the file.
     """
 
@@ -271,28 +271,35 @@ def decide(
     ``parameters``: what the approver gave, as JSON.
     """
     values = {"decision": decision, "decided_by": by, "parameters": parameters}
-    if decision == Decision.EXPIRED and reason is None:
-        reason = _why_unseen(conn, visit_id)
     if reason is not None:
         values["reason"] = truncate_utf16(reason, 1000)
     change = visit.update().where(visit.c.id == visit_id, visit.c.decision.is_(None), visit.c.result.is_(None))
     return bool(conn.execute(change.values(values)).rowcount)
 
 
-_POOLS = (
-    sa.select(worker.c.pools)
-    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
-    .with_hint(worker, DIRTY, "mssql")
-    .with_hint(worker_lease, DIRTY, "mssql")  # a heartbeat in progress must not hide it
-    .where(IS_ALIVE, worker_lease.c.lease_until > lease_now())
-)
+class Expiring(NamedTuple):
+    """A visit whose time is over and that waits for a file or an address. ``now``: the time of the database."""
+
+    entered_at: datetime
+    wake_at: datetime
+    look_at: datetime | None
+    awaits: str
+    pool: str | None
+    reason: str | None
+    now: datetime
 
 
-def _why_unseen(conn: sa.Connection, visit_id: int) -> str | None:
-    """Return why nobody has looked for the file of a visit at last, although it may be there; None: a worker did."""
-    pool = conn.execute(sa.select(visit.c.pool).where(visit.c.id == visit_id)).scalar()
-    served = {one.lower() for pools in conn.execute(_POOLS).scalars() for one in json.loads(pools)} if pool else ()
-    return None if not pool or pool.lower() in served else f"no live worker of pool '{pool}' looks for it"
+def expiring(conn: sa.Connection, visit_id: int) -> Expiring:
+    """Return such a visit."""
+    query: sa.Select[Any] = sa.select(*(visit.c[name] for name in Expiring._fields[:-1]), utcnow())
+    return Expiring(*conn.execute(query.where(visit.c.id == visit_id)).one())
+
+
+def wait_on(conn: sa.Connection, visit_id: int, until: datetime, awaits: Mapping[str, Any], reason: str) -> None:
+    """Let such a visit wait longer. An address is asked at once."""
+    values = {"wake_at": until, "awaits": json.dumps(dict(awaits), ensure_ascii=False), "reason": reason}
+    asked = sa.case((visit.c.look_at.is_not(None), utcnow()))
+    conn.execute(visit.update().where(visit.c.id == visit_id).values(**values, look_at=asked))
 
 
 def give(conn: sa.Connection, visit_id: int, parameters: str | None) -> None:

@@ -3,11 +3,12 @@
 import functools
 import json
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, SOUND, WEIGHT, lease_now
+from jobfac.database.dialects import DIRTY, IS_ALIVE, PASS, SOUND, WEIGHT, lease_now
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
@@ -63,6 +64,28 @@ def fleet(conn: sa.Connection, queues: Collection[str]) -> list[Load]:
         served = {one.name for one in wanted if serves(pools, labels, row.slots, one)}
         found.append(Load(row.id, row.slots, row.busy, frozenset(served)))
     return found
+
+
+_ALIVE = (
+    sa.select(worker.c.pools, worker.c.started_at, worker_lease.c.seen_at)
+    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+    .with_hint(worker, DIRTY, "mssql")
+    .with_hint(worker_lease, DIRTY, "mssql")  # a heartbeat in progress must not hide it
+    .where(IS_ALIVE, worker_lease.c.lease_until > lease_now())
+)
+
+
+class Presence(NamedTuple):
+    """Since when a live worker has been registered, and when its last heartbeat was."""
+
+    started_at: datetime
+    seen_at: datetime
+
+
+def serving(conn: sa.Connection, pool: str) -> list[Presence]:
+    """Return the live workers of a pool."""
+    found = ((json.loads(row.pools), row) for row in conn.execute(_ALIVE))
+    return [Presence(row.started_at, row.seen_at) for pools, row in found if pool.lower() in map(str.lower, pools)]
 
 
 def queued(conn: sa.Connection, queues: Collection[str], most: int, losses: int | None = None) -> dict[str, int]:

@@ -152,15 +152,23 @@ class Sequences(RuleBasedStateMachine):
 
     def _let_time_pass(self, run_id: int, crash: int | None) -> None:
         model = self.models[run_id]
-        with self.db.begin() as conn:
-            last = sa.select(sa.func.max(visit.c.id)).where(visit.c.run_id == run_id).scalar_subquery()
-            ripe = visit.update().where(visit.c.id == last, visit.c.wake_at.is_not(None))
-            if not conn.execute(ripe.values(wake_at=utcnow(-1000))).rowcount:
-                return  # it waits without a limit
+        with self.db.read() as conn:
+            last = sa.select(sa.func.max(visit.c.id)).where(visit.c.run_id == run_id)
+            place = conn.execute(last).scalar_one()
+        if not self._ripen(place):
+            return  # it waits without a limit
         if not self._try(crash, sequences.wake, "s1"):
             self.db.transact(sequences.wake, "s1")  # what a crash left undone, the next look does
+        if self._ripen(place):  # no worker has looked for its file, so it has waited for one more look
+            self.db.transact(sequences.wake, "s1")
         elapsed = model.waits_for() == Waiting.TIME
         model.decided(Decision.ELAPSED if elapsed else Decision.EXPIRED, self.now)
+
+    def _ripen(self, place: int) -> bool:
+        """Let the time be over for which a visit waits. Returns False if it waits for none."""
+        ripe = visit.update().where(visit.c.id == place, visit.c.wake_at.is_not(None), visit.c.decision.is_(None))
+        with self.db.begin() as conn:
+            return bool(conn.execute(ripe.values(wake_at=utcnow(-1000))).rowcount)
 
     def begin(self, crash: int | None) -> None:
         self._try(crash, sequences.begin, "w1")

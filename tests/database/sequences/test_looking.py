@@ -1,18 +1,20 @@
 """Steps that wait for a file or an address, on every engine: no slot, a time limit, and one who finds it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import visit
+from jobfac.database.tables import visit, worker, worker_lease
 from jobfac.states import Decision
 from jobfac.store import sequences
 from jobfac.store.sequences import WaitingVisit
 from jobfac.views.sequences import StepVisitView
 from tests.database.sequences.test_waiting import ripen, sweep
-from tests.support.database import define, events, get, start, together
+from tests.support.database import define, events, get, now, start, together
 from tests.support.sequences import Player, path
 
 THEN = {"name": "load", "jobs": ["b"], "on_success": "end"}
@@ -96,6 +98,10 @@ def test_what_does_not_come_in_time(db: Database, wait: dict[str, Any], otherwis
     (one,) = [*looked_for(db, "default", "etl"), *due(db)]
     ripen(db)
     assert db.transact(sequences.wake, "s1") == 1
+    if is_unserved:  # a worker may come back
+        assert player.look() == []
+        ripen(db)
+        assert db.transact(sequences.wake, "s1") == 1
     assert player.look() == [job]
     assert seen(db, run_id).decision == Decision.EXPIRED
     unseen = "no live worker of pool 'etl' looks for it" if is_unserved else None
@@ -103,7 +109,56 @@ def test_what_does_not_come_in_time(db: Database, wait: dict[str, Any], otherwis
     assert db.transact(sequences.found, one, "too late", "w1") is False
 
 
-@pytest.mark.parametrize("wait", [{"file": "/in/a"}, {"http": "http://a.example.org"}], ids=["file", "http"])
+EITHER = pytest.mark.parametrize("wait", [{"file": "/in/a"}, {"http": "http://a.example.org"}], ids=["file", "http"])
+
+
+@EITHER
+@pytest.mark.parametrize("otherwise", ["fail", "succeed"])
+def test_what_nobody_looked_for_at_the_end_gets_one_more_look(
+    db: Database, wait: dict[str, Any], otherwise: str
+) -> None:
+    player, run_id = waiting(db, **wait, timeout="1h", otherwise=otherwise)
+    due(db)
+    with db.begin() as conn:  # no role ran for an hour
+        conn.execute(visit.update().values(wake_at=utcnow(-3_600_000)))
+    db.transact(sequences.wake, "s1")
+    db.transact(sequences.wake, "s1")
+    again, said = seen(db, run_id), "when perhaps nobody looked, so it got one more look"
+    assert (player.look(), again.decision) == ([], None)
+    assert again.wake_at is not None
+    assert again.awaits is not None
+    assert timedelta(seconds=50) < again.wake_at - now(db) < timedelta(seconds=80)
+    assert again.reason == f"its time was over at {again.awaits['over']}, {said}"
+    (one,) = [*looked_for(db, "default"), *due(db)]
+    if otherwise == "succeed":
+        assert db.transact(sequences.found, one, "it is there", "w1")
+        assert (player.look(), seen(db, run_id).decision) == (["b"], Decision.FOUND)
+        return
+    if "http" in wait:
+        db.transact(sequences.note, one, "a.example.org answered 503")
+    with db.begin() as conn:  # once more, nobody
+        conn.execute(visit.update().values(wake_at=utcnow(-3_600_000)))
+    db.transact(sequences.wake, "s1")
+    assert (player.look(), seen(db, run_id).decision) == (["c"], Decision.EXPIRED)
+    expected = f"a.example.org answered 503; {again.reason}" if "http" in wait else again.reason
+    assert seen(db, run_id).reason == expected
+
+
+@pytest.mark.parametrize(("came", "seen_before"), [(5, 0), (3600, 30)], ids=["just come", "just gone"])
+def test_a_worker_that_was_not_there_has_not_looked(db: Database, came: int, seen_before: int) -> None:
+    player, run_id = waiting(db, file="/in/a", timeout="1h")
+    with db.begin() as conn:
+        conn.execute(visit.update().values(entered_at=utcnow(-3_600_000)))
+        conn.execute(worker.update().values(started_at=utcnow(-1000 * came)))
+        conn.execute(worker_lease.update().values(seen_at=utcnow(-1000 * seen_before)))
+    for decision in (None, Decision.EXPIRED):
+        ripen(db)
+        db.transact(sequences.wake, "s1")
+        assert seen(db, run_id).decision == decision
+    assert player.look() == ["c"]
+
+
+@EITHER
 def test_a_stop_ends_the_waiting(db: Database, wait: dict[str, Any]) -> None:
     player, run_id = waiting(db, **wait)
     (one,) = [*looked_for(db, "default"), *due(db)]

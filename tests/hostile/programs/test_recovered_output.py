@@ -1,6 +1,8 @@
 """What a dead worker has left of an output that its program had emptied is stored."""
 
+import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,33 @@ def test_output_that_follows_an_emptying_is_recovered(
         pieces = output.read(conn, run_id, 1, {"stdout": 0}, limit=2 * BATCH)
     assert b"".join(piece.data for piece in pieces) == expected
     assert not any(piece.skipped for piece in pieces)
+    db.close()
+
+
+def test_a_fault_of_a_moment_costs_no_output(sqlite_url: str, tmp_path: Path) -> None:
+    """Here a file server reserves the file for a moment. A worker without files or memory meets the same."""
+    db = Database(sqlite_url)
+    define(db, a={})
+    run = start(db, "a")
+    hand = Hand(db, "dead")
+    hand.take()
+    dead = SpoolFolder(tmp_path / "spool", hand.name, hand.name)
+    dead.ensure()
+    left = left_file(dead.path, run)
+    left.write_bytes(b"the payroll")
+    assert dead._lock is not None
+    os.close(dead._lock)  # the process has ended
+    folder = SpoolFolder(tmp_path / "spool", "living", "living")
+    told = signal.signal(signal.SIGIO, signal.SIG_IGN)  # that somebody else wants the file
+    with left.open("rb+") as reserved:
+        fcntl.fcntl(reserved, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        folder.clear_dead(db)
+    signal.signal(signal.SIGIO, told)
+    assert left.exists()
+    folder.clear_dead(db)
+    with db.read() as conn:
+        assert [piece.data for piece in output.read(conn, run, 1, {"stdout": 0})] == [b"the payroll"]
+    assert not left.exists()
     db.close()
 
 
