@@ -111,7 +111,7 @@ def _named(address: str | Secret) -> Iterator[str]:
     except DeliveryError as error:
         try:
             host = httpx.URL(text).host
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             host = ""
         raise DeliveryError(str(error).replace(host, address.secret) if host else str(error)) from None
 
@@ -125,11 +125,11 @@ def _check(url: httpx.URL, status: int) -> None:
 def _url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
-        raise DeliveryError("the webhook's URL cannot be used; it must begin with https:// or http://") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise DeliveryError("the webhook's URL cannot be used; it must begin with https:// or http://")
-    return url
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    except (httpx.InvalidURL, UnicodeError):  # UnicodeError: the host is no name
+        pass
+    raise DeliveryError("the webhook's URL cannot be used; it must begin with https:// or http:// and a host")
 
 
 def _send(method: str, url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settings) -> int:

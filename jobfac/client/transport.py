@@ -101,7 +101,9 @@ class ApiTransport:
         timeout = httpx.Timeout(ANSWER)
         try:
             base = httpx.URL(self._url)
-        except httpx.InvalidURL as error:
+            if base.host:  # which decodes it, and what follows is as the look-up does: some names are none
+                base.raw_host.decode("ascii").encode("idna")
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise Unreachable(
                 f"The API's URL '{self._shown}' cannot be used: {fault(error)}. Check JOBFAC_API_URL."
             ) from error
@@ -172,7 +174,7 @@ class ApiTransport:
         )
         try:
             response = retrying(once)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, UnicodeError) as error:  # UnicodeError: the host of a proxy is no name
             way, check = proxy_words(request.url)
             why = str(error).rstrip(".")
             sentence = f"The API at {self._shown} cannot be reached{way}: {why}. Check JOBFAC_API_URL{check}."

@@ -323,3 +323,15 @@ def test_one_text_is_no_list_of_arguments(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(TypeError, match="not one text"):
         Client("http://api", "key", retry_for=0).start("load", arguments="--full")
     assert asked == []
+
+
+@pytest.mark.parametrize("host", [".example.org", "a..b:8420", "x" * 64, "xn--a"])
+def test_a_host_that_is_no_name_is_explained(host: str) -> None:
+    with pytest.raises(Unreachable, match=r"cannot be used: .* Check JOBFAC_API_URL"):
+        ApiTransport(f"http://{host}", "key", retry_for=0)
+
+
+def test_a_proxy_whose_host_is_no_name_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://a..b:1")
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        ApiTransport("http://api", "key", retry_for=0).get("/")
