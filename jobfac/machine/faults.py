@@ -9,8 +9,8 @@ LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 PASSING = FAILING | {errno.EAGAIN, errno.ENOSPC}
 
-OF_NO_FILE = FAILING | LACKING | {errno.EAGAIN, errno.EINTR}
-"""Errors of reading a file that say nothing of the file: a later try may succeed."""
+OF_NO_FILE = FAILING | LACKING | {errno.EAGAIN, errno.EINTR, errno.EROFS}
+"""Errors of opening and reading a file that say nothing of the file: a later try may succeed."""
 
 
 class PassingFault(OSError):

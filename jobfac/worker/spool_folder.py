@@ -14,6 +14,7 @@ from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import DefinitionError, Job
 from jobfac.definitions.parameters import secrets as secrets_in
 from jobfac.errors import Unreachable
+from jobfac.machine.faults import OF_NO_FILE
 from jobfac.programs import (
     Chunk,
     Spool,
@@ -206,8 +207,9 @@ class SpoolFolder:
 
 def _passes(error: Exception) -> bool:
     """Whether a later look may succeed: another worker here may have the secret, and the machine may get well."""
-    cause = error.__cause__ if isinstance(error, StartError) else error
-    return isinstance(cause, SecretError | OSError) and not isinstance(cause, SecretChanged)
+    if isinstance(error, StartError):
+        return isinstance(error.__cause__, OSError) and error.__cause__.errno in OF_NO_FILE
+    return isinstance(error, SecretError | OSError) and not isinstance(error, SecretChanged)
 
 
 class _Attempt(NamedTuple):

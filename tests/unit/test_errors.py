@@ -65,6 +65,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                 assert name in (
                     "JobfacError",
                     "TooSlowError",
+                    "TooLongError",
                     "Pending",
                     "Faulty",
                     "_Repeated",

@@ -230,7 +230,7 @@ def retry(
     if row.state in ACTIVE:
         raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
     is_read = changes or parameters.row_of(row).given or parameters.is_undated(row.origin)
-    stored = jobs.load(conn, row.job) if is_read else None
+    stored = jobs.load(conn, row.job, True) if is_read else None
     if changes and stored is not None and not stored.definition.on_demand:
         raise Refused(f"Job '{row.job}' takes no other parameters by hand: its definition says on_demand: false.")
     lineage = retries.lineage(conn, run_id)

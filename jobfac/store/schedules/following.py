@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -134,7 +133,9 @@ WAITING = (
 """Schedules with recorded ends that are to be handled. One with ``all`` that waits for other jobs is not among them:
 any number of such schedules must not stand before the others."""
 
-_JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
+_JOBS = (
+    sa.select(schedule.c.id, schedule.c.job, schedule.c.name).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
+)
 
 
 def insert_followers(conn: sa.Connection, by: str) -> Inserted:
@@ -143,7 +144,8 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     # Named locks come before row locks, so read without locks first.
-    waiting: Sequence[sa.Row[int, str]] = []
+    waiting: Sequence[sa.Row[int, str, str]] = []
+    refusals: dict[str, Refusal] = {}
 
     def read_jobs(without: Collection[str]) -> list[str]:
         nonlocal waiting
@@ -152,8 +154,17 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
         waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
         return [one.job for one in waiting]
 
-    free = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
-    done = Inserted(0, [], [], [], free.locked)
+    def not_free(job_ids: Sequence[str]) -> set[str]:
+        """Return the jobs that start nothing now. A newer jobfac stored those that cannot be read, or they are just
+        replaced: another scheduler handles their ends, or this one later."""
+        stored = jobs.load_many(conn, job_ids, True)
+        for one in waiting:
+            if isinstance(error := stored.get(one.job), DefinitionError):
+                refusals[one.job] = Refusal(one.job, one.name, None, f"the schedule cannot be used: {error}")
+        return locked_jobs(conn, [one for one in job_ids if one not in refusals]) | refusals.keys()
+
+    free = locks.first_free(read_jobs, SCHEDULES, not_free)
+    done = Inserted(0, [], [*refusals.values()], [], set(free.locked) - refusals.keys())
     for one in waiting:
         if one.job in free.locked:
             continue
@@ -180,8 +191,6 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
 
 def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
     try:
-        if isinstance(unreadable := jobs.load_many(conn, [row.job], True).get(row.job), DefinitionError):
-            raise unreadable
         rule = read(row.definition)
     except UNUSABLE as error:  # a newer jobfac stored it, and its scheduler handles the ends
         return Inserted(0, [], [Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}")], [])

@@ -59,7 +59,9 @@ def _approvals(conn: sa.Connection, steps: Iterable[Step]) -> Iterator[Step]:
         yield from (step for step in level if step.approve is not None)
         inside = {job for step in level for job in step.jobs} - known
         known |= inside
-        found = [getattr(one, "definition", None) for one in jobs.load_many(conn, inside).values()] if inside else []
+        found = (
+            [getattr(one, "definition", None) for one in jobs.load_many(conn, inside, True).values()] if inside else []
+        )
         level = [step for one in found if isinstance(one, Definition) for step in one.steps]
 
 
@@ -95,7 +97,7 @@ def check_job(conn: sa.Connection, holder: Holder, sequence: Definition, step: S
     gives_secrets = bool(step.parameters.get(job)) and any(one.sensitive for one in sequence.parameters.values())
     if not gives_secrets and holder.key is None and holder.around is None:
         return
-    stored = jobs.load_many(conn, [job]).get(job)
+    stored = jobs.load_many(conn, [job], True).get(job)
     if not isinstance(stored, jobs.Stored):
         return  # its start is refused
     if gives_secrets and (name := unmasked(step, job, sequence.parameters, stored.definition.parameters)):
@@ -126,7 +128,7 @@ def refused_nulls(
     """Return, by place, why a run for null is not started: the parameter's default would stand for the value."""
     if not any(None in items[place // len(step.jobs)].values() for place in places):
         return {}
-    stored = jobs.load_many(conn, step.jobs)
+    stored = jobs.load_many(conn, step.jobs, True)
     found = {}
     for place in places:
         at, job = divmod(place, len(step.jobs))

@@ -153,7 +153,7 @@ def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[st
     """Return the overrides for a nested sequence: all arguments and payloads, because they may be for its jobs."""
     if not parent.arguments and not parent.payloads:
         return None
-    stored = jobs.load(conn, job)
+    stored = jobs.load(conn, job, True)
     if stored is None or stored.kind != JobKind.SEQUENCE:
         return None
     return {"arguments": parent.arguments, "payloads": parent.payloads}

@@ -134,7 +134,7 @@ def retry(
     failed = failed_step(former, that.visits) if that.visits or first is None else first
     if row.state == RunState.SUCCEEDED or (step := failed) is None:
         raise _nothing_failed(run_id, first)
-    stored = jobs.load(conn, row.job)
+    stored = jobs.load(conn, row.job, True)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
         raise Refused(
