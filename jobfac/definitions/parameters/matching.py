@@ -176,6 +176,7 @@ _READ_OTHERWISE = re.compile(
 """Classes, braces that repeat nothing, and groups that keep what they match; besides escapes and comments. `regex` has
 named classes such as `[:digit:]` and fuzzy matches such as `{e<=1}`, which are plain characters to `re`."""
 
+_INNER = re.compile(r"\\.|\[", re.DOTALL)
 _REFERENCE = re.compile(r"\\[1-9]|\(\?P=|\(\?\(")
 
 
@@ -185,14 +186,11 @@ def as_plain(pattern: str) -> str:
 
     def plain(found: re.Match[str]) -> str:
         text = found[0]
-        if text[0] == "(" and not text.startswith("(?#"):
-            return text if keeps else "(?:"
         if text == "{":
             return r"\{"
-        if text[0] == "(":
-            return text
-        first, inner = (text[0], text[1:]) if text[0] == "[" else ("", text)
-        return first + re.sub(r"\\.|\[", lambda part: r"\[" if part[0] == "[" else part[0], inner, flags=re.DOTALL)
+        if text[0] == "[":
+            return "[" + _INNER.sub(lambda part: r"\[" if part[0] == "[" else part[0], text[1:])
+        return "(?:" if text[0] == "(" and not (keeps or text.startswith("(?#")) else text
 
     return _READ_OTHERWISE.sub(plain, pattern)
 
