@@ -10,7 +10,18 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
-from jobfac.database.tables import WATCHED, attempt, job, notification, outbox_event, run, run_event, schedule, visit
+from jobfac.database.tables import (
+    WATCHED,
+    attempt,
+    job,
+    notification,
+    outbox_event,
+    run,
+    run_event,
+    schedule,
+    upstream_end,
+    visit,
+)
 from jobfac.database.types import Instant, sql_literals
 from jobfac.definitions import DefinitionError
 from jobfac.doctor.finding import Finding, State
@@ -272,7 +283,9 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     # A scheduler that cannot use a schedule puts it off and leaves its next due time.
     put_off = sa.select(schedule.c.job).join(job, job.c.id == schedule.c.job)
     put_off = put_off.where(due, job.c.enabled, schedule.c.next_due_at < utcnow(-LATE_FOR * 1000)).distinct()
-    stored = jobs.load_many(conn, conn.execute(put_off).scalars().all())
+    # It leaves the ends of other jobs, too.
+    left = sa.select(schedule.c.job).join(upstream_end, upstream_end.c.schedule_id == schedule.c.id).distinct()
+    stored = jobs.load_many(conn, {*conn.execute(put_off).scalars(), *conn.execute(left).scalars()})
     unread = [one for _, one in sorted(stored.items()) if isinstance(one, DefinitionError)]
     remedy = "Update jobfac, tzdata and holidays where it cannot be read, or correct the definition and apply it."
     for error in unread[:MAX_NAMES]:

@@ -87,6 +87,7 @@ class SqlServer(Server):
             except self.dialect.loaded_dbapi.Error as error:
                 if self.is_lost(error):
                     raise
+                self.say(f"The session's lock cannot be had, so the script runs without it: {error}")
                 return
             if time.monotonic() > end:
                 raise ScriptError(

@@ -37,8 +37,9 @@ they match takes memory."""
 AT_ONCE = 0.01
 """Seconds of the first try of a match."""
 
-REMEMBERED = 10_000
-"""How many results to remember: more than one transaction needs."""
+REMEMBERED = 100_000
+"""How many results to remember: more than one transaction needs, which starts some 2,500 runs at most. Of one that
+needed more, the first ones would be forgotten each time before it is repeated."""
 
 SLOW_FOR = 600.0
 """Seconds for which to remember a match that took too long, perhaps because of those before it."""

@@ -109,7 +109,8 @@ def why_stopped(by: str, outcome: RunState, reason: str | None, pid: int | None,
     """Return why a run that had to stop has ended: ``outcome``, ``reason`` and ``pid`` are those of its execution."""
     if outcome == RunState.QUEUED:  # its worker gave it back before it knew of the stop
         return f"stopped by {by}" if pid else before_it_began(f"stopped by {by}", attempt - 1)
-    return f"{reason or 'stopped'} by {by}"
+    how, sign, remarks = (reason or "stopped").partition("; ")
+    return f"{how} by {by}{sign}{remarks}"
 
 
 def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[admission.Rule]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -134,7 +135,9 @@ WAITING = (
 any number of such schedules must not stand before the others."""
 
 _JOBS = (
-    sa.select(schedule.c.id, schedule.c.job, schedule.c.name).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
+    sa.select(schedule.c.id, schedule.c.job, schedule.c.name, schedule.c.definition)
+    .with_hint(schedule, PASS, "mssql")
+    .order_by(schedule.c.id)
 )
 
 
@@ -144,27 +147,25 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     Hardly waits for a job whose named lock another transaction holds, but leaves it to a later call.
     """
     # Named locks come before row locks, so read without locks first.
-    waiting: Sequence[sa.Row[int, str, str]] = []
-    refusals: dict[str, Refusal] = {}
+    waiting: Sequence[Any] = []
+    unusable: dict[int, Refusal] = {}
 
     def read_jobs(without: Collection[str]) -> list[str]:
         nonlocal waiting
         query = WAITING.where(~lists.among(schedule.c.job, without)) if without else WAITING
-        ids = conn.execute(query.order_by(schedule.c.id).limit(SCHEDULES)).scalars().all()
-        waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
-        return [one.job for one in waiting]
+        while True:
+            others = query.where(schedule.c.id.not_in(sa.select(lists.ids().c.value))) if unusable else query
+            given = {"ids": lists.as_list(unusable)} if unusable else {}
+            ids = conn.execute(others.order_by(schedule.c.id).limit(SCHEDULES), given).scalars().all()
+            found = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all() if ids else []
+            fresh = _unusable(conn, found)
+            unusable.update(fresh)
+            waiting = [one for one in found if one.id not in fresh]
+            if not fresh or len(ids) < SCHEDULES:
+                return [one.job for one in waiting]
 
-    def not_free(job_ids: Sequence[str]) -> set[str]:
-        """Return the jobs that start nothing now. A newer jobfac stored those that cannot be read, or they are just
-        replaced: another scheduler handles their ends, or this one later."""
-        stored = jobs.load_many(conn, job_ids, True)
-        for one in waiting:
-            if isinstance(error := stored.get(one.job), DefinitionError):
-                refusals[one.job] = Refusal(one.job, one.name, None, f"the schedule cannot be used: {error}")
-        return locked_jobs(conn, [one for one in job_ids if one not in refusals]) | refusals.keys()
-
-    free = locks.first_free(read_jobs, SCHEDULES, not_free)
-    done = Inserted(0, [], [*refusals.values()], [], set(free.locked) - refusals.keys())
+    free = locks.first_free(read_jobs, SCHEDULES, partial(locked_jobs, conn))
+    done = Inserted(0, [], [*unusable.values()], [], free.locked)
     for one in waiting:
         if one.job in free.locked:
             continue
@@ -179,6 +180,21 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     return done
 
 
+def _unusable(conn: sa.Connection, found: Sequence[Any]) -> dict[int, Refusal]:
+    """Return which of these schedules cannot be used here, by id. A newer jobfac stored them, or a file that they need
+    is just replaced: another scheduler handles their ends, or this one later. They must not stand before the others."""
+    stored = jobs.load_many(conn, {one.job for one in found}, True) if found else {}
+    why: dict[int, Refusal] = {}
+    for one in found:
+        try:
+            if isinstance(unreadable := stored.get(one.job), DefinitionError):
+                raise unreadable
+            read(one.definition)
+        except UNUSABLE as error:
+            why[one.id] = Refusal(one.job, one.name, None, f"the schedule cannot be used: {error}")
+    return why
+
+
 def _merged(one: Inserted, other: Inserted) -> Inserted:
     return Inserted(
         one.schedules + other.schedules,
@@ -190,10 +206,7 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
 
 
 def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
-    try:
-        rule = read(row.definition)
-    except UNUSABLE as error:  # a newer jobfac stored it, and its scheduler handles the ends
-        return Inserted(0, [], [Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}")], [])
+    rule = read(row.definition)
     decision = decide(rule, ends, row.now, row.resumed_at)
     if not decision.used:
         return Inserted(0, [], [], [])

@@ -17,10 +17,9 @@ import sqlalchemy as sa
 from jobfac.database.dialects import CLAIMING, DIRTY, LOCKED_BY_KEY, lists
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.database.tables import run
-from jobfac.database.types import sql_literals
 from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
-from jobfac.states import ACTIVE, HELD, Decision, RunState
+from jobfac.states import HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
 from jobfac.store.runs import Finished, Outcome, Rule
 from jobfac.store.runs.finish import POISON_ATTEMPTS
@@ -38,13 +37,16 @@ from jobfac.store.sequences.decide import (
     too_many_visits,
 )
 from jobfac.store.sequences.requests import SequenceRun, read_sequence
-from jobfac.store.sequences.stepping import ask, end_waiting, enter, limit, start_more
+from jobfac.store.sequences.stepping import ask, end_waiting, enter, limit, start_more, stop_others
 from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.visits import StoredVisit
 from jobfac.views.serialization import read_json
 
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
+
+ROUNDS = 4
+"""How often one transaction starts further runs of ``for_each``: it must not need the results of too many matches."""
 
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -272,7 +274,7 @@ def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -
         if _is_right(conn, parent, step, place):
             return place
     elif step.for_each and is_given_up(step, place.visit.ended) and place.visit.running:
-        _stop_others(conn, place.id, parent.by)
+        stop_others(conn, place.id, parent.by)
     elif step.for_each and (number := to_start(step, place.visit)):
         start_more(conn, parent, step, place.id, number)
     else:
@@ -304,14 +306,6 @@ def _is_right(conn: sa.Connection, parent: SequenceRun, step: Step, place: Store
     return text == place.given
 
 
-def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
-    """Stop the runs of a step after a failure. The sweep stops what a nested sequence among them has started."""
-    active = sa.select(run.c.id).where(
-        run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
-    )
-    runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
-
-
 def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finished | None:
     visited = history.all_that_count if parent.first else history.visited  # one that continues none reads no other
     rows, seen = visited(conn, parent.run_id)
@@ -321,6 +315,7 @@ def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finishe
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
     latest = visits.last(conn, parent.run_id)
+    rounds = 0
     for _ in range(MOVES):
         latest = _tend(conn, parent, latest)
         goal = latest.visit.to.step if latest is not None and latest.visit.to is not None else None
@@ -329,6 +324,9 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
             case None:
                 if latest is None or not has_room(step_of(parent.sequence, latest.visit.step), latest.visit):
                     return None
+                rounds += 1
+                if rounds == ROUNDS:
+                    break
             case Enter() if visits.number(conn, parent.run_id) >= (most := limit(conn)):
                 if visits.is_busy(conn, parent.run_id):
                     return None

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import SEQUENCE_LIMIT
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.definitions import Step
 from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
 from jobfac.definitions.waiting import Wait
-from jobfac.states import Decision, StepResult, StepStart, Waiting
+from jobfac.states import ACTIVE, Decision, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
@@ -236,6 +238,14 @@ def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: i
         places = _places(conn, step, visit_id, items, number)
         said = _said(conn, parent, error)
         visits.refuse(conn, visit_id, {_named(step, place): said for place in places})
+
+
+def stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
+    """Stop the runs of a step after a failure. The sweep stops what a nested sequence among them has started."""
+    active = sa.select(run.c.id).where(
+        run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
+    )
+    runs.request_stops(conn, conn.execute(active).scalars().all(), now=False, by=f"{by} (stop_on_failure)")
 
 
 def _common(conn: sa.Connection, parent: SequenceRun, step: Step) -> dict[str, StartRequest]:

@@ -101,7 +101,9 @@ class LoopDatabase:
             self._unknown_since = self._unknown_since or time.monotonic()
             if time.monotonic() - self._unknown_since > UNKNOWN_FOR:
                 raise
-            raise Unreachable(f"The database answers with an error: {getattr(error, 'orig', error)!s}.") from error
+            if not isinstance(error, sa.exc.DBAPIError):
+                raise Unreachable(f"This machine cannot read what it needs: {error}.") from error
+            raise Unreachable(f"The database answers with an error: {error.orig}.") from error
 
     def drain_if_damaged(self, phases: Phases, limit: float, log: Any) -> None:
         """Let the worker drain for at most ``limit`` seconds if the database file is damaged for certain.

@@ -82,8 +82,15 @@ def test_due_times_and_ends_of_a_job_that_cannot_be_read_here_wait(
         done = db.transact(work, "s1")
         assert len(done.runs) == (work is schedules.insert_followers), "that of `later`"
         assert ["cannot be used" in one.why for one in done.refusals] == [True]
-    for job in ("clock", "after"):
-        store(db, job, '{"command": ["true"]}')
+    with db.begin() as conn:
+        rows_of = schedule.c.job == "after"
+        rule = conn.execute(sa.select(schedule.c.definition).where(rows_of)).scalar_one()
+        conn.execute(schedule.update().where(rows_of).values(definition='{"after": {"newer": 1}}'))
+    store(db, "after", '{"command": ["true"]}')
+    assert db.transact(schedules.insert_followers, "s1").runs == [], "its row cannot be read, either"
+    with db.begin() as conn:
+        conn.execute(schedule.update().where(rows_of).values(definition=rule))
+    store(db, "clock", '{"command": ["true"]}')
     with db.begin() as conn:
         conn.execute(schedule.update().where(schedule.c.job == "clock").values(fire_at=due))
     assert len(db.transact(schedules.insert_due, "s1").runs) == 1

@@ -22,7 +22,7 @@ from jobfac.definitions.parameters.values import Kind, Limits, read_value
 from jobfac.operations import jobs, starting
 from jobfac.operations.caller import Caller
 from jobfac.store import jobs as stored_jobs
-from jobfac.store import runs, schedules
+from jobfac.store import runs, schedules, sequences
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import ArrivedFile
 from jobfac.worker.executions.filling import with_slow_patterns
@@ -292,3 +292,19 @@ def test_files_whose_names_are_matched_start_in_two_transactions(sqlite: Databas
     done = sqlite.transact(schedules.start_arrived, watch, files)
     assert (len(done.runs), len(done.refusals), len(begun)) == (3, 1, 2)
     assert open_at_matches == [False] * 4
+
+
+def test_a_step_with_more_refused_values_than_results_are_remembered_comes_to_its_end(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each repetition of the transaction had forgotten the first results, so it was repeated for ever."""
+    monkeypatch.setattr(matching, "REMEMBERED", 2600)
+    codes = {"parameters": {"code": {"pattern": "([A-Z]|[0-9])+-[0-9]+"}}}
+    fan = {"name": "fan", "jobs": ["codes"], "for_each": {"code": "${parameters.codes}"}}
+    helpers.define(sqlite, codes=codes, all={"parameters": {"codes": {"many": True}}, "steps": [fan]})
+    values = [f"ab-{number}" for number in range(4000)]
+    (run,) = starting.start(sqlite, Caller("me"), StartRequest("all", "me", parameters={"codes": values}))
+    sqlite.transact(sequences.begin, "s1")
+    for _ in range(5):
+        sqlite.transact(sequences.sweep, "s1")
+    assert helpers.get(sqlite, run.id)["state"] == "failed"
