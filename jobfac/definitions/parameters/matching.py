@@ -37,8 +37,8 @@ they match takes memory."""
 AT_ONCE = 0.01
 """Seconds of the first try of a match."""
 
-REMEMBERED = 100_000
-"""How many results to remember: more than one transaction needs, which starts some 2,500 runs at most. Of one that
+REMEMBERED = 250_000
+"""How many results to remember: more than one transaction needs, which starts some 30,000 runs at most. Of one that
 needed more, the first ones would be forgotten each time before it is repeated."""
 
 SLOW_FOR = 600.0
@@ -168,7 +168,8 @@ def _make(matches: list[Match]) -> None:
     """Make matches with the same pattern, and remember their results. Those that exceed the time count as too slow."""
     end = time.thread_time() + TOGETHER
     for one in matches:
-        _results.add(one, _match(one, min(SECONDS, end - time.thread_time())))
+        left = end - time.thread_time()
+        _results.add(one, _match(one, min(SECONDS, left)) if left > 0 else None)
 
 
 _READ_OTHERWISE = re.compile(

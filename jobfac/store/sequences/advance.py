@@ -45,7 +45,7 @@ from jobfac.views.serialization import read_json
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
-ROUNDS = 4
+ROUNDS = 2
 """How often one transaction starts further runs of ``for_each``: it must not need the results of too many matches."""
 
 
