@@ -46,7 +46,7 @@ def _recoveries(engine: str, number: int) -> sa.Select[int]:
     earlier = run.alias("earlier")
     latest = (
         # PASS would not see an earlier run that somebody is just writing, perhaps to count it. Without a hint this
-        # would wait for whoever acknowledges it. What is read of an ended run stays as it is.
+        # would wait for a transaction that acknowledges it. What is read of an ended run does not change.
         sa.select(earlier.c.id)
         .with_hint(earlier, DIRTY, "mssql")
         .where(earlier.c.job == run.c.job, earlier.c.id < run.c.id)

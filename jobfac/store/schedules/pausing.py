@@ -64,7 +64,7 @@ def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
     """
     query = (
         # PASS would not see a success whose row somebody is just writing, perhaps to count it. Without a hint this
-        # would wait for whoever acknowledges a failure of the job.
+        # would wait for a transaction that acknowledges a failure of the job.
         sa.select(run.c.state, run.c.ended_at)
         .with_hint(run, DIRTY, "mssql")
         .where(

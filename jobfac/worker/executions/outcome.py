@@ -84,7 +84,7 @@ def with_remarks(
 
     Args:
         in_vain: the program was ended, and has reported success nevertheless. It may have finished its work in its
-            grace, so whoever repeats it has to know.
+            grace, so a person who repeats it has to know.
     """
     if report.incomplete is not None and aware and state == RunState.SUCCEEDED:
         state = RunState.FAILED

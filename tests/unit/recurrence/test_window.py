@@ -12,6 +12,11 @@ from jobfac.recurrence import in_window
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
+def opens_on_weekdays(times: dict[str, Any], instant: str) -> bool:
+    dates, moment = Dates.model_validate({"weekdays": "weekday"}), datetime.fromisoformat(instant)
+    return in_window(dates, Times.model_validate(times), BERLIN, moment.replace(tzinfo=BERLIN))
+
+
 @pytest.mark.parametrize(
     ("instant", "expected"),
     [
@@ -25,8 +30,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
     ],
 )
 def test_a_span_across_midnight_belongs_to_the_day_it_begins_on(instant: str, expected: bool) -> None:
-    dates, times = Dates.model_validate({"weekdays": "weekday"}), Times.model_validate({"between": "22:00-04:00"})
-    assert in_window(dates, times, BERLIN, datetime.fromisoformat(instant).replace(tzinfo=BERLIN)) is expected
+    assert opens_on_weekdays({"between": "22:00-04:00"}, instant) is expected
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,4 @@ def test_a_window_may_never_open() -> None:
 def test_points_in_a_span_across_midnight_belong_to_the_day_on_which_it_begins(
     instant: str, expected: bool, count: dict[str, str]
 ) -> None:
-    times = Times.model_validate({"every": "1h", "between": "22:00-04:00", **count})
-    dates = Dates.model_validate({"weekdays": "weekday"})
-    assert in_window(dates, times, BERLIN, datetime.fromisoformat(instant).replace(tzinfo=BERLIN)) is expected
+    assert opens_on_weekdays({"every": "1h", "between": "22:00-04:00", **count}, instant) is expected
