@@ -39,7 +39,9 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
 
     assert recipient.apprise is not None
     url = recipient.apprise if isinstance(recipient.apprise, str) else resolve(recipient.apprise)
-    scheme = url.partition("://")[0]
+    scheme, mark, _ = url.partition("://")
+    if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9.+-]{0,31}", scheme):  # the text may be a token alone
+        raise DeliveryError("the apprise URL cannot be used: it must begin with the service and ://, as in slack://")
     if not is_allowed(scheme, settings.apprise_schemes):
         raise DeliveryError(
             f"{scheme}:// is not among the allowed services; add it to apprise_schemes where the scheduler runs"

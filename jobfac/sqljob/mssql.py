@@ -6,13 +6,12 @@ because a statement must stand alone, the batch is sent unchanged: nothing of it
 """
 
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.sqljob.scripts import Batch, ScriptError
+from jobfac.database.dialects.answers import is_transient
+from jobfac.sqljob.scripts import Batch
 from jobfac.sqljob.servers import Failure, Say, Server
 
 MARK = "jobfac-error"
@@ -22,12 +21,6 @@ BEGUN = "jobfac-begun"
 """The message with which a batch begins, which is not shown. A later statement may fail like a refused batch, uncaught:
 one that is compiled late and goes to a linked server. mssql-python cannot take the message, because it gives no counts
 behind one; there, a first result shows that the batch has begun."""
-
-EXCLUDED_FOR = 3600.0
-"""Seconds to wait for the end of a former attempt's session. Its rollback may take as long as its statement took."""
-
-LOOK = 1.0
-"""Seconds that one attempt to take the lock waits. A stop is noticed between two attempts."""
 
 TRY_AGAIN = (-1, -2, -3)
 """What sp_getapplock returns after its time, after a cancel, and to the victim of a deadlock."""
@@ -62,6 +55,8 @@ _NUMBER = re.compile(r" \((-?\d+)\)(?: \(SQL\w+\))?$")
 class SqlServer(Server):
     """A connection to SQL Server or Azure SQL Database."""
 
+    sessions = "sys.dm_tran_locks (APPLICATION), end it (KILL)"
+
     def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
         super().__init__(connection, dialect, say)
         self.style = "qmark"
@@ -75,39 +70,16 @@ class SqlServer(Server):
         if isolation is not None:
             self.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
-    def exclude_others(self, name: str, is_stopped: Callable[[], bool]) -> None:
-        """Take a lock that the session keeps until its end, which the server itself sees. The lock is one of the
-        database; where the login may not take it, the script runs without."""
-        end = time.monotonic() + EXCLUDED_FOR
-        is_said = False
-        while name and not is_stopped():
-            try:
-                if self._take(name):
-                    return
-            except self.dialect.loaded_dbapi.Error as error:
-                if self.is_lost(error):
-                    raise
-                self.say(f"The session's lock cannot be had, so the script runs without it: {error}")
-                return
-            if time.monotonic() > end:
-                raise ScriptError(
-                    "the session of a former attempt of this run has not ended "
-                    f"within {EXCLUDED_FOR / 60:.0f} minutes; look for it in "
-                    "sys.dm_tran_locks (APPLICATION), end it (KILL) and retry the run"
-                )
-            if not is_said:
-                self.say("Waiting for the end of the session of a former attempt of this run.")
-                is_said = True
+    def may_pass(self, error: Exception) -> bool:
+        return is_transient(error)
 
     def _take(self, name: str) -> bool:
-        """Try to take the session's lock. Returns whether it is taken, or cannot be."""
         cursor = self.connection.cursor()
         try:
             resource = name[:255].replace("'", "''")
             cursor.execute(
                 f"DECLARE @jobfac_taken__ int; EXEC @jobfac_taken__ = sp_getapplock @Resource = N'{resource}', "
-                "@LockMode = N'Exclusive', @LockOwner = N'Session', "
-                f"@LockTimeout = {LOOK * 1000:.0f}; SELECT @jobfac_taken__"
+                "@LockMode = N'Exclusive', @LockOwner = N'Session', @LockTimeout = 0; SELECT @jobfac_taken__"
             )
             while cursor.description is None and cursor.nextset():
                 pass

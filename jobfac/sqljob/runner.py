@@ -110,20 +110,18 @@ class Runner:
     def run(self) -> None:
         """Run the script to its end."""
         try:
-            self.ended = self._run()
+            self._run()
         except OutputError as error:
             self._fail(f"{error}, so the script ended in batch {self._batches}; what it has committed stays")
-            self.ended = self._summary()
         except ScriptError as error:
             self._fail(self.request.hide(str(error)))
-            self.ended = self._summary()
         except Exception as error:  # of a driver: it must not end this thread without a word
             self._fail(self.request.hide(f"{type(error).__name__}: {' '.join(str(error).split())}"))
-            self.ended = self._summary()
         finally:
+            self.ended = self._summary()
             self.done.set()
 
-    def _run(self) -> Ended:
+    def _run(self) -> None:
         with connect(self.request) as (connection, dialect):
             batches = split(self.request.script, dialect.name)
             self._server = server(connection, dialect, self._message)
@@ -139,7 +137,6 @@ class Runner:
                 self._lost(error)
         if self._first_row is not None and not self.stopping:
             self._report_outputs(*self._first_row)
-        return self._summary()
 
     def _run_all(self, batches: list[Batch]) -> None:
         assert self._server is not None
@@ -316,9 +313,10 @@ class Runner:
         self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{end}")
 
     def _lost(self, error: Exception) -> None:
-        why = self.request.hide(" ".join(str(error).split()))
-        unknown = "what was committed before stays, and whether that batch was is not known"
-        self._fail(f"the connection to the database was lost in batch {self._batches}; {unknown} ({why})")
+        unknown = "; what was committed before stays, and whether that batch was is not known"
+        where = f"in batch {self._batches}{unknown}" if self._batches else "before the first batch"
+        said = f"the connection to the database was lost {where} ({' '.join(str(error).split())})"
+        self._fail(self.request.hide(said))
 
     def _fail(self, sentence: str) -> None:
         self._failures.append(sentence)

@@ -1,7 +1,9 @@
 """What differs between databases: messages, errors, open transactions, isolation, and how a statement is cancelled."""
 
+import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -34,12 +36,21 @@ class Failure(NamedTuple):
 
 END_WITH_CLIENT = (
     "client_connection_check_interval = '1s'",  # the client's process has died, or was killed
-    "tcp_keepalives_idle = 4",  # its machine has lost its power or its network, while the statement is silent,
-    "tcp_keepalives_interval = 2",
-    "tcp_keepalives_count = 3",
-    "tcp_user_timeout = '10s'",  # and while it sends messages or rows
+    "tcp_keepalives_idle = 30",  # its machine has lost its power or its network, while the statement is silent,
+    "tcp_keepalives_interval = 5",
+    "tcp_keepalives_count = 4",
+    "tcp_user_timeout = '50s'",  # and while it sends messages or rows
 )
-"""Settings by which PostgreSQL notices the end of a client within 10 seconds, so before a lease of 15 is over."""
+"""Settings by which PostgreSQL notices the end of a client within 50 seconds. By default it waits for two hours."""
+
+EXCLUDED_FOR = 3600.0
+"""Seconds to wait for the end of a former attempt's session. Its rollback may take as long as its statement took."""
+
+LOOK = 0.5
+"""Seconds between two attempts to take the session's lock."""
+
+NO_ROOM = "53"
+"""The class of PostgreSQL's errors for want of memory, disk or connections."""
 
 IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol of MySQL and MariaDB."""
@@ -51,10 +62,12 @@ class Server:
     Attributes:
         style: the paramstyle of its driver.
         cancels: whether the driver can cancel a statement.
+        sessions: where a DBA finds the session that has a lock, and how to end it.
         cursor: what executes now; written by the thread that runs the script.
     """
 
     cancels = False
+    sessions = ""
 
     def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
         self.connection = connection
@@ -69,8 +82,6 @@ class Server:
 
     def prepare(self, isolation: str | None) -> None:
         """Set the isolation level."""
-        if self.dialect.name == "postgresql":  # with another driver than psycopg
-            self.end_with_client()
         if isolation is not None:
             self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
@@ -80,23 +91,49 @@ class Server:
         cursor.execute(text)
         cursor.close()
 
-    def end_with_client(self) -> None:
-        """Let PostgreSQL end a statement whose client has died. Otherwise it goes on to its end and commits, beside the
-        next attempt of the run."""
-        for setting in END_WITH_CLIENT:
-            with suppress(self.dialect.loaded_dbapi.Error):  # old versions, and those on Windows, lack some of them
-                self.execute(f"SET {setting}")
-
     def exclude_others(self, name: str, is_stopped: Callable[[], bool]) -> None:
-        """Wait until no other session has this name. A former attempt of a run may still have one whose client the
-        server believes to be alive, because its machine has lost its power or its network.
+        """Take a lock that the session keeps until its end, which the server itself sees. Wait while another session
+        has it: that of a former attempt of the run, whose client the server believes to be alive because its machine
+        has lost its power or its network. Where the lock cannot be had, the script runs without it.
 
         Args:
+            name: the lock. Empty: none is needed.
             is_stopped: whether to wait no longer.
 
         Raises:
             ScriptError: the other session has not ended in time.
         """
+        end = time.monotonic() + EXCLUDED_FOR
+        is_said = False
+        while name and not is_stopped():
+            try:
+                if self._take(name):
+                    return
+                waits_for = "the end of the session of a former attempt of this run"
+            except self.dialect.loaded_dbapi.Error as error:
+                if self.is_lost(error):
+                    raise
+                if not self.may_pass(error) or time.monotonic() > end:
+                    self.say(f"The session's lock cannot be had, so the script runs without it: {error}")
+                    return
+                waits_for = f"the session's lock: {error}"
+            if time.monotonic() > end:
+                raise ScriptError(
+                    f"the session of a former attempt of this run has not ended within {EXCLUDED_FOR / 60:.0f} minutes"
+                    f"; look for it in {self.sessions} and retry the run"
+                )
+            if not is_said:
+                self.say(f"Waiting for {waits_for.rstrip('.')}.")
+                is_said = True
+            time.sleep(LOOK)
+
+    def _take(self, name: str) -> bool:
+        """Try to take the session's lock, without waiting. Returns whether it is taken, or cannot be."""
+        return True
+
+    def may_pass(self, error: Exception) -> bool:
+        """Return whether an error of ``_take`` may be gone in a moment."""
+        return False
 
     def wrap(self, text: str, batch: Batch) -> str:
         """Return the batch in the form that is sent."""
@@ -197,6 +234,21 @@ class Sqlite(Server):
 
 
 class Postgres(Server):
+    """A connection to PostgreSQL."""
+
+    sessions = "pg_locks (advisory), end it (pg_terminate_backend)"
+
+    def prepare(self, isolation: str | None) -> None:
+        if isolation == "snapshot":
+            raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
+        for setting in END_WITH_CLIENT:
+            with suppress(self.dialect.loaded_dbapi.Error):  # old versions, and those on Windows, lack some of them
+                self.execute(f"SET {setting}")
+        if isolation is not None:
+            self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+
+class Psycopg(Postgres):
     """A connection to PostgreSQL with psycopg."""
 
     cancels = True
@@ -206,12 +258,17 @@ class Postgres(Server):
         connection.add_notice_handler(lambda diagnostic: say(diagnostic.message_primary or ""))
         take_any_value(connection)
 
-    def prepare(self, isolation: str | None) -> None:
-        self.end_with_client()
-        if isolation == "snapshot":
-            raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
-        if isolation is not None:
-            self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+    def _take(self, name: str) -> bool:
+        # A pooler such as PgBouncer shows its clients numbers of its own. Its sessions outlive them, so they would keep
+        # the lock.
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        backend = self.connection.info.backend_pid
+        query = f"SELECT CASE WHEN pg_backend_pid() = {backend} THEN pg_try_advisory_lock({key}) ELSE true END"
+        [(is_taken,)] = self.connection.execute(query).fetchall()
+        return bool(is_taken)
+
+    def may_pass(self, error: Exception) -> bool:
+        return str(getattr(error, "sqlstate", "")).startswith(NO_ROOM)
 
     def _cancel(self) -> None:
         self.connection.cancel_safe(timeout=5)
@@ -238,6 +295,8 @@ def server(connection: Any, dialect: sa.Dialect, say: Say) -> Server:
     """Return the ``Server`` of a DB-API connection."""
     from jobfac.sqljob.mssql import SqlServer
 
-    known: dict[str, type[Server]] = {"sqlite": Sqlite, "postgresql+psycopg": Postgres, "mssql": SqlServer}
+    known: dict[str, type[Server]] = {
+        "sqlite": Sqlite, "postgresql+psycopg": Psycopg, "postgresql": Postgres, "mssql": SqlServer,
+    }  # fmt: skip
     kind = known.get(f"{dialect.name}+{dialect.driver}") or known.get(dialect.name) or Server
     return kind(connection, dialect, say)

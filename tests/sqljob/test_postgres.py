@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from jobfac.sqljob.connection import KEEPALIVES, connect
-from jobfac.sqljob.servers import END_WITH_CLIENT
+from jobfac.sqljob.servers import END_WITH_CLIENT, server
 from tests.sqljob.conftest import Done, Stage
 from tests.support.factory import wait_for
 
@@ -104,6 +104,20 @@ def test_a_server_or_a_client_without_power_is_noticed(pg: Stage) -> None:
     assert {name: used[name] for name in KEEPALIVES} == {
         "keepalives_idle": "60", "keepalives_interval": "5", "keepalives_count": "4",
     }  # fmt: skip
+
+
+def test_a_session_that_a_former_attempt_still_has_excludes_the_next_one(
+    pg: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    next_one = pg.runner("SELECT 5 AS x", session="jobfac run 7")
+    thread = threading.Thread(target=next_one.run)
+    with connect(next_one.request) as (connection, dialect):
+        server(connection, dialect, print).exclude_others("jobfac run 7", lambda: False)
+        assert pg.run("SELECT 6 AS x", session="jobfac run 8").outputs == {"x": 6}
+        thread.start()
+        wait_for(lambda: capfd.readouterr().out.startswith("Waiting for the end of the session of a former attempt"))
+    thread.join(20)
+    assert pg.done(next_one).outputs == {"x": 5}
 
 
 def test_isolation(pg: Stage) -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.guide import page
-from jobfac.sqljob import mssql as mssql_module
+from jobfac.sqljob import servers
 from jobfac.sqljob.connection import connect
 from jobfac.sqljob.mssql import UDT
 from jobfac.sqljob.servers import server
@@ -147,7 +147,7 @@ def test_a_session_that_a_former_attempt_still_has_excludes_the_next_one(
     mssql: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The server ends it half a minute after the power of its machine has gone."""
-    monkeypatch.setattr(mssql_module, "LOOK", 0.05)
+    monkeypatch.setattr(servers, "LOOK", 0.05)
     stopped, next_one = (mssql.runner("SELECT 5 AS x", session="jobfac run 7 o'clock") for _ in range(2))
     threads = [threading.Thread(target=one.run) for one in (stopped, next_one)]
     with connect(stopped.request) as (connection, dialect):
@@ -166,18 +166,35 @@ def test_a_session_that_a_former_attempt_still_has_excludes_the_next_one(
         thread.join()
 
 
-def test_where_the_session_cannot_be_locked_the_script_runs(mssql: Stage, tds: TestServer) -> None:
-    tds.faults('error 229 matching "sp_getapplock"')
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(229, "The session's lock cannot be had, so"), (701, "Waiting for the session's lock: ")],
+    ids=["forbidden", "no memory"],
+)
+def test_where_the_session_cannot_be_locked_the_script_runs(
+    mssql: Stage, tds: TestServer, number: int, said: str
+) -> None:
+    tds.faults(f'error {number} matching "sp_getapplock" first 1')
     try:
-        assert mssql.run("SELECT 5 AS x", session="jobfac run 9").outputs == {"x": 5}
+        done = mssql.run("SELECT 5 AS x", session="jobfac run 9")
         assert tds.stats()["faults"][0]["fired"] == 1
     finally:
         tds.faults()
+    assert done.out.startswith(said)
+    assert done.outputs == {"x": 5}
+
+
+def test_a_connection_that_is_lost_before_the_first_batch_is_said(mssql: Stage, tds: TestServer) -> None:
+    tds.faults('drop before matching "sp_getapplock" first 1')
+    try:
+        done = mssql.run("SELECT 5 AS x", session="jobfac run 11")
+    finally:
+        tds.faults()
+    assert done.message.startswith("the connection to the database was lost before the first batch (")
 
 
 def test_a_former_session_that_does_not_end_fails_the_run(mssql: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mssql_module, "EXCLUDED_FOR", 0.0)
-    monkeypatch.setattr(mssql_module, "LOOK", 0.01)
+    monkeypatch.setattr(servers, "EXCLUDED_FOR", 0.0)
     runner = mssql.runner("SELECT 5 AS x", session="jobfac run 10")
     with connect(runner.request) as (connection, dialect):
         server(connection, dialect, print).exclude_others("jobfac run 10", lambda: False)

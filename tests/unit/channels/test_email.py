@@ -278,6 +278,15 @@ def test_an_unusable_apprise_url_is_explained(url: str, expected: str) -> None:
     assert expected in failure(Settings(), Recipient.model_validate({"apprise": url}))
 
 
+@APPRISE
+@pytest.mark.parametrize("secret", ["110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", "a/token://a", ""])
+def test_a_secret_that_is_no_url_is_not_shown(secret: str, tmp_path: Path) -> None:
+    kept = tmp_path / "token"
+    kept.write_text(secret)
+    error = failure(Settings(apprise_schemes="*"), Recipient.model_validate({"apprise": {"secret": f"file:{kept}"}}))
+    assert error == "the apprise URL cannot be used: it must begin with the service and ://, as in slack://"
+
+
 def test_settings_of_notifications_are_checked() -> None:
     assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "yes"}).webhook_allow_local is True
     assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "false"}).webhook_allow_local is False
