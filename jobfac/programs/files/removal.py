@@ -12,6 +12,9 @@ from pathlib import Path
 
 from jobfac.machine import threads
 
+BETWEEN_LOOKS = 600.0
+"""Seconds between two calls of ``unread_for`` that count, at most."""
+
 PATIENCE = 0.5
 """Seconds for which the caller waits for a removal. If the process ends before it, the next worker removes the rest."""
 
@@ -49,13 +52,15 @@ def _remove(folder: Path, lock: int, done: threading.Event) -> None:
 
 
 def unread_for(path: Path) -> float:
-    """Return for how many seconds a file could not be read: 0 at the first call, which leaves a mark beside it.
+    """Return for how many seconds a file could not be read, 0 at the first call. A mark beside it keeps that time.
 
-    The time of its last write does not tell: its machine may have been off since.
+    Of the time between two calls only a part counts: the machine may have been off.
     """
     mark, now = path.with_name(f"{path.name}.unread"), time.time()
-    with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
-        if mark.exists() and (since := mark.stat().st_mtime) <= now:
-            return now - since
-        mark.touch(0o600)  # anew if the clock was ahead
-    return 0.0
+    seconds = 0.0
+    with contextlib.suppress(OSError, ValueError):  # a disk that takes no mark may get well, too
+        if mark.exists():
+            seconds = float(mark.read_text()) + min(max(0.0, now - mark.stat().st_mtime), BETWEEN_LOOKS)
+        mark.write_text(f"{seconds:.1f}")
+        mark.chmod(0o600)
+    return seconds

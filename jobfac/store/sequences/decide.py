@@ -266,3 +266,8 @@ def failed_step(sequence: Definition, visits: Sequence[Visit]) -> str | None:
 def step_of(sequence: Definition, name: str) -> Step:
     """Return the step with this name."""
     return sequence.steps[sequence.places[name]]
+
+
+def one_more_look(over: str) -> str:
+    """Return what is said of a step for which perhaps nobody looked when its time was over. ``over``: that time."""
+    return f"its time was over at {over}, when perhaps nobody looked, so it got one more look"

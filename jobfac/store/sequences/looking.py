@@ -16,6 +16,7 @@ from jobfac.store import runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import conclude, locked_sequences
+from jobfac.store.sequences.decide import one_more_look
 
 
 class WaitingVisit(NamedTuple):
@@ -85,6 +86,8 @@ def found(conn: sa.Connection, waiting: WaitingVisit, what: str, by: str) -> boo
     state = conn.execute(sa.select(run.c.state, run.c.attempt).where(run.c.id == waiting.run_id)).first()
     if state is None or state.state != RunState.RUNNING:
         return False
+    if "over" in waiting.wanted:
+        what = f"{what}; {one_more_look(waiting.wanted['over'])}"
     if not visits.decide(conn, waiting.id, Decision.FOUND, None, what):
         return False
     detail = truncate_utf16(f"step '{waiting.step}': {what}", 1000)

@@ -23,7 +23,7 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import continuing, history, visits
 from jobfac.store.sequences.checking import StepError, refused_nulls
-from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of, too_many_runs
+from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, one_more_look, step_of, too_many_runs
 from jobfac.store.sequences.requests import SequenceRun, outputs_of, start_request
 from jobfac.store.sequences.values import inputs
 from jobfac.store.sequences.values.references import UnknownReference, fill_typed
@@ -149,13 +149,13 @@ def end_waiting(conn: sa.Connection, step: Step, visit_id: int, parameters: str 
     if "over" not in awaits and was_overlooked(found, step.wait.stable, workers):
         over = found.wake_at.isoformat(timespec="seconds")
         until = found.now + ONE_MORE_LOOK + timedelta(seconds=step.wait.stable if found.pool else 0.0)
-        visits.wait_on(conn, visit_id, until, {**awaits, "over": over}, _one_more_look(over))
+        visits.wait_on(conn, visit_id, until, {**awaits, "over": over}, one_more_look(over))
         return
     reason = None
     if found.pool is not None and not workers:
         reason = f"no live worker of pool '{found.pool}' looks for it"
     elif "over" in awaits:
-        said = _one_more_look(awaits["over"])
+        said = one_more_look(awaits["over"])
         reason = said if found.reason in (None, said) else f"{found.reason}; {said}"
     visits.decide(conn, visit_id, Decision.EXPIRED, reason=reason)
 
@@ -171,10 +171,6 @@ def was_overlooked(found: Expiring, stable: float, workers: Iterable[Presence]) 
     in_time = max(found.entered_at, found.wake_at - LATE - timedelta(seconds=stable))
     there = (one.started_at <= in_time and one.seen_at >= found.wake_at - LATE for one in workers)
     return found.pool is not None and not any(there)
-
-
-def _one_more_look(over: str) -> str:
-    return f"its time was over at {over}, when perhaps nobody looked, so it got one more look"
 
 
 def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:

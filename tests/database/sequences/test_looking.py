@@ -133,6 +133,7 @@ def test_what_nobody_looked_for_at_the_end_gets_one_more_look(
     if otherwise == "succeed":
         assert db.transact(sequences.found, one, "it is there", "w1")
         assert (player.look(), seen(db, run_id).decision) == (["b"], Decision.FOUND)
+        assert seen(db, run_id).reason == f"it is there; {again.reason}"
         return
     if "http" in wait:
         db.transact(sequences.note, one, "a.example.org answered 503")
