@@ -18,6 +18,9 @@ from jobfac.definitions.parameters.matching import Pending
 LEFT_OUT_FOR = 60.0
 """Seconds for which the transactions of this process leave a sequence run out after an error."""
 
+TOGETHER = 2.0
+"""Seconds after which a worker or scheduler continues no further sequences, but does its other work first."""
+
 OF_THE_DATA = sa.exc.DataError, sa.exc.IntegrityError, sa.exc.ProgrammingError
 """Errors that a statement causes by its values. The others are those of the connection or of the server."""
 
@@ -57,6 +60,14 @@ class SequenceMemory:
     def is_unfinished(self) -> bool:
         """Whether there is a run that can advance further."""
         return bool(self._unfinished)
+
+    def unfinished(self) -> Iterator[set[int]]:
+        """Yield the runs that can advance further, again and again, until there are none or ``TOGETHER`` is over."""
+        end = time.monotonic() + TOGETHER
+        while found := self.take_unfinished():
+            yield found
+            if time.monotonic() > end:
+                break  # the next turn or a sweep does what is left
 
     def take_unfinished(self) -> set[int]:
         """Return and forget the runs that can advance further. Some may be of transactions that were rolled back."""

@@ -37,7 +37,8 @@ class Purging:
         if (left := self._not_before - time.monotonic()) > 0:
             return left
         if self._steps is None:
-            self._steps, self._removed = retention.steps(self._db, retention.Keep.of(self._settings)), 0
+            keep = retention.Keep.of(self._settings)
+            self._steps, self._removed = retention.steps(self._db, keep, retry_for=2.0), 0
         steps, self._steps = self._steps, None  # a failure ends this round
         if (removed := next(steps, None)) is None:
             if self._removed:

@@ -41,11 +41,11 @@ REFUSAL_LOG_INTERVAL = 3600.0
 FAILURE_PAUSE = 1.0
 """Seconds until the next turn of a duty that failed."""
 
+LAST_FAILURE_PAUSE = 60.0
+"""Seconds until the next turn of a duty that nobody waits for, if it waited long for a lock before it failed."""
+
 COUNT_INTERVAL = 60.0
 """Seconds between two rounds of counting ended runs."""
-
-CONTINUED = 20
-"""Transactions at most that continue sequences in one turn of a duty. The next sweep does what is left."""
 
 LONG = 0.02
 """Seconds after which a duty that has more to write lets waiting writers proceed."""
@@ -62,6 +62,7 @@ class Duty:
         has_work: whether a poll shows work for it.
         work: one turn. Returns the seconds until the next turn may begin.
         not_before: when the next turn may begin, in monotonic seconds.
+        is_urgent: whether somebody waits for it. Otherwise, if its turn fails, others have nine tenths of the time.
         prompt: whether the scheduler polls again as soon as the next turn may begin, and not at its usual time.
         last: when the last turn began, in seconds since 1970.
         took: the seconds of the last turn.
@@ -74,6 +75,7 @@ class Duty:
     work: Callable[[], float]
     not_before: float = 0.0
     prompt: bool = True
+    is_urgent: bool = True
     last: float = 0.0
     took: float = 0.0
     failures: int = 0
@@ -126,8 +128,8 @@ class Scheduler:
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", self._notifier.has_work, self._deliver),
             Duty("report", lambda poll: True, self._report, prompt=False),
-            Duty("count", lambda poll: True, self._count, first_turn(COUNT_INTERVAL), prompt=False),
-            Duty("purge", lambda poll: True, self._purging.step, first_turn(purging.INTERVAL), prompt=False),
+            Duty("count", lambda poll: True, self._count, first_turn(COUNT_INTERVAL), False, False),
+            Duty("purge", lambda poll: True, self._purging.step, first_turn(purging.INTERVAL), False, False),
         ]
 
     def stop(self) -> None:
@@ -218,7 +220,7 @@ class Scheduler:
         finally:
             duty.last, duty.took = time.time(), time.monotonic() - began
         duty.failures += 1
-        return FAILURE_PAUSE
+        return FAILURE_PAUSE if duty.is_urgent else max(FAILURE_PAUSE, min(9 * duty.took, LAST_FAILURE_PAUSE))
 
     def metrics(self) -> list[Metric]:
         """Return the metrics of this scheduler. May be called from any thread."""
@@ -312,9 +314,7 @@ class Scheduler:
 
     def _go_on(self) -> None:
         """Continue the sequences that one transaction could not advance to their end."""
-        for _ in range(CONTINUED):
-            if not (unfinished := self._db.sequences.take_unfinished()):
-                break
+        for unfinished in self._db.sequences.unfinished():
             self._db.transact(sequences.go_on, unfinished, self.name, retry_for=2.0)
 
     def _ask(self) -> float:

@@ -141,9 +141,12 @@ def purge_all(db: Database, keep: Keep, seconds: float | None = None) -> Removed
     return Removed(removed, False)
 
 
-def steps(db: Database, keep: Keep) -> Iterator[int]:
-    """Do the work of ``purge_all`` in small transactions. Yields after each step the number of runs it removed."""
-    while db.transact(statistics.count) == statistics.BATCH:
+def steps(db: Database, keep: Keep, retry_for: float = 15.0) -> Iterator[int]:
+    """Do the work of ``purge_all`` in small transactions. Yields after each step the number of runs it removed.
+
+    ``retry_for``: as in ``Database.transact``.
+    """
+    while db.transact(statistics.count, retry_for=retry_for) == statistics.BATCH:
         yield 0
     after: str | None = ""
     while after is not None:
@@ -152,7 +155,7 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
         for job_id, its in overdue.items():
             more = True
             while more:
-                runs, more = _purge(db, job_id, its)
+                runs, more = _purge(db, job_id, its, retry_for)
                 yield runs
     for forget, age in (
         (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age), (arriving.forget, keep.age),
@@ -161,11 +164,11 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
     ):  # fmt: skip
         more = True
         while more:
-            more = db.transact(forget, age)
+            more = db.transact(forget, age, retry_for=retry_for)
             yield 0
 
 
-def _purge(db: Database, job_id: str, its: Overdue) -> tuple[int, bool]:
+def _purge(db: Database, job_id: str, its: Overdue, retry_for: float) -> tuple[int, bool]:
     """Run ``purge`` in one transaction. Also counts a batch whose commit succeeded but got no answer."""
     batches: dict[int, int] = {}
 
@@ -174,7 +177,7 @@ def _purge(db: Database, job_id: str, its: Overdue) -> tuple[int, bool]:
         batches[done.first] = done.runs  # a batch that was rolled back is read again and begins with the same run
         return done
 
-    more = db.transact(work).more
+    more = db.transact(work, retry_for=retry_for).more
     return sum(batches.values()), more
 
 

@@ -26,9 +26,6 @@ from jobfac.worker.failpoints import failpoint
 from jobfac.worker.loop.fair_share import Share
 from jobfac.worker.loop.sharing import share_in
 
-CONTINUED = 20
-"""Transactions at most that continue sequences after one turn. The next turn or a sweep does what is left."""
-
 KNOWN = 2000
 """The maximum number of definitions that a worker remembers between turns: every change of a job is another one."""
 
@@ -335,9 +332,7 @@ def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
             moved += db.transact(runs.promote_due, name, retry_for=0)
         if result.begin and result.state == WorkerState.ACTIVE:
             moved += db.transact(sequences.begin, name, retry_for=0).number
-        for _ in range(CONTINUED):
-            if not (unfinished := db.sequences.take_unfinished()):
-                break
+        for unfinished in db.sequences.unfinished():
             db.transact(sequences.go_on, unfinished, name, retry_for=0)
             moved += len(unfinished)
     except Unreachable as error:  # the next turn or a scheduler repeats it

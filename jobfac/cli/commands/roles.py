@@ -84,9 +84,10 @@ def scheduler(metrics: Metrics = None) -> None:
     """Insert due runs, expire dead workers, notify, purge. Several may run side by side."""
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
+    from jobfac.worker import lock_wait
 
     loaded = _configured(metrics=metrics)
-    with role_database(loaded, f"jobfac scheduler {worker_name()}") as db:
+    with role_database(loaded, f"jobfac scheduler {worker_name()}", lock_wait(loaded)) as db:
         role = Scheduler(db, loaded, worker_name())
         with _exporter(db, loaded, role):
             on_signal(lambda first: role.stop())

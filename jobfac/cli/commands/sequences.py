@@ -18,7 +18,7 @@ from jobfac.states import FINAL, Decision, RunState
 
 if TYPE_CHECKING:
     from jobfac.definitions import Sequence
-    from jobfac.store.sequences.simulate import Decisions, Outcomes, Walk
+    from jobfac.store.sequences.plans.simulate import Decisions, Outcomes, Walk
 
 app = group("Simulate and draw sequences.")
 
@@ -47,7 +47,7 @@ def simulate(
     With for_each, STEP.JOB[2]=failed is the run of the third value. STEP=approved, rejected or expired is the decision
     about a step that waits for a person; STEP=found or expired is how the waiting for a file or an address ends.
     """
-    from jobfac.store.sequences.simulate import simulate
+    from jobfac.store.sequences.plans.simulate import simulate
 
     sequence = _sequence(job, file)
     begin = datetime.now(UTC) if at is None else instant(at, "--at")
@@ -70,7 +70,7 @@ def graph(
     file: File = None,
 ) -> None:
     """Draw a sequence as a Mermaid flowchart or an SVG image."""
-    from jobfac.store.sequences import graph as drawing
+    from jobfac.store.sequences.plans import graph as drawing
 
     sequence = _sequence(job, file)
     if svg is None:

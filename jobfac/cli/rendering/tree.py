@@ -15,7 +15,7 @@ from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepRunView, StepVisitView
 
 if TYPE_CHECKING:
-    from jobfac.store.sequences.simulate import Walk
+    from jobfac.store.sequences.plans.simulate import Walk
 
 
 MANY = 20

@@ -5,18 +5,11 @@ scheduler begins it (``begin``). The transaction that finishes a run of one of i
 (``advance_after``). The module ``decide`` chooses the next step without a database.
 """
 
-from jobfac.store.sequences.advance import (
-    advance_after,
-    deregister,
-    expire,
-    lock,
-    lock_free_ends,
-    lock_free_rows,
-    lock_rules,
-)
+from jobfac.store.sequences.advance import advance_after, deregister, expire
 from jobfac.store.sequences.approvals import approve, waiting_for
 from jobfac.store.sequences.checking import skipped_approvals
 from jobfac.store.sequences.history import step_history
+from jobfac.store.sequences.locking import lock, lock_free_ends, lock_free_rows, lock_rules
 from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import begin, follow_clock, go_on, sweep, wake

@@ -1,30 +1,22 @@
-"""Begin sequences, and advance each in the transaction in which one of its jobs ended.
+"""Advance each sequence in the transaction in which one of its jobs ended, under the locks of ``locking``."""
 
-**Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
-once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
-takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
-sequence inwards, and before the rows of their jobs. A transaction for one sequence waits for its locks. One
-for many sequences, such as a sweep, leaves out those whose locks another transaction holds (``locked_sequences``).
-"""
-
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, DIRTY, LOCKED_BY_KEY, lists
 from jobfac.database.sequence_memory import guarded, memory_of
-from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
+from jobfac.definitions.parameters.matching import Match, Pending
 from jobfac.states import HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
-from jobfac.store.runs import Finished, Outcome, Rule
+from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import history, visits
 from jobfac.store.sequences.decide import (
+    FAN_OUT,
     Enter,
     Finish,
     Leave,
@@ -36,6 +28,7 @@ from jobfac.store.sequences.decide import (
     to_start,
     too_many_visits,
 )
+from jobfac.store.sequences.locking import lock, lock_free_rows, rules_to_advance
 from jobfac.store.sequences.requests import SequenceRun, read_sequence
 from jobfac.store.sequences.stepping import ask, end_waiting, enter, limit, start_more, stop_others
 from jobfac.store.sequences.values import inputs
@@ -45,8 +38,8 @@ from jobfac.views.serialization import read_json
 MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
-ROUNDS = 2
-"""How often one transaction starts further runs of ``for_each``: it must not need the results of too many matches."""
+TOGETHER = 0.5
+"""Seconds after which a transaction for several sequences advances no further one. Others wait for its locks."""
 
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -71,7 +64,7 @@ def expire(
     Unless ``only`` is given, leaves out runs that need a named lock, or the row of a sequence, that is not free.
     """
     held = workers.held_rules(conn, only)
-    advanced = _rules_to_advance(conn, _sequences_of(held))
+    advanced = rules_to_advance(conn, _sequences_of(held))
     needed = {one: [one.rule, *advanced.get(one.sequence_run_id or 0, ())] for one in held}
     locked: set[workers.HeldRule] = set()
     if only is not None:
@@ -98,109 +91,6 @@ def deregister(
         conclude(conn, _sequences_of(ended), by, ended)
 
 
-def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int], more: Collection[str] = ()) -> None:
-    """Take ``more``, and the named locks of these rules and of what advancing these sequence runs may start or end.
-
-    Must be called before the transaction locks a row.
-    """
-    runs.lock(conn, [*rules, *chain.from_iterable(_rules_to_advance(conn, run_ids).values())], more)
-
-
-def locked_sequences(
-    conn: sa.Connection, run_ids: Collection[int], rules: Callable[[Collection[int]], list[Rule]] = lambda run_ids: []
-) -> set[int]:
-    """Do the same as ``lock_rules`` and ``lock`` for many sequence runs, but wait a moment at most.
-
-    Returns those that need a named lock or a row that another transaction has locked. ``rules``: returns the other
-    rules whose locks some of them need.
-    """
-    if not run_ids:
-        return set()
-    needed = _rules_to_advance(conn, run_ids)
-    free = set(run_ids)
-    if not runs.lock_free(conn, {0: [*rules(run_ids), *chain.from_iterable(needed.values())]}):
-        # One of them is not free: see who needs it.
-        free = runs.lock_free(conn, {one: [*rules([one]), *needed[one]] for one in run_ids})
-    return set(run_ids) - lock_free_rows(conn, free)
-
-
-def lock_free_ends(conn: sa.Connection, outcomes: Iterable[Outcome], within: Mapping[int, int]) -> set[int]:
-    """Take the named locks that the ends of these runs need and that are free. Returns the runs that need no other one.
-
-    ``within``: by run, the sequence run that it belongs to.
-    """
-    advanced = _rules_to_advance(conn, within.values())
-    needed = {
-        one.run_id: [*runs.rules_of(conn, [one]), *advanced.get(within.get(one.run_id, 0), ())] for one in outcomes
-    }
-    return runs.lock_free(conn, needed) if needed else set()
-
-
-def lock_free_rows(conn: sa.Connection, run_ids: set[int]) -> set[int]:
-    """Lock the free ones of the rows of these runs and of those around them. Returns the runs with all rows locked."""
-    around = _chain(conn, run_ids)
-    if not around:
-        return set()
-    rows = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, around))
-    missing = around - set(conn.execute(rows.order_by(run.c.id)).scalars())
-    if not missing:
-        return run_ids
-    there = sa.select(run.c.id).with_hint(run, DIRTY, "mssql").where(lists.by_id(run.c.id, missing))
-    locked = set(conn.execute(there).scalars())
-    return {one for one in run_ids if not locked & _chain(conn, [one])}
-
-
-def _rules_to_advance(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, list[Rule]]:
-    """Return, by sequence run, the rules of all runs that advancing it may start or end."""
-    names = ("id", "sequence_run_id", "job", "already_running", "concurrency_key", "job_version")
-    query = sa.select(*(run.c[name] for name in names))
-    wanted = found = set(run_ids)
-    rows: dict[int | None, sa.Row[Any]] = {}
-    while found:
-        level = {row.id: row for row in conn.execute(query.where(lists.by_id(run.c.id, found)))}
-        rows |= level
-        found = {row.sequence_run_id for row in level.values() if row.sequence_run_id is not None} - rows.keys()
-    inside = {
-        version: _jobs_inside(conn, *version) for version in {(row.job, row.job_version) for row in rows.values()}
-    }
-    rules = {rule.job.lower(): rule for rule in runs.rules_of_jobs(conn, set().union(*inside.values()))}
-
-    def of(run_id: int | None) -> Iterator[Rule]:
-        while (row := rows.get(run_id)) is not None:
-            yield Rule(row.job, row.already_running, row.concurrency_key)
-            started = (job.lower() for job in inside[row.job, row.job_version])
-            yield from (rules[job] for job in started if job in rules)
-            run_id = row.sequence_run_id
-
-    return {run_id: list(of(run_id)) for run_id in wanted}
-
-
-def _jobs_inside(conn: sa.Connection, job: str, version: int) -> set[str]:
-    """Return the jobs that a sequence may start."""
-    with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
-        definition = jobs.load_version(conn, job, version)
-        return {child for step in getattr(definition, "steps", ()) for child in step.jobs}
-    return set()
-
-
-def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
-    """Return these sequence runs and the sequence runs that contain them."""
-    around: set[int] = set()
-    found = set(run_ids)
-    while found:
-        around |= found
-        parents = sa.select(run.c.sequence_run_id).where(run.c.sequence_run_id.is_not(None))
-        found = set(conn.execute(parents.where(lists.by_id(run.c.id, found))).scalars()) - around
-    return around
-
-
-def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
-    if around := _chain(conn, run_ids):
-        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, around))
-        conn.execute(rows.order_by(run.c.id)).all()
-
-
 def conclude(conn: sa.Connection, run_ids: Iterable[int], by: str, finished: Iterable[Finished] = ()) -> list[Finished]:
     """Do the same as ``advance_all``, as the last act of a transaction: also pause the schedules of failing jobs.
 
@@ -217,21 +107,38 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
 
     A sequence that raises an error does not stop the others: ``Database.transact`` repeats the transaction without it.
     The sweep tries it again later.
+
+    Raises:
+        Pending: matches have to be made first. It has those of all sequences, so the transaction is repeated once and
+            not for each of them.
     """
     waiting = set(run_ids)
     lock(conn, waiting)
     ended: list[Finished] = []
+    pending: list[Match] = []
+    end: float | None = None
     while waiting:
+        if end is not None and time.monotonic() > end:
+            for run_id in waiting:
+                memory_of(conn).note_unfinished(run_id)
+            break
+        end = end or time.monotonic() + TOGETHER
         innermost = max(waiting)  # a nested sequence starts after the sequence that contains it
         waiting.remove(innermost)
         if innermost in memory_of(conn).left_out():
             continue
-        with guarded(conn, innermost):
-            finished = _advance(conn, innermost, by)
+        try:
+            with guarded(conn, innermost):
+                finished = _advance(conn, innermost, by)
+        except Pending as error:
+            pending += error.matches
+            continue
         if finished is not None:
             ended.append(finished)
             if finished.sequence_run_id is not None:
                 waiting.add(finished.sequence_run_id)
+    if pending:
+        raise Pending(*pending)
     return ended
 
 
@@ -315,7 +222,7 @@ def _finish(conn: sa.Connection, parent: SequenceRun, finish: Finish) -> Finishe
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
     latest = visits.last(conn, parent.run_id)
-    rounds = 0
+    more = 0
     for _ in range(MOVES):
         latest = _tend(conn, parent, latest)
         goal = latest.visit.to.step if latest is not None and latest.visit.to is not None else None
@@ -324,8 +231,8 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
             case None:
                 if latest is None or not has_room(step_of(parent.sequence, latest.visit.step), latest.visit):
                     return None
-                rounds += 1
-                if rounds == ROUNDS:
+                more += to_start(step_of(parent.sequence, latest.visit.step), latest.visit)
+                if more > FAN_OUT:  # a transaction must not need the results of too many matches
                     break
             case Enter() if visits.number(conn, parent.run_id) >= (most := limit(conn)):
                 if visits.is_busy(conn, parent.run_id):

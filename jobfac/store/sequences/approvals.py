@@ -15,7 +15,8 @@ from jobfac.states import Decision, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import conclude, lock, lock_rules
+from jobfac.store.sequences.advance import conclude
+from jobfac.store.sequences.locking import lock, lock_rules
 from jobfac.store.sequences.values import inputs
 
 

@@ -14,8 +14,8 @@ from jobfac.definitions.parameters.uses import unmasked
 from jobfac.states import StepResult
 from jobfac.store import jobs
 from jobfac.store.history.retries import around
-from jobfac.store.sequences.graph import Edge, edges
 from jobfac.store.sequences.history import lineage
+from jobfac.store.sequences.plans.graph import Edge, edges
 
 
 def skipped_approvals(conn: sa.Connection, sequence: Definition, first: str, former: int | None) -> list[Step]:

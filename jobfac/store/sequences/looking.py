@@ -15,8 +15,9 @@ from jobfac.states import Decision, RunState
 from jobfac.store import runs
 from jobfac.store.runs.event import Event
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import conclude, locked_sequences
+from jobfac.store.sequences.advance import conclude
 from jobfac.store.sequences.decide import one_more_look
+from jobfac.store.sequences.locking import locked_sequences
 
 
 class WaitingVisit(NamedTuple):

@@ -17,10 +17,11 @@ from jobfac.store.runs import Stopped
 from jobfac.store.runs.request import CONTINUED, FIRST
 from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import continuing
-from jobfac.store.sequences.advance import advance_all, conclude, lock, lock_rules, locked_sequences
+from jobfac.store.sequences.advance import advance_all, conclude
 from jobfac.store.sequences.checking import StepError
 from jobfac.store.sequences.decide import failed_step
 from jobfac.store.sequences.history import Visited, all_that_count, lineage
+from jobfac.store.sequences.locking import lock, lock_rules, locked_sequences
 from jobfac.views.serialization import read_json
 
 _HAS_EVENTS = sa.select(run_event.c.run_id).where(run_event.c.run_id == sa.bindparam("run")).limit(1)

@@ -22,8 +22,9 @@ from jobfac.store import jobs, runs, workers
 from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished
 from jobfac.store.runs.event import Event
-from jobfac.store.sequences.advance import conclude, locked_sequences
+from jobfac.store.sequences.advance import conclude
 from jobfac.store.sequences.decide import step_of
+from jobfac.store.sequences.locking import locked_sequences
 from jobfac.store.sequences.steering import locked_to_stop, stop_jobs
 
 BATCH = 50

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import ACTIVE
-from jobfac.store.sequences.graph import LINE, PADDING, Box, DrawnEdge, layout
+from jobfac.store.sequences.plans.graph import LINE, PADDING, Box, DrawnEdge, layout
 from jobfac.views.sequences import StepRunView, StepVisitView
 
 

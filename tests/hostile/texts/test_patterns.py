@@ -25,6 +25,7 @@ from jobfac.store import jobs as stored_jobs
 from jobfac.store import runs, schedules, sequences
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import ArrivedFile
+from jobfac.store.sequences import advance
 from jobfac.worker.executions.filling import with_slow_patterns
 from tests.support import database as helpers
 from tests.support.api_stage import Served
@@ -308,3 +309,30 @@ def test_a_step_with_more_refused_values_than_results_are_remembered_comes_to_it
     for _ in range(5):
         sqlite.transact(sequences.sweep, "s1")
     assert helpers.get(sqlite, run.id)["state"] == "failed"
+
+
+@pytest.mark.parametrize("together", [60.0, 0.0], ids=["at once", "one by one"])
+def test_sequences_that_begin_together_need_few_transactions(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch, together: float
+) -> None:
+    """The transaction was repeated for each of them, which took minutes."""
+    monkeypatch.setattr(advance, "TOGETHER", together)
+    codes = {"parameters": {"code": {"pattern": "([A-Z]|[0-9])+-[0-9]+"}}}
+    fan = {"name": "fan", "jobs": ["codes"], "for_each": {"code": "${parameters.codes}"}}
+    helpers.define(sqlite, codes=codes, all={"parameters": {"codes": {"many": True}}, "steps": [fan]})
+    made = [
+        helpers.start(sqlite, "all", parameters={"codes": [f"ab-{number}-{together}", f"AB-7{together:.0f}"]})
+        for number in range(6)
+    ]
+    begun = []
+    sa.event.listen(sqlite.engine, "begin", lambda conn: begun.append(conn))
+    sqlite.transact(sequences.begin, "s1")
+    assert len(begun) == 2
+    number = 0
+    for unfinished in sqlite.sequences.unfinished():
+        sqlite.transact(sequences.go_on, unfinished, "s1")
+        number += 1
+    assert number == (0 if together else 5)
+    with sqlite.read() as conn:
+        [(started,)] = conn.execute(sa.select(sa.func.count()).where(run.c.job == "codes"))
+    assert started == len(made)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, run, schedule, scheduler, worker_lease
+from jobfac.errors import Unreachable
 from jobfac.scheduler.scheduler import Duty, Scheduler
 from jobfac.settings import Settings
 from jobfac.store import schedulers, schedules
@@ -198,6 +200,23 @@ def test_a_failing_duty_delays_no_other(db: Database, settings: Settings, caplog
         wait_for(lambda: runs_of(db, run.c.job == "a") >= 3, "three runs")
     fields = [str(getattr(one, "fields", {})) for one in caplog.records]
     assert any("duty_failed" in one and "begin" in one for one in fields), fields
+
+
+@pytest.mark.parametrize("is_urgent", [True, False])
+def test_a_duty_that_nobody_waits_for_leaves_the_time_to_others_after_it_has_failed(
+    db: Database, settings: Settings, is_urgent: bool
+) -> None:
+    """A DBA's transaction on old rows made the purge wait for locks in each turn, and everything due with it."""
+
+    def work() -> float:
+        threading.Event().wait(0.2)
+        raise Unreachable("The database has locked what is needed.")
+
+    one = Scheduler(db, settings, "s")
+    duty = Duty("purge", lambda look: True, work, is_urgent=is_urgent)
+    one._duties = [duty]
+    one._turn()
+    assert (duty.not_before - time.monotonic() > 1.2) != is_urgent
 
 
 def test_old_runs_are_removed(factory: Factory) -> None:

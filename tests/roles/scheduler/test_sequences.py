@@ -20,7 +20,7 @@ from jobfac.database.types import sql_literals
 from jobfac.states import RunState
 from jobfac.store import runs, sequences, workers
 from jobfac.store.runs import StartRequest
-from jobfac.store.sequences.simulate import simulate
+from jobfac.store.sequences.plans.simulate import simulate
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import FINAL, Factory, wait_for
 

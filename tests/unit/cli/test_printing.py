@@ -14,7 +14,7 @@ from jobfac.cli.rendering.tree import history_tree, walk_tree
 from jobfac.cli.streams import for_terminal
 from jobfac.doctor import Finding, State
 from jobfac.states import RunState, Waiting
-from jobfac.store.sequences.simulate import Walk
+from jobfac.store.sequences.plans.simulate import Walk
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepVisitView
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from jobfac import definitions as d
 from jobfac.cli.commands.sequences import app
 from jobfac.cli.common import NOT_FOUND, USAGE, Failure
-from jobfac.store.sequences import graph
+from jobfac.store.sequences.plans import graph
 from jobfac.store.sequences.values.references import UnknownReference, fill
 
 JOBS = {job: {"command": ["true"]} for job in ("a", "b", "b.c")}

@@ -21,7 +21,7 @@ from jobfac.store.sequences.decide import (
     result_of,
     step_of,
 )
-from jobfac.store.sequences.simulate import Walk, simulate
+from jobfac.store.sequences.plans.simulate import Walk, simulate
 
 GOOD, BAD, HALF = RunState.SUCCEEDED, RunState.FAILED, RunState.MIXED
 SUCCESS, FAILURE, MIXED = StepResult.SUCCESS, StepResult.FAILURE, StepResult.MIXED
