@@ -291,6 +291,10 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     for error in unread[:MAX_NAMES]:
         yield Finding("schedules", State.WARNING, f"start nothing: {error}", remedy)
     yield from _more("schedules", len(unread), "jobs whose schedules start nothing", remedy)
+    under_way = sa.select(run.c.job, run.c.job_version).where(sa.text(f"state = '{RunState.RUNNING}'"))
+    for version in conn.execute(under_way.where(run.c.kind == "sequence").distinct()).all():
+        if isinstance(error := jobs.find_version(conn, *version), DefinitionError):
+            yield Finding("schedules", State.WARNING, f"its sequences under way wait: {error}", remedy)
 
 
 def notifications(conn: sa.Connection) -> Iterator[Finding]:
