@@ -17,10 +17,9 @@ from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
+from jobfac.store.schedules.decision import TICK, UNUSABLE, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
     FREE_ROWS,
-    UNUSABLE,
     Inserted,
     Miss,
     Refusal,

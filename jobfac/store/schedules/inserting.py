@@ -24,6 +24,7 @@ from jobfac.store.schedules.decision import (
     RETRY_AFTER,
     RUNS,
     TICK,
+    UNUSABLE,
     Decision,
     ScheduleRow,
     decide,
@@ -40,11 +41,6 @@ BATCH = 200
 LEFT_TO_OTHERS = timedelta(seconds=30)
 """How long a due schedule that cannot be used here stays due. Another scheduler may be newer, or have newer data on
 time zones and holidays, and to that one a time of a minute ago would be missed."""
-
-
-UNUSABLE = (DefinitionError, ValueError, LookupError, ArithmeticError, OSError, ImportError)
-"""Errors of a schedule, or of its job's definition, that cannot be used here, perhaps for a moment: a file of time
-zones or holidays is just replaced."""
 
 
 class Refusal(NamedTuple):
