@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,9 @@ class Local(LocalAdministration):
         try:
             yield replace(self._by, traces=spans, traceparent=os.environ.get("TRACEPARENT"))
         finally:
-            spans.close()
+            # What was done is done: neither Ctrl-C while it waits nor the want of a thread may hide the answer.
+            with suppress(KeyboardInterrupt, RuntimeError):
+                spans.close()
 
     def run(self, run_id: int) -> RunHistory:
         """Return a run with its attempts and events, and the step history of a sequence."""
