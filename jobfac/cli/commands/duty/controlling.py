@@ -13,7 +13,7 @@ from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.selection import selecting
 from jobfac.cli.streams import escaped, reader_may_leave
-from jobfac.errors import JobfacError
+from jobfac.errors import Interrupted, JobfacError
 from jobfac.states import FINAL, JobKind
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -216,6 +216,9 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         current = factory.wait(run, wait_for)
     except JobfacError as error:
         raise error.with_more(f"Run {run} was asked to stop; `jobfac runs show {run}` shows how it ends.") from error
+    except KeyboardInterrupt:
+        asked = f"Interrupted: run {run} was asked to stop; `jobfac runs show {run}` shows how it ends."
+        raise Interrupted(asked) from None
     if as_json:
         print_json(serialization.as_json(current))
     elif stopped.before in FINAL:
