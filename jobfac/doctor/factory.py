@@ -293,8 +293,9 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     yield from _more("schedules", len(unread), "jobs whose schedules start nothing", remedy)
     under_way = sa.select(run.c.job, run.c.job_version).where(sa.text(f"state = '{RunState.RUNNING}'"))
     for version in conn.execute(under_way.where(run.c.kind == "sequence").distinct()).all():
-        if isinstance(error := jobs.find_version(conn, *version), DefinitionError):
-            yield Finding("schedules", State.WARNING, f"its sequences under way wait: {error}", remedy)
+        definition = jobs.find_version(conn, *version)
+        if isinstance(definition, DefinitionError):
+            yield Finding("schedules", State.WARNING, f"its sequences under way wait: {definition}", remedy)
 
 
 def notifications(conn: sa.Connection) -> Iterator[Finding]:

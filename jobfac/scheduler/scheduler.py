@@ -175,6 +175,9 @@ class Scheduler:
         except (Unreachable, sa.exc.DBAPIError) as error:
             self._log.outage("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
+        except Exception:  # as in a duty: it may pass, and in `up` a worker would end with this role
+            self._log.exception("poll failed, retrying", action="poll_failed")
+            return FAILURE_PAUSE
         self._uncounted = poll.uncounted
         step = self._clock.step(poll.now, boot_ms() / 1000)
         if step < 0:

@@ -83,7 +83,8 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     retried before are skipped, so the request may be repeated. The runs of one page are retried oldest first.
     """
     chosen, cursor = _chosen(request, body, FINAL)
-    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run), cursor)
+    wanted = None if body.filter is None else body.filter.wanted()
+    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run, wanted=wanted), cursor)
 
 
 @ENDPOINTS.add("POST", "/v1/runs:stop", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))

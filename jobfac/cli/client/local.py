@@ -115,7 +115,8 @@ class Local(LocalAdministration):
         """Return the runs that a retry with this filter would affect. Changes nothing."""
         from jobfac.operations.bulk import many
 
-        return many.retry(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, FINAL), dry_run=True)
+        chosen = many.choose_all(self._db, self._by, wanted, limit, FINAL)
+        return many.retry(self._db, self._by, chosen, dry_run=True, wanted=wanted)
 
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the runs that a stop with this filter would affect. Changes nothing."""

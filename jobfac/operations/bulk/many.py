@@ -73,18 +73,24 @@ def find(db: Database, by: Caller, run_ids: Sequence[int]) -> list[RunView]:
     return db.query(of_ids, run_ids, by.categories, retry_for=by.retry_for)
 
 
-def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
+def retry(
+    db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False, wanted: Filter | None = None
+) -> list[ManyView]:
     """Retry runs, oldest first, each at most once. Returns one line for each run.
 
     May be repeated: a run that was retried before, by this operation or by hand, is skipped. So is one that repeats the
-    same as a retry that has not ended. The runs of a sequence's jobs are skipped, unless they are all from one
-    sequence, because a retry of the sequence starts them. Of these, what the sequence itself has repeated is skipped.
+    same as a retry that has not ended. The runs of a sequence's jobs are skipped, because a retry of the sequence
+    starts them, unless the filter or all of the runs are of one sequence. Of these, what the sequence itself has
+    repeated is skipped.
+
+    Args:
+        wanted: the filter that has chosen the runs, which may be one page of many; None: they were named.
     """
     if not chosen:
         return []
     newest = db.query(retries.newest, retry_for=by.retry_for)
     former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
-    inside = {run.sequence_run_id for run in chosen}
+    inside = {run.sequence_run_id for run in chosen} if wanted is None else {wanted.sequence_run_id}
     ids, jobs = {run.id for run in chosen}, {run.job for run in chosen}
     firsts, active = db.query(retries.chains, ids, jobs, retry_for=by.retry_for)
     taken = {first: f"run {one.id} repeats the same and is {one.state}" for first, one in active.items()}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -75,7 +76,8 @@ def show(visit: Visit) -> Response:
             raise Invalid("Runs with a value of a parameter cannot be chosen all at once; select them in the list.")
         wanted = wanted._replace(unacknowledged=wanted.unacknowledged or word == "acknowledge")
         found = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
-        lines, below = chosen.do(visit.service.db, visit.by, found.runs, dry_run=True), found.below
+        do = partial(many.retry, wanted=wanted) if word == "retry" else chosen.do
+        lines, below = do(visit.service.db, visit.by, found.runs, dry_run=True), found.below
     except JobfacError as error:
         problem = str(error)
     return visit.render(
