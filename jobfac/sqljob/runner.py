@@ -110,16 +110,20 @@ class Runner:
     def run(self) -> None:
         """Run the script to its end."""
         try:
+            self._run_and_explain()
+            self.ended = self._summary()  # not if that has raised an error: the script must not seem to have succeeded
+        finally:
+            self.done.set()
+
+    def _run_and_explain(self) -> None:
+        try:
             self._run()
         except OutputError as error:
             self._fail(f"{error}, so the script ended in batch {self._batches}; what it has committed stays")
         except ScriptError as error:
             self._fail(self.request.hide(str(error)))
-        except Exception as error:  # of a driver: it must not end this thread without a word
+        except BaseException as error:  # of a driver, as a panic of Rust: it must not end this thread without a word
             self._fail(self.request.hide(f"{type(error).__name__}: {' '.join(str(error).split())}"))
-        finally:
-            self.ended = self._summary()
-            self.done.set()
 
     def _run(self) -> None:
         with connect(self.request) as (connection, dialect):
