@@ -11,7 +11,7 @@ from jobfac import job
 from jobfac.definitions import write_duration
 from jobfac.sqljob.connection import connect
 from jobfac.sqljob.request import Request
-from jobfac.sqljob.results import Table, column_names, json_line, outputs
+from jobfac.sqljob.results import Table, column_names, json_line, outputs, size_of
 from jobfac.sqljob.scripts import Batch, ScriptError, bind, split
 from jobfac.sqljob.servers import Failure, Server, server
 from jobfac.sqljob.writing import OutputError, say, write
@@ -245,7 +245,7 @@ class Runner:
         while not self.stopping and not self.late and (rows := self._call(at, cursor.fetchmany, size)):
             if count == 0:
                 kept = (names, rows[0])
-                if kind == "rows" and _bytes(rows) < PIECE:
+                if kind == "rows" and size_of(rows) < PIECE:
                     rows += self._call(at, cursor.fetchmany, FIRST_ROWS - 1)
             count += len(rows)
             if kind == "json":
@@ -253,7 +253,7 @@ class Runner:
             elif kind == "rows":
                 first, table = table is None, table or Table(names, rows)
                 write(table.head() if first else table.rows(rows))
-            size = max(1, min(1000, PIECE * len(rows) // max(1, _bytes(rows))))
+            size = max(1, min(1000, PIECE * len(rows) // max(1, size_of(rows))))
         self._first_row = kept if count else None
         if kind == "rows":
             write(Table(names, []).head() if table is None else "")
@@ -345,8 +345,3 @@ class Runner:
             say(sentence, error=True)
             return Ended(False, sentence)
         return Ended(True, f"{self._batches} {'batch' if self._batches == 1 else 'batches'}")
-
-
-def _bytes(rows: Any) -> int:
-    """Return the approximate size of the rows in memory, in bytes."""
-    return sum(len(value) if isinstance(value, str | bytes | bytearray) else 8 for row in rows for value in row)

@@ -156,6 +156,7 @@ def test_many_held_runs_are_requeued_in_batches(db: Database, monkeypatch: pytes
         db.transact(workers.expire, "sweeper")
         counts.append(states(db, ids).count("queued"))
     assert counts[-1] == 45
+    assert {get(db, one)["lost"] for one in ids} == {1}, "each of them was lost with its worker"
     assert all(later - earlier <= 20 for earlier, later in itertools.pairwise(counts))
 
 
