@@ -228,6 +228,10 @@ def test_old_runs_are_removed(factory: Factory) -> None:
     for claimed in hand.claim():
         hand.end(claimed)
     wait_for(lambda: factory.run("purge").stdout == "1 runs were removed\n", "the run old enough")
+    kept = "runs for 90 days, statistics for 1,095 days, the audit for 1,095 days"
+    assert factory.run("purge").stderr == (
+        f"The settings of this machine keep {kept}. The schedulers may have others.\n"
+    )
     assert runs_of(db) == 1, "the last success stays"
     db.close()
 
