@@ -81,6 +81,12 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
 
 
+def is_paused(conn: sa.Connection, job_id: str) -> bool:
+    """Whether a job has schedules, and all of them are paused."""
+    found = conn.execute(sa.select(schedule.c.paused).where(schedule.c.job == job_id)).scalars().all()
+    return bool(found) and all(found)
+
+
 def paused(conn: sa.Connection) -> list[tuple[str, str]]:
     """Return the paused schedules, as (job, name)."""
     query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
