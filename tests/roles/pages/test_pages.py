@@ -1,6 +1,7 @@
 """Every page, by HTTP: what it shows, what it does, who may, and that text stays text."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -241,6 +242,9 @@ def test_a_span_says_which_runs_were_not_looked_for(operator: Browser, monkeypat
     text = operator.get(page)
     assert "Nothing ran and nothing is due in this hour." in text
     assert said in text, "one of them may have been under way"
+    later = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}T02:30:00Z"
+    assert "export is due, schedule nightly" in operator.get(f"/timeline?from={later}"), "its next time is earlier"
+    assert "Nothing ran in this hour." in operator.get(f"/timeline?from={later}&by=worker"), "due times have no worker"
 
 
 def test_each_attempt_is_drawn_in_the_lane_of_its_worker(place: Served, stage: Stage, operator: Browser) -> None:
