@@ -46,19 +46,7 @@ def list_schedules(
 
 
 def _state(row: ScheduleView) -> object:
-    if row.paused:
-        return coloured("paused", "yellow")
-    if row.held:
-        return coloured("held", "yellow")
-    if not row.job_enabled:
-        return coloured("job disabled", "yellow")
-    if row.definition.get("enabled") is False:
-        return coloured("off", "yellow")
-    if "after" in row.definition:
-        return "waiting"
-    if "file" in row.definition:
-        return "watching"
-    return "active" if row.next_due_at else "over"
+    return coloured(row.state, "yellow") if row.state in ("off", "job disabled", "paused", "held") else row.state
 
 
 def _rule(row: ScheduleView) -> str:

@@ -44,6 +44,7 @@ def now(visit: Visit) -> Response:
             "busy": sum(one.busy for one in active),
             "late": late,
             "due": due,
+            "more_due": len(late) + len(due) >= overview.DUE,
             "queue": queue,
             "waits": waits,
         }
