@@ -8,8 +8,10 @@ import pytest
 from jobfac.cli import common
 from jobfac.cli.client import local
 from jobfac.cli.commands.duty import controlling
+from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.views.results.many import ManyView
+from tests.support.database import Hand
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
@@ -134,6 +136,23 @@ def test_a_person_is_asked(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPa
     assert sqlite_factory.show(run)["state"] == "queued"
     sqlite_factory.run("stop", "--job", "hello", "--all", "--yes")
     assert sqlite_factory.show(run)["state"] == "stopped"
+
+
+def test_a_worker_whose_lease_is_over_is_silent_until_somebody_notices(
+    remote: InProcess, sqlite_factory: Factory
+) -> None:
+    """It was active for as long as no other worker and no scheduler ran, and a drain of it seemed to work."""
+    db = Database(sqlite_factory.url)
+    hand = Hand(db)
+    for way in (remote, sqlite_factory):
+        assert "silent" not in way.json("workers", "list")[0]
+    hand.lapse()
+    db.close()
+    for way in (remote, sqlite_factory):
+        assert way.json("workers", "list")[0]["silent"] is True
+        assert "  silent  " in way.run("workers", "list").stdout
+        told = way.run("workers", "drain", "w1").stderr
+        assert "so it is probably dead; it leaves the list when any worker or scheduler runs.\n" in told
 
 
 def test_workers_are_drained_by_name_and_undrained(sqlite_fleet: Fleet) -> None:

@@ -225,7 +225,7 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         with reader_may_leave():
             typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
-        when = "its worker stops it, or when its lease expires"
+        when = "its worker stops it, or when another worker or a scheduler finds the lease of that one over"
         if current.kind is JobKind.SEQUENCE:
             when = "the runs that it has started have ended"
         fail(
