@@ -109,15 +109,20 @@ def start(
         if not as_json and not follow:
             with reader_may_leave():
                 typer.echo("\n".join(str(run.id) for run in runs))
-        if (follow or wait) and all(run.state != RunState.DENIED for run in runs):
-            with _continuing(runs):
-                runs = [_follow(factory, runs[0], as_json)] if follow else _wait(factory, runs)
+        admitted = [run for run in runs if run.state != RunState.DENIED]
+        if (follow or wait) and admitted:
+            with _continuing(admitted):
+                done = [_follow(factory, admitted[0], as_json)] if follow else _wait(factory, admitted)
+            ended = {run.id: run for run in done}
+            runs = [ended.get(run.id, run) for run in runs]
         if as_json:
             with reader_may_leave():
                 print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
-        refuse_denied(runs, has_key=key is not None)
         if wait or follow:
-            _fail_unless_succeeded(runs)
+            _note_unsuccessful(runs)
+        refuse_denied(runs, has_key=key is not None)
+        if (wait or follow) and any(run.state != RunState.SUCCEEDED for run in runs):
+            raise typer.Exit(UNSUCCESSFUL)
 
 
 def _understood(at: str) -> datetime:
@@ -224,9 +229,7 @@ def _continuing(runs: list[RunView]) -> Iterator[None]:
         raise Failure(error.exit_code, f"{error} {many if len(runs) > 1 else one}") from error
 
 
-def _fail_unless_succeeded(runs: list[RunView]) -> None:
-    unsuccessful = [run for run in runs if run.state != RunState.SUCCEEDED]
+def _note_unsuccessful(runs: list[RunView]) -> None:
+    unsuccessful = [run for run in runs if run.state not in (RunState.SUCCEEDED, RunState.DENIED)]
     for run in unsuccessful[:10]:
         note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
-    if unsuccessful:
-        raise typer.Exit(UNSUCCESSFUL)
