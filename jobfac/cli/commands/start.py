@@ -109,19 +109,14 @@ def start(
         if not as_json and not follow:
             with reader_may_leave():
                 typer.echo("\n".join(str(run.id) for run in runs))
-        admitted = [run for run in runs if run.state != RunState.DENIED]
-        if (follow or wait) and admitted:
-            with _continuing(admitted):
-                done = [_follow(factory, admitted[0], as_json)] if follow else _wait(factory, admitted)
-            ended = {run.id: run for run in done}
-            runs = [ended.get(run.id, run) for run in runs]
+        if follow or wait:
+            runs = _finish(factory, runs, follow, as_json)
         if as_json:
             with reader_may_leave():
                 print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
-        if wait or follow:
-            _note_unsuccessful(runs)
+        unsuccessful = _note_unsuccessful(runs) if wait or follow else False
         refuse_denied(runs, has_key=key is not None)
-        if (wait or follow) and any(run.state != RunState.SUCCEEDED for run in runs):
+        if unsuccessful:
             raise typer.Exit(UNSUCCESSFUL)
 
 
@@ -178,6 +173,17 @@ def _notify(text: str) -> dict[str, Any]:
     return entry.model_dump(mode="json", exclude_defaults=True)
 
 
+def _finish(factory: Backend, runs: list[RunView], follow: bool, as_json: bool) -> list[RunView]:
+    """Wait for the end of those runs that were not denied. Returns all of them, as they are then."""
+    admitted = [run for run in runs if run.state != RunState.DENIED]
+    if not admitted:
+        return runs
+    with _continuing(admitted):
+        done = [_follow(factory, admitted[0], as_json)] if follow else _wait(factory, admitted)
+    ended = {run.id: run for run in done}
+    return [ended.get(run.id, run) for run in runs]
+
+
 def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     """Wait until all runs are final, with a line of progress on a terminal."""
     from rich.console import Console
@@ -229,7 +235,9 @@ def _continuing(runs: list[RunView]) -> Iterator[None]:
         raise Failure(error.exit_code, f"{error} {many if len(runs) > 1 else one}") from error
 
 
-def _note_unsuccessful(runs: list[RunView]) -> None:
+def _note_unsuccessful(runs: list[RunView]) -> bool:
+    """Say of each run that was not denied why it has not succeeded. Returns whether there are any."""
     unsuccessful = [run for run in runs if run.state not in (RunState.SUCCEEDED, RunState.DENIED)]
     for run in unsuccessful[:10]:
         note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
+    return bool(unsuccessful)

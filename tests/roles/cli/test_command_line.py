@@ -178,7 +178,6 @@ def test_with_json_standard_output_is_one_document(sqlite_factory: Factory) -> N
         {
             "hello": {"command": ["sh", "-c", "echo hello; echo to you >&2"]},
             "alone": {"command": ["sleep", "60"], "already_running": "deny"},
-            "short": {"command": ["false"], "already_running": "deny"},
         }
     )
     factory.worker()
@@ -192,10 +191,6 @@ def test_with_json_standard_output_is_one_document(sqlite_factory: Factory) -> N
     assert factory.json("retry", "3", code=4)["state"] == "denied"
     listed = factory.json("start", "alone", "--count", "2", code=4)
     assert [run["state"] for run in listed] == ["denied", "denied"]
-    some = factory.run("start", "short", "--count", "3", "--wait", "--json", code=4)
-    assert [run["state"] for run in json.loads(some.stdout)] == ["failed", "denied", "denied"], "it waits for the first"
-    assert "of job 'short' ended failed: exit code 1.\n" in some.stderr
-    assert some.stderr.endswith(" Denied: 2 of 3 runs.\n")
 
 
 @contextmanager
