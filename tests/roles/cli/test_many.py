@@ -1,5 +1,6 @@
 """Many runs at once on the command line, at home and over HTTP."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -133,11 +134,23 @@ def test_a_person_is_asked(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPa
     run = sqlite_factory.start("hello")
     monkeypatch.setattr("jobfac.cli.commands.duty.controlling.is_terminal", lambda: True)
     monkeypatch.setattr(common, "is_terminal", lambda: True)
+    shown = sqlite_factory.run("stop", "--job", "hello", "--all", "--dry-run").stderr
+    assert shown == "1 run to stop, 0 skipped; nothing was changed.\n"
     asked = sqlite_factory.run("stop", "--job", "hello", "--all", code=1, stdin="n\n")
     assert "Stop these 1 runs?" in asked.stderr
     assert sqlite_factory.show(run)["state"] == "queued"
     sqlite_factory.run("stop", "--job", "hello", "--all", "--yes")
     assert sqlite_factory.show(run)["state"] == "stopped"
+
+
+def test_a_start_of_which_some_were_denied_waits_for_the_others(sqlite_factory: Factory) -> None:
+    """It ended at once, as if nothing had been started."""
+    sqlite_factory.apply({"short": {"command": ["false"], "already_running": "deny"}})
+    sqlite_factory.worker()
+    some = sqlite_factory.run("start", "short", "--count", "3", "--wait", "--json", code=4)
+    assert [run["state"] for run in json.loads(some.stdout)] == ["failed", "denied", "denied"]
+    assert some.stderr.startswith("Run 1 of job 'short' ended failed: exit code 1.\n")
+    assert some.stderr.endswith(" Denied: 2 of 3 runs.\n")
 
 
 def test_a_worker_whose_lease_is_over_is_silent_until_somebody_notices(

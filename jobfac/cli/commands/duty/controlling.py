@@ -164,7 +164,8 @@ def _act(
     if dry_run:
         _print(shown, as_json)
         if not as_json or more:
-            note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
+            runs = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+            note(f"{runs} to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
         return
     if is_terminal() and not yes and chosen:
         _print(shown, as_json=False)
