@@ -82,6 +82,10 @@ def test_the_first_page_says_what_needs_attention(operator: Browser, stage: Stag
     assert f"concurrency limit 1 of &#39;ledger&#39;: run {stage.running} of slow" in text
     assert "scheduled until 20" in text
     assert "40 %" in text
+    (link,) = set(re.findall(r'href="(/runs\?state=failed[^"]*)"', text))
+    with operator.served.db.begin() as conn:  # as a sequence that waited for somebody
+        conn.execute(run.update().where(run.c.id <= stage.failed).values(created_at=utcnow(-2 * 86_400_000)))
+    assert f'data-row="run-{stage.failed}"' in operator.get(link.replace("&amp;", "&")), "it failed in these 24 hours"
 
 
 def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
