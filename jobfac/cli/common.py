@@ -65,9 +65,11 @@ def fail(code: int, sentence: str) -> NoReturn:
 
 def refuse_denied(runs: "Iterable[RunView]", *, has_key: bool = False) -> None:
     """Fail if one of these runs was denied. ``has_key``: they were started with a key."""
-    for run in runs:
-        if run.state == RunState.DENIED:
-            fail(REFUSED, denied(run.id, run.job, run.reason, has_key=has_key))
+    every = list(runs)
+    refused = [run for run in every if run.state == RunState.DENIED]
+    for run in refused:
+        more = f" Denied: {len(refused)} of {len(every)} runs." if len(every) > 1 else ""
+        fail(REFUSED, denied(run.id, run.job, run.reason, has_key=has_key) + more)
 
 
 def group(help_text: str) -> typer.Typer:

@@ -121,7 +121,7 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
     live = [row for row in rows if row.lease_until > moment]
     findings = []
     if silent := [row.name for row in rows if row.lease_until <= moment]:
-        remedy = "Any worker or scheduler will requeue their runs soon; check those machines."
+        remedy = "Any worker or scheduler that runs requeues their runs; check those machines."
         found = f"no heartbeat since the lease expired: {_names(silent)}"
         findings.append(Finding("workers", State.WARNING, found, remedy))
     if not live:

@@ -79,7 +79,8 @@ def release(db: Database, by: Caller, hold_id: int) -> HoldView:
     def work(conn: sa.Connection) -> HoldView:
         found = reading.get(conn, hold_id)
         _check_release(conn, by, found)
-        placing.release(conn, hold_id, by.name)
+        is_over = found.until is not None and found.until <= current_time(conn)
+        placing.release(conn, hold_id, f"{by.name}: its time came" if is_over else by.name)
         return reading.get(conn, hold_id)
 
     released = transact(db, by, work)

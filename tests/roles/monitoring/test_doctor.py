@@ -159,7 +159,7 @@ def test_files_for_which_no_worker_looks_are_reported(db: Database) -> None:
     db.transact(schedules.pause, "load", None, "me")
     db.transact(sequences.stop, waiting, now=False, by="me")
     assert texts(central.factory_findings(db), State.WARNING) == [
-        "no heartbeat since the lease expired: w2 -> Any worker or scheduler will requeue their runs soon; "
+        "no heartbeat since the lease expired: w2 -> Any worker or scheduler that runs requeues their runs; "
         "check those machines."
     ]
 

@@ -164,7 +164,8 @@ def _act(
     if dry_run:
         _print(shown, as_json)
         if not as_json or more:
-            note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
+            runs = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+            note(f"{runs} to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
         return
     if is_terminal() and not yes and chosen:
         _print(shown, as_json=False)
@@ -228,7 +229,7 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         with reader_may_leave():
             typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
-        when = "its worker stops it, or when its lease expires"
+        when = "its worker stops it, or when another worker or a scheduler finds the lease of that one over"
         if current.kind is JobKind.SEQUENCE:
             when = "the runs that it has started have ended"
         fail(
