@@ -135,7 +135,7 @@ def _overrides(
         job, _, text = pair.partition("=")
         try:
             arguments = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
         if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
             fail(
