@@ -18,7 +18,8 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, run, schedule, scheduler, worker_lease
 from jobfac.errors import Unreachable
-from jobfac.scheduler.scheduler import Duty, Scheduler
+from jobfac.scheduler.duty import Duty
+from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.store import schedulers, schedules
 from tests.support.database import Hand, define, get, now, start, state
