@@ -17,7 +17,7 @@ from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import TICK, UNUSABLE, ScheduleRow, read, request
+from jobfac.store.schedules.decision import RUNS, TICK, UNUSABLE, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
     FREE_ROWS,
     Inserted,
@@ -198,6 +198,8 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     for one in waiting:
         if one.job in free.locked:
             continue
+        if len(done.runs) >= RUNS:  # a later call handles the others
+            break
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
         if found is None:
