@@ -110,10 +110,10 @@ def test_a_start_needs_no_zone_of_a_schedule(db: Database) -> None:
 def test_a_backlog_delays_nothing_that_is_on_time(db: Database, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """What is due now was looked at after the whole backlog, and was missed then."""
     monkeypatch.setattr(inserting, "RUNS", 20)
-    put(db, "plain", schedules=[{"every": "1h"}], parameters={})
+    due = now(db).replace(microsecond=0) - timedelta(seconds=5)
+    put(db, "plain", schedules=[{"every": "1h", "starts": due.isoformat()}], parameters={})
     for number in range(3):
         put(db, f"late{number}", schedules=[{"every": "1m", "missed": "all"}], parameters={})
-    due = now(db).replace(microsecond=0) - timedelta(seconds=5)
     with db.begin() as conn:
         conn.execute(schedule.update().values(next_due_at=due, fire_at=due))
         long_ago = due - timedelta(hours=1)
