@@ -269,6 +269,7 @@ class OutputSearchQuery(Parameters):
 
 class RunQuery(Parameters):
     wait: float = Field(0.0, ge=0, le=60, description="The maximum seconds to wait until the run is final.")
+    masked: bool = Field(False, description="Mask the values of sensitive parameters for operators, too.")
 
 
 class OutputQuery(Parameters):

@@ -101,7 +101,9 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
     end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await request.service.in_turn(key_of(request.caller), request.read, _shown, request.caller, run)
+        return await request.service.in_turn(
+            key_of(request.caller), request.read, _shown, request.caller, run, query.masked
+        )
 
     row = await read()
     if query.wait and row.state not in FINAL:
@@ -112,10 +114,10 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
     return ApiResponse(as_json(row))
 
 
-def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
-    """Return the run. An operator also sees the values of sensitive parameters."""
+def _shown(conn: sa.Connection, caller: Caller, run_id: int, masked: bool) -> RunView:
+    """Return the run. An operator also sees the values of sensitive parameters, unless they are to be ``masked``."""
     (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)], caller.categories)
-    if row.parameters is None or not caller.role.allows(Role.OPERATOR):
+    if row.parameters is None or masked or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})
 

@@ -90,7 +90,7 @@ class Remote(RemoteAdministration):
         return [self._api.view(RunView, run) for run in first.get("runs", [first])]
 
     def run(self, run_id: int) -> RunHistory:
-        run = self.wait(run_id, 0)
+        run = self._api.view(RunView, self._api.get(f"/v1/runs/{run_id}"))
         attempts = self._list(AttemptView, f"/v1/runs/{run_id}/attempts")
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
@@ -103,7 +103,9 @@ class Remote(RemoteAdministration):
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
-            run = self._api.view(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
+            # A script may log what it waits for, so sensitive values are masked, as over the database.
+            answer = self._api.get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3), masked="true")
+            run = self._api.view(RunView, answer)
             if run.state in FINAL or left <= MAX_WAIT:
                 return run
 

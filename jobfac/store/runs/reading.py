@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from jobfac.database.dialects import unless_longer
 from jobfac.database.tables import attempt, run, visit
 from jobfac.database.types import flag
 from jobfac.errors import no_run
+from jobfac.store import parameters
 from jobfac.store.holds import reading as holds
 from jobfac.store.holds.conditions import ANY
 from jobfac.store.runs.request import FIRST
@@ -87,6 +89,14 @@ def given_inside(conn: sa.Connection, run_id: int) -> dict[str, Any]:
     text = conn.execute(sa.select(run.c.overrides).where(run.c.id == run_id)).scalar()
     found = json.loads(text) if text else {}
     return {name: found[name] for name in ("arguments", "payloads") if found.get(name)}
+
+
+def stood_for(conn: sa.Connection, run_id: int) -> datetime | None:
+    """Return the due time for which a run of a schedule, or one that repeats such a run, stands; None: for none."""
+    row = conn.execute(sa.select(run.c.origin, run.c.due_at, run.c.created_at).where(run.c.id == run_id)).one()
+    if row.due_at is None and "scheduled" not in json.loads(row.origin or "{}"):
+        return None
+    return parameters.due_of(*row)
 
 
 def one_run(row: sa.RowMapping) -> RunView:

@@ -9,7 +9,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import DIRTY, PASS, lists, rows, utcnow
 from jobfac.database.tables import audit, run, schedule, upstream_end
 from jobfac.database.types import sql_literals, truncate_utf16
-from jobfac.states import TO_ACKNOWLEDGE
+from jobfac.states import TO_ACKNOWLEDGE, RunState
 from jobfac.store import jobs, outbox, upstream
 from jobfac.store.history.recovery import is_of_backfill
 from jobfac.store.outbox import OutboxEvent
@@ -65,7 +65,8 @@ def failure_lock(job_id: str) -> str:
 def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
     """Whether the job's latest ``limit`` runs since its schedules were resumed have all failed.
 
-    Runs of a backfill stand for days that have passed, so they do not count.
+    Runs of a backfill stand for days that have passed, so they do not count. Neither do starts by hand that began
+    nothing: over T-SQL one with a wrong value is a run.
     """
     query = (
         # PASS would not see a success whose row somebody is just writing, perhaps to count it. Without a hint this
@@ -74,6 +75,11 @@ def _fails(conn: sa.Connection, job_id: str, limit: int) -> bool:
         .with_hint(run, DIRTY, "mssql")
         .where(
             run.c.job == job_id, sa.text(f"run.state IN ({sql_literals(JUDGED)})"), ~is_of_backfill(conn.dialect.name)
+        )
+        .where(
+            sa.or_(
+                run.c.state != RunState.START_FAILED, run.c.schedule_id.is_not(None), run.c.sequence_run_id.is_not(None)
+            )
         )
         .order_by(run.c.id.desc())
         .limit(limit)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -32,20 +33,23 @@ FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step", "like"
 class Given(NamedTuple):
     """What a run was given. Values of sensitive parameters are not among it.
 
-    ``inside``: what a sequence gave to its jobs, by job. The form names these jobs and passes it on as it is.
+    ``inside``: what a sequence gave to its jobs, by job. The form names these jobs and passes it on as it is. ``due``:
+    the due time for which the run stood; None: it stood for none.
     """
 
     arguments: list[str] | None = None
     payload: str | None = None
     parameters: Mapping[str, Any] = {}
     inside: Mapping[str, Mapping[str, Any]] = {}
+    due: datetime | None = None
 
-    def fields(self) -> dict[str, str]:
+    def fields(self, zone: ZoneInfo) -> dict[str, str]:
         """Return the fields of the form that show it."""
         found = {} if self.arguments is None else {"arguments": "\n".join(self.arguments)}
         for name, value in self.parameters.items():
             found[fields.PARAMETER + name] = fields.shown(value)
-        return {**found, "payload": self.payload or ""}
+        at = "" if self.due is None else self.due.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
+        return {**found, "payload": self.payload or "", "at": at}
 
 
 def form(visit: Visit) -> Response:
@@ -54,7 +58,7 @@ def form(visit: Visit) -> Response:
     given = None
     if (like := visit.number("like")) is not None:
         given = _given(visit, like)
-        values |= {**given.fields(), "like": str(like)}
+        values |= {**given.fields(visit.zone), "like": str(like)}
     return _form(visit, values, "", given)
 
 
@@ -65,7 +69,7 @@ def _given(visit: Visit, run_id: int) -> Given:
         inside = reading.given_inside(conn, run_id)
         if visit.caller.categories is not None:
             _check_seen(conn, visit, run_id, inside)
-        return Given(run.arguments, run.payload, parameters, inside)
+        return Given(run.arguments, run.payload, parameters, inside, reading.stood_for(conn, run_id))
 
     return visit.read(read)
 

@@ -104,6 +104,17 @@ def test_runs_of_a_backfill_neither_pause_its_schedules_nor_hide_its_failures(
     assert ends(db, hand, F) == [["a"]]
 
 
+def test_starts_by_hand_that_begin_nothing_do_not_count(db: Database) -> None:
+    """Over T-SQL an application may give wrong values, and the worker refuses them."""
+    define(db, a={"pause_after": 2, **EVERY})
+    hand = Hand(db)
+    assert ends(db, hand, F, RunState.START_FAILED, RunState.START_FAILED) == [[], [], []]
+    with db.begin() as conn:
+        last, some = conn.execute(sa.select(sa.func.max(run.c.id), sa.func.min(schedule.c.id))).one()
+        conn.execute(run.update().where(run.c.id == last).values(schedule_id=some))
+    assert ends(db, hand, F) == [["a"]], "those of a schedule do"
+
+
 def test_failures_that_are_stored_at_the_same_time_are_counted_together(db: Database) -> None:
     define(db, a={"pause_after": 2, **EVERY})
     hand = Hand(db)

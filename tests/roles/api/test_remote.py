@@ -43,6 +43,10 @@ def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory
     again = remote.json("retry", str(run))
     assert again["retry_of"] == run
     assert remote.json("start", "long", code=4)["state"] == "denied"
+    sqlite_factory.apply({"pin": {"command": ["true"], "parameters": {"pin": {"sensitive": True}}}})
+    secret = remote.start("pin", "--set", "pin=geheim", "--in", "1h")
+    assert remote.json("stop", str(secret))["parameters"] == {"pin": "***"}, "as over the database: scripts log it"
+    assert remote.json("runs", "show", str(secret))["parameters"] == {"pin": "geheim"}
     worker = sqlite_factory.worker()
     assert remote.json("stop", str(again["id"]), "--now")["state"] == "stopped"
     assert remote.json("start", "hello", "--key", "k")["id"] == remote.json("start", "hello", "--key", "k")["id"]
