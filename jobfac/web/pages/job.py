@@ -17,7 +17,6 @@ from jobfac.recurrence.wording import in_words
 from jobfac.states import Role
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, job_history, latest
-from jobfac.store.history.audit_log import AuditView
 from jobfac.store.triggers import start_urls
 from jobfac.views.keys import StartUrlView
 from jobfac.views.runs import PastRun
@@ -40,7 +39,7 @@ class Facts(NamedTuple):
     schedules: list[ScheduleView]
     due: dict[str, list[CandidateView]]
     versions: list[job_history.VersionRow]
-    changes: list[AuditView]
+    changes: audit_log.Found
     urls: list[StartUrlView]
 
 
@@ -93,6 +92,7 @@ def show(visit: Visit) -> Response:
         success=100 * ended.succeeded / ended.judged if ended.judged else None,
         ended=sum(ended),
         in_words=in_words,
+        scan=audit_log.SCAN,
         drawing=drawing,
         chosen=chosen,
         yaml=_yaml(facts.stored.id, chosen.definition) if chosen else "",
