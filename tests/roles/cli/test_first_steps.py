@@ -18,8 +18,10 @@ from jobfac.definitions.json_schema import document_schema
 from jobfac.errors import Unreachable
 from jobfac.guide import TOPICS, page
 from jobfac.operations import starting
+from jobfac.states import RunState
 from jobfac.store import runs
 from jobfac.store.history import search
+from jobfac.views.runs import RunView
 from tests.roles.guide.shell import shell
 from tests.support.factory import Factory, wait_for
 from tests.support.terminal import environment
@@ -155,6 +157,21 @@ def test_who_waits_is_told_that_the_run_continues_when_the_database_goes_away(
     sqlite_factory.apply({"waits": {"command": ["true"]}})
     monkeypatch.setattr(Local, "wait", gone)
     assert sqlite_factory.run("start", "waits", *options, code=5).stderr == f"The database cannot be reached. {says}\n"
+
+
+def test_who_waits_for_many_is_told_how_many_failed(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Local.wait
+
+    def failed(self: Local, run: int, _: float) -> RunView:
+        return work(self, run, 0)._replace(state=RunState.FAILED, reason="exit code 3")
+
+    sqlite_factory.apply({"many": {"command": ["true"]}})
+    monkeypatch.setattr(Local, "wait", failed)
+    said = sqlite_factory.run("start", "many", "--count", "13", "--wait", code=1).stderr.splitlines()
+    assert said[9:] == [
+        "Run 10 of job 'many' ended failed: exit code 3.",
+        "And 3 more of these 13 runs did not succeed.",
+    ]
 
 
 def test_who_starts_many_is_told_their_ids_when_the_database_goes_away(
