@@ -165,9 +165,9 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
         sa.select(*(columns_of[name] for name in columns(WorkerView)))
         .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
         .with_hint(worker_lease, DIRTY, "mssql")
-        .order_by(sa.case((IS_ALIVE, sa.literal_column("0")), else_=sa.literal_column("1")), worker.c.id.desc())
         .limit(MOST)
     )
-    if alive_only:
-        query = query.where(IS_ALIVE)
+    newest = worker.c.id.desc()
+    alive_first = sa.case((IS_ALIVE, sa.literal_column("0")), else_=sa.literal_column("1"))
+    query = query.where(IS_ALIVE).order_by(newest) if alive_only else query.order_by(alive_first, newest)
     return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]
