@@ -17,6 +17,7 @@ from jobfac.recurrence.wording import in_words
 from jobfac.states import Role
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, job_history, latest
+from jobfac.store.history.audit_log import AuditView
 from jobfac.store.triggers import start_urls
 from jobfac.views.keys import StartUrlView
 from jobfac.views.runs import PastRun
@@ -39,7 +40,8 @@ class Facts(NamedTuple):
     schedules: list[ScheduleView]
     due: dict[str, list[CandidateView]]
     versions: list[job_history.VersionRow]
-    changes: audit_log.Found
+    changes: list[AuditView]
+    older: int | None
     urls: list[StartUrlView]
 
 
@@ -61,7 +63,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         found,
         due,
         job_history.versions(conn, stored.id, VERSIONS),
-        audit_log.about(conn, subjects, CHANGES),
+        *audit_log.about(conn, subjects, CHANGES),
         start_urls.of_job(conn, stored.id) if visit.may(Role.ADMIN) else [],
     )
 

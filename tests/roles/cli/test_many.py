@@ -1,9 +1,7 @@
 """Many runs at once on the command line, at home and over HTTP."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,8 +9,6 @@ from jobfac.cli import common
 from jobfac.cli.client import local
 from jobfac.cli.commands.duty import controlling
 from jobfac.errors import Unreachable
-from jobfac.operations.bulk import backfill
-from jobfac.operations.caller import transact
 from jobfac.views.results.many import ManyView
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
@@ -180,42 +176,6 @@ def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite
     assert [run["state"] for run in remote.json("runs", "list", "--job", "timed")] == ["blocked"] * 4 + ["queued"] * 2
     wrong = remote.run("schedule", "backfill", "timed", "--from", "2026-03-02", "--to", "2026-03-01", code=4).stderr
     assert wrong.startswith("The period is empty")
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "says"),
-    [
-        (Unreachable("It is away."), 5, "It is away. 1 of 2 runs were started; the same request starts the others."),
-        (
-            KeyboardInterrupt(),
-            130,
-            "Interrupted: 1 of 2 runs were started for certain; the same command starts the others.",
-        ),
-    ],
-)
-def test_who_backfills_is_told_what_was_done_before_it_was_stopped(
-    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str
-) -> None:
-    """In the second page: of the first one, only the table tells."""
-    rule = {"cron": "0 6 * * *", "timezone": "UTC"}
-    sqlite_factory.apply({"load": {"command": ["true"], "schedules": [rule]}})
-    words = ("schedule", "backfill", "load", "--from", "2026-03-02", "--to", "2026-03-05")
-    calls = itertools.count(1)
-
-    def stops(*arguments: Any) -> Any:
-        if next(calls) == 4:
-            raise error
-        return transact(*arguments)
-
-    monkeypatch.setattr(backfill, "MOST", 2)
-    monkeypatch.setattr(backfill, "TOGETHER", 1)
-    monkeypatch.setattr(backfill, "transact", stops)
-    done = sqlite_factory.run(*words, code=code)
-    told = "2 runs started, 0 due times have a run. Then it was stopped; the same command starts the others."
-    assert done.stderr.splitlines() == [told, says]
-    assert [line.split()[-2:] for line in done.stdout.splitlines()[1:]] == [["started", "1"], ["started", "2"]]
-    monkeypatch.undo()
-    assert sqlite_factory.run(*words).stderr.startswith("1 runs started, 3 due times have a run.")
 
 
 def test_a_day_to_catch_up_is_one_of_the_schedule(sqlite_factory: Factory) -> None:
