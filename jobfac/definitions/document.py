@@ -80,6 +80,8 @@ def read_document(text: str, file: str | None = None) -> Document:
         raise DefinitionError([Problem(message, file=file, line=line)]) from error
     except RecursionError as error:
         raise DefinitionError([Problem("not valid YAML: it is nested too deeply", file=file)]) from error
+    except (ValueError, OverflowError) as error:  # of chr()
+        raise DefinitionError([Problem("not valid YAML: an escape names no character", file=file)]) from error
     reader = _Reader(file)
     value = reader.read(root) if root is not None else None
     if reader.problems:

@@ -1,6 +1,5 @@
 """The plan of applying definitions: which jobs are added, changed and removed. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Plan:
-    """The ids of jobs to add, to change (with their differences), to remove, and those that stay the same."""
+    """The ids of jobs to add, to change (with their differences), to remove, and those that stay the same.
+
+    ``schedules``: what it removes or disables of schedules, as clauses.
+    """
 
     add: tuple[str, ...]
     change: dict[str, tuple[Difference, ...]]
     remove: tuple[str, ...]
     same: tuple[str, ...]
+    schedules: tuple[str, ...]
 
 
 def plan(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]], prune: bool) -> Plan:
@@ -37,6 +40,7 @@ def plan(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[s
         change=changed,
         remove=tuple(job for job in stored if job not in wanted) if prune else (),
         same=tuple(job for job in common if job not in changed),
+        schedules=tuple(one for job in changed for one in _lost_schedules(job, stored[job], wanted[job])),
     )
 
 
@@ -61,11 +65,22 @@ def losses(plan: Plan) -> list[str]:
         for one in changes:
             if one.path == "enabled" and one.after is False:
                 found.append(f"disables '{job}'")
-            elif re.fullmatch(r"schedules\[\d+\]\.enabled", one.path) and one.after is False:
-                found.append(f"disables a schedule of '{job}'")
-            elif one.path == "schedules" and len(one.after or ()) < len(one.before or ()):
-                found.append(f"removes schedules of '{job}'")
-    return found
+    return [*found, *plan.schedules]
+
+
+def _lost_schedules(job: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    old, new = _schedules(before), _schedules(after)
+    if old.keys() - new.keys():
+        yield f"removes schedules of '{job}'"
+    if any(enabled and not new.get(name, True) for name, enabled in old.items()):
+        yield f"disables schedules of '{job}'"
+
+
+def _schedules(body: Mapping[str, Any]) -> dict[str, bool]:
+    """Return by name whether each schedule of a job is enabled. One without a name has its position as its name."""
+    found: Any = body.get("schedules")
+    entries = enumerate(found, start=1) if _entries(found) else ()
+    return {one.get("name") or str(position): one.get("enabled") is not False for position, one in entries}
 
 
 def _entries(value: Any) -> bool:

@@ -9,7 +9,7 @@ import psutil
 import sqlalchemy as sa
 
 from jobfac.database.tables import SCHEMA, metadata
-from jobfac.doctor.disk import disk_space
+from jobfac.doctor.disk import disk_space, log_size
 from jobfac.doctor.finding import Finding, State
 from jobfac.machine.disk import why_not_written
 from jobfac.settings.ownership import database_fault, open_to_others
@@ -41,6 +41,7 @@ def sqlite_file(path: Path) -> Iterator[Finding]:
         remedy = "Move it to a local disk: the write-ahead log needs memory that all processes on the file share."
         yield Finding("database file", State.PROBLEM, f"{path} lies on a network file system ({kind})", remedy)
     yield disk_space("database file", path.parent, "Make room, or `jobfac purge` old runs.")
+    yield from log_size("database file", path)
 
 
 def file_modes(path: Path) -> Iterator[Finding]:

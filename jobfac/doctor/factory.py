@@ -125,7 +125,7 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
     live = [row for row in rows if row.lease_until > moment]
     findings = []
     if silent := [row.name for row in rows if row.lease_until <= moment]:
-        remedy = "Any worker or scheduler will requeue their runs soon; check those machines."
+        remedy = "Any worker or scheduler that runs requeues their runs; check those machines."
         found = f"no heartbeat since the lease expired: {_names(silent)}"
         findings.append(Finding("workers", State.WARNING, found, remedy))
     if not live:
@@ -295,6 +295,11 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     for error in unread[:MAX_NAMES]:
         yield Finding("schedules", State.WARNING, f"start nothing: {error}", remedy)
     yield from _more("schedules", len(unread), "jobs whose schedules start nothing", remedy)
+    under_way = sa.select(run.c.job, run.c.job_version).where(sa.text(f"state = '{RunState.RUNNING}'"))
+    for version in conn.execute(under_way.where(run.c.kind == "sequence").distinct()).all():
+        definition = jobs.find_version(conn, *version)
+        if isinstance(definition, DefinitionError):
+            yield Finding("schedules", State.WARNING, f"its sequences under way wait: {definition}", remedy)
 
 
 def notifications(conn: sa.Connection) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
 
     placed = transact(db, by, work)
     # In batches of their own. The hold is placed even if one fails: a worker sets aside the rest before it claims.
-    with contextlib.suppress(Unreachable):
+    with contextlib.suppress(Unreachable, KeyboardInterrupt):
         while db.transact(moving.set_aside, by.name, retry_for=by.retry_for).moved == moving.BATCH:
             time.sleep(db.dialect.pause_between_writes)
     return placed
@@ -79,11 +79,12 @@ def release(db: Database, by: Caller, hold_id: int) -> HoldView:
     def work(conn: sa.Connection) -> HoldView:
         found = reading.get(conn, hold_id)
         _check_release(conn, by, found)
-        placing.release(conn, hold_id, by.name)
+        is_over = found.until is not None and found.until <= current_time(conn)
+        placing.release(conn, hold_id, f"{by.name}: its time came" if is_over else by.name)
         return reading.get(conn, hold_id)
 
     released = transact(db, by, work)
-    with contextlib.suppress(Unreachable):  # a scheduler frees what is left
+    with contextlib.suppress(Unreachable, KeyboardInterrupt):  # a scheduler frees what is left
         while db.transact(moving.free, released, by.name, retry_for=by.retry_for):
             time.sleep(db.dialect.pause_between_writes)
     return released

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from typing import NamedTuple
 
-from jobfac.views.results.load import HourLoad, MoveView, PoolLoad
+from jobfac.views.results.load import MOVES, HourLoad, MoveView, PoolLoad
 
 HOUR = timedelta(hours=1)
 TOO_LONG = 60.0
@@ -15,9 +15,6 @@ TOO_LONG = 60.0
 
 RARE = 4
 """A schedule that is due at most this often a day may be moved."""
-
-MOVES = 20
-"""The maximum number of proposed moves."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _END, _DUE = 0, 1

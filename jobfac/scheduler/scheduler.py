@@ -9,7 +9,6 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +21,7 @@ from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, PENDING_INTERVAL, expiry_pause, first_turn
 from jobfac.scheduler.clock import ClockWatch
 from jobfac.scheduler.delays import Delays
+from jobfac.scheduler.duty import DUTY_METRICS, Duty
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import Poll, read_poll
@@ -52,42 +52,6 @@ LONG = 0.02
 
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
-
-
-@dataclass
-class Duty:
-    """A duty of the scheduler.
-
-    Attributes:
-        has_work: whether a poll shows work for it.
-        work: one turn. Returns the seconds until the next turn may begin.
-        not_before: when the next turn may begin, in monotonic seconds.
-        is_urgent: whether somebody waits for it. Otherwise, if its turn fails, others have nine tenths of the time.
-        prompt: whether the scheduler polls again as soon as the next turn may begin, and not at its usual time.
-        last: when the last turn began, in seconds since 1970.
-        took: the seconds of the last turn.
-        failures: the number of turns that failed.
-        idle_turns: the number of turns in a row that had work and did none.
-    """
-
-    name: str
-    has_work: Callable[[Poll], bool]
-    work: Callable[[], float]
-    not_before: float = 0.0
-    prompt: bool = True
-    is_urgent: bool = True
-    last: float = 0.0
-    took: float = 0.0
-    failures: int = 0
-    idle_turns: int = 0
-
-
-DUTY_METRICS: tuple[tuple[Kind, str, str, str], ...] = (
-    ("gauge", "last_timestamp_seconds", "last", "When its last turn began; 0: not yet"),
-    ("gauge", "last_seconds", "took", "How long its last turn took"),
-    ("counter", "failures", "failures", "Turns that failed"),
-)
-"""The kind, name, field and help of the metrics of each duty."""
 
 
 class Scheduler:
@@ -174,6 +138,9 @@ class Scheduler:
             poll = self._db.retrying(self._poll, 2.0)
         except (Unreachable, sa.exc.DBAPIError) as error:
             self._log.outage("poll failed, retrying", action="poll_failed", reason=str(error))
+            return FAILURE_PAUSE
+        except Exception:  # as in a duty: it may pass, and in `up` a worker would end with this role
+            self._log.exception("poll failed, retrying", action="poll_failed")
             return FAILURE_PAUSE
         self._uncounted = poll.uncounted
         step = self._clock.step(poll.now, boot_ms() / 1000)

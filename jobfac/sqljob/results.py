@@ -126,3 +126,8 @@ def outputs(names: Sequence[str], row: Sequence[Any]) -> tuple[dict[str, Any], l
 
 def _visible(letter: str) -> str:
     return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+
+def size_of(rows: Any) -> int:
+    """Return the approximate size of the rows in memory, in bytes."""
+    return sum(len(value) if isinstance(value, str | bytes | bytearray) else 8 for row in rows for value in row)

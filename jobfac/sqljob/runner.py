@@ -11,7 +11,7 @@ from jobfac import job
 from jobfac.definitions import write_duration
 from jobfac.sqljob.connection import connect
 from jobfac.sqljob.request import Request
-from jobfac.sqljob.results import Table, column_names, json_line, outputs
+from jobfac.sqljob.results import Table, column_names, json_line, outputs, size_of
 from jobfac.sqljob.scripts import Batch, ScriptError, bind, split
 from jobfac.sqljob.servers import Failure, Server, server
 from jobfac.sqljob.writing import OutputError, say, write
@@ -110,16 +110,20 @@ class Runner:
     def run(self) -> None:
         """Run the script to its end."""
         try:
+            self._run_and_explain()
+            self.ended = self._summary()  # not if that has raised an error: the script must not seem to have succeeded
+        finally:
+            self.done.set()
+
+    def _run_and_explain(self) -> None:
+        try:
             self._run()
         except OutputError as error:
             self._fail(f"{error}, so the script ended in batch {self._batches}; what it has committed stays")
         except ScriptError as error:
             self._fail(self.request.hide(str(error)))
-        except Exception as error:  # of a driver: it must not end this thread without a word
+        except BaseException as error:  # of a driver, as a panic of Rust: it must not end this thread without a word
             self._fail(self.request.hide(f"{type(error).__name__}: {' '.join(str(error).split())}"))
-        finally:
-            self.ended = self._summary()
-            self.done.set()
 
     def _run(self) -> None:
         with connect(self.request) as (connection, dialect):
@@ -241,7 +245,7 @@ class Runner:
         while not self.stopping and not self.late and (rows := self._call(at, cursor.fetchmany, size)):
             if count == 0:
                 kept = (names, rows[0])
-                if kind == "rows" and _bytes(rows) < PIECE:
+                if kind == "rows" and size_of(rows) < PIECE:
                     rows += self._call(at, cursor.fetchmany, FIRST_ROWS - 1)
             count += len(rows)
             if kind == "json":
@@ -249,7 +253,7 @@ class Runner:
             elif kind == "rows":
                 first, table = table is None, table or Table(names, rows)
                 write(table.head() if first else table.rows(rows))
-            size = max(1, min(1000, PIECE * len(rows) // max(1, _bytes(rows))))
+            size = max(1, min(1000, PIECE * len(rows) // max(1, size_of(rows))))
         self._first_row = kept if count else None
         if kind == "rows":
             write(Table(names, []).head() if table is None else "")
@@ -341,8 +345,3 @@ class Runner:
             say(sentence, error=True)
             return Ended(False, sentence)
         return Ended(True, f"{self._batches} {'batch' if self._batches == 1 else 'batches'}")
-
-
-def _bytes(rows: Any) -> int:
-    """Return the approximate size of the rows in memory, in bytes."""
-    return sum(len(value) if isinstance(value, str | bytes | bytearray) else 8 for row in rows for value in row)

@@ -276,10 +276,10 @@ def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) ->
     Raises:
         DefinitionError: values that a statement of T-SQL stored do not fit the definition.
     """
-    declared = definition.parameters
-    if not declared:
+    if not (declared := definition.parameters):
         return {}
-    return read_parameters(row.job, declared, row.given, context_of(row, definition, previous=previous))
+    given = {name: row.given[name] for name in declared if name in row.given}  # a retry has those of its first run
+    return read_parameters(row.job, declared, given, context_of(row, definition, previous=previous))
 
 
 def complete(

@@ -40,7 +40,7 @@ from jobfac.store.history.recovery import has_worked, is_of_backfill
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
 from jobfac.store.runs.subscribers import JUDGED
-from jobfac.store.schedules import arriving
+from jobfac.store.schedules import arriving, pausing
 
 PAGE = 100
 """The number of jobs that one query reads."""
@@ -159,7 +159,7 @@ def steps(db: Database, keep: Keep, retry_for: float = 15.0) -> Iterator[int]:
                 yield runs
     for forget, age in (
         (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age), (arriving.forget, keep.age),
-        (upstream.forget_orphans, 0.0),
+        (upstream.forget_orphans, 0.0), (pausing.forget_surplus, 0.0),
         (statistics.forget, keep.statistics), (audit.forget, keep.audit),
     ):  # fmt: skip
         more = True

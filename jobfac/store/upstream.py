@@ -112,10 +112,11 @@ def follow_clock(conn: sa.Connection) -> int:
 
 class Pending(NamedTuple):
     """Ends that have not become runs yet, oldest first. ``stale``: the runs of those that the schedule no longer
-    waits for."""
+    waits for. ``more``: there may be more of either."""
 
     ends: list[End]
     stale: list[int]
+    more: bool
 
 
 _IS_AWAITED = sa.exists(
@@ -135,7 +136,20 @@ def pending(conn: sa.Connection, schedule_id: int, limit: int) -> Pending:
     query = query.where(upstream_end.c.schedule_id == schedule_id)
     found = conn.execute(query.order_by(upstream_end.c.ended_at, upstream_end.c.run_id).limit(limit)).mappings().all()
     ends = [End(*(row[name] for name in End._fields)) for row in found if row["awaited"]]
-    return Pending(ends, [row["run_id"] for row in found if not row["awaited"]])
+    return Pending(ends, [row["run_id"] for row in found if not row["awaited"]], len(found) == limit)
+
+
+def number_after(conn: sa.Connection, last: End, before: datetime | None = None, since: datetime | None = None) -> int:
+    """Return how many ends of the schedule come after ``last`` in the order of ``pending``, in this span of time."""
+    at = upstream_end.c.ended_at
+    is_after = sa.or_(at > last.ended_at, sa.and_(at == last.ended_at, upstream_end.c.run_id > last.run_id))
+    query = sa.select(sa.func.count()).select_from(upstream_end)
+    query = query.where(upstream_end.c.schedule_id == last.schedule_id, is_after, _IS_AWAITED)
+    if before is not None:
+        query = query.where(at < before)
+    if since is not None:
+        query = query.where(at >= since)
+    return int(conn.execute(query).scalar_one())
 
 
 @functools.cache

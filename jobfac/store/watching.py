@@ -18,6 +18,7 @@ from jobfac.store import expectations, outbox
 from jobfac.store.history.recovery import DUE, has_worked
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.subscribers import JUDGED
+from jobfac.store.schedules.decision import UNUSABLE
 from jobfac.store.schedules.inserting import Refusal
 from jobfac.views.jobs import OverdueView
 from jobfac.views.serialization import as_json
@@ -79,7 +80,7 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     for row in found:
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
         expect, is_enabled = _read(row["definition"]), bool(row["enabled"])
-        if isinstance(expect, ValueError):
+        if isinstance(expect, Exception):
             unread.append(Refusal(row["job"], "expect", None, f"it cannot be watched here: {expect}"))
             continue
         successes = _successes(conn, row["job"], expect, before)
@@ -93,11 +94,11 @@ def watch(conn: sa.Connection, after: str = "") -> Watched:
     return Watched(changed, found[-1]["job"] if len(found) == BATCH else "", unread)
 
 
-def _read(text: str) -> Expect | ValueError:
+def _read(text: str) -> Expect | Exception:
     """Return an expectation, or why it cannot be read. A newer scheduler may watch it, and the others must not wait."""
     try:
         return expectations.read(text)
-    except ValueError as error:
+    except UNUSABLE as error:
         return error
 
 
@@ -138,7 +139,7 @@ def follow_clock(conn: sa.Connection) -> int:
     ahead = sa.select(expectation, utcnow().label("now")).with_hint(expectation, PASS, "mssql")
     found = conn.execute(ahead.where(expectation.c.since > utcnow())).mappings().all()
     for row in found:
-        if isinstance(expect := _read(row["definition"]), ValueError):
+        if isinstance(expect := _read(row["definition"]), Exception):
             continue
         state = expected.begin_again(expect, row["now"])
         if row["overdue_at"] is not None:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from types import TracebackType
@@ -33,6 +34,9 @@ READ_TIMEOUT = 5.0
 
 MOST = 4
 """The maximum number of clients that are served at once. For one more, the one that came first is sent away."""
+
+NOT_ACCEPTED_PAUSE = 0.1
+"""Seconds until the next try to accept a client, after one that failed."""
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
 
@@ -100,6 +104,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Event] = {}  # in the order in which they came; set when it is over
         super().__init__(*arguments)
+
+    def get_request(self) -> Any:
+        """Accept a client.
+
+        Raises:
+            OSError: no descriptor is free. The client stays in the queue, so the loop of the base class would spin.
+        """
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(NOT_ACCEPTED_PAUSE)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client in a thread of its own, and send away one that is slow.

@@ -22,6 +22,23 @@ class ScheduleView(NamedTuple):
     definition: dict[str, Any]
     held: str | None = None
 
+    @property
+    def state(self) -> str:
+        """Whether it may start runs now, and if not, why: what would last longest."""
+        if self.definition.get("enabled") is False:
+            return "off"
+        if not self.job_enabled:
+            return "job disabled"
+        if self.paused:
+            return "paused"
+        if self.held:
+            return "held"
+        if "after" in self.definition:
+            return "waiting"
+        if "file" in self.definition:
+            return "watching"
+        return "active" if self.next_due_at else "over"
+
 
 class CandidateView(NamedTuple):
     """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition.

@@ -18,6 +18,7 @@ MOST = 1000
 class WorkerView(NamedTuple):
     """A worker process. ``busy``: the slots that its runs take. ``message``: why it claims no runs; null: it does.
 
+    ``silent`` is set only while its lease is over and nothing has noticed that yet: it is probably dead.
     ``cpu_pressure``: percent of the last ten seconds in which work waited for a processor. ``free_memory``: bytes.
     """
 
@@ -38,6 +39,7 @@ class WorkerView(NamedTuple):
     message: str | None
     cpu_pressure: float | None
     free_memory: int | None
+    silent: bool = False
 
     def is_silent(self, now: datetime) -> bool:
         """Whether its lease has expired at this time of the database: it is dead, and nothing has noticed that yet."""

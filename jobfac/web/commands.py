@@ -38,11 +38,12 @@ def many(act: str, query: Mapping[str, str], wanted: Filter) -> str:
 
 
 def each(act: str, run_ids: Sequence[int]) -> str:
-    """Retry, stop or acknowledge these runs; the commands for one run are put into a loop of the shell."""
-    verb = _VERBS.get(act, act)
-    if act == "acknowledge" or len(run_ids) == 1:
-        return line(verb, *run_ids)
-    return f"for run in {' '.join(map(str, run_ids))}; do jobfac {verb} $run; done"
+    """Retry, stop or acknowledge these runs; empty: no command does the same.
+
+    A loop of the commands for one run would not: many are stopped sequences first, and a retry of a job that replaces
+    its run waits for the retry before.
+    """
+    return line(_VERBS.get(act, act), *run_ids) if act == "acknowledge" or len(run_ids) == 1 else ""
 
 
 _VERBS = {"acknowledge": "ack"}

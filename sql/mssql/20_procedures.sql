@@ -616,7 +616,7 @@ BEGIN
     BEGIN TRY
         UPDATE jobfac.start_hold
         SET released_at = SYSUTCDATETIME(), released_by = @who
-        WHERE id = @hold AND released_at IS NULL;
+        WHERE id = @hold AND released_at IS NULL AND (until IS NULL OR until > SYSUTCDATETIME());
         IF @@ROWCOUNT > 0
         BEGIN
             INSERT INTO jobfac.audit (at, [by], action, subject)

@@ -3577,7 +3577,7 @@ BEGIN
     BEGIN TRY
         UPDATE jobfac.start_hold
         SET released_at = SYSUTCDATETIME(), released_by = @who
-        WHERE id = @hold AND released_at IS NULL;
+        WHERE id = @hold AND released_at IS NULL AND (until IS NULL OR until > SYSUTCDATETIME());
         IF @@ROWCOUNT > 0
         BEGIN
             INSERT INTO jobfac.audit (at, [by], action, subject)
@@ -4150,7 +4150,7 @@ GO
 -- The version of the views and procedures above. It is the last one: if one of them fails, the former version stays.
 CREATE OR ALTER VIEW jobfac.v_version AS
 -- The version of jobfac that made the views and procedures. `jobfac db check` compares the digest of their texts.
-SELECT '0.1.0' AS version, '92f8736f20f566a7' AS digest;
+SELECT '0.1.0' AS version, '99ee19307e3c38ce' AS digest;
 GO
 
 GRANT SELECT ON jobfac.v_version TO jobfac_operator, jobfac_reader, jobfac_worker;

@@ -22,6 +22,11 @@ from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.database import Hand
 
 
+def test_a_log_that_a_reader_made_large_becomes_smaller(sqlite_url: str) -> None:
+    with Database(sqlite_url).read() as conn:
+        assert conn.exec_driver_sql("PRAGMA journal_size_limit").scalar_one() == 64 << 20  # without it, it never does
+
+
 @pytest.fixture
 def link(sqlite_url: str, tmp_path: Path) -> Path:
     """A link to a fresh database, in a folder of its own, whose name needs an escape in the table of mounts."""

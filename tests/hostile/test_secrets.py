@@ -267,9 +267,10 @@ def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
         for path in left.rglob("*"):
             os.utime(path, (1, 1))  # the machine was off since
         folder = SpoolFolder(tmp_path / "spool", "mine", "w2")
-        for age in (-1e9, 1e9):  # a clock that was ahead, and a machine that was off
+        for age, text in ((-1e9, "0.0"), (1e9, "")):  # a clock that was ahead; a full disk, and a machine that was off
             folder.clear_dead(db)
             (mark,) = left.rglob("*.unread")
+            mark.write_text(text)
             os.utime(mark, (time.time() - age,) * 2)
         folder.clear_dead(db)
         assert 0 < float(mark.read_text()) < KEPT / 10

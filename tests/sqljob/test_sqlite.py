@@ -32,6 +32,19 @@ def test_rows_as_aligned_text(sqlite: Stage) -> None:
     assert (done.succeeded, done.message, done.err) == (True, "3 batches", "")
 
 
+def test_a_driver_that_panics_fails_the_script(sqlite: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic of Rust is no Exception. Libraries raise one as they are imported, if one that they need is broken."""
+
+    class PanicException(BaseException): ...
+
+    def panic(*arguments: Any) -> None:
+        raise PanicException("Python API call failed")
+
+    monkeypatch.setattr(runner, "connect", panic)
+    done = sqlite.run("SELECT 1")
+    assert (done.succeeded, done.message) == (False, "PanicException: Python API call failed")
+
+
 def test_rows_as_lines_of_json_and_not_at_all(sqlite: Stage) -> None:
     script = "SELECT 1 AS a, NULL AS a, 'x\ny' || char(0) || 'z' AS \"\", x'ff' AS d"
     done = sqlite.run(script, result="json")

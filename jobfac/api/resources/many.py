@@ -83,12 +83,17 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     retried before are skipped, so the request may be repeated. The runs of one page are retried oldest first.
     """
     chosen, cursor = _chosen(request, body, FINAL)
-    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run), cursor)
+    wanted = None if body.filter is None else body.filter.wanted()
+    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run, wanted=wanted), cursor)
 
 
 @ENDPOINTS.add("POST", "/v1/runs:stop", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
 def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
-    """Stop many runs. A filter without `state` means all that have not ended."""
+    """Stop many runs. A filter without `state` means all that have not ended.
+
+    The first page has all sequences that match, so it may be larger than `limit`: they are stopped before the runs that
+    they have started.
+    """
     chosen, cursor = _chosen(request, body, ACTIVE)
     return _response(body, many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run), cursor)
 
@@ -114,7 +119,10 @@ def _chosen(
     wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
     if unacknowledged:
         wanted = wanted._replace(unacknowledged=True)
-    found = many.choose(request.db, request.by, wanted, body.limit, states)
+    if states == ACTIVE:
+        found = many.choose_to_stop(request.db, request.by, wanted, body.limit)
+    else:
+        found = many.choose(request.db, request.by, wanted, body.limit, states)
     return found.runs, None if found.below is None else str(found.below)
 
 

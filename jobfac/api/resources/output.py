@@ -137,8 +137,8 @@ def _reader(
         positions = {stream: end for stream, end in zip(STREAMS, ends, strict=True) if stream in streams}
     if attempt > max(1, row.attempt):
         raise NotFound(f"Run {row.id} has no attempt {attempt}; it has {row.attempt}.")
-    definition = jobs.load_version(conn, row.job, row.job_version)
-    encoding = getattr(definition, "encoding", "utf-8")
+    definition = jobs.find_version(conn, row.job, row.job_version)
+    encoding = getattr(definition, "encoding", "utf-8")  # also of one that this version of jobfac cannot read
     return Reader(row.id, attempt, query.attempt is not None, encoding, positions)
 
 

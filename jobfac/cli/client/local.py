@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from jobfac.cli.client.local_administration import LocalAdministration
 from jobfac.cli.client.values import Text
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
+from jobfac.states import FINAL, TO_ACKNOWLEDGE, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.jobs import category_defaults
 from jobfac.store.runs import StartRequest
@@ -74,7 +74,9 @@ class Local(LocalAdministration):
         try:
             yield replace(self._by, traces=spans, traceparent=os.environ.get("TRACEPARENT"))
         finally:
-            spans.close()
+            # What was done is done: neither Ctrl-C while it waits nor the want of a thread may hide the answer.
+            with suppress(KeyboardInterrupt, RuntimeError):
+                spans.close()
 
     def run(self, run_id: int) -> RunHistory:
         """Return a run with its attempts and events, and the step history of a sequence."""
@@ -113,13 +115,14 @@ class Local(LocalAdministration):
         """Return the runs that a retry with this filter would affect. Changes nothing."""
         from jobfac.operations.bulk import many
 
-        return many.retry(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, FINAL), dry_run=True)
+        chosen = many.choose_all(self._db, self._by, wanted, limit, FINAL)
+        return many.retry(self._db, self._by, chosen, dry_run=True, wanted=wanted)
 
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the runs that a stop with this filter would affect. Changes nothing."""
         from jobfac.operations.bulk import many
 
-        return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
+        return many.stop(self._db, self._by, many.choose_all_to_stop(self._db, self._by, wanted, limit), dry_run=True)
 
     def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the failures that match the filter and that nobody has acknowledged. Changes nothing."""

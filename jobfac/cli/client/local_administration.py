@@ -111,6 +111,16 @@ class LocalAdministration:
 
         return self._db.query(read)
 
+    def kept_by_purge(self) -> str | None:
+        """Return how long a purge keeps what, in words, if the settings of this process decide it."""
+        from jobfac.store.retention import Keep
+
+        self._db.check_schema()
+        keep = Keep.of(settings())
+        ages = {"runs for": keep.age, "statistics for": keep.statistics, "the audit for": keep.audit}
+        kept = ", ".join(f"{what} {age / 86400:,.4g} days" for what, age in ages.items())
+        return kept if keep.count is None else f"{keep.count} runs of each job, {kept}"
+
     def purge(self) -> int:
         """Remove what is older than its retention. Returns the number of removed runs."""
         from jobfac.operations import retention

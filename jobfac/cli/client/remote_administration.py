@@ -66,6 +66,9 @@ class RemoteAdministration(HttpApi):
         response = self._api.send("GET", "/v1/reports.html", repeatable=True, params=_query(wanted))
         return response.text if response.is_success else str(self._api.read(response))
 
+    def kept_by_purge(self) -> str | None:
+        return None
+
     def purge(self) -> int:
         removed, more = 0, True
         while more:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Json, database, fail, group
-from jobfac.cli.rendering.printing import print_json, print_table
+from jobfac.cli.common import USAGE, Json, Yes, confirm, database, fail, group
+from jobfac.cli.rendering.printing import note, print_json, print_table
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
@@ -150,8 +150,14 @@ def config(as_json: Json = False) -> None:
         typer.echo(f"{row.name:<22} {'' if row.value is None else row.value!s:<24} {row.origin:<12} {row.help}")
 
 
-def purge() -> None:
-    """Remove finished runs that are older than their job's retention."""
+def purge(yes: Yes = False) -> None:
+    """Remove finished runs that are older than their job's retention.
+
+    On a terminal the command asks before it does so with the settings of this machine.
+    """
     with backend() as factory:
+        if kept := factory.kept_by_purge():
+            note(f"The settings of this machine keep {kept}. The schedulers may have others.")
+            confirm("Remove what is older?", yes)
         count = factory.purge()
     typer.echo(f"{count} runs were removed")

@@ -50,7 +50,7 @@ def apply(
         _print_changes(applied.defaults, "defaults of ")
         _print_changes(applied.jobs)
         _print_kept(applied)
-        _print_count(applied.jobs, dry_run)
+        _print_count(applied.jobs, applied.defaults, dry_run)
 
 
 def _ask(applied: AppliedView) -> None:
@@ -81,11 +81,14 @@ def _print_changes(plan: PlanView, prefix: str = "") -> None:
         typer.secho(f"- {prefix}{name}", fg="red")
 
 
-def _print_count(plan: PlanView, dry_run: bool) -> None:
+def _print_count(plan: PlanView, defaults: PlanView, dry_run: bool) -> None:
     added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
+    number = len(defaults.add) + len(defaults.change) + len(defaults.remove)
     typer.echo(
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
-        f"{len(plan.same)} unchanged" + ("; nothing was changed" if dry_run else "")
+        f"{len(plan.same)} unchanged"
+        + (f"; defaults of categories {changed}: {number}" if number else "")
+        + ("; nothing was changed" if dry_run else "")
     )
 
 

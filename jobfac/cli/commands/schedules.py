@@ -1,6 +1,6 @@
 """`schedule list / preview / backfill / load / pause / resume`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from jobfac.cli.times import write_time
 from jobfac.errors import JobfacError
 from jobfac.recurrence.wording import in_words
 from jobfac.views.results.backfill import Backfill, BackfillResult, BackfillView
-from jobfac.views.results.load import LoadView, MoveView
+from jobfac.views.results.load import MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import as_json as serialization_as_json
 
@@ -50,19 +50,7 @@ def list_schedules(
 
 
 def _state(row: ScheduleView) -> object:
-    if row.paused:
-        return coloured("paused", "yellow")
-    if row.held:
-        return coloured("held", "yellow")
-    if not row.job_enabled:
-        return coloured("job disabled", "yellow")
-    if row.definition.get("enabled") is False:
-        return coloured("off", "yellow")
-    if "after" in row.definition:
-        return "waiting"
-    if "file" in row.definition:
-        return "watching"
-    return "active" if row.next_due_at else "over"
+    return coloured(row.state, "yellow") if row.state in ("off", "job disabled", "paused", "held") else row.state
 
 
 def _rule(row: ScheduleView) -> str:
@@ -120,7 +108,12 @@ def pause(job: JobId, name: Name = None) -> None:
 def resume(job: JobId, name: Name = None) -> None:
     """Resume schedules. Due times during the pause count as missed."""
     with backend() as factory:
-        _print_changed(job, factory.pause(job, name, False), "resumed")
+        names = factory.pause(job, name, False)
+        _print_changed(job, names, "resumed")
+        for one in factory.schedules(job):
+            if one.name in names and one.state in ("off", "job disabled", "held"):
+                why = {"off": "its definition has `enabled: false`", "job disabled": "the job is disabled"}
+                note(f"schedule '{one.name}' starts nothing yet: {why.get(one.state, one.held)}")
 
 
 def _print_changed(job: str, names: list[str], state: str) -> None:
@@ -222,19 +215,8 @@ def show_load(
             "WHY": "reason",
         }
         print_table(found.moves, columns, "")
-    for sentence in _remarks(found):
+    for sentence in found.remarks():
         note(sentence)
-
-
-def _remarks(found: LoadView) -> Iterator[str]:
-    if found.unknown:
-        yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
-    if found.dense:
-        yield f"Too many runs, so only the first ones are counted: {', '.join(found.dense[:10])}."
-    if found.unserved:
-        yield f"No live worker has their pool, labels and slots: {', '.join(found.unserved[:10])}."
-    if found.limited:
-        yield f"Their concurrency limit makes runs wait more than a minute: {', '.join(found.limited[:10])}."
 
 
 def _zone(schedules: Sequence[ScheduleView]) -> ZoneInfo | None:

@@ -112,15 +112,15 @@ def start(
         if not as_json and not follow:
             with reader_may_leave():
                 typer.echo("\n".join(str(run.id) for run in runs))
-        if (follow or wait) and all(run.state != RunState.DENIED for run in runs):
-            with _continuing(runs):
-                runs = [_follow(factory, runs[0], as_json)] if follow else _wait(factory, runs)
+        if follow or wait:
+            runs = _finish(factory, runs, follow, as_json)
         if as_json:
             with reader_may_leave():
                 print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
+        unsuccessful = _note_unsuccessful(runs) if wait or follow else False
         refuse_denied(runs, has_key=key is not None)
-        if wait or follow:
-            _fail_unless_succeeded(runs)
+        if unsuccessful:
+            raise typer.Exit(UNSUCCESSFUL)
 
 
 def _understood(at: str) -> datetime:
@@ -138,7 +138,7 @@ def _overrides(
         job, _, text = pair.partition("=")
         try:
             arguments = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
         if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
             fail(
@@ -174,6 +174,17 @@ def _notify(text: str) -> dict[str, Any]:
         message = re.sub(r"^notify\[0\]\S*", "it", error.problems[0].message)
         fail(USAGE, f"--notify {text}: {message}" + ("" if message.endswith("?") else "."))
     return entry.model_dump(mode="json", exclude_defaults=True)
+
+
+def _finish(factory: Backend, runs: list[RunView], follow: bool, as_json: bool) -> list[RunView]:
+    """Wait for the end of those runs that were not denied. Returns all of them, as they are then."""
+    admitted = [run for run in runs if run.state != RunState.DENIED]
+    if not admitted:
+        return runs
+    with _continuing(admitted):
+        done = [_follow(factory, admitted[0], as_json)] if follow else _wait(factory, admitted)
+    ended = {run.id: run for run in done}
+    return [ended.get(run.id, run) for run in runs]
 
 
 def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
@@ -227,11 +238,11 @@ def _continuing(runs: list[RunView]) -> Iterator[None]:
         raise Failure(error.exit_code, f"{error} {many if len(runs) > 1 else one}") from error
 
 
-def _fail_unless_succeeded(runs: list[RunView]) -> None:
-    unsuccessful = [run for run in runs if run.state != RunState.SUCCEEDED]
+def _note_unsuccessful(runs: list[RunView]) -> bool:
+    """Say of each run that was not denied why it has not succeeded. Returns whether there are any."""
+    unsuccessful = [run for run in runs if run.state not in (RunState.SUCCEEDED, RunState.DENIED)]
     for run in unsuccessful[:NAMED]:
         note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
     if len(unsuccessful) > NAMED:
         note(f"And {len(unsuccessful) - NAMED:,} more of these {len(runs):,} runs did not succeed.")
-    if unsuccessful:
-        raise typer.Exit(UNSUCCESSFUL)
+    return bool(unsuccessful)

@@ -8,7 +8,8 @@ from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, note, print_list
-from jobfac.cli.rendering.text import memory_text
+from jobfac.cli.rendering.text import coloured, memory_text
+from jobfac.cli.times import write_time
 from jobfac.views.workers import AFTER_LIMIT, MOST, WorkerView
 
 app = group("List and drain workers, or cancel a drain.")
@@ -19,14 +20,17 @@ def list_workers(
     include_gone: Annotated[bool, typer.Option("--all", help="Include workers that have exited or died.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List workers, newest first, and after them those that have left."""
+    """List workers, newest first, and after them those that have left.
+
+    `silent`: its lease is over, so it is probably dead.
+    """
     with backend() as factory:
         views = factory.workers(alive_only=not include_gone)
     columns: Columns[WorkerView] = {
         "WORKER": "id",
         "NAME": "name",
         "HOST": "host",
-        "STATE": "state",
+        "STATE": _state,
         "BUSY": _busy,
         "POOLS": _pools,
         "STARTED": "started_at",
@@ -38,6 +42,10 @@ def list_workers(
     print_list(views, columns, "no workers; `jobfac worker` starts one", as_json)
     if len(views) >= MOST:
         note(f"These are {MOST:,} workers; a list contains no more, so older ones may be missing.")
+
+
+def _state(worker: WorkerView) -> object:
+    return coloured("silent", "red") if worker.silent else worker.state
 
 
 def _busy(worker: WorkerView) -> str:
@@ -74,9 +82,11 @@ def drain(worker: Workers) -> None:
     if their job has `restartable: false`.
     """
     with backend() as factory:
-        for worker_id in _ids(factory, worker):
+        ids = _ids(factory, worker)
+        for worker_id in ids:
             factory.drain(worker_id)
             typer.echo(f"worker {worker_id} is draining")
+        _note_silent(factory, ids)
         note(f"A draining worker exits when its runs have ended. {AFTER_LIMIT}")
 
 
@@ -84,9 +94,20 @@ def drain(worker: Workers) -> None:
 def undrain(worker: Workers) -> None:
     """Take a drain back: let workers claim runs again."""
     with backend() as factory:
-        for worker_id in _ids(factory, worker):
+        ids = _ids(factory, worker)
+        for worker_id in ids:
             factory.undrain(worker_id)
             typer.echo(f"worker {worker_id} is active")
+        _note_silent(factory, ids)
+
+
+def _note_silent(factory: Backend, ids: list[int]) -> None:
+    for one in factory.workers(alive_only=True):
+        if one.silent and one.id in ids:
+            note(
+                f"Worker {one.id} is silent since {write_time(one.seen_at)}, so it is probably dead; "
+                "it leaves the list when any worker or scheduler runs."
+            )
 
 
 def _ids(factory: Backend, words: list[str]) -> list[int]:

@@ -50,7 +50,7 @@ def draw(
         trouble: why the state is missing or old, for the second line.
         chosen: the run that is marked.
     """
-    lines: list[RenderableType] = [_headline(overview, source, width)]
+    lines: list[RenderableType] = [_headline(overview, source, "" if height is None else "↑↓ ↵ output  q quits ")]
     if trouble:
         lines.append(Text(f" {trouble}", style="bold white on red", no_wrap=True, overflow="ellipsis"))
     if overview is None:
@@ -130,14 +130,12 @@ def pick(ended: Sequence[RunLine], room: int) -> list[RunLine]:
     return [run for run in ended if run.id in failures or run.id in others]
 
 
-def _headline(overview: Overview | None, source: str, width: int) -> RenderableType:
+def _headline(overview: Overview | None, source: str, keys: str) -> RenderableType:
     line = Table.grid(expand=True)
     line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     line.add_column(no_wrap=True, justify="right")
     clock = "" if overview is None else write_time(overview.now)
-    line.add_row(
-        Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  ↑↓ ↵ output  q quits ", style="dim")
-    )
+    line.add_row(Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  {keys}", style="dim"))
     return line
 
 

@@ -220,6 +220,7 @@ def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None  # ``begin`` begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")  # a log that a long read made larger becomes smaller
     lease_clock.register(connection)
 
 

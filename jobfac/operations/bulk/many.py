@@ -8,7 +8,7 @@ from jobfac.database.engine import Database
 from jobfac.errors import Forbidden, Locked, NotFound, Refused
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, RunState, Stop
+from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, JobKind, RunState, Stop
 from jobfac.store.history import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
 from jobfac.views.results.many import ManyView, Result
@@ -30,6 +30,9 @@ NOT_TRIED = "it was not tried, because open transactions of the database have lo
 MOST_WAITS = 5
 """How many locks that are not free in time a call waits for. Then it tries no more: that could take hours."""
 
+SEQUENCES = 10_000
+"""How many sequences a stop chooses before all other runs."""
+
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
 
@@ -43,12 +46,35 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
     Raises:
         Refused: the filter says nothing but states, or a state that the operation cannot be of.
     """
-    if not any(wanted._replace(states=(), unacknowledged=False, below=None, categories=None)):
+    if not any(wanted._replace(states=(), unacknowledged=False, below=None, categories=None, kind=None)):
         raise Refused("Select runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
     if wrong := sorted(set(wanted.states) - states):
         raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")
     wanted = wanted._replace(states=wanted.states or sorted(RETRIED & states or states), categories=by.categories)
     return db.query(search, wanted, limit, retry_for=by.retry_for)
+
+
+def choose_to_stop(db: Database, by: Caller, wanted: Filter, limit: int) -> Found:
+    """Do the same as ``choose`` for a stop: its first page begins with all sequences that match.
+
+    What a sequence has started is newer than it. If that were stopped by an earlier page than the sequence, the
+    sequence would go on in between, as after a failure.
+    """
+    sequences: list[RunView] = []
+    if wanted.below is None:
+        sequences = choose_all(db, by, wanted._replace(kind=JobKind.SEQUENCE), SEQUENCES, ACTIVE)
+    rest = choose(db, by, wanted._replace(kind=JobKind.PROGRAM), max(1, limit - len(sequences)), ACTIVE)
+    return rest._replace(runs=[*sequences, *rest.runs])
+
+
+def choose_all_to_stop(db: Database, by: Caller, wanted: Filter, limit: int) -> list[RunView]:
+    """Return up to ``limit`` runs as ``choose_to_stop`` does, page by page. Changes nothing, so it may be repeated."""
+    found = choose_to_stop(db, by, wanted, limit)
+    runs = list(found.runs)
+    while found.below is not None and len(runs) < limit:
+        found = choose_to_stop(db, by, wanted._replace(below=found.below), limit - len(runs))
+        runs += found.runs
+    return runs
 
 
 def choose_all(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> list[RunView]:
@@ -73,18 +99,24 @@ def find(db: Database, by: Caller, run_ids: Sequence[int]) -> list[RunView]:
     return db.query(of_ids, run_ids, by.categories, retry_for=by.retry_for)
 
 
-def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
+def retry(
+    db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False, wanted: Filter | None = None
+) -> list[ManyView]:
     """Retry runs, oldest first, each at most once. Returns one line for each run.
 
     May be repeated: a run that was retried before, by this operation or by hand, is skipped. So is one that repeats the
-    same as a retry that has not ended. The runs of a sequence's jobs are skipped, unless they are all from one
-    sequence, because a retry of the sequence starts them. Of these, what the sequence itself has repeated is skipped.
+    same as a retry that has not ended. The runs of a sequence's jobs are skipped, because a retry of the sequence
+    starts them, unless the filter or all of the runs are of one sequence. Of these, what the sequence itself has
+    repeated is skipped.
+
+    Args:
+        wanted: the filter that has chosen the runs, which may be one page of many; None: they were named.
     """
     if not chosen:
         return []
     newest = db.query(retries.newest, retry_for=by.retry_for)
     former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
-    inside = {run.sequence_run_id for run in chosen}
+    inside = {run.sequence_run_id for run in chosen} if wanted is None else {wanted.sequence_run_id}
     ids, jobs = {run.id for run in chosen}, {run.job for run in chosen}
     firsts, active = db.query(retries.chains, ids, jobs, retry_for=by.retry_for)
     taken = {first: f"run {one.id} repeats the same and is {one.state}" for first, one in active.items()}

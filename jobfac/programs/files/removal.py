@@ -58,9 +58,11 @@ def unread_for(path: Path) -> float:
     """
     mark, now = path.with_name(f"{path.name}.unread"), time.time()
     seconds = 0.0
-    with contextlib.suppress(OSError, ValueError):  # a disk that takes no mark may get well, too
+    with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
         if mark.exists():
-            seconds = float(mark.read_text()) + min(max(0.0, now - mark.stat().st_mtime), BETWEEN_LOOKS)
+            seconds = min(max(0.0, now - mark.stat().st_mtime), BETWEEN_LOOKS)
+            with contextlib.suppress(ValueError):  # it is empty if the disk was full
+                seconds += float(mark.read_text())
         mark.write_text(f"{seconds:.1f}")
         mark.chmod(0o600)
     return seconds

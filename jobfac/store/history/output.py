@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import run_output
 from jobfac.store.history.search import Filter, search
-from jobfac.views.results.output import OutputMatch
+from jobfac.views.results.output import LINES, OutputMatch
 from jobfac.views.runs import RunView
 
 RUNS = 200
@@ -17,9 +17,6 @@ RUNS = 200
 
 BYTES = 64 * 1024 * 1024
 """The number of bytes of output after which a call reads no further run."""
-
-LINES = 100
-"""The maximum number of lines of one run in a result."""
 
 LONGEST = 2000
 """The maximum length of a line in a result, in characters."""
@@ -53,9 +50,9 @@ class FoundOutput(NamedTuple):
 def search_output(conn: sa.Connection, wanted: Filter, text: str, limit: int) -> FoundOutput:
     """Return lines with ``text`` in the output of the runs that match a filter.
 
-    Reads the output of at most ``RUNS`` runs, so it may return none and still continue. The first ``LINES`` lines of a
-    run stay together, so there may be more than ``limit``, after which no further run is read. However long the output
-    of a run is, only some pieces of it are in memory.
+    Reads the output of at most ``RUNS`` runs, so it may return none and still continue. Only the first ``LINES`` lines
+    of a run are found. They stay together, so there may be more than ``limit``, after which no further run is read.
+    However long the output of a run is, only some pieces of it are in memory.
     """
     found = search(conn, wanted, RUNS)
     matches: list[OutputMatch] = []

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,6 +13,7 @@ from jobfac.database.dialects.rows import rows_parameter, rows_table
 from jobfac.database.tables import attempt, job, run, schedule
 from jobfac.database.types import BigId, contains, sql_literals
 from jobfac.recurrence import due_times
+from jobfac.recurrence.due import TICK
 from jobfac.states import HELD
 from jobfac.store.schedules import decision
 from jobfac.views.overview import DueSchedule
@@ -100,22 +101,27 @@ def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     return found + lists.of_categories(run.c.job, wanted.categories)
 
 
-def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, limit: int) -> list[DueSchedule]:
-    """Return the next time of each schedule that fires between two times, soonest first."""
+_DUE = [schedule.c[name] for name in (*columns(DueSchedule), "next_due_at", "definition")]
+
+
+def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter) -> list[DueSchedule]:
+    """Return the first time of each schedule that fires between two times; without its jitter if it fires before."""
     query = (
-        sa.select(*(schedule.c[name] for name in columns(DueSchedule)))
+        sa.select(*_DUE)
         .join(job, job.c.id == schedule.c.job)
         .with_hint(schedule, PASS, "mssql")
         .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), job.c.enabled)
-        .where(schedule.c.fire_at >= begin, schedule.c.fire_at < end)
-        .order_by(schedule.c.fire_at)
-        .limit(limit)
+        .where(schedule.c.fire_at < end)
     )
     if wanted.text:
         query = query.where(contains(conn.dialect.name, schedule.c.job, wanted.text))
     if wanted.categories is not None:
         query = query.where(lists.among(job.c.category, wanted.categories))
-    return from_rows(DueSchedule, conn.execute(query))
+    found = []
+    for row in conn.execute(query):
+        times = [row.fire_at] if row.fire_at >= begin else _times(row, begin - TICK, end - TICK, 1)
+        found += [DueSchedule(row.job, row.name, time) for time in times]
+    return found
 
 
 def repeats(
@@ -125,18 +131,25 @@ def repeats(
 
     At most ``limit`` of each schedule, without their jitter.
     """
-    needed = (schedule.c.job, schedule.c.name, schedule.c.fire_at, schedule.c.next_due_at, schedule.c.definition)
     given = rows_table(conn.dialect.name, job=schedule.c.job.type)
     query = (
-        sa.select(*needed)
+        sa.select(*_DUE)
         .join(given, given.c.job == schedule.c.job)
         .with_hint(schedule, PASS, "mssql")
         .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), schedule.c.fire_at < end)
     )
     found = []
     for row in conn.execute(query, rows_parameter({"job": job_id} for job_id in job_ids)):
-        rule = decision.read(row.definition)
-        if rule.is_calendar:
-            times = islice(due_times(rule, max(after, row.next_due_at or row.fire_at), end), limit)
-            found += [DueSchedule(row.job, row.name, time) for time in times]
+        found += [DueSchedule(row.job, row.name, time) for time in _times(row, after, end, limit)]
     return found
+
+
+def _times(row: sa.Row[Any], after: datetime, end: datetime, limit: int) -> list[datetime]:
+    """Return the due times after the next one of a schedule, and later than ``after``; none if it cannot be read."""
+    try:
+        rule = decision.read(row.definition)
+    except ValueError:  # a newer jobfac stored it
+        return []
+    if not rule.is_calendar:
+        return []
+    return list(islice(due_times(rule, max(after, row.next_due_at or row.fire_at), end), limit))

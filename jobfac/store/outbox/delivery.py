@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, lists, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, characters, lists, utcnow
 from jobfac.database.dialects.rows import by_primary_key, delete, rows_parameter, rows_table
 from jobfac.database.tables import notification
 from jobfac.database.types import BigId, truncate_utf16
@@ -20,16 +20,22 @@ from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
 from jobfac.store.outbox.addressing import BY_START
-from jobfac.store.outbox.shares import MAILS, MAILS_BY_START, OF_MAILS, WITH_JOB, Room, Taken, fitting
+from jobfac.store.outbox.recording import LARGEST
+from jobfac.store.outbox.shares import LARGE, MAILS, MAILS_BY_START, OF_MAILS, WITH_JOB, Room, Taken, fitting
 from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import columns, from_row
 
 TRIES = 10
 """The maximum number of tries. After the last one a notification is dead, about an hour and a half after the first."""
 
+LARGE_BODY = LARGEST // 8
+"""The maximum number of characters of a body that is not large."""
+
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
 """Seconds between two tries, at most. The first pause is about ``FIRST_PAUSE``."""
+
+WITHOUT_RESULT = "its last delivery ended without a result: the scheduler ended, or could not store one"
 
 JITTER = 10_000
 """Milliseconds by which a lease is longer, at random, so that two takes do not write the same end of it."""
@@ -48,8 +54,13 @@ def pause(tries: int) -> float:
 
 
 _UNTIL = utcnow(sa.bindparam("p_lease", type_=BigId)).label("until")
+_IS_SMALL = characters(notification.c.body) <= LARGE_BODY
 _TAKE = (
-    sa.select(*(notification.c[name] for name in Taken._fields), _UNTIL)
+    sa.select(
+        *(notification.c[name] for name in Taken._fields if name in notification.c and name != "body"),
+        sa.case((_IS_SMALL, notification.c.body)).label("body"),  # a large one is read when there is room for it
+        _UNTIL,
+    )
     .with_hint(notification, SKIP, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
     .order_by(notification.c.due_at, notification.c.id)
@@ -93,13 +104,20 @@ _GIVEN = lists.names()
 _KEY_AND_JOB = notification.c.dedupe + sa.literal_column(f"'{WITH_JOB}'", sa.String) + notification.c.job
 _IS_MAIL = notification.c.recipient.like('{"email"%')
 _IS_BY_START = notification.c.dedupe.like(f"%{BY_START}.%")
+_large = notification.alias("large")
+_JOBS_OF_LARGE = (  # all of their notifications wait, because some have an order
+    sa.select(_large.c.job)
+    .with_hint(_large, PASS, "mssql")
+    .where(sa.text(f"large.state = '{Delivery.WAITING}'"), characters(_large.c.body) > LARGE_BODY)
+)
 _OTHERS = (
     sa.select(notification.c.id)
     .with_hint(notification, PASS, "mssql")
-    .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
+    .where(sa.text(f"notification.state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
     .where(~sa.exists(sa.select(_GIVEN.c.value).where(_KEY_AND_JOB.like(_GIVEN.c.value))))
     .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~_IS_MAIL))
     .where(sa.or_(sa.bindparam("p_start_mails", type_=sa.Integer) == 1, ~_IS_MAIL, ~_IS_BY_START))
+    .where(sa.or_(sa.bindparam("p_large", type_=sa.Integer) == 1, notification.c.job.not_in(_JOBS_OF_LARGE)))
     .order_by(notification.c.due_at, notification.c.id)
 )
 
@@ -115,9 +133,10 @@ def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
     """Return the ids of due notifications of groups that have room."""
     full = set(room.full)
     values = {
-        "names": lists.as_list([_pattern(group) for group in full - {MAILS, MAILS_BY_START}]),
+        "names": lists.as_list([_pattern(group) for group in full - {MAILS, MAILS_BY_START, LARGE}]),
         "p_mails": int(MAILS not in full),
         "p_start_mails": int(MAILS_BY_START not in full),
+        "p_large": int(LARGE not in full),
     }
     return conn.execute(_OTHERS.limit(limit), values).scalars().all()
 
@@ -125,13 +144,13 @@ def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
 def take(
     conn: sa.Connection, limit: int, lease: float, leased: list[Leased] | None = None, room: Room | None = None
 ) -> list[Taken]:
-    """Take up to ``limit`` due notifications.
+    """Take up to ``limit`` due notifications. One that ended its schedulers ``TRIES`` times is dead instead.
 
     The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
     ``leased``: what earlier takes without an answer leased; it is released. What this one leases is added. ``room``:
     of the groups that share deliveries; None: there is room for all.
     """
-    found, unread = [], []
+    found, unread, given_up = [], [], []
     release(conn, leased or [])
     query = _TAKE.limit(limit)
     if room is not None and room.full:
@@ -140,17 +159,23 @@ def take(
         query = query.where(lists.by_id(notification.c.id, others))
     ends = {}
     for row in conn.execute(query, {"p_lease": round(lease * 1000) + random.randrange(JITTER)}).mappings():
+        if row["tries"] >= TRIES:
+            given_up.append(row["id"])
+            continue
         try:
             found.append(_taken(row))
             ends[row["id"]] = row["until"]
         except ValueError:  # a newer jobfac stored it, and its scheduler can deliver it; the others must not wait
             unread.append(row["id"])
-    found = found if room is None else fitting(found, room)
+    found = _with_bodies(conn, found if room is None else fitting(found, room))
     written = [Leased(one.id, one.tries, ends[one.id]) for one in found]
-    if unread:
-        change = notification.update().where(lists.by_id(notification.c.id, unread))
-        change = change.values(due_at=utcnow(LONGEST_PAUSE * 1000), error="this version of jobfac cannot read it")
-        conn.execute(by_primary_key(change, notification))
+    for ids, values in (
+        (unread, {"due_at": utcnow(LONGEST_PAUSE * 1000), "error": "this version of jobfac cannot read it"}),
+        (given_up, {"state": Delivery.DEAD, "error": WITHOUT_RESULT}),
+    ):
+        if ids:
+            change = notification.update().where(lists.by_id(notification.c.id, ids)).values(values)
+            conn.execute(by_primary_key(change, notification))
     if found:
         taken = rows_parameter({"id": one.id} for one in found)
         conn.execute(_count_try(conn.dialect.name), {**taken, "p_until": written[0].until})
@@ -160,9 +185,20 @@ def take(
 
 
 def _taken(row: sa.RowMapping) -> Taken:
-    to, body = Recipient.model_validate(json.loads(row["recipient"])), json.loads(row["body"])
-    values = {name: row[name] for name in Taken._fields}
-    return Taken(**{**values, "tries": row["tries"] + 1, "recipient": to, "body": body})
+    """Return a notification; its body, if it is large, is still empty."""
+    to, is_large = Recipient.model_validate(json.loads(row["recipient"])), row["body"] is None
+    values = {name: row[name] for name in Taken._fields if name in row}
+    body = {} if is_large else json.loads(row["body"])
+    return Taken(**{**values, "tries": row["tries"] + 1, "recipient": to, "body": body, "is_large": is_large})
+
+
+def _with_bodies(conn: sa.Connection, found: Sequence[Taken]) -> list[Taken]:
+    """Return notifications with the bodies of the large ones, too."""
+    large = [one.id for one in found if one.is_large]
+    query = sa.select(notification.c.id, notification.c.body).with_hint(notification, FOUND_BY_KEY, "mssql")
+    rows = conn.execute(query.where(lists.by_id(notification.c.id, large))) if large else ()
+    bodies = {row.id: json.loads(row.body) for row in rows}
+    return [one._replace(body=bodies.get(one.id, one.body)) for one in found]
 
 
 def delivered(conn: sa.Connection, taken: Taken) -> bool:

@@ -15,6 +15,9 @@ MAILS = "email"
 MAILS_BY_START = "email of starts"
 """The group of the emails to recipients whom starts have named."""
 
+LARGE = "large"
+"""The group of all notifications with a large body. One after another: each needs many times its size in memory."""
+
 OF_MAILS = "@"
 """The end of the group of a recipient of emails."""
 
@@ -39,6 +42,7 @@ class Taken(NamedTuple):
     event: str
     recipient: Recipient
     body: Body
+    is_large: bool = False
 
     @property
     def attempt(self) -> int | None:
@@ -54,8 +58,8 @@ class Taken(NamedTuple):
     def groups(self) -> tuple[str, ...]:
         """The groups that share deliveries.
 
-        Those to the same recipient, all emails, all whom starts have named, the emails to these, and ``ORDERED`` events
-        of the same job to the same recipient.
+        Those to the same recipient, all emails, all whom starts have named, the emails to these, ``ORDERED`` events of
+        the same job to the same recipient, and all with a large body.
         """
         to = self.dedupe.rpartition(".")[2]
         is_mail = self.recipient.channel == MAILS
@@ -63,6 +67,7 @@ class Taken(NamedTuple):
         found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
         if self.by_start:
             found += [BY_START, MAILS_BY_START] if is_mail else [BY_START]
+        found += [LARGE] if self.is_large else []
         return tuple(found)
 
     @property
@@ -74,9 +79,10 @@ class Taken(NamedTuple):
 def places(group: str, share: int) -> int:
     """Return how many deliveries of a group may be under way at once: ``share``, except where others would wait.
 
-    Neither one recipient of emails nor the starts have all places of emails. What has an order goes one after another.
+    Neither one recipient of emails nor the starts have all places of emails. What has an order goes one after another,
+    and so does what is large.
     """
-    if WITH_JOB in group:
+    if WITH_JOB in group or group == LARGE:
         return 1
     return max(1, share - 1) if group.endswith(OF_MAILS) or group == MAILS_BY_START else share
 

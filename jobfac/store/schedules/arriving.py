@@ -23,7 +23,7 @@ from jobfac.store.history.recovery import REPEATS
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules import departing
-from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
+from jobfac.store.schedules.decision import TICK, UNUSABLE, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import FREE_ROWS, Refusal, last_due, locked_jobs
 
 FILES = 500
@@ -54,10 +54,10 @@ class WatchedSchedule(NamedTuple):
 
     @property
     def rule(self) -> Schedule | None:
-        """The rule; None: this version of jobfac cannot read it."""
+        """The rule; None: it cannot be read here."""
         try:
             return read(self.definition)
-        except ValueError:
+        except UNUSABLE:
             return None
 
 

@@ -30,12 +30,13 @@ def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]
     )
     delayed: dict[int, float | None] = {}
     for row in conn.execute(query):
+        ready_at = row.now + timedelta(seconds=delays[row.id])
         try:
             rule = read(row.definition)
-        except ValueError:  # a newer jobfac stored it; a worker must not end for it
+            end = blackout_end(rule.blackout, rule.zone, ready_at)
+        except (ValueError, LookupError):  # a newer jobfac stored it; a worker must not end for it
             continue
-        ready_at = row.now + timedelta(seconds=delays[row.id])
-        if end := blackout_end(rule.blackout, rule.zone, ready_at):
+        if end:
             delayed[row.id] = None if end == FOREVER else (end - row.now).total_seconds()
     return [
         replace(outcome, retry_after=delayed[outcome.run_id]) if outcome.run_id in delayed else outcome

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
-from jobfac.definitions import Schedule
+from jobfac.definitions import DefinitionError, Schedule
 from jobfac.recurrence import blackout_end, jitter, missed, next_due
 from jobfac.recurrence.due import ON_TIME
 from jobfac.store.runs import StartRequest
@@ -23,6 +23,10 @@ RETRY_AFTER = timedelta(minutes=1)
 
 LOOKS_WITHIN = timedelta(seconds=10)
 """The time within which a scheduler has usually looked at a schedule that is due."""
+
+UNUSABLE = (DefinitionError, ValueError, LookupError, ArithmeticError, OSError, ImportError)
+"""Errors of a schedule, or of its job's definition, that cannot be used here, perhaps for a moment: a file of time
+zones or holidays is just replaced."""
 
 AHEAD = 600_000
 """By how many milliseconds a due time is ahead if the clock must have been set back. Those of files lie close together

@@ -17,10 +17,9 @@ from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
+from jobfac.store.schedules.decision import RUNS, TICK, UNUSABLE, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
     FREE_ROWS,
-    UNUSABLE,
     Inserted,
     Miss,
     Refusal,
@@ -46,35 +45,64 @@ class Decision(NamedTuple):
 
     ``starts``: for each run to start, the ends that cause it, the last one last. ``used``: the ends that are done.
     ``missed``: ends that start nothing, because they are too old or the schedule was paused. ``catches_up``: several
-    runs start, some of them for missed ends.
+    runs start, some of them for missed ends. ``drops_later``: later ends are missed and start nothing, either.
     """
 
     starts: list[list[End]]
     used: list[End]
     missed: list[End]
     catches_up: bool = False
+    drops_later: bool = False
 
 
-def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datetime | None) -> Decision:
-    """Decide what these ends (oldest first) start. A pure function.
+class Later(NamedTuple):
+    """The number of ends that come after the ones that were read, and that the next transactions handle.
+
+    ``ends``: with ``all``, any. Otherwise the missed ones, of which ``missed`` may let ``caught_up`` start runs.
+    """
+
+    ends: int
+    caught_up: int
+
+
+NONE = Later(0, 0)
+
+
+def decide(
+    rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datetime | None, later: Later = NONE
+) -> Decision:
+    """Decide what these ends (oldest first) start. A pure function. Several calls for many ends decide as one would.
 
     Without ``all`` each end starts a run. With ``all`` one run starts as soon as each job has ended since the last
     start; further ends of a job until then count as one.
     """
     assert rule.after is not None
-    paused = [end for end in ends if resumed_at is not None and end.ended_at < resumed_at]
-    fresh = [end for end in ends if end not in paused]
-    span = None if rule.within is None else timedelta(seconds=rule.within)
     if rule.after.all is not None:
-        return _decide_all(rule, ends, span, is_dropped=not fresh and not _catches_up(rule, ends[-1], now))
-    late = [end for end in fresh if span is not None and now - end.ended_at > span]
-    starts = [[end] for end in fresh if end not in late]
-    missed = sorted([*paused, *late], key=lambda end: end.ended_at)
-    count = 1 if rule.missed.policy == "once" else rule.missed.maximum
-    again = [end for end in missed if _catches_up(rule, end, now)][-count:]
-    starts = [*([end] for end in again), *starts]
-    catches_up = rule.missed.policy == "all" and bool(again) and len(starts) > 1
-    return Decision(starts, list(ends), [end for end in missed if end not in again], catches_up)
+        latest = {end.job: end for end in ends}
+        superseded = [end for end in ends if latest[end.job] != end]
+        if later.ends and superseded:
+            return Decision([], superseded, [])
+        was_paused = resumed_at is not None and ends[-1].ended_at < resumed_at
+        return _decide_all(rule, ends, is_dropped=was_paused and not _catches_up(rule, ends[-1], now))
+    before = _missed_before(rule, now, resumed_at)
+    missed = [end for end in ends if before is not None and end.ended_at < before]
+    most = most_again(rule)
+    number = min(len([end for end in missed if _catches_up(rule, end, now)]), max(0, most - later.caught_up))
+    dropped = missed[: len(missed) - number]
+    starts = [[end] for end in ends[len(dropped) :]]
+    catches_up = rule.missed.policy == "all" and number > 0 and len(starts) + later.ends > 1
+    return Decision(starts, list(ends), dropped, catches_up, later.ends > min(later.caught_up, most))
+
+
+def _missed_before(rule: Schedule, now: datetime, resumed_at: datetime | None) -> datetime | None:
+    """Return the time before which ends are missed: in a pause, or too old; None: there is none."""
+    oldest = None if rule.within is None else now - timedelta(seconds=rule.within)
+    return max((time for time in (resumed_at, oldest) if time is not None), default=None)
+
+
+def most_again(rule: Schedule) -> int:
+    """Return how many runs ``missed`` may start at once."""
+    return {"skip": 0, "once": 1}.get(rule.missed.policy, rule.missed.maximum)
 
 
 def _catches_up(rule: Schedule, end: End, now: datetime) -> bool:
@@ -83,10 +111,11 @@ def _catches_up(rule: Schedule, end: End, now: datetime) -> bool:
     return rule.missed.policy != "skip" and (window is None or now - end.ended_at <= timedelta(seconds=window))
 
 
-def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None, *, is_dropped: bool) -> Decision:
+def _decide_all(rule: Schedule, ends: Sequence[End], *, is_dropped: bool) -> Decision:
     """Do the same for ``all``. ``is_dropped``: the last end, and so the start that it would cause, was missed."""
     assert rule.after is not None
     newest = ends[-1].ended_at
+    span = None if rule.within is None else timedelta(seconds=rule.within)
     old = [end for end in ends if span is not None and newest - end.ended_at > span]
     current = [end for end in ends if end not in old]
     latest = {end.job: end for end in current}
@@ -169,6 +198,8 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     for one in waiting:
         if one.job in free.locked:
             continue
+        if len(done.runs) >= RUNS:  # a later call handles the others
+            break
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
         if found is None:
@@ -176,7 +207,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
         pending = ends_of.pending(conn, found.id, ENDS)
         ends_of.done(conn, found.id, pending.stale)
         if pending.ends:
-            done = _merged(done, _follow(conn, by, ScheduleRow(*found), pending.ends))
+            done = _merged(done, _follow(conn, by, ScheduleRow(*found), pending))
     return done
 
 
@@ -205,9 +236,26 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
     )
 
 
-def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
+def _later(conn: sa.Connection, rule: Schedule, row: ScheduleRow, pending: ends_of.Pending) -> Later:
+    if not pending.more:
+        return NONE
+    assert rule.after is not None
+    last = pending.ends[-1]
+    if rule.after.all is not None:
+        return Later(ends_of.number_after(conn, last), 0)
+    before = _missed_before(rule, row.now, row.resumed_at)
+    if before is None or last.ended_at >= before:
+        return NONE
+    missed = ends_of.number_after(conn, last, before)
+    if rule.missed.window is None:
+        return Later(missed, missed)
+    oldest = row.now - timedelta(seconds=rule.missed.window)
+    return Later(missed, ends_of.number_after(conn, last, before, oldest))
+
+
+def _follow(conn: sa.Connection, by: str, row: ScheduleRow, pending: ends_of.Pending) -> Inserted:
     rule = read(row.definition)
-    decision = decide(rule, ends, row.now, row.resumed_at)
+    decision = decide(rule, pending.ends, row.now, row.resumed_at, _later(conn, rule, row, pending))
     if not decision.used:
         return Inserted(0, [], [], [])
     requests, last = _requests(conn, rule, row, decision)
@@ -219,6 +267,7 @@ def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End])
     for miss in misses:
         text = f"{len(decision.missed)} ends of other jobs, the last one at {miss.since.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=text)
+    misses = [] if decision.drops_later else misses  # the event comes once, with the last of them
     outbox.record(conn, map(missed_event, misses))
     refusals = [
         Refusal(row.job, row.name, request.due_at, str(answer))

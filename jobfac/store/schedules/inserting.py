@@ -15,6 +15,7 @@ from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import DefinitionError, Schedule
 from jobfac.recurrence import due_times
+from jobfac.recurrence.due import ON_TIME
 from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
@@ -24,6 +25,7 @@ from jobfac.store.schedules.decision import (
     RETRY_AFTER,
     RUNS,
     TICK,
+    UNUSABLE,
     Decision,
     ScheduleRow,
     decide,
@@ -40,11 +42,6 @@ BATCH = 200
 LEFT_TO_OTHERS = timedelta(seconds=30)
 """How long a due schedule that cannot be used here stays due. Another scheduler may be newer, or have newer data on
 time zones and holidays, and to that one a time of a minute ago would be missed."""
-
-
-UNUSABLE = (DefinitionError, ValueError, LookupError, ArithmeticError, OSError, ImportError)
-"""Errors of a schedule, or of its job's definition, that cannot be used here, perhaps for a moment: a file of time
-zones or holidays is just replaced."""
 
 
 class Refusal(NamedTuple):
@@ -175,12 +172,25 @@ def _requests(rule: Schedule, row: ScheduleRow, times: Sequence[datetime], *, is
 def _ready(conn: sa.Connection, due: locks.Free[str], limit: int) -> list[ScheduleRow]:
     """Lock and return the due schedules of the jobs whose named locks the transaction holds."""
     ready = set(due.found)  # while others insert the first ones, a page has other schedules than the one before
-    found = (ScheduleRow(*columns) for columns in conn.execute(_without(_DUE, due.locked).limit(limit)))
-    return [row for row in found if row.job in ready]
+    found = [ScheduleRow(*row) for row in _on_time_first(conn, _without(_DUE, due.locked), limit)]
+    rows_by_id = {row.id: row for row in found if row.job in ready}
+    return sorted(rows_by_id.values(), key=lambda row: row.next_due_at < row.now - ON_TIME)
 
 
 def _due_jobs(conn: sa.Connection, limit: int, without: Collection[str]) -> Sequence[str]:
-    return conn.execute(_without(_DUE_JOBS, without).limit(limit)).scalars().all()
+    return [row.job for row in _on_time_first(conn, _without(_DUE_JOBS, without), limit)]
+
+
+def _on_time_first(conn: sa.Connection, query: sa.Select[Any], limit: int) -> Sequence[Any]:
+    """Return up to ``limit`` rows of due schedules, some perhaps twice.
+
+    Those that are on time come first. Behind a long backlog of others they would be missed, and start nothing.
+    """
+    found = conn.execute(query.limit(limit)).all()
+    if len(found) < limit:
+        return found
+    on_time = schedule.c.fire_at > utcnow(-ON_TIME.total_seconds() * 1000)
+    return [*conn.execute(query.where(on_time).limit(limit)), *found][:limit]
 
 
 def _without(query: sa.Select[Any], jobs_left_out: Collection[str]) -> sa.Select[Any]:

@@ -75,7 +75,7 @@ def read_load(conn: sa.Connection, days: int) -> LoadView:
     left = TOTAL
     for job_id, name, rule in rules:
         if rule.is_calendar:
-            coming = due_times(rule, now - TICK, until - TICK)
+            coming = due_times(rule, begin - TICK, until - TICK)
             times = list(islice(coming, SPARSE))
             times += islice(coming, min(DENSE - SPARSE, left))
             left -= max(0, len(times) - SPARSE)

@@ -1,4 +1,4 @@
-"""Pause the schedules of a job that fails again and again, as its ``pause_after`` says."""
+"""Pause the schedules of a job that fails again and again, as its ``pause_after`` says, and what long pauses leave."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,19 +6,24 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import DIRTY, PASS, lists, utcnow
-from jobfac.database.tables import audit, run, schedule
+from jobfac.database.dialects import DIRTY, PASS, lists, rows, utcnow
+from jobfac.database.tables import audit, run, schedule, upstream_end
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import TO_ACKNOWLEDGE
-from jobfac.store import jobs, outbox
+from jobfac.store import jobs, outbox, upstream
 from jobfac.store.history.recovery import is_of_backfill
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import Finished
 from jobfac.store.runs.subscribers import JUDGED
+from jobfac.store.schedules.decision import read
+from jobfac.store.schedules.following import most_again
 from jobfac.store.schedules.steering import pause
 
 BY = "pause_after"
 """The name that the audit shows."""
+
+SPARE = 100
+"""How many ends a paused schedule keeps beside those that its ``missed`` may start. It may change in the pause."""
 
 
 def pause_failing(conn: sa.Connection, finished: Iterable[Finished]) -> list[str]:
@@ -93,3 +98,51 @@ def _was_resumed(conn: sa.Connection, job_id: str, since: datetime) -> bool:
     )
     subjects = [truncate_utf16(f"{job_id}/{name}", 200) for name in names]
     return conn.execute(query, {"p_subjects": lists.as_list(subjects)}).first() is not None
+
+
+_one, _other = upstream_end.alias("one"), upstream_end.alias("other")
+_RULES = sa.select(schedule.c.id, schedule.c.definition).with_hint(schedule, PASS, "mssql")
+_OF_PAUSED = (
+    sa.select(upstream_end.c.schedule_id, sa.func.count() - sa.func.count(sa.distinct(upstream_end.c.job)))
+    .with_hint(upstream_end, PASS, "mssql")
+    .where(
+        upstream_end.c.schedule_id.in_(
+            sa.select(schedule.c.id).with_hint(schedule, PASS, "mssql").where(sa.text("paused = 1"))
+        )
+    )
+    .group_by(upstream_end.c.schedule_id)
+)
+"""The numbers of ends of paused schedules, without the last one of each job."""
+
+_SUPERSEDED = (
+    sa.select(*(_one.c[column.name] for column in upstream_end.primary_key))
+    .with_hint(_one, PASS, "mssql")
+    .where(
+        sa.exists(
+            sa.select(_other.c.run_id)
+            .with_hint(_other, PASS, "mssql")
+            .where(_other.c.schedule_id == _one.c.schedule_id, _other.c.job == _one.c.job)
+            .where(_other.c.run_id > _one.c.run_id)
+        )
+    )
+    .order_by(_one.c.run_id)
+)
+
+
+def forget_surplus(conn: sa.Connection, age: float) -> bool:
+    """Remove up to ``BATCH`` ends of a paused schedule that start nothing after the pause. Returns whether there may
+    be more.
+
+    It keeps the latest ones, more than ``missed`` may start, and the last one of each job, which ``all`` may wait for.
+    """
+    numbers = {found[0]: found[1] for found in conn.execute(_OF_PAUSED) if found[1] > SPARE}
+    for row in conn.execute(_RULES.where(lists.by_id(schedule.c.id, numbers))).all() if numbers else ():
+        try:
+            surplus = numbers[row.id] - most_again(read(row.definition)) - SPARE
+        except ValueError:  # a newer jobfac stored it
+            continue
+        if surplus > 0:
+            query = _SUPERSEDED.where(_one.c.schedule_id == row.id).limit(min(surplus, upstream.BATCH))
+            if rows.delete(conn, upstream_end, conn.execute(query).mappings().all()):
+                return True
+    return False

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import LOCKED_BY_KEY, PASS, rows, utcnow
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
-from jobfac.store.schedules.decision import AHEAD, ScheduleRow, come_again, fire_again, read
+from jobfac.store.schedules.decision import AHEAD, UNUSABLE, ScheduleRow, come_again, fire_again, read
 from jobfac.store.schedules.inserting import advancing
 
 BATCH = 200
@@ -41,7 +41,7 @@ def rewind(conn: sa.Connection, after: int, was_set_back: bool = True) -> tuple[
         row = ScheduleRow(*found[:-1])
         try:
             move = _move(row, found.fire_at, was_set_back)
-        except (ValueError, LookupError, ArithmeticError):  # it cannot be used, which an insertion says
+        except UNUSABLE:  # it cannot be used here, which an insertion says
             continue
         if move is not None:
             moves.append({"id": row.id, **move})

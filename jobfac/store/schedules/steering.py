@@ -81,6 +81,12 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
 
 
+def is_paused(conn: sa.Connection, job_id: str) -> bool:
+    """Whether a job has schedules, and all of them are paused."""
+    found = conn.execute(sa.select(schedule.c.paused).where(schedule.c.job == job_id)).scalars().all()
+    return bool(found) and all(found)
+
+
 def paused(conn: sa.Connection) -> list[tuple[str, str]]:
     """Return the paused schedules, as (job, name)."""
     query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
@@ -114,7 +120,12 @@ def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound
 
 
 def preview(
-    conn: sa.Connection, job_id: str, count: int, start: datetime | None = None, every_candidate: bool = False
+    conn: sa.Connection,
+    job_id: str,
+    count: int,
+    start: datetime | None = None,
+    every_candidate: bool = False,
+    of_each: bool = False,
 ) -> list[CandidateView]:
     """Return the next ``count`` due times of a job, merged from all its schedules, in order of time.
 
@@ -123,6 +134,7 @@ def preview(
     Args:
         start: an aware time; only later times are returned. Default: now, by the database's clock.
         every_candidate: include candidates that do not fire.
+        of_each: as many of each schedule, however often the others are due.
 
     Raises:
         NotFound: there is no such job.
@@ -133,11 +145,11 @@ def preview(
     definition = stored.definition
     begin = current_time(conn) if start is None else start
     streams = [
-        _candidates(name, rule, begin, every_candidate)
+        islice(_candidates(name, rule, begin, every_candidate), count)
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
         if rule.enabled and rule.is_calendar
     ]
-    found = list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    found = list(islice(merge(*streams, key=attrgetter("due_at")), None if of_each else count))
     rules = dict(zip(definition.schedule_names(), definition.schedules, strict=True))
     return [_with_parameters(conn, stored, rules[one.schedule], one) for one in found]
 

@@ -154,6 +154,8 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     try:
         sequence = jobs.load_version(conn, row.job, row.job_version)
     except DefinitionError as error:
+        if visits.number(conn, run_id):
+            raise  # it is left out, because another process may be able to read it, or this one in a moment
         return _end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
     own = parameters.complete(conn, parameters.row_of(row), sequence, overrides=row.overrides)

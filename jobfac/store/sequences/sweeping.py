@@ -275,7 +275,7 @@ def _lasts(conn: sa.Connection, row: sa.Row[Any]) -> bool:
     """Whether the step waits for a duration, and not until a time of day."""
     try:
         sequence = jobs.load_version(conn, row.job, row.job_version)
-    except DefinitionError:  # the sequence fails when it is advanced
+    except DefinitionError:
         return False
     wait = step_of(sequence, row.step).wait if isinstance(sequence, Definition) else None
     return wait is not None and wait.duration is not None

@@ -50,7 +50,7 @@ from jobfac.database.dialects import (
 )
 from jobfac.database.dialects.lease_clock import boot_ms, forward_steps
 from jobfac.database.tables import run, worker, worker_lease
-from jobfac.database.types import sql_literals, truncate_utf16
+from jobfac.database.types import flag, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, WorkerState
 from jobfac.store.runs import Finished
 from jobfac.store.workers.claiming import Claimed, claim, claimed_by, held_by, put_back_held, unowned
@@ -161,8 +161,9 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     )
     leased = {name: worker_lease.c[name] for name in ("seen_at", "lease_until", "cpu_pressure", "free_memory")}
     columns_of = {**worker.c, **leased, "busy": busy.label("busy")}
+    silent = flag(sa.and_(IS_ALIVE, worker_lease.c.lease_until <= utcnow()))
     query = (
-        sa.select(*(columns_of[name] for name in columns(WorkerView)))
+        sa.select(*(columns_of[name] for name in columns(WorkerView)), silent.label("silent"))
         .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
         .with_hint(worker_lease, DIRTY, "mssql")
         .limit(MOST)
@@ -170,4 +171,5 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     newest = worker.c.id.desc()
     alive_first = sa.case((IS_ALIVE, sa.literal_column("0")), else_=sa.literal_column("1"))
     query = query.where(IS_ALIVE).order_by(newest) if alive_only else query.order_by(alive_first, newest)
-    return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]
+    found = conn.execute(query).mappings()
+    return [from_row(WorkerView, row)._replace(silent=bool(row["silent"])) for row in found]

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -47,6 +47,15 @@ class Expiry(NamedTuple):
     locked: int = 0
     doubted: int = 0
 
+    def add(self, gone: Any, rows: Iterable[HeldRun], finished: Sequence[Finished]) -> None:
+        """Add runs that a worker held, whose row is ``gone``. ``finished``: those that ended; the others are queued."""
+        final = {one.run_id: one.state for one in finished}
+        self.finished.extend(finished)
+        self.runs.extend(
+            Returned(row.id, row.attempt, row.job, gone.name, final.get(row.id, RunState.QUEUED), gone.token)
+            for row in rows
+        )
+
 
 class Fenced(NamedTuple):
     """An execution that was lost with its worker. Its program may still run, as where worker and guardian stand still.
@@ -68,7 +77,7 @@ class HeldRule(NamedTuple):
 
 def held_rules(conn: sa.Connection, only: int | None = None) -> list[HeldRule]:
     """Read without locks the rules of the runs that ``expire`` will requeue or end."""
-    gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
+    gone = [only] if only is not None else [*_silent(conn), *(one.id for one in conn.execute(_GONE))]
     if not gone:
         return []
     query = (
@@ -106,25 +115,23 @@ def expire(
     expiry = Expiry([], [], [], pending, doubted=len(silent) - len(endable))
     for dead in taken:
         # A run that an open transaction has locked, such as one that called stop_run, must not keep the others.
-        rows = _free(lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH, wait=only is not None), without)
-        poison = poison_attempts if only is None else None
+        limit = EXPIRY_BATCH if only is None else None
+        rows = _free(lock_held(conn, run.c.worker_id == dead.id, limit, wait=only is not None), without)
         why = _died(dead.name) if only is None else f"its worker {dead.name} lost its lease"
-        finished = requeue(conn, rows, why, by, poison)
-        final = {one.run_id: one.state for one in finished}
-        expiry.finished.extend(finished)
-        for row in rows:
-            state = final.get(row.id, RunState.QUEUED)
-            expiry.runs.append(Returned(row.id, row.attempt, row.job, dead.name, state, dead.token))
+        expiry.add(dead, rows, requeue(conn, rows, why, by, poison_attempts if only is None else None))
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
     # Runs remain here only if they were locked, or if a worker died or deregistered while it held more than one batch.
-    gone = [] if only is not None else conn.execute(_GONE).scalars().all()
-    if gone:
-        left = _free(lock_held(conn, lists.by_id(run.c.worker_id, gone), EXPIRY_BATCH, wait=False), without)
-        expiry.finished.extend(requeue(conn, left, "its worker is gone", by))
-        if not left:
-            expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
+    gone, left = [] if only is not None else conn.execute(_GONE).all(), EXPIRY_BATCH
+    for one in gone:
+        rows = _free(lock_held(conn, run.c.worker_id == one.id, left, wait=False), without) if left else []
+        left -= len(rows)
+        has_died = one.state == WorkerState.DEAD
+        why = _died(one.name) if has_died else "its worker is gone"
+        expiry.add(one, rows, requeue(conn, rows, why, by, poison_attempts if has_died else None))
+    if gone and left == EXPIRY_BATCH:
+        expiry = expiry._replace(pending=expiry.pending + len(gone), locked=expiry.locked + len(gone))
     return expiry
 
 
@@ -185,9 +192,9 @@ def _take_the_dead(
 # Read without locks. As a condition of the locking statement it would make SQL Server lock all held runs. A worker that
 # is finishing one of them would then wait for this transaction, and this transaction would wait for the worker.
 _GONE = (
-    sa.select(run.c.worker_id)
+    sa.select(worker.c.id, worker.c.name, worker.c.token, worker.c.state)
     .distinct()
-    .join(worker, worker.c.id == run.c.worker_id)
+    .join(run, worker.c.id == run.c.worker_id)
     .with_hint(run, PASS, "mssql")
     .where(
         sa.text(f"run.state IN ({sql_literals(HELD)})"),

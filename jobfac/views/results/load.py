@@ -1,7 +1,14 @@
 """The view of how full the coming days are."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
+
+MOVES = 20
+"""The maximum number of proposed moves."""
+
+NAMED = 10
+"""The maximum number of jobs that a remark names."""
 
 
 class HourLoad(NamedTuple):
@@ -51,3 +58,19 @@ class LoadView(NamedTuple):
     dense: list[str]
     unserved: list[str]
     limited: list[str]
+
+    def remarks(self) -> list[str]:
+        """Return what is left out, and what makes runs wait, as sentences."""
+        told = {
+            "Without statistics, so counted with a minute": self.unknown,
+            "Too many runs, so only the first ones are counted": self.dense,
+            "No live worker has their pool, labels and slots": self.unserved,
+            "Their concurrency limit makes runs wait more than a minute": self.limited,
+        }
+        found = [f"{what}: {_named(names)}." for what, names in told.items() if names]
+        return [f"Only the first {MOVES} moves are shown.", *found] if len(self.moves) >= MOVES else found
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

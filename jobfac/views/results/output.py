@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from jobfac.states import RunState
 
+LINES = 100
+"""The maximum number of lines of one run that a search finds."""
+
 
 class OutputMatch(NamedTuple):
     """A line of a program's output. ``number``: of the line in its stream, from 1, not counting lines that were cut."""

@@ -18,7 +18,9 @@ from jobfac.states import Role
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, job_history, latest
 from jobfac.store.history.audit_log import AuditView
+from jobfac.store.holds import reading as holds
 from jobfac.store.triggers import start_urls
+from jobfac.views.holds import HoldView
 from jobfac.views.keys import StartUrlView
 from jobfac.views.runs import PastRun
 from jobfac.views.schedules import CandidateView, ScheduleView
@@ -32,7 +34,7 @@ RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
 
 
 class Facts(NamedTuple):
-    """What the page shows of a job. ``urls``: its start URLs, for an administrator."""
+    """What the page shows of a job. ``urls``: its start URLs, for an administrator. ``hold``: the oldest over it."""
 
     stored: jobs.Stored
     runs: list[PastRun]
@@ -43,6 +45,7 @@ class Facts(NamedTuple):
     changes: list[AuditView]
     older: int | None
     urls: list[StartUrlView]
+    hold: HoldView | None
 
 
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
@@ -51,10 +54,9 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
     days = [now.date() - timedelta(days=back) for back in reversed(range(DAYS))]
     found = schedules.list_schedules(conn, stored.id)
     due: dict[str, list[CandidateView]] = {}
-    if found and not stored.unreadable:
-        for one in schedules.preview(conn, stored.id, NEXT * 4 * len(found), now):
-            if len(due.setdefault(one.schedule, [])) < NEXT:
-                due[one.schedule].append(one)
+    if found and stored.enabled and not stored.unreadable:
+        for one in schedules.preview(conn, stored.id, NEXT, now, of_each=True):
+            due.setdefault(one.schedule, []).append(one)
     subjects = [stored.id, *(f"{stored.id}/{one.name}" for one in found)]
     return Facts(
         stored,
@@ -65,6 +67,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         job_history.versions(conn, stored.id, VERSIONS),
         *audit_log.about(conn, subjects, CHANGES),
         start_urls.of_job(conn, stored.id) if visit.may(Role.ADMIN) else [],
+        holds.over_jobs(conn, [stored.id]).get(stored.id),
     )
 
 

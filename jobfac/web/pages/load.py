@@ -20,9 +20,6 @@ DAYS = (1, 7, 14)
 AGE = 300.0
 """Seconds for which a load is cached. The page shows its time."""
 
-MOVES, NAMED = 50, 10
-"""The maximum number of moves and jobs that the page names."""
-
 _KEPT: Kept[LoadView] = Kept(AGE)
 
 
@@ -43,8 +40,7 @@ def load(visit: Visit) -> Response:
     return visit.render(
         "load.html", active="timeline", counts=numbers, query=visit.query, days=days, choices=DAYS, busiest=busiest,
         pools=[(pool, _days(visit, pool)) for pool in found.pools if any(hour.runs for hour in pool.hours)],
-        moves=found.moves[:MOVES], unknown=found.unknown[:NAMED], dense=found.dense[:NAMED], since=found.since,
-        unserved=found.unserved[:NAMED], limited=found.limited[:NAMED],
+        moves=found.moves, remarks=found.remarks(), since=found.since,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac.states import WAITING
-from jobfac.store import overview
+from jobfac.store import overview, schedulers
 from jobfac.store.history import retries, waiting
 from jobfac.views.overview import DueSchedule
 from jobfac.web.page import Page, get
@@ -43,7 +43,9 @@ def now(visit: Visit) -> Response:
             "slots": sum(one.slots for one in active),
             "busy": sum(one.busy for one in active),
             "late": late,
+            "schedulers": schedulers.number_alive(conn) if late else 0,
             "due": due,
+            "more_due": len(late) + len(due) >= overview.DUE,
             "queue": queue,
             "waits": waits,
         }

@@ -41,6 +41,7 @@ MARKS = 6
 class Shown(NamedTuple):
     """What the page shows. ``hidden``: lanes that were left out; ``cut``: older runs were left out.
 
+    ``dense``: a schedule has more times than are drawn.
     ``searched``: runs that ended after this time were not looked for; None: all were.
     """
 
@@ -50,6 +51,7 @@ class Shown(NamedTuple):
     lanes: list[Lane]
     hidden: int
     cut: bool
+    dense: bool
     runs: int
     searched: datetime | None = None
 
@@ -83,7 +85,7 @@ def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown
     begin = _begin(visit.query["from"], now, whole)
     end = begin + whole
     ran = spans.ran(conn, begin, end, wanted, RUNS) if begin < now else []
-    due = spans.due(conn, max(now, begin), end, wanted, RUNS) if end > now and by == "job" else []
+    due = spans.due(conn, max(now, begin), end, wanted) if end > now and by == "job" else []
     ids: dict[str, list[int]] = {}
     for run in ran:
         ids.setdefault((run.worker or NO_WORKER) if by == "worker" else run.job, []).append(run.id)
@@ -95,12 +97,15 @@ def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown
     names = nsmallest(LANES, size, key=lambda name: (-size[name], name))
     runs = spans.of_ids(conn, [run_id for name in names for run_id in ids.get(name, ())])
     drawn = [one for name in names for one in soon.get(name, ())]
-    if drawn:
-        drawn += spans.repeats(conn, [name for name in names if name in soon], max(now, begin), end, REPEATS)
+    later = (
+        spans.repeats(conn, [name for name in names if name in soon], max(now, begin), end, REPEATS) if drawn else []
+    )
+    dense = max(Counter((one.job, one.name) for one in later).values(), default=0) >= REPEATS
+    drawn = list(dict.fromkeys([*drawn, *later]))
     tries = spans.tries(conn, [run.id for run in runs], begin, end) if by == "worker" else {}
     lanes = _draw(names, runs, tries, drawn, begin, end, now, by)
     searched = spans.searched_until(conn, end) if end < now else None
-    return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, len(ran), searched)
+    return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, dense, len(ran), searched)
 
 
 def _begin(text: str, now: datetime, whole: timedelta) -> datetime:

@@ -10,6 +10,8 @@ from jobfac.api.sessions import Session, Sessions
 from jobfac.database.dialects import current_time
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.operations import jobs
+from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import audit, outbox, statistics
 from jobfac.store.history import audit_log, counts, directory, job_history, latest, search, spans, waiting
@@ -147,7 +149,17 @@ def test_the_history_of_a_job(db: Database, runs: Mapping[str, int]) -> None:
     now = datetime.now(UTC)
     ran = db.query(spans.ran, now - timedelta(hours=1), now + timedelta(hours=1), spans.Filter("W1", ["x", "y"]), 10)
     assert {one.id for one in ran} == {runs["failed"], runs["succeeded"], runs["running"]}
-    assert db.query(spans.due, now, now + timedelta(hours=1), spans.Filter("a", ["x"]), 10) == []
+
+
+def test_what_is_due_in_a_span_after_the_next_time(db: Database) -> None:
+    """A schedule whose next time comes before the span was taken for one that is not due in it."""
+    rules = [{"name": "often", "cron": "0 * * * *"}, {"name": "rarely", "cron": "30 0 1 1 *"}]
+    for job, category in (("a", "x"), ("b", "y")):
+        jobs.put(db, Caller("ann"), job, {"command": ["true"], "category": category, "schedules": rules})
+    begin = (db.query(current_time) + timedelta(days=3)).replace(hour=12, minute=0, second=0, microsecond=0)
+    wanted = spans.Filter("A", ["x"])
+    assert db.query(spans.due, begin, begin + timedelta(hours=1), wanted) == [("a", "often", begin)]
+    assert db.query(spans.due, begin + timedelta(minutes=1), begin + timedelta(hours=1), wanted) == []
 
 
 def test_a_run_is_found_in_every_span_in_which_it_was_under_way(

@@ -25,7 +25,7 @@ def again(db: Database, door: str, run_id: int) -> int:
 
 
 def retry(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
-    return many.retry(db, by, many.choose_all(db, by, wanted, 100, FINAL), dry_run=dry_run)
+    return many.retry(db, by, many.choose_all(db, by, wanted, 100, FINAL), dry_run=dry_run, wanted=wanted)
 
 
 def failed(db: Database, job: str, number: int) -> list[int]:

@@ -120,8 +120,7 @@ def test_a_hold_ends_at_its_time_and_frees_at_once(factory: Database) -> None:
     assert turn(factory, hand) == []
     end(factory, placed.id)
     assert hand.survey().queues != known, "a worker that waits reads its queues again"
-    found = poll(factory)
-    assert found.is_past(found.hold_until)
+    assert poll(factory).is_past(poll(factory).hold_until)
     while factory.transact(moving.free_ended, "s1"):
         pass
     assert not poll(factory).released
@@ -138,7 +137,8 @@ def test_two_holds_of_one_run_hold_until_the_last_ends(factory: Database) -> Non
     holds.release(factory, ME, first.id)
     assert turn(factory, hand) == []
     assert factory.transact(runs.release_blocked, None, "sweep") == 0
-    holds.release(factory, ME, second.id)
+    end(factory, second.id)
+    assert holds.release(factory, ME, second.id).released_by == "me: its time came", "nobody ended it before its time"
     assert turn(factory, hand) == [run_id]
 
 

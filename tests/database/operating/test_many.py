@@ -20,7 +20,7 @@ from tests.support.database import Hand, define, get, now, start, state, states
 
 
 def stop(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
-    return many.stop(db, by, many.choose_all(db, by, wanted, 100, ACTIVE), dry_run=dry_run)
+    return many.stop(db, by, many.choose_all_to_stop(db, by, wanted, 100), dry_run=dry_run)
 
 
 def test_failures_are_retried_once_oldest_first(db: Database) -> None:
@@ -142,6 +142,24 @@ def test_a_sequence_is_stopped_before_what_waits_in_it_and_does_not_go_on(db: Da
     stop(db, Filter(since=now(db) - timedelta(hours=1)))
     assert states(db, top) == ["stopped", "stopped"]
     assert many.choose_all(db, ANN, Filter(job="b", states=[RunState.STOPPED]), 100, FINAL) == []
+
+
+def test_all_sequences_are_stopped_by_the_first_page(db: Database) -> None:
+    """Their runs are newer, so the first page had these alone, and the sequences went on as after a failure."""
+    steps = [{"name": "one", "jobs": "a", "on_failure": {"step": "undo"}}, {"name": "undo", "jobs": "b"}]
+    define(db, a={}, b={}, seq={"steps": steps})
+    ids = [start(db, "seq") for _ in range(3)]
+    db.transact(sequences.begin, "s1")
+    wanted, stopped = Filter(since=now(db) - timedelta(hours=1)), []
+    while True:
+        found = many.choose_to_stop(db, ANN, wanted, 2)
+        stopped += [line.id for line in many.stop(db, ANN, found.runs)]
+        if found.below is None:
+            break
+        wanted = wanted._replace(below=found.below)
+    assert stopped[:3] == ids
+    assert states(db, [*ids, *(number + 3 for number in ids)]) == ["stopped"] * 6
+    assert many.choose_all(db, ANN, Filter(job="b"), 100, ACTIVE) == []
 
 
 def test_a_filter_must_say_which_and_only_what_can_be_done(db: Database) -> None:

@@ -13,6 +13,7 @@ from jobfac.operations import holds, jobs, schedules
 from jobfac.operations.caller import Caller
 from jobfac.operations.jobs import Applied
 from jobfac.store import jobs as job_store
+from jobfac.store import schedules as stored_schedules
 from jobfac.store.holds.placing import Scope
 from tests.support.database import Hand, start
 
@@ -179,7 +180,13 @@ def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None
         ("jobs:\n  b: {command: [y]}\n", True, ["removes 'a'"]),
         ("jobs:\n  b: {command: [y]}\n", False, []),
         ("jobs:\n  a: {command: [x]}\n", False, ["removes schedules of 'a'"]),
-        (TEXT.replace("name: s", "enabled: false, name: s"), False, ["disables a schedule of 'a'"]),
+        (TEXT.replace("name: s", "enabled: false, name: s"), False, ["disables schedules of 'a'"]),
+        (TEXT.replace("name: s", "name: t"), False, ["removes schedules of 'a'"]),
+        (
+            TEXT.replace("{name: s,", "{every: 1h, name: t}, {enabled: false, name: s,"),
+            False,
+            ["disables schedules of 'a'"],
+        ),
         (TEXT.replace("[x]", "[x], enabled: false"), False, ["disables 'a'"]),
         (TEXT.replace("[x]", "[z]"), False, []),
     ],
@@ -200,6 +207,11 @@ def test_a_rollback_keeps_it_too(db: Database, tmp_path: Path) -> None:
     assert versions.rollback(db, ME, "a", 1).version == 3
     assert not is_enabled(db, "a")
     assert is_paused(db)
+    for hours in (1, 2):
+        apply(db, tmp_path, f"jobs: {{c: {{command: [x], schedules: [{{name: each-{hours}, every: {hours}h}}]}}}}")
+    schedules.pause(db, ME, ("c", None))
+    versions.rollback(db, ME, "c", 1)
+    assert ("c", "each-1") in db.query(stored_schedules.paused), "it has another name, and would fire"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -290,6 +290,10 @@ def test_what_the_sequence_itself_has_repeated_is_not_retried(db: Database) -> N
     player.finish("a")
     player.fail("c")
     first_a, first_c, _, second_c = [row["id"] for row in children(db, run_id)]
+    (skipped,) = {line.reason for line in retry(db, Filter(job="c"))}
+    assert skipped == f"it belongs to the sequence run {run_id}; retry that", (
+        "others of the job may be on further pages"
+    )
     lines = {line.id: line for line in retry(db, Filter(sequence_run_id=run_id))}
     assert {id: line.result for id, line in lines.items()} == {
         first_a: Result.SKIPPED,

@@ -177,6 +177,18 @@ def test_a_failed_notification_is_retried_then_dead_and_can_be_requeued(db: Data
     assert (taken.tries, taken.dedupe) == (1, row["dedupe"])
 
 
+def test_a_notification_that_ends_its_schedulers_is_dead_at_last(db: Database) -> None:
+    waiting(db, 2)
+    for _ in range(TRIES):  # no scheduler lives long enough to store a result
+        due(db)
+        assert len(db.transact(outbox.take, 1, 60.0)) == 1
+    due(db)
+    (other,) = db.transact(outbox.take, 2, 60.0)
+    dead, waits = rows(db)
+    assert (dead["state"], dead["error"]) == (Delivery.DEAD, delivery.WITHOUT_RESULT)
+    assert waits["id"] == other.id
+
+
 def test_old_delivered_and_dead_notifications_are_removed(db: Database) -> None:
     waiting(db, 3)
     taken = db.transact(outbox.take, 2, 60.0)

@@ -1,6 +1,7 @@
 """Outbox events whose bodies are large, as of runs with a payload of megabytes."""
 
 import json
+from collections import Counter
 
 import sqlalchemy as sa
 
@@ -34,3 +35,20 @@ def test_large_bodies_are_addressed_in_pieces(db: Database) -> None:
     assert (rounds, len(rows(db))) == (3, 35)
     assert longest < 4 * LARGEST
     assert [json.loads(row["body"])["detail"] for row in rows(db)] == [str(number // 5) for number in range(35)]
+
+
+def test_large_bodies_are_delivered_one_after_another(db: Database) -> None:
+    to = [on("failed", "recovered", to={"webhook": f"http://127.0.0.1/{number}"}) for number in range(3)]
+    define(db, large={"notify": to}, small={"notify": to})
+    body = {"job": "large", "payload": "\N{EURO SIGN}" * (LARGEST // 8)}
+    db.transact(outbox.record, [OutboxEvent("large", "failed", body)])
+    db.transact(outbox.record, [OutboxEvent(job, "recovered", {"job": job}) for job in ("large", "small")])
+    assert db.transact(address_some) is False
+    busy: Counter[str] = Counter()
+    found = []
+    while taken := db.transact(outbox.take, 2, 60.0, None, outbox.Room(3, busy)):
+        found += [(one.job, one.event) for one in taken]
+        busy.update(group for one in taken for group in one.groups)
+    assert found == [("large", "failed"), *[("small", "recovered")] * 3]
+    (again,) = db.transact(outbox.take, 2, 60.0, None, outbox.Room(3, {}))
+    assert again.body["payload"] == body["payload"]

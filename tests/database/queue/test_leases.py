@@ -124,8 +124,11 @@ def test_concurrent_expiries_expire_a_worker_once(db: Database) -> None:
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 20)
     hand = Hand(db, slots=20)
     hand.claim()
+    assert [one.silent for one in db.query(workers.workers)] == [False]
     hand.lapse()
+    assert [one.silent for one in db.query(workers.workers)] == [True]
     together(6, lambda _: db.transact(workers.expire, "sweeper"))
+    assert [(one.state, one.silent) for one in db.query(workers.workers)] == [("dead", False)]
     assert set(states(db, ids)) == {"queued"}
     assert all(events(db, run_id) == ["queued", "running", "queued"] for run_id in ids)
 
@@ -156,6 +159,7 @@ def test_many_held_runs_are_requeued_in_batches(db: Database, monkeypatch: pytes
         db.transact(workers.expire, "sweeper")
         counts.append(states(db, ids).count("queued"))
     assert counts[-1] == 45
+    assert {get(db, one)["lost"] for one in ids} == {1}, "each of them was lost with its worker"
     assert all(later - earlier <= 20 for earlier, later in itertools.pairwise(counts))
 
 

@@ -12,7 +12,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job_version, schedule
 from jobfac.store import jobs, runs, schedules
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules import following
+from jobfac.store.schedules import following, inserting
 from tests.support.database import Hand, now, start
 from tests.support.outbox import notified_events, on, rows
 
@@ -104,3 +104,21 @@ def test_a_start_needs_no_zone_of_a_schedule(db: Database) -> None:
     assert start(db, "job")
     (answer,) = db.transact(runs.start_each, [StartRequest("job", "me")])
     assert isinstance(answer, int)
+
+
+@pytest.mark.parametrize("limit", [200, 3])
+def test_a_backlog_delays_nothing_that_is_on_time(db: Database, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """What is due now was looked at after the whole backlog, and was missed then."""
+    monkeypatch.setattr(inserting, "RUNS", 20)
+    due = now(db).replace(microsecond=0) - timedelta(seconds=5)
+    put(db, "plain", schedules=[{"every": "1h", "starts": due.isoformat()}], parameters={})
+    for number in range(3):
+        put(db, f"late{number}", schedules=[{"every": "1m", "missed": "all"}], parameters={})
+    with db.begin() as conn:
+        conn.execute(schedule.update().values(next_due_at=due, fire_at=due))
+        long_ago = due - timedelta(hours=1)
+        late = schedule.update().where(schedule.c.job != "plain")
+        conn.execute(late.values(next_due_at=long_ago, fire_at=long_ago))
+    done = db.transact(schedules.insert_due, "s1", limit)
+    with db.read() as conn:
+        assert "plain" in {runs.get(conn, one).job for one in done.runs}

@@ -9,6 +9,8 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, run, visit
 from jobfac.definitions import Sequence
+from jobfac.doctor import factory
+from jobfac.doctor.finding import State
 from jobfac.store import sequences
 from jobfac.store.sequences import advance, decide, sweeping
 from tests.support.database import define, get, start, state
@@ -85,11 +87,23 @@ def test_a_step_that_has_waited_wakes_all_other_sequences(db: Database, broken: 
     assert db.transact(sequences.wake, "s1") == 0, "a scheduler does not try the broken one all the time"
 
 
-def test_a_definition_that_is_no_json_ends_its_sequence_alone(db: Database) -> None:
+def test_a_sequence_whose_definition_cannot_be_read_waits_once_it_has_begun(db: Database) -> None:
     bad, good, player = both(db)
+    later = start(db, "bad")
     with db.begin() as conn:
-        conn.execute(job_version.update().where(job_version.c.job == "bad").values(definition="{"))
+        of_bad = job_version.c.job == "bad"
+        stored = conn.execute(sa.select(job_version.c.definition).where(of_bad)).scalar_one()
+        conn.execute(job_version.update().where(of_bad).values(definition="{"))
     player.finish("a", "a")
+    player.look()
     assert path(db, good) == ["one:success>two", "two:None>None"]
-    assert get(db, bad)["state"] == "failed"
-    assert get(db, bad)["reason"].startswith("its definition cannot be read: job 'bad': is stored as text that is no")
+    assert (state(db, bad), state(db, later)) == ("running", "failed")
+    assert get(db, later)["reason"].startswith("its definition cannot be read: job 'bad': is stored as text that is no")
+    (found,) = [one.found for one in db.query(lambda conn: [*factory.schedules(conn)]) if one.state == State.WARNING]
+    assert found.startswith("its sequences under way wait: job 'bad': is stored as text that is no")
+    with db.begin() as conn:
+        conn.execute(job_version.update().where(of_bad).values(definition=stored))
+    elsewhere = Database(db.url.render_as_string(hide_password=False))
+    elsewhere.transact(sequences.sweep, "s2")
+    elsewhere.close()
+    assert path(db, bad) == ["one:success>two", "two:None>None"]

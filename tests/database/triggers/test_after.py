@@ -152,7 +152,7 @@ def test_any_starts_for_each(db: Database) -> None:
     assert len({row["due_at"] for row in started(db, "load")}) == 3  # whatever the resolution of the clock
 
 
-def _age(db: Database, seconds: float) -> None:
+def age(db: Database, seconds: float) -> None:
     """Let the recorded ends be older."""
     with db.begin() as conn:
         for row in conn.execute(sa.select(upstream_end)).all():
@@ -163,7 +163,7 @@ def _age(db: Database, seconds: float) -> None:
 def test_what_is_older_than_within_is_missed(db: Database) -> None:
     apply(db, a={}, load={"schedules": [{"after": {"job": "a"}, "within": "1h"}]})
     end(db, "a")
-    _age(db, 7200)
+    age(db, 7200)
     end(db, "a")
     done = follow(db)
     assert (len(done.runs), len(done.misses)) == (1, 1)
@@ -175,7 +175,7 @@ def test_all_counts_ends_that_are_near_each_other(db: Database) -> None:
     both = {"after": {"all": [{"job": "a"}, {"job": "b"}]}, "within": "1h"}
     apply(db, a={}, b={}, load={"schedules": [both]})
     end(db, "a")
-    _age(db, 7200)
+    age(db, 7200)
     end(db, "b")
     done = follow(db)
     assert (done.runs, len(done.misses)) == ([], 1)
@@ -190,7 +190,7 @@ def test_ends_in_a_pause_are_missed(db: Database, policy: str, expected: int) ->
     db.transact(schedules.pause, "load", None, "me")
     end(db, "a", "a")
     assert follow(db).runs == []
-    _age(db, 60)
+    age(db, 60)
     db.transact(schedules.resume, "load", None, "me")
     started = follow(db).runs
     assert [get(db, one)["state"] for one in started] == ["queued", "blocked"][:expected]

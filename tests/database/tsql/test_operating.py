@@ -44,6 +44,10 @@ def test_hold_and_release(db: Database) -> None:
     everything = execute(db, "hold", reason="r")
     assert db.query(reading.open_queues, ["default", "big"]) == []
     assert execute(db, "hold", pool="big", reason="r") > everything
+    with db.begin() as conn:
+        conn.execute(start_hold.update().where(start_hold.c.id == everything).values(until=utcnow(-1)))
+    execute(db, "release", hold=everything, by="late")
+    assert db.query(reading.get, everything).released_by is None, "its time had ended it"
 
 
 def test_the_audit_of_a_hold_says_what_it_says_of_one_by_the_program(db: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
 from jobfac.states import RunState
-from jobfac.store import overview, runs, statistics
+from jobfac.store import jobs, overview, parameters, runs, statistics
 from jobfac.store.runs import StartRequest
 from tests.database.parameters.test_parameters import LOAD, take
 from tests.support.database import Hand
@@ -143,7 +143,11 @@ def test_a_retry_does_no_other_work_because_a_parameter_was_renamed(db: Database
     number, sentence = refusal(db, "retry_run", run=first)
     assert number in (0, 50002)
     assert sentence.startswith(f"Run {first} has a value of 'region', which job 'load' no longer has, and none of its")
-    assert row(db, int(execute(db, "retry_run", run=usual)))["retry_of"] == usual
+    again = int(execute(db, "retry_run", run=usual))
+    assert row(db, again)["retry_of"] == usual
+    (claimed,) = take(hand)
+    assert parameters.values_of(parameters.row_of(claimed), db.query(jobs.load_version, "load", 2)) == {"area": "us"}
+    hand.end(claimed)
     define(db, load={"parameters": {}})
     assert row(db, int(execute(db, "retry_run", run=first)))["retry_of"] == first
 

@@ -1,13 +1,17 @@
 """A machine that refuses threads for a while, as under a limit of processes, stops nothing for good."""
 
+import errno
 import logging
 import os
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from socketserver import TCPServer
 
 import httpx
 import pytest
@@ -25,7 +29,7 @@ from jobfac.scheduler.notifier import MAX_DELIVERIES, Notifier
 from jobfac.settings import Settings
 from jobfac.store import outbox, runs
 from jobfac.store.sequences import WaitingVisit
-from jobfac.telemetry.exporter import Exporter
+from jobfac.telemetry.exporter import NOT_ACCEPTED_PAUSE, Exporter
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.files.events import NoEvents
 from jobfac.worker.files.lanes import Lanes
@@ -165,6 +169,24 @@ def test_metrics_are_served_when_there_are_threads_again(sqlite_url: str, refuse
             httpx.get(exporter.url)
         refuse(False)
         assert "jobfac_statements" in httpx.get(exporter.url).text
+
+
+def test_a_client_that_no_descriptor_is_free_for_costs_no_processor(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop of the metrics took it from the kernel's queue again and again, beside the worker's heartbeat."""
+    tried: list[float] = []
+
+    def refused(server: TCPServer) -> None:
+        tried.append(time.monotonic())
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Exporter("127.0.0.1:0", Database(sqlite_url), []) as exporter, monkeypatch.context() as patch:
+        patch.setattr(TCPServer, "get_request", refused)
+        address = exporter.url.removeprefix("http://").removesuffix("/metrics").split(":")
+        with socket.create_connection((address[0], int(address[1]))):
+            wait_for(lambda: len(tried) > 2, "three tries")
+    assert tried[2] - tried[0] >= 2 * NOT_ACCEPTED_PAUSE
 
 
 def test_old_files_are_removed_when_there_are_threads_again(tmp_path: Path, settings: Settings, refuse: Refuse) -> None:

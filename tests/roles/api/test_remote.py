@@ -112,7 +112,10 @@ def test_schedules_are_listed_paused_and_resumed(remote: InProcess, sqlite_facto
     assert remote.run("schedule", "pause", "timed", "late").stdout == "schedule 'late' of job 'timed' is paused\n"
     assert len(remote.run("schedule", "pause", "timed").stdout.splitlines()) == 1
     assert [one["paused"] for one in sqlite_factory.json("schedule", "list")] == [True, True]
-    assert len(remote.run("schedule", "resume", "timed").stdout.splitlines()) == 2
+    remote.run("hold", "--job", "timed", "--reason", "why")
+    resumed = remote.run("schedule", "resume", "timed")
+    assert len(resumed.stdout.splitlines()) == 2
+    assert "schedule 'late' starts nothing yet: hold 1 of job timed: why\n" in resumed.stderr
     assert "Nothing changed" in remote.run("schedule", "resume", "timed").stderr
     for words in (
         ["schedule", "pause", "timed", "none"],

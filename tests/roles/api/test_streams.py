@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run_event
+from jobfac.database.tables import job_version, run_event
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served, events
 from tests.support.factory import wait_for
@@ -35,6 +35,9 @@ def test_output_is_returned_as_text_or_pieces(served: Served) -> None:
         f"/v1/runs/{run}/output?after={page['position']}", headers={"Accept": "application/json"}
     ).json()
     assert (rest["pieces"], rest["complete"]) == ([], True)
+    with served.db.begin() as conn:  # by a newer version of jobfac
+        conn.execute(job_version.update().values(definition='{"command": ["a"], "newer": 1}'))
+    assert served.viewer.get(f"/v1/runs/{run}/output").content == text.content
 
 
 def test_a_stream_is_returned_as_a_whole(served: Served) -> None:

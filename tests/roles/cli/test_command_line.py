@@ -147,6 +147,7 @@ MISTAKES: dict[tuple[str, ...], int] = {
     ("start", "both", "--argument", "x"): 2,
     ("start", "both", "--payload", "x"): 2,
     ("start", "both", "--arguments-of", 'other=["x"]'): 2,
+    ("start", "both", "--arguments-of", "alone=" + 5000 * "["): 2,
     ("start", "both", "--payload-of", "other=x"): 2,
     ("jobs", "delete", "alone"): 4,
 }

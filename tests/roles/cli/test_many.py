@@ -1,6 +1,8 @@
 """Many runs at once on the command line, at home and over HTTP."""
 
+import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,11 @@ import pytest
 from jobfac.cli import common
 from jobfac.cli.client import local
 from jobfac.cli.commands.duty import controlling
+from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
+from jobfac.store import output
 from jobfac.views.results.many import ManyView
+from tests.support.database import Hand
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 from tests.support.inprocess import InProcess
@@ -131,11 +136,39 @@ def test_a_person_is_asked(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPa
     run = sqlite_factory.start("hello")
     monkeypatch.setattr("jobfac.cli.commands.duty.controlling.is_terminal", lambda: True)
     monkeypatch.setattr(common, "is_terminal", lambda: True)
+    shown = sqlite_factory.run("stop", "--job", "hello", "--all", "--dry-run").stderr
+    assert shown == "1 run to stop, 0 skipped; nothing was changed.\n"
     asked = sqlite_factory.run("stop", "--job", "hello", "--all", code=1, stdin="n\n")
     assert "Stop these 1 runs?" in asked.stderr
     assert sqlite_factory.show(run)["state"] == "queued"
     sqlite_factory.run("stop", "--job", "hello", "--all", "--yes")
     assert sqlite_factory.show(run)["state"] == "stopped"
+
+
+def test_a_start_of_which_some_were_denied_waits_for_the_others(sqlite_factory: Factory) -> None:
+    """It ended at once, as if nothing had been started."""
+    sqlite_factory.apply({"short": {"command": ["false"], "already_running": "deny"}})
+    sqlite_factory.worker()
+    some = sqlite_factory.run("start", "short", "--count", "3", "--wait", "--json", code=4)
+    assert [run["state"] for run in json.loads(some.stdout)] == ["failed", "denied", "denied"]
+    assert some.stderr.startswith("Run 1 of job 'short' ended failed: exit code 1.\n")
+    assert some.stderr.endswith(" Denied: 2 of 3 runs.\n")
+
+
+def test_a_worker_whose_lease_is_over_is_silent_until_somebody_notices(
+    remote: InProcess, sqlite_factory: Factory
+) -> None:
+    """It was active for as long as no other worker and no scheduler ran, and a drain of it seemed to work."""
+    with closing(Database(sqlite_factory.url)) as db:
+        hand = Hand(db)
+        for way in (remote, sqlite_factory):
+            assert "silent" not in way.json("workers", "list")[0]
+        hand.lapse()
+    for way in (remote, sqlite_factory):
+        assert way.json("workers", "list")[0]["silent"] is True
+        assert "  silent  " in way.run("workers", "list").stdout
+        told = way.run("workers", "drain", "w1").stderr
+        assert "so it is probably dead; it leaves the list when any worker or scheduler runs.\n" in told
 
 
 def test_workers_are_drained_by_name_and_undrained(sqlite_fleet: Fleet) -> None:
@@ -215,10 +248,18 @@ def test_the_time_of_a_start_is_told_as_it_was_understood(sqlite_factory: Factor
 def test_the_output_of_many_runs_is_searched(remote: InProcess, sqlite_factory: Factory) -> None:
     sqlite_factory.worker()
     sqlite_factory.json("start", "hello", "--count", "2", "--wait")
+    none = "the stored output of the selected runs has no line with 'nothing like it'\n"
+    late = sqlite_factory.start("hello", "--in", "1h")
+    with closing(Database(sqlite_factory.url)) as db:
+        db.transact(output.append, [output.Stored(late, 1, "stdout", 0, b"many\n" * 101)])
     for way in (remote, sqlite_factory):
+        many = way.run("logs", "--search", "many", "--limit", "1000").stderr
+        assert (
+            many == f"Only the first 100 lines of run {late} are shown; `jobfac logs {late}` shows all that it wrote.\n"
+        )
         found = way.json("logs", "--search", "HELL", "--job", "hello", "--since", "1h")
         assert [(line["run"], line["line"]) for line in found] == [(2, "hello"), (1, "hello")]
-        assert way.run("logs", "--search", "nothing like it").stderr == "no run wrote 'nothing like it'\n"
+        assert way.run("logs", "--search", "nothing like it").stderr == none
         assert len(way.json("logs", "--search", "hello", "--limit", "1")) == 1
     assert "instead of a run" in sqlite_factory.run("logs", "1", "--search", "x", code=2).stderr
     assert "or --search TEXT" in sqlite_factory.run("logs", code=2).stderr

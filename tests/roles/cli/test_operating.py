@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
@@ -49,6 +49,9 @@ def test_a_hold_from_its_command_to_its_release(sqlite_factory: Factory) -> None
     wait_for(lambda: factory.show(held["id"])["state"] == "succeeded", "it runs")
     assert factory.json("holds") == []
     assert len(factory.json("holds", "--all")) == 1
+    short = factory.json("hold", "--job", "a", "--reason", "r", "--until", "1s")
+    wait_for(lambda: datetime.now(UTC) > datetime.fromisoformat(short["until"]), "its end")
+    assert factory.run("release", str(short["id"])).stdout.startswith(f"hold {short['id']} of job a had ended at ")
     assert "no hold 9" in factory.run("release", "9", code=3).stderr
     assert "--reason" in factory.run("hold", code=2).stderr
     assert "no job 'zz'" in factory.run("hold", "--job", "zz", "--reason", "r", code=3).stderr
@@ -65,6 +68,7 @@ def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory, mo
     good = factory.json("start", "good", "--wait")["id"]
     top = factory.run("top", "--once").stdout
     assert top.index("Failed") < top.index("Running")
+    assert "quits" not in top, "it has no keys"
     note = factory.json("note", str(first), "it was the network", "--ack")
     assert (note["run_id"], note["text"]) == (first, "it was the network")
     (open_one,) = factory.json("runs", "list", "--unacknowledged")
@@ -137,6 +141,11 @@ def test_on_a_terminal_it_asks_before_it_takes_away(sqlite_factory: Factory, mon
     assert jobs() == ["a"]
     kept = factory.run("apply", "less.json")
     assert kept.stdout.startswith("= a stays disabled; ")
+    told = [{"on": ["failed"], "to": {"email": "ops@example.org"}}]
+    (factory.folder / "of.json").write_text(json.dumps({"defaults": {"x": {"notify": told}}, "jobs": {}}))
+    assert factory.run("apply", "of.json").stdout.endswith(
+        "\n0 added, 0 changed, 0 removed, 0 unchanged; defaults of categories changed: 1\n"
+    )
     factory.run("jobs", "delete", "a", "--yes")
     assert jobs() == []
 

@@ -159,7 +159,7 @@ def test_files_for_which_no_worker_looks_are_reported(db: Database) -> None:
     db.transact(schedules.pause, "load", None, "me")
     db.transact(sequences.stop, waiting, now=False, by="me")
     assert texts(central.factory_findings(db), State.WARNING) == [
-        "no heartbeat since the lease expired: w2 -> Any worker or scheduler will requeue their runs soon; "
+        "no heartbeat since the lease expired: w2 -> Any worker or scheduler that runs requeues their runs; "
         "check those machines."
     ]
 
@@ -232,6 +232,10 @@ def test_a_database_file_that_sqlite_cannot_use_is_found(tmp_path: Path, monkeyp
     assert engine.file_system(Path("/srv/jobfac.db"), mounts) == "nfs4"
     assert engine.file_system(Path("/srv/local/jobfac.db"), mounts) == "xfs"
     assert [one.state for one in engine.sqlite_file(tmp_path / "jobfac.db")][-1] is State.OK
+    (tmp_path / "jobfac.db-wal").touch(0o600)
+    os.truncate(tmp_path / "jobfac.db-wal", disk.LARGE_LOG + 1)
+    (large,) = texts(engine.sqlite_file(tmp_path / "jobfac.db"), State.WARNING)
+    assert large.startswith(f"{tmp_path}/jobfac.db-wal has 256 MiB -> A program keeps a transaction open")
     monkeypatch.setattr(engine, "file_system", lambda path, mounts: "nfs4")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     problems = texts(engine.sqlite_file(tmp_path / "jobfac.db"), State.PROBLEM)

@@ -1,6 +1,8 @@
 """Traces over OTLP to a real receiver: one trace contains all spans of a run, from every role."""
 
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +117,20 @@ def test_the_command_line_sends_its_span_before_it_exits(
         "nightly: start job",
         trace_of(run),
     )
+
+
+def test_an_interrupt_while_spans_are_sent_hides_no_start(sqlite_factory: Factory, tmp_path: Path) -> None:
+    sqlite_factory.apply({"job": {"command": ["true"]}})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {**sqlite_factory.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        command = sqlite_factory.begin(("start", "job"), environment, tmp_path / "said")
+        silent.settimeout(30)
+        with silent.accept()[0] as connection:
+            connection.recv(1)
+            command.send_signal(signal.SIGINT)
+            assert command.wait() == 0
+    assert (tmp_path / "said").read_text() == "1\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every page, by HTTP: what it shows, what it does, who may, and that text stays text."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -81,6 +82,10 @@ def test_the_first_page_says_what_needs_attention(operator: Browser, stage: Stag
     assert f"concurrency limit 1 of &#39;ledger&#39;: run {stage.running} of slow" in text
     assert "scheduled until 20" in text
     assert "40 %" in text
+    (link,) = set(re.findall(r'href="(/runs\?state=failed[^"]*)"', text))
+    with operator.served.db.begin() as conn:  # as a sequence that waited for somebody
+        conn.execute(run.update().where(run.c.id <= stage.failed).values(created_at=utcnow(-2 * 86_400_000)))
+    assert f'data-row="run-{stage.failed}"' in operator.get(link.replace("&amp;", "&")), "it failed in these 24 hours"
 
 
 def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
@@ -241,6 +246,9 @@ def test_a_span_says_which_runs_were_not_looked_for(operator: Browser, monkeypat
     text = operator.get(page)
     assert "Nothing ran and nothing is due in this hour." in text
     assert said in text, "one of them may have been under way"
+    later = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}T02:30:00Z"
+    assert "export is due, schedule nightly" in operator.get(f"/timeline?from={later}"), "its next time is earlier"
+    assert "Nothing ran in this hour." in operator.get(f"/timeline?from={later}&by=worker"), "due times have no worker"
 
 
 def test_each_attempt_is_drawn_in_the_lane_of_its_worker(place: Served, stage: Stage, operator: Browser) -> None:

@@ -87,7 +87,7 @@ def test_runs_are_retried_and_stopped(operator: Browser, stage: Stage) -> None:
     assert f"Run {stage.running} of slow was running and is now stopping." in text
     text = operator.act("/runs/selected", "/runs", run=[str(stage.succeeded), str(stage.running)], do="retry")
     assert f"1 run was started again. 1 skipped: run {stage.running}, it is stopping." in text
-    assert f"for run in {stage.succeeded} {stage.running}; do jobfac retry $run; done" in text
+    assert "for run in" not in text, "no loop does the same as an act on several runs"
     assert "0 runs were started again. 1 skipped" in operator.act(
         "/runs/selected", "/runs", run=str(stage.failed), do="retry"
     )

@@ -18,7 +18,8 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import job_version, run, schedule, scheduler, worker_lease
 from jobfac.errors import Unreachable
-from jobfac.scheduler.scheduler import Duty, Scheduler
+from jobfac.scheduler.duty import Duty
+from jobfac.scheduler.scheduler import Scheduler
 from jobfac.settings import Settings
 from jobfac.store import schedulers, schedules
 from tests.support.database import Hand, define, get, now, start, state
@@ -228,6 +229,10 @@ def test_old_runs_are_removed(factory: Factory) -> None:
     for claimed in hand.claim():
         hand.end(claimed)
     wait_for(lambda: factory.run("purge").stdout == "1 runs were removed\n", "the run old enough")
+    kept = "runs for 90 days, statistics for 1,095 days, the audit for 1,095 days"
+    assert factory.run("purge").stderr == (
+        f"The settings of this machine keep {kept}. The schedulers may have others.\n"
+    )
     assert runs_of(db) == 1, "the last success stays"
     db.close()
 

@@ -77,6 +77,8 @@ def test_invalid_schedules_are_explained(case: dict[str, str]) -> None:
         ),
         ("a: 1\nb: \x01", "line 2: not valid YAML: the character U+0001 is not allowed"),
         ("[" * 3000, "not valid YAML: it is nested too deeply"),
+        ('a: "\\U00110000"', "not valid YAML: an escape names no character"),
+        ('a: "\\UFFFFFFFF"', "not valid YAML: an escape names no character"),
         ("a: 1\n---\nb: 1", "line 2: not valid YAML: expected a single document in the stream, but found another "),
         ("a: !run b", "line 1: the tag !run cannot be used here; remove it"),
         ("a: &a\n  - *a", "line 1: an alias must not be inside the value that it refers to"),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.recurrence.load import Crew, Firing, Limit, load, pool_load, waits
+from jobfac.views.results.load import MOVES, NAMED, LoadView, MoveView
 
 BEGIN = datetime(2027, 3, 1, tzinfo=UTC)
 
@@ -65,6 +66,16 @@ def test_only_a_worker_with_the_labels_and_slots_serves_a_run() -> None:
     found = load([*special, *several], [crew(2, "default", "other", workers=5)], BEGIN, 24)
     assert found.unserved == ["a", "b"]
     assert [(pool.pool, pool.slots) for pool in found.pools] == [("default", 10), ("other", 10)]
+
+
+def test_what_a_list_leaves_out_is_counted() -> None:
+    moves = [MoveView("default", "a", "1", BEGIN, None, "why")] * MOVES
+    view = LoadView(BEGIN, BEGIN, [], moves, [f"j{number}" for number in range(NAMED + 2)], [], ["x"], [])
+    assert view.remarks() == [
+        "Only the first 20 moves are shown.",
+        "Without statistics, so counted with a minute: j0, j1, j2, j3, j4, j5, j6, j7, j8, j9 and 2 more.",
+        "No live worker has their pool, labels and slots: x.",
+    ]
 
 
 def test_a_run_of_two_pools_takes_a_slot_of_both() -> None:

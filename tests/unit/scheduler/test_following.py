@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.definitions import Schedule
-from jobfac.store.schedules.following import decide
+from jobfac.store.schedules.following import Later, decide
 from jobfac.store.upstream import End
 
 NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
@@ -58,6 +58,29 @@ def test_a_window_drops_missed_ends_that_are_older() -> None:
         assert decide(rule(missed={**missed, "window": "20m"}), found, NOW, resumed_at).starts == [[found[3]]]
     late = decide(rule(within="1h", missed={"policy": "all", "window": "2h"}), found, NOW, None)
     assert [one.run_id for one in late.missed] == [1]
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(0, 9),
+    st.sampled_from(["skip", "once", {"policy": "all", "maximum": 4}]),
+    st.sampled_from([None, "6m", "3m"]),
+)
+def test_pages_of_missed_ends_are_one_decision(size: int, number: int, missed: Any, window: str | None) -> None:
+    found = ends(*(("a", ago) for ago in range(number + 2, 0, -1)))
+    resumed_at = NOW - timedelta(minutes=2.5)
+    policy = {"policy": missed} if isinstance(missed, str) else missed
+    one = rule(missed=policy | ({"window": window} if window else {}))
+    whole = decide(one, found, NOW, resumed_at)
+    pages, said = [], []
+    for at in range(0, len(found), size):
+        rest = [end for end in found[at + size :] if end.ended_at < resumed_at]
+        young = [end for end in rest if window is None or NOW - end.ended_at <= timedelta(minutes=int(window[0]))]
+        pages.append(decide(one, found[at : at + size], NOW, resumed_at, Later(len(rest), len(young))))
+        said += pages[-1].missed[-1:] if not pages[-1].drops_later else []
+    assert [start for page in pages for start in page.starts] == whole.starts
+    assert [end for page in pages for end in page.missed] == whole.missed
+    assert said == whole.missed[-1:]
 
 
 BOTH = {"all": [{"job": "a"}, {"job": "b"}]}

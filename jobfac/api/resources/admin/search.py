@@ -14,7 +14,8 @@ def search_lines(request: ApiRequest, query: parameters.OutputSearchQuery) -> Ap
     """Search the output of runs, newest first.
 
     One request reads the output of at most 200 runs: a page may have fewer lines than `limit`, or none, and
-    `next_cursor` continues it. The first 100 lines of a run stay together, so a page may also have more.
+    `next_cursor` continues it. Only the first 100 lines of a run are found. They stay together, so a page may also
+    have more than `limit`.
     """
     wanted = Filter(
         job=query.job,

@@ -13,7 +13,7 @@ from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.selection import selecting
 from jobfac.cli.streams import escaped, reader_may_leave
-from jobfac.errors import JobfacError
+from jobfac.errors import Interrupted, JobfacError
 from jobfac.states import FINAL, JobKind
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -164,7 +164,8 @@ def _act(
     if dry_run:
         _print(shown, as_json)
         if not as_json or more:
-            note(f"{len(chosen)} runs to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
+            runs = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+            note(f"{runs} to {verb}, {len(shown) - len(chosen)} skipped; nothing was changed.{more}")
         return
     if is_terminal() and not yes and chosen:
         _print(shown, as_json=False)
@@ -216,6 +217,9 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         current = factory.wait(run, wait_for)
     except JobfacError as error:
         raise error.with_more(f"Run {run} was asked to stop; `jobfac runs show {run}` shows how it ends.") from error
+    except KeyboardInterrupt:
+        asked = f"Interrupted: run {run} was asked to stop; `jobfac runs show {run}` shows how it ends."
+        raise Interrupted(asked) from None
     if as_json:
         print_json(serialization.as_json(current))
     elif stopped.before in FINAL:
@@ -225,7 +229,7 @@ def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: b
         with reader_may_leave():
             typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
     if current.state not in FINAL:
-        when = "its worker stops it, or when its lease expires"
+        when = "its worker stops it, or when another worker or a scheduler finds the lease of that one over"
         if current.kind is JobKind.SEQUENCE:
             when = "the runs that it has started have ended"
         fail(

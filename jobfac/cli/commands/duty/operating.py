@@ -13,6 +13,7 @@ from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_json, print_list
 from jobfac.cli.rendering.text import text_of
 from jobfac.cli.streams import escaped
+from jobfac.cli.times import write_time
 from jobfac.views.holds import HoldView
 from jobfac.views.serialization import as_json
 
@@ -58,7 +59,9 @@ def release(hold: HoldId, json: Json = False) -> None:
     """End a hold. The runs that it held start as soon as there are free slots."""
     with backend() as factory:
         released = factory.release(hold)
-    print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {escaped(str(released.scope))} is released")
+    end = released.until
+    word = f"had ended at {write_time(end)}" if end and end <= (released.released_at or end) else "is released"
+    print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {escaped(str(released.scope))} {word}")
 
 
 def list_holds(

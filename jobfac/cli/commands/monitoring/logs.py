@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.cli.streams import for_terminal
 from jobfac.states import FINAL
-from jobfac.views.results.output import OutputMatch
+from jobfac.views.results.output import LINES, OutputMatch
 from jobfac.views.runs import AttemptView, RunView
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def logs(
     job: s.Job = None,
     since: s.Since = None,
     until: s.Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="With --search: the maximum number of lines.")] = 100,
+    limit: Annotated[
+        int,
+        typer.Option(min=1, max=10_000, help=f"With --search: the maximum number of lines, at most {LINES} of a run."),
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """Show the output of a run, byte for byte.
@@ -62,7 +66,10 @@ def _search(wanted: "Filter", text: str, limit: int, as_json: bool) -> None:
     with backend() as factory:
         matches = factory.search_output(wanted, text, limit)
     columns: Columns[OutputMatch] = {"RUN": "run", "JOB": "job", "STREAM": "stream", "LINE": "number", "TEXT": "line"}
-    print_list(matches, columns, f"no run wrote '{text}'", as_json)
+    print_list(matches, columns, f"the stored output of the selected runs has no line with '{text}'", as_json)
+    for run, number in Counter(match.run for match in matches).items():
+        if number >= LINES:
+            note(f"Only the first {LINES} lines of run {run} are shown; `jobfac logs {run}` shows all that it wrote.")
 
 
 def _show_run(run: int, follow: bool, stream: str | None, attempt: int | None, as_json: bool) -> None:

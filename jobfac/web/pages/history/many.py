@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -74,8 +75,12 @@ def show(visit: Visit) -> Response:
         if wanted.parameters:
             raise Invalid("Runs with a value of a parameter cannot be chosen all at once; select them in the list.")
         wanted = wanted._replace(unacknowledged=wanted.unacknowledged or word == "acknowledge")
-        found = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
-        lines, below = chosen.do(visit.service.db, visit.by, found.runs, dry_run=True), found.below
+        if word == "stop":
+            found = many.choose_to_stop(visit.service.db, visit.by, wanted, LIMIT)
+        else:
+            found = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
+        do = partial(many.retry, wanted=wanted) if word == "retry" else chosen.do
+        lines, below = do(visit.service.db, visit.by, found.runs, dry_run=True), found.below
     except JobfacError as error:
         problem = str(error)
     return visit.render(
