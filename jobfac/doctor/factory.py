@@ -37,9 +37,6 @@ from jobfac.store.workers.suspects import ISOLATING
 from jobfac.views.durations import spaced_duration
 from jobfac.views.workers import WorkerView, why_idle
 
-MAX_ROWS = 500
-"""Rows read from ``v_health`` at most."""
-
 MAX_NAMES = 3
 """Names listed in one finding; the rest is counted."""
 
@@ -78,36 +75,43 @@ _QUEUE = sa.Table("v_queue", sa.MetaData(), sa.Column("queue", sa.Unicode), sa.C
 
 
 class Health(NamedTuple):
-    """A row of the view ``v_health``."""
+    """A row of the view ``v_health``. ``number``: how many rows there are of its kind of problem."""
 
     problem: str
     subject: str
     since: datetime
     remedy: str
+    number: int
 
 
 def trouble(conn: sa.Connection) -> list[Finding]:
     """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
-    query = sa.select(_HEALTH).where(sa.text(f"problem NOT IN ({sql_literals(ELSEWHERE)})"))
-    query = query.order_by(_HEALTH.c.problem, _HEALTH.c.since).limit(MAX_ROWS)
+    kind = _HEALTH.c.problem
+    number = sa.func.count().over(partition_by=kind).label("number")
+    place = sa.func.row_number().over(partition_by=kind, order_by=_HEALTH.c.since).label("place")
+    every = sa.select(_HEALTH, number, place).where(sa.text(f"problem NOT IN ({sql_literals(ELSEWHERE)})"))
+    cases = every.subquery("cases")  # many of one kind hide no other
+    query = sa.select(*(cases.c[name] for name in Health._fields)).where(cases.c.place <= MAX_NAMES)
+    query = query.order_by(cases.c.problem, cases.c.place)
     return judge_trouble([Health(*row) for row in conn.execute(query)], current_time(conn))
 
 
 def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
-    """Return one finding for each kind of problem. ``rows`` are sorted by problem, then by time."""
+    """Return one finding for each kind of problem. ``rows``: the first of each, sorted by problem, then by time."""
     findings = []
     for problem, group in groupby(rows, lambda row: row.problem):
         cases = list(group)
         lasted = spaced_duration((moment - cases[0].since).total_seconds())
         state = State.PROBLEM if problem in SERIOUS else State.WARNING
-        found = f"{problem}, for up to {lasted}: {_names([case.subject for case in cases])}"
+        found = f"{problem}, for up to {lasted}: {_names([case.subject for case in cases], cases[0].number)}"
         findings.append(Finding(CHECKS.get(problem, "queue"), state, found, cases[0].remedy))
     return findings
 
 
-def _names(names: Sequence[str]) -> str:
-    """Return the first ``MAX_NAMES`` names, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+def _names(names: Sequence[str], number: int | None = None) -> str:
+    """Return the first ``MAX_NAMES`` names, and how many more there are of ``number``; None: of these names."""
+    number = len(names) if number is None else number
+    more = f" and {number - MAX_NAMES:,} more" if number > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more
 
 

@@ -268,7 +268,8 @@ def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:
         begin = max(0, output.end_of(conn, run_id, attempt, stream) - TAIL)
         positions, data = {stream: begin}, b""
         while pieces := output.read(conn, run_id, attempt, positions):
-            data += b"".join(piece.data for piece in pieces)
+            for piece in pieces:
+                data += output.cut_mark(piece.skipped if data or not begin else 0) + piece.data
         text = data.decode("utf-8", "replace")
         if begin:
             text = text.partition("\n")[2] or text

@@ -113,6 +113,30 @@ def _end(one: RunLine) -> tuple[float, int]:
     return (one.ended_at.timestamp() if one.ended_at else 0.0, one.id)
 
 
+class Executed(NamedTuple):
+    """A run that a worker executes. ``number``: how many it executes."""
+
+    worker_id: int
+    id: int
+    job: str
+    number: int
+
+
+def by_worker(conn: sa.Connection, categories: Sequence[str] | None, most: int) -> list[Executed]:
+    """Return the runs that each worker executes, the ``most`` that began first. ``categories``: as in ``read``."""
+    of_worker = run.c.worker_id
+    number = sa.func.count().over(partition_by=of_worker).label("number")
+    place = sa.func.row_number().over(partition_by=of_worker, order_by=(run.c.started_at, run.c.id)).label("place")
+    every = sa.select(run.c.worker_id, run.c.id, run.c.job, number, place).with_hint(run, PASS, "mssql")
+    every = every.where(
+        sa.text(f"state IN ({sql_literals(HELD)})"), of_worker.is_not(None), *_visible(categories is not None)
+    )
+    held = every.subquery("held")
+    query = sa.select(*(held.c[name] for name in Executed._fields)).where(held.c.place <= most)
+    parameters = {} if categories is None else {"p_categories": lists.as_list(categories)}
+    return [Executed(*row) for row in conn.execute(query.order_by(held.c.worker_id, held.c.place), parameters)]
+
+
 class _Queued(NamedTuple):
     """The queued runs of a pool: their number, and since when the oldest of them has waited."""
 
@@ -131,9 +155,13 @@ _RUN = [run.c[name] for name in columns(RunLine)]
 _SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 
 
+def _visible(limited: bool) -> list[sa.ColumnElement[bool]]:
+    return [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
+
+
 @functools.cache
 def _queries(engine: str, limited: bool) -> Queries:
-    seen = [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
+    seen = _visible(limited)
     overdue = _overdue(limited)
     everything = sa.select(sa.func.count()).select_from(overdue.subquery("overdue"))
     return Queries(

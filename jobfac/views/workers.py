@@ -11,6 +11,9 @@ AFTER_LIMIT = (
 )
 """What a drain does to the runs of a worker that do not end in time, as a sentence."""
 
+MOST = 1000
+"""The maximum number of workers in a list."""
+
 
 class WorkerView(NamedTuple):
     """A worker process. ``busy``: the slots that its runs take. ``message``: why it claims no runs; null: it does.

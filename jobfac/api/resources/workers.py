@@ -12,7 +12,7 @@ ENDPOINTS = Endpoints()
 
 @ENDPOINTS.add("GET", "/v1/workers", responses={200: models.Workers})
 def list_workers(request: ApiRequest, query: parameters.WorkersQuery) -> ApiResponse:
-    """List workers, newest first."""
+    """List up to 1,000 workers: the live ones first, then the newest that have left."""
     return ApiResponse({"items": all_as_json(request.read(workers.workers, not query.all))})
 
 

@@ -123,7 +123,7 @@ def list_notifications(
         "CREATED": "created_at",
         "ERROR": "error",
     }
-    print_list(views, columns, "no notifications", as_json)
+    print_list(views, columns, "no notifications", as_json, limit)
 
 
 def _to(row: NotificationView) -> str:

@@ -55,7 +55,7 @@ def list_runs(
         "WORKER": "worker",
         "WHY": _why,
     }
-    print_list(views, columns, "no runs", as_json)
+    print_list(views, columns, "no runs", as_json, limit)
 
 
 def _why(run: RunView) -> str:

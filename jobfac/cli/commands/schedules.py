@@ -1,23 +1,27 @@
 """`schedule list / preview / backfill / load / pause / resume`."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.client import backend
+from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import JobId, Json, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_list, print_table
 from jobfac.cli.rendering.text import coloured
+from jobfac.cli.streams import reader_may_leave
 from jobfac.cli.times import write_time
+from jobfac.errors import JobfacError
 from jobfac.recurrence.wording import in_words
-from jobfac.views.results.backfill import BackfillResult, BackfillView
+from jobfac.views.results.backfill import Backfill, BackfillResult, BackfillView
 from jobfac.views.results.load import MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import as_json as serialization_as_json
+
+if TYPE_CHECKING:
+    from jobfac.operations.bulk.backfill import BackfillRequest
 
 app = group("List, preview, pause and resume schedules.")
 
@@ -140,27 +144,43 @@ def backfill(
     """
     from jobfac.operations.bulk.backfill import BackfillRequest
 
-    lines: list[BackfillView] = []
-    defined_at: datetime | None = None
     with backend() as factory:
         zone = _zone([one for one in factory.schedules(job) if schedule in (None, one.name)])
         since, until = instant(begin, "--from", back=True, zone=zone), period_end(end, "--to", zone)
-        wanted: BackfillRequest | None = BackfillRequest(job, since, until, schedule, at_most, priority)
-        while wanted is not None:
-            page = factory.backfill(wanted, dry_run)
-            lines += page.items
-            defined_at = page.defined_at
-            wanted = None if page.next_from is None else wanted._replace(since=page.next_from)
+        wanted = BackfillRequest(job, since, until, schedule, at_most, priority)
+        (lines, _, defined_at), stopped = _pages(factory, wanted, dry_run)
     columns: Columns[BackfillView] = {"DUE": _due_local, "SCHEDULE": "schedule", "RESULT": "result", "RUN": "run"}
-    print_list(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}", as_json)
-    if as_json:
+    with reader_may_leave():
+        print_list(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}", as_json)
+    if as_json and stopped is None:
         return
     existing = sum(line.result is BackfillResult.EXISTS for line in lines)
     word = "to start" if dry_run else "started"
-    note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
+    then = "" if stopped is None else " Then it was stopped; the same command starts the others."
+    note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.{then}")
+    if stopped is not None:
+        raise stopped
     new = (line.due_at for line in lines if line.result is not BackfillResult.EXISTS)
     if defined_at is not None and (early := sum(due < defined_at for due in new)):
         note(f"warning: {early} of them lie before {write_time(defined_at)}, when job '{job}' was defined first.")
+
+
+def _pages(
+    factory: Backend, wanted: "BackfillRequest", dry_run: bool
+) -> tuple[Backfill, JobfacError | KeyboardInterrupt | None]:
+    """Start the runs page by page. Returns also what has stopped it after the first page."""
+    lines: list[BackfillView] = []
+    while True:
+        try:
+            page = factory.backfill(wanted, dry_run)
+        except (JobfacError, KeyboardInterrupt) as error:
+            if dry_run or not lines:
+                raise
+            return Backfill(lines, wanted.since), error
+        lines += page.items
+        if page.next_from is None:
+            return page._replace(items=lines), None
+        wanted = wanted._replace(since=page.next_from)
 
 
 @app.command("load")

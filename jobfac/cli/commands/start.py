@@ -35,6 +35,9 @@ from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
 
+NAMED = 10
+"""How many runs that did not succeed `--wait` names."""
+
 Argument = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", help="An argument that replaces those of the definition; may be repeated."),
@@ -238,6 +241,8 @@ def _continuing(runs: list[RunView]) -> Iterator[None]:
 def _note_unsuccessful(runs: list[RunView]) -> bool:
     """Say of each run that was not denied why it has not succeeded. Returns whether there are any."""
     unsuccessful = [run for run in runs if run.state not in (RunState.SUCCEEDED, RunState.DENIED)]
-    for run in unsuccessful[:10]:
+    for run in unsuccessful[:NAMED]:
         note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
+    if len(unsuccessful) > NAMED:
+        note(f"And {len(unsuccessful) - NAMED:,} more of these {len(runs):,} runs did not succeed.")
     return bool(unsuccessful)

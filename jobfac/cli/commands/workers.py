@@ -10,7 +10,7 @@ from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, note, print_list
 from jobfac.cli.rendering.text import coloured, memory_text
 from jobfac.cli.times import write_time
-from jobfac.views.workers import AFTER_LIMIT, WorkerView
+from jobfac.views.workers import AFTER_LIMIT, MOST, WorkerView
 
 app = group("List and drain workers, or cancel a drain.")
 
@@ -20,7 +20,10 @@ def list_workers(
     include_gone: Annotated[bool, typer.Option("--all", help="Include workers that have exited or died.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List workers, newest first. `silent`: its lease is over, so it is probably dead."""
+    """List workers, newest first, and after them those that have left.
+
+    `silent`: its lease is over, so it is probably dead.
+    """
     with backend() as factory:
         views = factory.workers(alive_only=not include_gone)
     columns: Columns[WorkerView] = {
@@ -37,6 +40,8 @@ def list_workers(
         "MESSAGE": "message",
     }
     print_list(views, columns, "no workers; `jobfac worker` starts one", as_json)
+    if len(views) >= MOST:
+        note(f"These are {MOST:,} workers; a list contains no more, so older ones may be missing.")
 
 
 def _state(worker: WorkerView) -> object:

@@ -38,9 +38,14 @@ def print_json(document: Any) -> None:
     print_text(escape_quoted(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
 
 
-def print_list(rows: Sequence[Row], columns: Columns[Row], empty: str, as_json: bool) -> None:
-    """Print views as a JSON array or as a table. ``empty``: the note if there are none and no JSON is printed."""
+def print_list(rows: Sequence[Row], columns: Columns[Row], empty: str, as_json: bool, limit: int | None = None) -> None:
+    """Print views as a JSON array or as a table. ``empty``: the note if there are none and no JSON is printed.
+
+    ``limit``: how many there could be at most; a note says if there are so many.
+    """
     print_json(all_as_json(rows)) if as_json else print_table(rows, columns, empty)
+    if limit is not None and len(rows) >= limit:
+        note(f"There may be more than these {limit:,}: raise --limit.")
 
 
 def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import InDoubt, NotFound, Refused, Unreachable, so_far
+from jobfac.errors import InDoubt, Interrupted, NotFound, Refused, Unreachable, so_far
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.states import Role
 from jobfac.store import audit, jobs
@@ -90,6 +90,10 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
                 raise
             then = "the same request starts the others."
             raise error.with_more(so_far(first, len(missing), error) + then) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"Interrupted: {so_far(first, len(missing), error)}the same command starts the others."
+            ) from None
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest, defined_at)
 

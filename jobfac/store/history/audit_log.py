@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -57,6 +57,11 @@ def find(
         query = query.where(contains(engine, seen.c.by, text) | contains(engine, seen.c.subject, text))
     if action:
         query = query.where(seen.c.action == action)
+    return _found(conn, query, newest, limit)
+
+
+def _found(conn: sa.Connection, query: sa.Select[Any], newest: sa.Select[Any], limit: int) -> Found:
+    """Run a query of one entry more than ``limit`` among the entries ``newest``."""
     entries = [from_row(AuditView, row) for row in conn.execute(query).mappings()]
     if len(entries) > limit:
         return Found(entries[:limit], entries[limit - 1].id)
@@ -65,8 +70,9 @@ def find(
     return Found(entries, last if number == SCAN else None)
 
 
-def about(conn: sa.Connection, subjects: Sequence[str], limit: int) -> list[AuditView]:
-    """Return the newest entries about exactly these subjects, newest first."""
-    newest = sa.select(*_SHOWN).order_by(audit.c.id.desc()).limit(SCAN).subquery("seen")
-    query = sa.select(newest).where(lists.among(newest.c.subject, subjects)).order_by(newest.c.id.desc()).limit(limit)
-    return [from_row(AuditView, row) for row in conn.execute(query).mappings()]
+def about(conn: sa.Connection, subjects: Sequence[str], limit: int) -> Found:
+    """Return up to ``limit`` entries about exactly these subjects among the newest ``SCAN``, newest first."""
+    newest = sa.select(*_SHOWN).order_by(audit.c.id.desc()).limit(SCAN)
+    seen = newest.subquery("seen")
+    query = sa.select(seen).where(lists.among(seen.c.subject, subjects)).order_by(seen.c.id.desc()).limit(limit + 1)
+    return _found(conn, query, newest, limit)

@@ -17,7 +17,7 @@ from jobfac.store import audit, jobs, outbox, runs
 from jobfac.store import upstream as ends_of
 from jobfac.store.holds import reading
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import RUNS, TICK, UNUSABLE, ScheduleRow, read, request
+from jobfac.store.schedules.decision import TICK, UNUSABLE, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import (
     FREE_ROWS,
     Inserted,
@@ -35,6 +35,9 @@ SCHEDULES = 50
 
 ENDS = 500
 """The maximum number of ends of one schedule in one transaction. The next transaction handles the others."""
+
+STARTS = 750
+"""The maximum number of runs that one transaction starts."""
 
 OUTPUTS = 64 * 1024
 """The maximum length of the outputs of an upstream run that its followers may refer to, in characters."""
@@ -198,13 +201,13 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     for one in waiting:
         if one.job in free.locked:
             continue
-        if len(done.runs) >= RUNS:  # a later call handles the others
-            break
         # Another scheduler that holds the row is just handling it.
         found = conn.execute(FREE_ROWS.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
         if found is None:
             continue
         pending = ends_of.pending(conn, found.id, ENDS)
+        if done.runs and len(done.runs) + len(pending.ends) > STARTS:
+            continue  # a later call handles it; those with few ends need not wait for those with many
         ends_of.done(conn, found.id, pending.stale)
         if pending.ends:
             done = _merged(done, _follow(conn, by, ScheduleRow(*found), pending))

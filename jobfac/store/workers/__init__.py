@@ -58,7 +58,7 @@ from jobfac.store.workers.expiry import Expiry, Fenced, HeldRule, expire, fenced
 from jobfac.store.workers.first_claims import Pinned, claim_first, claim_pinned
 from jobfac.store.workers.leases import Beat, Hold, LeaseLost, MachineLoad, follow_clock, hold, promised, renew
 from jobfac.views.serialization import columns, from_row
-from jobfac.views.workers import WorkerView
+from jobfac.views.workers import MOST, WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "Fenced", "HeldRule", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration",
@@ -153,7 +153,7 @@ def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> Non
 
 
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
-    """Return up to 1,000 workers, newest first."""
+    """Return up to ``MOST`` workers: the live ones first, each group newest first."""
     busy = (
         sa.select(sa.func.coalesce(sa.func.sum(WEIGHT), sa.literal_column("0")))
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
@@ -166,10 +166,10 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
         sa.select(*(columns_of[name] for name in columns(WorkerView)), silent.label("silent"))
         .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
         .with_hint(worker_lease, DIRTY, "mssql")
-        .order_by(worker.c.id.desc())
-        .limit(1000)
+        .limit(MOST)
     )
-    if alive_only:
-        query = query.where(IS_ALIVE)
+    newest = worker.c.id.desc()
+    alive_first = sa.case((IS_ALIVE, sa.literal_column("0")), else_=sa.literal_column("1"))
+    query = query.where(IS_ALIVE).order_by(newest) if alive_only else query.order_by(alive_first, newest)
     found = conn.execute(query).mappings()
     return [from_row(WorkerView, row)._replace(silent=bool(row["silent"])) for row in found]

@@ -23,7 +23,9 @@ def audit(visit: Visit) -> Response:
         )  # fmt: skip
 
     numbers, found = visit.together(read)
-    return visit.render("audit.html", active="audit", counts=numbers, query=query, found=found, indented=indented)
+    return visit.render(
+        "audit.html", active="audit", counts=numbers, query=query, found=found, scan=audit_log.SCAN, indented=indented
+    )
 
 
 PAGES: tuple[Page, ...] = (get("/audit", audit, everywhere=True),)

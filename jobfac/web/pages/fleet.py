@@ -8,27 +8,31 @@ from starlette.responses import Response
 
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
+from jobfac.store.overview import Executed
 from jobfac.store.runs import queue_of_worker
-from jobfac.views.overview import Overview, RunLine
+from jobfac.views.overview import Overview
 from jobfac.views.workers import AFTER_LIMIT, SchedulerView
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
 SEQUENCES = jobs.SEQUENCE_QUEUE
+RUNS = 6
+"""How many runs the page names of each worker."""
 
 
 def fleet(visit: Visit) -> Response:
     """Show the live workers and the schedulers."""
 
-    def read(conn: sa.Connection) -> tuple[Overview, list[SchedulerView]]:
-        return overview.read(conn, visit.caller.categories), schedulers.schedulers(conn)
+    categories = visit.caller.categories
 
-    numbers, (seen, found) = visit.together(read)
-    runs: defaultdict[str, list[RunLine]] = defaultdict(list)
-    for run in seen.running:
-        if run.worker is not None:
-            runs[run.worker].append(run)
+    def read(conn: sa.Connection) -> tuple[Overview, list[Executed], list[SchedulerView]]:
+        return overview.read(conn, categories), overview.by_worker(conn, categories, RUNS), schedulers.schedulers(conn)
+
+    numbers, (seen, executed, found) = visit.together(read)
+    runs: defaultdict[int, list[Executed]] = defaultdict(list)
+    for run in executed:
+        runs[run.worker_id].append(run)
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
         holds=seen.holds, more_holds=seen.more_holds, runs=runs, queued=seen.queued,

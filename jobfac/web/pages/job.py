@@ -43,6 +43,7 @@ class Facts(NamedTuple):
     due: dict[str, list[CandidateView]]
     versions: list[job_history.VersionRow]
     changes: list[AuditView]
+    older: int | None
     urls: list[StartUrlView]
     hold: HoldView | None
 
@@ -64,7 +65,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         found,
         due,
         job_history.versions(conn, stored.id, VERSIONS),
-        audit_log.about(conn, subjects, CHANGES),
+        *audit_log.about(conn, subjects, CHANGES),
         start_urls.of_job(conn, stored.id) if visit.may(Role.ADMIN) else [],
         holds.over_jobs(conn, [stored.id]).get(stored.id),
     )
@@ -96,6 +97,7 @@ def show(visit: Visit) -> Response:
         success=100 * ended.succeeded / ended.judged if ended.judged else None,
         ended=sum(ended),
         in_words=in_words,
+        scan=audit_log.SCAN,
         drawing=drawing,
         chosen=chosen,
         yaml=_yaml(facts.stored.id, chosen.definition) if chosen else "",

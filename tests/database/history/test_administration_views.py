@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, notification, schedule
+from jobfac.database.tables import job_version, notification, run, schedule
 from jobfac.doctor import factory
 from jobfac.operations import jobs, schedules
 from jobfac.operations.caller import Caller
@@ -101,3 +101,17 @@ def test_a_job_that_keeps_failing_is_a_problem_until_it_succeeds(stocked: Databa
     assert found["jobs"].startswith("keeps failing")
     run(RunState.SUCCEEDED)
     assert view(stocked, "v_health") == []
+
+
+def test_many_problems_of_one_kind_hide_no_other(stocked: Database) -> None:
+    """Such as in a night in which everything fails: the kinds come in the order of the alphabet."""
+    start(stocked, "load", delay=60.0)
+    copied = [column for column in run.c if column.name != "id"]
+    with stocked.begin() as conn:
+        for _ in range(9):
+            conn.execute(run.insert().from_select(copied, sa.select(*copied), include_defaults=False))
+        conn.execute(run.update().values(ready_at=utcnow(-90_000)))
+        conn.execute(schedule.update().values(next_due_at=utcnow(-1200_000), fire_at=utcnow(-1200_000)))
+    found = {finding.check: finding.found for finding in stocked.query(factory.trouble)}
+    assert found["queue"].endswith(": run 1, run 2, run 3 and 509 more")
+    assert "schedule overdue" in found["schedules"]

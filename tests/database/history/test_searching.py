@@ -188,7 +188,7 @@ def test_the_audit_and_the_outbox_are_searched(db: Database, runs: Mapping[str, 
     assert [one.subject for one in db.query(audit_log.find, 5, action="pause", below=found.below).entries] == [
         "a/nightly"
     ]
-    assert [one.by for one in db.query(audit_log.about, ["a/nightly"], 5)] == ["Anna"]
+    assert [one.by for one in db.query(audit_log.about, ["a/nightly"], 5).entries] == ["Anna"]
     shown = db.query(outbox.find, str, None, 5, run_id=runs["failed"], below=9, categories=["x"])
     assert shown == []
 

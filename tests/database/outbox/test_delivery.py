@@ -214,6 +214,25 @@ def test_the_tail_of_the_output_begins_at_a_line(db: Database) -> None:
     assert db.query(tail, 2, 1) == ""
 
 
+def test_the_tail_of_the_output_says_where_something_was_cut(db: Database) -> None:
+    """Otherwise the last line before the cut and the first one after it look as if they followed each other."""
+    parts = {0: b"transfer 17 begun\n", 9018: b"transfer 99 done\n"}
+    db.transact(append, [Stored(1, 1, "stdout", offset, data) for offset, data in parts.items()])
+    parts = {5000: b"first\n", 5006: b"second\n", 9000: b"third\n"}
+    db.transact(append, [Stored(1, 1, "stderr", offset, data) for offset, data in parts.items()])
+    cut = "[... 3,987 bytes cut ...]"
+    assert db.query(tail, 1, 1).splitlines() == [
+        "stdout:",
+        "transfer 99 done",
+        "",
+        "stderr:",
+        "second",
+        "",
+        cut,
+        "third",
+    ]
+
+
 class TestThroughTsql:
     """Runs that T-SQL starts and ends."""
 

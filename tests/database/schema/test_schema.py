@@ -100,7 +100,7 @@ def test_an_upgrade_keeps_the_leases_of_workers(tmp_path: Path) -> None:
             (1, False, 15),
             (2, True, 15),
         ]
-        assert [one.name for one in workers.workers(conn)] == ["gone", "alive"]
+        assert [one.name for one in workers.workers(conn)] == ["alive", "gone"]
     db.close()
 
 

@@ -254,6 +254,7 @@ def test_readpast_is_combined_with_readcommittedlock(db: Database) -> None:
     with sent(db) as statements:
         a_day(db)
         db.query(overview.read)
+        db.query(overview.by_worker, ["red"], 6)
         db.query(lambda conn: conn.execute(POLL).one())
         db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
     hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]

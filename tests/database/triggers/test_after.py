@@ -240,6 +240,19 @@ def test_two_schedulers_start_each_run_once(db: Database) -> None:
     assert len(started(db, "load")) == 8
 
 
+def test_many_ends_of_many_schedules_take_several_transactions(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule with few ends does not wait for those with many."""
+    monkeypatch.setattr(following, "ENDS", 2)
+    monkeypatch.setattr(following, "STARTS", 3)
+    apply(db, a={}, x={}, load=after("a"), more=after("a"), few=after("x"))
+    end(db, *["a"] * 4, "x")
+    started_first = [get(db, one)["job"] for one in follow(db).runs]
+    assert sorted(started_first) == ["few", "load", "load"]
+    while follow(db).runs:
+        pass
+    assert [len(started(db, job)) for job in ("load", "more", "few")] == [4, 4, 1]
+
+
 def test_a_job_that_others_wait_for_cannot_be_deleted(db: Database) -> None:
     apply(db, a={}, load=after("a"))
     with pytest.raises(Refused, match="Job 'load' starts after the job 'a'; change that first"):

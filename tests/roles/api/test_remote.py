@@ -9,13 +9,16 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.cli.client.remote import Remote
+from jobfac.cli.commands import workers as command
 from jobfac.database.engine import Database
 from jobfac.views.runs import RunView
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
 
 
-def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: Factory) -> None:
+def test_runs_are_started_followed_and_shown(
+    remote: InProcess, sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sqlite_factory.worker()
     assert remote.json("start", "hello", "--wait")["created_by"] == "ann"
     done = remote.run("start", "hello", "--follow")
@@ -35,6 +38,8 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: 
     ):
         assert remote.json(*words) == sqlite_factory.json(*words), words
     assert [worker["name"] for worker in remote.json("workers", "list")] == ["w1"]
+    monkeypatch.setattr(command, "MOST", 1)
+    assert "a list contains no more, so older ones may be missing" in remote.run("workers", "list").stderr
 
 
 def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory) -> None:

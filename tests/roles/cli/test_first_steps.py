@@ -1,5 +1,6 @@
 """`init`, `schema`, `help` and `-h`: the first commands of a new user; and the first Ctrl-C."""
 
+import itertools
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -18,8 +20,12 @@ from jobfac.definitions.json_schema import document_schema
 from jobfac.errors import Unreachable
 from jobfac.guide import TOPICS, page
 from jobfac.operations import starting
+from jobfac.operations.bulk import backfill
+from jobfac.operations.caller import transact
+from jobfac.states import RunState
 from jobfac.store import runs
 from jobfac.store.history import search
+from jobfac.views.runs import RunView
 from tests.roles.guide.shell import shell
 from tests.support.factory import Factory, wait_for
 from tests.support.terminal import environment
@@ -157,6 +163,21 @@ def test_who_waits_is_told_that_the_run_continues_when_the_database_goes_away(
     assert sqlite_factory.run("start", "waits", *options, code=5).stderr == f"The database cannot be reached. {says}\n"
 
 
+def test_who_waits_for_many_is_told_how_many_failed(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Local.wait
+
+    def failed(self: Local, run: int, _: float) -> RunView:
+        return work(self, run, 0)._replace(state=RunState.FAILED, reason="exit code 3")
+
+    sqlite_factory.apply({"many": {"command": ["true"]}})
+    monkeypatch.setattr(Local, "wait", failed)
+    said = sqlite_factory.run("start", "many", "--count", "13", "--wait", code=1).stderr.splitlines()
+    assert said[9:] == [
+        "Run 10 of job 'many' ended failed: exit code 3.",
+        "And 3 more of these 13 runs did not succeed.",
+    ]
+
+
 def test_who_starts_many_is_told_their_ids_when_the_database_goes_away(
     sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,3 +205,39 @@ def test_who_interrupts_a_start_of_many_is_told_the_key_that_starts_the_others(
     )
     monkeypatch.undo()
     assert sqlite_factory.run("start", "many", "--count", "3", "--key", "k").stdout == "1\n2\n3\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (Unreachable("It is away."), 5, "It is away. 1 of 2 runs were started; the same request starts the others."),
+        (
+            KeyboardInterrupt(),
+            130,
+            "Interrupted: 1 of 2 runs were started for certain; the same command starts the others.",
+        ),
+    ],
+)
+def test_who_backfills_is_told_what_was_done_before_it_was_stopped(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str
+) -> None:
+    """In the second page: of the first one, only the table tells."""
+    rule = {"cron": "0 6 * * *", "timezone": "UTC"}
+    sqlite_factory.apply({"load": {"command": ["true"], "schedules": [rule]}})
+    words = ("schedule", "backfill", "load", "--from", "2026-03-02", "--to", "2026-03-05")
+    calls = itertools.count(1)
+
+    def stops(*arguments: Any) -> Any:
+        if next(calls) == 4:
+            raise error
+        return transact(*arguments)
+
+    monkeypatch.setattr(backfill, "MOST", 2)
+    monkeypatch.setattr(backfill, "TOGETHER", 1)
+    monkeypatch.setattr(backfill, "transact", stops)
+    done = sqlite_factory.run(*words, code=code)
+    told = "2 runs started, 0 due times have a run. Then it was stopped; the same command starts the others."
+    assert done.stderr.splitlines() == [told, says]
+    assert [line.split()[-2:] for line in done.stdout.splitlines()[1:]] == [["started", "1"], ["started", "2"]]
+    monkeypatch.undo()
+    assert sqlite_factory.run(*words).stderr.startswith("1 runs started, 3 due times have a run.")

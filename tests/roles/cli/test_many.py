@@ -55,8 +55,10 @@ def test_runs_beyond_the_limit_are_named_beside_json(sqlite_factory: Factory) ->
     sqlite_factory.apply({"hello": {"command": ["true"]}})
     for _ in range(3):
         sqlite_factory.json("start", "hello")
-    done = sqlite_factory.run("stop", "--job", "hello", "--all", "--limit", "2", "--json")
-    assert "There may be more than these 2: raise --limit." in done.stderr
+    more = "There may be more than these 2: raise --limit."
+    assert sqlite_factory.run("runs", "list", "--limit", "2", "--json").stderr == f"{more}\n"
+    assert not sqlite_factory.run("runs", "list").stderr
+    assert more in sqlite_factory.run("stop", "--job", "hello", "--all", "--limit", "2", "--json").stderr
 
 
 def test_tables_have_no_markup(sqlite_factory: Factory) -> None:

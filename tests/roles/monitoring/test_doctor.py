@@ -190,7 +190,7 @@ def test_permissions_and_options_of_the_database_are_judged(url: str, db: Databa
 def test_cases_of_one_problem_are_one_finding() -> None:
     moment = datetime(2026, 11, 24, tzinfo=UTC)
     since = moment - timedelta(days=1)
-    rows = [checks.Health("not promoted", f"run {n}", since, "start a worker") for n in range(9)]
+    rows = [checks.Health("not promoted", f"run {n}", since, "start a worker", 9) for n in range(3)]
     assert texts(checks.judge_trouble(rows, moment), State.PROBLEM) == [
         "not promoted, for up to 1 d 0 h: run 0, run 1, run 2 and 6 more -> start a worker"
     ]

@@ -2,9 +2,14 @@
 
 import re
 
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import audit, run
+from jobfac.store import runs
+from jobfac.store.history.audit_log import SCAN
+from jobfac.store.runs import StartRequest
 from tests.roles.pages.stage import Browser, Stage
 from tests.support.api_stage import Served
-from tests.support.database import start
+from tests.support.database import now, start
 
 FOUND: tuple[tuple[str, set[str]], ...] = (
     ("state=failed&job=broken", {"failed"}),
@@ -127,3 +132,33 @@ def test_a_retry_that_a_browser_sends_again_starts_nothing_again(place: Served, 
     assert f"Run {first + 1} of load is the retry of run {first}: stopped" in operator.act(
         f"/runs/{first}/retry", once=once
     )
+
+
+def test_the_fleet_names_the_runs_of_each_worker(operator: Browser, stage: Stage) -> None:
+    """However many sequences, which have no worker, and runs of other workers began before them."""
+    db = operator.served.db
+    wanted = ["month-end"] * 200 + ["export"] * 8
+    ids = db.transact(lambda conn: [runs.start(conn, StartRequest(job, "tester")) for job in wanted])
+    with db.begin() as conn:
+        begun = run.update().values(state="running", attempt=1, started_at=utcnow(-60_000))
+        conn.execute(begun.where(run.c.id.between(ids[0], ids[199])))
+        held = begun.values(worker="w1", worker_id=stage.worker, started_at=utcnow())
+        conn.execute(held.where(run.c.id.between(ids[200], ids[-1])))
+    fleet = operator.get("/fleet")
+    assert f'<a href="/runs/{ids[203]}">{ids[203]}</a> export' in fleet
+    assert '<span class="sub">and 4 more</span>' in fleet, "two of the stage and eight of export"
+
+
+def test_a_page_says_how_far_it_has_looked_through_the_audit(operator: Browser) -> None:
+    """Many starts of other jobs do not make a job look as if nobody had changed it."""
+    operator.act("/jobs/export/disable", "/jobs/export")
+    assert "Older entries" not in operator.get("/jobs/export")
+    moment = now(operator.served.db)
+    with operator.served.db.begin() as conn:
+        entries = [{"at": moment, "by": "app", "action": "start", "subject": f"run {n}"} for n in range(SCAN)]
+        conn.execute(audit.insert(), entries)
+    text = operator.get("/jobs/export")
+    assert "Nothing among the newest 5,000 entries of the audit." in text
+    (older,) = re.findall(r'href="(/audit[^"]+)">Older entries', text)
+    assert "<td>operator</td><td>disable</td>" in operator.get(older.replace("&amp;", "&"))
+    assert "No entry matches among 5,000; older ones may." in operator.get("/audit?action=disable")
