@@ -110,7 +110,8 @@ def test_starts_by_hand_that_begin_nothing_do_not_count(db: Database) -> None:
     hand = Hand(db)
     assert ends(db, hand, F, RunState.START_FAILED, RunState.START_FAILED) == [[], [], []]
     with db.begin() as conn:
-        last, some = conn.execute(sa.select(sa.func.max(run.c.id), sa.func.min(schedule.c.id))).one()
+        last = conn.execute(sa.select(sa.func.max(run.c.id))).scalar_one()
+        some = conn.execute(sa.select(sa.func.min(schedule.c.id))).scalar_one()
         conn.execute(run.update().where(run.c.id == last).values(schedule_id=some))
     assert ends(db, hand, F) == [["a"]], "those of a schedule do"
 
