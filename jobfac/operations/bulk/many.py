@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from jobfac.database.engine import Database
 from jobfac.errors import Forbidden, Locked, NotFound, Refused
@@ -30,11 +31,18 @@ NOT_TRIED = "it was not tried, because open transactions of the database have lo
 MOST_WAITS = 5
 """How many locks that are not free in time a call waits for. Then it tries no more: that could take hours."""
 
-SEQUENCES = 10_000
-"""How many sequences a stop chooses before all other runs."""
+CURSOR = r"(?:s[1-9][0-9]{0,17}|p(?:[1-9][0-9]{0,17})?)"
+"""Where the choice of runs to stop continues: among the sequences, or among the other runs, and below which run."""
 
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
+
+
+class ToStop(NamedTuple):
+    """Runs to stop. ``cursor``: where to continue; None: there are no more."""
+
+    runs: list[RunView]
+    cursor: str | None
 
 
 def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> Found:
@@ -54,26 +62,35 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
     return db.query(search, wanted, limit, retry_for=by.retry_for)
 
 
-def choose_to_stop(db: Database, by: Caller, wanted: Filter, limit: int) -> Found:
-    """Do the same as ``choose`` for a stop: its first page begins with all sequences that match.
+def choose_to_stop(db: Database, by: Caller, wanted: Filter, limit: int, cursor: str | None = None) -> ToStop:
+    """Return up to ``limit`` runs to stop as ``choose`` does, but all sequences before all others.
 
     What a sequence has started is newer than it. If that were stopped by an earlier page than the sequence, the
     sequence would go on in between, as after a failure.
+
+    Args:
+        cursor: that of the page before, which ``CURSOR`` describes; None: this is the first one.
     """
-    sequences: list[RunView] = []
-    if wanted.below is None:
-        sequences = choose_all(db, by, wanted._replace(kind=JobKind.SEQUENCE), SEQUENCES, ACTIVE)
-    rest = choose(db, by, wanted._replace(kind=JobKind.PROGRAM), max(1, limit - len(sequences)), ACTIVE)
-    return rest._replace(runs=[*sequences, *rest.runs])
+    kind = JobKind.PROGRAM if cursor is not None and cursor[0] == "p" else JobKind.SEQUENCE
+    below = int(cursor[1:]) if cursor is not None and cursor[1:] else None
+    found = choose(db, by, wanted._replace(kind=kind, below=below), limit, ACTIVE)
+    if found.below is not None:
+        return ToStop(found.runs, f"{kind[0]}{found.below}")
+    if kind is JobKind.PROGRAM:
+        return ToStop(found.runs, None)
+    if len(found.runs) == limit:
+        return ToStop(found.runs, "p")
+    rest = choose_to_stop(db, by, wanted, limit - len(found.runs), "p")
+    return rest._replace(runs=[*found.runs, *rest.runs])
 
 
 def choose_all_to_stop(db: Database, by: Caller, wanted: Filter, limit: int) -> list[RunView]:
     """Return up to ``limit`` runs as ``choose_to_stop`` does, page by page. Changes nothing, so it may be repeated."""
-    found = choose_to_stop(db, by, wanted, limit)
-    runs = list(found.runs)
-    while found.below is not None and len(runs) < limit:
-        found = choose_to_stop(db, by, wanted._replace(below=found.below), limit - len(runs))
-        runs += found.runs
+    page = choose_to_stop(db, by, wanted, limit)
+    runs = list(page.runs)
+    while page.cursor is not None and len(runs) < limit:
+        page = choose_to_stop(db, by, wanted, limit - len(runs), page.cursor)
+        runs += page.runs
     return runs
 
 

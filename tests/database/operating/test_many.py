@@ -144,20 +144,22 @@ def test_a_sequence_is_stopped_before_what_waits_in_it_and_does_not_go_on(db: Da
     assert many.choose_all(db, ANN, Filter(job="b", states=[RunState.STOPPED]), 100, FINAL) == []
 
 
-def test_all_sequences_are_stopped_by_the_first_page(db: Database) -> None:
-    """Their runs are newer, so the first page had these alone, and the sequences went on as after a failure."""
+def test_all_sequences_are_stopped_before_all_other_runs(db: Database) -> None:
+    """Their runs are newer, so the first pages had these alone, and the sequences went on as after a failure."""
     steps = [{"name": "one", "jobs": "a", "on_failure": {"step": "undo"}}, {"name": "undo", "jobs": "b"}]
     define(db, a={}, b={}, seq={"steps": steps})
     ids = [start(db, "seq") for _ in range(3)]
     db.transact(sequences.begin, "s1")
-    wanted, stopped = Filter(since=now(db) - timedelta(hours=1)), []
-    while True:
-        found = many.choose_to_stop(db, ANN, wanted, 2)
-        stopped += [line.id for line in many.stop(db, ANN, found.runs)]
-        if found.below is None:
-            break
-        wanted = wanted._replace(below=found.below)
-    assert stopped[:3] == ids
+    wanted, stopped = Filter(since=now(db) - timedelta(hours=1)), list[int]()
+    assert [one.id for one in many.choose_all_to_stop(db, ANN, wanted, 2)] == ids[:0:-1]
+    chosen = many.choose_all_to_stop(db, ANN, wanted, 5)
+    assert {one.id for one in chosen} == {*ids, ids[2] + 2, ids[2] + 3}
+    page = many.ToStop([], None)
+    while not stopped or page.cursor is not None:
+        page = many.choose_to_stop(db, ANN, wanted, 2, page.cursor)
+        assert len(page.runs) <= 2
+        stopped += [line.id for line in many.stop(db, ANN, page.runs)]
+    assert set(ids) <= set(stopped)
     assert states(db, [*ids, *(number + 3 for number in ids)]) == ["stopped"] * 6
     assert many.choose_all(db, ANN, Filter(job="b"), 100, ACTIVE) == []
 
