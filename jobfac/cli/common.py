@@ -100,22 +100,18 @@ def warn_of_misspelt() -> None:
 
 
 @contextmanager
-def database(
-    program: str = "jobfac", lock_wait: float | None = None, sequence_limit: int = 2**31 - 1
-) -> "Iterator[Database]":
+def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterator[Database]":
     """Open the configured database.
 
     Args:
         program: the program name of its sessions on the server.
         lock_wait: as in ``Database``.
-        sequence_limit: as in ``Database``. A command has none, because the setting is that of the roles: where somebody
-            approves a step by hand, it may be another one.
     """
     from jobfac.database.engine import Database
 
     loaded = settings()
     _check_file(loaded)
-    db = Database(loaded.database_url, program, lock_wait, sequence_limit)
+    db = Database(loaded.database_url, program, lock_wait, loaded.sequence_limit)
     try:
         yield db
     finally:
@@ -129,7 +125,7 @@ def role_database(loaded: "Settings", program: str, lock_wait: float | None = No
     from jobfac.settings.ownership import open_to_others
     from jobfac.telemetry.logs import logger
 
-    with database(program, lock_wait, loaded.sequence_limit) as db:
+    with database(program, lock_wait) as db:
         path = sqlite_path(loaded.database_url)
         for name, mode in open_to_others(path) if path is not None else ():
             said = f"the database's file is open to other users (mode {mode:04o}); `chmod 600 {name}`"

@@ -28,7 +28,7 @@ from jobfac.definitions.parameters import (
 )
 from jobfac.definitions.parameters.uses import job_texts, step_texts
 from jobfac.states import RunState
-from jobfac.store.history.recovery import GIVEN, has_worked
+from jobfac.store.history.recovery import GIVEN, REPEATS, has_worked
 from jobfac.views.serialization import read_json
 
 LATEST = 200
@@ -63,9 +63,9 @@ def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, 
     declared = definition.parameters
     texts = {"arguments": start.arguments, "payload": start.payload, "overrides": start.overrides}
     origin = dict(start.origin)
-    shown: Values | None = None
-    secret: Values | None = None
-    if declared or start.parameters or _uses_time(definition) or (start.is_template and _has_dollar(texts)):
+    parts: tuple[Values | None, Values | None] = (None, None)
+    is_dated = start.due is not None and not start.is_of_schedule  # a sequence's jobs stand for the same time
+    if declared or start.parameters or is_dated or _uses_time(definition) or (start.is_template and _has_dollar(texts)):
         context = _context(conn, definition, start, texts)
         origin["due"] = context.due.isoformat()
         given = start.parameters
@@ -79,14 +79,12 @@ def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, 
                 values = _without_late(declared, given, values)
         except UnresolvedError as error:
             raise DefinitionError([Problem(f"a value of its start {error}", "parameters", start.job)]) from error
-        shown, secret = split(declared, values)
-    said = start.written
-    if said is None:
-        said = {**start.parameters, **texts_given(start.arguments, start.payload, start.overrides)}
+        parts = split(declared, values)
+    given_texts = texts_given(start.arguments, start.payload, start.overrides)
+    said = {**start.parameters, **given_texts} if start.written is None else start.written
     if declared or said:
-        is_template = start.is_template or start.written is not None
-        origin.setdefault(GIVEN, fingerprint(declared, said, is_template))
-    return {**texts, "parameters": _written(shown), "sensitive": _written(secret), "origin": _written(origin)}
+        origin.setdefault(GIVEN, fingerprint(declared, said, start.is_template or start.written is not None))
+    return {**texts, "parameters": _written(parts[0]), "sensitive": _written(parts[1]), "origin": _written(origin)}
 
 
 def _without_late(declared: Declared, given: Mapping[str, Any], values: Values) -> Values:
@@ -278,7 +276,9 @@ def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) ->
     """
     if not (declared := definition.parameters):
         return {}
-    given = {name: row.given[name] for name in declared if name in row.given}  # a retry has those of its first run
+    given = row.given
+    if REPEATS in json.loads(row.origin or "{}"):  # over T-SQL a retry has all values of the run that it repeats
+        given = {name: value for name, value in given.items() if name in declared}
     return read_parameters(row.job, declared, given, context_of(row, definition, previous=previous))
 
 

@@ -255,9 +255,10 @@ def test_what_a_dead_worker_left_is_not_stored_after_its_secret_was_rotated(
 def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
     db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers of one machine share the spool, and not their environment. Only time in which workers look counts."""
+    """Two workers of one machine share the spool, and not their environment. Only the machine's own time counts."""
     define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
     monkeypatch.delenv("HOSTILE_TOKEN", raising=False)
+    monkeypatch.setattr("jobfac.programs.files.removal.uptime", lambda: KEPT / 20)
     texts = []
     for token in ("young", "old"):
         run = start(db, "a")
@@ -274,9 +275,8 @@ def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
             os.utime(mark, (time.time() - age,) * 2)
         folder.clear_dead(db)
         assert 0 < float(mark.read_text()) < KEPT / 10
-        if token == "old":
-            mark.write_text(str(KEPT))
-            folder.clear_dead(db)
+        mark.write_text(str(KEPT if token == "old" else 0))
+        folder.clear_dead(db)
         assert left.exists() == (token == "young")
         with monkeypatch.context() as patch:
             patch.setenv("HOSTILE_TOKEN", "geheim-12")

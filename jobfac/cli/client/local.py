@@ -65,6 +65,8 @@ class Local(LocalAdministration):
                 by_id |= self._db.query(runs.snapshots, ids[first : first + PAGE])
         except errors.Unreachable as error:
             raise error.with_more(f"{len(ids)} runs were started: {ids[0]} to {ids[-1]}.") from error
+        except KeyboardInterrupt:
+            raise errors.Interrupted(f"Interrupted: {len(ids)} runs were started: {ids[0]} to {ids[-1]}.") from None
         return [by_id[run_id] for run_id in ids]
 
     @contextmanager

@@ -66,7 +66,7 @@ def choose_to_stop(db: Database, by: Caller, wanted: Filter, limit: int, cursor:
     """Return up to ``limit`` runs to stop as ``choose`` does, but all sequences before all others.
 
     What a sequence has started is newer than it. If that were stopped by an earlier page than the sequence, the
-    sequence would go on in between, as after a failure.
+    sequence would go on in between, as after a failure. Changes nothing, so it may be repeated.
 
     Args:
         cursor: that of the page before, which ``CURSOR`` describes; None: this is the first one.

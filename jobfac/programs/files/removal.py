@@ -12,9 +12,6 @@ from pathlib import Path
 
 from jobfac.machine import threads
 
-BETWEEN_LOOKS = 600.0
-"""Seconds between two calls of ``unread_for`` that count, at most."""
-
 PATIENCE = 0.5
 """Seconds for which the caller waits for a removal. If the process ends before it, the next worker removes the rest."""
 
@@ -51,16 +48,21 @@ def _remove(folder: Path, lock: int, done: threading.Event) -> None:
         done.set()
 
 
+def uptime() -> float:
+    """Return for how many seconds the machine has been on."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def unread_for(path: Path) -> float:
     """Return for how many seconds a file could not be read, 0 at the first call. A mark beside it keeps that time.
 
-    Of the time between two calls only a part counts: the machine may have been off.
+    The time in which the machine was off does not count.
     """
     mark, now = path.with_name(f"{path.name}.unread"), time.time()
     seconds = 0.0
     with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
         if mark.exists():
-            seconds = min(max(0.0, now - mark.stat().st_mtime), BETWEEN_LOOKS)
+            seconds = min(max(0.0, now - mark.stat().st_mtime), uptime())
             with contextlib.suppress(ValueError):  # it is empty if the disk was full
                 seconds += float(mark.read_text())
         mark.write_text(f"{seconds:.1f}")

@@ -148,8 +148,8 @@ def _times(row: sa.Row[Any], after: datetime, end: datetime, limit: int) -> list
     """Return the due times after the next one of a schedule, and later than ``after``; none if it cannot be read."""
     try:
         rule = decision.read(row.definition)
-    except ValueError:  # a newer jobfac stored it
+        if not rule.is_calendar:
+            return []
+        return list(islice(due_times(rule, max(after, row.next_due_at or row.fire_at), end), limit))
+    except decision.UNUSABLE:  # a newer jobfac stored it
         return []
-    if not rule.is_calendar:
-        return []
-    return list(islice(due_times(rule, max(after, row.next_due_at or row.fire_at), end), limit))

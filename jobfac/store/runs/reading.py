@@ -92,9 +92,9 @@ def given_inside(conn: sa.Connection, run_id: int) -> dict[str, Any]:
 
 
 def stood_for(conn: sa.Connection, run_id: int) -> datetime | None:
-    """Return the due time for which a run of a schedule, or one that repeats such a run, stands; None: for none."""
+    """Return the time for which a run stands, as its placeholders see it; None: it stands for none."""
     row = conn.execute(sa.select(run.c.origin, run.c.due_at, run.c.created_at).where(run.c.id == run_id)).one()
-    if row.due_at is None and "scheduled" not in json.loads(row.origin or "{}"):
+    if row.due_at is None and "due" not in json.loads(row.origin or "{}"):
         return None
     return parameters.due_of(*row)
 

@@ -11,7 +11,7 @@ from jobfac.database.tables import run, schedule
 from jobfac.recurrence import FOREVER, blackout_end
 from jobfac.states import RunState
 from jobfac.store.runs import Outcome
-from jobfac.store.schedules.decision import read
+from jobfac.store.schedules.decision import UNUSABLE, read
 
 
 def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -34,7 +34,7 @@ def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]
         try:
             rule = read(row.definition)
             end = blackout_end(rule.blackout, rule.zone, ready_at)
-        except (ValueError, LookupError):  # a newer jobfac stored it; a worker must not end for it
+        except UNUSABLE:  # a newer jobfac stored it; a worker must not end for it
             continue
         if end:
             delayed[row.id] = None if end == FOREVER else (end - row.now).total_seconds()

@@ -206,7 +206,8 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
         if found is None:
             continue
         pending = ends_of.pending(conn, found.id, ENDS)
-        if done.runs and len(done.runs) + len(pending.ends) > STARTS:
+        tried = len(done.runs) + len(done.refusals) - len(unusable)
+        if tried and tried + len(pending.ends) > STARTS:
             continue  # a later call handles it; those with few ends need not wait for those with many
         ends_of.done(conn, found.id, pending.stale)
         if pending.ends:

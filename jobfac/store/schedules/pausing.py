@@ -15,7 +15,7 @@ from jobfac.store.history.recovery import is_of_backfill
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import Finished
 from jobfac.store.runs.subscribers import JUDGED
-from jobfac.store.schedules.decision import read
+from jobfac.store.schedules.decision import UNUSABLE, read
 from jobfac.store.schedules.following import most_again
 from jobfac.store.schedules.steering import pause
 
@@ -145,7 +145,7 @@ def forget_surplus(conn: sa.Connection, age: float) -> bool:
     for row in conn.execute(_RULES.where(lists.by_id(schedule.c.id, numbers))).all() if numbers else ():
         try:
             surplus = numbers[row.id] - most_again(read(row.definition)) - SPARE
-        except ValueError:  # a newer jobfac stored it
+        except UNUSABLE:  # a newer jobfac stored it
             continue
         if surplus > 0:
             query = _SUPERSEDED.where(_one.c.schedule_id == row.id).limit(min(surplus, upstream.BATCH))

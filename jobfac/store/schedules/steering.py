@@ -82,9 +82,10 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
 
 
 def is_paused(conn: sa.Connection, job_id: str) -> bool:
-    """Whether a job has schedules, and all of them are paused."""
-    found = conn.execute(sa.select(schedule.c.paused).where(schedule.c.job == job_id)).scalars().all()
-    return bool(found) and all(found)
+    """Whether a job has schedules, and all of them that are not off are paused."""
+    found = conn.execute(sa.select(schedule.c.paused, schedule.c.definition).where(schedule.c.job == job_id))
+    in_force = [row.paused for row in found if json.loads(row.definition).get("enabled", True)]
+    return bool(in_force) and all(in_force)
 
 
 def paused(conn: sa.Connection) -> list[tuple[str, str]]:

@@ -39,7 +39,8 @@ MOVES = 50
 """The maximum number of moves of one sequence in one transaction. It goes on in the next one (``go_on``)."""
 
 TOGETHER = 0.5
-"""Seconds after which a transaction for several sequences advances no further one. Others wait for its locks."""
+"""CPU time in seconds after which a transaction for several sequences advances no further one: on SQLite all other
+writers wait for it."""
 
 
 def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -118,11 +119,11 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     pending: list[Match] = []
     end: float | None = None
     while waiting:
-        if end is not None and time.monotonic() > end:
+        if end is not None and time.thread_time() > end:
             for run_id in waiting:
                 memory_of(conn).note_unfinished(run_id)
             break
-        end = end or time.monotonic() + TOGETHER
+        end = end or time.thread_time() + TOGETHER
         innermost = max(waiting)  # a nested sequence starts after the sequence that contains it
         waiting.remove(innermost)
         if innermost in memory_of(conn).left_out():

@@ -226,8 +226,11 @@ def _first_free(conn: sa.Connection, read: Callable[[Collection[int]], Sequence[
 
 
 def go_on(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
-    """Advance sequences that an earlier transaction could not advance further. Returns those that ended."""
-    found = sorted(run_ids)[:BATCH]
+    """Advance ``BATCH`` sequences that an earlier transaction could not advance further. Returns those that ended."""
+    every = sorted(run_ids)
+    for run_id in every[BATCH:]:
+        memory_of(conn).note_unfinished(run_id)
+    found = every[:BATCH]
     locked = locked_to_stop(conn, found)  # the sweep finds these again
     return conclude(conn, [run_id for run_id in found if run_id not in locked], by)
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -34,7 +33,7 @@ class Given(NamedTuple):
     """What a run was given. Values of sensitive parameters are not among it.
 
     ``inside``: what a sequence gave to its jobs, by job. The form names these jobs and passes it on as it is. ``due``:
-    the due time for which the run stood; None: it stood for none.
+    the time for which the run stood; None: it stood for none.
     """
 
     arguments: list[str] | None = None
@@ -43,13 +42,12 @@ class Given(NamedTuple):
     inside: Mapping[str, Mapping[str, Any]] = {}
     due: datetime | None = None
 
-    def fields(self, zone: ZoneInfo) -> dict[str, str]:
+    def fields(self) -> dict[str, str]:
         """Return the fields of the form that show it."""
         found = {} if self.arguments is None else {"arguments": "\n".join(self.arguments)}
         for name, value in self.parameters.items():
             found[fields.PARAMETER + name] = fields.shown(value)
-        at = "" if self.due is None else self.due.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
-        return {**found, "payload": self.payload or "", "at": at}
+        return {**found, "payload": self.payload or ""}
 
 
 def form(visit: Visit) -> Response:
@@ -58,7 +56,7 @@ def form(visit: Visit) -> Response:
     given = None
     if (like := visit.number("like")) is not None:
         given = _given(visit, like)
-        values |= {**given.fields(visit.zone), "like": str(like)}
+        values |= {**given.fields(), "like": str(like)}
     return _form(visit, values, "", given)
 
 
@@ -102,15 +100,15 @@ def _form(visit: Visit, values: dict[str, str], problem: str, given: Given | Non
     definition = stored.definition
     arguments = "\n".join(getattr(definition, "arguments", ()))
     try:
-        inside = (given or _former(visit, values.get("like", ""))).inside
+        former = given or _former(visit, values.get("like", ""))
     except NotFound:
-        inside = {}
+        former = Given()
         values["like"] = ""
     shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values, "version": str(stored.version)}
     return visit.render(
         "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
         values=shown, problem=problem, default=arguments,
-        inside=sorted({name for by_job in inside.values() for name in by_job}),
+        inside=sorted({name for by_job in former.inside.values() for name in by_job}), due=former.due,
     )  # fmt: skip
 
 

@@ -286,3 +286,13 @@ def test_a_run_of_a_schedule_in_utc_is_for_the_day_in_utc(db: Database) -> None:
         row = get(db, one)
         for_day = parameters.due_of(row["origin"], row["due_at"], row["created_at"], stored.definition)
         assert for_day.isoformat() == due.isoformat()
+
+
+def test_a_sequence_that_is_started_at_a_time_stands_for_it_in_all_of_its_jobs(db: Database) -> None:
+    """Its own texts need no time, and so its jobs stood for the day of the start."""
+    day = {"type": "date", "default": "${due.date}"}
+    define(db, load={"parameters": {"day": day}}, night={"steps": [{"name": "one", "jobs": "load"}]})
+    run_id = start(db, "night", at=datetime(2026, 3, 20, 3, tzinfo=UTC))
+    db.transact(runs.promote_due, "s1")
+    db.transact(sequences.begin, "s1")
+    assert [values(db, child["id"]) for child in children(db, run_id)] == [{"day": "2026-03-20"}]

@@ -329,7 +329,7 @@ def test_sequences_that_begin_together_need_few_transactions(
     sqlite.transact(sequences.begin, "s1")
     assert len(begun) == 2
     number = 0
-    for unfinished in sqlite.sequences.unfinished():
+    while unfinished := sqlite.sequences.take_unfinished():
         sqlite.transact(sequences.go_on, unfinished, "s1")
         number += 1
     assert number == (0 if together else 5)

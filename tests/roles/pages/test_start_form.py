@@ -1,13 +1,11 @@
 """The form that starts a job, by HTTP: its fields, what it refuses, and what it starts."""
 
 import html
-import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from jobfac.database.tables import run, run_event
 from jobfac.errors import IN_DOUBT, InDoubt, Unreachable
@@ -241,20 +239,14 @@ def test_the_command_of_a_form_has_its_values_as_the_form_shows_them(place: Serv
     assert "jobfac start load --set full=true" in text
 
 
-def test_a_form_like_a_run_of_a_schedule_stands_for_its_due_time(place: Served, operator: Browser) -> None:
+def test_a_form_like_a_run_says_that_it_stands_for_another_time(place: Served, operator: Browser) -> None:
     """The night's run failed, and the one with other values in the morning loaded the data of another day."""
     place.define("load", command=["echo", "${due.date}"], parameters={"limit": {"type": "integer", "default": 1}})
     first = start(place.db, "load", due_at=datetime(2027, 1, 31, 3, tzinfo=UTC))
     form = operator.get(f"/jobs/load/start?like={first}")
-    assert sent(form)["at"] == "2027-01-31T03:00"
-    assert f"The due time of run {first}, for which this start stands, too." in form
-    operator.act("/jobs/load/start", **sent(form) | {"parameter.limit": "5"})
-    assert place.db.query(reading.stood_for, first) == datetime(2027, 1, 31, 3, tzinfo=UTC)
-    with place.db.read() as conn:
-        (row,) = conn.execute(sa.select(run).where(run.c.id > first)).mappings()
-    assert json.loads(row["origin"])["due"].startswith("2027-01-31T03:00")
-    by_hand = operator.get(f"/jobs/load/start?like={start(place.db, 'load')}")
-    assert sent(by_hand)["at"] == ""
+    assert f"Run {first} stood for" in form
+    assert f"jobfac retry {first} --set NAME=VALUE" in form
+    assert "stood for" not in operator.get("/jobs/load/start")
 
 
 def test_a_form_like_a_run_that_was_removed_since_is_shown_again(place: Served, operator: Browser) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from jobfac.cli import common, main
 from jobfac.cli.common import UNSUCCESSFUL, Failure, instant, seconds
-from jobfac.settings import load
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("90", 90), ("1.5", 1.5), ("10m", 600), ("1h30m", 5400), ("500ms", 0.5)])
@@ -56,14 +55,3 @@ def test_a_process_without_threads_says_so(monkeypatch: pytest.MonkeyPatch, caps
         main()
     assert ended.value.code == 4
     assert capsys.readouterr().err.startswith("This user can start no more threads; raise the limit of processes")
-
-
-def test_the_sequence_limit_is_that_of_the_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody approved by hand, the default ended a sequence that was within the limit of the fleet."""
-    (tmp_path / "jobfac.db").touch(0o600)
-    monkeypatch.setenv("JOBFAC_DATABASE_URL", f"sqlite:///{tmp_path}/jobfac.db")
-    monkeypatch.setenv("JOBFAC_SEQUENCE_LIMIT", "20000")
-    with common.database() as db:
-        assert db.engine.get_execution_options()["sequence_limit"] > 10**9
-    with common.role_database(load(), "jobfac scheduler") as db:
-        assert db.engine.get_execution_options()["sequence_limit"] == 20_000
