@@ -72,7 +72,6 @@ class ManyBody(parameters.Body):
 class StopManyBody(ManyBody):
     """As for a retry. ``now``: kill the programs at once, without the grace period of their jobs."""
 
-    cursor: Annotated[str, Field(pattern=f"^{many.CURSOR}$")] | None = None
     now: bool = False
 
 
@@ -92,10 +91,12 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
 def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
     """Stop many runs. A filter without `state` means all that have not ended.
 
-    The pages begin with the sequences: they are stopped before the runs that they have started.
+    A run whose sequence matches, too, and is on another page is skipped: it ends with that.
     """
     chosen, cursor = _chosen(request, body, ACTIVE)
-    return _response(body, many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run), cursor)
+    wanted = None if body.filter is None else body.filter.wanted()
+    lines = many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run, wanted=wanted)
+    return _response(body, lines, cursor)
 
 
 @ENDPOINTS.add("POST", "/v1/runs:acknowledge", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
@@ -115,11 +116,10 @@ def _chosen(
         if body.filter is not None:
             raise Refused("A filter and runs exclude each other; give one of them.")
         return many.find(request.db, request.by, body.runs), None
-    wanted = Filter() if body.filter is None else body.filter.wanted()
-    if isinstance(body, StopManyBody):
-        return many.choose_to_stop(request.db, request.by, wanted, body.limit, body.cursor)
     below = None if body.cursor is None else int(body.cursor)
-    wanted = wanted._replace(below=below, unacknowledged=wanted.unacknowledged or unacknowledged)
+    wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
+    if unacknowledged:
+        wanted = wanted._replace(unacknowledged=True)
     found = many.choose(request.db, request.by, wanted, body.limit, states)
     return found.runs, None if found.below is None else str(found.below)
 

@@ -15,7 +15,7 @@ from jobfac.cli.client.local_administration import LocalAdministration
 from jobfac.cli.client.values import Text
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import FINAL, TO_ACKNOWLEDGE, JobKind
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.jobs import category_defaults
 from jobfac.store.runs import StartRequest
@@ -124,7 +124,8 @@ class Local(LocalAdministration):
         """Return the runs that a stop with this filter would affect. Changes nothing."""
         from jobfac.operations.bulk import many
 
-        return many.stop(self._db, self._by, many.choose_all_to_stop(self._db, self._by, wanted, limit), dry_run=True)
+        chosen = many.choose_all(self._db, self._by, wanted, limit, ACTIVE)
+        return many.stop(self._db, self._by, chosen, dry_run=True, wanted=wanted)
 
     def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the failures that match the filter and that nobody has acknowledged. Changes nothing."""

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from jobfac.database.engine import Database
 from jobfac.errors import Forbidden, Locked, NotFound, Refused
 from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, JobKind, RunState, Stop
+from jobfac.states import ACTIVE, FAILURES, FINAL, TO_ACKNOWLEDGE, RunState, Stop
 from jobfac.store.history import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
 from jobfac.views.results.many import ManyView, Result
@@ -31,18 +30,8 @@ NOT_TRIED = "it was not tried, because open transactions of the database have lo
 MOST_WAITS = 5
 """How many locks that are not free in time a call waits for. Then it tries no more: that could take hours."""
 
-CURSOR = r"(?:s[1-9][0-9]{0,17}|p(?:[1-9][0-9]{0,17})?)"
-"""Where the choice of runs to stop continues: among the sequences, or among the other runs, and below which run."""
-
 AT_A_STRETCH = 0.5
 """Seconds of work after which other writers get their turn."""
-
-
-class ToStop(NamedTuple):
-    """Runs to stop. ``cursor``: where to continue; None: there are no more."""
-
-    runs: list[RunView]
-    cursor: str | None
 
 
 def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> Found:
@@ -54,44 +43,12 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
     Raises:
         Refused: the filter says nothing but states, or a state that the operation cannot be of.
     """
-    if not any(wanted._replace(states=(), unacknowledged=False, below=None, categories=None, kind=None)):
+    if not any(wanted._replace(states=(), unacknowledged=False, below=None, categories=None)):
         raise Refused("Select runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
     if wrong := sorted(set(wanted.states) - states):
         raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")
     wanted = wanted._replace(states=wanted.states or sorted(RETRIED & states or states), categories=by.categories)
     return db.query(search, wanted, limit, retry_for=by.retry_for)
-
-
-def choose_to_stop(db: Database, by: Caller, wanted: Filter, limit: int, cursor: str | None = None) -> ToStop:
-    """Return up to ``limit`` runs to stop as ``choose`` does, but all sequences before all others.
-
-    What a sequence has started is newer than it. If that were stopped by an earlier page than the sequence, the
-    sequence would go on in between, as after a failure. Changes nothing, so it may be repeated.
-
-    Args:
-        cursor: that of the page before, which ``CURSOR`` describes; None: this is the first one.
-    """
-    kind = JobKind.PROGRAM if cursor is not None and cursor[0] == "p" else JobKind.SEQUENCE
-    below = int(cursor[1:]) if cursor is not None and cursor[1:] else None
-    found = choose(db, by, wanted._replace(kind=kind, below=below), limit, ACTIVE)
-    if found.below is not None:
-        return ToStop(found.runs, f"{kind[0]}{found.below}")
-    if kind is JobKind.PROGRAM:
-        return ToStop(found.runs, None)
-    if len(found.runs) == limit:
-        return ToStop(found.runs, "p")
-    rest = choose_to_stop(db, by, wanted, limit - len(found.runs), "p")
-    return rest._replace(runs=[*found.runs, *rest.runs])
-
-
-def choose_all_to_stop(db: Database, by: Caller, wanted: Filter, limit: int) -> list[RunView]:
-    """Return up to ``limit`` runs as ``choose_to_stop`` does, page by page. Changes nothing, so it may be repeated."""
-    page = choose_to_stop(db, by, wanted, limit)
-    runs = list(page.runs)
-    while page.cursor is not None and len(runs) < limit:
-        page = choose_to_stop(db, by, wanted, limit - len(runs), page.cursor)
-        runs += page.runs
-    return runs
 
 
 def choose_all(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> list[RunView]:
@@ -186,22 +143,56 @@ def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retrie
 
 
 def stop(
-    db: Database, by: Caller, chosen: Sequence[RunView], *, now: bool = False, dry_run: bool = False
+    db: Database,
+    by: Caller,
+    chosen: Sequence[RunView],
+    *,
+    now: bool = False,
+    dry_run: bool = False,
+    wanted: Filter | None = None,
 ) -> list[ManyView]:
     """Stop runs, each at most once. Returns one line for each run.
 
     They are stopped in ``stop_order``. May be repeated: a run that has ended, or that is being stopped as it is to be,
     is skipped.
+
+    Args:
+        wanted: the filter that has chosen the runs, which may be one page of many; None: they were named. A run whose
+            sequence matches it, too, and is not among the runs is left to the stop of that. Otherwise the sequence
+            would go on in between, as after a failure.
     """
     lines, waits = [], _Waits()
+    within = {} if wanted is None else _sequences_elsewhere(db, by, chosen, wanted)
     for run in _with_pauses(db, sorted(chosen, key=lambda run: _line(run, Result.CHOSEN).stop_order)):
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
+        elif run.id in within:
+            lines.append(_line(run, Result.SKIPPED, f"it ends with the sequence run {within[run.id]}: stop that"))
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:
             lines.append(waits.line(run, partial(_stopped, db, by, run, now)))
     return lines
+
+
+def _sequences_elsewhere(db: Database, by: Caller, chosen: Sequence[RunView], wanted: Filter) -> dict[int, int]:
+    """Return by run the sequence run around it that matches the filter and is not among the chosen runs."""
+    ids = {run.id for run in chosen}
+    around = {run.id: run.sequence_run_id for run in chosen}
+    while missing := {one for one in around.values() if one is not None} - around.keys():
+        around |= dict.fromkeys(missing) | {run.id: run.sequence_run_id for run in find(db, by, sorted(missing))}
+    others = sorted(around.keys() - ids)
+    if not others:
+        return {}
+    matching = {run.id for run in choose(db, by, wanted._replace(among=others, below=None), len(others), ACTIVE).runs}
+    within: dict[int, int] = {}
+    for run in chosen:
+        one = run.sequence_run_id
+        while one is not None:
+            if one in matching:
+                within[run.id] = one
+            one = around.get(one)
+    return within
 
 
 def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:

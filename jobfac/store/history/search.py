@@ -13,7 +13,7 @@ from jobfac.database.dialects import DIRTY, lists, rows
 from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, contains, sql_literals
-from jobfac.states import ACTIVE, FAILURES, JobKind, RunState
+from jobfac.states import ACTIVE, FAILURES, RunState
 from jobfac.store.notes import UNACKNOWLEDGED
 from jobfac.store.parameters import is_value
 from jobfac.store.runs.reading import listed, with_holds, without_large
@@ -46,7 +46,7 @@ class Filter(NamedTuple):
         unacknowledged: only failures that nobody has acknowledged.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.
-        kind: only runs of programs, or of sequences.
+        among: only these runs.
     """
 
     job: str | None = None
@@ -62,7 +62,7 @@ class Filter(NamedTuple):
     parameters: Sequence[tuple[str, str]] = ()
     unacknowledged: bool = False
     below: int | None = None
-    kind: JobKind | None = None
+    among: Sequence[int] | None = None
 
 
 ANY_RUN = Filter()
@@ -126,7 +126,7 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str
 
 def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     """Return the query of the runs to read: what an index finds, newest first."""
-    needed = (run.c.id, run.c.job, run.c.kind, run.c.state, run.c.worker, run.c.created_at, run.c.start_key)
+    needed = (run.c.id, run.c.job, run.c.state, run.c.worker, run.c.created_at, run.c.start_key)
     texts = (run.c.reason, run.c.message, run.c.exit_message) if wanted.text else ()
     query = sa.select(*needed, *texts).order_by(run.c.id.desc()).limit(SCAN)
     if wanted.job is not None:
@@ -140,6 +140,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
             query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
     if wanted.unacknowledged:
         query = query.where(sa.text(UNACKNOWLEDGED))
+    if wanted.among is not None:
+        query = query.where(lists.by_id(run.c.id, wanted.among))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
     if wanted.since is not None:
@@ -154,8 +156,6 @@ def _conditions(engine: str, subquery: sa.Subquery, wanted: Filter) -> list[sa.C
     found: list[sa.ColumnElement[bool]] = []
     if wanted.states:
         found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))
-    if wanted.kind is not None:
-        found.append(seen.kind == sa.literal_column(f"'{wanted.kind}'"))
     if wanted.since is not None:
         found.append(seen.created_at >= wanted.since)
     if wanted.until is not None:

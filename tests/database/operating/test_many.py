@@ -20,7 +20,7 @@ from tests.support.database import Hand, define, get, now, start, state, states
 
 
 def stop(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
-    return many.stop(db, by, many.choose_all_to_stop(db, by, wanted, 100), dry_run=dry_run)
+    return many.stop(db, by, many.choose_all(db, by, wanted, 100, ACTIVE), dry_run=dry_run, wanted=wanted)
 
 
 def test_failures_are_retried_once_oldest_first(db: Database) -> None:
@@ -144,23 +144,23 @@ def test_a_sequence_is_stopped_before_what_waits_in_it_and_does_not_go_on(db: Da
     assert many.choose_all(db, ANN, Filter(job="b", states=[RunState.STOPPED]), 100, FINAL) == []
 
 
-def test_all_sequences_are_stopped_before_all_other_runs(db: Database) -> None:
-    """Their runs are newer, so the first pages had these alone, and the sequences went on as after a failure."""
+def test_what_a_sequence_has_started_is_left_to_it_if_it_is_on_another_page(db: Database) -> None:
+    """Their runs are newer, so the first page had these alone, and the sequences went on as after a failure."""
     steps = [{"name": "one", "jobs": "a", "on_failure": {"step": "undo"}}, {"name": "undo", "jobs": "b"}]
-    define(db, a={}, b={}, seq={"steps": steps})
-    ids = [start(db, "seq") for _ in range(3)]
-    db.transact(sequences.begin, "s1")
-    wanted, stopped = Filter(since=now(db) - timedelta(hours=1)), list[int]()
-    assert [one.id for one in many.choose_all_to_stop(db, ANN, wanted, 2)] == ids[:0:-1]
-    chosen = many.choose_all_to_stop(db, ANN, wanted, 5)
-    assert {one.id for one in chosen} == {*ids, ids[2] + 2, ids[2] + 3}
-    page = many.ToStop([], None)
-    while not stopped or page.cursor is not None:
-        page = many.choose_to_stop(db, ANN, wanted, 2, page.cursor)
-        assert len(page.runs) <= 2
-        stopped += [line.id for line in many.stop(db, ANN, page.runs)]
-    assert set(ids) <= set(stopped)
-    assert states(db, [*ids, *(number + 3 for number in ids)]) == ["stopped"] * 6
+    define(db, a={}, b={}, night={"steps": steps}, week={"steps": [{"name": "night", "jobs": "night"}]})
+    weeks = [start(db, "week") for _ in range(3)]
+    for _ in range(2):
+        db.transact(sequences.begin, "s1")
+    wanted = Filter(since=now(db) - timedelta(hours=1))
+    pages, below = [], None
+    while True:
+        page = many.choose(db, ANN, wanted._replace(below=below), 3, ACTIVE)
+        pages.append(many.stop(db, ANN, page.runs, wanted=wanted))
+        if (below := page.below) is None:
+            break
+    assert [{line.result for line in lines} for lines in pages] == [{Result.SKIPPED}, {Result.SKIPPED}, {Result.DONE}]
+    assert {line.reason for line in pages[0]} == {f"it ends with the sequence run {one}: stop that" for one in weeks}
+    assert states(db, list(range(weeks[0], weeks[0] + 9))) == ["stopped"] * 9
     assert many.choose_all(db, ANN, Filter(job="b"), 100, ACTIVE) == []
 
 

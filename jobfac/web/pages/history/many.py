@@ -1,6 +1,5 @@
 """`/runs/all`: what would be retried, stopped or acknowledged by a filter; `/runs/selected` does it to these runs."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +16,6 @@ from jobfac.store.api_keys import Role
 from jobfac.store.history import counts
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
-from jobfac.views.runs import RunView
 from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Query, Visit, read_number
@@ -72,20 +70,14 @@ def show(visit: Visit) -> Response:
     word, query = visit.query["do"], Query({name: text for name, text in visit.query.items() if name != "do"})
     chosen = _act(word)
     numbers = visit.read(counts.read, visit.caller.categories)
-    wanted, problem, lines = run_filter.read(visit, numbers.now), "", []
-    below: int | str | None = None
+    wanted, problem, lines, below = run_filter.read(visit, numbers.now), "", [], None
     try:
         if wanted.parameters:
             raise Invalid("Runs with a value of a parameter cannot be chosen all at once; select them in the list.")
         wanted = wanted._replace(unacknowledged=wanted.unacknowledged or word == "acknowledge")
-        found: Sequence[RunView]
-        if word == "stop":
-            cursor = visit.query["below"] if re.fullmatch(many.CURSOR, visit.query["below"]) else None
-            found, below = many.choose_to_stop(visit.service.db, visit.by, wanted, LIMIT, cursor)
-        else:
-            found, below, _ = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
-        do = partial(many.retry, wanted=wanted) if word == "retry" else chosen.do
-        lines = do(visit.service.db, visit.by, found, dry_run=True)
+        found = many.choose(visit.service.db, visit.by, wanted, LIMIT, chosen.states)
+        do = chosen.do if chosen.do is many.acknowledge else partial(chosen.do, wanted=wanted)
+        lines, below = do(visit.service.db, visit.by, found.runs, dry_run=True), found.below
     except JobfacError as error:
         problem = str(error)
     return visit.render(
