@@ -21,7 +21,17 @@ from jobfac.states import Delivery
 from jobfac.store import audit
 from jobfac.store.outbox.addressing import BY_START
 from jobfac.store.outbox.recording import LARGEST
-from jobfac.store.outbox.shares import LARGE, MAILS, MAILS_BY_START, OF_MAILS, WITH_JOB, Room, Taken, fitting
+from jobfac.store.outbox.shares import (
+    LARGE,
+    LARGE_BY_START,
+    MAILS,
+    MAILS_BY_START,
+    OF_MAILS,
+    WITH_JOB,
+    Room,
+    Taken,
+    fitting,
+)
 from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import columns, from_row
 
@@ -118,6 +128,13 @@ _OTHERS = (
     .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~_IS_MAIL))
     .where(sa.or_(sa.bindparam("p_start_mails", type_=sa.Integer) == 1, ~_IS_MAIL, ~_IS_BY_START))
     .where(sa.or_(sa.bindparam("p_large", type_=sa.Integer) == 1, notification.c.job.not_in(_JOBS_OF_LARGE)))
+    .where(
+        sa.or_(
+            sa.bindparam("p_start_large", type_=sa.Integer) == 1,
+            ~_IS_BY_START,
+            notification.c.job.not_in(_JOBS_OF_LARGE),
+        )
+    )
     .order_by(notification.c.due_at, notification.c.id)
 )
 
@@ -133,10 +150,11 @@ def _others(conn: sa.Connection, room: Room, limit: int) -> Sequence[int]:
     """Return the ids of due notifications of groups that have room."""
     full = set(room.full)
     values = {
-        "names": lists.as_list([_pattern(group) for group in full - {MAILS, MAILS_BY_START, LARGE}]),
+        "names": lists.as_list([_pattern(group) for group in full - {MAILS, MAILS_BY_START, LARGE, LARGE_BY_START}]),
         "p_mails": int(MAILS not in full),
         "p_start_mails": int(MAILS_BY_START not in full),
         "p_large": int(LARGE not in full),
+        "p_start_large": int(LARGE_BY_START not in full),
     }
     return conn.execute(_OTHERS.limit(limit), values).scalars().all()
 

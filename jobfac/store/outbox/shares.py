@@ -16,7 +16,10 @@ MAILS_BY_START = "email of starts"
 """The group of the emails to recipients whom starts have named."""
 
 LARGE = "large"
-"""The group of all notifications with a large body. One after another: each needs many times its size in memory."""
+"""The group of all notifications with a large body, each of which needs many times its size in memory."""
+
+LARGE_BY_START = "large of starts"
+"""The group of those of them to recipients whom starts have named."""
 
 OF_MAILS = "@"
 """The end of the group of a recipient of emails."""
@@ -59,7 +62,7 @@ class Taken(NamedTuple):
         """The groups that share deliveries.
 
         Those to the same recipient, all emails, all whom starts have named, the emails to these, ``ORDERED`` events of
-        the same job to the same recipient, and all with a large body.
+        the same job to the same recipient, all with a large body, and those of them whom starts have named.
         """
         to = self.dedupe.rpartition(".")[2]
         is_mail = self.recipient.channel == MAILS
@@ -67,7 +70,8 @@ class Taken(NamedTuple):
         found += [f"{to}{WITH_JOB}{self.job}"] if self.event in ORDERED else []
         if self.by_start:
             found += [BY_START, MAILS_BY_START] if is_mail else [BY_START]
-        found += [LARGE] if self.is_large else []
+        if self.is_large:
+            found += [LARGE, LARGE_BY_START] if self.by_start else [LARGE]
         return tuple(found)
 
     @property
@@ -79,12 +83,12 @@ class Taken(NamedTuple):
 def places(group: str, share: int) -> int:
     """Return how many deliveries of a group may be under way at once: ``share``, except where others would wait.
 
-    Neither one recipient of emails nor the starts have all places of emails. What has an order goes one after another,
-    and so does what is large.
+    Neither one recipient of emails nor the starts have all places of emails, or of what is large. What has an order
+    goes one after another.
     """
-    if WITH_JOB in group or group == LARGE:
+    if WITH_JOB in group:
         return 1
-    return max(1, share - 1) if group.endswith(OF_MAILS) or group == MAILS_BY_START else share
+    return max(1, share - 1) if group.endswith(OF_MAILS) or group in (MAILS_BY_START, LARGE_BY_START) else share
 
 
 class Room(NamedTuple):
