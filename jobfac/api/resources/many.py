@@ -91,7 +91,7 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
 def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
     """Stop many runs. A filter without `state` means all that have not ended.
 
-    A run whose sequence matches, too, and is on another page is skipped: it ends with that.
+    A sequence that matches and is on a later page is stopped in place of its runs, which are skipped.
     """
     chosen, cursor = _chosen(request, body, ACTIVE)
     wanted = None if body.filter is None else body.filter.wanted()

@@ -117,7 +117,9 @@ class Remote(RemoteAdministration):
         return sorted(self._choose("/v1/runs:retry", wanted, limit), key=lambda line: line.id)
 
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
-        return sorted(self._choose("/v1/runs:stop", wanted, limit), key=lambda line: line.stop_order)
+        # Several pages may have the same sequence, in place of its runs.
+        lines = {line.id: line for line in self._choose("/v1/runs:stop", wanted, limit)}
+        return sorted(lines.values(), key=lambda line: line.stop_order)
 
     def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:acknowledge", wanted, limit)

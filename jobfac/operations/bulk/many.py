@@ -157,17 +157,18 @@ def stop(
     is skipped.
 
     Args:
-        wanted: the filter that has chosen the runs, which may be one page of many; None: they were named. A run whose
-            sequence matches it, too, and is not among the runs is left to the stop of that. Otherwise the sequence
-            would go on in between, as after a failure.
+        wanted: the filter that has chosen the runs, which may be one page of many; None: they were named. If the
+            sequence of a run matches it, too, and is not among the runs, it is stopped in place of the run. Otherwise
+            it would go on, as after a failure, until its own page comes.
     """
     lines, waits = [], _Waits()
     within = {} if wanted is None else _sequences_elsewhere(db, by, chosen, wanted)
+    chosen = [*chosen, *find(db, by, sorted(set(within.values())))] if within else chosen
     for run in _with_pauses(db, sorted(chosen, key=lambda run: _line(run, Result.CHOSEN).stop_order)):
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
         elif run.id in within:
-            lines.append(_line(run, Result.SKIPPED, f"it ends with the sequence run {within[run.id]}: stop that"))
+            lines.append(_line(run, Result.SKIPPED, f"it ends with the sequence run {within[run.id]}"))
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:

@@ -144,7 +144,7 @@ def test_a_sequence_is_stopped_before_what_waits_in_it_and_does_not_go_on(db: Da
     assert many.choose_all(db, ANN, Filter(job="b", states=[RunState.STOPPED]), 100, FINAL) == []
 
 
-def test_what_a_sequence_has_started_is_left_to_it_if_it_is_on_another_page(db: Database) -> None:
+def test_a_sequence_on_another_page_is_stopped_in_place_of_its_runs(db: Database) -> None:
     """Their runs are newer, so the first page had these alone, and the sequences went on as after a failure."""
     steps = [{"name": "one", "jobs": "a", "on_failure": {"step": "undo"}}, {"name": "undo", "jobs": "b"}]
     define(db, a={}, b={}, night={"steps": steps}, week={"steps": [{"name": "night", "jobs": "night"}]})
@@ -152,14 +152,15 @@ def test_what_a_sequence_has_started_is_left_to_it_if_it_is_on_another_page(db: 
     for _ in range(2):
         db.transact(sequences.begin, "s1")
     wanted = Filter(since=now(db) - timedelta(hours=1))
-    pages, below = [], None
-    while True:
-        page = many.choose(db, ANN, wanted._replace(below=below), 3, ACTIVE)
-        pages.append(many.stop(db, ANN, page.runs, wanted=wanted))
-        if (below := page.below) is None:
-            break
-    assert [{line.result for line in lines} for lines in pages] == [{Result.SKIPPED}, {Result.SKIPPED}, {Result.DONE}]
-    assert {line.reason for line in pages[0]} == {f"it ends with the sequence run {one}: stop that" for one in weeks}
+    page = many.choose(db, ANN, wanted, 2, ACTIVE)
+    lines = many.stop(db, ANN, page.runs, wanted=wanted)
+    assert {line.id: line.reason for line in lines if line.result is Result.SKIPPED} == {
+        weeks[2] + 6: f"it ends with the sequence run {weeks[2]}",
+        weeks[1] + 6: f"it ends with the sequence run {weeks[1]}",
+    }
+    assert [line.id for line in lines if line.result is Result.DONE] == weeks[1:]
+    assert states(db, weeks) == ["running", "stopped", "stopped"]
+    stop(db, wanted)
     assert states(db, list(range(weeks[0], weeks[0] + 9))) == ["stopped"] * 9
     assert many.choose_all(db, ANN, Filter(job="b"), 100, ACTIVE) == []
 
