@@ -60,6 +60,9 @@ class ProblemError(JobfacError):
         self.status = status
         self.problem = problem
 
+    def with_more(self, text: str) -> "ProblemError":
+        return ProblemError(f"{self} {text}", self.status, self.problem)
+
     @property
     def exit_code(self) -> int:
         return (Kind.of_status(self.status) or self.kind).exit_code

@@ -87,7 +87,7 @@ def scheduler(metrics: Metrics = None) -> None:
     from jobfac.worker import lock_wait
 
     loaded = _configured(metrics=metrics)
-    with role_database(loaded, f"jobfac scheduler {worker_name()}", lock_wait(loaded)) as db:
+    with role_database(loaded, f"jobfac scheduler {worker_name()}", min(3.0, lock_wait(loaded))) as db:
         role = Scheduler(db, loaded, worker_name())
         with _exporter(db, loaded, role):
             on_signal(lambda first: role.stop())

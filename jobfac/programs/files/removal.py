@@ -56,15 +56,15 @@ def uptime() -> float:
 def unread_for(path: Path) -> float:
     """Return for how many seconds a file could not be read, 0 at the first call. A mark beside it keeps that time.
 
-    The time in which the machine was off does not count.
+    The time in which the machine was off does not count, and the wall clock may be set meanwhile.
     """
-    mark, now = path.with_name(f"{path.name}.unread"), time.time()
+    mark, now = path.with_name(f"{path.name}.unread"), uptime()
     seconds = 0.0
     with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
         if mark.exists():
-            seconds = min(max(0.0, now - mark.stat().st_mtime), uptime())
             with contextlib.suppress(ValueError):  # it is empty if the disk was full
-                seconds += float(mark.read_text())
-        mark.write_text(f"{seconds:.1f}")
+                known, then = map(float, mark.read_text().split())
+                seconds = known + (now - then if then <= now else now)
+        mark.write_text(f"{seconds:.1f} {now:.1f}")
         mark.chmod(0o600)
     return seconds

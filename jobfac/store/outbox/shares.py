@@ -83,11 +83,13 @@ class Taken(NamedTuple):
 def places(group: str, share: int) -> int:
     """Return how many deliveries of a group may be under way at once: ``share``, except where others would wait.
 
-    Neither one recipient of emails nor the starts have all places of emails, or of what is large. What has an order
-    goes one after another.
+    Neither one recipient nor the starts have all places of emails, or of what is large. What has an order goes one
+    after another.
     """
     if WITH_JOB in group:
         return 1
+    if group == LARGE:
+        return share + 1
     return max(1, share - 1) if group.endswith(OF_MAILS) or group in (MAILS_BY_START, LARGE_BY_START) else share
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -92,11 +92,10 @@ def given_inside(conn: sa.Connection, run_id: int) -> dict[str, Any]:
 
 
 def stood_for(conn: sa.Connection, run_id: int) -> datetime | None:
-    """Return the time for which a run stands, as its placeholders see it; None: it stands for none."""
+    """Return the time for which a run stands, as its placeholders see it; None: that of its start."""
     row = conn.execute(sa.select(run.c.origin, run.c.due_at, run.c.created_at).where(run.c.id == run_id)).one()
-    if row.due_at is None and "due" not in json.loads(row.origin or "{}"):
-        return None
-    return parameters.due_of(*row)
+    due = parameters.due_of(*row)
+    return due if abs(due - row.created_at) > timedelta(minutes=1) else None
 
 
 def one_run(row: sa.RowMapping) -> RunView:

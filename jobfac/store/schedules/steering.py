@@ -82,10 +82,10 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
 
 
 def is_paused(conn: sa.Connection, job_id: str) -> bool:
-    """Whether a job has schedules, and all of them that are not off are paused."""
-    found = conn.execute(sa.select(schedule.c.paused, schedule.c.definition).where(schedule.c.job == job_id))
-    in_force = [row.paused for row in found if json.loads(row.definition).get("enabled", True)]
-    return bool(in_force) and all(in_force)
+    """Whether a schedule of a job is paused, and all others are paused or off."""
+    found = conn.execute(sa.select(schedule.c.paused, schedule.c.definition).where(schedule.c.job == job_id)).all()
+    in_force = [one for one in found if not one.paused and json.loads(one.definition).get("enabled", True)]
+    return any(one.paused for one in found) and not in_force
 
 
 def paused(conn: sa.Connection) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ class Given(NamedTuple):
     """What a run was given. Values of sensitive parameters are not among it.
 
     ``inside``: what a sequence gave to its jobs, by job. The form names these jobs and passes it on as it is. ``due``:
-    the time for which the run stood; None: it stood for none.
+    the time for which the run stood; None: that of its start.
     """
 
     arguments: list[str] | None = None

@@ -49,9 +49,9 @@ def test_few_large_bodies_are_delivered_at_a_time(db: Database) -> None:
     while taken := db.transact(outbox.take, 2, 60.0, None, outbox.Room(3, busy)):
         found += [(one.job, one.event) for one in taken]
         busy.update(group for one in taken for group in one.groups)
-    assert sorted(found) == [*[("large", "failed")] * 3, *[("small", "recovered")] * 5]
-    again = db.transact(outbox.take, 2, 60.0, None, outbox.Room(3, {}))
-    assert [one.body["payload"] for one in again] == [body["payload"]] * 2
+    assert sorted(found) == [*[("large", "failed")] * 4, *[("small", "recovered")] * 5]
+    (again,) = [one for one in db.transact(outbox.take, 2, 60.0, None, outbox.Room(3, {})) if one.is_large]
+    assert again.body["payload"] == body["payload"]
 
 
 def test_large_bodies_of_starts_leave_room_to_others(db: Database) -> None:

@@ -118,6 +118,7 @@ def test_an_answer_that_is_none_of_the_api_is_named(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("advice", [{"a": 1}, [1], "text"])
 def test_an_odd_advice_of_a_refusal_is_left_out(monkeypatch: pytest.MonkeyPatch, advice: object) -> None:
     api, _ = transport(monkeypatch, httpx.Response(404, json={"detail": "No.", "advice": advice}))
+    assert str(ProblemError("No.", 403, {}).with_more("Run 1 was asked to stop.")) == "No. Run 1 was asked to stop."
     with pytest.raises(ProblemError, match=r"^No\.$"):
         api.get("/a")
 
