@@ -299,6 +299,9 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     for version in conn.execute(under_way.where(run.c.kind == "sequence").distinct()).all():
         definition = jobs.find_version(conn, *version)
         if isinstance(definition, DefinitionError):
+            remedy = (
+                "Update jobfac, tzdata and holidays where it cannot be read, or stop the runs and start them again."
+            )
             yield Finding("schedules", State.WARNING, f"its sequences under way wait: {definition}", remedy)
 
 

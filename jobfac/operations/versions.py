@@ -87,12 +87,13 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
         definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
-        was_paused = schedules.is_paused(conn, job_id)
+        paused = {one.name: one.paused for one in schedules.list_schedules(conn, job_id)}
         schedules.put(conn, job_id, definition, by.name)
         after = visible_job(conn, by, job_id)
         if after.version != before.version:
-            if was_paused and definition.schedules:
-                schedules.pause(conn, job_id, None, by.name)  # those of other names, too
+            if any(paused.values()):  # one of another name may be one that somebody has paused
+                for name in set(definition.schedule_names()) - paused.keys():
+                    schedules.pause(conn, job_id, name, by.name)
             audit.note(conn, by.name, "rollback", job_id, f"version {before.version}", f"version {version}")
         return after
 

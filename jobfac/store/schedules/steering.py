@@ -81,13 +81,6 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
 
 
-def is_paused(conn: sa.Connection, job_id: str) -> bool:
-    """Whether a schedule of a job is paused, and all others are paused or off."""
-    found = conn.execute(sa.select(schedule.c.paused, schedule.c.definition).where(schedule.c.job == job_id)).all()
-    in_force = [one for one in found if not one.paused and json.loads(one.definition).get("enabled", True)]
-    return any(one.paused for one in found) and not in_force
-
-
 def paused(conn: sa.Connection) -> list[tuple[str, str]]:
     """Return the paused schedules, as (job, name)."""
     query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
