@@ -117,24 +117,22 @@ class Remote(RemoteAdministration):
         return sorted(self._choose("/v1/runs:retry", wanted, limit), key=lambda line: line.id)
 
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
-        # Several pages may have the same sequence, in place of its runs.
-        lines = {line.id: line for line in self._choose("/v1/runs:stop", wanted, limit)}
-        return sorted(lines.values(), key=lambda line: line.stop_order)
+        return sorted(self._choose("/v1/runs:stop", wanted, limit), key=lambda line: line.stop_order)
 
     def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:acknowledge", wanted, limit)
 
     def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
-        items: list[Object] = []
+        items: dict[int, Object] = {}  # several pages of a stop may have the same sequence, in place of its runs
         body: Object = {"filter": _filter(wanted), "dry_run": True}
         while len(items) < limit:
             body["limit"] = min(PAGE, limit - len(items))
             page = self._api.call("POST", path, repeatable=True, json=body)
-            items += self._api.items(page)
+            items |= {item["id"]: item for item in self._api.items(page)}
             if page.get("next_cursor") in (None, body.get("cursor")):
                 break
             body["cursor"] = page["next_cursor"]
-        return [self._api.view(ManyView, item) for item in items]
+        return [self._api.view(ManyView, item) for item in items.values()]
 
     def retry_many(self, run_ids: Sequence[int]) -> list[ManyView]:
         return self._many("/v1/runs:retry", {"runs": list(run_ids)})
