@@ -70,7 +70,8 @@ def difference(before: VersionView, after: VersionView) -> list[ChangeView]:
 def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored:
     """Make an earlier version of a job the current one again, as a new version. Returns the job.
 
-    Whether the job is enabled, and which of its schedules are paused, stays as it is. May be repeated: a second call
+    Whether the job is enabled, and which of its schedules are paused, stays as it is. If one is paused, so are those
+    that the job did not have. May be repeated: a second call
     makes no new version.
 
     Raises:
@@ -87,12 +88,13 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
         definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
-        paused = {one.name: one.paused for one in schedules.list_schedules(conn, job_id)}
+        is_paused = any(one.paused for one in schedules.list_schedules(conn, job_id))
+        kept = set(schedules.next_names(conn, job_id, definition).values())
         schedules.put(conn, job_id, definition, by.name)
         after = visible_job(conn, by, job_id)
         if after.version != before.version:
-            if any(paused.values()):  # one of another name may be one that somebody has paused
-                for name in set(definition.schedule_names()) - paused.keys():
+            if is_paused:  # one that is new may be the one that somebody has paused, under another name
+                for name in set(definition.schedule_names()) - kept:
                     schedules.pause(conn, job_id, name, by.name)
             audit.note(conn, by.name, "rollback", job_id, f"version {before.version}", f"version {version}")
         return after

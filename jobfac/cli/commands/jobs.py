@@ -272,14 +272,13 @@ def rollback(
     with backend() as factory:
         number = waiting.number(factory, job)
         found = factory.rollback(job, version)
-        paused = [one.name for one in factory.schedules(job) if one.paused]
-    waiting.say_version(number)
-    if paused:
-        note(f"Paused: {', '.join(paused)}; `jobfac schedule resume {job}` resumes schedules.")
-    if as_json:
-        print_json(serialization.as_json(found))
-    else:
-        typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
+        waiting.say_version(number)
+        if as_json:
+            print_json(serialization.as_json(found))
+        else:
+            typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
+        if paused := [one.name for one in factory.schedules(job) if one.paused]:
+            note(f"Paused: {', '.join(paused)}; `jobfac schedule resume {job}` resumes schedules.")
 
 
 @app.command()

@@ -92,10 +92,11 @@ def given_inside(conn: sa.Connection, run_id: int) -> dict[str, Any]:
 
 
 def stood_for(conn: sa.Connection, run_id: int) -> datetime | None:
-    """Return the time for which a run stands, as its placeholders see it; None: that of its start."""
+    """Return the time for which a run stands, as its placeholders see it; None: that of its start by hand."""
     row = conn.execute(sa.select(run.c.origin, run.c.due_at, run.c.created_at).where(run.c.id == run_id)).one()
     due = parameters.due_of(*row)
-    return due if abs(due - row.created_at) > timedelta(minutes=1) else None
+    is_of_schedule = row.due_at is not None or "scheduled" in json.loads(row.origin or "{}")
+    return due if is_of_schedule or abs(due - row.created_at) > timedelta(minutes=1) else None
 
 
 def one_run(row: sa.RowMapping) -> RunView:

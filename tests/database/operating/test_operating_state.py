@@ -212,6 +212,11 @@ def test_a_rollback_keeps_it_too(db: Database, tmp_path: Path) -> None:
     schedules.pause(db, ME, ("c", None))
     versions.rollback(db, ME, "c", 1)
     assert ("c", "each-1") in db.query(stored_schedules.paused), "it has another name, and would fire"
+    for rules in ("[{every: 1h}, {every: 2h}]", "[{every: 2h}]"):
+        apply(db, tmp_path, f"jobs: {{e: {{command: [x], schedules: {rules}}}}}")
+    schedules.pause(db, ME, ("e", None))
+    versions.rollback(db, ME, "e", 1)
+    assert [name for job, name in db.query(stored_schedules.paused) if job == "e"] == ["2", "1"], "names are positions"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
