@@ -88,8 +88,8 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
         definition = _checked(conn, by, wanted, before.enabled)
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
+        kept = set(schedules.next_names(conn, job_id, definition).values())  # it also locks the schedules
         is_paused = any(one.paused for one in schedules.list_schedules(conn, job_id))
-        kept = set(schedules.next_names(conn, job_id, definition).values())
         schedules.put(conn, job_id, definition, by.name)
         after = visible_job(conn, by, job_id)
         if after.version != before.version:

@@ -34,7 +34,8 @@ def get_version(request: ApiRequest, job: str, version: int) -> ApiResponse:
 def rollback(request: ApiRequest, job: str, body: parameters.RollbackBody) -> ApiResponse:
     """Make an earlier version of a job the current one again.
 
-    It becomes a new version. Whether the job is enabled, and which of its schedules are paused, stays as it is.
+    It becomes a new version. Whether the job is enabled, and which of its schedules are paused, stays as it is. If one
+    is paused, so are those that the job did not have.
     """
     stored = operations.rollback(request.db, request.by, job, body.version)
     return ApiResponse(as_json(jobs.view(stored)), headers={"ETag": jobs_operations.etag(stored)})

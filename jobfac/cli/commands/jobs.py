@@ -278,7 +278,7 @@ def rollback(
         else:
             typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
         if paused := [one.name for one in factory.schedules(job) if one.paused]:
-            note(f"Paused: {', '.join(paused)}; `jobfac schedule resume {job}` resumes schedules.")
+            note(f"Paused: {', '.join(paused)}; `jobfac schedule resume {job} NAME` resumes one.")
 
 
 @app.command()

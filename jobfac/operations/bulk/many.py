@@ -168,7 +168,7 @@ def stop(
         if run.state not in ACTIVE:
             lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
         elif run.id in within:
-            lines.append(_line(run, Result.SKIPPED, f"it ends with the sequence run {within[run.id]}"))
+            lines.append(_line(run, Result.SKIPPED, f"it is left to the sequence run {within[run.id]}"))
         elif dry_run:
             lines.append(_line(run, Result.CHOSEN))
         else:

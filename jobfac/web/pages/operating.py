@@ -11,7 +11,7 @@ from jobfac.definitions.values import read_duration
 from jobfac.errors import Invalid
 from jobfac.operations import approvals, holds, notes, versions
 from jobfac.operations.caller import visible_run
-from jobfac.store import sequences
+from jobfac.store import schedules, sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.holds.placing import Scope
 from jobfac.store.jobs.waiting import numbers
@@ -96,6 +96,8 @@ def rollback(visit: Visit) -> Response:
     text = f"Version {version} of {job_id} is current again, as version {stored.version}."
     if waiting:
         text += f" Its runs that wait keep their version ({waiting:,})."
+    if paused := [one.name for one in visit.read(schedules.list_schedules, stored.id) if one.paused]:
+        text += f" Paused: {', '.join(paused)}."
     return visit.go(f"/jobs/{stored.id}", Notice(text, commands.line("jobs", "rollback", job_id, version)))
 
 

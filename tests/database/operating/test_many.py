@@ -155,8 +155,8 @@ def test_a_sequence_on_another_page_is_stopped_in_place_of_its_runs(db: Database
     page = many.choose(db, ANN, wanted, 2, ACTIVE)
     lines = many.stop(db, ANN, page.runs, wanted=wanted)
     assert {line.id: line.reason for line in lines if line.result is Result.SKIPPED} == {
-        weeks[2] + 6: f"it ends with the sequence run {weeks[2]}",
-        weeks[1] + 6: f"it ends with the sequence run {weeks[1]}",
+        weeks[2] + 6: f"it is left to the sequence run {weeks[2]}",
+        weeks[1] + 6: f"it is left to the sequence run {weeks[1]}",
     }
     assert [line.id for line in lines if line.result is Result.DONE] == weeks[1:]
     assert states(db, weeks) == ["running", "stopped", "stopped"]
