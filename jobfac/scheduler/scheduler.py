@@ -244,6 +244,7 @@ class Scheduler:
         expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
         log_expiry(self._log, expiry, self.name)
+        self._go_on()
         if expiry.pending:  # until a heartbeat, an expiry, or the end of a transaction
             return WAKE_INTERVAL if expiry.pending == expiry.locked else PENDING_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1

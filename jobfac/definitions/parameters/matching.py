@@ -76,13 +76,22 @@ class Match(NamedTuple):
 
 
 class Pending(Exception):
-    """A transaction needs the result of matches that are not made inside of one."""
+    """A transaction needs the result of matches that are not made inside of one.
 
-    def __init__(self, *matches: Match) -> None:
+    ``parts``: those of independent work, each of which has ``TOGETHER`` of its own.
+    """
+
+    def __init__(self, *matches: Match, parts: Sequence["Pending"] = ()) -> None:
         self.matches = matches
+        self.parts = parts
 
     def resolve(self) -> None:
         """Make the matches, so that the transaction finds their results when it is repeated."""
+        end = time.thread_time() + TOGETHER
+        for part in self.parts:
+            part.resolve()
+            if time.thread_time() > end:  # the others raise it again when the transaction is repeated
+                break
         unknown = [one for one in dict.fromkeys(self.matches) if _results.get(one) is None]
         for pattern in dict.fromkeys(one.pattern for one in unknown):
             _make([one for one in unknown if one.pattern == pattern])

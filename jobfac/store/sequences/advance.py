@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.sequence_memory import guarded, memory_of
 from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
-from jobfac.definitions.parameters.matching import Match, Pending
+from jobfac.definitions.parameters.matching import Pending
 from jobfac.states import HELD, Decision, RunState
 from jobfac.store import jobs, parameters, runs, schedules, workers
 from jobfac.store.runs import Finished, Outcome
@@ -116,7 +116,7 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     waiting = set(run_ids)
     lock(conn, waiting)
     ended: list[Finished] = []
-    pending: list[Match] = []
+    pending: list[Pending] = []
     end: float | None = None
     while waiting:
         if end is not None and time.thread_time() > end:
@@ -132,14 +132,14 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
             with guarded(conn, innermost):
                 finished = _advance(conn, innermost, by)
         except Pending as error:
-            pending += error.matches
+            pending.append(error)
             continue
         if finished is not None:
             ended.append(finished)
             if finished.sequence_run_id is not None:
                 waiting.add(finished.sequence_run_id)
     if pending:
-        raise Pending(*pending)
+        raise Pending(parts=pending)
     return ended
 
 

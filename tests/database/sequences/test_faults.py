@@ -77,6 +77,13 @@ def test_a_sweep_reaches_sequences_beyond_the_broken_ones(
     assert [state(db, one) for one in (bad, good)] == ["running", "failed"]
 
 
+def test_what_is_beyond_one_batch_goes_on_later(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "BATCH", 1)
+    bad, good, _ = both(db)
+    db.transact(sequences.go_on, {bad, good}, "s1")
+    assert db.sequences.take_unfinished() == {good}
+
+
 def test_a_step_that_has_waited_wakes_all_other_sequences(db: Database, broken: set[str | None]) -> None:
     _, good, _ = both(db, {"name": "zero", "wait": {"duration": "1h"}})
     broken.add("bad")

@@ -336,3 +336,16 @@ def test_sequences_that_begin_together_need_few_transactions(
     with sqlite.read() as conn:
         [(started,)] = conn.execute(sa.select(sa.func.count()).where(run.c.job == "codes"))
     assert started == len(made)
+
+
+def test_slow_values_of_one_sequence_refuse_none_of_others(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them together had the time for one, so right values were refused without having been tried."""
+    monkeypatch.setattr(matching, "TOGETHER", 0.2)
+    monkeypatch.setattr(matching, "SECONDS", 0.1)
+    codes = {"parameters": {"code": {"pattern": SLOW}}}
+    fan = {"name": "fan", "jobs": ["codes"], "for_each": {"code": "${parameters.codes}"}}
+    helpers.define(sqlite, codes=codes, all={"parameters": {"codes": {"many": True}}, "steps": [fan]})
+    good = [helpers.start(sqlite, "all", parameters={"codes": [f"right {number}"]}) for number in range(5)]
+    bad = helpers.start(sqlite, "all", parameters={"codes": [f"{LONG}slow{number}" for number in range(4)]})
+    sqlite.transact(sequences.begin, "s1")
+    assert (helpers.states(sqlite, good), helpers.state(sqlite, bad)) == (["running"] * 5, "failed")
