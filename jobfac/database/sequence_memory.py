@@ -99,6 +99,13 @@ def memory_of(conn: sa.Connection) -> SequenceMemory:
     return found
 
 
+def leave_out(conn: sa.Connection, run_id: int, why: Exception) -> None:
+    """Leave a run of which nothing has changed out of the next transactions, and log why. This one goes on."""
+    fault = Faulty(memory_of(conn), run_id)
+    fault.__cause__ = why
+    fault.resolve()
+
+
 @contextmanager
 def guarded(conn: sa.Connection, run_id: int) -> Iterator[None]:
     """Inside this block, an error is that of the sequence run, unless it is one of the database.

@@ -6,7 +6,7 @@ from itertools import chain
 
 import sqlalchemy as sa
 
-from jobfac.database.sequence_memory import guarded, memory_of
+from jobfac.database.sequence_memory import guarded, leave_out, memory_of
 from jobfac.definitions import DefinitionError, Step
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions.parameters.matching import Pending
@@ -155,8 +155,9 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     try:
         sequence = jobs.load_version(conn, row.job, row.job_version)
     except DefinitionError as error:
-        if visits.number(conn, run_id):
-            raise  # it is left out, because another process may be able to read it, or this one in a moment
+        if visits.number(conn, run_id):  # another process may be able to read it, or this one in a moment
+            leave_out(conn, run_id, error)
+            return None
         return _end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
     own = parameters.complete(conn, parameters.row_of(row), sequence, overrides=row.overrides)

@@ -101,7 +101,10 @@ def test_a_sequence_whose_definition_cannot_be_read_waits_once_it_has_begun(db: 
         of_bad = job_version.c.job == "bad"
         stored = conn.execute(sa.select(job_version.c.definition).where(of_bad)).scalar_one()
         conn.execute(job_version.update().where(of_bad).values(definition="{"))
+    begun = []
+    sa.event.listen(db.engine, "begin", lambda conn: begun.append(conn))
     player.finish("a", "a")
+    assert len(begun) == 1, "nothing is repeated for it"
     player.look()
     assert path(db, good) == ["one:success>two", "two:None>None"]
     assert (state(db, bad), state(db, later)) == ("running", "failed")
