@@ -100,7 +100,7 @@ def memory_of(conn: sa.Connection) -> SequenceMemory:
 
 
 def leave_out(conn: sa.Connection, run_id: int, why: Exception) -> None:
-    """Leave a run of which nothing has changed out of the next transactions, and log why. This one goes on."""
+    """Leave a run out of the next transactions, and log why. This transaction goes on, and must not have changed it."""
     fault = Faulty(memory_of(conn), run_id)
     fault.__cause__ = why
     fault.resolve()

@@ -71,8 +71,7 @@ def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored
     """Make an earlier version of a job the current one again, as a new version. Returns the job.
 
     Whether the job is enabled, and which of its schedules are paused, stays as it is. If one is paused, so are those
-    that the job did not have. May be repeated: a second call
-    makes no new version.
+    that the job did not have. May be repeated: a second call makes no new version.
 
     Raises:
         NotFound: there is no such job or version, or the caller may not see the job.

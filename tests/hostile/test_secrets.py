@@ -258,7 +258,7 @@ def test_what_a_dead_worker_left_waits_a_day_for_a_worker_that_has_its_secret(
     """Two workers of one machine share the spool, and not their environment. Only the machine's own time counts."""
     define(db, a={"command": ["load"], "environment": {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}})
     monkeypatch.delenv("HOSTILE_TOKEN", raising=False)
-    monkeypatch.setattr("jobfac.programs.files.removal.uptime", lambda: KEPT / 20)
+    monkeypatch.setattr("jobfac.programs.files.removal.clock", lambda: KEPT / 20)
     texts = []
     for token in ("young", "old"):
         run = start(db, "a")

@@ -56,6 +56,11 @@ class ManyBody(parameters.Body):
     cursor: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")] | None = None
     dry_run: bool = False
 
+    @property
+    def wanted(self) -> Filter | None:
+        """The filter; None: the runs are named."""
+        return None if self.filter is None else self.filter.wanted()
+
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, data: Any) -> Any:
@@ -83,8 +88,8 @@ def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
     retried before are skipped, so the request may be repeated. The runs of one page are retried oldest first.
     """
     chosen, cursor = _chosen(request, body, FINAL)
-    wanted = None if body.filter is None else body.filter.wanted()
-    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run, wanted=wanted), cursor)
+    lines = many.retry(request.db, request.by, chosen, dry_run=body.dry_run, wanted=body.wanted)
+    return _response(body, lines, cursor)
 
 
 @ENDPOINTS.add("POST", "/v1/runs:stop", role=Role.OPERATOR, responses={200: models.ManyRuns}, errors=(409,))
@@ -94,8 +99,7 @@ def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
     A sequence that matches and is on a later page is stopped in place of its runs, which are skipped.
     """
     chosen, cursor = _chosen(request, body, ACTIVE)
-    wanted = None if body.filter is None else body.filter.wanted()
-    lines = many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run, wanted=wanted)
+    lines = many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run, wanted=body.wanted)
     return _response(body, lines, cursor)
 
 
@@ -117,7 +121,7 @@ def _chosen(
             raise Refused("A filter and runs exclude each other; give one of them.")
         return many.find(request.db, request.by, body.runs), None
     below = None if body.cursor is None else int(body.cursor)
-    wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
+    wanted = (body.wanted or Filter())._replace(below=below)
     if unacknowledged:
         wanted = wanted._replace(unacknowledged=True)
     found = many.choose(request.db, request.by, wanted, body.limit, states)

@@ -78,7 +78,7 @@ class Match(NamedTuple):
 class Pending(Exception):
     """A transaction needs the result of matches that are not made inside of one.
 
-    ``parts``: those of independent work, each of which has ``TOGETHER`` of its own.
+    ``parts``: the matches of independent work; each part may use ``TOGETHER`` seconds.
     """
 
     def __init__(self, *matches: Match, parts: Sequence["Pending"] = ()) -> None:

@@ -7,10 +7,10 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from pathlib import Path
 
 from jobfac.machine import threads
+from jobfac.programs.guardian import clock
 
 PATIENCE = 0.5
 """Seconds for which the caller waits for a removal. If the process ends before it, the next worker removes the rest."""
@@ -48,17 +48,12 @@ def _remove(folder: Path, lock: int, done: threading.Event) -> None:
         done.set()
 
 
-def uptime() -> float:
-    """Return for how many seconds the machine has been on."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 def unread_for(path: Path) -> float:
     """Return for how many seconds a file could not be read, 0 at the first call. A mark beside it keeps that time.
 
     The time in which the machine was off does not count, and the wall clock may be set meanwhile.
     """
-    mark, now = path.with_name(f"{path.name}.unread"), uptime()
+    mark, now = path.with_name(f"{path.name}.unread"), clock()
     seconds = 0.0
     with contextlib.suppress(OSError):  # a disk that takes no mark may get well, too
         if mark.exists():

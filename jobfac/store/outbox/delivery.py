@@ -127,11 +127,12 @@ _OTHERS = (
     .where(~sa.exists(sa.select(_GIVEN.c.value).where(_KEY_AND_JOB.like(_GIVEN.c.value))))
     .where(sa.or_(sa.bindparam("p_mails", type_=sa.Integer) == 1, ~_IS_MAIL))
     .where(sa.or_(sa.bindparam("p_start_mails", type_=sa.Integer) == 1, ~_IS_MAIL, ~_IS_BY_START))
-    .where(sa.or_(sa.bindparam("p_large", type_=sa.Integer) == 1, notification.c.job.not_in(_JOBS_OF_LARGE)))
     .where(
         sa.or_(
-            sa.bindparam("p_start_large", type_=sa.Integer) == 1,
-            ~_IS_BY_START,
+            sa.and_(
+                sa.bindparam("p_large", type_=sa.Integer) == 1,
+                sa.or_(sa.bindparam("p_start_large", type_=sa.Integer) == 1, ~_IS_BY_START),
+            ),
             notification.c.job.not_in(_JOBS_OF_LARGE),
         )
     )

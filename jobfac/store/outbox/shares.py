@@ -16,10 +16,10 @@ MAILS_BY_START = "email of starts"
 """The group of the emails to recipients whom starts have named."""
 
 LARGE = "large"
-"""The group of all notifications with a large body, each of which needs many times its size in memory."""
+"""The group of all notifications with a large body. To deliver one takes many times its size in memory."""
 
 LARGE_BY_START = "large of starts"
-"""The group of those of them to recipients whom starts have named."""
+"""The group of notifications with a large body to recipients whom starts have named."""
 
 OF_MAILS = "@"
 """The end of the group of a recipient of emails."""

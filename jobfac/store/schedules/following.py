@@ -61,7 +61,8 @@ class Decision(NamedTuple):
 class Later(NamedTuple):
     """The number of ends that come after the ones that were read, and that the next transactions handle.
 
-    ``ends``: with ``all``, any. Otherwise the missed ones, of which ``missed`` may let ``caught_up`` start runs.
+    ``ends``: the number of all of them with ``all``, else of the missed ones. ``caught_up``: how many of the missed
+    ones may start runs.
     """
 
     ends: int

@@ -110,8 +110,8 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     The sweep tries it again later.
 
     Raises:
-        Pending: matches have to be made first. It has those of all sequences, so the transaction is repeated once and
-            not for each of them.
+        Pending: matches have to be made first. It has those of all sequences, so that the transaction is not repeated
+            for each of them.
     """
     waiting = set(run_ids)
     lock(conn, waiting)
