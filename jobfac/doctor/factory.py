@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import current_time, utcnow
+from jobfac.database.dialects import characters, current_time, utcnow
 from jobfac.database.sequence_tables import LOOKED_FOR
 from jobfac.database.tables import (
     WATCHED,
@@ -87,8 +87,9 @@ class Health(NamedTuple):
 def trouble(conn: sa.Connection) -> list[Finding]:
     """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
     kind = _HEALTH.c.problem
+    order = (_HEALTH.c.since, characters(_HEALTH.c.subject), _HEALTH.c.subject)  # run 2 comes before run 10
     number = sa.func.count().over(partition_by=kind).label("number")
-    place = sa.func.row_number().over(partition_by=kind, order_by=_HEALTH.c.since).label("place")
+    place = sa.func.row_number().over(partition_by=kind, order_by=order).label("place")
     every = sa.select(_HEALTH, number, place).where(sa.text(f"problem NOT IN ({sql_literals(ELSEWHERE)})"))
     cases = every.subquery("cases")  # many of one kind hide no other
     query = sa.select(*(cases.c[name] for name in Health._fields)).where(cases.c.place <= MAX_NAMES)
@@ -297,8 +298,7 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
     yield from _more("schedules", len(unread), "jobs whose schedules start nothing", remedy)
     under_way = sa.select(run.c.job, run.c.job_version).where(sa.text(f"state = '{RunState.RUNNING}'"))
     for version in conn.execute(under_way.where(run.c.kind == "sequence").distinct()).all():
-        definition = jobs.find_version(conn, *version)
-        if isinstance(definition, DefinitionError):
+        if isinstance(definition := jobs.find_version(conn, *version), DefinitionError):
             remedy = (
                 "Update jobfac, tzdata and holidays where it cannot be read, or stop the runs and start them again."
             )

@@ -77,7 +77,7 @@ def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
     assert one.process is not None
     finish(one.process)
     outcome = one.outcome(0.5)
-    assert outcome.state == RunState.START_FAILED
+    assert outcome.state == RunState.START_FAILED, outcome.reason
     assert "another program, such as a file server, has reserved it" in str(outcome.reason)
 
 
